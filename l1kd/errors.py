@@ -16,8 +16,8 @@ class UserError(Exception):
         super().__init__(" ".join(message.split()))
 
 
-class CheckFailed(Exception):
-    """A gate did its work: a mismatch, a missed budget, a network the lint refuses (exit code 1)."""
+class CheckFailed(Exception):  # noqa: N818 - the gate failed, not the program
+    """A gate did its work: a mismatch, a missed budget, a refused network (exit code 1)."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))

@@ -53,9 +53,9 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield a temporary directory beside `path` and put it in the place of `path` when all went well.
+    """Yield a temporary directory beside `path` and put it in its place when all went well.
 
-    An existing `path` is replaced. Between the two renames `path` may be absent, never half-written.
+    An existing `path` is replaced. Between the renames `path` may be absent, never half-written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,23 @@
+"""l1kd: anomaly-detection trigger firmware that can be trusted.
+
+Importing this loads neither TensorFlow nor hls4ml; `load_model` does when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from l1kd.models.load import load_model
+
+__all__ = ["__version__", "load_model"]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_model":
+        from l1kd.models.load import load_model
+
+        return load_model
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,318 @@
+"""The typed configuration tree. `l1kd.configfile` reads it from YAML; this module is its meaning.
+
+Every key is checked; names that stand for code (sources, architectures, ...) are literals here and
+keys of a dict of functions where they are implemented.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from l1kd.fixedpoint import FixedPoint
+
+__all__ = [
+    "NAME_PATTERN",
+    "STAGES",
+    "ArraysData",
+    "CaloData",
+    "Choose",
+    "Config",
+    "Data",
+    "Distillation",
+    "Firmware",
+    "Grid",
+    "ImagesData",
+    "LayerWidths",
+    "Score",
+    "Source",
+    "Stage",
+    "Student",
+    "Teacher",
+    "ToyData",
+    "Verify",
+    "source_defaults",
+]
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+Source = Literal["l1toy", "calo", "mnist", "fashion_mnist", "arrays"]
+TeacherArchitecture = Literal["paper", "cicada", "dense"]
+StudentArchitecture = Literal[
+    "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "dense"
+]
+Exposure = Literal["dataset", "noise", "shuffle", "patch"]
+TargetTransform = Literal["fitted", "paper", "cicada"]
+Stage = Literal["train", "evaluate", "convert", "verify", "synth", "report"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+
+def _no_bool(value: Any) -> Any:
+    # YAML's `true` is Python's 1; a number is meant here.
+    if isinstance(value, bool):
+        raise ValueError("a number is expected, not true or false")
+    return value
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Int = Annotated[int, BeforeValidator(_no_bool)]
+Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
+Paths = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_one_or_many)]
+Bits = Annotated[Int, Field(ge=1, le=24)]
+
+
+class Strict(BaseModel):
+    """A section: unknown keys are errors and values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Grid(Strict):
+    """A fixed-point type in a configuration: bits in all, bits left of the point, sign."""
+
+    word: Bits
+    integer: Annotated[Int, Field(ge=-24, le=48)]
+    signed: bool = True
+
+    @property
+    def type(self) -> FixedPoint:
+        """As the type that everything computes with."""
+        return FixedPoint(self.word, self.integer, self.signed)
+
+
+class Score(Strict):
+    """The students' output type, unsigned."""
+
+    word: Bits = 16
+    integer: Annotated[Int, Field(ge=0, le=24)] = 8
+
+    @model_validator(mode="after")
+    def _has_fraction(self) -> Score:
+        # hls4ml loses rounding and saturation of integer-only types.
+        if self.integer >= self.word:
+            raise ValueError("the score type needs at least one bit right of the binary point")
+        return self
+
+    @property
+    def type(self) -> FixedPoint:
+        """As the type that everything computes with."""
+        return FixedPoint(self.word, self.integer, False)
+
+
+def _split(value: tuple[float, float, float]) -> tuple[float, float, float]:
+    if abs(sum(value) - 1) > 1e-6 or min(value) <= 0:
+        raise ValueError("train, validation and test are three positive fractions that add up to 1")
+    return value
+
+
+Split = Annotated[tuple[Float, Float, Float], AfterValidator(_split)]
+
+
+class ToyData(Strict):
+    """The embedded sample, a Pythia 8 toy calorimeter."""
+
+    source: Literal["l1toy"]
+    directory: str | None = None  # what `l1kd data generate` wrote; null: the embedded sample
+    train_events: Annotated[Int, Field(ge=1)] | None = None  # null: all of them
+    test_events: Annotated[Int, Field(ge=1)] | None = None
+
+
+class CaloData(Strict):
+    """CICADA's HDF5 files, by role."""
+
+    source: Literal["calo"]
+    background: Annotated[Paths, Field(min_length=1)]
+    test: Paths = []
+    signals: dict[Name, Annotated[Paths, Field(min_length=1)]] = {}
+    exposure: Paths = []
+    split: Split = (0.5, 0.1, 0.4)
+    acceptance: Literal["ignore", "require"] = "ignore"
+
+
+class ImagesData(Strict):
+    """MNIST or Fashion-MNIST with one class as the normal one."""
+
+    source: Literal["mnist", "fashion_mnist"]
+    normal: Annotated[Int, Field(ge=0, le=9)] = 0
+    directory: str | None = None
+
+
+class ArraysData(Strict):
+    """The user's own `.npz` or `.h5` arrays, `path` or `path:key`."""
+
+    source: Literal["arrays"]
+    background: Annotated[Paths, Field(min_length=1)]
+    test: Paths = []
+    signals: dict[Name, Annotated[Paths, Field(min_length=1)]] = {}
+    exposure: Paths = []
+    split: Split = (0.5, 0.1, 0.4)
+    grid: Grid | None = None  # null: the narrowest integer type, for arrays of integers
+
+
+Data = Annotated[ToyData | CaloData | ImagesData | ArraysData, Field(discriminator="source")]
+
+
+class Teacher(Strict):
+    """The float autoencoder, and what its residual is measured in."""
+
+    architecture: TeacherArchitecture
+    latent: Annotated[Int, Field(ge=1, le=4096)] = 20
+    hidden: list[Annotated[Int, Field(ge=1, le=4096)]] = [128, 64]  # `dense` only
+    standardise: bool = False
+    residual_power: Annotated[Float, Field(gt=0, le=16)] = 2.0
+    # Weight of each input in the score: its standard deviation over training normals to this power.
+    residual_scale: Annotated[Float, Field(ge=-4, le=4)] = 0.0
+
+
+class LayerWidths(Strict):
+    """What one layer of a student has of its own; null: as the student."""
+
+    weight_bits: Bits | None = None
+    activation_bits: Bits | None = None
+    size: Annotated[Int, Field(ge=1, le=4096)] | None = None  # filters or units
+
+
+class Student(Strict):
+    """A quantized network."""
+
+    name: Name
+    architecture: StudentArchitecture
+    weight_bits: Bits | None = None  # null: the architecture's own
+    activation_bits: Bits | None = None
+    hidden: list[Annotated[Int, Field(ge=1, le=4096)]] = [32, 16]  # `dense` only
+    layers: dict[str, LayerWidths] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value, "architecture": value}
+        if isinstance(value, dict) and "name" not in value and "architecture" in value:
+            return {"name": value["architecture"], **value}
+        return value
+
+
+class Distillation(Strict):
+    """How teacher and students are trained."""
+
+    mode: Literal["sequential", "colearning"] = "colearning"
+    epochs: Annotated[Int, Field(ge=1, le=100_000)] = 40
+    final_epochs: Annotated[Int, Field(ge=0, le=100_000)] = 10  # best teacher frozen
+    batch: Annotated[Int, Field(ge=1, le=1_000_000)] = 128
+    learning_rate: Annotated[Float, Field(gt=0, le=1)] = 1e-3
+    student_learning_rate: Annotated[Float, Field(gt=0, le=1)] = 1e-3
+    weight_decay: Annotated[Float, Field(ge=0, le=1)] = 0.0
+    exposure: list[Exposure] = []
+    exposure_ratio: Annotated[Float, Field(gt=0, le=100)] = 1.0  # exposure events per normal one
+    target: TargetTransform = "fitted"
+    score: Score = Score()
+
+    @field_validator("exposure")
+    @classmethod
+    def _unique(cls, value: list[Exposure]) -> list[Exposure]:
+        if len(set(value)) < len(value):
+            raise ValueError("an exposure is listed twice")
+        return value
+
+
+class Firmware(Strict):
+    """What hls4ml is asked for."""
+
+    backend: Literal["Vitis", "Vivado"] = "Vitis"
+    part: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)] = (
+        "xcvu13p-flga2577-2-e"
+    )
+    clock_ns: Annotated[Float, Field(gt=0, le=1000)] = 5.0
+    # auto: io_stream, and io_parallel too where the unrolled network is small enough
+    io_type: Literal["auto", "both", "io_parallel", "io_stream"] = "auto"
+    strategy: Literal["latency", "resource", "distributed_arithmetic"] = "latency"
+    reuse: Annotated[Int, Field(ge=1, le=65536)] = 1
+    students: Literal["all", "best"] = "all"
+
+
+class Choose(Strict):
+    """Which student is the best one."""
+
+    by: Literal["auc", "efficiency"] = "auc"
+    max_lut: Annotated[Float, Field(gt=0)] | None = None
+    max_latency_ns: Annotated[Float, Field(gt=0)] | None = None
+    max_interval_ns: Annotated[Float, Field(gt=0)] | None = None
+
+
+class Verify(Strict):
+    """What the firmware is held to."""
+
+    events: Annotated[Int, Field(ge=1)] | None = None  # null: the whole test split
+    corners: bool = True
+    max_auc_loss: Annotated[Float, Field(ge=0, le=1)] = 0.05
+
+
+class Config(Strict):
+    """A whole configuration."""
+
+    name: Name
+    seed: Annotated[Int, Field(ge=0, lt=2**31)] = 7
+    threads: Annotated[Int, Field(ge=1, le=1024)] | None = None  # null: all cores
+    data: Data
+    teacher: Teacher
+    students: Annotated[list[Student], Field(min_length=1)]
+    distillation: Distillation = Distillation()
+    firmware: Firmware = Firmware()
+    choose: Choose = Choose()
+    verify: Verify = Verify()
+
+    @field_validator("students")
+    @classmethod
+    def _distinct(cls, value: list[Student], info: ValidationInfo) -> list[Student]:
+        names = [student.name.lower() for student in value]
+        for student in value:
+            # Case does not make a difference on every file system.
+            if names.count(student.name.lower()) > 1:
+                raise ValueError(f"two students are named {student.name!r}; names are unique")
+            if student.name.lower() == "teacher":
+                raise ValueError("a student cannot be named 'teacher'")
+        return value
+
+
+_TRIGGER: dict[str, Any] = {
+    "teacher": {"architecture": "cicada", "latent": 80, "standardise": True},
+    "students": [{"architecture": "cicada_v1"}, {"architecture": "cicada_v2"}],
+    "distillation": {"batch": 256, "exposure": ["patch"]},
+    "choose": {"by": "efficiency"},
+}
+_IMAGES: dict[str, Any] = {
+    "teacher": {"architecture": "paper", "latent": 20},
+    "students": [{"architecture": f"s{i}"} for i in range(1, 8)],
+    "distillation": {"batch": 100, "exposure": ["dataset"]},
+}
+_ARRAYS: dict[str, Any] = {
+    "teacher": {"architecture": "dense", "latent": 8, "standardise": True},
+    "students": [{"architecture": "dense"}],
+    "distillation": {"exposure": ["shuffle"]},
+}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "l1toy": _TRIGGER,
+    "calo": _TRIGGER,
+    "mnist": _IMAGES,
+    "fashion_mnist": _IMAGES,
+    "arrays": _ARRAYS,
+}
+
+
+def source_defaults(source: str) -> dict[str, Any]:
+    """The configuration that suits a source; what a file says is laid over it, key by key."""
+    return _DEFAULTS.get(source, {})

@@ -1,0 +1,308 @@
+"""Configurations from files: found by name or path, overridden by `--set`, errors with a line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from l1kd.config import Config, source_defaults
+from l1kd.errors import UserError
+from l1kd.files import atomic
+
+__all__ = ["find", "load", "load_resolved", "save", "shipped"]
+
+_MAX_BYTES = 1 << 20
+_PATH_KEYS = ("background", "test", "exposure", "signals", "directory")
+Location = tuple[str | int, ...]
+
+
+def _shipped_directory() -> Path:
+    installed = Path(str(resources.files("l1kd"))) / "configs"
+    checkout = Path(__file__).parents[1] / "configs"
+    return installed if installed.is_dir() else checkout
+
+
+def shipped() -> dict[str, Path]:
+    """The configurations that come with the package, by name."""
+    return {path.stem: path for path in sorted(_shipped_directory().glob("*.yaml"))}
+
+
+def find(argument: str) -> Path:
+    """The file that a command's CONFIG means: a shipped name, or a path.
+
+    Raises
+    ------
+    UserError
+        If there is no such file, or no shipped configuration of that name.
+    """
+    if "/" in argument or argument.endswith((".yaml", ".yml")):
+        path = Path(argument)
+        if not path.is_file():
+            raise UserError(f"no configuration file at {argument}")
+        return path
+    names = shipped()
+    if argument not in names:
+        near = _nearest(argument, names)
+        raise UserError(
+            f"no shipped configuration is named {argument!r}{near}; there are "
+            f"{', '.join(names)}; a file of your own needs its path or its .yaml ending"
+        )
+    return names[argument]
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration file, lay it over its source's defaults, and check it.
+
+    Parameters
+    ----------
+    path
+        A YAML file.
+    overrides
+        `KEY=VALUE` texts of `--set`; the value is YAML, the key is dotted, list items by number.
+
+    Raises
+    ------
+    UserError
+        With the file, the line and the key at fault.
+    """
+    raw, lines = _read(path)
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: a configuration is a mapping of keys, found {_kind(raw)}")
+    overridden = set()
+    for text in overrides:
+        overridden.add(_override(raw, text))
+    raw.setdefault("name", path.stem)
+    _absolute_paths(raw.get("data"), path.parent)
+    source = raw["data"].get("source") if isinstance(raw.get("data"), dict) else None
+    merged = _merge(source_defaults(source) if isinstance(source, str) else {}, raw)
+    return _validate(merged, str(path), lines, overridden)
+
+
+def load_resolved(path: Path) -> Config:
+    """Read the resolved configuration that a run keeps: no defaults, no search for paths."""
+    raw, lines = _read(path)
+    return _validate(raw, str(path), lines, set())
+
+
+def save(config: Config, path: Path) -> None:
+    """Write a resolved configuration, atomically."""
+    with atomic(path) as temporary:
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100)
+        temporary.write_text(text)
+
+
+def _read(path: Path) -> tuple[Any, dict[Location, int]]:
+    """The file's plain values and the line of every key."""
+    try:
+        content = path.read_bytes()
+        if len(content) > _MAX_BYTES:
+            raise UserError(f"{path}: {len(content)} bytes are no configuration")
+        text = content.decode()
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = dict(_lines(node, (), str(path), set())) if node is not None else {}
+        return yaml.safe_load(text), lines
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file ({error.reason})") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: nested too deeply for a configuration") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(f"{path}{where}: not a configuration in plain YAML: {problem}") from error
+
+
+def _lines(
+    node: yaml.Node, location: Location, file: str, seen: set[int]
+) -> Iterator[tuple[Location, int]]:
+    if isinstance(node, (yaml.MappingNode, yaml.SequenceNode)):
+        # An alias is a second look at a node: short files could unfold without bound.
+        if id(node) in seen:
+            raise UserError(f"{file}:{node.start_mark.line + 1}: YAML aliases are not supported")
+        seen.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        keys = set()
+        for key, value in node.value:
+            name = str(key.value)
+            line = key.start_mark.line + 1
+            if name in keys:
+                raise UserError(f"{file}:{line}: the key {name!r} stands twice in one mapping")
+            keys.add(name)
+            yield (*location, name), line
+            yield from _lines(value, (*location, name), file, seen)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*location, index), value.start_mark.line + 1
+            yield from _lines(value, (*location, index), file, seen)
+
+
+def _override(raw: dict[str, Any], text: str) -> Location:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set {text}: write KEY=VALUE, for example distillation.epochs=3")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {text}: the value is not plain YAML") from error
+    location: list[str | int] = []
+    target: Any = raw
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        step: str | int = part
+        if isinstance(target, list):
+            if not part.isdigit() or int(part) >= len(target):
+                raise UserError(
+                    f"--set {text}: {'.'.join(parts[:depth])} is a list of {len(target)}; "
+                    f"{part!r} is no item of it"
+                )
+            step = int(part)
+        elif not isinstance(target, dict):
+            raise UserError(f"--set {text}: {'.'.join(parts[:depth])} has no keys")
+        location.append(step)
+        if last:
+            target[step] = parsed
+        elif isinstance(target, list):
+            target = target[int(part)]
+        else:
+            target = target.setdefault(part, {})
+    return tuple(location)
+
+
+def _absolute_paths(data: Any, beside: Path) -> None:
+    """Make paths absolute: a relative one is meant from here, or else from beside the file."""
+    if not isinstance(data, dict):
+        return
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, list):
+            return [absolute(item) for item in value]
+        if isinstance(value, dict):
+            return {key: absolute(item) for key, item in value.items()}
+        if not isinstance(value, str) or not value:
+            return value
+        here, there = Path(value).expanduser(), beside / value
+        file_there = Path(str(there).partition(":")[0])
+        file_here = Path(str(here).partition(":")[0])
+        chosen = there if file_there.exists() and not file_here.exists() else here
+        return str(chosen.absolute())
+
+    for key in _PATH_KEYS:
+        if key in data:
+            data[key] = absolute(data[key])
+
+
+def _merge(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(defaults)
+    for key, value in given.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            merged[key] = _merge(below, value)
+        elif isinstance(below, dict) and value is None:
+            pass  # `teacher:` with nothing behind it means its defaults
+        else:
+            merged[key] = value
+    return merged
+
+
+def _validate(raw: Any, file: str, lines: dict[Location, int], overridden: set[Location]) -> Config:
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        location, model = _place(first["loc"])
+        dotted = ".".join(str(part) for part in location) or "the file"
+        message = _message(dict(first), location, model)
+        raise UserError(
+            f"{_where(file, location, lines, overridden)}: {dotted}: {message}{more}"
+        ) from error
+
+
+def _where(
+    file: str, location: Location, lines: dict[Location, int], overridden: set[Location]
+) -> str:
+    for length in range(len(location), 0, -1):
+        if location[:length] in overridden:
+            return "--set"
+        if location[:length] in lines:
+            return f"{file}:{lines[location[:length]]}"
+    return file
+
+
+def _place(location: Location) -> tuple[Location, type[BaseModel] | None]:
+    """pydantic's location without its union tags, and the model that holds the last key."""
+    from l1kd import config as tree
+
+    tags = {
+        "l1toy": tree.ToyData,
+        "calo": tree.CaloData,
+        "mnist": tree.ImagesData,
+        "fashion_mnist": tree.ImagesData,
+        "arrays": tree.ArraysData,
+    }
+    sections: dict[str, type[BaseModel]] = {
+        "teacher": tree.Teacher,
+        "students": tree.Student,
+        "distillation": tree.Distillation,
+        "firmware": tree.Firmware,
+        "choose": tree.Choose,
+        "verify": tree.Verify,
+        "grid": tree.Grid,
+        "score": tree.Score,
+        "layers": tree.LayerWidths,
+    }
+    cleaned: list[str | int] = []
+    model: type[BaseModel] | None = Config
+    for index, part in enumerate(location):
+        if index == 1 and cleaned == ["data"] and part in tags:
+            model = tags[str(part)]
+            continue
+        if index < len(location) - 1 and part in sections:
+            model = sections[str(part)]
+        cleaned.append(part)
+    return tuple(cleaned), model
+
+
+def _message(error: dict[str, Any], location: Location, model: type[BaseModel] | None) -> str:
+    kind, value = error["type"], error.get("input")
+    if kind == "extra_forbidden" and model is not None:
+        known = list(model.model_fields)
+        return f"unknown key{_nearest(str(location[-1]), known)}; known are {', '.join(known)}"
+    if kind == "missing":
+        return "is required"
+    if kind == "union_tag_invalid":
+        tag = str(error["ctx"]["tag"])
+        names = ["l1toy", "calo", "mnist", "fashion_mnist", "arrays"]
+        return f"unknown source {tag!r}{_nearest(tag, names)}; known are {', '.join(names)}"
+    if kind == "union_tag_not_found":
+        return "needs a `source`: l1toy, calo, mnist, fashion_mnist or arrays"
+    if kind == "literal_error":
+        known = [
+            name.strip("' ") for name in error["ctx"]["expected"].replace(" or ", ", ").split(",")
+        ]
+        return f"unknown {value!r}{_nearest(str(value), known)}; known are {', '.join(known)}"
+    if kind == "string_pattern_mismatch":
+        return f"{value!r} is no name: letters, digits, '_', '.', '-', a letter or digit first"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    shown = (
+        repr(value) if isinstance(value, (str, int, float, bool)) or value is None else _kind(value)
+    )
+    return f"{message} (found {shown})" if kind != "value_error" else message
+
+
+def _nearest(name: str, known: Sequence[str] | dict[str, Any]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _kind(value: Any) -> str:
+    return {dict: "a mapping", list: "a list", type(None): "nothing"}.get(
+        type(value), f"a {type(value).__name__}"
+    )

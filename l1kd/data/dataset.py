@@ -1,0 +1,151 @@
+"""Events as every part of l1kd sees them: named samples, handed out in chunks.
+
+A `Sample` is a sequence of blocks, each small enough for memory. Blocks of a small set are arrays
+that are there already; blocks of a large one are read from disk when their turn comes. Nobody who
+uses a sample can tell the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd.fixedpoint import FixedPoint
+
+__all__ = ["Block", "Dataset", "Events", "Sample", "Signal"]
+
+Events = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some events of a sample and how to get them.
+
+    Parameters
+    ----------
+    events
+        How many.
+    load
+        Returns them as an array (events, *shape) of any real type; called whenever they are needed.
+    """
+
+    events: int
+    load: Callable[[], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Events of one kind, in a fixed order.
+
+    Parameters
+    ----------
+    name
+        As in the files of a run: `train`, `val`, `test`, or a signal's name.
+    shape
+        Of one event.
+    blocks
+        The events.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    blocks: tuple[Block, ...]
+
+    def __len__(self) -> int:
+        return sum(block.events for block in self.blocks)
+
+    def chunks(self, size: int = 8192, limit: int | None = None) -> Iterator[Events]:
+        """The events in their order, at most `size` at a time and `limit` in all, as float32."""
+        left = len(self) if limit is None else min(limit, len(self))
+        for block in self.blocks:
+            if left <= 0:
+                return
+            events = self._read(block)[:left]
+            left -= len(events)
+            for start in range(0, len(events), size):
+                yield events[start : start + size]
+
+    def shuffled(self, size: int, seed: int, epoch: int) -> Iterator[Events]:
+        """All events once in a random order that depends on (seed, epoch) alone, `size` at a time.
+
+        Blocks come in random order and events are shuffled inside their block, so that memory holds
+        one block, not the sample. The last chunk may be short.
+        """
+        random = np.random.default_rng([seed, epoch, 0x5A])
+        rest = np.empty((0, *self.shape), np.float32)
+        for index in random.permutation(len(self.blocks)):
+            events = self._read(self.blocks[index])
+            events = events[random.permutation(len(events))]
+            if len(rest):
+                events = np.concatenate([rest, events])
+            whole = len(events) - len(events) % size
+            for start in range(0, whole, size):
+                yield events[start : start + size]
+            rest = events[whole:]
+        if len(rest):
+            yield rest
+
+    def events(self, limit: int | None = None) -> Events:
+        """The first `limit` events, or all of them, as one array (events, *shape)."""
+        parts = list(self.chunks(limit=limit))
+        return np.concatenate(parts) if parts else np.empty((0, *self.shape), np.float32)
+
+    def _read(self, block: Block) -> Events:
+        return np.asarray(block.load(), np.float32).reshape(-1, *self.shape)
+
+    @classmethod
+    def of(cls, name: str, events: NDArray[Any]) -> Sample:
+        """A sample of events that are in memory, (events, *shape)."""
+        return cls(name, tuple(events.shape[1:]), (Block(len(events), lambda: events),))
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A named kind of anomaly: one half to choose with, the other to judge with."""
+
+    val: Sample
+    test: Sample
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything a run knows of its events.
+
+    Parameters
+    ----------
+    train, val, test
+        Normal events.
+    signals
+        Anomalies by name; may be empty.
+    grid
+        The fixed-point type every input value is a value of.
+    exposure
+        Another data set's *training* events, for the exposure `dataset`; None if there are none.
+    standardise_axes
+        The axes of an event along which inputs are of one kind and share mean and spread (phi of a
+        calorimeter: rings of equal eta); empty if every input is a kind of its own.
+    description
+        What stands beside every number made with these events: source, files, whether the
+        acceptance flag was applied and what it means, numbers of distinct collisions.
+    files
+        The files that were read, for the manifest's hashes.
+    """
+
+    train: Sample
+    val: Sample
+    test: Sample
+    signals: Mapping[str, Signal]
+    grid: FixedPoint
+    exposure: Sample | None = None
+    standardise_axes: tuple[int, ...] = ()
+    description: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one event."""
+        return self.train.shape

@@ -1,0 +1,249 @@
+"""The JSON files of a run as types: what other people's scripts read.
+
+`None` stands for what is unknown or does not apply; it is never written as 0.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from l1kd.errors import UserError
+from l1kd.files import read_json, write_json
+
+__all__ = [
+    "FORMAT_VERSION",
+    "AgreementRecord",
+    "Emd",
+    "Fidelity",
+    "FirmwareRecord",
+    "LayerRecord",
+    "Manifest",
+    "Metrics",
+    "Pair",
+    "Quality",
+    "Resources",
+    "Rung",
+    "StageRecord",
+    "StudentMetrics",
+    "TeacherMetrics",
+    "WorkingPoint",
+    "read",
+    "write",
+]
+
+FORMAT_VERSION = 1
+
+PerSignal = dict[str, float]
+Implementation = Literal["exact", "qkeras", "csim", "rtl", "rtlsim", "emulator"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class StageRecord(_Record):
+    """What the manifest says of a stage."""
+
+    state: Literal["running", "done", "failed"]
+    duration_s: float | None = None
+    inputs: str  # hash of the configuration and the files the stage read
+    message: str | None = None
+
+
+class Manifest(_Record):
+    """Where a run comes from and how far it got."""
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    created: str
+    versions: dict[str, str]
+    git_commit: str | None
+    seed: int
+    threads: int
+    machine: str
+    data: dict[str, str]  # file -> SHA-256
+    stages: dict[str, StageRecord] = {}
+    firmware: dict[str, str] = {}  # `<student>-<backend>-<io_type>-<strategy>` -> directory
+
+
+class Quality(_Record):
+    """How well a score tells signals from normal events, on test halves."""
+
+    auc: PerSignal  # per signal, and `all`: the signals pooled
+    efficiency: PerSignal  # per signal, at false-positive rate 1e-3
+
+
+class TeacherMetrics(Quality):
+    """The teacher's quality and size."""
+
+    params: int
+
+
+class Emd(_Record):
+    """Earth mover's distance of a student's scores to the teacher's, on log(1 + raw score)."""
+
+    normal: float
+    anomalous: float | None
+
+
+class WorkingPoint(_Record):
+    """A threshold on the integer score; an event is accepted when its score is `>=` it."""
+
+    target_fpr: float
+    threshold: int  # in LSBs of the output type
+    fpr: float  # reached on the test normals
+    rate_khz: float  # at 28.61 MHz of crossings
+    efficiency: PerSignal
+
+
+class StudentMetrics(Quality):
+    """A student's quality, its likeness to the teacher, its size and its thresholds."""
+
+    emd: Emd
+    spearman: float | None
+    params: int
+    weight_bits: int
+    working_points: list[WorkingPoint] = []
+
+
+class Metrics(_Record):
+    """`metrics.json`."""
+
+    dataset: dict[str, Any]
+    teacher: TeacherMetrics
+    baselines: dict[str, Quality]
+    students: dict[str, StudentMetrics]
+    validation: dict[
+        str, Quality
+    ] = {}  # per student, on validation halves: what `best` is chosen on
+    best: str
+
+
+class Pair(_Record):
+    """Two implementations of one student on the same events."""
+
+    reference: Implementation
+    candidate: Implementation
+    backend: str | None
+    io_type: str | None
+    strategy: str | None
+    inputs: Literal["test", "corner"]
+    events: int
+    mismatches: int
+    max_lsb: int
+    first_layer: str | None = None  # the first layer whose output differs
+
+
+class AgreementRecord(_Record):
+    """`agreement.json` is a list of these."""
+
+    student: str
+    lsb: float
+    pairs: list[Pair]
+
+
+class Rung(Quality):
+    """One step of the ladder from the float teacher to the firmware."""
+
+    stage: Literal["teacher", "float", "qkeras", "csim", "rtl"]
+    emd: Emd
+    spearman: float | None
+
+
+Fidelity = dict[str, list[Rung]]
+
+
+class Resources(_Record):
+    """`resources.json` is a list of these."""
+
+    student: str
+    source: Literal["estimate", "yosys", "csynth", "vsynth", "impl"]
+    implementation: Literal["hls4ml", "alkaid"]
+    tool: str
+    part: str | None
+    clock_ns: float | None
+    latency_cycles: int | None = None
+    latency_ns: float | None = None
+    interval_cycles: int | None = None
+    lut: float | None = None
+    ff: float | None = None
+    dsp: float | None = None
+    bram: float | None = None
+    uram: float | None = None
+    io_type: str | None = None
+    note: str | None = None  # how the numbers came about
+
+
+class LayerRecord(_Record):
+    """A layer of a written project, with its precisions as `ap_fixed` text."""
+
+    name: str
+    kind: str
+    shape: list[int]  # of its output, without the batch
+    weights: int | None = None
+    zeros: int | None = None  # weights that are zero
+    multiplications: int | None = None  # for one event
+    weight_type: str | None = None
+    bias_type: str | None = None
+    accumulator_type: str | None = None
+    result_type: str | None = None
+
+
+class FirmwareRecord(_Record):
+    """`firmware.json` is a list of these: the projects that were written."""
+
+    student: str
+    backend: str
+    io_type: str
+    strategy: str
+    reuse: int
+    part: str
+    clock_ns: float
+    directory: str
+    top: str  # the top function
+    input_type: str
+    output_type: str
+    layers: list[LayerRecord]
+
+
+_T = TypeVar("_T")
+_FILES: dict[str, Any] = {
+    "manifest.json": Manifest,
+    "metrics.json": Metrics,
+    "agreement.json": list[AgreementRecord],
+    "fidelity.json": Annotated[Fidelity, Field()],
+    "resources.json": list[Resources],
+    "firmware.json": list[FirmwareRecord],
+}
+
+
+def write(directory: Path, name: str, value: Any) -> None:
+    """Check `value` against the type of the run's file `name` and write it, atomically."""
+    adapter: TypeAdapter[Any] = TypeAdapter(_FILES[name])
+    checked = adapter.validate_python(value)
+    write_json(directory / name, adapter.dump_python(checked, mode="json"))
+
+
+def read(directory: Path, name: str) -> Any:
+    """Read the run's file `name` as its type.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is no JSON, or does not have the shape that this version writes.
+    """
+    path = directory / name
+    try:
+        return TypeAdapter(_FILES[name]).validate_python(read_json(path))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{directory} has no {name}: the stage that writes it has not run"
+        ) from error
+    except (ValueError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"{path}: not as l1kd writes it ({first}); delete it and run its stage again"
+        ) from error
