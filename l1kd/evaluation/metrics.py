@@ -1,0 +1,171 @@
+"""How well a score separates anomalies, and how alike two scores are. Higher is more abnormal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from l1kd.evaluation.rates import REPORTED_FPR, accept, threshold
+from l1kd.schemas import Emd, PerSignal, Quality
+
+__all__ = [
+    "POOLED",
+    "auc",
+    "distance",
+    "efficiency",
+    "emd",
+    "mean_over_signals",
+    "quality",
+    "shared_decisions",
+    "spearman",
+]
+
+POOLED = "all"  # the key of `auc` that stands for all signals together
+
+Scores = NDArray[Any]
+
+
+def auc(normal: Scores, anomalous: Scores) -> float:
+    """Area under the ROC curve: the chance that an anomaly scores above a normal event.
+
+    Ties count one half (the Mann-Whitney statistic over the number of pairs). Pairs are counted in
+    whole numbers, so the result is exact but for one division.
+
+    Parameters
+    ----------
+    normal, anomalous
+        Scores, (N,) and (M,), neither empty.
+    """
+    normal, anomalous = _scores(normal), _scores(anomalous)
+    ordered = np.sort(normal)
+    below = int(np.searchsorted(ordered, anomalous, "left").sum())
+    not_above = int(np.searchsorted(ordered, anomalous, "right").sum())
+    return (below + not_above) / (2 * len(normal) * len(anomalous))
+
+
+def efficiency(normal: Scores, anomalous: Scores, fpr: float = REPORTED_FPR) -> float:
+    """Share of anomalies accepted by the threshold that lets at most `fpr` of the normals pass.
+
+    Parameters
+    ----------
+    normal, anomalous
+        Scores, (N,) and (M,), neither empty.
+    fpr
+        False-positive rate.
+    """
+    normal, anomalous = _scores(normal), _scores(anomalous)
+    return float(np.mean(accept(anomalous, threshold(normal, fpr))))
+
+
+def quality(normal: Scores, signals: Mapping[str, Scores], fpr: float = REPORTED_FPR) -> Quality:
+    """AUC and efficiency for each signal; `all` in the AUC is the signals pooled.
+
+    Without signals there is nothing to tell apart, and both are empty.
+
+    Parameters
+    ----------
+    normal
+        Scores of normal events, (N,).
+    signals
+        Scores of each signal's events by name.
+    fpr
+        False-positive rate of the efficiencies.
+    """
+    if not signals:
+        return Quality(auc={}, efficiency={})
+    areas = {name: auc(normal, scores) for name, scores in signals.items()}
+    areas[POOLED] = auc(normal, np.concatenate([np.ravel(scores) for scores in signals.values()]))
+    level = threshold(_scores(normal), fpr)
+    shares = {
+        name: float(np.mean(accept(_scores(scores), level))) for name, scores in signals.items()
+    }
+    return Quality(auc=areas, efficiency=shares)
+
+
+def mean_over_signals(values: PerSignal) -> float | None:
+    """Unweighted mean over the signals, `all` left out; None without signals."""
+    single = [value for name, value in values.items() if name != POOLED]
+    return float(np.mean(single)) if single else None
+
+
+def emd(a: Scores, b: Scores) -> float:
+    """Earth mover's distance (Wasserstein-1) of two samples, in the scores' unit."""
+    return float(stats.wasserstein_distance(_scores(a), _scores(b)))
+
+
+def distance(
+    teacher: tuple[Scores, Mapping[str, Scores]], student: tuple[Scores, Mapping[str, Scores]]
+) -> Emd:
+    """Earth mover's distance of two sets of *raw* scores on the paper's scale log(1 + raw score).
+
+    Parameters
+    ----------
+    teacher, student
+        Raw scores of normal events, (N,), and of each signal by name; a student's come from its
+        scores by the inverse of the target transform. The distance of the anomalies is that of the
+        signals pooled, None without signals.
+    """
+
+    def pooled(signals: Mapping[str, Scores]) -> Scores:
+        scores: Scores = np.log1p(np.concatenate([_scores(part) for part in signals.values()]))
+        return scores
+
+    (normal, signals), (other_normal, other_signals) = teacher, student
+    return Emd(
+        normal=emd(np.log1p(_scores(normal)), np.log1p(_scores(other_normal))),
+        anomalous=emd(pooled(signals), pooled(other_signals)) if signals else None,
+    )
+
+
+def spearman(a: Scores, b: Scores) -> float | None:
+    """Rank correlation of two scores of the same events, (N,) each; ties share their mean rank.
+
+    None where it has no meaning: fewer than two events, or a score that is the same for all.
+    """
+    a, b = np.ravel(a), np.ravel(b)
+    if len(a) != len(b):
+        raise ValueError(f"scores of the same events are of one length, not {len(a)} and {len(b)}")
+    if len(a) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return None
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    ranks = [stats.rankdata(values).astype(np.float64) for values in (a, b)]
+    centred = [values - values.mean() for values in ranks]
+    norm = np.sqrt(np.dot(centred[0], centred[0]) * np.dot(centred[1], centred[1]))
+    return float(np.clip(np.dot(centred[0], centred[1]) / norm, -1.0, 1.0))
+
+
+def shared_decisions(a: Scores, b: Scores, fpr: float = REPORTED_FPR) -> float | None:
+    """Events that both scores accept over events that at least one accepts.
+
+    Parameters
+    ----------
+    a, b
+        Scores of the same normal events, (N,) each; each has its own threshold for `fpr`.
+    fpr
+        False-positive rate.
+
+    Returns
+    -------
+    float or None
+        1 if the decisions are the same, 0 if no event is in common, None if nothing is accepted.
+    """
+    a, b = _scores(a), _scores(b)
+    if len(a) != len(b):
+        raise ValueError(f"scores of the same events are of one length, not {len(a)} and {len(b)}")
+    first, second = (accept(scores, threshold(scores, fpr)) for scores in (a, b))
+    either = int(np.sum(first | second))
+    return int(np.sum(first & second)) / either if either else None
+
+
+def _scores(values: Scores) -> Scores:
+    scores = np.ravel(values)
+    if not len(scores):
+        raise ValueError("a metric needs at least one event")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores are finite numbers")
+    return scores

@@ -1,0 +1,143 @@
+"""The trigger's decision: thresholds on integer scores, and the rates and efficiencies they give.
+
+An event is accepted when its score is `>=` the threshold. Everything that quotes a rate, an
+efficiency or a threshold goes through this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd.fixedpoint import FixedPoint
+from l1kd.schemas import WorkingPoint
+
+__all__ = [
+    "CROSSING_RATE_KHZ",
+    "REPORTED_FPR",
+    "TRIGGER_FPR",
+    "WORKING_FPRS",
+    "accept",
+    "out_of_reach",
+    "rate_khz",
+    "threshold",
+    "working_points",
+]
+
+# Filled bunch crossings a second at the LHC (2,544 bunches, 11.246 kHz): what CMS quotes rates on.
+CROSSING_RATE_KHZ = 28_610.0
+# The false-positive rate at which efficiencies are quoted.
+REPORTED_FPR = 1e-3
+# 3 kHz of accepted crossings, the working point of CICADA in CMS.
+TRIGGER_FPR = 1.05e-4
+WORKING_FPRS = (1e-2, 1e-3, TRIGGER_FPR, 1e-4)
+
+Numbers = NDArray[Any]
+
+
+@overload
+def threshold(normal: NDArray[np.integer[Any]], fpr: float) -> int: ...
+@overload
+def threshold(normal: NDArray[np.floating[Any]], fpr: float) -> float: ...
+def threshold(normal: Numbers, fpr: float) -> float:
+    """Find the lowest threshold that accepts at most a share `fpr` of the normal events.
+
+    With k the largest whole number of events that `fpr` allows, nothing up to the (k+1)-th largest
+    score may pass; the threshold is the next number above that score. Where scores tie there, fewer
+    than k events pass: a tie is never split.
+
+    Parameters
+    ----------
+    normal
+        Scores of normal events, (N,), integers or floats.
+    fpr
+        False-positive rate, 0 <= fpr < 1.
+
+    Returns
+    -------
+    int or float
+        One above that score for integers, the next float64 for floats. It can lie above every
+        value of the score's type: then nothing is accepted.
+    """
+    scores = np.ravel(normal)
+    if not len(scores):
+        raise ValueError("a threshold needs at least one normal event")
+    if not 0 <= fpr < 1:
+        raise ValueError(f"a false-positive rate is at least 0 and below 1, not {fpr}")
+    rank = _allowed(len(scores), fpr)
+    place = len(scores) - 1 - rank
+    edge = np.partition(scores, place)[place]
+    if np.issubdtype(scores.dtype, np.integer):
+        return int(edge) + 1
+    if not np.isfinite(scores).all():
+        raise ValueError("scores are finite numbers")
+    return float(np.nextafter(np.float64(edge), np.inf))
+
+
+def accept(scores: Numbers, threshold: float) -> NDArray[np.bool_]:
+    """Decide: True where an event's score is `>=` the threshold."""
+    scores = np.asarray(scores)
+    if np.issubdtype(scores.dtype, np.floating):
+        # NumPy would round a float64 threshold to float32 scores' precision, onto the score itself.
+        scores = scores.astype(np.float64)
+    decisions: NDArray[np.bool_] = scores >= threshold
+    return decisions
+
+
+def rate_khz(fpr: float) -> float:
+    """Rate of accepted crossings, in kHz, at a false-positive rate: fpr x 28.61 MHz."""
+    return fpr * CROSSING_RATE_KHZ
+
+
+def working_points(
+    normal: NDArray[np.integer[Any]],
+    signals: Mapping[str, NDArray[np.integer[Any]]],
+    fprs: tuple[float, ...] = WORKING_FPRS,
+) -> list[WorkingPoint]:
+    """Thresholds for the false-positive rates that the sample is large enough to speak of.
+
+    Parameters
+    ----------
+    normal
+        Scores of normal events in LSBs of the output type, (N,).
+    signals
+        The same for each signal, by name.
+    fprs
+        False-positive rates aimed at; those below 1/N are left out.
+    """
+    points = []
+    for fpr in fprs:
+        if _allowed(len(normal), fpr) < 1:
+            continue
+        level = threshold(normal, fpr)
+        reached = float(np.mean(accept(normal, level)))
+        points.append(
+            WorkingPoint(
+                target_fpr=fpr,
+                threshold=level,
+                fpr=reached,
+                rate_khz=rate_khz(reached),
+                efficiency={
+                    name: float(np.mean(accept(scores, level))) for name, scores in signals.items()
+                },
+            )
+        )
+    return points
+
+
+def out_of_reach(threshold: int, score: FixedPoint) -> bool:
+    """Whether an integer threshold lies above every score of the type: it accepts nothing."""
+    return threshold * score.lsb > score.high
+
+
+def _allowed(events: int, fpr: float) -> int:
+    """The largest k with k / events <= fpr; `floor(fpr * events)` alone is off by rounding."""
+    count = int(fpr * events)
+    while (count + 1) / events <= fpr:
+        count += 1
+    while count / events > fpr:
+        count -= 1
+    return count
