@@ -1,0 +1,62 @@
+"""What needs no training: trivial anomaly scores that a network has to beat.
+
+Each is a function of events (N, *shape) that returns scores (N,), so they are computed chunk by
+chunk like a network's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd.data.dataset import Events
+
+__all__ = ["NAMES", "Baseline", "baselines"]
+
+Baseline = Callable[[Events], NDArray[np.float64]]
+
+NAMES = ("sum", "max", "top4", "mean_square", "std_mean_square", "std_fourth")
+
+
+def baselines(mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> dict[str, Baseline]:
+    """Make the baselines by the names that `metrics.json` uses.
+
+    `sum` of all inputs; `max`, the highest; `top4`, the sum of the four highest; `mean_square`;
+    and with z = (x - mean) / deviation the means of z^2 (`std_mean_square`) and z^4 (`std_fourth`).
+
+    Parameters
+    ----------
+    mean, deviation
+        Of every input over training normals, both of the event's shape, pooled over inputs of one
+        kind (`Dataset.standardise_axes`). An input that never varied has no scale: its deviation of
+        0 is read as 1.
+    """
+    centre = np.asarray(mean, np.float64)
+    width = np.where(np.asarray(deviation) > 0, deviation, 1.0)
+
+    def standardised(events: Events) -> NDArray[np.float64]:
+        return _flat((events - centre) / width)
+
+    functions: dict[str, Baseline] = {
+        "sum": lambda events: _flat(events).sum(1),
+        "max": lambda events: _flat(events).max(1),
+        "top4": lambda events: _highest(_flat(events), 4),
+        "mean_square": lambda events: np.square(_flat(events)).mean(1),
+        "std_mean_square": lambda events: np.square(standardised(events)).mean(1),
+        "std_fourth": lambda events: np.square(np.square(standardised(events))).mean(1),
+    }
+    return {name: functions[name] for name in NAMES}
+
+
+def _flat(events: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(events, np.float64).reshape(len(events), -1)
+
+
+def _highest(inputs: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    if inputs.shape[1] > count:
+        inputs = np.partition(inputs, -count, axis=1)[:, -count:]
+    total: NDArray[np.float64] = inputs.sum(1)
+    return total

@@ -1,0 +1,260 @@
+"""The stage `evaluate`: from networks and events to `scores.npz` and `metrics.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd import schemas
+from l1kd.context import Context
+from l1kd.data.dataset import Dataset, Events
+from l1kd.errors import UserError
+from l1kd.evaluation.baselines import NAMES as BASELINES
+from l1kd.evaluation.baselines import baselines
+from l1kd.evaluation.metrics import distance, mean_over_signals, quality, spearman
+from l1kd.evaluation.rates import out_of_reach, working_points
+from l1kd.evaluation.scores import Scorer, Scores, check_names, samples_of, score_samples
+from l1kd.fixedpoint import FixedPoint
+from l1kd.schemas import Metrics, Quality, StudentMetrics, TeacherMetrics
+
+if TYPE_CHECKING:
+    from tensorflow import keras
+
+__all__ = ["evaluate", "scorer", "summarise"]
+
+
+class Target(Protocol):
+    """What is needed of a target transform."""
+
+    def forward(self, raw: NDArray[Any]) -> NDArray[Any]:
+        """Raw scores to scores on the output type's grid."""
+
+    def inverse(self, score: NDArray[Any]) -> NDArray[Any]:
+        """Scores to raw scores; saturated ones to the range's edge."""
+
+
+def evaluate(context: Context) -> None:
+    """Score every sample with the teacher and all students and write what the scores are worth.
+
+    Writes `scores.npz` and `metrics.json`.
+
+    Raises
+    ------
+    UserError
+        If a network's scores are not finite, or a student's are not values of the output type.
+    """
+    import l1kd
+    from l1kd.distill.targets import load_target
+    from l1kd.models.teachers import measure_spread
+
+    dataset, config = context.dataset, context.config
+    names = [student.name for student in config.students]
+    check_names(dataset.signals, names)
+    target = load_target(context.directory)
+    teacher = l1kd.load_model(context.teacher_file)
+    students = {name: l1kd.load_model(context.student_file(name)) for name in names}
+
+    spread = measure_spread(dataset.train, dataset.standardise_axes)
+    trivial = baselines(spread.mean, spread.deviation)
+    networks = {"teacher": scorer(teacher, dataset.shape)}
+    networks |= {
+        f"student_{name}": scorer(model, dataset.shape) for name, model in students.items()
+    }
+    samples = samples_of(dataset)
+    judged = {name: samples[name] for name in ("test", *dataset.signals)}
+
+    total = sum(len(sample) for part in (samples, judged) for sample in part.values())
+    with context.progress("scores", total) as advance:
+        arrays = score_samples(networks, samples, advance)
+        arrays |= score_samples(
+            {f"baseline_{name}": function for name, function in trivial.items()}, judged, advance
+        )
+    for name in samples:
+        arrays[f"target_{name}"] = np.asarray(target.forward(arrays[f"teacher_{name}"]), np.float64)
+    scores = Scores(arrays)
+    score_type = config.distillation.score.type
+    _check_grid(scores, names, samples, score_type)
+    scores.save(context.directory / "scores.npz")
+
+    metrics = summarise(
+        scores,
+        target,
+        score_type,
+        dataset,
+        params={name: _params(model) for name, model in {"teacher": teacher, **students}.items()},
+        weight_bits={name: _weight_bits(model) for name, model in students.items()},
+        by=config.choose.by,
+    )
+    schemas.write(context.directory, "metrics.json", metrics)
+    _tell(context, metrics, score_type)
+
+
+def scorer(model: keras.Model, shape: tuple[int, ...]) -> Scorer:
+    """A network as a function of chunks: one graph for every chunk length, in inference mode."""
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((None, *shape), tf.float32)]
+    graph = tf.function(lambda events: model(events, training=False), input_signature=signature)
+
+    def score(events: Events) -> NDArray[np.float64]:
+        return np.asarray(graph(tf.constant(events, tf.float32)), np.float64)
+
+    return score
+
+
+def summarise(
+    scores: Scores,
+    target: Target,
+    score_type: FixedPoint,
+    dataset: Dataset,
+    *,
+    params: Mapping[str, int],
+    weight_bits: Mapping[str, int],
+    by: str,
+) -> Metrics:
+    """Metrics of a run from its scores: on test halves, the best student on validation halves.
+
+    Parameters
+    ----------
+    scores
+        All scores.
+    target
+        The target transform, to compare students with the teacher on one scale.
+    score_type
+        The students' output type.
+    dataset
+        Where the events come from; no event is read.
+    params
+        Trainable parameters of `teacher` and of every student by name.
+    weight_bits
+        Width of every student's weights.
+    by
+        What the best student is chosen by: `auc` or `efficiency`, the unweighted mean over signals.
+    """
+    signals = list(dataset.signals)
+    raw = {name: scores.teacher(name) for name in ("test", *signals)}
+    of_teacher = (raw["test"], {name: raw[name] for name in signals})
+    students, validation, values = {}, {}, {}
+    for name, width in weight_bits.items():
+        own = {sample: scores.student(name, sample) for sample in ("test", *signals)}
+        as_raw = {sample: np.asarray(target.inverse(part)) for sample, part in own.items()}
+        integers = {sample: score_type.integers(part) for sample, part in own.items()}
+        judged = quality(own["test"], {signal: own[signal] for signal in signals})
+        students[name] = StudentMetrics(
+            auc=judged.auc,
+            efficiency=judged.efficiency,
+            emd=distance(of_teacher, (as_raw["test"], {s: as_raw[s] for s in signals})),
+            spearman=spearman(raw["test"], own["test"]),
+            params=params[name],
+            weight_bits=width,
+            working_points=working_points(
+                integers["test"], {signal: integers[signal] for signal in signals}
+            ),
+        )
+        normals = scores.student(name, "val")
+        validation[name] = quality(
+            normals, {signal: scores.student(name, f"val_{signal}") for signal in signals}
+        )
+        chosen = mean_over_signals(getattr(validation[name], by))
+        if chosen is None:  # no signals: the most like the teacher
+            chosen = spearman(scores.teacher("val"), normals)
+        values[name] = -np.inf if chosen is None else chosen
+    best = min(students, key=lambda name: (-values[name], params[name]))
+    reference = quality(*of_teacher)
+    return Metrics(
+        dataset=_describe(dataset),
+        teacher=TeacherMetrics(
+            auc=reference.auc, efficiency=reference.efficiency, params=params["teacher"]
+        ),
+        baselines={name: _baseline(scores, name, signals) for name in BASELINES},
+        students=students,
+        validation=validation,
+        best=best,
+    )
+
+
+def _baseline(scores: Scores, name: str, signals: list[str]) -> Quality:
+    return quality(scores.baseline(name, "test"), {s: scores.baseline(name, s) for s in signals})
+
+
+def _check_grid(
+    scores: Scores, students: list[str], samples: Mapping[str, Any], score_type: FixedPoint
+) -> None:
+    for name in students:
+        for sample in samples:
+            off = int(np.sum(~score_type.holds(scores.student(name, sample))))
+            if off:
+                raise UserError(
+                    f"student {name!r}: {off} scores on {sample!r} are not values of its output "
+                    f"type ufixed<{score_type.word},{score_type.integer}>; distillation.score has "
+                    "to be the type that its last activation quantizes to"
+                )
+
+
+def _params(model: keras.Model) -> int:
+    model.trainable = True  # a stored teacher is frozen; constants are not weights either way
+    return int(sum(np.prod(weight.shape) for weight in model.trainable_weights))
+
+
+def _weight_bits(model: keras.Model) -> int:
+    """The widest kernel of a quantized network, in bits; 32 where a kernel is a plain float."""
+    widths = [
+        int(getattr(getattr(layer, "kernel_quantizer_internal", None), "bits", 32))
+        for layer in model.layers
+        if hasattr(layer, "kernel")
+    ]
+    return max(widths, default=32)
+
+
+def _describe(dataset: Dataset) -> dict[str, Any]:
+    """What stands beside every number: the source's own words, and what it is made of."""
+    grid = dataset.grid
+    return {
+        **{str(key): _plain(value) for key, value in dataset.description.items()},
+        "shape": list(dataset.shape),
+        "grid": {"word": grid.word, "integer": grid.integer, "signed": grid.signed},
+        "events": {
+            "train": len(dataset.train),
+            "val": len(dataset.val),
+            "test": len(dataset.test),
+            "signals": {
+                name: {"val": len(signal.val), "test": len(signal.test)}
+                for name, signal in dataset.signals.items()
+            },
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A description's value as JSON has it: arrays as lists, what is not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def _tell(context: Context, metrics: Metrics, score_type: FixedPoint) -> None:
+    for name, student in metrics.students.items():
+        for point in student.working_points:
+            if out_of_reach(point.threshold, score_type):
+                context.say(
+                    f"{name}: more normal events saturate than a false-positive rate of "
+                    f"{point.target_fpr:g} allows: that working point accepts nothing"
+                )
+    best = metrics.students[metrics.best]
+    area, share = mean_over_signals(best.auc), mean_over_signals(best.efficiency)
+    if area is None or share is None:
+        context.say(f"best student: {metrics.best} (no signals: by likeness to the teacher)")
+    else:
+        context.say(
+            f"best student: {metrics.best}, mean AUC {area:.3f}, mean efficiency {share:.3f} at a "
+            "false-positive rate of 1e-3"
+        )

@@ -1,0 +1,176 @@
+"""`scores.npz`: every score of a run, event by event, in the order of the samples."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd.data.dataset import Dataset, Events, Sample
+from l1kd.errors import UserError
+from l1kd.files import atomic
+
+__all__ = ["Scorer", "Scores", "check_names", "samples_of", "score_samples"]
+
+CHUNK = 4096  # events at a time
+
+Values = NDArray[np.float64]
+Scorer = Callable[[Events], Values]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The arrays of `scores.npz` by what they are, (events,) float64 each.
+
+    Parameters
+    ----------
+    arrays
+        By key: `teacher_<sample>` (raw score), `target_<sample>` and `student_<name>_<sample>` (in
+        the output type's unit), `baseline_<name>_<sample>`. Samples are `train`, `val`, `test`,
+        each signal's name (its test half) and `val_<signal>` (its validation half); baselines have
+        the test halves only.
+    """
+
+    arrays: Mapping[str, Values]
+
+    def teacher(self, sample: str) -> Values:
+        """Raw scores of the teacher."""
+        return self._get(f"teacher_{sample}")
+
+    def target(self, sample: str) -> Values:
+        """The teacher's scores as students are to give them."""
+        return self._get(f"target_{sample}")
+
+    def student(self, name: str, sample: str) -> Values:
+        """Scores of the student `name`."""
+        return self._get(f"student_{name}_{sample}")
+
+    def baseline(self, name: str, sample: str) -> Values:
+        """Scores of a trivial baseline."""
+        return self._get(f"baseline_{name}_{sample}")
+
+    def _get(self, key: str) -> Values:
+        try:
+            return self.arrays[key]
+        except KeyError:
+            raise UserError(
+                f"scores.npz has no {key!r}; run the evaluate stage of this run again"
+            ) from None
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all; equal arrays give equal bytes."""
+        with atomic(path) as temporary:
+            np.savez_compressed(temporary, **self.arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Scores:
+        """Read the file.
+
+        Raises
+        ------
+        UserError
+            If it is missing, damaged, or holds what is no array of numbers.
+        """
+        try:
+            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+                arrays = {key: file[key] for key in file.files}
+        except FileNotFoundError as error:
+            raise UserError(f"no {path}: the evaluate stage has not run") from error
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(
+                f"{path}: not as l1kd writes it ({error}); delete it and run evaluate again"
+            ) from error
+        for key, array in arrays.items():
+            if array.dtype.kind != "f" or array.ndim != 1:
+                raise UserError(f"{path}: {key!r} is no list of scores; run evaluate again")
+        return cls(arrays)
+
+
+def samples_of(dataset: Dataset) -> dict[str, Sample]:
+    """All samples of a data set by the names that `scores.npz` gives them."""
+    samples = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    for name, signal in dataset.signals.items():
+        samples[name] = signal.test
+        samples[f"val_{name}"] = signal.val
+    return samples
+
+
+def check_names(signals: Iterable[str], students: Iterable[str]) -> None:
+    """Refuse names that would give two arrays of `scores.npz` one key.
+
+    Raises
+    ------
+    UserError
+        For a signal named like a sample (`train`, `val`, `test`), like the validation half of
+        another, or `all`; for a student and a signal whose joined names read like another pair's.
+    """
+    signals = list(signals)
+    samples = ["all", "train", "val", "test", *signals, *(f"val_{name}" for name in signals)]
+    for name in signals:
+        if samples.count(name) > 1:
+            raise UserError(
+                f"data.signals: {name!r} is also the name of another sample; give it another name"
+            )
+    seen: dict[str, str] = {}
+    for student in students:
+        for sample in samples:
+            pair = f"student {student!r} with sample {sample!r}"
+            other = seen.setdefault(f"{student}_{sample}", pair)
+            if other != pair:
+                raise UserError(f"{pair} reads like {other} in scores.npz; rename one of them")
+
+
+def score_samples(
+    scorers: Mapping[str, Scorer],
+    samples: Mapping[str, Sample],
+    advance: Callable[[int], None] = lambda _: None,
+) -> dict[str, Values]:
+    """Score every event by every scorer, chunk by chunk: memory holds scores, never a sample.
+
+    Parameters
+    ----------
+    scorers
+        Functions of a chunk (B, *shape) that return scores (B,) or (B, 1), by name.
+    samples
+        Samples by name.
+    advance
+        Called with the number of events just scored.
+
+    Returns
+    -------
+    dict
+        `<scorer>_<sample>` to scores (events,), float64.
+
+    Raises
+    ------
+    UserError
+        If a score is NaN or infinite.
+    """
+    arrays: dict[str, Values] = {}
+    for name, sample in samples.items():
+        filled = {scorer: np.empty(len(sample), np.float64) for scorer in scorers}
+        start = 0
+        for chunk in sample.chunks(CHUNK):
+            for scorer, function in scorers.items():
+                values = np.asarray(function(chunk), np.float64).reshape(-1)
+                if len(values) != len(chunk):
+                    raise UserError(
+                        f"{scorer}: {len(values)} scores for {len(chunk)} events; "
+                        "a model has one output per event"
+                    )
+                filled[scorer][start : start + len(chunk)] = values
+            start += len(chunk)
+            advance(len(chunk))
+        for scorer, scores in filled.items():
+            bad = int(np.sum(~np.isfinite(scores)))
+            if bad:
+                raise UserError(
+                    f"{scorer}: {bad} of {len(scores)} scores on {name!r} are NaN or infinite: "
+                    "its training diverged; train again with a lower learning rate"
+                )
+            arrays[f"{scorer}_{name}"] = scores
+    return arrays
