@@ -64,7 +64,7 @@ class Sample:
         for block in self.blocks:
             if left <= 0:
                 return
-            events = self._read(block)[:left]
+            events = self._floats(block.load()[:left])
             left -= len(events)
             for start in range(0, len(events), size):
                 yield events[start : start + size]
@@ -78,8 +78,9 @@ class Sample:
         random = np.random.default_rng([seed, epoch, 0x5A])
         rest = np.empty((0, *self.shape), np.float32)
         for index in random.permutation(len(self.blocks)):
-            events = self._read(self.blocks[index])
-            events = events[random.permutation(len(events))]
+            block = self.blocks[index]
+            # Reordered while still in its narrow type, float32 only then.
+            events = self._floats(block.load()[random.permutation(block.events)])
             if len(rest):
                 events = np.concatenate([rest, events])
             whole = len(events) - len(events) % size
@@ -94,13 +95,15 @@ class Sample:
         parts = list(self.chunks(limit=limit))
         return np.concatenate(parts) if parts else np.empty((0, *self.shape), np.float32)
 
-    def _read(self, block: Block) -> Events:
-        return np.asarray(block.load(), np.float32).reshape(-1, *self.shape)
+    def _floats(self, events: NDArray[Any]) -> Events:
+        return np.asarray(events, np.float32).reshape(-1, *self.shape)
 
     @classmethod
     def of(cls, name: str, events: NDArray[Any]) -> Sample:
         """A sample of events that are in memory, (events, *shape)."""
-        return cls(name, tuple(events.shape[1:]), (Block(len(events), lambda: events),))
+        kept = events.view()
+        kept.flags.writeable = False  # chunks may be views of it
+        return cls(name, tuple(events.shape[1:]), (Block(len(events), lambda: kept),))
 
 
 @dataclass(frozen=True)

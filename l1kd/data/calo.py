@@ -1,0 +1,209 @@
+"""Calorimeter regions from CICADA's HDF5 files: 18 (phi) x 14 (eta) transverse energies, 10 bits.
+
+Understood are `CaloRegions` as an array (N, 18, 14) of whole numbers of any type, `CaloRegions` as
+a group with `et` in it, a flat `et`, and each of them as (N, 252).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd.config import CaloData
+from l1kd.data import hdf5
+from l1kd.data.dataset import Dataset
+from l1kd.data.roles import Roles, assemble
+from l1kd.data.tables import Table, concatenate
+from l1kd.errors import UserError
+from l1kd.fixedpoint import FixedPoint
+
+__all__ = ["GRID", "PHI_AXIS", "SHAPE", "open_calo", "table"]
+
+SHAPE = (18, 14, 1)
+# 10-bit counts; the sign bit makes it the type that a quantizer at the port has.
+GRID = FixedPoint(11, 11, signed=True)
+PHI_AXIS = 0
+_MAX = 1023
+_KEYS = ("CaloRegions", "CaloRegions/et", "et")
+_FLAG = "AcceptanceFlag"
+
+
+@dataclass(frozen=True)
+class _Flags:
+    """What the acceptance flags of some files say."""
+
+    events: int = 0
+    flagged: int = 0
+    accepted: int = 0
+
+    def __add__(self, other: _Flags) -> _Flags:
+        return _Flags(
+            self.events + other.events,
+            self.flagged + other.flagged,
+            self.accepted + other.accepted,
+        )
+
+
+def table(path: Path, require: bool = False) -> Table:
+    """The regions of one file.
+
+    Parameters
+    ----------
+    path
+        HDF5.
+    require
+        Keep only events whose acceptance flag is true, where the file has flags.
+
+    Raises
+    ------
+    UserError
+        If the file is not such a file. Reading raises it for a value that is no 10-bit count.
+    """
+    key, numbers = _regions(path)
+    rows = numbers.shape[0]
+    select = require and _flag_rows(path, rows) == rows
+
+    def read(start: int, stop: int) -> NDArray[Any]:
+        counts = _counts(hdf5.read_rows(path, key, start, stop), path, start)
+        if select:
+            counts = counts[hdf5.read_rows(path, _FLAG, start, stop).astype(bool)]
+        return counts
+
+    return Table(str(path), (path,), rows, SHAPE, np.dtype(np.int16), read)
+
+
+def open_calo(data: CaloData, seed: int) -> Dataset:
+    """The data set of CICADA files that a configuration names.
+
+    Raises
+    ------
+    UserError
+        For files that are not there or not such files, bad values, and roles that share a file.
+    """
+    required = data.acceptance == "require"
+    roles_of_paths: dict[str, Sequence[str]] = {
+        "background": data.background,
+        "test": data.test,
+        "exposure": data.exposure,
+        **{f"signals.{name}": paths for name, paths in data.signals.items()},
+    }
+    flags: dict[str, _Flags] = {}
+    tables: dict[str, Table] = {}
+    for role, paths in roles_of_paths.items():
+        files = [Path(path) for path in paths]
+        flags[role] = sum((_flags(file) for file in files), _Flags())
+        if required and role.startswith("signals."):
+            _insist(files)
+        if files:
+            tables[role] = concatenate([table(file, required) for file in files])
+    description: dict[str, Any] = {
+        "source": "calo",
+        "about": "CICADA calorimeter regions, 10-bit counts",
+        "files": {role: list(paths) for role, paths in roles_of_paths.items() if paths},
+        "acceptance": _in_words(flags, required),
+    }
+    exposure = tables.get("exposure")
+    if exposure is None:
+        from l1kd.data.toy import training_table
+
+        # Another data set's events of the same shape, always at hand.
+        try:
+            exposure = training_table()
+            description["exposure"] = "the embedded Pythia 8 toy calorimeter's training events"
+        except UserError as error:
+            description["exposure"] = f"none: {error}"
+    roles = Roles(
+        background=tables["background"],
+        test=tables.get("test"),
+        signals={name: tables[f"signals.{name}"] for name in data.signals},
+        exposure=exposure,
+    )
+    return assemble(roles, data.split, seed, GRID, (PHI_AXIS,), description)
+
+
+def _regions(path: Path) -> tuple[str, hdf5.Numbers]:
+    """The key of the regions and what is there."""
+    for key in _KEYS:
+        numbers = hdf5.inspect(path, key)
+        if numbers is None:
+            continue
+        if numbers.shape[1:] in ((18, 14), (18, 14, 1), (252,)):
+            return key, numbers
+        raise UserError(
+            f"{path}: {key} has the shape {numbers.shape}; calorimeter regions are (events, 18, 14)"
+        )
+    there = ", ".join(hdf5.names(path)[:12]) or "no arrays"
+    raise UserError(
+        f"{path}: neither CaloRegions nor et is in it (there is: {there}); "
+        "for other arrays use the source `arrays`"
+    )
+
+
+def _counts(raw: NDArray[Any], path: Path, start: int) -> NDArray[np.int16]:
+    with np.errstate(invalid="ignore"):  # what NaN becomes differs from it, which is all we need
+        counts = raw.astype(np.int16)
+    good = (counts == raw) & (counts >= 0) & (counts <= _MAX)
+    if not good.all():
+        row, value = int(np.argmin(good.reshape(len(raw), -1).all(axis=1))), raw[~good][0]
+        raise UserError(
+            f"{path}: event {start + row} has a region of {value:g}; regions are whole numbers "
+            f"from 0 to {_MAX}: round and clip the file's values, or leave the event out"
+        )
+    return counts.reshape(-1, *SHAPE)
+
+
+def _flag_rows(path: Path, rows: int) -> int:
+    """How many acceptance flags a file has: one per event, or none."""
+    numbers = hdf5.inspect(path, _FLAG)
+    if numbers is None or numbers.shape == (0,):
+        return 0
+    if numbers.shape != (rows,):
+        raise UserError(
+            f"{path}: {_FLAG} has the shape {numbers.shape} for {rows} events; "
+            "one flag per event, or none at all"
+        )
+    return rows
+
+
+def _flags(path: Path) -> _Flags:
+    rows = _regions(path)[1].shape[0]
+    flagged = _flag_rows(path, rows)
+    accepted = 0
+    if flagged:
+        accepted = int(np.count_nonzero(hdf5.read_rows(path, _FLAG, 0, rows)))
+    return _Flags(rows, flagged, accepted)
+
+
+def _insist(files: Sequence[Path]) -> None:
+    for file in files:
+        flags = _flags(file)
+        if flags.accepted == 0:
+            found = "no acceptance flags" if flags.flagged == 0 else "no flag that is true"
+            raise UserError(
+                f"{file}: {found}, and data.acceptance is `require`; "
+                "set it to `ignore` or leave the file out"
+            )
+
+
+def _in_words(flags: Mapping[str, _Flags], required: bool) -> str:
+    counted = "; ".join(
+        f"{role}: "
+        + (f"{each.accepted} of {each.flagged} flags true" if each.flagged else "no flags")
+        + f" ({each.events} events)"
+        for role, each in flags.items()
+        if each.events
+    )
+    applied = (
+        "only events whose AcceptanceFlag is true were used, where a file has flags"
+        if required
+        else "the AcceptanceFlag was ignored: all events were used"
+    )
+    return (
+        f"{applied}. The flag marks simulated events whose generated particles are inside the "
+        f"acceptance its authors chose; recorded data has none. {counted}"
+    )

@@ -1,0 +1,92 @@
+"""The sources of events by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from l1kd.config import Data
+from l1kd.data import arrays, calo, images, imagesets, toy
+from l1kd.data.dataset import Dataset
+from l1kd.errors import UserError
+
+__all__ = ["SOURCES", "Listed", "listing", "open_dataset"]
+
+SOURCES: dict[str, Callable[[Any, int], Dataset]] = {
+    "l1toy": toy.open_toy,
+    "calo": calo.open_calo,
+    "mnist": images.open_images,
+    "fashion_mnist": images.open_images,
+    "arrays": arrays.open_arrays,
+}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A source as `l1kd data list` shows it.
+
+    Parameters
+    ----------
+    name
+        As `data.source` in a configuration.
+    about
+        What it is.
+    found
+        Where its events are; None if they are nowhere, or wherever the configuration says.
+    remedy
+        What to do when they are nowhere; empty if there is nothing to do.
+    """
+
+    name: str
+    about: str
+    found: str | None
+    remedy: str
+
+
+def open_dataset(data: Data, seed: int) -> Dataset:
+    """Open the events that a configuration names; everything is read once and checked.
+
+    Parameters
+    ----------
+    data
+        The configuration's section.
+    seed
+        Of splits and draws.
+
+    Raises
+    ------
+    UserError
+        For whatever is wrong with the events.
+    """
+    return SOURCES[data.source](data, seed)
+
+
+def listing() -> list[Listed]:
+    """All sources and whether their events are at hand. Nothing is verified yet."""
+    sample = toy.embedded_directory()
+    there = (sample / "train.h5").is_file()
+    listed = [
+        Listed(
+            "l1toy",
+            "Pythia 8 toy calorimeter, 18 x 14 regions: zero bias and signals",
+            str(sample) if there else None,
+            "" if there else "install l1kd again, or `l1kd data generate`",
+        )
+    ]
+    for name, known in imagesets.KNOWN.items():
+        try:
+            files = imagesets.find(name)
+            found, remedy = (
+                (str(files[0].parent), "") if files else (None, imagesets.not_found(name))
+            )
+        except UserError as error:
+            found, remedy = None, str(error)
+        listed.append(Listed(name, f"{known.title}, one class normal", found, remedy))
+    listed.append(
+        Listed("calo", "CICADA's HDF5 files by role (data.background, test, signals)", None, "")
+    )
+    listed.append(
+        Listed("arrays", "your own .npz or .h5 arrays by role, any event shape", None, "")
+    )
+    return listed
