@@ -1,0 +1,127 @@
+"""The files of a toy sample: CICADA-schema HDF5 that says how it was made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+import l1kd
+from l1kd.data import calorimeter, overlay, pythia, suep
+from l1kd.data.batches import BATCH_EVENTS, Plan
+from l1kd.data.distinct import RATES, effective_numbers
+from l1kd.files import atomic
+
+__all__ = ["differences", "identity", "read_identity", "write"]
+
+DESCRIPTION = "Pythia 8 toy calorimeter, not calibrated to CMS"
+LICENCE = (
+    "The arrays are l1kd's own and free for any use (CC0-1.0, or Apache-2.0 like l1kd); "
+    "they were generated with Pythia 8 (GPL-2.0-or-later), which is not part of them."
+)
+
+
+def identity(plan: Plan) -> dict[str, Any]:
+    """What two samples must share to have the same arrays, as JSON."""
+    return {
+        **asdict(plan),
+        "signals": list(plan.signals),
+        "l1kd": l1kd.__version__,
+        "pythia8mc": version("pythia8mc"),
+        "numpy": np.__version__,
+    }
+
+
+def differences(found: object, wanted: dict[str, Any]) -> str:
+    """In what an identity that was `found` differs from the `wanted` one, for a message."""
+    if not isinstance(found, dict):
+        return "its options cannot be read"
+    changed = [key for key in wanted if found.get(key) != wanted[key]]
+    return ", ".join(f"{key} was {found.get(key)}, now {wanted[key]}" for key in changed)
+
+
+def read_identity(path: Path) -> object:
+    """The identity stored in a file of a sample; None if it is not one."""
+    if not h5py.is_hdf5(path):
+        return None
+    with h5py.File(path) as file:
+        try:
+            return json.loads(file.attrs["options"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+def write(
+    path: Path, role: str, plan: Plan, batches: list[Path], fraction: float, command: str
+) -> None:
+    """Gather one role's batches (see `l1kd.data.batches.make_events`) into one file.
+
+    ``CaloRegions`` (n, 18, 14) int16; ``AcceptanceFlag`` of length 0, as in real data without
+    one; ``nPV`` (n,): the number of collisions in the event, the signal's included. Everything
+    else is in the attributes.
+    """
+    parts = [_read(batch) for batch in batches]
+    events = np.concatenate([part["regions"] for part in parts])
+    collisions = np.concatenate([part["collisions"] for part in parts])
+    who = identity(plan)
+    attributes: dict[str, Any] = {
+        "description": DESCRIPTION,
+        "licence": LICENCE,
+        "command": command,
+        "options": json.dumps(who),
+        "role": role,
+        "process": _process(role),
+        "tune": "Monash 2013 (Pythia's default)",
+        "collision_energy_gev": pythia.ENERGY_GEV,
+        "region_lsb_gev": calorimeter.TOWER_LSB_GEV,
+        "l1kd_version": who["l1kd"],
+        "pythia8mc_version": who["pythia8mc"],
+        "seed": plan.seed,
+        "pileup_mean": plan.pileup_mean,
+        "pileup_spread": plan.pileup_spread,
+        "hard_pt_gev": pythia.HARD_PT_GEV,
+        "hard_fraction": fraction,
+        "hard_collisions": sum(int(part["hard"]) for part in parts),
+        "soft_collisions": sum(int(part["soft"]) for part in parts),
+        "soft_uses": overlay.SOFT_USES,
+        # Only events in the same block of this many rows share soft collisions.
+        "block_events": BATCH_EVENTS,
+    }
+    if role not in plan.signals:
+        leading = np.concatenate([part["leading"] for part in parts])
+        numbers = effective_numbers(events, leading)
+        attributes["effective_collisions_rates"] = RATES
+        attributes["effective_collisions"] = np.min(list(numbers.values()), axis=0)
+        attributes["effective_collisions_by_score"] = json.dumps(numbers)
+    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update(attributes)
+        compression = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
+        rows = min(len(events), BATCH_EVENTS)
+        file.create_dataset(
+            "CaloRegions", data=events, chunks=(rows, *events.shape[1:]), **compression
+        )
+        # Whoever pushes pile-up beyond what a byte holds gets two.
+        kind = np.min_scalar_type(int(collisions.max()))
+        file.create_dataset("nPV", data=collisions.astype(kind), chunks=(rows,), **compression)
+        file["AcceptanceFlag"] = np.zeros(0, bool)
+
+
+def _read(batch: Path) -> dict[str, Any]:
+    """The arrays of a batch."""
+    with np.load(batch, allow_pickle=False) as stored:
+        return dict(stored)
+
+
+def _process(role: str) -> str:
+    """What was generated for `role`, in Pythia's terms."""
+    if role not in pythia.SIGNALS:
+        return "zero bias: inelastic collisions only"
+    settings = ", ".join(pythia.SIGNALS[role])
+    if role == "suep":
+        settings += f"; decayed to pions at T = {suep.TEMPERATURE_GEV} GeV (arXiv 1612.00850)"
+    return settings
