@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.config import ArraysData
-from l1kd.data import hdf5, npz
+from l1kd.data import hdf5, npz, tables
 from l1kd.data.dataset import Dataset
-from l1kd.data.roles import Roles, assemble
-from l1kd.data.tables import Table, concatenate
+from l1kd.data.roles import Roles, assemble, check_overlap, paths_by_role
+from l1kd.data.tables import Table
 from l1kd.errors import UserError
 from l1kd.fixedpoint import FixedPoint
 
@@ -26,15 +27,20 @@ _MAX_WORD = 24  # float32 holds every value of such a type
 
 
 @dataclass(frozen=True)
-class _Raw:
-    """An array in a file, not yet checked."""
+class _Place:
+    """An array in a file: where, and what its header says. `member` is None in an HDF5 file."""
 
     name: str
     file: Path
-    rows: int
+    key: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    read: Callable[[int, int], NDArray[Any]]
+    member: npz.Member | None
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Equal for two ways of writing one array."""
+        return str(self.file.resolve()), self.key
 
 
 def open_arrays(data: ArraysData, seed: int) -> Dataset:
@@ -46,88 +52,86 @@ def open_arrays(data: ArraysData, seed: int) -> Dataset:
         For files that are not there or no arrays of numbers, values off the grid, and roles that
         share an array.
     """
-    raw = {
-        role: [_raw(path) for path in paths]
-        for role, paths in {
-            "background": data.background,
-            "test": data.test,
-            "exposure": data.exposure,
-            **{f"signals.{name}": paths for name, paths in data.signals.items()},
-        }.items()
-        if paths
+    places = {
+        role: [_locate(path) for path in paths] for role, paths in paths_by_role(data).items()
     }
-    grid = (
-        data.grid.type if data.grid else _narrowest([each for row in raw.values() for each in row])
+    check_overlap(
+        {role: [(each.identity, each.name) for each in row] for role, row in places.items()}
     )
-    tables = {role: concatenate([_table(each, grid) for each in row]) for role, row in raw.items()}
-    roles = Roles(
-        background=tables["background"],
-        test=tables.get("test"),
-        signals={name: tables[f"signals.{name}"] for name in data.signals},
-        exposure=tables.get("exposure"),
-    )
+    # A compressed array has no rows to read one by one: it is kept whole while it is checked.
+    zipped = [each.member.size for row in places.values() for each in row if each.member]
+    stream = sum(zipped) > tables.MEMORY_LIMIT
+    raw = {role: [_raw(each, stream) for each in row] for role, row in places.items()}
+    if data.grid is not None:
+        grid = data.grid.type
+    else:
+        grid = _narrowest([each for row in raw.values() for each in row])
+    checked = {
+        role: tables.concatenate([_checked(each, grid) for each in row])
+        for role, row in raw.items()
+    }
+    roles = Roles.of(checked)
     description = {
         "source": "arrays",
         "about": f"arrays of shape {roles.background.shape}",
-        "files": {role: [each.name for each in row] for role, row in raw.items()},
+        "files": {role: [each.name for each in row] for role, row in places.items()},
         "acceptance": "does not apply: all events were used",
     }
     return assemble(roles, data.split, seed, grid, (), description)
 
 
-def _raw(argument: str) -> _Raw:
+def _locate(argument: str) -> _Place:
     """The array that `path` or `path:key` means."""
     path, key = Path(argument), ""
     if not path.exists() and ":" in argument:
         file, _, key = argument.rpartition(":")
         path = Path(file)
-    if path.suffix.lower() not in _HDF5 + _NPZ:
+    if path.suffix.lower() not in (*_HDF5, *_NPZ):
         raise UserError(f"{argument}: neither .npz nor .h5; save it as one of them")
+    found: npz.Member | hdf5.Numbers | None
+    names = npz.names if path.suffix.lower() in _NPZ else hdf5.names
+    key = (key or _only(path, names(path))).strip("/")
     if path.suffix.lower() in _NPZ:
-        member = npz.inspect(path, key := _only(path, key, npz.names))
-        if member is None:
-            raise _no_key(path, key, npz.names(path))
-        shape, dtype = member.shape, member.dtype
-        read = npz.reader(path, member) if shape else None
+        found = member = npz.inspect(path, key)
     else:
-        numbers = hdf5.inspect(path, key := _only(path, key, hdf5.names))
-        if numbers is None:
-            raise _no_key(path, key, hdf5.names(path))
-        shape, dtype = numbers.shape, numbers.dtype
-
-        def read(start: int, stop: int) -> NDArray[Any]:
-            return hdf5.read_rows(path, key, start, stop)
-
-    if len(shape) < 2 or math.prod(shape[1:]) == 0 or read is None:
+        found, member = hdf5.inspect(path, key), None
+    if found is None:
+        there = ", ".join(names(path)[:12])
+        raise UserError(f"{path}: no array {key!r} in it; there is {there or 'none'}")
+    shape = found.shape
+    if len(shape) < 2 or math.prod(shape[1:]) == 0:
         raise UserError(
             f"{argument}: an array of shape {shape}; events are (events, ...) with at least one "
             "value each"
         )
     if shape[0] == 0:
         raise UserError(f"{argument}: no events in it")
-    return _Raw(argument, path, shape[0], tuple(shape[1:]), dtype, read)
+    return _Place(argument, path, key, shape, found.dtype, member)
 
 
-def _only(path: Path, key: str, names: Callable[[Path], list[str]]) -> str:
-    """The key, or the only array there is."""
-    if key:
-        return key
-    there = names(path)
-    if len(there) != 1:
+def _only(path: Path, names: Sequence[str]) -> str:
+    """The only array there is."""
+    if not names:
+        raise UserError(f"{path}: no arrays in it")
+    if len(names) > 1:
         raise UserError(
-            f"{path}: {len(there)} arrays in it ({', '.join(there[:12])}); "
-            f"say which one as {path.name}:KEY"
-            if there
-            else f"{path}: no arrays in it"
+            f"{path}: {len(names)} arrays in it ({', '.join(names[:12])}); say which one as "
+            f"{path.name}:KEY"
         )
-    return there[0]
+    return names[0]
 
 
-def _no_key(path: Path, key: str, there: Sequence[str]) -> UserError:
-    return UserError(f"{path}: no array {key!r} in it; there is {', '.join(there[:12]) or 'none'}")
+def _raw(place: _Place, stream: bool) -> Table:
+    """The rows as they are, unchecked."""
+    if place.member is not None:
+        read = npz.reader(place.file, place.member, stream)
+    else:
+        read = functools.partial(hdf5.read_rows, place.file, place.key)
+    rows, *shape = place.shape
+    return Table(place.name, (place.file,), rows, tuple(shape), place.dtype, read)
 
 
-def _narrowest(raws: Sequence[_Raw]) -> FixedPoint:
+def _narrowest(raws: Sequence[Table]) -> FixedPoint:
     """The narrowest signed integer type for all values.
 
     Raises
@@ -154,12 +158,13 @@ def _narrowest(raws: Sequence[_Raw]) -> FixedPoint:
     return FixedPoint(word, word, signed=True)
 
 
-def _ranges(raw: _Raw) -> list[tuple[int, int]]:
+def _ranges(raw: Table) -> list[tuple[int, int]]:
     step = max(1, (1 << 22) // math.prod(raw.shape))
     return [(start, min(start + step, raw.rows)) for start in range(0, raw.rows, step)]
 
 
-def _table(raw: _Raw, grid: FixedPoint) -> Table:
+def _checked(raw: Table, grid: FixedPoint) -> Table:
+    """The rows, every value on the grid."""
     # 64-bit numbers on a grid of at most 24 bits fit in float32, and so in half the memory.
     dtype = raw.dtype if raw.dtype.itemsize <= 4 else np.dtype(np.float32)
     dtype = dtype.newbyteorder("=")
@@ -172,7 +177,7 @@ def _table(raw: _Raw, grid: FixedPoint) -> Table:
             raise _off_grid(raw.name, start + row, values[row][~good[row]].flat[0], grid)
         return values.astype(dtype)
 
-    return Table(raw.name, (raw.file,), raw.rows, raw.shape, dtype, read)
+    return Table(raw.name, raw.files, raw.rows, raw.shape, dtype, read)
 
 
 def _off_grid(name: str, event: int, value: Any, grid: FixedPoint) -> UserError:

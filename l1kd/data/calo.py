@@ -6,6 +6,8 @@ a group with `et` in it, a flat `et`, and each of them as (N, 252).
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from l1kd.config import CaloData
 from l1kd.data import hdf5
 from l1kd.data.dataset import Dataset
-from l1kd.data.roles import Roles, assemble
+from l1kd.data.roles import Roles, assemble, check_overlap, paths_by_role
 from l1kd.data.tables import Table, concatenate
 from l1kd.errors import UserError
 from l1kd.fixedpoint import FixedPoint
@@ -86,44 +88,38 @@ def open_calo(data: CaloData, seed: int) -> Dataset:
         For files that are not there or not such files, bad values, and roles that share a file.
     """
     required = data.acceptance == "require"
-    roles_of_paths: dict[str, Sequence[str]] = {
-        "background": data.background,
-        "test": data.test,
-        "exposure": data.exposure,
-        **{f"signals.{name}": paths for name, paths in data.signals.items()},
+    paths = {role: [Path(path) for path in given] for role, given in paths_by_role(data).items()}
+    check_overlap(
+        {role: [(file.resolve(), str(file)) for file in files] for role, files in paths.items()}
+    )
+    if required:
+        _insist([file for role, files in paths.items() if "signals." in role for file in files])
+    tables = {
+        role: concatenate([table(file, required) for file in files])
+        for role, files in paths.items()
     }
-    flags: dict[str, _Flags] = {}
-    tables: dict[str, Table] = {}
-    for role, paths in roles_of_paths.items():
-        files = [Path(path) for path in paths]
-        flags[role] = sum((_flags(file) for file in files), _Flags())
-        if required and role.startswith("signals."):
-            _insist(files)
-        if files:
-            tables[role] = concatenate([table(file, required) for file in files])
     description: dict[str, Any] = {
         "source": "calo",
         "about": "CICADA calorimeter regions, 10-bit counts",
-        "files": {role: list(paths) for role, paths in roles_of_paths.items() if paths},
-        "acceptance": _in_words(flags, required),
+        "files": {role: [str(file) for file in files] for role, files in paths.items()},
+        "acceptance": _in_words(
+            {
+                role: functools.reduce(operator.add, map(_flags, files))
+                for role, files in paths.items()
+            },
+            required,
+        ),
     }
-    exposure = tables.get("exposure")
-    if exposure is None:
+    if "exposure" not in tables:
         from l1kd.data.toy import training_table
 
         # Another data set's events of the same shape, always at hand.
         try:
-            exposure = training_table()
+            tables["exposure"] = training_table()
             description["exposure"] = "the embedded Pythia 8 toy calorimeter's training events"
         except UserError as error:
             description["exposure"] = f"none: {error}"
-    roles = Roles(
-        background=tables["background"],
-        test=tables.get("test"),
-        signals={name: tables[f"signals.{name}"] for name in data.signals},
-        exposure=exposure,
-    )
-    return assemble(roles, data.split, seed, GRID, (PHI_AXIS,), description)
+    return assemble(Roles.of(tables), data.split, seed, GRID, (PHI_AXIS,), description)
 
 
 def _regions(path: Path) -> tuple[str, hdf5.Numbers]:

@@ -19,6 +19,7 @@ __all__ = ["Numbers", "inspect", "names", "opened", "read_rows"]
 
 # No compression of event data comes near: a file that declares more is not what it says.
 _MAX_COMPRESSION = 5000
+_MAX_CHUNK = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,12 @@ def inspect(path: Path, key: str) -> Numbers | None:
                 f"{path}: {key} declares {declared} bytes and stores {stored}: "
                 "never filled, or damaged; write the file again"
             )
+        chunk = math.prod(node.chunks or (0,)) * dtype.itemsize
+        if chunk > _MAX_CHUNK:
+            raise UserError(
+                f"{path}: {key} is stored in pieces of {chunk / 2**20:.0f} MiB, which have to be "
+                f"read as a whole; write it with chunks of at most {_MAX_CHUNK >> 20} MiB"
+            )
         return Numbers(tuple(shape), dtype)
 
 
@@ -101,7 +108,10 @@ def read_rows(path: Path, key: str, start: int, stop: int) -> NDArray[Any]:
         node = _node(file, path, key)
         if not isinstance(node, h5py.Dataset):
             raise UserError(f"{path}: {key} is gone; was the file replaced meanwhile?")
-        return np.asarray(node[start:stop])
+        rows = np.asarray(node[start:stop])
+    if len(rows) != stop - start:
+        raise UserError(f"{path}: shorter than it was; was the file replaced meanwhile?")
+    return rows
 
 
 def _node(file: h5py.File, path: Path, key: str) -> Any:

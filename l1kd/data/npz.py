@@ -16,7 +16,6 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd.data import tables
 from l1kd.errors import UserError
 
 __all__ = ["Member", "inspect", "names", "reader"]
@@ -119,26 +118,32 @@ def inspect(path: Path, key: str) -> Member | None:
         return member
 
 
-def reader(path: Path, member: Member) -> Callable[[int, int], NDArray[Any]]:
+def reader(path: Path, member: Member, stream: bool) -> Callable[[int, int], NDArray[Any]]:
     """A function that reads a range of rows.
 
-    Small arrays are decompressed as a whole and kept. Large ones are read from their place in the
-    file, which needs them stored without compression, rows one after another.
+    Parameters
+    ----------
+    path, member
+        The array.
+    stream
+        Read rows from their place in the file, which needs an array stored without compression,
+        rows one after another. Otherwise the array is decompressed as a whole and kept.
 
     Raises
     ------
     UserError
-        For a large array that is compressed or in Fortran order.
+        For an array to be streamed that is compressed or in Fortran order.
     """
     with _opened(path) as archive:
         info = archive.getinfo(f"{member.key}{_SUFFIX}")
-    if member.size <= tables.MEMORY_LIMIT:
+    if not stream:
         return _whole(path, member, info)
     if info.compress_type != zipfile.ZIP_STORED or member.fortran:
         how = "compressed" if info.compress_type != zipfile.ZIP_STORED else "in Fortran order"
         raise UserError(
-            f"{path}: {member.key} has {member.size / 2**30:.1f} GiB and is {how}: it cannot be "
-            "streamed; write it with numpy.savez (C order), or as HDF5"
+            f"{path}: {member.key} ({member.size / 2**20:.0f} MiB) is {how}: too much data in all "
+            "to keep in memory, and this cannot be streamed; write it with numpy.savez in C order, "
+            "or as HDF5"
         )
     return _streamed(path, member, info)
 

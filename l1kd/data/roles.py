@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from l1kd.data.dataset import Block, Dataset, Sample, Signal
+from l1kd.config import ArraysData, CaloData
+from l1kd.data.dataset import Dataset, Sample, Signal
+from l1kd.data.split import split
 from l1kd.data.tables import Table, blocks, fits_in_memory
 from l1kd.errors import UserError
 from l1kd.fixedpoint import FixedPoint
 
-__all__ = ["Roles", "assemble", "check_sizes", "halves", "part_sizes", "split"]
+__all__ = [
+    "Roles",
+    "assemble",
+    "check_overlap",
+    "check_sizes",
+    "halves",
+    "paths_by_role",
+]
 
 # Different parts of a data set draw from different random streams of one seed.
 _BACKGROUND, _SIGNAL = 0xB6, 0x51
+_SIGNALS = "signals."
 _RESERVED = ("train", "val", "test", "all")
 
 
@@ -43,6 +48,20 @@ class Roles:
     test: Table | None = None
     signals: Mapping[str, Table] = field(default_factory=dict)
     exposure: Table | None = None
+
+    @classmethod
+    def of(cls, tables: Mapping[str, Table]) -> Roles:
+        """From tables by role, as `paths_by_role` names them."""
+        return cls(
+            background=tables["background"],
+            test=tables.get("test"),
+            signals={
+                role.removeprefix(_SIGNALS): table
+                for role, table in tables.items()
+                if role.startswith(_SIGNALS)
+            },
+            exposure=tables.get("exposure"),
+        )
 
     def all(self) -> list[Table]:
         """Every table there is."""
@@ -120,6 +139,45 @@ def assemble(
     )
 
 
+def paths_by_role(data: CaloData | ArraysData) -> dict[str, list[str]]:
+    """The files of a configuration by role: `background`, ..., `signals.<name>`; none is empty."""
+    roles = {
+        "background": data.background,
+        "test": data.test,
+        "exposure": data.exposure,
+        **{f"{_SIGNALS}{name}": paths for name, paths in data.signals.items()},
+    }
+    return {role: paths for role, paths in roles.items() if paths}
+
+
+def check_overlap(roles: Mapping[str, Sequence[tuple[Hashable, str]]]) -> None:
+    """Refuse events that stand in two roles: who trains on an event cannot be judged by it.
+
+    Parameters
+    ----------
+    roles
+        By role what it consists of: what identifies a file or array, and its name for the message.
+        Two signals may share events.
+
+    Raises
+    ------
+    UserError
+        Naming the file and its roles.
+    """
+    seen: dict[Hashable, str] = {}
+    for role, parts in roles.items():
+        for identity, name in parts:
+            before = seen.get(identity)
+            seen[identity] = role
+            if before == role:
+                raise UserError(f"{name} stands twice in data.{role}; name it once")
+            if before and not (before.startswith(_SIGNALS) and role.startswith(_SIGNALS)):
+                raise UserError(
+                    f"{name} stands in data.{before} and in data.{role}; events that are trained "
+                    "on cannot judge: give it one role"
+                )
+
+
 def check_sizes(samples: Mapping[str, Sample], source: Mapping[str, str]) -> None:
     """Refuse samples too small to say anything: fewer than two events.
 
@@ -158,71 +216,3 @@ def halves(name: str, table: Table, seed: int, in_memory: bool) -> Signal:
             "at least 2 are needed: one to choose a student with, one to judge it"
         )
     return signal
-
-
-def part_sizes(fractions: Sequence[float], start: int, stop: int) -> list[int]:
-    """How many of the events number `start` up to `stop` each part gets.
-
-    Cumulative, so that over consecutive ranges the sizes add up to what the whole would get, and a
-    part of n events in all has its fraction of n to within one event.
-    """
-    sizes = []
-    left = 1.0
-    for fraction in fractions[:-1]:
-        share = fraction / left
-        before, after = math.floor(start * share + 0.5), math.floor(stop * share + 0.5)
-        sizes.append(after - before)
-        # What follows divides what is left by the fractions that are left.
-        start, stop, left = start - before, stop - after, left - fraction
-    return [*sizes, stop - start]
-
-
-def split(
-    whole: Sequence[Block], fractions: Sequence[float], key: tuple[int, ...], in_memory: bool
-) -> list[tuple[Block, ...]]:
-    """Assign every event to one part, at random inside its block.
-
-    Parameters
-    ----------
-    whole
-        The blocks.
-    fractions
-        Of the parts; normalised here.
-    key
-        Of the random stream. The assignment depends on it, the block's number and the number of
-        events alone; a part keeps the order of the events.
-    in_memory
-        Whether the parts keep their events or select them anew from the block at every load.
-
-    Returns
-    -------
-    The blocks of each part, in the order of `fractions`.
-    """
-    fractions = [fraction / sum(fractions) for fraction in fractions]
-    parts: list[list[Block]] = [[] for _ in fractions]
-    start = 0
-    for number, block in enumerate(whole):
-        sizes = part_sizes(fractions, start, start + block.events)
-        start += block.events
-        edges = np.cumsum([0, *sizes]).tolist()
-        for part, low, high in zip(parts, edges[:-1], edges[1:], strict=True):
-            if high == low:
-                continue
-            load: Callable[[], NDArray[Any]]
-            load = functools.partial(_select, block, (*key, number), low, high)
-            if in_memory:
-                load = functools.partial(_kept, load())
-            part.append(Block(high - low, load))
-    return [tuple(part) for part in parts]
-
-
-def _select(block: Block, key: tuple[int, ...], low: int, high: int) -> NDArray[Any]:
-    # Drawn again at every load: kept, the choices would grow with the data.
-    order = np.random.default_rng(key).permutation(block.events)
-    events = block.load()[np.sort(order[low:high])]
-    events.flags.writeable = False  # chunks may be views of it
-    return events
-
-
-def _kept(events: NDArray[Any]) -> NDArray[Any]:
-    return events

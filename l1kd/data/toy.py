@@ -52,6 +52,11 @@ def open_toy(data: ToyData, seed: int) -> Dataset:
         If the directory holds no whole sample, or a limit leaves nothing.
     """
     directory = embedded_directory() if data.directory is None else Path(data.directory)
+    if (directory / ".work").exists():
+        raise UserError(
+            f"{directory}: the sample is not finished; give the same `l1kd data generate` again, "
+            "it goes on where it stopped"
+        )
     whole, training = _train_file(directory)
     test_file = _required(directory, "test")
     test = table(test_file)
