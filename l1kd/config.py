@@ -220,6 +220,7 @@ class Distillation(Strict):
     exposure_ratio: Annotated[Float, Field(gt=0, le=100)] = 1.0  # exposure events per normal one
     target: TargetTransform = "fitted"
     score: Score = Score()
+    tensorboard: bool = False
 
     @field_validator("exposure")
     @classmethod

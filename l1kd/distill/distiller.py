@@ -63,6 +63,19 @@ class Distiller(keras.Model):
         self.moving = tf.Variable([0.0, 1.0, 0.0], trainable=False)
         self.train_teacher = True
         self.train_students = True
+        self._means = {
+            name: keras.metrics.Mean(f"{name}_loss") for name in ("teacher", *self.students)
+        }
+
+    @property
+    def metrics(self) -> list[Any]:
+        """Means over an epoch; `fit` resets them."""
+        return list(self._means.values())
+
+    def _report(self, losses: Mapping[str, Any]) -> dict[str, Any]:
+        for name, loss in losses.items():
+            self._means[name].update_state(loss)
+        return {f"{name}_loss": self._means[name].result() for name in losses}
 
     def compile(self, teacher_optimizer: Any, student_optimizer: Any, **kwargs: Any) -> None:
         """Two optimizers: Adam works per variable, so one serves all students alike."""
@@ -127,7 +140,6 @@ class Distiller(keras.Model):
     def train_step(self, data: Any) -> dict[str, Any]:
         """One batch: the teacher's step (unless frozen), then every student's."""
         events, exposure = data
-        logs: dict[str, Any] = {}
         if self.train_teacher:
             with tf.GradientTape() as tape:
                 loss, raw = self._teacher_loss(events, training=True)
@@ -139,7 +151,7 @@ class Distiller(keras.Model):
                 self._follow(raw)
         else:
             loss, raw = self._teacher_loss(events, training=False)
-        logs["teacher_loss"] = loss
+        reported = {"teacher": loss}
         if self.train_students:
             shown = tf.concat([events, exposure], 0)
             _, raw_exposure = self._teacher_loss(exposure, training=False)
@@ -151,20 +163,20 @@ class Distiller(keras.Model):
             self.student_optimizer.apply_gradients(
                 zip(tape.gradient(total, variables), variables, strict=True)
             )
-            logs.update({f"{name}_loss": value for name, value in losses.items()})
-        return logs
+            reported.update(losses)
+        return self._report(reported)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """The same losses on validation events, nothing changed."""
         events, exposure = data
         loss, raw = self._teacher_loss(events, training=False)
-        logs = {"teacher_loss": loss}
+        reported = {"teacher": loss}
         if self.train_students:
             _, raw_exposure = self._teacher_loss(exposure, training=False)
             target = self.target(tf.concat([raw, raw_exposure], 0))
-            losses = self._student_losses(tf.concat([events, exposure], 0), target, training=False)
-            logs.update({f"{name}_loss": value for name, value in losses.items()})
-        return logs
+            shown = tf.concat([events, exposure], 0)
+            reported.update(self._student_losses(shown, target, training=False))
+        return self._report(reported)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """The teacher's raw scores: `fit` and `summary` want a forward pass."""

@@ -1,0 +1,51 @@
+# `make demo` and `make test` need nothing but make, a C++ compiler and Python 3.10 or 3.11 (or uv).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean lock
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Ours, with its build tools; a Python without venv is no candidate.
+USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))
+PYTEST_WORKERS ?= auto
+
+help: ## say what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1  - /'
+
+$(BIN)/python:
+	@for python in python3.11 python3.10 python3; do \
+	  if $$python -c '$(USABLE)' 2>/dev/null; then \
+	    echo "creating $(VENV) with $$($$python --version)"; $$python -m venv $(VENV) && exit 0; fi; done; \
+	if command -v uv >/dev/null; then uv venv --seed --python 3.11 $(VENV) && exit 0; fi; \
+	echo "make: no Python 3.10 or 3.11 with venv found; install one (Debian: apt-get install python3.11-venv) or uv" >&2; exit 1
+
+# What is installed follows from these files; the stamps make a second call instant.
+$(VENV)/.demo: $(BIN)/python pyproject.toml requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo ## train, convert and verify on the embedded sample: runs/demo/report.html
+	$(BIN)/l1kd run l1toy --run runs/demo
+
+test: $(VENV)/.dev ## the tests
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
+
+lint: $(VENV)/.dev ## ruff and mypy --strict
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev ## what takes long: recorded in tests/benchmarks/results/
+	$(BIN)/python -m pytest tests/benchmarks -p no:xdist --benchmarks
+
+lock: ## pin what CI uses, for both Pythons
+	uvx --from uv uv pip compile --quiet --universal --python-version 3.10 --all-extras \
+	  --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+
+clean: ## remove the environment, runs and caches
+	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find hls_projects -mindepth 1 -maxdepth 1 -type d -exec rm -rf {} +

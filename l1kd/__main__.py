@@ -1,0 +1,5 @@
+"""`python -m l1kd`."""
+
+from l1kd.cli import main
+
+main()

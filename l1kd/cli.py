@@ -1,0 +1,220 @@
+"""The command line: one function per verb, no logic."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from l1kd import __version__
+from l1kd.config import Stage
+from l1kd.errors import CheckFailed, UserError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="l1kd",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="From events to verified trigger firmware: an autoencoder teaches tiny quantized networks "
+    "its anomaly score, hls4ml turns them into HLS, and every bit is checked.",
+    epilog="Example: [bold]l1kd run l1toy[/] trains on the embedded sample and writes "
+    "runs/l1toy/report.html. Exit codes: 0 done, 1 a check failed, 2 you can mend it, "
+    "70 a fault of ours, 130 interrupted.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Events: list, fetch, generate.")
+app.add_typer(data_app, name="data")
+
+ConfigArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        help="A shipped configuration (l1toy, mnist, fashion_mnist, cicada_v1, cicada_v2) or a "
+        "YAML file.",
+    ),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run's directory.")]
+
+
+@app.command(epilog="Example: [bold]l1kd run mnist --run runs/four --set data.normal=4[/]")
+def run(
+    config: ConfigArgument,
+    run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run; by default runs/<name>.")
+    ] = None,
+    until: Annotated[Stage, typer.Option(help="The last stage, inclusive.")] = "report",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override any key, e.g. seed=3; repeat."),
+    ] = None,
+) -> None:
+    """Create or resume a run: train, evaluate, convert, verify, synth, report."""
+    from l1kd.run import run_configuration
+
+    directory = run_configuration(config, run, until=until, overrides=set_ or ())
+    if until == "report":
+        typer.echo(directory / "report.html")
+
+
+def _stage(stage: Stage, directory: Path) -> None:
+    from l1kd.run import run_stage
+
+    run_stage(stage, directory)
+
+
+@app.command(epilog="Example: [bold]l1kd train runs/l1toy[/]")
+def train(run: RunArgument) -> None:
+    """Resume a training that was interrupted."""
+    _stage("train", run)
+
+
+@app.command(epilog="Example: [bold]l1kd evaluate runs/l1toy[/]")
+def evaluate(run: RunArgument) -> None:
+    """Score all events and write scores.npz and metrics.json."""
+    _stage("evaluate", run)
+
+
+@app.command(epilog="Example: [bold]l1kd convert runs/l1toy[/]")
+def convert(run: RunArgument) -> None:
+    """Write the HLS projects of the students."""
+    _stage("convert", run)
+
+
+@app.command(epilog="Example: [bold]l1kd verify runs/l1toy[/]; exit 1 if a single bit differs")
+def verify(run: RunArgument) -> None:
+    """Compile the written projects and compare them with their networks, bit by bit."""
+    _stage("verify", run)
+
+
+@app.command(epilog="Example: [bold]l1kd synth runs/l1toy[/]")
+def synth(run: RunArgument) -> None:
+    """Tell what the students cost in logic and time."""
+    _stage("synth", run)
+
+
+@app.command(epilog="Example: [bold]l1kd report runs/l1toy[/]")
+def report(run: RunArgument) -> None:
+    """Write report.html anew from the run's files."""
+    _stage("report", run)
+    typer.echo(run / "report.html")
+
+
+@app.command(epilog="Example: [bold]l1kd compare runs/*[/]")
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs.")],
+) -> None:
+    """Print one table of several runs and their students."""
+    from l1kd.report.tables import compare as table
+
+    typer.echo(table(runs))
+
+
+@app.command(epilog="Example: [bold]l1kd doctor[/]")
+def doctor() -> None:
+    """Say what this machine has, what it lacks, and how to get it."""
+    from l1kd.doctor import examine
+
+    if not examine(Console(soft_wrap=True)):
+        raise CheckFailed("something that `l1kd run` needs is missing; the table says what")
+
+
+@data_app.command("list", epilog="Example: [bold]l1kd data list[/]")
+def data_list() -> None:
+    """List the sources of events and where they would be read from."""
+    from l1kd.data.sources import listing
+
+    table = Table("source", "what", "found", "remedy")
+    for source in listing():
+        table.add_row(source.name, source.about, source.found or "", source.remedy)
+    Console().print(table)
+
+
+@data_app.command("fetch", epilog="Example: [bold]l1kd data fetch fashion_mnist[/]")
+def data_fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="mnist or fashion_mnist.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to.")] = None,
+) -> None:
+    """Download a data set, resuming, with its checksum verified."""
+    from l1kd.data.fetch import fetch
+
+    typer.echo(fetch(name, out))
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of every verb."""
+
+
+def _end(kind: str, message: object, code: int) -> NoReturn:
+    sys.stderr.write(f"l1kd: {kind}: {' '.join(str(message).split())}\n")
+    sys.exit(code)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with the contract's exit codes."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    # Accepted anywhere: one adds it to the end of the command that just failed.
+    given = [argument for argument in given if argument != "--debug"]
+    # Everything of interest is said by us; hls4ml and TensorFlow chatter through these.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    try:
+        code = app(given, prog_name="l1kd", standalone_mode=False)
+    except BaseException as error:
+        if debug and not isinstance(error, (SystemExit, KeyboardInterrupt)):
+            raise
+        _map(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _map(error: BaseException) -> NoReturn:
+    if isinstance(error, SystemExit):
+        raise error
+    if isinstance(error, UserError):
+        _end("error", error, 2)
+    if isinstance(error, CheckFailed):
+        _end("check failed", error, 1)
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        _end("interrupted", "the same command continues where this one stopped", 130)
+    if hasattr(error, "format_message"):
+        # A usage error of Click's; newer Typers carry a Click of their own to import it from.
+        _end("error", error.format_message(), 2)
+    if isinstance(error, MemoryError):
+        _end("error", "out of memory; use fewer events or a smaller batch", 2)
+    if isinstance(error, OSError) and error.errno is not None:
+        remedy = {
+            errno.ENOSPC: "; free some space, then run the same command again",
+            errno.EDQUOT: "; free some space, then run the same command again",
+            errno.EROFS: "; choose a directory that can be written with --run",
+            errno.EACCES: "; choose a directory that you may write with --run",
+            errno.EPERM: "; choose a directory that you may write with --run",
+        }.get(error.errno, "")
+        where = f"{error.filename}: " if error.filename else ""
+        _end("error", f"{where}{error.strerror}{remedy}", 2)
+    logging.getLogger("l1kd").error("a fault of ours", exc_info=error)
+    _end(
+        "a fault of ours",
+        f"{type(error).__name__}: {error} (--debug shows where; please report it)",
+        70,
+    )
+
+
