@@ -67,7 +67,8 @@ def fetch(
     progress
         Told about every piece that arrives.
     attempts
-        Connections per file and mirror; each continues where the one before broke off.
+        Connections in a row that bring nothing before a mirror is given up; each continues where
+        the one before broke off.
     timeout_s
         How long a silent server is waited for.
     pause_s
@@ -178,9 +179,11 @@ class _Connection:
         _FetchError
             When the server refuses, or all attempts broke off.
         """
-        for attempt in range(self.attempts):
-            if attempt:
-                time.sleep(self.pause_s * 2 ** (attempt - 1))
+        failures, reason = 0, ""
+        while failures < self.attempts:
+            if failures:
+                time.sleep(self.pause_s * 2 ** (failures - 1))
+            before = _size(part)
             try:
                 return self._continue(url, part)
             except urllib.error.HTTPError as error:
@@ -193,10 +196,12 @@ class _Connection:
                     raise _FetchError(reason) from error
             except (OSError, http.client.HTTPException) as error:
                 reason = str(getattr(error, "reason", None) or error) or type(error).__name__
+            # Who gets somewhat further every time arrives.
+            failures = 1 if _size(part) > before else failures + 1
         raise _FetchError(f"{reason} ({self.attempts} attempts)")
 
     def _continue(self, url: str, part: Path) -> None:
-        have = part.stat().st_size if part.exists() else 0
+        have = _size(part)
         request = urllib.request.Request(url)
         if have:
             request.add_header("Range", f"bytes={have}-")
@@ -240,6 +245,10 @@ def _writing(path: Path) -> Iterator[None]:
             f"{path}: cannot be written ({error.strerror}); make room or choose another directory "
             "with --out"
         ) from error
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
 
 
 def _remove(part: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from l1kd.config import ToyData
+from l1kd.config import NAME_PATTERN, ToyData
 from l1kd.data import hdf5
 from l1kd.data.calo import GRID, PHI_AXIS, SHAPE, table
 from l1kd.data.dataset import Dataset, Sample
@@ -67,6 +68,12 @@ def open_toy(data: ToyData, seed: int) -> Dataset:
         for path in sorted(directory.glob("*.h5"))
         if path.stem not in ("train", "test")
     }
+    for name in signal_tables:
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise UserError(
+                f"{signal_tables[name].name}: a file's name is its signal's: letters, digits, '_', "
+                "'.', '-'; rename it or move it elsewhere"
+            )
     in_memory = fits_in_memory([whole, test, *signal_tables.values()])
     samples = {
         name: Sample(name, SHAPE, tuple(blocks(rows, in_memory)))
