@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -146,6 +147,48 @@ def data_fetch(
     from l1kd.data.fetch import fetch
 
     typer.echo(fetch(name, out))
+
+
+@data_app.command(
+    "generate",
+    epilog="Example: [bold]l1kd data generate --out mine --train 5000 --test 5000 "
+    "--signal-events 500 --signal ttbar --pileup-mean 60[/], then "
+    "[bold]l1kd run l1toy --set data.directory=mine[/]",
+)
+def data_generate(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="One HDF5 file per role goes here.")],
+    train: Annotated[int | None, typer.Option(help="Zero-bias events to train on.")] = None,
+    test: Annotated[int | None, typer.Option(help="Zero-bias events held out.")] = None,
+    signal_events: Annotated[int | None, typer.Option(help="Events of each signal.")] = None,
+    signal: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A signal; repeat. Default: all.")
+    ] = None,
+    pileup_mean: Annotated[float | None, typer.Option(help="Collisions per event, mean.")] = None,
+    pileup_spread: Annotated[float | None, typer.Option(help="Spread of that mean.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
+) -> None:
+    """Generate toy-calorimeter events with Pythia 8; continues where it was stopped.
+
+    Without options, the events that l1kd ships. Needs the extra l1kd\\[physics].
+    """
+    from dataclasses import replace
+
+    from l1kd.data.generate import SHIPPED, generate
+
+    given = {
+        "train": train,
+        "test": test,
+        "signal_events": signal_events,
+        "signals": tuple(signal) if signal else None,
+        "pileup_mean": pileup_mean,
+        "pileup_spread": pileup_spread,
+        "seed": seed,
+    }
+    plan = replace(SHIPPED, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+    command = shlex.join(["l1kd", *sys.argv[1:]])
+    for path in generate(out, plan, processes=processes, command=command):
+        typer.echo(path)
 
 
 def _version(value: bool) -> None:

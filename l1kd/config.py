@@ -85,8 +85,15 @@ class Grid(Strict):
     """A fixed-point type in a configuration: bits in all, bits left of the point, sign."""
 
     word: Bits
-    integer: Annotated[Int, Field(ge=-24, le=48)]
+    integer: Annotated[Int, Field(ge=0, le=48)]
     signed: bool = True
+
+    @model_validator(mode="after")
+    def _quantizable(self) -> Grid:
+        # QKeras cannot compute a quantizer with negative integer bits (its sign not counted).
+        if self.signed and self.integer < 1:
+            raise ValueError("a signed grid needs integer >= 1; scale the inputs by a power of two")
+        return self
 
     @property
     def type(self) -> FixedPoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -74,13 +75,14 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     raw, lines = _read(path)
     if not isinstance(raw, dict):
         raise UserError(f"{path}: a configuration is a mapping of keys, found {_kind(raw)}")
-    overridden = set()
-    for text in overrides:
-        overridden.add(_override(raw, text))
+    overridden = {_override(raw, text) for text in overrides if _section(text) == "data"}
     raw.setdefault("name", path.stem)
     _absolute_paths(raw.get("data"), path.parent)
     source = raw["data"].get("source") if isinstance(raw.get("data"), dict) else None
-    merged = _merge(source_defaults(source) if isinstance(source, str) else {}, raw)
+    defaults = source_defaults(source) if isinstance(source, str) else {}
+    merged = _merge(copy.deepcopy(defaults), raw)
+    # After the merge: `students.0.weight_bits` may mean a student that the source brings.
+    overridden |= {_override(merged, text) for text in overrides if _section(text) != "data"}
     return _validate(merged, str(path), lines, overridden)
 
 
@@ -140,6 +142,10 @@ def _lines(
         for index, value in enumerate(node.value):
             yield (*location, index), value.start_mark.line + 1
             yield from _lines(value, (*location, index), file, seen)
+
+
+def _section(text: str) -> str:
+    return text.partition("=")[0].partition(".")[0]
 
 
 def _override(raw: dict[str, Any], text: str) -> Location:

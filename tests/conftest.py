@@ -1,0 +1,70 @@
+"""What all tests share: a tiny data set, a configuration of it, the command line in a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+import yaml
+
+TINY: dict[str, object] = {
+    "teacher": {"architecture": "dense", "latent": 2, "hidden": [8]},
+    "students": [
+        {"name": "flat", "architecture": "dense", "hidden": [4]},
+        {"name": "image", "architecture": "cicada_v2"},
+    ],
+    "distillation": {"epochs": 2, "final_epochs": 2, "batch": 32, "exposure": ["patch", "shuffle"]},
+}
+
+
+def tiny_arrays(directory: Path) -> dict[str, object]:
+    """Small integer images (6, 4, 1) in `directory` and the data section that names them."""
+    random = np.random.default_rng(1)
+    directory.mkdir(parents=True, exist_ok=True)
+    normal = random.poisson(2, (600, 6, 4, 1)).clip(0, 31)
+    hot = random.poisson(2, (80, 6, 4, 1))
+    hot[:, 2, 1] += 20
+    wide = random.poisson(6, (60, 6, 4, 1))
+    np.savez(directory / "normal.npz", events=normal.astype(np.int16))
+    np.savez(directory / "hot.npz", events=hot.clip(0, 31).astype(np.int16))
+    np.savez(directory / "wide.npz", events=wide.clip(0, 31).astype(np.int16))
+    return {
+        "source": "arrays",
+        "background": [str(directory / "normal.npz")],
+        "signals": {"hot": [str(directory / "hot.npz")], "wide": [str(directory / "wide.npz")]},
+        "split": [0.5, 0.2, 0.3],
+        "grid": {"word": 6, "integer": 6},
+    }
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A configuration file of the tiny data set."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump({"data": tiny_arrays(tmp_path / "data"), **TINY}))
+    return path
+
+
+@pytest.fixture
+def l1kd(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line in a process of its own, in an empty directory."""
+
+    def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "l1kd", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    return call

@@ -1,0 +1,183 @@
+"""Loading: what we store comes back the same; nothing in a file runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from tensorflow import keras
+
+import l1kd
+from l1kd.config import Score, Student, Teacher
+from l1kd.data.dataset import Sample
+from l1kd.errors import UserError
+from l1kd.fixedpoint import FixedPoint
+from l1kd.models.load import save_model
+from l1kd.models.students import STUDENTS, build_student
+from l1kd.models.teachers import build_teacher, measure_spread
+
+SHAPE = (28, 28, 1)
+EVENTS = np.random.default_rng(3).integers(0, 256, (32, *SHAPE)).astype(np.float32) / 256
+
+pytestmark = [
+    # Keras warns of QKeras' constraints when it stores them, and of .h5 as such.
+    pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning"),
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5.*:UserWarning"),
+]
+
+
+def student(architecture: str = "s7") -> keras.Model:
+    keras.utils.set_random_seed(4)
+    return build_student(
+        Student(name="x", architecture=architecture),  # type: ignore[arg-type]
+        SHAPE,
+        FixedPoint(9, 1),
+        Score(),
+    )
+
+
+@pytest.mark.parametrize("architecture", STUDENTS)
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_students_come_back_the_same(architecture: str, suffix: str, tmp_path: Path) -> None:
+    model = student(architecture)
+    path = tmp_path / f"model{suffix}"
+    model.save(path)
+    again = l1kd.load_model(path)
+    assert (again(EVENTS).numpy() == model(EVENTS).numpy()).all()
+    save_model(again, tmp_path / "twice.keras")
+    twice = l1kd.load_model(tmp_path / "twice.keras")
+    assert (twice(EVENTS).numpy() == model(EVENTS).numpy()).all()
+
+
+@pytest.mark.parametrize("architecture", ["paper", "cicada", "dense"])
+def test_teachers_come_back_the_same(architecture: str, tmp_path: Path) -> None:
+    config = Teacher(architecture=architecture, standardise=True, residual_scale=1.0)  # type: ignore[arg-type]
+    model = build_teacher(config, SHAPE, measure_spread(Sample.of("train", EVENTS), ()))
+    save_model(model, tmp_path / "teacher.keras")
+    again = l1kd.load_model(tmp_path / "teacher.keras")
+    assert (again(EVENTS).numpy() == model(EVENTS).numpy()).all()
+
+
+def test_sequential_models_load(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.layers.Dense(3, input_shape=(4,)), keras.layers.ReLU()])
+    model.save(tmp_path / "m.keras")
+    x = np.ones((2, 4), np.float32)
+    assert (l1kd.load_model(tmp_path / "m.keras")(x).numpy() == model(x).numpy()).all()
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A copy of a `.keras` file with its configuration changed."""
+    new = path.with_name("changed.keras")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(new, "w") as archive:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "config.json":
+                config = json.loads(content)
+                change(config)
+                content = json.dumps(config).encode()
+            archive.writestr(name, content)
+    return new
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    path = tmp_path / "s7.keras"
+    save_model(student(), path)
+    return path
+
+
+def set_layer(index: int, **values: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda config: config["config"]["layers"][index].update(values)
+
+
+def set_argument(index: int, **values: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda config: config["config"]["layers"][index]["config"].update(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (set_layer(3, class_name="Lambda"), "'Lambda'"),
+        (set_layer(3, class_name="TFOpLambda", module="os"), "'TFOpLambda'"),
+        (lambda config: config.update(class_name="Mine", module="mine"), "'Mine'"),
+        (set_argument(1, activation="__import__('os').abort()"), "no number"),
+        (set_argument(1, activation="quantized_bits(__import__('os').abort())"), "no number"),
+        (set_argument(1, activation="quantized_bits([1,2],3)"), "no number"),
+        (set_argument(2, kernel_quantizer={"class_name": "Popen", "config": {}}), "'Popen'"),
+        (set_argument(2, filters={"module": "os", "class_name": "abort"}), "no plain value"),
+        (set_argument(2, filters=3), "needs weights"),
+        (set_argument(2, nonesuch=3), "not a model"),
+        (lambda config: config["config"].pop("layers"), "not a model"),
+    ],
+)
+def test_what_is_not_on_the_list_is_refused(
+    stored: Path, change: Callable[[dict[str, Any]], None], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        l1kd.load_model(rewritten(stored, change))
+
+
+def test_modules_that_a_file_names_are_not_imported(stored: Path) -> None:
+    changed = rewritten(stored, set_layer(2, module="antigravity", registered_name="antigravity"))
+    l1kd.load_model(changed)
+    import sys
+
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_lambda_is_refused_and_does_not_run(suffix: str, tmp_path: Path) -> None:
+    flag = tmp_path / "ran"
+    model = keras.Sequential([keras.layers.Lambda(lambda x: (flag.touch(), x)[1], input_shape=(4,))])
+    model.save(tmp_path / f"m{suffix}")
+    flag.unlink()
+    with pytest.raises(UserError, match="'Lambda'"):
+        l1kd.load_model(tmp_path / f"m{suffix}")
+    assert not flag.exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty", "nan", "link", "directory"])
+def test_damaged_files_are_said_to_be(stored: Path, damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.keras"
+    if damage == "truncated":
+        path.write_bytes(stored.read_bytes()[:-200])
+    elif damage == "text":
+        path.write_text("not a model")
+    elif damage == "empty":
+        path.touch()
+    elif damage == "directory":
+        path.mkdir()
+    else:
+        path = tmp_path / "damaged.h5"
+        student().save(path)
+        with h5py.File(path, "r+") as file:
+            group = file["model_weights/conv1/conv1"]
+            if damage == "nan":
+                group["kernel:0"][...] = np.nan
+            else:
+                del group["kernel:0"]
+                group["kernel:0"] = h5py.ExternalLink("elsewhere.h5", "/x")
+    with pytest.raises(UserError) as caught:
+        l1kd.load_model(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_failed_save_leaves_the_old_model(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = stored.read_bytes()
+    model = student()
+
+    def fail(path: Path, **_: object) -> None:
+        shutil.copy(stored, path)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(model, "save", fail)
+    with pytest.raises(OSError, match="space"):
+        save_model(model, stored)
+    assert stored.read_bytes() == before

@@ -1,0 +1,87 @@
+"""Students: the paper's sizes, exact at the port, widths per student and layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from l1kd.config import Score, Student
+from l1kd.errors import UserError
+from l1kd.fixedpoint import FixedPoint
+from l1kd.models.students import STUDENTS, build_student
+
+PIXELS, COUNTS = FixedPoint(9, 1), FixedPoint(11, 11)
+PARAMETERS = {
+    "s1": 7177,
+    "s2": 2189,
+    "s3": 1057,
+    "s4": 409,
+    "s5": 225,
+    "s6": 133,
+    "s7": 77,
+}
+
+
+def build(architecture: str, shape: tuple[int, ...] = (28, 28, 1), **options: object):  # type: ignore[no-untyped-def]
+    student = Student(name="x", architecture=architecture, **options)  # type: ignore[arg-type]
+    grid = PIXELS if shape == (28, 28, 1) else COUNTS
+    return build_student(student, shape, grid, Score())
+
+
+@pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
+def test_the_paper_s_students_have_the_paper_s_sizes(name: str, parameters: int) -> None:
+    assert build(name).count_params() == parameters
+
+
+def test_cicada_s_students_are_79_times_smaller_than_their_teacher() -> None:
+    for name in ("cicada_v1", "cicada_v2"):
+        assert 4060 <= build(name, (18, 14, 1)).count_params() <= 4090
+
+
+@pytest.mark.parametrize("grid", [PIXELS, COUNTS, FixedPoint(10, 10, False), FixedPoint(8, 1)])
+def test_nothing_is_lost_at_the_port(grid: FixedPoint) -> None:
+    model = build_student(Student(name="x", architecture="dense"), (4,), grid, Score())
+    every = np.arange(grid.low, grid.high + grid.lsb, grid.lsb)
+    every = np.resize(every, (-(-len(every) // 4), 4)).astype(np.float32)
+    assert (model.get_layer("port")(every).numpy() == every).all()
+
+
+def test_scores_are_values_of_the_output_type() -> None:
+    model = build("cicada_v2", (18, 14, 1))
+    events = np.random.default_rng(0).integers(0, 1024, (64, 18, 14, 1)).astype(np.float32)
+    assert Score().type.holds(model(events).numpy()).all()
+
+
+def test_widths_are_set_per_student_and_per_layer() -> None:
+    layers = {"dense1": {"weight_bits": 5, "size": 3}, "output": {"weight_bits": 7}}
+    model = build("cicada_v2", (18, 14, 1), weight_bits=6, activation_bits=9, layers=layers)
+    assert model.get_layer("conv1").kernel_quantizer_internal.bits == 6
+    assert model.get_layer("dense1").kernel_quantizer_internal.bits == 5
+    assert model.get_layer("dense1").units == 3
+    assert model.get_layer("output").kernel_quantizer_internal.bits == 7
+    assert model.get_layer("conv1_relu").quantizer.bits == 9
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shape", "options", "words"),
+    [
+        ("cicada_v2", (18, 14, 1), {"layers": {"dense2": {"weight_bits": 3}}}, "conv1, dense1"),
+        ("cicada_v2", (18, 14, 1), {"layers": {"output": {"size": 3}}}, "one unit"),
+        ("s1", (57,), {}, "'dense'"),
+        ("s1", (6, 4, 1), {}, "larger images"),
+        ("cicada_v2", (1, 9), {}, "at least 2x2"),
+    ],
+)
+def test_what_cannot_be_built_is_said(
+    architecture: str, shape: tuple[int, ...], options: dict[str, object], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        build(architecture, shape, **options)
+
+
+def test_every_architecture_of_the_configuration_is_there() -> None:
+    from typing import get_args
+
+    from l1kd.config import StudentArchitecture
+
+    assert set(get_args(StudentArchitecture)) == set(STUDENTS)

@@ -1,0 +1,104 @@
+"""The command line: answers at once, maps every end to its exit code, one line for an error."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from l1kd import cli
+from l1kd.errors import CheckFailed, UserError
+
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.parametrize("statement", ["import l1kd", "import l1kd.cli", "import l1kd.run"])
+def test_importing_loads_no_heavy_library(statement: str) -> None:
+    code = (
+        f"{statement}; import sys; heavy = {{'tensorflow', 'hls4ml', 'qkeras', 'matplotlib', "
+        "'sklearn'}; print(sorted(heavy & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"
+
+
+def test_help_loads_no_tensorflow_and_every_verb_has_an_example(l1kd: Call) -> None:
+    verbs = [
+        [],
+        *([v] for v in ("run", "train", "evaluate", "convert", "verify", "synth", "report")),
+        *([v] for v in ("compare", "doctor")),
+        *(["data", v] for v in ("list", "fetch", "generate")),
+    ]
+    code = (
+        "import sys; from l1kd import cli\n"
+        "for verb in {verbs}:\n"
+        "    try: cli.main([*verb, '--help'])\n"
+        "    except SystemExit as end: assert not end.code\n"
+        "print('heavy:', sorted({{'tensorflow', 'hls4ml'}} & set(sys.modules)))"
+    ).format(verbs=verbs)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.count("Example:") == len(verbs)
+    assert "heavy: []" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (UserError("two\nlines"), 2, "two lines"),
+        (CheckFailed("a bit differs"), 1, "a bit differs"),
+        (KeyboardInterrupt(), 130, "same command"),
+        (OSError(28, "No space left on device", "x.npz"), 2, "free some space"),
+        (OSError(30, "Read-only file system", "x.npz"), 2, "--run"),
+        (OSError(13, "Permission denied", "x.npz"), 2, "--run"),
+        (MemoryError(), 2, "memory"),
+        (ZeroDivisionError("oops"), 70, "ZeroDivisionError: oops"),
+    ],
+)
+def test_every_end_has_its_exit_code(
+    error: BaseException,
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as end:
+        cli.main([])
+    assert end.value.code == code
+    message = capsys.readouterr().err
+    assert words in message
+    assert message.count("\n") == 1
+    assert "Traceback" not in message
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UserError):
+        cli.main(["run", "nonesuch", "--debug"])
+
+
+@pytest.mark.parametrize(
+    "arguments", [["rnu"], ["run"], ["run", "l1toy", "--until", "tran"], ["run", "l1toy", "--x"]]
+)
+def test_usage_errors_are_one_line(arguments: list[str], l1kd: Call) -> None:
+    answer = l1kd(*arguments)
+    assert answer.returncode == 2
+    assert answer.stderr.strip().count("\n") == 0
+    assert answer.stderr.startswith("l1kd: error:")
+
+
+def test_doctor_names_what_is_missing_and_the_remedy(l1kd: Call, tmp_path: Path) -> None:
+    answer = l1kd("doctor", PATH=str(tmp_path), CXX="")
+    assert answer.returncode == 1
+    assert "apt-get install" in answer.stdout
+    assert l1kd("doctor").returncode == 0
