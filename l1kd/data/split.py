@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,14 +33,14 @@ def part_sizes(fractions: Sequence[float], start: int, stop: int) -> list[int]:
 
 
 def split(
-    whole: Sequence[Block], fractions: Sequence[float], key: tuple[int, ...], in_memory: bool
+    whole: Iterable[Block], fractions: Sequence[float], key: tuple[int, ...], in_memory: bool
 ) -> list[tuple[Block, ...]]:
     """Assign every event to one part, at random inside its block.
 
     Parameters
     ----------
     whole
-        The blocks.
+        The blocks; each is let go before the next one comes.
     fractions
         Of the parts; normalised here.
     key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def fits_in_memory(tables: Iterable[Table]) -> bool:
     return size <= MEMORY_LIMIT
 
 
-def blocks(table: Table, in_memory: bool) -> list[Block]:
+def blocks(table: Table, in_memory: bool) -> Iterator[Block]:
     """Read a whole table once, block by block, so that bad data shows before hours of training.
 
     Parameters
@@ -118,19 +118,18 @@ def blocks(table: Table, in_memory: bool) -> list[Block]:
         two makes no difference to the blocks' boundaries and events.
     """
     size = min(BLOCK_EVENTS, max(1, BLOCK_VALUES // max(1, math.prod(table.shape))))
-    result = []
     for start in range(0, table.rows, size):
         stop = min(start + size, table.rows)
         events = table.read(start, stop)
-        events.flags.writeable = False  # chunks may be views of it
+        count = len(events)
         load: Callable[[], NDArray[Any]]
-        load = (
-            functools.partial(_kept, events)
-            if in_memory
-            else functools.partial(table.read, start, stop)
-        )
-        result.append(Block(len(events), load))
-    return result
+        if in_memory:
+            events.flags.writeable = False  # chunks may be views of it
+            load = functools.partial(_kept, events)
+        else:
+            load = functools.partial(table.read, start, stop)
+        del events  # not ours to keep while others work on the block
+        yield Block(count, load)
 
 
 def _kept(events: NDArray[Any]) -> NDArray[Any]:

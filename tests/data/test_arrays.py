@@ -10,7 +10,7 @@ import zlib
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l1kd.config import ArraysData, Grid
@@ -120,6 +120,7 @@ def test_the_narrowest_integer_type(tmp_path, values, word, dtype):
     np.testing.assert_array_equal(in_order(everything(dataset)), in_order(events))
 
 
+@settings(deadline=None)
 @given(values=st.lists(st.integers(-(2**23), 2**23 - 1), min_size=1, max_size=20))
 def test_the_narrowest_type_holds_all_and_no_narrower_one_does(values):
     data = np.array(values)[:, None]

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l1kd.data import tables
@@ -48,6 +48,7 @@ def identities(chunks):
     return [int(event.flat[0]) for chunk in chunks for event in chunk]
 
 
+@settings(deadline=None)
 @given(sizes=st.lists(st.integers(0, 9), max_size=5), size=st.integers(1, 12))
 def test_chunks_are_the_events_in_order(sizes, size):
     sample = of_blocks(sizes)
@@ -59,6 +60,7 @@ def test_chunks_are_the_events_in_order(sizes, size):
     assert len(sample) == sum(sizes)
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 9), max_size=5),
     size=st.integers(1, 12),
@@ -71,6 +73,7 @@ def test_a_limit_gives_the_first_events(sizes, size, limit):
     assert identities([sample.events(limit)]) == first
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 9), max_size=5),
     size=st.integers(1, 12),
@@ -100,6 +103,7 @@ def test_events_in_memory_cannot_be_overwritten():
         chunk += 1
 
 
+@settings(deadline=None)
 @given(
     fractions=st.sampled_from([(0.5, 0.1, 0.4), (0.9, 0.05, 0.05), (0.5, 0.5), (1 / 3,) * 3]),
     sizes=st.lists(st.integers(0, 25), max_size=6),
@@ -120,6 +124,7 @@ def test_a_split_is_disjoint_complete_and_of_the_right_sizes(fractions, sizes, s
         assert abs(len(part) - fraction * sum(sizes)) <= 1
 
 
+@settings(deadline=None)
 @given(
     edges=st.lists(st.integers(0, 300), min_size=2, max_size=6).map(sorted),
     fractions=st.sampled_from([(0.5, 0.1, 0.4), (0.8, 0.2), (0.01, 0.01, 0.98)]),
