@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ PHI_AXIS = 0
 _MAX = 1023
 _KEYS = ("CaloRegions", "CaloRegions/et", "et")
 _FLAG = "AcceptanceFlag"
+_FLAGS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def table(path: Path, require: bool = False) -> Table:
     path
         HDF5.
     require
-        Keep only events whose acceptance flag is true, where the file has flags.
+        Keep only events whose acceptance flag is true, if the file has flags.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def table(path: Path, require: bool = False) -> Table:
     """
     key, numbers = _regions(path)
     rows = numbers.shape[0]
-    select = require and _flag_rows(path, rows) == rows
+    select = require and _flags(path, require).flagged > 0
 
     def read(start: int, stop: int) -> NDArray[Any]:
         counts = _counts(hdf5.read_rows(path, key, start, stop), path, start)
@@ -92,8 +93,14 @@ def open_calo(data: CaloData, seed: int) -> Dataset:
     check_overlap(
         {role: [(file.resolve(), str(file)) for file in files] for role, files in paths.items()}
     )
-    if required:
-        _insist([file for role, files in paths.items() if "signals." in role for file in files])
+    flags: dict[str, _Flags] = {}
+    for role, files in paths.items():
+        counted = [_flags(file, required) for file in files]
+        flags[role] = functools.reduce(operator.add, counted)
+        # A signal without flags is a mistake; recorded background has none and stays whole.
+        if required and role.startswith("signals."):
+            for file, each in zip(files, counted, strict=True):
+                _insist(file, each)
     tables = {
         role: concatenate([table(file, required) for file in files])
         for role, files in paths.items()
@@ -102,13 +109,7 @@ def open_calo(data: CaloData, seed: int) -> Dataset:
         "source": "calo",
         "about": "CICADA calorimeter regions, 10-bit counts",
         "files": {role: [str(file) for file in files] for role, files in paths.items()},
-        "acceptance": _in_words(
-            {
-                role: functools.reduce(operator.add, map(_flags, files))
-                for role, files in paths.items()
-            },
-            required,
-        ),
+        "acceptance": _in_words(flags, required),
     }
     if "exposure" not in tables:
         from l1kd.data.toy import training_table
@@ -153,37 +154,39 @@ def _counts(raw: NDArray[Any], path: Path, start: int) -> NDArray[np.int16]:
     return counts.reshape(-1, *SHAPE)
 
 
-def _flag_rows(path: Path, rows: int) -> int:
-    """How many acceptance flags a file has: one per event, or none."""
-    numbers = hdf5.inspect(path, _FLAG)
+def _flags(path: Path, required: bool) -> _Flags:
+    """Count a file's flags. Only where they are required they have to be one per event, or none."""
+    rows = _regions(path)[1].shape[0]
+    try:
+        numbers = hdf5.inspect(path, _FLAG)
+    except UserError:
+        if required:
+            raise
+        numbers = None
     if numbers is None or numbers.shape == (0,):
-        return 0
+        return _Flags(rows)
     if numbers.shape != (rows,):
+        if not required:
+            return _Flags(rows)
         raise UserError(
             f"{path}: {_FLAG} has the shape {numbers.shape} for {rows} events; "
-            "one flag per event, or none at all"
+            "one flag per event is needed, or none at all"
         )
-    return rows
-
-
-def _flags(path: Path) -> _Flags:
-    rows = _regions(path)[1].shape[0]
-    flagged = _flag_rows(path, rows)
     accepted = 0
-    if flagged:
-        accepted = int(np.count_nonzero(hdf5.read_rows(path, _FLAG, 0, rows)))
-    return _Flags(rows, flagged, accepted)
+    for start in range(0, rows, _FLAGS_AT_ONCE):
+        stop = min(start + _FLAGS_AT_ONCE, rows)
+        accepted += int(np.count_nonzero(hdf5.read_rows(path, _FLAG, start, stop)))
+    return _Flags(rows, rows, accepted)
 
 
-def _insist(files: Sequence[Path]) -> None:
-    for file in files:
-        flags = _flags(file)
-        if flags.accepted == 0:
-            found = "no acceptance flags" if flags.flagged == 0 else "no flag that is true"
-            raise UserError(
-                f"{file}: {found}, and data.acceptance is `require`; "
-                "set it to `ignore` or leave the file out"
-            )
+def _insist(file: Path, flags: _Flags) -> None:
+    """Refuse a file of simulated events that cannot be selected from."""
+    if flags.accepted == 0:
+        found = "no acceptance flags" if flags.flagged == 0 else "no flag that is true"
+        raise UserError(
+            f"{file}: {found}, and data.acceptance is `require`; "
+            "set it to `ignore` or leave the file out"
+        )
 
 
 def _in_words(flags: Mapping[str, _Flags], required: bool) -> str:
@@ -192,7 +195,6 @@ def _in_words(flags: Mapping[str, _Flags], required: bool) -> str:
         + (f"{each.accepted} of {each.flagged} flags true" if each.flagged else "no flags")
         + f" ({each.events} events)"
         for role, each in flags.items()
-        if each.events
     )
     applied = (
         "only events whose AcceptanceFlag is true were used, where a file has flags"
@@ -200,6 +202,6 @@ def _in_words(flags: Mapping[str, _Flags], required: bool) -> str:
         else "the AcceptanceFlag was ignored: all events were used"
     )
     return (
-        f"{applied}. The flag marks simulated events whose generated particles are inside the "
-        f"acceptance its authors chose; recorded data has none. {counted}"
+        f"{applied}. In CICADA's files the flag of a simulated event is true if a generated jet "
+        f"has pT > 30 GeV and |eta| < 2.4; recorded events have none. {counted}"
     )

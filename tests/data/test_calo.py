@@ -175,6 +175,15 @@ def test_acceptance_that_cannot_be_required(tmp_path, flags, message):
     assert "s.h5" in str(caught.value)
 
 
+@pytest.mark.parametrize("flags", [np.ones(39, bool), np.ones((40, 2)), np.array([b"yes"] * 40)])
+def test_flags_that_are_ignored_may_be_anything(tmp_path, flags):
+    path = write(tmp_path / "b.h5", {"CaloRegions": regions(40), "AcceptanceFlag": flags})
+    dataset = open_dataset(configured(path), 3)
+    assert "background: no flags (40 events)" in dataset.description["acceptance"]
+    with pytest.raises(UserError, match="AcceptanceFlag"):
+        open_dataset(configured(path, acceptance="require"), 3)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1, 1024, 0.5, 1e300, 65536 + 5])
 def test_values_that_are_no_counts(tmp_path, value):
     events = regions(50, np.float64)
