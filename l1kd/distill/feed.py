@@ -42,7 +42,7 @@ class Feed:
             for step, events in enumerate(chunks):
                 yield events, self.mixer(events, np.random.default_rng([self.seed, now, step]))
 
-        return self._pipeline(batches)
+        return self._pipeline(batches, self.steps)
 
     def validation(self) -> tf.data.Dataset:
         """Validation normals with an exposure that never changes."""
@@ -50,8 +50,12 @@ class Feed:
         for step, events in enumerate(self.dataset.val.chunks(1024, _VALIDATION_EVENTS)):
             random = np.random.default_rng([self.seed, _VALIDATION, step])
             parts.append((events, self.mixer(events, random)))
-        return self._pipeline(lambda: iter(parts))
+        return self._pipeline(lambda: iter(parts), len(parts))
 
-    def _pipeline(self, batches: object) -> tf.data.Dataset:
+    def _pipeline(self, batches: object, steps: int) -> tf.data.Dataset:
         one = tf.TensorSpec((None, *self.dataset.shape), tf.float32)
-        return tf.data.Dataset.from_generator(batches, output_signature=(one, one)).prefetch(4)
+        pipeline = tf.data.Dataset.from_generator(batches, output_signature=(one, one))
+        # Without a known length Keras asks for one batch too many in the first epoch of every
+        # `fit`, and the optimizers count a step that never was: a resumed training would differ.
+        known = tf.data.experimental.assert_cardinality(steps)
+        return pipeline.apply(known).prefetch(4)

@@ -1,0 +1,75 @@
+"""Exposure: on the grid, in range, seeded, and what its name says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from l1kd.data.dataset import Dataset, Sample
+from l1kd.distill.exposure import EXPOSURES, Facts, measure_facts, mixer
+from l1kd.errors import UserError
+from l1kd.fixedpoint import FixedPoint
+
+SHAPES = [(28, 28, 1), (18, 14, 1), (57,), (5, 3)]
+
+
+def dataset(shape: tuple[int, ...], *, other: bool = False) -> Dataset:
+    events = np.random.default_rng(0).poisson(3, (200, *shape))
+    samples = [Sample.of(name, events) for name in ("train", "val", "test")]
+    exposure = Sample.of("other", np.full((50, *shape), 7)) if other else None
+    return Dataset(*samples, {}, FixedPoint(11, 11), exposure)
+
+
+@pytest.mark.parametrize("kind", EXPOSURES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_made_events_are_on_the_grid_and_in_range(kind: str, shape: tuple[int, ...]) -> None:
+    data = dataset(shape)
+    facts = measure_facts(data)
+    events = data.train.events()
+    before = events.copy()
+    made = EXPOSURES[kind](events, np.random.default_rng(1), facts)
+    assert made.shape == events.shape
+    assert made.dtype == np.float32
+    assert facts.grid.holds(made).all()
+    assert made.min() >= facts.low
+    assert (events == before).all(), "the normal events themselves were changed"
+    assert (made != events).any()
+    again = EXPOSURES[kind](events, np.random.default_rng(1), facts)
+    assert (made == again).all()
+
+
+def test_shuffle_keeps_every_value_of_an_event() -> None:
+    data = dataset((5, 3))
+    made = EXPOSURES["shuffle"](data.train.events(), np.random.default_rng(1), measure_facts(data))
+    assert (np.sort(made.reshape(200, -1)) == np.sort(data.train.events().reshape(200, -1))).all()
+
+
+def test_patches_only_add() -> None:
+    data = dataset((18, 14, 1))
+    events = data.train.events()
+    made = EXPOSURES["patch"](events, np.random.default_rng(1), measure_facts(data))
+    assert (made >= events).all()
+
+
+def test_noise_is_a_tenth_of_the_largest_value() -> None:
+    events = np.full((500, 28, 28, 1), 0.5, np.float32)
+    facts = Facts(FixedPoint(9, 1), 0.0, 255 / 256, 0.1, 1.0)
+    made = EXPOSURES["noise"](events, np.random.default_rng(1), facts)
+    assert abs(made.std() - 0.1) < 0.002
+
+
+@pytest.mark.parametrize("kinds", [[], ["patch"], ["dataset", "noise", "shuffle"]])
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
+def test_the_mix_has_the_asked_size(kinds: list[str], ratio: float) -> None:
+    data = dataset((5, 3), other=True)
+    mix = mixer(kinds, ratio, data, measure_facts(data))
+    made = mix(data.train.events(101), np.random.default_rng(1))
+    assert len(made) == (round(101 * ratio) if kinds else 0)
+    if "dataset" in kinds:
+        assert (made == 7).all((1, 2)).sum() == round(101 * ratio) // 3
+
+
+def test_a_source_without_another_data_set_says_so() -> None:
+    data = dataset((5, 3))
+    with pytest.raises(UserError, match="'dataset'.*no other data set"):
+        mixer(["dataset"], 1.0, data, measure_facts(data))
