@@ -1,0 +1,251 @@
+"""The figures of a page: what is drawn from which scores, in groups that share a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from l1kd.evaluation import plots
+from l1kd.evaluation.metrics import mean_over_signals
+from l1kd.evaluation.rates import REPORTED_FPR, threshold
+from l1kd.evaluation.svg import BASELINE, NORMAL, TEACHER, Line, lines, swatch
+from l1kd.report.files import RunFiles, mean_quality
+from l1kd.schemas import PerSignal
+
+__all__ = ["Drawing", "Group", "density", "distributions", "ladders", "learning", "quality", "roc"]
+
+# Sources whose events are bunch crossings: a false-positive rate is a trigger rate.
+TRIGGER_SOURCES = ("l1toy", "calo")
+# The rungs of the ladder, short enough to stand below an axis.
+SHORT = {
+    "teacher": "teacher",
+    "float": "float",
+    "qkeras": "quantized",
+    "csim": "C-sim",
+    "rtl": "RTL",
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure and what it shows."""
+
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Figures with one legend, label by swatch."""
+
+    drawings: list[Drawing]
+    legend: list[tuple[str, str]]
+
+
+def _legend(styles: Mapping[str, Line]) -> list[tuple[str, str]]:
+    return [(name, swatch(line)) for name, line in styles.items()]
+
+
+def _student_lines(run: RunFiles) -> dict[str, Line]:
+    """Every student's line, the same in all figures, whichever was chosen."""
+    return lines([student.name for student in run.config.students])
+
+
+def learning(run: RunFiles) -> Group | None:
+    """Learning curves of the teacher and of the students."""
+    history = run.history
+    if history is None or not history.epochs:
+        return None
+    phases = history.phases
+    starts = [
+        history.epochs[i]
+        for i in range(1, len(phases))
+        if phases[i] and phases[i - 1] and phases[i] != phases[i - 1]
+    ]
+    styles = {"teacher": TEACHER, **_student_lines(run)}
+    curves = {name: curve for name in styles if (curve := history.curve(name)) is not None}
+    drawings = []
+    wanted = {
+        "teacher": ("mean raw score", "Teacher: mean reconstruction error"),
+        "students": (
+            "mean absolute error [output units]",
+            "Students: mean absolute error of the score",
+        ),
+    }
+    for who, (loss, caption) in wanted.items():
+        chosen = {n: c for n, c in curves.items() if (n == "teacher") == (who == "teacher")}
+        if chosen:
+            svg = plots.learning_curves(
+                f"learning-{who}", history.epochs, chosen, styles, phase_starts=starts, loss=loss
+            )
+            drawings.append(Drawing(svg, caption))
+    return Group(drawings, _legend({n: styles[n] for n in curves})) if drawings else None
+
+
+def distributions(run: RunFiles) -> Group | None:
+    """Scores of the teacher and of every student: normals and signals."""
+    scores = run.scores
+    if scores is None:
+        return None
+    samples = ["test", *run.signals]
+    taken = {"teacher": {sample: scores.target(sample) for sample in samples}}
+    for name in run.students:
+        taken[name] = {sample: scores.student(name, sample) for sample in samples}
+    edges = plots.bins([part for parts in taken.values() for part in parts.values()])
+    styles = lines(run.signals)
+    drawings = []
+    for number, (name, parts) in enumerate(taken.items()):
+        normal = parts["test"]
+        svg = plots.distribution(
+            f"scores-{number}",
+            normal,
+            {signal: parts[signal] for signal in run.signals},
+            edges,
+            styles,
+            score=f"score of {name} [output units]",
+            threshold=threshold(normal, REPORTED_FPR),
+        )
+        drawings.append(Drawing(svg, "teacher, transformed" if name == "teacher" else name))
+    return Group(drawings, _legend({"normal": Line(NORMAL.colour, "", 6), **styles}))
+
+
+def best_baseline(run: RunFiles) -> str | None:
+    """The baseline with the highest mean efficiency; mean AUC where that ties."""
+    if run.metrics is None or not run.signals:
+        return None
+    ranks = {}
+    for name, baseline in run.metrics.baselines.items():
+        area, share = mean_quality(baseline)
+        ranks[name] = (share or 0.0, area or 0.0)
+    return max(ranks, key=lambda name: ranks[name], default=None)
+
+
+def roc(run: RunFiles) -> Group | None:
+    """A ROC curve for each signal: teacher, students and the best baseline."""
+    scores = run.scores
+    if scores is None or not run.signals or run.metrics is None:
+        return None
+    baseline = best_baseline(run)
+    styles: dict[str, Line] = {}
+    if baseline is not None:
+        styles[f"baseline {baseline}"] = BASELINE
+    styles |= {"teacher": TEACHER, **_student_lines(run)}
+    drawings = []
+    normal_events = len(scores.teacher("test"))
+    for number, signal in enumerate(run.signals):
+        curves = {}
+        if baseline is not None:
+            curves[f"baseline {baseline}"] = plots.roc_curve(
+                scores.baseline(baseline, "test"), scores.baseline(baseline, signal)
+            )
+        curves["teacher"] = plots.roc_curve(scores.teacher("test"), scores.teacher(signal))
+        for name in run.students:
+            curves[name] = plots.roc_curve(
+                scores.student(name, "test"), scores.student(name, signal)
+            )
+        svg = plots.roc(
+            f"roc-{number}",
+            curves,
+            styles,
+            signal=signal,
+            events=normal_events,
+            rate_axis=run.config.data.source in TRIGGER_SOURCES,
+        )
+        drawings.append(Drawing(svg, signal))
+    return Group(drawings, _legend(styles))
+
+
+def density(run: RunFiles) -> Group | None:
+    """The best student's score against the teacher's, for normals and for signals."""
+    scores = run.scores
+    if scores is None or run.metrics is None:
+        return None
+    best = run.metrics.best
+    parts = {"normal test events": (scores.target("test"), scores.student(best, "test"))}
+    if run.signals:
+        parts["all signals"] = (
+            np.concatenate([scores.target(signal) for signal in run.signals]),
+            np.concatenate([scores.student(best, signal) for signal in run.signals]),
+        )
+    edges = plots.bins([values for pair in parts.values() for values in pair], 64)
+    drawings = [
+        Drawing(
+            plots.density(f"density-{i}", *pair, edges, student=best, events=events),
+            f"{best} against the teacher, {events}",
+        )
+        for i, (events, pair) in enumerate(parts.items())
+    ]
+    return Group(drawings, [])
+
+
+def quality(run: RunFiles) -> Group | None:
+    """Efficiency and AUC of teacher, students and baselines at a glance."""
+    metrics = run.metrics
+    if metrics is None or not run.signals:
+        return None
+    signals = lines(run.signals)
+    students = _student_lines(run)
+    bars = {"teacher": TEACHER, **{name: students[name] for name in run.students}}
+    bars |= dict.fromkeys(metrics.baselines, BASELINE)
+    qualities = {"teacher": metrics.teacher, **{n: metrics.students[n] for n in run.students}}
+    drawings = []
+    for what, caption in (
+        ("efficiency", "efficiency at a false-positive rate of 1e-3"),
+        ("auc", "AUC"),
+    ):
+        rows: dict[str, PerSignal] = {n: getattr(q, what) for n, q in qualities.items()}
+        rows |= {name: getattr(each, what) for name, each in metrics.baselines.items()}
+        values = [value for row in rows.values() for value in row.values()]
+        share = what == "efficiency"
+        limits = (
+            (0.0, min(1.0, max(values) * 1.08 + 0.01))
+            if share
+            else (0.5 if min(values) >= 0.5 else 0.0, 1.0)
+        )
+        svg = plots.per_signal(
+            f"quality-{what}", rows, signals, bars, quantity=caption, limits=limits, percent=share
+        )
+        drawings.append(Drawing(svg, f"{caption}: mean over signals (bar) and every signal"))
+    legend = [(name, _dot(line)) for name, line in signals.items()]
+    return Group(drawings, legend)
+
+
+def ladders(run: RunFiles) -> Group | None:
+    """Mean AUC and mean efficiency from the float teacher to the firmware."""
+    fidelity = run.fidelity
+    if not fidelity or not run.signals:
+        return None
+    present = {rung.stage for rungs in fidelity.values() for rung in rungs}
+    order: dict[str, str] = {stage: label for stage, label in SHORT.items() if stage in present}
+    styles = {name: line for name, line in _student_lines(run).items() if name in fidelity}
+    drawings = []
+    for what, caption in (("auc", "mean AUC"), ("efficiency", "mean efficiency at FPR 1e-3")):
+        steps: dict[str, dict[str, float | None]] = {
+            student: {rung.stage: mean_over_signals(getattr(rung, what)) for rung in rungs}
+            for student, rungs in fidelity.items()
+        }
+        share = what == "efficiency"
+        svg = plots.ladder(
+            f"ladder-{what}", steps, styles, order=order, quantity=caption, percent=share
+        )
+        drawings.append(Drawing(svg, f"{caption}, rung by rung"))
+    return Group(drawings, _legend(styles))
+
+
+def _dot(line: Line) -> str:
+    shapes = {
+        "o": '<circle cx="6" cy="5" r="3.4"/>',
+        "s": '<path d="M2.8 1.8h6.4v6.4H2.8z"/>',
+        "^": '<path d="M6 1.2 10 8.4H2z"/>',
+        "D": '<path d="M6 .8 10.2 5 6 9.2 1.8 5z"/>',
+        "v": '<path d="M6 8.8 2 1.6h8z"/>',
+        "P": '<path d="M4.5 1.5h3v2h2v3h-2v2h-3v-2h-2v-3h2z"/>',
+        "X": '<path d="m3.2 1.2 2.8 2 2.8-2 1 1-2 2.8 2 2.8-1 1-2.8-2-2.8 2-1-1 2-2.8-2-2.8z"/>',
+        "p": '<path d="M6 1 10 4 8.5 8.6h-5L2 4z"/>',
+    }
+    return (
+        '<svg class="swatch" viewBox="0 0 12 10" width="12" height="10" aria-hidden="true" '
+        f'fill="{line.colour}">{shapes[line.marker]}</svg>'
+    )

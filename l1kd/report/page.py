@@ -1,0 +1,206 @@
+"""The stage `report`: one self-contained page about a run, from the run's files alone."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from l1kd import __version__
+from l1kd.config import STAGES
+from l1kd.context import Context
+from l1kd.files import atomic
+from l1kd.report import facts, figures, numbers, tables
+from l1kd.report.files import RunFiles, mean_quality, read_run
+from l1kd.report.table import Table
+from l1kd.report.verdict import judge
+from l1kd.schemas import FirmwareRecord
+
+__all__ = ["render", "report"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A key figure at the top of the page."""
+
+    title: str
+    value: str
+    note: str
+    bad: bool = False
+
+
+@dataclass(frozen=True)
+class Project:
+    """A written HLS project and what to type to work with it."""
+
+    record: FirmwareRecord
+    layers: Table
+    commands: list[tuple[str, str]]
+    open: bool
+
+
+def report(context: Context) -> None:
+    """Write `report.html`; what has not run is said, what failed is said loudly.
+
+    Raises
+    ------
+    UserError
+        If one of the run's files is damaged.
+    """
+    path = context.directory / "report.html"
+    with atomic(path) as temporary:
+        temporary.write_text(render(read_run(context.directory)), encoding="utf-8")
+    context.say(f"report: {path}")
+
+
+def render(run: RunFiles) -> str:
+    """The page as text. Whatever comes from files is escaped; only our own SVG is not."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("l1kd.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["svg"] = Markup  # what l1kd.evaluation.plots drew
+    environment.globals["count"] = numbers.count
+    template = environment.get_template("report.html.j2")
+    style = Path(__file__).parent / "templates" / "report.css"
+    page = template.render(
+        run=run,
+        css=Markup(style.read_text(encoding="utf-8")),
+        version=__version__,
+        verdict=judge(run),
+        cards=_cards(run),
+        intro=_intro(run),
+        facts=facts.events(run),
+        samples=tables.sample_table(run),
+        rate_note=facts.rate_note(run),
+        uncertainty=facts.uncertainty(run),
+        figures={name: draw(run) for name, draw in _FIGURES.items()},
+        auc=tables.auc_table(run),
+        efficiency=tables.efficiency_table(run),
+        likeness=tables.likeness_table(run),
+        points={name: tables.working_point_table(run, name) for name in _evaluated(run)},
+        ladder=tables.ladder_table(run),
+        agreement=tables.agreement_table(run),
+        resources=tables.resource_table(run),
+        resource_notes=_resource_notes(run),
+        projects=_projects(run),
+        recipe=facts.recipe(run),
+        stages=_stages(run),
+        configuration=(run.directory / "config.yaml").read_text(encoding="utf-8"),
+        students=_evaluated(run),
+    )
+    return page.strip() + "\n"  # macros leave empty lines before the doctype
+
+
+_FIGURES: dict[str, Callable[[RunFiles], figures.Group | None]] = {
+    "learning": figures.learning,
+    "distributions": figures.distributions,
+    "roc": figures.roc,
+    "density": figures.density,
+    "quality": figures.quality,
+    "ladders": figures.ladders,
+}
+
+
+def _evaluated(run: RunFiles) -> list[str]:
+    return [name for name in run.students if run.metrics and name in run.metrics.students]
+
+
+def _intro(run: RunFiles) -> str:
+    about = run.metrics.dataset.get("about") if run.metrics else None
+    source = f"{run.config.data.source}" + (f" ({about})" if isinstance(about, str) else "")
+    students = numbers.plural(len(run.config.students), "quantized student")
+    return (
+        f"A float autoencoder, the teacher, and {students} that learn its anomaly score, trained "
+        f"on {source}; firmware for {run.config.firmware.backend}, part {run.config.firmware.part}."
+    )
+
+
+def _cards(run: RunFiles) -> list[Card]:
+    metrics = run.metrics
+    if metrics is None:
+        return []
+    best = metrics.students[metrics.best]
+    area, share = mean_quality(best)
+    teacher_area, teacher_share = mean_quality(metrics.teacher)
+    size = f"{numbers.count(best.params)} parameters, {best.weight_bits}-bit weights"
+    cards = [Card("Best student", metrics.best, size)]
+    if area is not None:
+        cards += [
+            Card("Mean AUC", numbers.area(area), f"teacher {numbers.area(teacher_area)}"),
+            Card(
+                "Mean efficiency at FPR 1e-3",
+                numbers.percent(share),
+                f"teacher {numbers.percent(teacher_share)}",
+            ),
+        ]
+    else:
+        cards.append(
+            Card("Rank correlation", numbers.area(best.spearman), "with the teacher, test normals")
+        )
+    pairs = [pair for record in run.agreement or [] for pair in record.pairs]
+    if pairs:
+        different = sum(pair.mismatches for pair in pairs)
+        compared = numbers.count(sum(pair.events for pair in pairs))
+        note = f"in {compared} comparisons, all students"
+        cards.append(Card("Mismatches", numbers.count(different), note, bad=different > 0))
+    cost = tables.cost_of(run, metrics.best)
+    if cost is not None and cost.lut is not None:
+        source = f"{tables.SOURCES[cost.source]}, {cost.implementation}"
+        cards.append(Card("LUT", numbers.count(cost.lut), source))
+    if cost is not None and cost.latency_ns is not None:
+        source = f"{tables.SOURCES[cost.source]}, {cost.implementation}"
+        cards.append(Card("Latency", f"{numbers.quantity(cost.latency_ns)} ns", source))
+    return cards
+
+
+def _resource_notes(run: RunFiles) -> list[str]:
+    return list(dict.fromkeys(each.note for each in run.resources or [] if each.note))
+
+
+def _projects(run: RunFiles) -> list[Project]:
+    best = run.metrics.best if run.metrics else None
+    records = sorted(run.firmware or [], key=lambda record: record.student != best)
+    return [
+        Project(record, tables.layer_table(record), _commands(record), index == 0)
+        for index, record in enumerate(records)
+    ]
+
+
+def _commands(record: FirmwareRecord) -> list[tuple[str, str]]:
+    """What to type for a backend of hls4ml, with what it is for."""
+    enter = f"cd {shlex.quote(record.directory)}"
+    if record.backend == "Vivado":
+        return [
+            (
+                "C synthesis",
+                f'{enter}\nvivado_hls -f build_prj.tcl "reset=1 csim=1 synth=1 cosim=0 '
+                'validation=0 export=0 vsynth=0 fifo_opt=0"',
+            ),
+            ("open in the tool", f"{enter}\nvivado_hls -p {record.top}_prj"),
+        ]
+    return [
+        (
+            "C synthesis, Vitis 2023.2 and later",
+            f"{enter}\nvitis-run --mode hls --tcl build_prj.tcl",
+        ),
+        ("C synthesis, Vitis HLS before that", f"{enter}\nvitis_hls -f build_prj.tcl"),
+        ("open in Vitis HLS", f"{enter}\nvitis_hls -p {record.top}_prj"),
+    ]
+
+
+def _stages(run: RunFiles) -> list[tuple[str, str, str]]:
+    """Every stage but this one: name, state, duration."""
+    rows: list[tuple[str, str, str]] = []
+    for stage in STAGES[: STAGES.index("report")]:
+        record = run.manifest.stages.get(stage)
+        state = {"running": "not finished"}.get(record.state, record.state) if record else "not run"
+        rows.append((stage, state, numbers.duration(record.duration_s if record else None)))
+    return rows

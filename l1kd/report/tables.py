@@ -1,0 +1,349 @@
+"""The tables of a report, for the page and for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from l1kd.evaluation.metrics import POOLED, mean_over_signals, shared_decisions
+from l1kd.evaluation.rates import out_of_reach
+from l1kd.report import numbers
+from l1kd.report.files import RunFiles, mean_quality, read_run
+from l1kd.report.numbers import DASH
+from l1kd.report.table import Cell, Row, Table, row
+from l1kd.schemas import (
+    FirmwareRecord,
+    Pair,
+    PerSignal,
+    Resources,
+    StudentMetrics,
+    TeacherMetrics,
+)
+
+__all__ = [
+    "RUNGS",
+    "SOURCES",
+    "agreement_table",
+    "auc_table",
+    "compare",
+    "cost_of",
+    "efficiency_table",
+    "ladder_table",
+    "layer_table",
+    "likeness_table",
+    "project_of",
+    "resource_table",
+    "sample_table",
+    "working_point_table",
+]
+
+# From the least to the best founded.
+SOURCES = {
+    "estimate": "estimate",
+    "yosys": "synthesis, yosys",
+    "csynth": "C synthesis",
+    "vsynth": "logic synthesis",
+    "impl": "place and route",
+}
+RUNGS = {
+    "teacher": "float teacher",
+    "float": "float student",
+    "qkeras": "quantized student",
+    "csim": "HLS C simulation",
+    "rtl": "RTL",
+}
+
+
+def auc_table(run: RunFiles) -> Table:
+    """AUC of teacher, students and baselines: mean over signals, signals pooled, each signal."""
+    titles = {POOLED: "pooled", **{signal: signal for signal in run.signals}}
+    return _by_signal(run, "auc", titles, numbers.area)
+
+
+def efficiency_table(run: RunFiles) -> Table:
+    """The same for the efficiency at a false-positive rate of 1e-3."""
+    titles = {signal: signal for signal in run.signals}
+    return _by_signal(run, "efficiency", titles, numbers.percent)
+
+
+def _by_signal(
+    run: RunFiles, quantity: str, titles: dict[str, str], show: Callable[[float | None], str]
+) -> Table:
+    table = Table(["score", "mean", *titles.values()])
+    metrics = run.metrics
+    if metrics is None:
+        return table
+    kinds: dict[str, dict[str, PerSignal]] = {
+        "teacher": {"teacher": getattr(metrics.teacher, quantity)},
+        "student": {name: getattr(metrics.students[name], quantity) for name in run.students},
+        "baseline": {name: getattr(each, quantity) for name, each in metrics.baselines.items()},
+    }
+    for kind, members in kinds.items():
+        values = {
+            name: [mean_over_signals(each), *(each.get(key) for key in titles)]
+            for name, each in members.items()
+        }
+        highest = [
+            max((value for value in column if value is not None), default=None)
+            for column in zip(*values.values(), strict=True)
+        ]
+        for name, line in values.items():
+            cells = [
+                Cell(show(v), "best" if len(values) > 1 and v is not None and v == top else "")
+                for v, top in zip(line, highest, strict=True)
+            ]
+            chosen = kind == "student" and name == metrics.best
+            table.rows.append(Row([Cell(name), *cells], kind, chosen))
+    return table
+
+
+def likeness_table(run: RunFiles) -> Table:
+    """Size of teacher and students, and how like the teacher's the students' scores are."""
+    columns = (
+        "network | parameters | weights [bits] | EMD, normals | EMD, anomalies | "
+        "rank correlation | shared decisions"
+    )
+    table = Table(columns.split(" | "))
+    metrics = run.metrics
+    if metrics is None:
+        return table
+    params = numbers.count(metrics.teacher.params)
+    table.rows.append(row("teacher", params, "float", *[DASH] * 4, kind="teacher"))
+    for name in run.students:
+        student = metrics.students[name]
+        shared = None
+        if run.scores is not None:
+            shared = shared_decisions(run.scores.teacher("test"), run.scores.student(name, "test"))
+        table.rows.append(
+            row(
+                name,
+                numbers.count(student.params),
+                str(student.weight_bits),
+                numbers.quantity(student.emd.normal),
+                numbers.quantity(student.emd.anomalous),
+                numbers.area(student.spearman),
+                numbers.percent(shared),
+                kind="student",
+                chosen=name == metrics.best,
+            )
+        )
+    return table
+
+
+def working_point_table(run: RunFiles, student: str) -> Table:
+    """Integer thresholds of a student, the rates they give and what they accept."""
+    columns = (
+        "aimed at | threshold [LSB] | threshold [score] | normal events accepted | "
+        "false-positive rate | rate [kHz] | mean efficiency"
+    )
+    table = Table([*columns.split(" | "), *run.signals])
+    score = run.config.distillation.score.type
+    events = run.metrics.dataset.get("events", {}).get("test") if run.metrics else None
+    for point in run.metrics.students[student].working_points if run.metrics else []:
+        beyond = out_of_reach(point.threshold, score)
+        table.rows.append(
+            row(
+                numbers.rate(point.target_fpr),
+                numbers.count(point.threshold),
+                "above range" if beyond else numbers.score(point.threshold * score.lsb, score.lsb),
+                numbers.count(None if events is None else point.fpr * events),
+                numbers.rate(point.fpr),
+                numbers.quantity(point.rate_khz),
+                numbers.percent(mean_over_signals(point.efficiency)),
+                *(numbers.percent(point.efficiency.get(signal)) for signal in run.signals),
+                mark="bad" if beyond else "",
+            )
+        )
+    return table
+
+
+def ladder_table(run: RunFiles) -> Table:
+    """From the float teacher to the firmware, rung by rung."""
+    columns = (
+        "student | scores from | mean AUC | mean efficiency | EMD, normals | EMD, anomalies | "
+        "rank correlation"
+    )
+    table = Table(columns.split(" | "), text_columns=(0, 1))
+    best = run.metrics.best if run.metrics else None
+    fidelity = run.fidelity or {}
+    for student in sorted(fidelity, key=lambda name: name != best):
+        for place, rung in enumerate(fidelity[student]):
+            mean_auc, mean_efficiency = mean_quality(rung)
+            table.rows.append(
+                row(
+                    "" if place else student,
+                    RUNGS[rung.stage],
+                    numbers.area(mean_auc),
+                    numbers.percent(mean_efficiency),
+                    numbers.quantity(rung.emd.normal),
+                    numbers.quantity(rung.emd.anomalous),
+                    numbers.area(rung.spearman),
+                    kind=student,
+                    chosen=student == best,
+                )
+            )
+    return table
+
+
+def agreement_table(run: RunFiles) -> Table:
+    """Every pair of implementations that was compared."""
+    columns = (
+        "student | candidate | reference | project | inputs | events | mismatches | "
+        "largest [LSB] | first layer"
+    )
+    table = Table(columns.split(" | "), text_columns=(0, 1, 2, 3, 4, 8))
+    for record in run.agreement or []:
+        for pair in record.pairs:
+            table.rows.append(
+                row(
+                    record.student,
+                    pair.candidate,
+                    pair.reference,
+                    project_of(pair) or DASH,
+                    pair.inputs,
+                    numbers.count(pair.events),
+                    numbers.count(pair.mismatches),
+                    numbers.count(pair.max_lsb),
+                    pair.first_layer or DASH,
+                    mark="bad" if pair.mismatches else "",
+                    kind=record.student,
+                )
+            )
+    return table
+
+
+def project_of(pair: Pair) -> str:
+    """The HLS project that a pair is about: `Vitis io_stream latency`, or nothing."""
+    return " ".join(filter(None, (pair.backend, pair.io_type, pair.strategy)))
+
+
+def layer_table(project: FirmwareRecord) -> Table:
+    """The layers of a written project with their precisions."""
+    columns = (
+        "layer | kind | output | weights | zeros | multiplications | weight type | bias type | "
+        "accumulator | result"
+    )
+    table = Table(columns.split(" | "), text_columns=(0, 1, 2, 6, 7, 8, 9))
+    for layer in project.layers:
+        table.rows.append(
+            row(
+                layer.name,
+                layer.kind,
+                " x ".join(map(str, layer.shape)) or "1",
+                numbers.count(layer.weights),
+                numbers.count(layer.zeros),
+                numbers.count(layer.multiplications),
+                layer.weight_type or DASH,
+                layer.bias_type or DASH,
+                layer.accumulator_type or DASH,
+                layer.result_type or DASH,
+            )
+        )
+    return table
+
+
+def resource_table(run: RunFiles) -> Table:
+    """Logic and latency, every number with its source."""
+    columns = (
+        "student | implementation | source | part | clock [ns] | latency [cycles] | "
+        "latency [ns] | interval [cycles] | LUT | FF | DSP | BRAM | URAM"
+    )
+    table = Table(columns.split(" | "), text_columns=(0, 1, 2, 3))
+    best = run.metrics.best if run.metrics else None
+    for each in sorted(run.resources or [], key=lambda record: record.student != best):
+        amounts = (each.lut, each.ff, each.dsp, each.bram, each.uram)
+        table.rows.append(
+            row(
+                each.student,
+                " ".join(filter(None, (each.implementation, each.io_type))),
+                f"{SOURCES[each.source]} ({each.tool})",
+                each.part or DASH,
+                numbers.quantity(each.clock_ns),
+                numbers.count(each.latency_cycles),
+                numbers.quantity(each.latency_ns),
+                numbers.count(each.interval_cycles),
+                *(numbers.count(amount) for amount in amounts),
+                kind=each.student,
+            )
+        )
+    return table
+
+
+def sample_table(run: RunFiles) -> Table:
+    """How many events are behind every number."""
+    table = Table(["sample", "training", "validation", "test"])
+    events = run.metrics.dataset.get("events", {}) if run.metrics else {}
+    if events:
+        sizes = (numbers.count(events.get(half)) for half in ("train", "val", "test"))
+        table.rows.append(row("normal", *sizes))
+    for name, halves in events.get("signals", {}).items():
+        sizes = (numbers.count(halves.get(half)) for half in ("val", "test"))
+        table.rows.append(row(name, DASH, *sizes))
+    return table
+
+
+def compare(runs: Sequence[Path]) -> str:
+    """A Markdown table of several runs, a line for each teacher and student.
+
+    Parameters
+    ----------
+    runs
+        Their directories.
+
+    Returns
+    -------
+    str
+        The table; a `*` marks the student that was chosen.
+
+    Raises
+    ------
+    UserError
+        If a directory is no run.
+    """
+    columns = (
+        "run | network | parameters | mean AUC | mean efficiency | agreement | LUT | "
+        "latency [ns] | source"
+    )
+    table = Table(columns.split(" | "), text_columns=(0, 1, 5, 8))
+    for directory in runs:
+        run = read_run(Path(directory), scores=False)
+        if run.metrics is None:
+            table.rows.append(row(str(directory), *[DASH] * 4, "not evaluated", *[DASH] * 3))
+            continue
+        networks: dict[str, TeacherMetrics | StudentMetrics] = {"teacher": run.metrics.teacher}
+        networks.update({name: run.metrics.students[name] for name in run.students})
+        for name, metrics in networks.items():
+            mean_auc, mean_efficiency = mean_quality(metrics)
+            verified = [DASH] if name == "teacher" else [_agreement_of(run, name)]
+            cost = cost_of(run, name)
+            table.rows.append(
+                row(
+                    str(directory),
+                    f"{name}*" if name == run.metrics.best else name,
+                    numbers.count(metrics.params),
+                    numbers.area(mean_auc),
+                    numbers.percent(mean_efficiency),
+                    *verified,
+                    numbers.count(cost.lut if cost else None),
+                    numbers.quantity(cost.latency_ns if cost else None),
+                    f"{SOURCES[cost.source]}, {cost.implementation}" if cost else DASH,
+                )
+            )
+    return table.markdown()
+
+
+def _agreement_of(run: RunFiles, student: str) -> str:
+    pairs = [p for r in run.agreement or [] if r.student == student for p in r.pairs]
+    if not pairs:
+        return "not verified"
+    different = sum(pair.mismatches for pair in pairs)
+    events = sum(pair.events for pair in pairs)
+    return f"{'FAILED' if different else 'exact'}, {different:,} of {events:,} differ"
+
+
+def cost_of(run: RunFiles, student: str) -> Resources | None:
+    """What a student costs by the best founded source there is, place and route before a guess."""
+    found = [record for record in run.resources or [] if record.student == student]
+    known = [each for each in found if each.lut is not None or each.latency_ns is not None]
+    order = list(SOURCES)
+    return max(known or found, key=lambda each: order.index(each.source), default=None)

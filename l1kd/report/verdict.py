@@ -1,0 +1,178 @@
+"""The verdict on a run, gate by gate, from what its stages wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from l1kd.config import STAGES
+from l1kd.report.files import RunFiles, mean_quality
+from l1kd.report.numbers import area, count, plural, quantity
+from l1kd.report.tables import project_of
+from l1kd.schemas import Pair, Rung
+
+__all__ = ["Gate", "State", "Verdict", "judge", "pair_name"]
+
+State = Literal["passed", "failed", "open"]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One thing that can fail; `open` if nothing has put it to the test."""
+
+    name: str
+    state: State
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Everything together: failed if a gate failed, passed if all passed."""
+
+    state: State
+    headline: str
+    detail: str
+    gates: list[Gate]
+
+
+def judge(run: RunFiles) -> Verdict:
+    """Judge a run by its agreement, its fidelity, its budgets and its stages."""
+    gates = [*_agreement(run), *_fidelity(run), *_budgets(run)]
+    # A stage that failed at one of these gates says nothing new.
+    shown = any(gate.state == "failed" for gate in gates)
+    gates += [gate for gate in _stages(run) if not (shown and gate.name == "Stage verify")]
+    failed = [gate for gate in gates if gate.state == "failed"]
+    pairs = [pair for record in run.agreement or [] for pair in record.pairs]
+    compared = sum(pair.events for pair in pairs)
+    different = sum(pair.mismatches for pair in pairs)
+    counted = (
+        f"{plural(len(pairs), 'pair')} of implementations, {count(compared)} comparisons, "
+        f"{plural(different, 'mismatch', 'mismatches')}"
+    )
+    if failed:
+        detail = f"{plural(len(failed), 'gate')} of {len(gates)} failed"
+        return Verdict(
+            "failed", "FAILED", f"{detail}; {counted}." if pairs else f"{detail}.", gates
+        )
+    if any(gate.state == "open" for gate in gates) or not pairs:
+        return Verdict("open", "Not verified", _what_is_open(run, gates), gates)
+    return Verdict("passed", "Verified", f"{counted}.", gates)
+
+
+def pair_name(pair: Pair) -> str:
+    """What was compared with what: `csim against qkeras, Vitis io_stream latency`."""
+    where = project_of(pair)
+    return f"{pair.candidate} against {pair.reference}" + (f", {where}" if where else "")
+
+
+def _what_is_open(run: RunFiles, gates: list[Gate]) -> str:
+    if run.agreement is None:
+        return f"{run.absent('verify')} No number below is a statement about firmware."
+    waiting = [gate.name for gate in gates if gate.state == "open"]
+    return f"Not put to the test: {', '.join(waiting) or 'anything'}."
+
+
+def _agreement(run: RunFiles) -> list[Gate]:
+    if run.agreement is None:
+        return [Gate("Agreement of the firmware", "open", run.absent("verify"))]
+    gates = []
+    for record in run.agreement:
+        name = f"Agreement, {record.student}"
+        bad = [pair for pair in record.pairs if pair.mismatches]
+        empty = [pair for pair in record.pairs if not pair.events]
+        if bad:
+            worst = max(bad, key=lambda pair: (pair.mismatches / max(pair.events, 1), pair.max_lsb))
+            layer = f", first in layer {worst.first_layer}" if worst.first_layer else ""
+            detail = (
+                f"{len(bad)} of {plural(len(record.pairs), 'pair')} differ; the worst: "
+                f"{pair_name(worst)}: {count(worst.mismatches)} of {count(worst.events)} "
+                f"{worst.inputs} events, by up to {worst.max_lsb} LSB{layer}"
+            )
+            gates.append(Gate(name, "failed", detail))
+        elif empty or not record.pairs:
+            gates.append(Gate(name, "open", "no events were compared"))
+        else:
+            events = sum(pair.events for pair in record.pairs)
+            detail = (
+                f"{plural(len(record.pairs), 'pair')}, {count(events)} comparisons, 0 mismatches"
+            )
+            gates.append(Gate(name, "passed", detail))
+    known = {record.student for record in run.agreement}
+    gates += [
+        Gate(f"Agreement, {student}", "open", "was not compared")
+        for student in _expected(run)
+        if student not in known
+    ]
+    return gates
+
+
+def _expected(run: RunFiles) -> list[str]:
+    """The students whose firmware was asked for."""
+    if run.config.firmware.students == "best":
+        return [run.metrics.best] if run.metrics else []
+    return [student.name for student in run.config.students]
+
+
+def _fidelity(run: RunFiles) -> list[Gate]:
+    limit = run.config.verify.max_auc_loss
+    gates = []
+    for student, rungs in (run.fidelity or {}).items():
+        by_stage: dict[str, Rung] = {rung.stage: rung for rung in rungs}
+        means = {stage: mean_quality(rung)[0] for stage, rung in by_stage.items()}
+        teacher, firmware = means.get("teacher"), means.get("csim")
+        name = f"Mean AUC kept, {student}"
+        if teacher is None or firmware is None:
+            gates.append(Gate(name, "open", "no signals, or no C simulation, to compare"))
+            continue
+        loss = teacher - firmware
+        detail = (
+            f"float teacher {area(teacher)}, C simulation {area(firmware)}: "
+            f"loss {loss:+.3f}, at most {limit:g}"
+        )
+        gates.append(Gate(name, "passed" if loss <= limit else "failed", detail))
+    return gates
+
+
+def _budgets(run: RunFiles) -> list[Gate]:
+    choose = run.config.choose
+    limits = {
+        "LUT": choose.max_lut,
+        "latency [ns]": choose.max_latency_ns,
+        "interval [ns]": choose.max_interval_ns,
+    }
+    gates = []
+    for name, limit in limits.items():
+        if limit is None:
+            continue
+        best = run.metrics.best if run.metrics else None
+        found = []
+        for record in run.resources or []:
+            interval = None
+            if record.interval_cycles is not None and record.clock_ns is not None:
+                interval = record.interval_cycles * record.clock_ns
+            values = {
+                "LUT": record.lut,
+                "latency [ns]": record.latency_ns,
+                "interval [ns]": interval,
+            }
+            value = values[name]
+            if record.student == best and value is not None:
+                found.append((value, f"{quantity(value)} ({record.source}, {record.tool})"))
+        if not found:
+            gates.append(Gate(f"Budget: {name}", "open", f"at most {limit:g}; not known"))
+            continue
+        state: State = "passed" if max(value for value, _ in found) <= limit else "failed"
+        detail = f"at most {limit:g}; {best}: {'; '.join(text for _, text in found)}"
+        gates.append(Gate(f"Budget: {name}", state, detail))
+    return gates
+
+
+def _stages(run: RunFiles) -> list[Gate]:
+    """Stages that ended in failure."""
+    return [
+        Gate(f"Stage {stage}", "failed", record.message or "failed without a message")
+        for stage in STAGES
+        if stage != "report"
+        and (record := run.manifest.stages.get(stage)) is not None
+        and record.state == "failed"
+    ]

@@ -1,0 +1,289 @@
+"""A run directory with fabricated numbers: what the page is made from, without a training."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from l1kd import configfile, schemas
+from l1kd.config import STAGES, Config, source_defaults
+from l1kd.data.dataset import Dataset, Sample, Signal
+from l1kd.distill.targets import TARGETS
+from l1kd.evaluation.baselines import NAMES
+from l1kd.evaluation.evaluate import summarise
+from l1kd.evaluation.scores import Scores
+from l1kd.fixedpoint import FixedPoint
+
+SIGNALS = {"ttbar": 1.6, "htautau": 0.7, "vbf_hbb": 1.1}
+STUDENTS = {"v1": 0.9, "v2": 0.5, "small": 1.1}
+SHAPE = (18, 14, 1)
+
+
+def _config(name, source, students, best_only):
+    defaults = source_defaults(source)
+    return Config.model_validate(
+        {
+            **defaults,
+            "name": name,
+            "data": {"source": source},
+            "students": [{"name": each, "architecture": "cicada_v2"} for each in students],
+            "firmware": {"students": "best" if best_only else "all"},
+        }
+    )
+
+
+def _sample(name, events):
+    # Only the number of events is looked at.
+    return Sample.of(name, np.broadcast_to(np.float32(0), (events, *SHAPE)))
+
+
+def make_run(
+    directory: Path,
+    *,
+    name="fixture",
+    source="l1toy",
+    signals=SIGNALS,
+    students=STUDENTS,
+    events=20_000,
+    stages=STAGES[:-1],
+    failed=None,
+    description=None,
+    mismatches=0,
+    auc_loss=0.0,
+):
+    """Write a run that looks as if `stages` had run.
+
+    `signals` and `students`: by name, how abnormal, and how noisy. `failed`: messages by stage.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    config = _config(name, source, students, False)
+    configfile.save(config, directory / "config.yaml")
+    manifest = schemas.Manifest(
+        name=name,
+        created="2024-05-01T12:00:00+00:00",
+        versions={"l1kd": "0.1.0", "tensorflow": "2.15.1", "hls4ml": "1.3.0"},
+        git_commit="0123456789abcdef0123456789abcdef01234567",
+        seed=7,
+        threads=2,
+        machine="Linux x86_64",
+        data={"samples/train.h5": "ab" * 32, "samples/test.h5": "cd" * 32},
+        stages={
+            stage: schemas.StageRecord(
+                state="failed" if stage in (failed or {}) else "done",
+                duration_s=12.3 * (index + 1),
+                inputs="0" * 64,
+                message=(failed or {}).get(stage),
+            )
+            for index, stage in enumerate(stages)
+        },
+    )
+    schemas.write(directory, "manifest.json", manifest)
+    writers = {
+        "train": lambda: _train(directory, students),
+        "evaluate": lambda: _evaluate(directory, config, signals, students, events, description),
+        "convert": lambda: _convert(directory, config, students),
+        "verify": lambda: _verify(directory, config, students, mismatches, auc_loss),
+        "synth": lambda: _synth(directory, config, students),
+    }
+    for stage in stages:
+        if stage in writers:
+            writers[stage]()
+    return directory
+
+
+def _train(directory, students, epochs=30, final=10):
+    random = np.random.default_rng(3)
+    with (directory / "history.csv").open("w", newline="") as handle:
+        columns = ["epoch", "phase"]
+        for network in ("teacher", *students):
+            columns += [f"{network}_loss", f"{network}_val_loss"]
+        writer = csv.DictWriter(handle, columns)
+        writer.writeheader()
+        for epoch in range(1, epochs + final + 1):
+            row = {"epoch": epoch, "phase": "together" if epoch <= epochs else "frozen"}
+            wiggle = random.normal(1, 0.02, 2)
+            if epoch <= epochs:
+                row["teacher_loss"] = 0.4 + 0.8 / epoch * wiggle[0]
+                row["teacher_val_loss"] = 0.45 + 0.8 / epoch * wiggle[1]
+            for student, noise in students.items():
+                wiggle = random.normal(1, 0.03, 2)
+                row[f"{student}_loss"] = (6 * noise + 40 / epoch) * wiggle[0]
+                row[f"{student}_val_loss"] = (6.3 * noise + 40 / epoch) * wiggle[1]
+            writer.writerow(row)
+
+
+def _evaluate(directory, config, signals, students, events, description):
+    random = np.random.default_rng(1)
+    score = config.distillation.score.type
+    target = TARGETS["fitted"](score).fitted(0.0, 0.5)
+    sizes = {"train": 3_000, "val": 1_000, "test": events}
+    shifts = dict.fromkeys(sizes, 0.0)
+    for signal, shift in signals.items():
+        sizes |= {signal: 800, f"val_{signal}": 800}
+        shifts |= {signal: shift, f"val_{signal}": shift}
+    arrays = {}
+    for sample, size in sizes.items():
+        tail = random.exponential(0.25, size) * (random.random(size) < 0.3)
+        hidden = random.normal(0, 0.45, size) + tail
+        hidden += shifts[sample] * random.gamma(1.5, 1, size) / 1.5
+        arrays[f"teacher_{sample}"] = np.exp(hidden)
+        arrays[f"target_{sample}"] = target.forward(np.exp(hidden))
+        for student, noise in students.items():
+            own = hidden + random.normal(0, 0.4 * noise, size)
+            arrays[f"student_{student}_{sample}"] = target.forward(np.exp(own))
+        for number, baseline in enumerate(NAMES):
+            own = hidden + random.normal(0, 0.5 + 0.15 * number, size)
+            arrays[f"baseline_{baseline}_{sample}"] = own
+    scores = Scores(arrays)
+    scores.save(directory / "scores.npz")
+    dataset = Dataset(
+        train=_sample("train", sizes["train"]),
+        val=_sample("val", sizes["val"]),
+        test=_sample("test", sizes["test"]),
+        signals={
+            name: Signal(_sample(name, sizes[f"val_{name}"]), _sample(name, sizes[name]))
+            for name in signals
+        },
+        grid=FixedPoint(11, 11),
+        description=description
+        or {
+            "source": "l1toy",
+            "about": "Pythia 8 toy calorimeter, not calibrated to any detector",
+            "acceptance": "does not apply: every generated event is used",
+            "pile_up": {"mean": 50.0, "spread": 10.0},
+            "distinct_collisions": {
+                "train": {"1e-2": 280.0, "1e-3": 29.4, "1e-4": 3.0},
+                "test": {"1e-2": 510.2, "1e-3": 55.0, "1e-4": 5.1},
+            },
+        },
+    )
+    metrics = summarise(
+        scores,
+        target,
+        score,
+        dataset,
+        params={"teacher": 323_731, **{s: 4_073 - 100 * i for i, s in enumerate(students)}},
+        weight_bits=dict.fromkeys(students, 12),
+        by=config.choose.by,
+    )
+    schemas.write(directory, "metrics.json", metrics)
+
+
+def _convert(directory, config, students):
+    layers = [
+        {"name": "port", "kind": "Input", "shape": [18, 14, 1], "result_type": "ap_int<11>"},
+        {"name": "conv1", "kind": "Conv2D", "shape": [9, 7, 4], "weights": 16, "zeros": 1,
+         "multiplications": 1_008, "weight_type": "ap_fixed<12,4>", "bias_type": None,
+         "accumulator_type": "ap_fixed<27,17>", "result_type": "ap_fixed<27,17>"},
+        {"name": "conv1_relu", "kind": "Activation", "shape": [9, 7, 4],
+         "result_type": "ap_ufixed<10,6,AP_RND_CONV,AP_SAT>"},
+        {"name": "dense1", "kind": "Dense", "shape": [16], "weights": 4_032, "zeros": 371,
+         "multiplications": 4_032, "weight_type": "ap_fixed<8,2>", "bias_type": "ap_fixed<12,7>",
+         "accumulator_type": "ap_fixed<26,16>", "result_type": "ap_fixed<26,16>"},
+        {"name": "output", "kind": "Dense", "shape": [1], "weights": 16, "zeros": 0,
+         "multiplications": 16, "weight_type": "ap_fixed<12,4>", "bias_type": "ap_fixed<17,9>",
+         "accumulator_type": "ap_fixed<26,14>", "result_type": "ap_fixed<26,14>"},
+        {"name": "score", "kind": "Activation", "shape": [1],
+         "result_type": "ap_ufixed<16,8,AP_RND_CONV,AP_SAT>"},
+    ]  # fmt: skip
+    records = [
+        {
+            "student": student,
+            "backend": config.firmware.backend,
+            "io_type": io_type,
+            "strategy": "latency",
+            "reuse": 1,
+            "part": config.firmware.part,
+            "clock_ns": 5.0,
+            "directory": f"hls_projects/{config.name}/{student}-Vitis-{io_type}-latency",
+            "top": f"{student}_top",
+            "input_type": "ap_int<11>",
+            "output_type": "ap_ufixed<16,8,AP_RND_CONV,AP_SAT>",
+            "layers": layers,
+        }
+        for student in students
+        for io_type in ("io_parallel", "io_stream")
+    ]
+    schemas.write(directory, "firmware.json", records)
+
+
+def _verify(directory, config, students, mismatches, auc_loss):
+    metrics = schemas.read(directory, "metrics.json")
+    records, ladder = [], {}
+    for place, student in enumerate(students):
+        pairs = []
+        for io_type in ("io_parallel", "io_stream"):
+            for inputs, events in (("test", 50_000), ("corner", 1_311)):
+                bad = mismatches if place == 0 and io_type == "io_stream" else 0
+                pairs.append(
+                    {
+                        "reference": "qkeras",
+                        "candidate": "csim",
+                        "backend": "Vitis",
+                        "io_type": io_type,
+                        "strategy": "latency",
+                        "inputs": inputs,
+                        "events": events,
+                        "mismatches": bad,
+                        "max_lsb": 17 if bad else 0,
+                        "first_layer": "dense1" if bad else None,
+                    }
+                )
+        records.append({"student": student, "lsb": 2.0**-8, "pairs": pairs})
+        own, teacher = metrics.students[student], metrics.teacher
+        rungs = []
+        for stage, quality, shift in (
+            ("teacher", teacher, 0.0),
+            ("float", own, 0.004),
+            ("qkeras", own, 0.0),
+            ("csim", own, -auc_loss),
+        ):
+            rungs.append(
+                {
+                    "stage": stage,
+                    "auc": {k: min(v + shift, 1.0) for k, v in quality.auc.items()},
+                    "efficiency": quality.efficiency,
+                    "emd": {"normal": 0.0, "anomalous": 0.0} if stage == "teacher" else own.emd,
+                    "spearman": 1.0 if stage == "teacher" else own.spearman,
+                }
+            )
+        ladder[student] = rungs
+    schemas.write(directory, "agreement.json", records)
+    schemas.write(directory, "fidelity.json", ladder)
+
+
+def _synth(directory, config, students):
+    records = [
+        {
+            "student": student,
+            "source": "estimate",
+            "implementation": "hls4ml",
+            "tool": "hls4ml 1.3.0",
+            "part": config.firmware.part,
+            "clock_ns": 5.0,
+            "interval_cycles": 1,
+            "lut": 26_318.0,
+            "dsp": 0.0,
+            "io_type": "io_parallel",
+            "note": "LUT from the kernels' shift-and-add cost; latency is not estimated.",
+        }
+        for student in students
+    ]
+    schemas.write(directory, "resources.json", records)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """`make(name="a", **options)`: a run under the test's own directory."""
+
+    def build(name="fixture", **options):
+        return make_run(tmp_path / name, name=name, **options)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory):
+    """A run whose every stage has run; not to be changed."""
+    return make_run(tmp_path_factory.mktemp("runs") / "whole", name="whole")

@@ -1,0 +1,245 @@
+"""The page: the run's numbers in it, nothing from outside, nothing unescaped, failures loud."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from l1kd import configfile, schemas
+from l1kd.context import Context
+from l1kd.errors import UserError
+from l1kd.report import numbers
+from l1kd.report import page as page_module
+from l1kd.report.files import read_run
+from l1kd.report.page import render, report
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class _Checker(HTMLParser):
+    """Well-formedness: every element closed, in order; collects what would load something."""
+
+    def __init__(self):
+        super().__init__()
+        self.stack, self.loads, self.ids, self.anchors = [], [], [], []
+        self.text = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.stack.append(tag)
+        self._attributes(tag, attrs)
+
+    def handle_startendtag(self, tag, attrs):
+        self._attributes(tag, attrs)
+
+    def _attributes(self, tag, attrs):
+        assert tag not in ("script", "link", "iframe", "object", "embed")
+        for key, value in attrs:
+            assert not key.startswith("on")
+            if key in ("src", "href", "srcset", "action", "data", "poster"):
+                (self.anchors if (value or "").startswith("#") else self.loads).append(value)
+            if key == "id":
+                self.ids.append(value)
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def _read(page):
+    checker = _Checker()
+    checker.feed(page)
+    assert not checker.stack
+    assert len(checker.ids) == len(set(checker.ids))
+    assert {anchor[1:] for anchor in checker.anchors} <= set(checker.ids)
+    assert all(load.startswith("data:image/png;base64,") for load in checker.loads)
+    assert not re.search(r"https?://", page)
+    assert "@import" not in page
+    assert len(page.encode()) < 3_000_000
+    return " ".join(" ".join(checker.text).split())
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """Without figures, which take most of a page's time."""
+    monkeypatch.setattr(page_module, "_FIGURES", dict.fromkeys(page_module._FIGURES, _nothing))
+
+
+def _nothing(run):
+    return None
+
+
+@pytest.fixture(scope="module")
+def page(whole_run):
+    return render(read_run(whole_run))
+
+
+def test_the_page_is_whole_and_self_contained(page):
+    text = _read(page)
+    assert page.startswith("<!DOCTYPE html>")
+    assert "Verified" in text and "0 mismatches" in text
+    assert "has not run" not in text and "None" not in text and "nan" not in text.split()
+
+
+def test_the_numbers_of_the_files_are_in_it(page, whole_run):
+    text = _read(page)
+    metrics = schemas.read(whole_run, "metrics.json")
+    assert f"Best student {metrics.best}" in text
+    for value in metrics.teacher.auc.values():
+        assert numbers.area(value) in text
+    for student in metrics.students.values():
+        assert numbers.count(student.params) in text
+        for value in student.efficiency.values():
+            assert numbers.percent(value) in text
+        for point in student.working_points:
+            assert numbers.count(point.threshold) in text
+    for name in ("sum", "top4", "std_fourth", "ttbar", "vbf_hbb"):
+        assert name in text
+    for written in ("ap_fixed<12,4>", "ap_ufixed<16,8,AP_RND_CONV,AP_SAT>", "26,318", "estimate"):
+        assert written in text
+    assert "acceptance does not apply: every generated event is used" in text
+    assert "vitis-run --mode hls --tcl build_prj.tcl" in text
+    assert "learning_rate: 0.001" in text  # the whole configuration
+
+
+def test_a_mismatch_is_loud(bare, make):
+    run = make(mismatches=312, failed={"verify": "v1 differs"})
+    page = render(read_run(run))
+    text = _read(page)
+    assert 'class="verdict failed" role="alert"' in page
+    assert "FAILED" in text and "Verified" not in text
+    assert "312 of 1,311 corner events, by up to 17 LSB, first in layer dense1" in text
+    assert re.search(r'class="bad">624|class="bad".*?>624<', page)
+
+
+def test_a_lost_auc_is_loud(bare, make):
+    text = _read(render(read_run(make(auc_loss=0.2))))
+    assert "FAILED" in text and "3 gates of 6 failed" in text
+    assert "C simulation" in text and "at most 0.05" in text
+
+
+def test_a_missed_budget_is_loud(bare, make):
+    run = make()
+    config = configfile.load_resolved(run / "config.yaml")
+    choose = config.choose.model_copy(update={"max_lut": 20_000.0, "max_latency_ns": 100.0})
+    configfile.save(config.model_copy(update={"choose": choose}), run / "config.yaml")
+    text = _read(render(read_run(run)))
+    assert "FAILED" in text
+    assert "Budget: LUT at most 20000" in text
+    assert "Budget: latency [ns] at most 100; not known" in text
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [(), ("train",), ("train", "evaluate"), ("train", "evaluate", "convert")],
+    ids=lambda stages: stages[-1] if stages else "nothing",
+)
+def test_what_has_not_run_is_said(make, stages):
+    text = _read(render(read_run(make(stages=stages))))
+    assert "Not verified" in text and "Verified" not in text
+    for stage in {"train", "evaluate", "convert", "verify", "synth"} - set(stages):
+        assert f"The stage “{stage}” has not run." in text
+
+
+def test_a_stage_that_did_not_finish_is_not_shown_as_done(bare, make):
+    run = make()
+    manifest = schemas.read(run, "manifest.json")
+    manifest.stages["verify"].state = "running"
+    schemas.write(run, "manifest.json", manifest)
+    text = _read(render(read_run(run)))
+    assert "Not verified" in text
+    assert "The stage “verify” was started and did not finish." in text
+
+
+def test_a_stage_that_failed_before_it_wrote_says_why(bare, make):
+    run = make(stages=("train", "evaluate", "convert"), failed={"convert": "no layer <b>x</b>"})
+    (run / "firmware.json").unlink()
+    text = _read(render(read_run(run)))
+    assert "FAILED" in text
+    assert "The stage “convert” failed: no layer <b>x</b>." in text
+
+
+def test_descriptions_are_escaped(bare, make):
+    hostile = {
+        "source": "l1toy",
+        "about": "<script>alert(1)</script>",
+        "files": {"background": ["<img src=x onerror=alert(1)>.h5"], "x": {"y": "</style>"}},
+    }
+    run = make(description=hostile)
+    manifest = schemas.read(run, "manifest.json")
+    manifest.machine = '"><svg onload=alert(1)>'
+    schemas.write(run, "manifest.json", manifest)
+    text = _read(render(read_run(run)))
+    assert "<script>alert(1)</script>" in text
+
+
+def test_without_signals_nothing_is_separated(make):
+    text = _read(render(read_run(make(signals={}, source="mnist"))))
+    assert "The data have no signals" in text
+    assert "Rank correlation" in text
+
+
+def test_too_few_collisions_are_said(bare, make):
+    few = {"source": "l1toy", "distinct_collisions": {"test": {"1e-3": 24.0}}}
+    text = _read(render(read_run(make(events=50_000, description=few))))
+    assert "24 distinct simulated collisions: fewer than 50" in text
+    text = _read(render(read_run(make(name="small", events=900, description={"source": "calo"}))))
+    assert "lets 0 events of 900 normal test events pass: fewer than 50" in text
+
+
+def test_seven_students_are_still_a_small_page(make):
+    students = {f"s{i}": 0.3 * i for i in range(1, 8)}
+    signals = {f"signal_{i}": 0.2 * i for i in range(1, 8)}
+    page = render(read_run(make(students=students, signals=signals)))
+    _read(page)
+    assert len(page) < 2_000_000
+
+
+def test_vivado_projects_have_vivados_command(bare, make):
+    run = make()
+    records = json.loads((run / "firmware.json").read_text())
+    for record in records:
+        record.update(backend="Vivado", directory="hls projects/it's here")
+    (run / "firmware.json").write_text(json.dumps(records))
+    text = _read(render(read_run(run)))
+    assert "vivado_hls -f build_prj.tcl" in text and "vitis" not in text.replace("Vitis", "")
+    assert """cd 'hls projects/it'"'"'s here'""" in text
+
+
+def test_the_stage_writes_the_same_page_again(make, tmp_path):
+    run = make()
+    context = Context(
+        run,
+        configfile.load_resolved(run / "config.yaml"),
+        run / "firmware",
+        Console(file=(tmp_path / "said").open("w")),
+    )
+    report(context)
+    first = (run / "report.html").read_bytes()
+    report(context)
+    assert (run / "report.html").read_bytes() == first
+    context.console.file.close()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "agreement.json", "scores.npz"])
+def test_a_damaged_file_is_the_users_to_mend(make, name):
+    run = make()
+    (run / name).write_bytes((run / name).read_bytes()[:100])
+    with pytest.raises(UserError, match=re.escape(name)):
+        read_run(run)
+
+
+def test_a_history_with_holes_and_other_columns(make):
+    run = make()
+    (run / "history.csv").write_text(
+        "epoch,extra,v1_loss,v1_val_loss\n1,x,2.0,\n2,y,,nan\n,z,oops,1.5\n"
+    )
+    read = read_run(run)
+    assert read.history.epochs == [1, 2, 3]
+    assert read.history.curve("teacher") is None
+    assert read.history.curve("v1")[1][2] == 1.5
+    _read(render(read))
