@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic", "atomic_directory", "content_hash", "file_hash", "read_json", "write_json"]
+import numpy as np
+
+__all__ = [
+    "atomic",
+    "atomic_directory",
+    "content_hash",
+    "file_hash",
+    "read_json",
+    "write_arrays",
+    "write_json",
+]
 
 
 def _sync_directory(path: Path) -> None:
@@ -83,6 +94,18 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, atomically. NaN and infinities are refused: JSON has none."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays as `.npz`, atomically.
+
+    By way of memory: on a full disk the archive's writer would fail once more when it is let go,
+    and say so with a traceback that nobody can catch.
+    """
+    archive = io.BytesIO()
+    np.savez(archive, **arrays)
+    with atomic(path) as temporary:
+        temporary.write_bytes(archive.getbuffer())
 
 
 def read_json(path: Path) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from l1kd.files import atomic
+from l1kd.files import write_arrays
 
 __all__ = ["Progress", "load_state", "save_state"]
 
@@ -42,8 +42,7 @@ class Progress:
 def save_state(path: Path, progress: Progress, arrays: Arrays) -> None:
     """Write the checkpoint, atomically."""
     text = json.dumps(vars(progress))
-    with atomic(path) as temporary, temporary.open("wb") as handle:
-        np.savez(handle, __progress__=np.array(text), **arrays)
+    write_arrays(path, {"__progress__": np.array(text), **arrays})
 
 
 def load_state(path: Path, configuration: str) -> tuple[Progress, Arrays] | None:
