@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import shlex
 import sys
+import warnings
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -218,8 +220,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     debug = "--debug" in given
     # Accepted anywhere: one adds it to the end of the command that just failed.
     given = [argument for argument in given if argument != "--debug"]
-    # Everything of interest is said by us; hls4ml and TensorFlow chatter through these.
+    # Everything of interest is said by us; TensorFlow and Keras chatter through these.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*constraints.serialize.*", category=UserWarning)
     try:
         code = app(given, prog_name="l1kd", standalone_mode=False)
     except BaseException as error:
@@ -259,5 +263,3 @@ def _map(error: BaseException) -> NoReturn:
         f"{type(error).__name__}: {error} (--debug shows where; please report it)",
         70,
     )
-
-

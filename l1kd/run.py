@@ -38,6 +38,7 @@ class _StageSpec:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     projects: bool = False  # whether the written HLS projects are read too
+    networks: bool = True  # whether it computes with TensorFlow
 
 
 _NETWORKS = ("teacher.keras", "students/*.keras", "target.json")
@@ -78,6 +79,7 @@ _SPECS: dict[Stage, _StageSpec] = {
         ("name",),
         ("*.json", "history.csv", "scores.npz"),
         ("report.html",),
+        networks=False,
     ),
 }
 # A change of these is another experiment: its run is not overwritten by accident.
@@ -238,8 +240,9 @@ def _prepare(context: Context) -> schemas.Manifest:
     changed = _differences(stored.model_dump(mode="json"), config.model_dump(mode="json"))
     another = [key for key in changed if key.split(".")[0] in _IDENTITY]
     if another:
+        listed = "; ".join(changed[key] for key in another)
         raise UserError(
-            f"{directory} holds a run of another configuration ({'; '.join(changed[k] for k in another)}); "
+            f"{directory} holds a run of another configuration ({listed}); "
             "give this one a directory of its own with --run"
         )
     if changed:
@@ -255,7 +258,9 @@ def _check_version(directory: Path) -> None:
     try:
         version = read_json(directory / "manifest.json").get("format_version")
     except (ValueError, AttributeError) as error:
-        raise UserError(f"{directory}/manifest.json is damaged ({error}); make a new run") from error
+        raise UserError(
+            f"{directory}/manifest.json is damaged ({error}); make a new run"
+        ) from error
     if version != schemas.FORMAT_VERSION:
         raise UserError(
             f"{directory} was made in format {version}; this is l1kd {__version__}, which reads "
@@ -283,15 +288,19 @@ def _execute(context: Context, manifest: schemas.Manifest, stage: Stage, *, alwa
     directory = context.directory
     inputs = _inputs(context, manifest, stage)
     record = manifest.stages.get(stage)
-    if not always and record is not None and record.state == "done" and record.inputs == inputs:
-        if _written(context, stage):
-            context.say(f"{stage}: done already")
-            return
+    fresh = record is not None and record.state == "done" and record.inputs == inputs
+    if fresh and not always and _written(context, stage):
+        context.say(f"{stage}: done already")
+        return
     module, _, name = _SPECS[stage].function.partition(":")
     context.say(f"{stage} ...")
     started = time.monotonic()
     manifest.stages[stage] = schemas.StageRecord(state="running", inputs=inputs)
     schemas.write(directory, "manifest.json", manifest)
+    if _SPECS[stage].networks:
+        from l1kd.models.runtime import prepare_tensorflow
+
+        prepare_tensorflow(context.threads)
     function: Callable[[Context], None] = getattr(importlib.import_module(module), name)
     failure: CheckFailed | None = None
     try:
@@ -355,7 +364,9 @@ def _tree_hash(directory: Path) -> str:
 
 def _written(context: Context, stage: Stage) -> bool:
     directory = context.directory
-    students = all(context.student_file(student.name).is_file() for student in context.config.students)
+    students = all(
+        context.student_file(student.name).is_file() for student in context.config.students
+    )
     return students and all(any(directory.glob(pattern)) for pattern in _SPECS[stage].writes)
 
 
@@ -378,11 +389,13 @@ def _logged(directory: Path) -> Iterator[None]:
     handler = logging.FileHandler(directory / "l1kd.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger.addHandler(handler)
+    logger.propagate = False  # absl, TensorFlow's logging, would print everything once more
     logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.propagate = True
         handler.close()
 
 

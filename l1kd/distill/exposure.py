@@ -115,7 +115,9 @@ def _window(
     shape: tuple[int, ...], random: np.random.Generator, largest: int
 ) -> tuple[slice, slice]:
     sides = [int(random.integers(1, min(largest, side) + 1)) for side in shape]
-    starts = [int(random.integers(0, side - own + 1)) for side, own in zip(shape, sides, strict=True)]
+    starts = [
+        int(random.integers(0, side - own + 1)) for side, own in zip(shape, sides, strict=True)
+    ]
     rows, columns = (slice(s, s + n) for s, n in zip(starts, sides, strict=True))
     return rows, columns
 

@@ -108,6 +108,8 @@ def load_target(directory: Path) -> TargetTransform:
             raise ValueError("no monotone transform")
         return transform
     except FileNotFoundError as error:
-        raise UserError(f"{directory} has no {_FILE}: its `train` stage has not finished") from error
+        raise UserError(
+            f"{directory} has no {_FILE}: its `train` stage has not finished"
+        ) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); train the run again") from error

@@ -7,16 +7,12 @@ transform is final, and each student's best epoch is chosen on that fixed target
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 from tensorflow import keras
 
@@ -31,12 +27,11 @@ from l1kd.distill.state import Arrays, Progress, load_state
 from l1kd.distill.targets import TARGETS, log_quantiles, save_target
 from l1kd.files import content_hash
 from l1kd.models.load import save_model
+from l1kd.models.runtime import prepare_tensorflow
 from l1kd.models.students import build_student
 from l1kd.models.teachers import build_teacher, measure_spread
 
 __all__ = ["Phase", "build", "phases", "train"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,16 +68,6 @@ def phases(config: Distillation) -> list[Phase]:
     return [*steps, Phase("frozen", epochs, epochs + max(final, 1), teacher=False, students=True)]
 
 
-def prepare_tensorflow(context: Context) -> None:
-    """Threads and determinism; both can only be set before TensorFlow has started."""
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(context.threads)
-        tf.config.threading.set_inter_op_parallelism_threads(context.threads)
-    except RuntimeError:
-        logger.warning("TensorFlow runs already; its number of threads stays as it is")
-    tf.config.experimental.enable_op_determinism()
-
-
 def build(config: Config, dataset: Dataset) -> Distiller:
     """Untrained networks of a configuration, seeded, with the data's own spread and grid.
 
@@ -111,7 +96,7 @@ def build(config: Config, dataset: Dataset) -> Distiller:
 
 def check(context: Context) -> None:
     """Open the events and build everything once, to find what is wrong before a run is made."""
-    prepare_tensorflow(context)
+    prepare_tensorflow(context.threads)
     _feed(context)
     build(context.config, context.dataset)
 
@@ -124,13 +109,15 @@ def _feed(context: Context) -> Feed:
 
 def train(context: Context) -> None:
     """Run or resume the training; leave `teacher.keras`, `students/` and `target.json`."""
-    prepare_tensorflow(context)
+    prepare_tensorflow(context.threads)
     config, dataset = context.config, context.dataset
     distiller, feed = build(config, dataset), _feed(context)
     _start_outputs(distiller, feed)
 
     checkpoint = context.directory / "checkpoint.npz"
-    relevant = config.model_dump(mode="json", include={"seed", "data", "teacher", "students", "distillation"})
+    relevant = config.model_dump(
+        mode="json", include={"seed", "data", "teacher", "students", "distillation"}
+    )
     progress, best = Progress(content_hash(relevant)), {}
     if (found := load_state(checkpoint, progress.configuration)) is not None:
         progress, arrays = found
@@ -201,7 +188,9 @@ def _fit(
             ],
         )
     row = progress.history[-1]
-    losses = ", ".join(f"{k.removesuffix('_val_loss')} {v:.4g}" for k, v in row.items() if "_val_" in k)
+    losses = ", ".join(
+        f"{k.removesuffix('_val_loss')} {v:.4g}" for k, v in row.items() if "_val_" in k
+    )
     context.say(f"{phase.name}: validation losses after epoch {phase.last}: {losses}")
 
 
@@ -239,7 +228,9 @@ def _start_outputs(distiller: Distiller, feed: Feed) -> None:
     middle = distiller.transform.score.high / 4
     if distiller.transform.base == "log1p" or not distiller.follow:
         events = next(iter(feed.dataset.train.chunks(1024, 1024)))
-        middle = float(np.median(distiller.transform.forward(raw_scores(distiller.teacher, [events]))))
+        middle = float(
+            np.median(distiller.transform.forward(raw_scores(distiller.teacher, [events])))
+        )
     for student in distiller.students.values():
         output = student.layers[-2]
         kernel, bias = output.get_weights()

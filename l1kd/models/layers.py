@@ -15,7 +15,7 @@ class PowerMean(tf.keras.layers.Layer):
 
     .. math:: s = \frac{1}{n} \sum_i w_i |x_i - y_i|^p
 
-    With `p = 2` and unit weights it is the mean squared error. The root of a power mean is left out:
+    With `p = 2` and unit weights it is the mean squared error. The power mean's root is left out:
     it does not change how events rank.
 
     Parameters

@@ -154,8 +154,10 @@ def _read_h5(path: Path) -> tuple[Any, Weights]:
         for layer in _layer_list(config, path):
             name = layer["config"]["name"]
             if name in stored:
-                names = [str(n.decode() if isinstance(n, bytes) else n)
-                         for n in stored[name].attrs.get("weight_names", [])]
+                names = [
+                    str(n.decode() if isinstance(n, bytes) else n)
+                    for n in stored[name].attrs.get("weight_names", [])
+                ]
                 weights[name] = [_array(stored[name], item, path) for item in names]
     return config, weights
 
@@ -163,7 +165,7 @@ def _read_h5(path: Path) -> tuple[Any, Weights]:
 def _array(group: Any, key: str, path: Path) -> np.ndarray[Any, Any]:
     link = group.get(key, getlink=True)
     dataset = group[key] if isinstance(link, h5py.HardLink) else None
-    # A link to another file, or a data set that lives in one, would read what the user did not give.
+    # A link to another file, or data that live in one, would read what the user did not give.
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
         raise UserError(f"{path}: the weight {key!r} is not stored in the file itself")
     if dataset.dtype.kind not in "fiu" or dataset.size * dataset.dtype.itemsize > _MAX_WEIGHTS:
@@ -234,12 +236,16 @@ def _name(config: Any) -> str:
 
 def _ends(stored: Any) -> list[str]:
     # One end is written flat, several as a list of lists.
-    return [str(stored[0])] if stored and isinstance(stored[0], str) else [str(e[0]) for e in stored]
+    return (
+        [str(stored[0])] if stored and isinstance(stored[0], str) else [str(e[0]) for e in stored]
+    )
 
 
 def _sources(nodes: Any, name: str, path: Path) -> list[str]:
     if len(nodes) != 1:
-        raise UserError(f"{path}: layer {name!r} is used {len(nodes)} times; shared layers are not read")
+        raise UserError(
+            f"{path}: layer {name!r} is used {len(nodes)} times; shared layers are not read"
+        )
     sources = []
     for source in nodes[0]:
         if source[1] != 0 or source[2] != 0 or (len(source) > 3 and source[3]):
@@ -258,7 +264,9 @@ def _arguments(stored: dict[str, Any], layer: str, path: Path) -> dict[str, Any]
         elif _plain(value):
             arguments[key] = tuple(value) if isinstance(value, list) and key != "weights" else value
         else:
-            raise UserError(f"{path}: layer {layer!r} has an argument {key!r} that is no plain value")
+            raise UserError(
+                f"{path}: layer {layer!r} has an argument {key!r} that is no plain value"
+            )
     return arguments
 
 
@@ -337,4 +345,3 @@ def _set_weights(model: keras.Model, weights: Weights, path: Path) -> None:
             )
         if stored:
             layer.set_weights(stored)
-

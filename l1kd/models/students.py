@@ -109,9 +109,7 @@ class _Builder:
     def dense(self, x: Any, units: int) -> Any:
         name = self._name("dense")
         units, weight, activation = self._own(name, units, self.widths.weight)
-        x = QDense(
-            units, kernel_quantizer=weight, bias_quantizer=self._bias(), name=name
-        )(x)
+        x = QDense(units, kernel_quantizer=weight, bias_quantizer=self._bias(), name=name)(x)
         return QActivation(activation, name=f"{name}_relu")(x)
 
     def output(self, x: Any) -> Any:
@@ -200,7 +198,7 @@ def _dense(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
 
 
 STUDENTS: dict[str, tuple[Callable[[_Builder, Any, tuple[int, ...]], Any], Widths]] = {
-    **{name: (_paper, _PAPER_WIDTHS) for name in _PAPER},
+    **dict.fromkeys(_PAPER, (_paper, _PAPER_WIDTHS)),
     "cicada_v1": (_cicada_v1, _CICADA_WIDTHS),
     "cicada_v2": (_cicada_v2, _CICADA_WIDTHS),
     "dense": (_dense, _DENSE_WIDTHS),
