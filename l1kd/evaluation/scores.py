@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from l1kd.data.dataset import Dataset, Events, Sample
 from l1kd.errors import UserError
-from l1kd.files import atomic
+from l1kd.files import write_arrays
 
 __all__ = ["Scorer", "Scores", "check_names", "samples_of", "score_samples"]
 
@@ -63,8 +63,7 @@ class Scores:
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all; equal arrays give equal bytes."""
-        with atomic(path) as temporary:
-            np.savez_compressed(temporary, **self.arrays)
+        write_arrays(path, self.arrays)
 
     @classmethod
     def load(cls, path: Path) -> Scores:

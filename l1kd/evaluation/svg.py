@@ -67,7 +67,7 @@ def lines(names: Sequence[str]) -> dict[str, Line]:
         name: Line(
             _COLOURS[index % len(_COLOURS)],
             _DASHES[index // len(_COLOURS) % len(_DASHES)],
-            marker=_MARKERS[index % len(_MARKERS)],
+            marker=_MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)],
         )
         for index, name in enumerate(names)
     }

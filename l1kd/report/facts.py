@@ -109,7 +109,10 @@ def recipe(run: RunFiles) -> list[tuple[str, str]]:
         ),
         (
             "students",
-            ", ".join(f"{each.name} ({each.architecture})" for each in config.students),
+            ", ".join(
+                each.name + (f" ({each.architecture})" if each.name != each.architecture else "")
+                for each in config.students
+            ),
         ),
         (
             "training",

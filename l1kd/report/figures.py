@@ -16,8 +16,7 @@ from l1kd.schemas import PerSignal
 
 __all__ = ["Drawing", "Group", "density", "distributions", "ladders", "learning", "quality", "roc"]
 
-# Sources whose events are bunch crossings: a false-positive rate is a trigger rate.
-TRIGGER_SOURCES = ("l1toy", "calo")
+MANY = 6  # more signals than this are pooled where each would be a line among the others
 # The rungs of the ladder, short enough to stand below an axis.
 SHORT = {
     "teacher": "teacher",
@@ -94,14 +93,17 @@ def distributions(run: RunFiles) -> Group | None:
     for name in run.students:
         taken[name] = {sample: scores.student(name, sample) for sample in samples}
     edges = plots.bins([part for parts in taken.values() for part in parts.values()])
-    styles = lines(run.signals)
+    many = len(run.signals) > MANY
+    pooled = f"all {len(run.signals)} signals"
+    styles = lines([pooled] if many else run.signals)
     drawings = []
     for number, (name, parts) in enumerate(taken.items()):
         normal = parts["test"]
+        signals = {signal: parts[signal] for signal in run.signals}
         svg = plots.distribution(
             f"scores-{number}",
             normal,
-            {signal: parts[signal] for signal in run.signals},
+            {pooled: np.concatenate(list(signals.values()))} if many else signals,
             edges,
             styles,
             score=f"score of {name} [output units]",
@@ -151,7 +153,7 @@ def roc(run: RunFiles) -> Group | None:
             styles,
             signal=signal,
             events=normal_events,
-            rate_axis=run.config.data.source in TRIGGER_SOURCES,
+            rate_axis=run.of_crossings,
         )
         drawings.append(Drawing(svg, signal))
     return Group(drawings, _legend(styles))

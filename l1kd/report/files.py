@@ -91,6 +91,11 @@ class RunFiles:
         """Names of the signals."""
         return list(self.metrics.teacher.efficiency) if self.metrics else []
 
+    @property
+    def of_crossings(self) -> bool:
+        """Whether normal events are bunch crossings, so that their share is a trigger rate."""
+        return self.config.data.source not in ("mnist", "fashion_mnist")
+
     def absent(self, stage: Stage) -> str:
         """Why there is nothing from a stage, in words."""
         record = self.manifest.stages.get(stage)

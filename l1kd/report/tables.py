@@ -83,14 +83,16 @@ def _by_signal(
             name: [mean_over_signals(each), *(each.get(key) for key in titles)]
             for name, each in members.items()
         }
-        highest = [
-            max((value for value in column if value is not None), default=None)
+        columns = [
+            [value for value in column if value is not None]
             for column in zip(*values.values(), strict=True)
         ]
+        lowest = [min(column, default=None) for column in columns]
+        highest = [max(column, default=None) for column in columns]
         for name, line in values.items():
             cells = [
-                Cell(show(v), "best" if len(values) > 1 and v is not None and v == top else "")
-                for v, top in zip(line, highest, strict=True)
+                Cell(show(v), "best" if v is not None and low != v == top else "")
+                for v, low, top in zip(line, lowest, highest, strict=True)
             ]
             chosen = kind == "student" and name == metrics.best
             table.rows.append(Row([Cell(name), *cells], kind, chosen))
@@ -132,11 +134,9 @@ def likeness_table(run: RunFiles) -> Table:
 
 def working_point_table(run: RunFiles, student: str) -> Table:
     """Integer thresholds of a student, the rates they give and what they accept."""
-    columns = (
-        "aimed at | threshold [LSB] | threshold [score] | normal events accepted | "
-        "false-positive rate | rate [kHz] | mean efficiency"
-    )
-    table = Table([*columns.split(" | "), *run.signals])
+    columns = "aimed at | threshold [LSB] | threshold [score] | normals accepted | FPR reached"
+    rates = ["rate [kHz]"] if run.of_crossings else []
+    table = Table([*columns.split(" | "), *rates, "mean efficiency", *run.signals])
     score = run.config.distillation.score.type
     events = run.metrics.dataset.get("events", {}).get("test") if run.metrics else None
     for point in run.metrics.students[student].working_points if run.metrics else []:
@@ -148,7 +148,7 @@ def working_point_table(run: RunFiles, student: str) -> Table:
                 "above range" if beyond else numbers.score(point.threshold * score.lsb, score.lsb),
                 numbers.count(None if events is None else point.fpr * events),
                 numbers.rate(point.fpr),
-                numbers.quantity(point.rate_khz),
+                *([numbers.quantity(point.rate_khz)] if run.of_crossings else []),
                 numbers.percent(mean_over_signals(point.efficiency)),
                 *(numbers.percent(point.efficiency.get(signal)) for signal in run.signals),
                 mark="bad" if beyond else "",

@@ -1,8 +1,6 @@
 """The stage on networks of a few weights: what it writes is what the networks say."""
 
 import io
-import sys
-import types
 import warnings
 
 import numpy as np
@@ -13,6 +11,7 @@ from l1kd import schemas
 from l1kd.config import Config
 from l1kd.context import Context
 from l1kd.data.dataset import Dataset, Sample, Signal
+from l1kd.distill.targets import TargetTransform, save_target
 from l1kd.errors import UserError
 from l1kd.evaluation.evaluate import evaluate, summarise
 from l1kd.evaluation.metrics import auc
@@ -22,6 +21,7 @@ from l1kd.fixedpoint import FixedPoint
 SCORE = FixedPoint(16, 8, signed=False)
 GRID = FixedPoint(8, 8, signed=True)
 SHAPE = (4,)
+TRANSFORM = TargetTransform("log1p", 40.0, 0.0, SCORE)
 
 
 class Line:
@@ -150,6 +150,7 @@ def networks(tmp_path_factory):
     import qkeras
 
     directory = tmp_path_factory.mktemp("run")
+    save_target(TRANSFORM, directory)
     inputs = keras.Input(SHAPE)
     dense = keras.layers.Dense(1, use_bias=False, activation="relu", name="raw")
     teacher = keras.Model(inputs, dense(inputs))
@@ -174,10 +175,7 @@ def networks(tmp_path_factory):
 
 
 @pytest.fixture
-def context(networks, monkeypatch):
-    module = types.ModuleType("l1kd.distill.targets")
-    module.load_target = lambda directory: Line()
-    monkeypatch.setitem(sys.modules, "l1kd.distill.targets", module)
+def context(networks):
     console = Console(file=io.StringIO())
     context = Context(networks, _config(), networks / "projects", console)
     context.__dict__["dataset"] = _dataset()
@@ -192,9 +190,7 @@ def test_the_stage_writes_what_the_networks_say_and_the_same_again(context):
     events = context.dataset.test.events().astype(np.float64)
     expected = np.maximum(events @ [1, 0.5, 0, 0.25], 0)
     np.testing.assert_allclose(scores.teacher("test"), expected, rtol=1e-6)
-    np.testing.assert_array_equal(
-        scores.target("test"), SCORE.quantize(10 * scores.teacher("test"))
-    )
+    np.testing.assert_array_equal(scores.target("test"), TRANSFORM.forward(scores.teacher("test")))
     bias = np.rint(0.1 * 16) / 16
     student = SCORE.quantize(np.maximum(events.sum(1) * 0.5 + bias, 0))
     np.testing.assert_array_equal(scores.student("a", "test"), student)
