@@ -1,5 +1,7 @@
 """Metrics against scikit-learn and SciPy, and where they have nothing to say."""
 
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -114,3 +116,13 @@ def test_what_is_no_score_is_refused():
         efficiency(np.array([1.0]), np.array([np.nan]))
     with pytest.raises(ValueError, match="one length"):
         spearman(np.zeros(2), np.zeros(3))
+
+
+def test_metrics_and_the_report_need_no_heavy_packages():
+    heavy = ("tensorflow", "matplotlib", "hls4ml", "qkeras")
+    code = (
+        "import sys, l1kd.evaluation.metrics, l1kd.evaluation.rates, l1kd.report.page\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
