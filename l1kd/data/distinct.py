@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RATES", "SCORES", "effective_number", "effective_numbers", "hottest"]
+__all__ = ["RATES", "SCORES", "accepted", "effective_number", "effective_numbers"]
 
 IntArray = npt.NDArray[np.int64]
 RegionArray = npt.NDArray[np.int16]
@@ -59,18 +59,21 @@ def effective_number(names: IntArray) -> float:
     return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0
 
 
-def hottest(scores: IntArray, rate: float) -> npt.NDArray[np.bool_]:
-    """The share `rate` of the events with the highest scores, ties with the last included, (n,)."""
-    # The tiny amount keeps products like 0.001 * 52000 from being rounded up for nothing.
-    wanted = math.ceil(rate * len(scores) - 1e-9)
-    if wanted == 0:
-        return np.zeros(len(scores), bool)
-    threshold = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
-    return np.asarray(scores >= threshold)
+def accepted(scores: IntArray, rate: float) -> npt.NDArray[np.bool_]:
+    """The events at or above the lowest threshold that accepts at most a share `rate`, (n,).
+
+    The rule of every rate l1kd quotes: a tie at the edge is left out as a whole.
+    """
+    # The tiny amount keeps products like 0.001 * 52000 from being rounded down for nothing.
+    allowed = math.floor(rate * len(scores) + 1e-9)
+    if allowed >= len(scores):
+        return np.ones(len(scores), bool)
+    place = len(scores) - 1 - allowed
+    return np.asarray(scores > np.partition(scores, place)[place])
 
 
 def effective_numbers(events: RegionArray, leading: IntArray) -> dict[str, list[float]]:
-    """Effective number of leading collisions behind each reference score's hottest events.
+    """Effective number of leading collisions behind each reference score's accepted events.
 
     Parameters
     ----------
@@ -86,5 +89,5 @@ def effective_numbers(events: RegionArray, leading: IntArray) -> dict[str, list[
     numbers = {}
     for name, score in SCORES.items():
         scores = score(events)
-        numbers[name] = [effective_number(leading[hottest(scores, rate)]) for rate in RATES]
+        numbers[name] = [effective_number(leading[accepted(scores, rate)]) for rate in RATES]
     return numbers

@@ -89,6 +89,7 @@ def write(
         "hard_collisions": sum(int(part["hard"]) for part in parts),
         "soft_collisions": sum(int(part["soft"]) for part in parts),
         "soft_uses": overlay.SOFT_USES,
+        "hot_gev": overlay.HOT_GEV,
         # Only events in the same block of this many rows share soft collisions.
         "block_events": BATCH_EVENTS,
     }

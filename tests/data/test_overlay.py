@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from l1kd.data.calorimeter import N_ETA, N_PHI, N_TOWERS, Collisions
 from l1kd.data.overlay import (
     CHUNK,
+    HOT_GEV,
     NO_COLLISION,
     SOFT_USES,
     deal,
@@ -32,15 +33,35 @@ def counts(*values: int) -> np.ndarray:
 @given(st.data(), st.integers(1, 200), st.integers(0, 2**32))
 def test_cards_are_dealt_evenly_and_never_too_often(data, available, seed):
     draws = data.draw(st.integers(0, available * SOFT_USES))
-    used = np.bincount(deal(draws, available, np.random.default_rng(seed)), minlength=available)
+    none = np.zeros(available, bool)
+    used = np.bincount(deal(draws, none, np.random.default_rng(seed)), minlength=available)
     assert used.sum() == draws
     assert used.max() <= SOFT_USES
     assert np.ptp(used) <= 1
 
 
+@settings(deadline=None)
+@given(st.data(), st.lists(st.booleans(), min_size=1, max_size=50), st.integers(0, 2**32))
+def test_hot_cards_come_once_while_there_are_others(data, hot, seed):
+    once = np.array(hot)
+    enough = int((~once).sum()) * SOFT_USES + int(once.sum())
+    draws = data.draw(st.integers(0, len(once) * SOFT_USES))
+    used = np.bincount(deal(draws, once, np.random.default_rng(seed)), minlength=len(once))
+    assert used.sum() == draws
+    assert used.max() <= SOFT_USES
+    if draws <= enough:
+        assert (used[once] <= 1).all()
+
+
+def test_hot_soft_collisions_are_used_once():
+    soft = single_towers([1.0] * 99 + [HOT_GEV + 10])
+    events = overlay(np.full(100, 7), np.zeros(100, np.int64), soft, EMPTY, np.random.default_rng())
+    assert (events.regions.max(axis=(1, 2)) > 2 * HOT_GEV).sum() == 1
+
+
 def test_too_few_soft_collisions_are_refused():
     with pytest.raises(ValueError, match="exceed"):
-        deal(10 * SOFT_USES + 1, 10, np.random.default_rng(0))
+        deal(10 * SOFT_USES + 1, np.zeros(10, bool), np.random.default_rng(0))
 
 
 @settings(deadline=None, max_examples=30)
