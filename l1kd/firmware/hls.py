@@ -1,0 +1,363 @@
+"""Everything that knows hls4ml's API: a QKeras network to an HLS project.
+
+The recipe that is exact (measured: 0 mismatches, ours and others' networks) is the configuration
+`config_from_keras_model(granularity='name')` *and* `bit_exact=True`; either alone is wrong. The
+network begins with a `quantized_bits` QActivation and ends with a QActivation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from l1kd import __version__
+from l1kd.errors import UserError
+from l1kd.files import atomic_directory
+from l1kd.firmware.limits import Backend, IoType, Strategy, check_arguments, check_size, ports
+from l1kd.firmware.network import model_hash, multiplications
+from l1kd.firmware.project import Description, Port, Project, Traced, open_project, save
+from l1kd.fixedpoint import FixedPoint
+from l1kd.schemas import FirmwareRecord, LayerRecord
+
+if TYPE_CHECKING:
+    from tensorflow import keras
+
+__all__ = ["UNROLLED", "Project", "convert", "da_costs", "open_project", "top_name"]
+
+logger = logging.getLogger("l1kd")
+
+# Multiplications of a network whose convolutions io_parallel computes at all positions at once.
+UNROLLED = 16_384
+_NAMES: dict[str, str] = {
+    "latency": "Latency",
+    "resource": "Resource",
+    "distributed_arithmetic": "distributed_arithmetic",
+}
+
+
+def top_name(name: str) -> str:
+    """The top function's name for a network's name: `l1kd_` and a valid C identifier."""
+    return "l1kd_" + re.sub(r"\W", "_", name, flags=re.ASCII)
+
+
+def convert(
+    model: keras.Model,
+    directory: Path | str,
+    *,
+    backend: Backend = "Vitis",
+    io_type: IoType = "io_parallel",
+    strategy: Strategy = "latency",
+    reuse: int = 1,
+    part: str = "xcvu13p-flga2577-2-e",
+    clock_ns: float = 5.0,
+    name: str | None = None,
+    unroll: bool | None = None,
+) -> Project:
+    """Write the HLS project of a QKeras network, whole or not at all.
+
+    Parameters
+    ----------
+    model
+        A `quantized_bits` QActivation first, a QActivation last, layers that convert exactly.
+    directory
+        Where; an existing one is replaced.
+    backend, io_type, strategy
+        Names in hls4ml's sense; the strategy holds for dense layers and convolutions.
+    reuse
+        How often a multiplier is used for one event.
+    part, clock_ns
+        The device and its clock period in nanoseconds.
+    name
+        The network's; default `model.name`. The top function is `l1kd_<name>`.
+    unroll
+        For io_parallel: compute a convolution at all positions at once, so that an event enters
+        every `reuse` clock cycles, or (hls4ml's own way) at one position per cycle. Default: unroll
+        networks of at most 16,384 multiplications.
+
+    Returns
+    -------
+    Project
+        The written project.
+
+    Raises
+    ------
+    UserError
+        If an argument is wrong, or hls4ml cannot convert the network.
+    CheckFailed
+        If the network is beyond a limit of the vendor tools.
+    """
+    directory, name = Path(directory), name or model.name
+    check_arguments(backend, io_type, strategy, part, reuse, clock_ns)
+    check_size(model, io_type, strategy)
+    port, result = ports(model)
+    if unroll is None:
+        unroll = sum(multiplications(layer) or 0 for layer in model.layers) <= UNROLLED
+    top = top_name(name)
+    with atomic_directory(directory) as written:
+        graph = _graph(
+            model,
+            written,
+            backend=backend,
+            io_type=io_type,
+            strategy=strategy,
+            reuse=reuse,
+            unroll=unroll and io_type == "io_parallel",
+            project_name=top,
+            part=part,
+            clock_period=clock_ns if clock_ns % 1 else int(clock_ns),
+        )
+        with _hls4ml(name):
+            graph.config.config.pop("KerasModel")  # would be saved into the project, by its path
+            graph.write()
+        _tidy(written, top)
+        (source,), (sink,) = graph.get_input_variables(), graph.get_output_variables()
+        _check_ports(name, port, source, result, sink)
+        record = FirmwareRecord(
+            student=name,
+            backend=backend,
+            io_type=io_type,
+            strategy=strategy,
+            reuse=reuse,
+            part=part,
+            clock_ns=clock_ns,
+            directory=".",
+            top=top,
+            input_type=_text(source.type.precision),
+            output_type=_text(sink.type.precision),
+            layers=[_layer(layer, model) for layer in graph.get_layers()],
+        )
+        description = Description(
+            versions={"l1kd": __version__, "hls4ml": metadata.version("hls4ml")},
+            model=model_hash(model),
+            record=record,
+            interval_cycles=_interval(graph, reuse),
+            input=Port(shape=tuple(model.input_shape[1:]), type=record.input_type),
+            output=Port(shape=tuple(model.output_shape[1:]), type=record.output_type),
+            layers=tuple(_traced(graph, model)),
+        )
+        save(written, description)
+        # Programs are named by the hash of what they were made of: they stay true.
+        if (directory / "csim").is_dir():
+            shutil.copytree(directory / "csim", written / "csim")
+    return Project(directory, description)
+
+
+def da_costs(model: keras.Model, io_type: IoType) -> dict[str, tuple[float, int]]:
+    """What da4ml estimates for each layer, converted with distributed arithmetic in memory.
+
+    Returns
+    -------
+    dict
+        Layer name to the LUT estimate of its kernel and how many copies of it run side by side.
+
+    Raises
+    ------
+    UserError
+        If da4ml is not installed, or a layer cannot be converted so.
+    """
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="l1kd-da-") as work:
+        unroll = sum(multiplications(layer) or 0 for layer in model.layers) <= UNROLLED
+        graph = _graph(
+            model,
+            Path(work),
+            backend="Vitis",
+            io_type=io_type,
+            strategy="distributed_arithmetic",
+            reuse=1,
+            unroll=unroll and io_type == "io_parallel",
+            project_name="estimate",
+        )
+        with _hls4ml(model.name):
+            graph.apply_flow(graph.config.backend.get_default_flow())
+    costs = {}
+    for layer in graph.get_layers():
+        cost = layer.get_attr("da_kernel_cost")
+        if cost is not None:
+            positions = layer.get_attr("out_height", 1) * layer.get_attr("out_width", 1)
+            partitions = layer.get_attr("n_partitions", positions)
+            copies = positions // partitions if io_type == "io_parallel" else 1
+            costs[layer.name] = (float(cost), int(copies))
+    return costs
+
+
+def _graph(
+    model: keras.Model,
+    directory: Path,
+    *,
+    backend: str,
+    io_type: str,
+    strategy: str,
+    reuse: int,
+    unroll: bool,
+    **options: Any,
+) -> Any:
+    """hls4ml's model of the network, configured and precisions resolved."""
+    if strategy == "distributed_arithmetic":
+        try:
+            metadata.version("da4ml")
+        except metadata.PackageNotFoundError:
+            raise UserError(
+                "the strategy distributed_arithmetic needs da4ml; pip install 'l1kd[da]'"
+            ) from None
+    with _hls4ml(model.name):
+        import hls4ml
+
+        config = hls4ml.utils.config_from_keras_model(
+            model, granularity="name", backend=backend, default_reuse_factor=reuse
+        )
+        # Set on an activation, distributed_arithmetic raises; the network's own is a real strategy.
+        config["Model"]["Strategy"] = _NAMES["resource" if strategy == "resource" else "latency"]
+        for layer in model.layers:
+            own = config["LayerName"].get(layer.name)
+            if own is None:
+                continue
+            own["Trace"] = True
+            for name, other in config["LayerName"].items():
+                if name.startswith(f"{layer.name}_"):
+                    other["Trace"] = True
+            if multiplications(layer) is None:
+                continue
+            own["Strategy"] = _NAMES[strategy]
+            own["ReuseFactor"] = reuse
+            if unroll and "Conv" in type(layer).__name__:
+                positions = 1
+                for side in layer.output_shape[1:-1]:
+                    positions *= int(side)
+                own["ParallelizationFactor"] = positions
+        return hls4ml.converters.convert_from_keras_model(
+            model,
+            hls_config=config,
+            bit_exact=True,
+            backend=backend,
+            io_type=io_type,
+            output_dir=str(directory),
+            # The C simulation reads the weights that synthesis reads.
+            write_weights_txt=False,
+            **options,
+        )
+
+
+@contextlib.contextmanager
+def _hls4ml(name: str) -> Iterator[None]:
+    """hls4ml's chatter into the log, its errors into one line."""
+    said = io.StringIO()
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    except UserError:
+        raise
+    except OSError:
+        raise  # a full disk is no matter of the network
+    except Exception as error:
+        raise UserError(
+            f"hls4ml cannot convert {name}: {type(error).__name__}: {error}; use QDense, QConv2D, "
+            "pooling, Flatten and QActivation as in l1kd's own students"
+        ) from error
+    finally:
+        for line in said.getvalue().splitlines():
+            logger.debug("hls4ml: %s", line)
+
+
+def _tidy(directory: Path, top: str) -> None:
+    """Take out of a written project what is random or holds for this machine alone."""
+
+    def edit(file: str, pattern: str, replacement: str) -> None:
+        path = directory / file
+        text, found = re.subn(pattern, replacement, path.read_text(), flags=re.MULTILINE)
+        if not found:
+            raise RuntimeError(f"hls4ml wrote a {file} of another form")
+        path.write_text(text)
+
+    edit("hls4ml_config.yml", r"^OutputDir: .*(\n .*)*$", "OutputDir: .")
+    edit("hls4ml_config.yml", r"^Stamp: .*$", "Stamp: l1kd")
+    edit("build_lib.sh", r"^LIB_STAMP=.*$", "LIB_STAMP=l1kd")
+    # The vendor's C simulation would append every layer of every event to a log file.
+    edit(f"{top}_test.cpp", r"^bool trace_enabled = true;$", "bool trace_enabled = false;")
+    for name in ("NOTICE", "LICENSE-Apache-2.0.txt"):
+        source = resources.files("l1kd.firmware") / "templates" / name
+        (directory / name).write_bytes(source.read_bytes())
+
+
+def _check_ports(name: str, port: FixedPoint, source: Any, result: FixedPoint, sink: Any) -> None:
+    for what, wanted, variable in (("input", port, source), ("output", result, sink)):
+        given = FixedPoint.parse(_text(variable.type.precision))
+        if (given.word, given.integer, given.signed) != (
+            wanted.word,
+            wanted.integer,
+            wanted.signed,
+        ):
+            raise UserError(
+                f"{name}: hls4ml makes the {what} port {given.text}, the network says "
+                f"{wanted.text}; use quantizers as in l1kd's own students"
+            )
+
+
+def _text(precision: Any) -> str:
+    return FixedPoint.parse(str(precision)).text
+
+
+def _layer(layer: Any, model: keras.Model) -> LayerRecord:
+    def kind_of(attribute: str) -> str | None:
+        named = layer.get_attr(attribute)
+        return None if named is None else _text(named.precision)
+
+    weights = layer.weights.get("weight")
+    names = {own.name: own for own in model.layers}
+    return LayerRecord(
+        name=layer.name,
+        kind=layer.class_name,
+        shape=[int(side) for side in layer.get_output_variable().shape],
+        weights=None if weights is None else int(weights.data.size),
+        zeros=None if weights is None else int((weights.data == 0).sum()),
+        multiplications=multiplications(names[layer.name]) if layer.name in names else None,
+        weight_type=kind_of("weight_t"),
+        bias_type=kind_of("bias_t"),
+        accumulator_type=kind_of("accum_t"),
+        result_type=_text(layer.get_output_variable().type.precision),
+    )
+
+
+def _traced(graph: Any, model: keras.Model) -> Iterator[Traced]:
+    """The layers whose output the written code can show, each with its Keras layer."""
+    fused = {
+        layer.name
+        for layer in model.layers
+        if multiplications(layer) is not None
+        and getattr(layer.activation, "__name__", str(layer.activation)) != "linear"
+        and layer.activation is not None
+    }
+    names = {layer.name for layer in model.layers}
+    for layer in graph.get_layers():
+        if not layer.get_attr("function_cpp") or not layer.get_attr("trace"):
+            continue
+        # A Keras layer with an activation of its own becomes two: the second has its output.
+        owner = next((name for name in fused if layer.name.startswith(f"{name}_")), layer.name)
+        if layer.name in fused or owner not in names:
+            owner = ""
+        variable = layer.get_output_variable()
+        yield Traced(
+            name=layer.name,
+            keras=owner,
+            shape=tuple(int(side) for side in variable.shape),
+            type=_text(variable.type.precision),
+        )
+
+
+def _interval(graph: Any, reuse: int) -> int | None:
+    """Clock cycles between two events where the design leaves no choice; None elsewhere."""
+    return reuse if graph.config.pipeline_style == "pipeline" and reuse == 1 else None

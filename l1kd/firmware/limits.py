@@ -1,0 +1,105 @@
+"""What hls4ml and the vendor tools take: said before anything is written."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal, get_args
+
+from l1kd.errors import CheckFailed, UserError
+from l1kd.firmware.network import port_of, quantizer_type
+from l1kd.fixedpoint import FixedPoint
+
+if TYPE_CHECKING:
+    from tensorflow import keras
+
+__all__ = ["Backend", "IoType", "Strategy", "check_arguments", "check_size", "ports"]
+
+Backend = Literal["Vitis", "Vivado"]
+IoType = Literal["io_parallel", "io_stream"]
+Strategy = Literal["latency", "resource", "distributed_arithmetic"]
+
+# Vendor tools do not partition an array of more elements; io_stream's latency convolutions need it.
+_PARTITION = 4096
+_WIDEST = 53  # bits of a port that a float64 holds
+_PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+
+
+def check_size(model: keras.Model, io_type: IoType, strategy: Strategy) -> None:
+    """Refuse, before anything is written, what the vendor tools will not take.
+
+    Raises
+    ------
+    CheckFailed
+        If a convolution with io_stream and the latency strategy has 4096 or more weights: the
+        vendor tools do not partition such an array.
+    """
+    if io_type != "io_stream" or strategy != "latency":
+        return
+    for layer in model.layers:
+        kernel = getattr(layer, "kernel", None)
+        if kernel is None or "Conv" not in type(layer).__name__:
+            continue
+        weights = 1
+        for side in kernel.shape:
+            weights *= int(side)
+        if weights >= _PARTITION:
+            raise CheckFailed(
+                f"{model.name}: layer {layer.name!r} has {weights} weights; a convolution with "
+                f"io_stream and the latency strategy has to stay below {_PARTITION}: use fewer "
+                "filters, or `strategy: resource`"
+            )
+
+
+def check_arguments(
+    backend: str, io_type: str, strategy: str, part: str, reuse: int, clock_ns: float
+) -> None:
+    """Refuse wrong arguments of a conversion.
+
+    Raises
+    ------
+    UserError
+        If a name is unknown, a number is not positive, or the part is no part's name.
+    """
+    for what, value, names in (
+        ("backend", backend, Backend),
+        ("io_type", io_type, IoType),
+        ("strategy", strategy, Strategy),
+    ):
+        known = get_args(names)
+        if value not in known:
+            raise UserError(f"no {what} is named {value!r}; there are {', '.join(known)}")
+    if reuse < 1 or not clock_ns > 0:
+        raise UserError(f"reuse ({reuse}) and clock_ns ({clock_ns}) are positive")
+    if not _PART.match(part):
+        raise UserError(f"{part!r} is no name of a device; an example is xcvu13p-flga2577-2-e")
+
+
+def ports(model: keras.Model) -> tuple[FixedPoint, FixedPoint]:
+    """The types that a network itself gives its input and its output.
+
+    Raises
+    ------
+    UserError
+        If it has several of them, if its first or last layer is no QActivation of a known type, or
+        if a type is wider than what a float64 holds.
+    """
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise UserError(
+            f"{model.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; "
+            "networks with one of each can be converted"
+        )
+    port, last = port_of(model), model.layers[-1]
+    if port is None:
+        raise UserError(
+            f"{model.name}: the first layer after the input has to be a QActivation with "
+            "quantized_bits(bits, integer, alpha=1), given as text: it is the input port's type"
+        )
+    result = quantizer_type(last.quantizer) if type(last).__name__ == "QActivation" else None
+    if result is None:
+        raise UserError(
+            f"{model.name}: the last layer ({last.name!r}) has to be a QActivation with "
+            "quantized_bits(..., alpha=1) or quantized_relu: it is the output port's type"
+        )
+    if max(port.word, result.word) > _WIDEST:
+        raise UserError(f"{model.name}: ports wider than {_WIDEST} bits cannot be simulated")
+    return port, result
