@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from l1kd.data import overlay, pythia
 from l1kd.data.calorimeter import Collisions
-from l1kd.files import atomic
+from l1kd.files import atomic, write_arrays
 
 __all__ = [
     "BATCH_EVENTS",
@@ -123,10 +123,10 @@ def make_soft(batch: Batch, work: Path) -> None:
     soft, vetoed = pythia.soft_collisions(
         batch.soft_collisions(), batch.seed(_SOFT), work / MULTIPARTON_TABLE
     )
-    with atomic(batch.soft_file(work)) as temporary:
-        np.savez(
-            temporary, offsets=soft.offsets, tower=soft.tower, et_gev=soft.et_gev, vetoed=vetoed
-        )
+    write_arrays(
+        batch.soft_file(work),
+        {"offsets": soft.offsets, "tower": soft.tower, "et_gev": soft.et_gev, "vetoed": vetoed},
+    )
 
 
 def hard_fraction(batches: list[Batch], work: Path) -> float:
@@ -162,12 +162,13 @@ def make_events(batch: Batch, work: Path, fraction: float) -> None:
         events.leading,
         events.leading + (batch.index << 33),
     )
-    with atomic(batch.events_file(work)) as temporary:
-        np.savez(
-            temporary,
-            regions=events.regions,
-            collisions=pileup + (signal is not None),
-            leading=leading,
-            soft=len(soft),
-            hard=len(hard),
-        )
+    write_arrays(
+        batch.events_file(work),
+        {
+            "regions": events.regions,
+            "collisions": pileup + (signal is not None),
+            "leading": leading,
+            "soft": len(soft),
+            "hard": len(hard),
+        },
+    )

@@ -5,6 +5,8 @@ pythia8mc (GPL) is an optional extra and imported only when collisions are made.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -197,21 +199,30 @@ def _collisions(
     return concatenate(parts), vetoed
 
 
+def _table(path: Path, *, reuse: int) -> tuple[str, ...]:
+    """Settings of soft collisions that write (1) or read (2) Pythia's table."""
+    return (
+        *_SOFT,
+        f"MultipartonInteractions:reuseInit = {reuse}",
+        f"MultipartonInteractions:initFile = {path}",
+    )
+
+
 def write_multiparton_table(path: Path) -> None:
     """Let Pythia integrate its multiparton interactions once (5 s) and write the result.
 
     The table's seed is fixed: it belongs to the physics, not to a sample. Pythia writes it with
     six digits, so all soft collisions start from the file and none from a fresh integration:
     else the two would differ.
+
+    Raises
+    ------
+    OSError
+        The file is not whole. Pythia itself does not look whether its writing succeeded.
     """
-    _Generator(
-        (
-            *_SOFT,
-            "MultipartonInteractions:reuseInit = 1",
-            f"MultipartonInteractions:initFile = {path}",
-        ),
-        seed=1,
-    )
+    _Generator(_table(path, reuse=1), seed=1)
+    if not path.read_text().rstrip().endswith("}"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def soft_collisions(
@@ -226,11 +237,8 @@ def soft_collisions(
         How many harder ones came up meanwhile: ``vetoed / (n + vetoed)`` estimates the fraction
         of inelastic collisions that are hard.
     """
-    table = (
-        "MultipartonInteractions:reuseInit = 2",
-        f"MultipartonInteractions:initFile = {multiparton_table}",
-    )
-    return _collisions((*_SOFT, *table), n, seed, soft=True, scalar=False)
+    settings = _table(multiparton_table, reuse=2)
+    return _collisions(settings, n, seed, soft=True, scalar=False)
 
 
 def hard_collisions(n: int, seed: np.random.SeedSequence) -> Collisions:

@@ -51,6 +51,15 @@ def test_hard_collisions_are_hard_and_soft_ones_are_vetoed(table, monkeypatch):
     assert vetoed > 5
 
 
+def test_a_table_that_was_cut_short_is_noticed(table, tmp_path, monkeypatch):
+    path = tmp_path / "table.dat"
+    path.write_bytes(table.read_bytes()[:12288])
+    # As on a full disk: Pythia writes, and does not look whether it could.
+    monkeypatch.setattr(pythia, "_Generator", lambda settings, seed: None)
+    with pytest.raises(OSError, match="space"):
+        pythia.write_multiparton_table(path)
+
+
 def test_nothing_asked_nothing_made():
     assert len(pythia.hard_collisions(0, np.random.SeedSequence(1))) == 0
 
