@@ -49,7 +49,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Source = Literal["l1toy", "calo", "mnist", "fashion_mnist", "arrays"]
 TeacherArchitecture = Literal["paper", "cicada", "dense"]
 StudentArchitecture = Literal[
-    "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "dense"
+    "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense"
 ]
 Exposure = Literal["dataset", "noise", "shuffle", "patch"]
 TargetTransform = Literal["fitted", "paper", "cicada"]
@@ -179,6 +179,8 @@ class Teacher(Strict):
     architecture: TeacherArchitecture
     latent: Annotated[Int, Field(ge=1, le=4096)] = 20
     hidden: list[Annotated[Int, Field(ge=1, le=4096)]] = [128, 64]  # `dense` only
+    # Inputs are counts: sqrt(x + this), whose spread hardly depends on pile-up; null: as they are.
+    square_root: Annotated[Float, Field(ge=0, le=1e6)] | None = None
     standardise: bool = False
     residual_power: Annotated[Float, Field(gt=0, le=16)] = 2.0
     # Weight of each input in the score: its standard deviation over training normals to this power.
@@ -200,7 +202,7 @@ class Student(Strict):
     architecture: StudentArchitecture
     weight_bits: Bits | None = None  # null: the architecture's own
     activation_bits: Bits | None = None
-    hidden: list[Annotated[Int, Field(ge=1, le=4096)]] = [32, 16]  # `dense` only
+    hidden: list[Annotated[Int, Field(ge=1, le=4096)]] = [32, 16]  # `conv` and `dense` only
     layers: dict[str, LayerWidths] = {}
 
     @model_validator(mode="before")
@@ -297,9 +299,26 @@ class Config(Strict):
 
 
 _TRIGGER: dict[str, Any] = {
-    "teacher": {"architecture": "cicada", "latent": 80, "standardise": True},
-    "students": [{"architecture": "cicada_v1"}, {"architecture": "cicada_v2"}],
-    "distillation": {"batch": 256, "exposure": ["patch"]},
+    "teacher": {
+        "architecture": "dense",
+        "hidden": [128, 64],
+        "latent": 8,
+        "square_root": 1.0,
+        "standardise": True,
+        "residual_power": 2.25,
+    },
+    "students": [
+        {"architecture": "cicada_v1"},
+        {"architecture": "cicada_v2"},
+        {"architecture": "conv", "hidden": [16]},
+    ],
+    "distillation": {
+        "epochs": 16,
+        "final_epochs": 8,
+        "batch": 256,
+        "student_learning_rate": 3e-3,
+        "exposure": ["patch", "shuffle"],
+    },
     "choose": {"by": "efficiency"},
 }
 _IMAGES: dict[str, Any] = {

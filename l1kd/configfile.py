@@ -246,7 +246,7 @@ def _place(location: Location) -> tuple[Location, type[BaseModel] | None]:
     """pydantic's location without its union tags, and the model that holds the last key."""
     from l1kd import config as tree
 
-    tags = {
+    tags: dict[str, type[BaseModel]] = {
         "l1toy": tree.ToyData,
         "calo": tree.CaloData,
         "mnist": tree.ImagesData,
@@ -271,7 +271,7 @@ def _place(location: Location) -> tuple[Location, type[BaseModel] | None]:
             model = tags[str(part)]
             continue
         if index < len(location) - 1 and part in sections:
-            model = sections[str(part)]
+            model = sections[part] if isinstance(part, str) else model
         cleaned.append(part)
     return tuple(cleaned), model
 

@@ -77,7 +77,7 @@ def build(config: Config, dataset: Dataset) -> Distiller:
         If an architecture cannot read the events.
     """
     keras.utils.set_random_seed(config.seed)
-    spread = measure_spread(dataset.train, dataset.standardise_axes)
+    spread = measure_spread(dataset.train, dataset.standardise_axes, config.teacher.square_root)
     teacher = build_teacher(config.teacher, dataset.shape, spread)
     score = config.distillation.score
     transform = TARGETS[config.distillation.target](score.type)

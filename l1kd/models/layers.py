@@ -7,7 +7,27 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["PowerMean"]
+__all__ = ["PowerMean", "SquareRoot"]
+
+
+class SquareRoot(tf.keras.layers.Layer):
+    """`sqrt(x + offset)`: counts, whose variance grows with their mean, get about equal spread.
+
+    The variance-stabilising transform of Poisson counts (Anscombe 1948, with 3/8 for a pure Poisson
+    variable; pile-up is not one, and larger offsets serve it better).
+    """
+
+    def __init__(self, offset: float = 0.375, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.offset = float(offset)
+
+    def call(self, inputs: Any) -> Any:
+        """A tensor of any shape; what lies below `-offset` counts as there."""
+        return tf.sqrt(tf.maximum(inputs + self.offset, 0.0))
+
+    def get_config(self) -> dict[str, Any]:
+        """What `l1kd.load_model` needs to build it again."""
+        return {**super().get_config(), "offset": self.offset}
 
 
 class PowerMean(tf.keras.layers.Layer):

@@ -21,7 +21,7 @@ from tensorflow import keras
 
 from l1kd.errors import UserError
 from l1kd.files import atomic
-from l1kd.models.layers import PowerMean
+from l1kd.models.layers import PowerMean, SquareRoot
 
 __all__ = ["load_model", "save_model"]
 
@@ -55,6 +55,7 @@ _LAYERS: dict[str, Any] = {
     },
     **{name: getattr(qkeras, name) for name in ("QActivation", "QConv1D", "QConv2D", "QDense")},
     "PowerMean": PowerMean,
+    "SquareRoot": SquareRoot,
 }
 _QUANTIZERS: dict[str, Any] = {
     name: getattr(qkeras, name)

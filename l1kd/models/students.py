@@ -147,6 +147,7 @@ _PAPER: dict[str, tuple[tuple[int, int] | None, ...]] = {
 }
 _PAPER_WIDTHS = Widths(weight=(8, 0), activation=(10, 4), output=(8, 2))
 _CICADA_WIDTHS = Widths(weight=(8, 1), activation=(10, 6), output=(12, 3), convolution=(12, 3))
+_CONV_WIDTHS = Widths(weight=(8, 1), activation=(10, 6), output=(8, 3), convolution=(8, 1))
 _DENSE_WIDTHS = Widths(weight=(8, 1), activation=(10, 5), output=(8, 3))
 
 
@@ -189,6 +190,23 @@ def _cicada_v2(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
     return build.dense(layers.Flatten(name="flatten")(x), 16)
 
 
+def _conv(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
+    """As CICADA's second, but its convolution has biases: thresholds, one per filter.
+
+    What makes an event abnormal is mostly how much lies *above* the usual in few places; with a
+    bias a filter counts just that, without it only the dense layer behind can subtract.
+    """
+    x = _as_image(x, shape, build.config.name)
+    if min(shape[:2]) < 2:
+        raise UserError(
+            f"student {build.config.name!r} (conv) needs images of at least 2x2, not {shape}"
+        )
+    x = layers.Flatten(name="flatten")(build.conv(x, 4, 2, 2))
+    for units in build.config.hidden:
+        x = build.dense(x, units)
+    return x
+
+
 def _dense(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
     if len(shape) > 1:
         x = layers.Flatten(name="flatten")(x)
@@ -201,6 +219,7 @@ STUDENTS: dict[str, tuple[Callable[[_Builder, Any, tuple[int, ...]], Any], Width
     **dict.fromkeys(_PAPER, (_paper, _PAPER_WIDTHS)),
     "cicada_v1": (_cicada_v1, _CICADA_WIDTHS),
     "cicada_v2": (_cicada_v2, _CICADA_WIDTHS),
+    "conv": (_conv, _CONV_WIDTHS),
     "dense": (_dense, _DENSE_WIDTHS),
 }
 

@@ -18,7 +18,7 @@ from tensorflow import keras
 from l1kd.config import Teacher
 from l1kd.data.dataset import Sample
 from l1kd.errors import UserError
-from l1kd.models.layers import PowerMean
+from l1kd.models.layers import PowerMean, SquareRoot
 
 __all__ = ["TEACHERS", "Spread", "build_teacher", "measure_spread"]
 
@@ -33,8 +33,12 @@ class Spread:
     deviation: NDArray[np.float64]
 
 
-def measure_spread(sample: Sample, axes: tuple[int, ...]) -> Spread:
+def measure_spread(
+    sample: Sample, axes: tuple[int, ...], square_root: float | None = None
+) -> Spread:
     """Mean and spread of a sample's inputs, pooled along `axes` of an event.
+
+    With `square_root`, of `sqrt(x + square_root)` instead.
 
     A deviation below 1e-3 of the largest one is raised to that: an input that never fires must not
     dominate the score when it does by one count.
@@ -42,6 +46,8 @@ def measure_spread(sample: Sample, axes: tuple[int, ...]) -> Spread:
     count, total, square = 0, np.zeros(sample.shape), np.zeros(sample.shape)
     for chunk in sample.chunks():
         events = chunk.astype(np.float64)
+        if square_root is not None:
+            events = np.sqrt(np.maximum(events + square_root, 0))
         count += len(events)
         total += events.sum(0)
         square += np.square(events).sum(0)
@@ -138,7 +144,8 @@ def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> ke
     shape
         Of one event.
     spread
-        Of the training normals; the residual's units and weights come from it.
+        Of the training normals (after the square root, if there is one); the residual's units and
+        weights come from it.
 
     Returns
     -------
@@ -151,6 +158,9 @@ def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> ke
         If the architecture cannot read events of that shape.
     """
     events = keras.Input(shape, name="events")
+    units = events
+    if config.square_root is not None:
+        units = SquareRoot(config.square_root, name="square_root")(events)
     if config.standardise:
         # axis=None would ask for one mean in all; every axis named keeps one per input.
         axes = tuple(range(1, len(shape) + 1))
@@ -162,7 +172,7 @@ def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> ke
         )
     else:
         standardise = layers.Activation("linear", name="standardised")
-    standardised = standardise(events)
+    standardised = standardise(units)
     decoded = TEACHERS[config.architecture](standardised, shape, config)
     reconstruction = layers.Reshape(shape, name="reconstruction")(decoded)
     weights = None
