@@ -176,7 +176,7 @@ def data_generate(
     """
     from dataclasses import replace
 
-    from l1kd.data.generate import SHIPPED, generate
+    from l1kd.data.generator.generate import SHIPPED, generate
 
     given = {
         "train": train,

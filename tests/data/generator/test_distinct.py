@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from l1kd.data.distinct import RATES, SCORES, accepted, effective_number, effective_numbers
+from l1kd.data.generator.distinct import (
+    RATES,
+    SCORES,
+    accepted,
+    effective_number,
+    effective_numbers,
+)
 
 
 def test_the_effective_number_of_one_of_none_and_of_all_different():

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from l1kd.data import suep
-from l1kd.data.calorimeter import Collisions, Particles, concatenate, deposit
+from l1kd.data.generator import suep
+from l1kd.data.generator.calorimeter import Collisions, Particles, concatenate, deposit
 from l1kd.errors import UserError
 
 __all__ = [
@@ -63,7 +63,7 @@ SIGNALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "4900113:addChannel = 1 1.0 91 1 -1",
         ),
         "qcd20": _HARD,
-        # The Higgs boson of gluon fusion, heavy, narrow and stable; l1kd.data.suep decays it.
+        # The Higgs boson of gluon fusion, heavy, narrow and stable; suep.py decays it.
         "suep": (
             "HiggsSM:gg2H = on",
             f"25:m0 = {SUEP_MASS_GEV}",

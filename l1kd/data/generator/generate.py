@@ -21,8 +21,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.progress import TimeElapsedColumn as ElapsedColumn
 from rich.progress import TimeRemainingColumn as RemainingColumn
 
-from l1kd.data import overlay, pythia, samplefile
-from l1kd.data.batches import (
+from l1kd.data.generator import overlay, pythia, samplefile
+from l1kd.data.generator.batches import (
     MULTIPARTON_TABLE,
     Batch,
     Plan,
@@ -31,7 +31,7 @@ from l1kd.data.batches import (
     make_soft,
     make_table,
 )
-from l1kd.data.workers import Job, run_jobs, workers
+from l1kd.data.generator.workers import Job, run_jobs, workers
 from l1kd.errors import UserError
 from l1kd.files import read_json, write_json
 
@@ -57,7 +57,7 @@ def generate(
     plan: Plan = SHIPPED,
     *,
     processes: int | None = None,
-    command: str = "l1kd.data.generate.generate()",
+    command: str = "l1kd.data.generator.generate.generate()",
     console: Console | None = None,
 ) -> list[Path]:
     """Make the sample `plan` in the directory `out`, or finish making it.

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l1kd.data import suep
+from l1kd.data.generator import suep
 
 
 @settings(max_examples=50, deadline=None)

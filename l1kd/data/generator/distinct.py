@@ -79,7 +79,7 @@ def effective_numbers(events: RegionArray, leading: IntArray) -> dict[str, list[
     ----------
     events : (n, 18, 14) int16
     leading : (n,) int64
-        The collision that made each event hot: see `l1kd.data.overlay.Overlaid`.
+        The collision that made each event hot: see `overlay.Overlaid`.
 
     Returns
     -------

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from l1kd.data import overlay, pythia
-from l1kd.data.calorimeter import Collisions
+from l1kd.data.generator import overlay, pythia
+from l1kd.data.generator.calorimeter import Collisions
 from l1kd.files import atomic, write_arrays
 
 __all__ = [
@@ -50,9 +50,9 @@ class Plan:
     signal_events : int
         Events of each signal.
     signals : tuple of str
-        Keys of `l1kd.data.pythia.SIGNALS`.
+        Keys of `pythia.SIGNALS`.
     pileup_mean, pileup_spread : float
-        See `l1kd.data.overlay.draw_pileup`.
+        See `overlay.draw_pileup`.
     seed : int
     """
 
@@ -143,7 +143,7 @@ def make_events(batch: Batch, work: Path, fraction: float) -> None:
     """Make the batch's hard and signal collisions, overlay all, and write the events into `work`.
 
     The file holds ``regions`` (n, 18, 14) int16, ``collisions`` (n,) int64: how many each event
-    consists of, ``leading`` (n,) int64: see `l1kd.data.overlay.Overlaid`, made distinct across
+    consists of, ``leading`` (n,) int64: see `overlay.Overlaid`, made distinct across
     batches, and the numbers ``soft`` and ``hard`` of collisions that went in.
     """
     pileup = batch.pileup()

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from l1kd.data import pythia
-from l1kd.data.calorimeter import Collisions
+from l1kd.data.generator import pythia
+from l1kd.data.generator.calorimeter import Collisions
 from l1kd.errors import UserError
 
 

@@ -5,8 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l1kd.data import calorimeter
-from l1kd.data.calorimeter import N_ETA, N_PHI, Collisions, Particles, concatenate, deposit, regions
+from l1kd.data.generator import calorimeter
+from l1kd.data.generator.calorimeter import (
+    N_ETA,
+    N_PHI,
+    Collisions,
+    Particles,
+    concatenate,
+    deposit,
+    regions,
+)
 
 PHOTON, PION, MUON, NEUTRINO = 22, 211, 13, 12
 

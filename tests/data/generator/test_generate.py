@@ -17,9 +17,9 @@ import pytest
 from rich.console import Console
 
 import l1kd
-from l1kd.data import batches, generate, overlay, pythia
-from l1kd.data.batches import Plan
-from l1kd.data.distinct import RATES, SCORES
+from l1kd.data.generator import batches, generate, overlay, pythia
+from l1kd.data.generator.batches import Plan
+from l1kd.data.generator.distinct import RATES, SCORES
 from l1kd.errors import UserError
 
 PLAN = Plan(
@@ -34,8 +34,8 @@ PLAN = Plan(
 SCRIPT = """
 import sys
 from pathlib import Path
-from l1kd.data.batches import Plan
-from l1kd.data.generate import generate
+from l1kd.data.generator.batches import Plan
+from l1kd.data.generator.generate import generate
 from tests_plan import PLAN
 if __name__ == "__main__":
     generate(Path(sys.argv[1]), PLAN, processes=int(sys.argv[2]))
@@ -245,7 +245,7 @@ def test_kill_9_and_again_gives_the_same(sample, table, tmp_path, processes):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     (tmp_path / "tests_plan.py").write_text(
-        f"from l1kd.data.batches import Plan\nPLAN = {PLAN!r}\n"
+        f"from l1kd.data.generator.batches import Plan\nPLAN = {PLAN!r}\n"
     )
     paths = [str(Path(l1kd.__file__).parents[1]), *sys.path]
     process = subprocess.Popen(

@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 
 import l1kd
-from l1kd.data import calorimeter, overlay, pythia, suep
-from l1kd.data.batches import BATCH_EVENTS, Plan
-from l1kd.data.distinct import RATES, effective_numbers
+from l1kd.data.generator import calorimeter, overlay, pythia, suep
+from l1kd.data.generator.batches import BATCH_EVENTS, Plan
+from l1kd.data.generator.distinct import RATES, effective_numbers
 from l1kd.files import atomic
 
 __all__ = ["differences", "identity", "read_identity", "write"]
@@ -59,7 +59,7 @@ def read_identity(path: Path) -> object:
 def write(
     path: Path, role: str, plan: Plan, batches: list[Path], fraction: float, command: str
 ) -> None:
-    """Gather one role's batches (see `l1kd.data.batches.make_events`) into one file.
+    """Gather one role's batches (see `batches.make_events`) into one file.
 
     ``CaloRegions`` (n, 18, 14) int16; ``AcceptanceFlag`` of length 0, as in real data without
     one; ``nPV`` (n,): the number of collisions in the event, the signal's included. Everything

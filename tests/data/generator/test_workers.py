@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from l1kd.data.workers import Job, run_jobs, workers
+from l1kd.data.generator.workers import Job, run_jobs, workers
 from l1kd.errors import UserError
 
 

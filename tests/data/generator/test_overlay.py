@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l1kd.data.calorimeter import N_ETA, N_PHI, N_TOWERS, Collisions
-from l1kd.data.overlay import (
+from l1kd.data.generator.calorimeter import N_ETA, N_PHI, N_TOWERS, Collisions
+from l1kd.data.generator.overlay import (
     CHUNK,
     HOT_GEV,
     NO_COLLISION,

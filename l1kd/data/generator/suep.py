@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
 
-from l1kd.data.calorimeter import Particles
+from l1kd.data.generator.calorimeter import Particles
 
 __all__ = ["TEMPERATURE_GEV", "boltzmann_momenta", "boost", "decay"]
 

@@ -6,7 +6,7 @@ hard ones are used once, and soft ones a few times, in another place each time (
 phi, random reflection in eta). About one in 300,000 collisions that are soft by their pT-hat is hot
 all the same: those are used once, too. They become too rare that way, at the cost of up to a tenth
 of the hottest per mille; repeated, a single one of them made a fifth of it.
-`l1kd.data.distinct` measures what is left of the problem.
+`distinct` measures what is left of the problem.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
-from l1kd.data.calorimeter import N_ETA, N_PHI, N_TOWERS, REGIONS, Collisions, regions
+from l1kd.data.generator.calorimeter import N_ETA, N_PHI, N_TOWERS, REGIONS, Collisions, regions
 
 __all__ = ["HOT_GEV", "NO_COLLISION", "SOFT_USES", "Overlaid", "deal", "draw_pileup", "overlay"]
 
