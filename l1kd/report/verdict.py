@@ -114,9 +114,13 @@ def _expected(run: RunFiles) -> list[str]:
 
 
 def _fidelity(run: RunFiles) -> list[Gate]:
+    """The best student's: what `verify` demands. The others' losses stand in the ladder."""
     limit = run.config.verify.max_auc_loss
+    best = run.metrics.best if run.metrics else None
     gates = []
     for student, rungs in (run.fidelity or {}).items():
+        if student != best:
+            continue
         by_stage: dict[str, Rung] = {rung.stage: rung for rung in rungs}
         means = {stage: mean_quality(rung)[0] for stage, rung in by_stage.items()}
         teacher, firmware = means.get("teacher"), means.get("csim")
