@@ -144,11 +144,21 @@ def data_list() -> None:
 def data_fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="mnist or fashion_mnist.")],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to.")] = None,
+    mirror: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="The address of a directory with the files, asked instead of the public ones; "
+            "repeat.",
+        ),
+    ] = None,
 ) -> None:
     """Download a data set, resuming, with its checksum verified."""
-    from l1kd.data.fetch import fetch
+    from l1kd.data.fetch import bars, fetch
 
-    typer.echo(fetch(name, out))
+    with bars() as progress:
+        directory = fetch(name, out, mirrors=mirror or None, progress=progress)
+    typer.echo(directory)
 
 
 @data_app.command(

@@ -14,12 +14,15 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from rich import progress as rich_progress
+from rich.console import Console
+
 from l1kd import __version__
 from l1kd.data import idx
 from l1kd.data.imagesets import FILES, KNOWN, cache, offline
 from l1kd.errors import UserError
 
-__all__ = ["MIRRORS", "Progress", "fetch"]
+__all__ = ["MIRRORS", "Progress", "bars", "fetch"]
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a file's name, the bytes it has and the bytes it will have (None: not known)."""
@@ -115,6 +118,31 @@ def fetch(
                 f"{offline(name)}"
             )
     return directory
+
+
+@contextlib.contextmanager
+def bars(console: Console | None = None) -> Iterator[Progress]:
+    """A bar per file on a terminal, standard error by default; yields what `fetch` tells them."""
+    console = console or Console(stderr=True)
+    columns = (
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.DownloadColumn(),
+        rich_progress.TransferSpeedColumn(),
+        rich_progress.TimeRemainingColumn(),
+    )
+    if not console.is_terminal:
+        yield _silent  # a log needs no bars, and rich would leave empty lines in it
+        return
+    with rich_progress.Progress(*columns, console=console) as shown:
+        tasks: dict[str, rich_progress.TaskID] = {}
+
+        def show(file: str, have: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = shown.add_task(file, total=total)
+            shown.update(tasks[file], completed=have, total=total)
+
+        yield show
 
 
 def _one(connection: _Connection, url: str, target: Path, expected: str) -> None:

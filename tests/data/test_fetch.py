@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import io
 import socket
 import threading
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from l1kd import cli
 from l1kd.data import fetch as module
 from l1kd.data import idx, imagesets
-from l1kd.data.fetch import fetch
+from l1kd.data.fetch import bars, fetch
 from l1kd.errors import UserError
 
 FIRST = f"{imagesets.FILES[0]}.gz"
@@ -276,3 +279,31 @@ def test_unknown_names():
 
 def test_every_known_set_has_mirrors():
     assert set(module.MIRRORS) == set(imagesets.KNOWN)
+
+
+def test_the_command_asks_the_mirrors_it_is_given(server, tmp_path, capsys):
+    out = tmp_path / "mnist"
+    nowhere = f"{server.address}/nowhere"
+    server.script[FIRST] = [404]
+    options = ["--out", str(out), "--mirror", nowhere, "--mirror", server.address]
+    with pytest.raises(SystemExit) as end:
+        cli.main(["data", "fetch", "mnist", *options])
+    assert not end.value.code
+    check_whole(server, out)
+    said = capsys.readouterr()
+    assert said.out.strip() == str(out)
+    assert said.err == ""  # no bars where nobody looks
+
+
+def test_bars_show_every_file_and_end_with_an_error_too(server, tmp_path):
+    shown = io.StringIO()
+    server.script[imagesets.FILES[3] + ".gz"] = [404]
+    with (
+        pytest.raises(UserError, match="404"),
+        bars(Console(file=shown, force_terminal=True, width=120)) as progress,
+    ):
+        get(server, tmp_path, progress=progress)
+    for file in imagesets.FILES[:3]:
+        assert file in shown.getvalue()
+    size = len(server.files[FIRST]) / 1000
+    assert f"{size:.1f}/{size:.1f} kB" in shown.getvalue()
