@@ -7,12 +7,9 @@ import fcntl
 import importlib
 import logging
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,65 +20,14 @@ from l1kd.config import STAGES, Config, Stage
 from l1kd.context import Context
 from l1kd.errors import CheckFailed, UserError
 from l1kd.files import content_hash, file_hash
+from l1kd.provenance import git_commit, versions
+from l1kd.stages import SPECS
 
 __all__ = ["open_run", "run_configuration", "run_stage"]
 
 logger = logging.getLogger("l1kd")
 
 
-@dataclass(frozen=True)
-class _StageSpec:
-    """What a stage depends on and leaves behind; patterns are relative to the run."""
-
-    function: str
-    sections: tuple[str, ...]
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-    projects: bool = False  # whether the written HLS projects are read too
-    networks: bool = True  # whether it computes with TensorFlow
-
-
-_NETWORKS = ("teacher.keras", "students/*.keras", "target.json")
-_SPECS: dict[Stage, _StageSpec] = {
-    "train": _StageSpec(
-        "l1kd.distill.train:train",
-        ("seed", "threads", "data", "teacher", "students", "distillation"),
-        (),
-        (*_NETWORKS, "history.csv"),
-    ),
-    "evaluate": _StageSpec(
-        "l1kd.evaluation.evaluate:evaluate",
-        ("data", "choose"),
-        _NETWORKS,
-        ("scores.npz", "metrics.json"),
-    ),
-    "convert": _StageSpec(
-        "l1kd.firmware.convert:convert",
-        ("firmware",),
-        ("students/*.keras", "metrics.json"),
-        ("firmware.json",),
-    ),
-    "verify": _StageSpec(
-        "l1kd.firmware.verify:verify",
-        ("data", "verify"),
-        (*_NETWORKS, "scores.npz", "metrics.json", "firmware.json"),
-        ("agreement.json", "fidelity.json"),
-        projects=True,
-    ),
-    "synth": _StageSpec(
-        "l1kd.firmware.synth:synth",
-        ("firmware",),
-        ("students/*.keras", "firmware.json"),
-        ("resources.json",),
-    ),
-    "report": _StageSpec(
-        "l1kd.report.page:report",
-        ("name",),
-        ("*.json", "history.csv", "scores.npz"),
-        ("report.html",),
-        networks=False,
-    ),
-}
 # A change of these is another experiment: its run is not overwritten by accident.
 _IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
 
@@ -225,8 +171,8 @@ def _prepare(context: Context) -> schemas.Manifest:
         manifest = schemas.Manifest(
             name=config.name,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            versions=_versions(),
-            git_commit=_git_commit(),
+            versions=versions(),
+            git_commit=git_commit(),
             seed=config.seed,
             threads=context.threads,
             machine=f"{platform.system()} {platform.machine()}",
@@ -292,12 +238,12 @@ def _execute(context: Context, manifest: schemas.Manifest, stage: Stage, *, alwa
     if fresh and not always and _written(context, stage):
         context.say(f"{stage}: done already")
         return
-    module, _, name = _SPECS[stage].function.partition(":")
+    module, _, name = SPECS[stage].function.partition(":")
     context.say(f"{stage} ...")
     started = time.monotonic()
     manifest.stages[stage] = schemas.StageRecord(state="running", inputs=inputs)
     schemas.write(directory, "manifest.json", manifest)
-    if _SPECS[stage].networks:
+    if SPECS[stage].networks:
         from l1kd.models.runtime import prepare_tensorflow
 
         prepare_tensorflow(context.threads)
@@ -327,7 +273,7 @@ def _execute(context: Context, manifest: schemas.Manifest, stage: Stage, *, alwa
 
 def _inputs(context: Context, manifest: schemas.Manifest, stage: Stage) -> str:
     """Hash of everything a stage's result follows from."""
-    spec, directory = _SPECS[stage], context.directory
+    spec, directory = SPECS[stage], context.directory
     files = {
         str(path.relative_to(directory)): file_hash(path)
         for pattern in spec.reads
@@ -367,7 +313,7 @@ def _written(context: Context, stage: Stage) -> bool:
     students = all(
         context.student_file(student.name).is_file() for student in context.config.students
     )
-    return students and all(any(directory.glob(pattern)) for pattern in _SPECS[stage].writes)
+    return students and all(any(directory.glob(pattern)) for pattern in SPECS[stage].writes)
 
 
 @contextlib.contextmanager
@@ -397,27 +343,3 @@ def _logged(directory: Path) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.propagate = True
         handler.close()
-
-
-def _versions() -> dict[str, str]:
-    versions = {"l1kd": __version__, "python": platform.python_version()}
-    for package in ("tensorflow", "keras", "qkeras", "hls4ml", "da4ml", "numpy", "scipy"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return versions
-
-
-def _git_commit() -> str | None:
-    """The checkout's commit, if this package runs from one."""
-    package = Path(__file__).parent
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(package), "rev-parse", "--show-toplevel", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout.split("\n")
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer[1] if Path(answer[0], "l1kd", "__init__.py").is_file() else None

@@ -1,4 +1,4 @@
-"""Configurations: strict, typed the same way from file and command line, errors with their place."""
+"""Configurations: strict, typed the same from file and command line, errors with their place."""
 
 from __future__ import annotations
 

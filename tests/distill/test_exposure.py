@@ -71,5 +71,5 @@ def test_the_mix_has_the_asked_size(kinds: list[str], ratio: float) -> None:
 
 def test_a_source_without_another_data_set_says_so() -> None:
     data = dataset((5, 3))
-    with pytest.raises(UserError, match="'dataset'.*no other data set"):
+    with pytest.raises(UserError, match=r"'dataset'.*no other data set"):
         mixer(["dataset"], 1.0, data, measure_facts(data))

@@ -77,7 +77,7 @@ def test_it_is_stored_with_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"base": "exp", "gain": 1, "offset": 0}'])
 def test_a_damaged_one_is_said_to_be(tmp_path: Path, text: str) -> None:
     (tmp_path / "target.json").write_text(text)
-    with pytest.raises(UserError, match="target.json is damaged"):
+    with pytest.raises(UserError, match=r"target\.json is damaged"):
         load_target(tmp_path)
 
 

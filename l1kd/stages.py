@@ -1,0 +1,64 @@
+"""The stages of a run: the function of each, what it depends on and what it leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from l1kd.config import Stage
+
+__all__ = ["SPECS", "StageSpec"]
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What a stage depends on and leaves behind; patterns are relative to the run."""
+
+    function: str
+    sections: tuple[str, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    projects: bool = False  # whether the written HLS projects are read too
+    networks: bool = True  # whether it computes with TensorFlow
+
+
+NETWORKS = ("teacher.keras", "students/*.keras", "target.json")
+SPECS: dict[Stage, StageSpec] = {
+    "train": StageSpec(
+        "l1kd.distill.train:train",
+        ("seed", "threads", "data", "teacher", "students", "distillation"),
+        (),
+        (*NETWORKS, "history.csv"),
+    ),
+    "evaluate": StageSpec(
+        "l1kd.evaluation.evaluate:evaluate",
+        ("data", "choose"),
+        NETWORKS,
+        ("scores.npz", "metrics.json"),
+    ),
+    "convert": StageSpec(
+        "l1kd.firmware.convert:convert",
+        ("firmware",),
+        ("students/*.keras", "metrics.json"),
+        ("firmware.json",),
+    ),
+    "verify": StageSpec(
+        "l1kd.firmware.verify:verify",
+        ("data", "verify"),
+        (*NETWORKS, "scores.npz", "metrics.json", "firmware.json"),
+        ("agreement.json", "fidelity.json"),
+        projects=True,
+    ),
+    "synth": StageSpec(
+        "l1kd.firmware.synth:synth",
+        ("firmware",),
+        ("students/*.keras", "firmware.json"),
+        ("resources.json",),
+    ),
+    "report": StageSpec(
+        "l1kd.report.page:report",
+        ("name",),
+        ("*.json", "history.csv", "scores.npz"),
+        ("report.html",),
+        networks=False,
+    ),
+}
