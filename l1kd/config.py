@@ -324,7 +324,13 @@ _TRIGGER: dict[str, Any] = {
 _IMAGES: dict[str, Any] = {
     "teacher": {"architecture": "paper", "latent": 20},
     "students": [{"architecture": f"s{i}"} for i in range(1, 8)],
-    "distillation": {"batch": 100, "exposure": ["dataset"]},
+    "distillation": {
+        "epochs": 20,
+        "final_epochs": 8,
+        "batch": 100,
+        "student_learning_rate": 5e-3,
+        "exposure": ["dataset"],
+    },
 }
 _ARRAYS: dict[str, Any] = {
     "teacher": {"architecture": "dense", "latent": 8, "standardise": True},

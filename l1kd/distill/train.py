@@ -112,7 +112,7 @@ def train(context: Context) -> None:
     prepare_tensorflow(context.threads)
     config, dataset = context.config, context.dataset
     distiller, feed = build(config, dataset), _feed(context)
-    _start_outputs(distiller, feed)
+    _start_students(distiller, feed)
 
     checkpoint = context.directory / "checkpoint.npz"
     relevant = config.model_dump(
@@ -220,18 +220,25 @@ def raw_scores(teacher: keras.Model, chunks: Any) -> np.ndarray[Any, Any]:
     return np.concatenate([forward(tf.constant(chunk)).numpy().ravel() for chunk in chunks])
 
 
-def _start_outputs(distiller: Distiller, feed: Feed) -> None:
-    """Start every student at the middle of its targets.
+def _start_students(distiller: Distiller, feed: Feed) -> None:
+    """Start every student with units that are awake and scores in the middle of its targets.
 
-    Adam moves a bias by about its rate a step: a few thousand steps of 1e-3 would not get there.
+    A ReLU whose input is negative for nearly every event never learns, and the smallest students
+    have two filters. Adam moves a bias by about its rate a step: a few thousand steps of 1e-3 would
+    not lift the scores to where the targets are.
     """
+    events = next(iter(feed.dataset.train.chunks(1024, 1024)))
     middle = distiller.transform.score.high / 4
-    if distiller.transform.base == "log1p" or not distiller.follow:
-        events = next(iter(feed.dataset.train.chunks(1024, 1024)))
-        middle = float(
-            np.median(distiller.transform.forward(raw_scores(distiller.teacher, [events])))
-        )
+    if not distiller.follow:
+        raw = raw_scores(distiller.teacher, [events])
+        middle = float(np.median(distiller.transform.forward(raw)))
     for student in distiller.students.values():
         output = student.layers[-2]
+        for layer in student.layers:
+            if getattr(layer, "use_bias", False) and layer is not output:
+                entering = keras.Model(student.input, layer.output)(events).numpy()
+                median = np.median(entering.reshape(-1, entering.shape[-1]), axis=0)
+                kernel, bias = layer.get_weights()
+                layer.set_weights([kernel, bias + np.maximum(-median, 0)])
         kernel, bias = output.get_weights()
         output.set_weights([kernel, np.full_like(bias, middle)])
