@@ -22,7 +22,7 @@ from l1kd import __version__
 from l1kd.errors import UserError
 from l1kd.files import atomic_directory
 from l1kd.firmware.limits import Backend, IoType, Strategy, check_arguments, check_size, ports
-from l1kd.firmware.network import model_hash, multiplications
+from l1kd.firmware.network import model_hash, multiplications, port_of
 from l1kd.firmware.project import Description, Port, Project, Traced, open_project, save
 from l1kd.fixedpoint import FixedPoint
 from l1kd.schemas import FirmwareRecord, LayerRecord
@@ -30,7 +30,7 @@ from l1kd.schemas import FirmwareRecord, LayerRecord
 if TYPE_CHECKING:
     from tensorflow import keras
 
-__all__ = ["UNROLLED", "Project", "convert", "da_costs", "open_project", "top_name"]
+__all__ = ["UNROLLED", "Project", "convert", "open_project", "top_name"]
 
 logger = logging.getLogger("l1kd")
 
@@ -138,6 +138,7 @@ def convert(
             versions={"l1kd": __version__, "hls4ml": metadata.version("hls4ml")},
             model=model_hash(model),
             record=record,
+            unrolled=unroll and io_type == "io_parallel",
             interval_cycles=_interval(graph, reuse),
             input=Port(shape=tuple(model.input_shape[1:]), type=record.input_type),
             output=Port(shape=tuple(model.output_shape[1:]), type=record.output_type),
@@ -148,46 +149,6 @@ def convert(
         if (directory / "csim").is_dir():
             shutil.copytree(directory / "csim", written / "csim")
     return Project(directory, description)
-
-
-def da_costs(model: keras.Model, io_type: IoType) -> dict[str, tuple[float, int]]:
-    """What da4ml estimates for each layer, converted with distributed arithmetic in memory.
-
-    Returns
-    -------
-    dict
-        Layer name to the LUT estimate of its kernel and how many copies of it run side by side.
-
-    Raises
-    ------
-    UserError
-        If da4ml is not installed, or a layer cannot be converted so.
-    """
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="l1kd-da-") as work:
-        unroll = sum(multiplications(layer) or 0 for layer in model.layers) <= UNROLLED
-        graph = _graph(
-            model,
-            Path(work),
-            backend="Vitis",
-            io_type=io_type,
-            strategy="distributed_arithmetic",
-            reuse=1,
-            unroll=unroll and io_type == "io_parallel",
-            project_name="estimate",
-        )
-        with _hls4ml(model.name):
-            graph.apply_flow(graph.config.backend.get_default_flow())
-    costs = {}
-    for layer in graph.get_layers():
-        cost = layer.get_attr("da_kernel_cost")
-        if cost is not None:
-            positions = layer.get_attr("out_height", 1) * layer.get_attr("out_width", 1)
-            partitions = layer.get_attr("n_partitions", positions)
-            copies = positions // partitions if io_type == "io_parallel" else 1
-            costs[layer.name] = (float(cost), int(copies))
-    return costs
 
 
 def _graph(
@@ -217,6 +178,12 @@ def _graph(
         )
         # Set on an activation, distributed_arithmetic raises; the network's own is a real strategy.
         config["Model"]["Strategy"] = _NAMES["resource" if strategy == "resource" else "latency"]
+        port, first = port_of(model), model.layers[1].name
+        if strategy == "distributed_arithmetic" and port and not port.fraction:
+            # hls4ml's distributed arithmetic refuses `ap_int`; these are the same values.
+            config["LayerName"][first]["Precision"]["result"] = (
+                f"fixed<{port.word},{port.integer},RND_CONV,SAT,0>"
+            )
         for layer in model.layers:
             own = config["LayerName"].get(layer.name)
             if own is None:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from tensorflow import keras
 
 __all__ = [
+    "Kernel",
     "Probe",
     "float_twin",
+    "kernels",
     "layer_outputs",
     "model_hash",
     "multiplications",
@@ -71,6 +73,50 @@ def multiplications(layer: Any) -> int | None:
         return None
     positions = np.prod([int(side) for side in layer.output_shape[1:-1]], dtype=int)
     return int(np.prod(kernel.shape)) * int(positions)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The matrix of a dense layer, or of a convolution at one position.
+
+    Parameters
+    ----------
+    layer
+        Its name.
+    matrix, bias
+        Quantized weights, (inputs, outputs), and biases, (outputs,).
+    input
+        The type of what it is multiplied with.
+    positions
+        How often it is applied to one event.
+    """
+
+    layer: str
+    matrix: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    input: FixedPoint
+    positions: int
+
+
+def kernels(model: keras.Model) -> list[Kernel]:
+    """The kernels of a network whose layers follow each other, in their order."""
+    found, kind = [], port_of(model)
+    for layer in model.layers:
+        if type(layer).__name__ == "QActivation":
+            kind = quantizer_type(layer.quantizer)
+        if multiplications(layer) is None or kind is None:
+            continue
+        weights = [np.asarray(each, np.float64) for each in layer.get_weights()]
+        quantizers = (layer.kernel_quantizer_internal, layer.bias_quantizer_internal)
+        quantized = [
+            np.asarray(quantizer(each.astype(np.float32)), np.float64) if quantizer else each
+            for quantizer, each in zip(quantizers, weights, strict=False)
+        ]
+        matrix = quantized[0].reshape(-1, quantized[0].shape[-1])
+        bias = quantized[1] if len(quantized) > 1 else np.zeros(matrix.shape[1])
+        positions = (multiplications(layer) or 0) // matrix.size
+        found.append(Kernel(layer.name, matrix, bias, kind, positions))
+    return found
 
 
 def layer_outputs(

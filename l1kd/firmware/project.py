@@ -52,13 +52,15 @@ class Traced(_Record):
 class Description(_Record):
     """What a project says of itself in `l1kd.json`.
 
-    `record` is what a run's `firmware.json` has of it; `model` is the hash of the network that it
-    was made from.
+    `record` is what a run's `firmware.json` has of it, `model` the hash of the network that it was
+    made from, `unrolled` whether convolutions are computed at all positions at once, and
+    `interval_cycles` the clock cycles between two events where the design leaves no choice.
     """
 
     format_version: int = _FORMAT
     versions: dict[str, str]
     model: str
+    unrolled: bool
     interval_cycles: int | None
     record: FirmwareRecord
     input: Port
@@ -84,7 +86,10 @@ class Project:
     @property
     def record(self) -> FirmwareRecord:
         """Its entry of `firmware.json`: backend, types, layers."""
-        return self.description.record
+        # Inside the project there is no path: it can be moved.
+        return self.description.record.model_copy(
+            update={"directory": str(self.directory.absolute())}
+        )
 
     @cached_property
     def input_type(self) -> FixedPoint:

@@ -1,0 +1,112 @@
+"""The stage `convert`: students to HLS projects."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from l1kd import schemas
+from l1kd.context import Context
+from l1kd.errors import UserError
+from l1kd.firmware import hls
+from l1kd.firmware.limits import IoType, check_size
+from l1kd.firmware.network import multiplications
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tensorflow import keras
+
+__all__ = ["PARALLEL", "convert", "io_types", "project_name"]
+
+# Multiplications of a network up to which `auto` writes an io_parallel project.
+PARALLEL = 65_536
+
+
+def convert(context: Context) -> None:
+    """Write the HLS projects of a run's students and `firmware.json`.
+
+    Which students: all, or the best one (`firmware.students`). Which projects: `firmware.io_type`,
+    see `io_types`. All students are loaded and checked before the first project is written.
+
+    Raises
+    ------
+    UserError
+        If a student's file is missing or hls4ml cannot convert it.
+    CheckFailed
+        If a student is beyond a limit of the vendor tools.
+    """
+    import l1kd
+
+    config = context.config.firmware
+    names = [student.name for student in context.config.students]
+    if config.students == "best":
+        best = schemas.read(context.directory, "metrics.json").best
+        if best not in names:
+            raise UserError(
+                f"metrics.json calls {best!r} the best student and the configuration has no such; "
+                "run the evaluate stage again"
+            )
+        names = [best]
+    models = {name: l1kd.load_model(context.student_file(name)) for name in names}
+    plan = [(name, kind) for name in names for kind in io_types(models[name], config.io_type)]
+    for name, kind in plan:
+        check_size(models[name], kind, config.strategy)
+    records = []
+    with context.progress("HLS projects", len(plan)) as advance:
+        for name, kind in plan:
+            directory = context.projects / project_name(name, config.backend, kind, config.strategy)
+            _sweep(directory)
+            project = hls.convert(
+                models[name],
+                directory,
+                backend=config.backend,
+                io_type=kind,
+                strategy=config.strategy,
+                reuse=config.reuse,
+                part=config.part,
+                clock_ns=config.clock_ns,
+                name=name,
+            )
+            records.append(project.record)
+            advance(1)
+    schemas.write(context.directory, "firmware.json", records)
+    context.say(f"{len(records)} HLS projects in {context.projects}")
+
+
+def io_types(model: keras.Model, wanted: str) -> tuple[IoType, ...]:
+    """The kinds of project that are written of a network.
+
+    `auto` is io_stream for every network, and io_parallel too for one of at most 65,536
+    multiplications: a project in which every multiplication of a layer's position is logic of its
+    own is for small networks, and the vendor tools take hours over large ones. Of the shipped
+    students all of 18x14 regions and s4-s7 of 28x28 pixels qualify (s4: 35 thousand), s1-s3 do not
+    (s3: 126 thousand).
+
+    Parameters
+    ----------
+    model
+        The network.
+    wanted
+        `auto`, `both`, `io_parallel` or `io_stream`.
+    """
+    if wanted == "io_parallel":
+        return ("io_parallel",)
+    if wanted == "io_stream":
+        return ("io_stream",)
+    size = sum(multiplications(layer) or 0 for layer in model.layers)
+    if wanted == "auto" and size > PARALLEL:
+        return ("io_stream",)
+    return ("io_parallel", "io_stream")
+
+
+def project_name(student: str, backend: str, io_type: str, strategy: str) -> str:
+    """The directory of a project among a run's projects."""
+    return f"{student}-{backend}-{io_type}-{strategy}"
+
+
+def _sweep(directory: Path) -> None:
+    """Delete what a conversion that was killed left of this project; the run is locked."""
+    for ending in (".part", ".old"):
+        for left in directory.parent.glob(f".{directory.name}.*{ending}"):
+            shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,123 @@
+"""The stage `synth`: what the firmware costs, as far as it is known without a vendor tool.
+
+hls4ml estimates nothing by itself. Two things can be said all the same, and are labelled:
+
+- the interval between two events of an io_parallel project that is one pipeline with reuse 1: its
+  design leaves no choice but one clock cycle (whether it meets timing is the vendor tool's to say);
+- with da4ml (extra `da`), the LUTs that the network's matrices need in distributed arithmetic, the
+  multiplier-free logic that `strategy: distributed_arithmetic` writes. Other strategies leave the
+  choice between LUTs and DSPs to the vendor tool; for them it is a guide.
+
+Everything else is unknown and null.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+from l1kd import schemas
+from l1kd.context import Context
+from l1kd.firmware.convert import project_name
+from l1kd.firmware.network import Kernel, kernels
+from l1kd.firmware.project import Project, open_project
+from l1kd.schemas import Resources
+
+__all__ = ["da_available", "lut", "synth"]
+
+
+def synth(context: Context) -> None:
+    """Write `resources.json`, one entry per HLS project.
+
+    Raises
+    ------
+    UserError
+        If a student or a project is missing.
+    """
+    import l1kd
+
+    projects = []
+    for record in schemas.read(context.directory, "firmware.json"):
+        name = project_name(record.student, record.backend, record.io_type, record.strategy)
+        projects.append(open_project(context.projects / name))
+    costs: dict[str, dict[str, float]] = {}
+    matrices: dict[str, list[Kernel]] = {}
+    if da_available():
+        for student in dict.fromkeys(project.record.student for project in projects):
+            matrices[student] = kernels(l1kd.load_model(context.student_file(student)))
+        total = sum(len(group) for group in matrices.values())
+        with context.progress("logic estimates", total) as advance:
+            for student, group in matrices.items():
+                costs[student] = {}
+                for kernel in group:
+                    costs[student][kernel.layer] = lut(kernel)
+                    advance(1)
+    else:
+        context.say("no LUT estimate without da4ml: pip install 'l1kd[da]'")
+    found = [
+        _resources(project, matrices.get(project.record.student), costs) for project in projects
+    ]
+    schemas.write(context.directory, "resources.json", found)
+
+
+def da_available() -> bool:
+    """Whether da4ml is installed."""
+    try:
+        metadata.version("da4ml")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def lut(kernel: Kernel) -> float:
+    """LUTs of one matrix in distributed arithmetic, by da4ml's cost model: one per adder bit.
+
+    Its search over all decompositions is left out: ten times the time for one per cent.
+    """
+    import numpy as np
+    from da4ml.trace import FixedVariableArray, HWConfig, comb_trace
+
+    inputs = len(kernel.matrix)
+    kind = kernel.input
+    # da4ml counts integer bits without the sign.
+    array = FixedVariableArray.from_kif(
+        np.full(inputs, int(kind.signed)),
+        np.full(inputs, kind.integer - int(kind.signed)),
+        np.full(inputs, kind.fraction),
+        HWConfig(1, -1, -1),
+        solver_options={"hard_dc": 2, "search_all_decompose_dc": False},
+    )
+    return float(comb_trace(array, array @ kernel.matrix + kernel.bias).cost)
+
+
+def _resources(
+    project: Project, matrices: list[Kernel] | None, costs: dict[str, dict[str, float]]
+) -> Resources:
+    record, description = project.record, project.description
+    tool = f"hls4ml {description.versions.get('hls4ml')}"
+    notes, total = [], None
+    if matrices is not None:
+        tool += f", da4ml {metadata.version('da4ml')}"
+        copies = {each.layer: each.positions if description.unrolled else 1 for each in matrices}
+        total = sum(costs[record.student][name] * count for name, count in copies.items())
+        notes.append(
+            "LUT: the matrices alone, in distributed arithmetic (da4ml); buffers, quantizers and "
+            "control are not in it"
+        )
+        if record.strategy != "distributed_arithmetic":
+            notes.append(
+                f"with the strategy {record.strategy} the vendor tool chooses between LUTs and DSPs"
+            )
+    if description.interval_cycles is not None:
+        notes.append("interval: one pipeline with reuse 1, by design")
+    return Resources(
+        student=record.student,
+        source="estimate",
+        implementation="hls4ml",
+        tool=tool,
+        part=record.part,
+        clock_ns=record.clock_ns,
+        interval_cycles=description.interval_cycles,
+        lut=total,
+        io_type=record.io_type,
+        note="; ".join(notes) or None,
+    )
