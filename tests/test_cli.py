@@ -36,11 +36,11 @@ def test_help_loads_no_tensorflow_and_every_verb_has_an_example(l1kd: Call) -> N
     ]
     code = (
         "import sys; from l1kd import cli\n"
-        "for verb in {verbs}:\n"
+        f"for verb in {verbs}:\n"
         "    try: cli.main([*verb, '--help'])\n"
         "    except SystemExit as end: assert not end.code\n"
-        "print('heavy:', sorted({{'tensorflow', 'hls4ml'}} & set(sys.modules)))"
-    ).format(verbs=verbs)
+        "print('heavy:', sorted({'tensorflow', 'hls4ml'} & set(sys.modules)))"
+    )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.count("Example:") == len(verbs)
