@@ -19,7 +19,15 @@ from l1kd.files import atomic
 __all__ = ["find", "load", "load_resolved", "save", "shipped"]
 
 _MAX_BYTES = 1 << 20
+_MAX_SHOWN = 80
 _PATH_KEYS = ("background", "test", "exposure", "signals", "directory")
+# pydantic speaks to programmers here
+_PLAINER = {
+    **dict.fromkeys(
+        ("model_type", "model_attributes_type", "dict_type"), "Input should be a mapping of keys"
+    ),
+    "list_type": "Input should be a list",
+}
 Location = tuple[str | int, ...]
 
 
@@ -77,7 +85,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{path}: a configuration is a mapping of keys, found {_kind(raw)}")
     overridden = {_override(raw, text) for text in overrides if _section(text) == "data"}
     raw.setdefault("name", path.stem)
-    _absolute_paths(raw.get("data"), path.parent)
+    _absolute_paths(raw.get("data"), path)
     source = raw["data"].get("source") if isinstance(raw.get("data"), dict) else None
     defaults = source_defaults(source) if isinstance(source, str) else {}
     merged = _merge(copy.deepcopy(defaults), raw)
@@ -99,6 +107,26 @@ def save(config: Config, path: Path) -> None:
         temporary.write_text(text)
 
 
+class _Plain(yaml.SafeLoader):
+    """Plain values only; what is none of its kind, like 2020-13-45, is an error of YAML's."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{_shown(node.value)} is no such value", node.start_mark
+            ) from error
+
+
+def _values(text: str) -> Any:
+    loader = _Plain(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def _read(path: Path) -> tuple[Any, dict[Location, int]]:
     """The file's plain values and the line of every key."""
     try:
@@ -108,7 +136,9 @@ def _read(path: Path) -> tuple[Any, dict[Location, int]]:
         text = content.decode()
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         lines = dict(_lines(node, (), str(path), set())) if node is not None else {}
-        return yaml.safe_load(text), lines
+        return _values(text), lines
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file ({error.reason})") from error
     except RecursionError as error:
@@ -150,12 +180,12 @@ def _section(text: str) -> str:
 
 def _override(raw: dict[str, Any], text: str) -> Location:
     key, separator, value = text.partition("=")
-    if not separator or not key:
+    if not separator or not all(key.split(".")):
         raise UserError(f"--set {text}: write KEY=VALUE, for example distillation.epochs=3")
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {text}: the value is not plain YAML") from error
+        parsed = _values(value)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"--set {key}={value[:_MAX_SHOWN]}: the value is not plain YAML") from error
     location: list[str | int] = []
     target: Any = raw
     parts = key.split(".")
@@ -163,7 +193,7 @@ def _override(raw: dict[str, Any], text: str) -> Location:
         last = depth == len(parts) - 1
         step: str | int = part
         if isinstance(target, list):
-            if not part.isdigit() or int(part) >= len(target):
+            if not part.isdecimal() or int(part) >= len(target):
                 raise UserError(
                     f"--set {text}: {'.'.join(parts[:depth])} is a list of {len(target)}; "
                     f"{part!r} is no item of it"
@@ -181,7 +211,7 @@ def _override(raw: dict[str, Any], text: str) -> Location:
     return tuple(location)
 
 
-def _absolute_paths(data: Any, beside: Path) -> None:
+def _absolute_paths(data: Any, file: Path) -> None:
     """Make paths absolute: a relative one is meant from here, or else from beside the file."""
     if not isinstance(data, dict):
         return
@@ -193,15 +223,22 @@ def _absolute_paths(data: Any, beside: Path) -> None:
             return {key: absolute(item) for key, item in value.items()}
         if not isinstance(value, str) or not value:
             return value
-        here, there = Path(value).expanduser(), beside / value
+        if "\0" in value:
+            raise ValueError("there is a null byte in it")
+        here, there = Path(value).expanduser(), file.parent / value
         file_there = Path(str(there).partition(":")[0])
         file_here = Path(str(here).partition(":")[0])
         chosen = there if file_there.exists() and not file_here.exists() else here
         return str(chosen.absolute())
 
     for key in _PATH_KEYS:
-        if key in data:
-            data[key] = absolute(data[key])
+        try:
+            if key in data:
+                data[key] = absolute(data[key])
+        except (OSError, RuntimeError, ValueError) as error:
+            # an unknown user's home, a null byte, a name longer than any file's
+            why = getattr(error, "strerror", None) or error
+            raise UserError(f"{file}: data.{key} holds no usable path ({why})") from error
 
 
 def _merge(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -266,6 +303,8 @@ def _place(location: Location) -> tuple[Location, type[BaseModel] | None]:
     }
     cleaned: list[str | int] = []
     model: type[BaseModel] | None = Config
+    if location and location[-1] == "[key]":
+        location = location[:-2]  # the key itself is wrong: its mapping is the place
     for index, part in enumerate(location):
         if index == 1 and cleaned == ["data"] and part in tags:
             model = tags[str(part)]
@@ -286,21 +325,29 @@ def _message(error: dict[str, Any], location: Location, model: type[BaseModel] |
     if kind == "union_tag_invalid":
         tag = str(error["ctx"]["tag"])
         names = ["l1toy", "calo", "mnist", "fashion_mnist", "arrays"]
-        return f"unknown source {tag!r}{_nearest(tag, names)}; known are {', '.join(names)}"
+        return f"unknown source {_shown(tag)}{_nearest(tag, names)}; known are {', '.join(names)}"
     if kind == "union_tag_not_found":
         return "needs a `source`: l1toy, calo, mnist, fashion_mnist or arrays"
     if kind == "literal_error":
         known = [
             name.strip("' ") for name in error["ctx"]["expected"].replace(" or ", ", ").split(",")
         ]
-        return f"unknown {value!r}{_nearest(str(value), known)}; known are {', '.join(known)}"
+        near = _nearest(str(value), known)
+        return f"unknown {_shown(value)}{near}; known are {', '.join(known)}"
     if kind == "string_pattern_mismatch":
-        return f"{value!r} is no name: letters, digits, '_', '.', '-', a letter or digit first"
+        return (
+            f"{_shown(value)} is no name: letters, digits, '_', '.', '-', a letter or digit first"
+        )
     message = str(error["msg"]).removeprefix("Value error, ")
-    shown = (
-        repr(value) if isinstance(value, (str, int, float, bool)) or value is None else _kind(value)
-    )
-    return f"{message} (found {shown})" if kind != "value_error" else message
+    message = _PLAINER.get(kind, message)
+    return f"{message} (found {_shown(value)})" if kind != "value_error" else message
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, (str, int, float)) and value is not None:
+        return _kind(value)
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _nearest(name: str, known: Sequence[str] | dict[str, Any]) -> str:

@@ -74,6 +74,15 @@ def test_scientific_notation_without_a_point_is_a_number(tmp_path: Path) -> None
         ("seed: 3", ["data", "required"]),
         ("data: {normal: 3}", ["data", "source"]),
         ("[" * 5000, ["mine.yaml"]),
+        ("data: {source: mnist}\nname: 2020-13-45", ["mine.yaml:2", "plain YAML", "2020-13-45"]),
+        ("data: {source: mnist}\nseed: !!int x", ["mine.yaml:2", "plain YAML"]),
+        ("data: {source: mnist}\nseed: 0x_", ["mine.yaml:2", "plain YAML"]),
+        (f"data: {{source: mnist}}\nseed: {'9' * 5000}", ["mine.yaml:2", "999..."]),
+        ("data: {source: calo, background: ~nobody_of_this_name/x}", ["data.background", "home"]),
+        ('data: {source: calo, background: "x\\0"}', ["data.background", "null byte"]),
+        (f"data: {{source: calo, background: {'x' * 5000}}}", ["data.background", "too long"]),
+        (f"data: {{source: mnist}}\nname: {'x' * 5000}", ["xxx..."]),
+        ("data: {source: mnist}\nteacher: [1]", ["teacher", "mapping", "a list"]),
     ],
 )
 def test_mistakes_are_one_line_with_their_place(
@@ -96,6 +105,10 @@ def test_mistakes_are_one_line_with_their_place(
         ("students.9.weight_bits=3", ["'9'", "list"]),
         ("seed.x=3", ["seed", "no keys"]),
         ("name=!!python/name:os.system ", ["plain YAML"]),
+        ("seed=2020-13-45", ["--set", "plain YAML"]),
+        ("seed=" + "[" * 5000, ["--set", "plain YAML"]),
+        ("data..source=mnist", ["KEY=VALUE"]),
+        ("students.\u00b2=s1", ["no item"]),
     ],
 )
 def test_mistakes_in_overrides_name_the_option(

@@ -91,13 +91,13 @@ def fetch(
         near = difflib.get_close_matches(name, list(KNOWN), 1, 0.5)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise UserError(f"nothing to fetch is named {name!r}{hint}; known are {', '.join(KNOWN)}")
-    directory = cache() / name if out is None else Path(out)
-    with _writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
     addresses = MIRRORS[name] if mirrors is None else tuple(mirrors)
     for address in addresses:
         if not address.startswith(("http://", "https://")):
             raise UserError(f"{address}: only http and https addresses are fetched from")
+    directory = cache() / name if out is None else Path(out)
+    with _writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     connection = _Connection(progress or _silent, attempts, timeout_s, pause_s)
     for file in FILES:
         target = directory / f"{file}.gz"

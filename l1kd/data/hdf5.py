@@ -40,7 +40,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
         If the file is missing, not HDF5, truncated or damaged.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        found = "a directory" if path.is_dir() else "no such file"
+        raise UserError(f"{path}: {found}; correct the path")
     try:
         # File systems without locks are common where data is kept; nobody writes here.
         with h5py.File(path, "r", locking="best-effort") as file:

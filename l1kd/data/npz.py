@@ -54,7 +54,8 @@ class Member:
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        found = "a directory" if path.is_dir() else "no such file"
+        raise UserError(f"{path}: {found}; correct the path")
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive

@@ -140,13 +140,21 @@ def assemble(
 
 
 def paths_by_role(data: CaloData | ArraysData) -> dict[str, list[str]]:
-    """The files of a configuration by role: `background`, ..., `signals.<name>`; none is empty."""
+    """The files of a configuration by role: `background`, ..., `signals.<name>`; none is empty.
+
+    Raises
+    ------
+    UserError
+        For a signal with a name that a sample has already.
+    """
     roles = {
         "background": data.background,
         "test": data.test,
         "exposure": data.exposure,
         **{f"{_SIGNALS}{name}": paths for name, paths in data.signals.items()},
     }
+    for name in data.signals:
+        _check_name(name)
     return {role: paths for role, paths in roles.items() if paths}
 
 
@@ -203,11 +211,7 @@ def halves(name: str, table: Table, seed: int, in_memory: bool) -> Signal:
     UserError
         For a name that a sample has already, and for fewer than two events.
     """
-    if name.lower() in _RESERVED:
-        raise UserError(
-            f"data.signals: no signal can be named {name!r}, a sample of every run is; "
-            "choose another name"
-        )
+    _check_name(name)
     val, test = split(blocks(table, in_memory), [0.5, 0.5], (seed, _SIGNAL), in_memory)
     signal = Signal(Sample(name, table.shape, val), Sample(name, table.shape, test))
     if min(len(signal.val), len(signal.test)) < 1:
@@ -216,3 +220,11 @@ def halves(name: str, table: Table, seed: int, in_memory: bool) -> Signal:
             "at least 2 are needed: one to choose a student with, one to judge it"
         )
     return signal
+
+
+def _check_name(signal: str) -> None:
+    if signal.lower() in _RESERVED:
+        raise UserError(
+            f"data.signals: no signal can be named {signal!r}, a sample of every run is; "
+            "choose another name"
+        )

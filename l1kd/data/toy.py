@@ -148,6 +148,8 @@ def _limit(key: str, wanted: int | None, there: int, rows: Table) -> int:
             f"data.{key} is {wanted}, but {rows.name} has {there} such events; "
             "ask for fewer, or generate more"
         )
+    if wanted is not None and wanted < 2:
+        raise UserError(f"data.{key} is {wanted}, at least 2 are needed; ask for more")
     return there if wanted is None else wanted
 
 

@@ -83,7 +83,7 @@ def test_limits_take_the_first_events(directory):
     for key, there in {"train_events": 200, "test_events": 200}.items():
         with pytest.raises(UserError, match=rf"data.{key} is 201, but .* has {there} such events"):
             open_dataset(config(directory, **{key: 201}), 7)
-    with pytest.raises(UserError, match="one event left for 'train'"):
+    with pytest.raises(UserError, match=r"data\.train_events is 1, at least 2"):
         open_dataset(config(directory, train_events=1), 7)
 
 

@@ -85,18 +85,17 @@ def generate(
     Raises
     ------
     UserError
-        A value is out of range, Pythia is missing, or `out` holds a sample, or a part of one,
-        that was made with other options.
+        A value is out of range, Pythia is missing, `out` cannot be written, or it holds a sample,
+        or a part of one, that was made with other options.
     """
     _check(plan, processes)
-    out.mkdir(parents=True, exist_ok=True)
     files = {role: out / f"{role}.h5" for role in plan.roles}
     work = out / ".work"
     if _is_done(list(files.values()), samplefile.identity(plan)):
         # Only a process killed while it was tidying up leaves this behind.
         shutil.rmtree(work, ignore_errors=True)
         return list(files.values())
-    with _work_directory(work, samplefile.identity(plan)):
+    with _writing(out), _work_directory(work, samplefile.identity(plan)):
         fraction = _make(plan, work, processes or len(os.sched_getaffinity(0)), console)
         for role, path in files.items():
             batches = [batch.events_file(work) for batch in plan.batches(role)]
@@ -150,9 +149,21 @@ def _is_done(files: list[Path], wanted: dict[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Trouble with the disk is the user's to mend, whichever process met it."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or out}: cannot be written ({error.strerror or error}); make room "
+            "and give the same command again, or choose another directory with --out"
+        ) from error
+
+
+@contextlib.contextmanager
 def _work_directory(work: Path, wanted: dict[str, Any]) -> Iterator[None]:
     """Hold the work directory; refuse one that is in use or belongs to other options."""
-    work.mkdir(exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
     with (work / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

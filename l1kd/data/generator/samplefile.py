@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import asdict
 from importlib.metadata import version
@@ -99,7 +100,9 @@ def write(
         attributes["effective_collisions_rates"] = RATES
         attributes["effective_collisions"] = np.min(list(numbers.values()), axis=0)
         attributes["effective_collisions_by_score"] = json.dumps(numbers)
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    # By way of memory: a full disk then fails one write, not HDF5 once more when it closes.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
         file.attrs.update(attributes)
         compression = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
         rows = min(len(events), BATCH_EVENTS)
@@ -110,6 +113,8 @@ def write(
         kind = np.min_scalar_type(int(collisions.max()))
         file.create_dataset("nPV", data=collisions.astype(kind), chunks=(rows,), **compression)
         file["AcceptanceFlag"] = np.zeros(0, bool)
+    with atomic(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def _read(batch: Path) -> dict[str, Any]:

@@ -277,8 +277,8 @@ def test_kill_9_and_again_gives_the_same(sample, table, tmp_path, processes):
     assert len(remade) == 2 * len(sample) - len(kept)
 
 
-def test_a_disk_that_cannot_be_written_is_reported_as_what_it_is(tmp_path):
+def test_a_disk_that_cannot_be_written_is_reported_with_what_to_do(tmp_path):
     pytest.importorskip("pythia8mc", reason="needs the extra l1kd[physics]")
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(UserError, match=r"file.*Not a directory.*--out"):
         make(tmp_path / "file" / "out")
