@@ -85,7 +85,8 @@ def compare(reference: ArrayLike, candidate: ArrayLike, lsb: float) -> Agreement
     if not 0 < lsb < np.inf:
         raise ValueError(f"the step of a type is a positive number, not {lsb}")
     events = len(a)
-    a, b = a.reshape(events, -1), b.reshape(events, -1)
+    outputs = int(np.prod(a.shape[1:]))  # -1 does not work without events
+    a, b = a.reshape(events, outputs), b.reshape(events, outputs)
     differs = ~(a == b)  # NaN equals nothing, itself neither
     where = np.argwhere(differs)
     first = tuple(

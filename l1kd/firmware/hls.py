@@ -115,6 +115,7 @@ def convert(
             clock_period=clock_ns if clock_ns % 1 else int(clock_ns),
         )
         with _hls4ml(name):
+            graph.config.trace_output = True  # without it no layer is shown, `Trace` or not
             graph.config.config.pop("KerasModel")  # would be saved into the project, by its path
             graph.write()
         _tidy(written, top)
@@ -301,28 +302,38 @@ def _layer(layer: Any, model: keras.Model) -> LayerRecord:
 
 def _traced(graph: Any, model: keras.Model) -> Iterator[Traced]:
     """The layers whose output the written code can show, each with its Keras layer."""
-    fused = {
-        layer.name
-        for layer in model.layers
-        if multiplications(layer) is not None
-        and getattr(layer.activation, "__name__", str(layer.activation)) != "linear"
-        and layer.activation is not None
-    }
-    names = {layer.name for layer in model.layers}
+    own = {layer.name: layer for layer in model.layers}
     for layer in graph.get_layers():
         if not layer.get_attr("function_cpp") or not layer.get_attr("trace"):
             continue
-        # A Keras layer with an activation of its own becomes two: the second has its output.
-        owner = next((name for name in fused if layer.name.startswith(f"{name}_")), layer.name)
-        if layer.name in fused or owner not in names:
-            owner = ""
         variable = layer.get_output_variable()
         yield Traced(
             name=layer.name,
-            keras=owner,
+            keras=_keras_name(layer.name, own),
             shape=tuple(int(side) for side in variable.shape),
             type=_text(variable.type.precision),
         )
+
+
+def _keras_name(name: str, own: dict[str, Any]) -> str:
+    """The Keras layer whose output a layer of the written code has; empty if there is none."""
+    fused = {key for key, layer in own.items() if _has_activation(layer)}
+    if name in own:
+        return "" if name in fused else name
+    owner = next((key for key in own if name.startswith(f"{key}_")), None)
+    if owner is None or owner in fused:
+        # A layer with an activation of its own becomes two: the second has its output.
+        return owner or ""
+    # A linear quantizer is folded into the layer before it, as `<layer>_linear`.
+    after = [node.outbound_layer for node in own[owner].outbound_nodes]
+    return after[0].name if [type(layer).__name__ for layer in after] == ["QActivation"] else ""
+
+
+def _has_activation(layer: Any) -> bool:
+    activation = getattr(layer, "activation", None)
+    if multiplications(layer) is None or activation is None:
+        return False
+    return str(getattr(activation, "__name__", activation)) != "linear"
 
 
 def _interval(graph: Any, reuse: int) -> int | None:

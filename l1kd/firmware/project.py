@@ -164,7 +164,7 @@ class Project:
             self.compile(), self._bits(events), self.description.output.size, sizes
         )
         return {
-            layer.name: part.reshape(-1, *layer.shape)
+            layer.name: part.reshape(len(part), *layer.shape)
             for layer, part in zip(layers, values, strict=True)
         }
 

@@ -10,6 +10,7 @@
 
 #include L1KD_SOURCE
 
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -88,7 +89,7 @@ int main(int argc, char **argv) {
     FILE *results = fdopen(dup(STDOUT_FILENO), "wb");
     dup2(STDERR_FILENO, STDOUT_FILENO);
 
-    std::vector<std::pair<void *, size_t> > layers;
+    std::vector<std::pair<double *, size_t> > layers;
     if (argc > 1) {
         nnet::trace_enabled = true;
         nnet::trace_outputs = new std::map<std::string, void *>;
@@ -98,7 +99,7 @@ int main(int argc, char **argv) {
         if (!colon)
             l1kd::fail("an argument is not <layer>:<size>");
         const size_t size = std::strtoul(colon + 1, NULL, 10);
-        void *values = std::calloc(size, sizeof(double));
+        double *values = static_cast<double *>(std::calloc(size, sizeof(double)));
         (*nnet::trace_outputs)[std::string(argv[i], colon - argv[i])] = values;
         layers.push_back(std::make_pair(values, size));
     }
@@ -106,10 +107,15 @@ int main(int argc, char **argv) {
     static int64_t in[L1KD_INPUTS], out[L1KD_OUTPUTS];
     size_t got;
     while ((got = std::fread(in, sizeof(int64_t), L1KD_INPUTS, stdin)) == L1KD_INPUTS) {
+        for (size_t i = 0; i < layers.size(); i++)
+            *layers[i].first = NAN;
         l1kd::run(L1KD_TOP, in, out);
         std::fwrite(out, sizeof(int64_t), L1KD_OUTPUTS, results);
-        for (size_t i = 0; i < layers.size(); i++)
+        for (size_t i = 0; i < layers.size(); i++) {
+            if (std::isnan(*layers[i].first))
+                l1kd::fail("a layer that was asked for is not shown by this project");
             std::fwrite(layers[i].first, sizeof(double), layers[i].second, results);
+        }
     }
     if (got != 0)
         l1kd::fail("the last event is incomplete");

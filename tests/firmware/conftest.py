@@ -1,0 +1,25 @@
+"""Fixtures of the firmware's tests; networks are in `networks.py`."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+
+from l1kd.context import Context
+from tests.firmware.networks import make_run
+
+
+@pytest.fixture(autouse=True)
+def _quiet_keras() -> Any:
+    """QKeras' own classes make Keras warn about how they are stored."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"keras\..*|qkeras\..*|tensorflow.*")
+        yield
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """A run of untrained students as the stages before `convert` leave it; do not change it."""
+    return make_run(tmp_path_factory.mktemp("run"))

@@ -1,0 +1,305 @@
+"""Conversion: exact in every kind of project, whole or absent, the same every time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from l1kd.errors import CheckFailed, UserError
+from l1kd.firmware import hls
+from l1kd.firmware.agreement import compare
+from l1kd.firmware.corners import corners
+from l1kd.firmware.network import Probe, float_twin, kernels, layer_outputs, port_of
+from l1kd.firmware.project import open_project
+from tests.firmware.networks import (
+    conv_counts,
+    dense_counts,
+    events_like,
+    images,
+    little,
+    network,
+    predict,
+)
+
+KINDS = [("Vitis", "io_parallel"), ("Vivado", "io_stream")]
+OTHERS = [("Vivado", "io_parallel"), ("Vitis", "io_stream")]
+
+
+def agrees(model: Any, directory: Path, **options: Any) -> hls.Project:
+    """Convert, and demand agreement on events, corners and between this and the next process."""
+    port = port_of(model)
+    assert port is not None
+    project = hls.convert(model, directory, **options)
+    corner, report = corners(port, model.input_shape[1:], Probe.of(model), limit=600)
+    assert report.events == len(corner) > 100
+    for events in (events_like(model, port, 700), corner):
+        expected = predict(model, events)
+        found = open_project(directory).predict(events)
+        assert found.shape == expected.shape == (len(events), model.output_shape[1])
+        assert len(np.unique(expected)) > 20, "a network that says one thing is no test"
+        result = compare(expected, found, project.output_type.lsb)
+        assert result.mismatches == 0, result
+    return project
+
+
+@pytest.mark.csim
+@pytest.mark.parametrize(("backend", "io_type"), KINDS + OTHERS)
+def test_a_network_on_counts_is_exact(backend: str, io_type: str, tmp_path: Path) -> None:
+    project = agrees(conv_counts(), tmp_path / "p", backend=backend, io_type=io_type)
+    assert project.record.input_type == "ap_fixed<11,11>"
+    assert project.record.output_type == "ap_ufixed<16,8,AP_RND_CONV,AP_SAT>"
+    assert project.description.interval_cycles == (1 if io_type == "io_parallel" else None)
+
+
+@pytest.mark.csim
+@pytest.mark.parametrize(("backend", "io_type"), KINDS)
+def test_dense_counts_are_exact(backend: str, io_type: str, tmp_path: Path) -> None:
+    agrees(dense_counts(), tmp_path / "p", backend=backend, io_type=io_type)
+
+
+@pytest.mark.csim
+@pytest.mark.parametrize(("backend", "io_type"), KINDS)
+def test_images_are_exact(backend: str, io_type: str, tmp_path: Path) -> None:
+    agrees(images(), tmp_path / "p", backend=backend, io_type=io_type)
+
+
+@pytest.mark.csim
+@pytest.mark.parametrize("unroll", [True, False])
+def test_convolutions_are_exact_at_once_and_one_by_one(unroll: bool, tmp_path: Path) -> None:
+    model = network((6, 6, 1), [("conv", 2, 3, 1), ("flatten",)], name="small")
+    project = agrees(model, tmp_path / "p", unroll=unroll)
+    source = (tmp_path / "p" / "firmware" / "parameters.h").read_text()
+    assert ("n_partitions = 1;" in source) == unroll
+    assert project.description.interval_cycles == (1 if unroll else None)
+
+
+@pytest.mark.csim
+@pytest.mark.parametrize(
+    ("strategy", "io_type", "reuse"),
+    [("resource", "io_parallel", 2), ("resource", "io_stream", 3)],
+)
+def test_resource_is_exact(strategy: str, io_type: str, reuse: int, tmp_path: Path) -> None:
+    agrees(little(outputs=3), tmp_path / "p", strategy=strategy, io_type=io_type, reuse=reuse)
+
+
+@pytest.mark.csim
+@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
+def test_distributed_arithmetic_is_exact(io_type: str, tmp_path: Path) -> None:
+    pytest.importorskip("da4ml")
+    model = network((4, 4, 1), [("conv", 2, 2, 2), ("flatten",)], name="da")
+    agrees(model, tmp_path / "p", strategy="distributed_arithmetic", io_type=io_type)
+
+
+@pytest.mark.csim
+def test_somebody_else_s_network_is_exact_and_traced(tmp_path: Path) -> None:
+    """Activations inside of layers, a linear signed output, max pooling, `same` padding."""
+    from qkeras import QActivation, QConv2D, QDense, quantized_bits, quantized_relu
+    from tensorflow.keras import Input, Model, layers
+
+    bits = quantized_bits(6, 0, alpha=1)
+    events = Input((6, 5, 2), name="in")
+    x = QActivation("quantized_bits(8,2,alpha=1)", name="q")(events)
+    x = QConv2D(
+        3,
+        3,
+        padding="same",
+        kernel_quantizer=bits,
+        bias_quantizer=bits,
+        activation=quantized_relu(7, 2),
+        name="c",
+    )(x)
+    x = layers.MaxPooling2D(2, name="m")(x)
+    x = QActivation("quantized_relu(7,2)", name="mq")(x)
+    x = layers.Flatten(name="f")(x)
+    x = QDense(2, kernel_quantizer=bits, bias_quantizer=bits, name="d")(x)
+    model = Model(
+        events, QActivation("quantized_bits(12,3,alpha=1)", name="out")(x), name="9-lives"
+    )
+    random = np.random.default_rng(2)
+    model.set_weights([random.normal(0, 0.4, w.shape) for w in model.get_weights()])
+    project = agrees(model, tmp_path / "p", io_type="io_stream")
+    assert project.record.top == "l1kd_9_lives"
+    seen = {layer.name: layer.keras for layer in project.description.layers}
+    assert seen["c"] == "" and {"c", "m", "d", "out"} <= set(seen.values())
+    sample = events_like(model, project.input_type, 20)
+    shown = project.trace(sample)
+    expected = layer_outputs(model, ["c", "m", "d", "out"], sample)
+    for layer in project.description.layers:
+        if layer.keras in expected:
+            assert (shown[layer.name] == expected[layer.keras]).all(), layer.name
+
+
+def test_projects_are_the_same_every_time_and_name_no_machine(tmp_path: Path) -> None:
+    model = little()
+    trees = []
+    for name in ("one", "two"):
+        directory = tmp_path / name / "p"
+        hls.convert(model, directory, io_type="io_stream", backend="Vivado")
+        trees.append(
+            {
+                str(path.relative_to(directory)): path.read_bytes()
+                for path in sorted(directory.rglob("*"))
+                if path.is_file()
+            }
+        )
+    assert trees[0] == trees[1]
+    for name, content in trees[0].items():
+        assert str(tmp_path).encode() not in content, name
+        assert b".part" not in content or "ap_types" in name, name
+    assert b"Xilinx" in trees[0]["NOTICE"] and b"Apache" in trees[0]["LICENSE-Apache-2.0.txt"]
+    assert {name for name in trees[0] if name.endswith((".keras", ".txt"))} == {
+        "LICENSE-Apache-2.0.txt"
+    }
+
+
+def test_a_project_describes_its_layers(tmp_path: Path) -> None:
+    record = hls.convert(conv_counts(), tmp_path / "p", name="a.b-c").record
+    assert (record.student, record.top) == ("a.b-c", "l1kd_a_b_c")
+    assert Path(record.directory) == tmp_path / "p"
+    rows = {layer.name: layer for layer in record.layers}
+    assert rows["conv1"].multiplications == 63 * 16
+    assert rows["dense3"].weights == 252 * 16 and rows["dense3"].zeros is not None
+    assert rows["dense3_relu"].result_type == "ap_ufixed<10,6,AP_RND_CONV,AP_SAT>"
+    assert rows["conv1"].shape == [9, 7, 4] and rows["conv1"].kind == "Conv2D"
+    assert rows["score"].weight_type is None
+
+
+@pytest.mark.csim
+def test_events_off_the_port_are_refused(tmp_path: Path) -> None:
+    project = hls.convert(little(), tmp_path / "p")
+    good = np.zeros((3, 6))
+    assert project.predict(good).shape == (3, 1)
+    assert project.predict(good[:0]).shape == (0, 1)
+    for place, value in (((1, 2), 0.5), ((2, 5), 1024), ((0, 0), -1025), ((1, 1), np.nan)):
+        bad = good.copy()
+        bad[place] = value
+        with pytest.raises(
+            UserError, match=rf"event {place[0]}, input \({place[1]},\): .*steps of"
+        ):
+            project.predict(bad)
+    for shape in ((3, 5), (3, 6, 1), ()):
+        with pytest.raises(UserError, match="reads events of the shape"):
+            project.predict(np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"backend": "Quartus"}, "no backend is named 'Quartus'"),
+        ({"io_type": "io_serial"}, "io_parallel, io_stream"),
+        ({"strategy": "speed"}, "distributed_arithmetic"),
+        ({"reuse": 0}, "positive"),
+        ({"clock_ns": 0}, "positive"),
+        ({"part": "xc; exec rm"}, "device"),
+    ],
+)
+def test_wrong_arguments_are_one_line(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said):
+        hls.convert(little(), tmp_path / "p", **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"port": "quantized_relu(8,4)"}, "hls4ml cannot convert"),
+        ({"port": "quantized_bits(8,3,symmetric=1,alpha=1)"}, "input port"),
+        ({"score": "quantized_tanh(8)"}, "output port"),
+        ({"score": "quantized_bits(60,3,alpha=1)"}, "wider"),
+    ],
+)
+def test_networks_that_cannot_be_exact_are_refused(
+    options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        hls.convert(little(**options), tmp_path / "p")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_vendor_s_limit_is_refused_by_name(tmp_path: Path) -> None:
+    model = network((8, 8, 16), [("conv", 32, 3, 1), ("flatten",)], name="big")
+    with pytest.raises(CheckFailed, match=r"'conv1' has 4608 weights.*below 4096"):
+        hls.convert(model, tmp_path / "p", io_type="io_stream")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.csim
+def test_a_new_conversion_keeps_what_was_compiled(tmp_path: Path) -> None:
+    first = hls.convert(little(), tmp_path / "p").compile()
+    written = first.stat().st_mtime_ns
+    again = hls.convert(little(), tmp_path / "p").compile()
+    assert again == first and again.stat().st_mtime_ns == written
+    other = hls.convert(little(seed=8), tmp_path / "p").compile()
+    assert other != first and not first.exists()
+
+
+def test_what_is_no_project_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no HLS project"):
+        open_project(tmp_path)
+    (tmp_path / "l1kd.json").write_text("{")
+    with pytest.raises(UserError, match="not as l1kd writes it"):
+        open_project(tmp_path)
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = [{here!r}]
+from tests.firmware.networks import little
+from l1kd.firmware import hls
+def wait(*_):
+    Path({mark!r}).touch()
+    time.sleep(60)
+hls._tidy = wait
+hls.convert(little(), {directory!r})
+"""
+
+
+def test_a_killed_conversion_leaves_no_project(tmp_path: Path) -> None:
+    directory, mark = tmp_path / "projects" / "p", tmp_path / "mark"
+    here = str(Path(__file__).parents[2])
+    script = SLOW.format(here=here, mark=str(mark), directory=str(directory))
+    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", script]) as process:
+        deadline = time.monotonic() + 120
+        while not mark.exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+    assert not directory.exists()
+    with pytest.raises(UserError, match="no HLS project"):
+        open_project(directory)
+    assert hls.convert(little(), directory).record.top == "l1kd_little"
+
+
+def test_the_float_twin_has_no_quantizers() -> None:
+    model = conv_counts()
+    twin = float_twin(model)
+    events = events_like(model, port_of(model), 5)  # type: ignore[arg-type]
+    x = events.astype(np.float64)
+    kernel, bias, dense, dense_bias, out, out_bias = (
+        w.astype(np.float64) for w in model.get_weights()
+    )
+    patches = x.reshape(5, 9, 2, 7, 2).transpose(0, 1, 3, 2, 4).reshape(5, 9, 7, 4)
+    x = np.maximum(patches @ kernel.reshape(4, 4) + bias, 0).reshape(5, -1)
+    x = np.maximum(x @ dense + dense_bias, 0)
+    x = np.maximum(x @ out + out_bias, 0)
+    assert twin.predict(events, verbose=0) == pytest.approx(x, rel=1e-4)
+    assert not any("Q" in type(layer).__name__ for layer in twin.layers)
+
+
+def test_kernels_are_the_quantized_matrices() -> None:
+    first, second, last = kernels(conv_counts())
+    assert (first.layer, first.positions, first.matrix.shape) == ("conv1", 63, (4, 4))
+    assert first.input.text == "ap_fixed<11,11,AP_RND_CONV,AP_SAT>"
+    assert (second.positions, second.matrix.shape, last.layer) == (1, (252, 16), "output")
+    assert second.input.text == "ap_ufixed<10,6,AP_RND_CONV,AP_SAT>"
+    steps = second.matrix * 2**6
+    assert (steps == np.rint(steps)).all() and np.abs(second.bias).max() > 0
