@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from l1kd.distill.targets import _MIN_SPREAD, _TINY, TargetTransform
+from l1kd.distill.targets import MIN_SPREAD, TINY, TargetTransform
 
 __all__ = ["Distiller"]
 
@@ -98,7 +98,7 @@ class Distiller(keras.Model):
     def target(self, raw: Any) -> Any:
         """Raw scores (batch,) to targets (batch,), inside the output type's range."""
         log1p = self.transform.base == "log1p"
-        log = tf.math.log1p(raw) if log1p else tf.math.log(tf.maximum(raw, _TINY))
+        log = tf.math.log1p(raw) if log1p else tf.math.log(tf.maximum(raw, TINY))
         score = self.transform.score
         return tf.clip_by_value(self.affine[1] + self.affine[0] * log, score.low, score.high)
 
@@ -115,7 +115,7 @@ class Distiller(keras.Model):
 
     def _follow(self, raw: Any) -> None:
         """Let the fitted transform move with the teacher: running quantiles of log(raw)."""
-        log = tf.sort(tf.math.log(tf.maximum(raw, _TINY)))
+        log = tf.sort(tf.math.log(tf.maximum(raw, TINY)))
         size = tf.cast(tf.shape(log)[0] - 1, tf.float32)
         low, median, high = (
             tf.gather(log, tf.cast(tf.round(q * size), tf.int32)) for q in (0.16, 0.5, 0.84)
@@ -128,14 +128,18 @@ class Distiller(keras.Model):
         self.moving.assign([middle, spread, seen + 1.0])
         fit = self.transform.fitted
         unit, unit_offset = fit(0.0, 1.0).gain, fit(0.0, 1.0).offset
-        gain = unit / tf.maximum(spread, _MIN_SPREAD)
+        gain = unit / tf.maximum(spread, MIN_SPREAD)
         self.affine.assign([gain, unit_offset - gain * middle])
 
     def _student_losses(self, events: Any, target: Any, training: bool) -> dict[str, Any]:
-        return {
-            name: tf.reduce_mean(tf.abs(head(events, training=training)[:, 0] - target))
-            for name, head in self.heads.items()
-        }
+        low = self.transform.score.low
+        losses = {}
+        for name, head in self.heads.items():
+            entering = head(events, training=training)[:, 0]
+            # Where the target is clipped at the bottom, whatever lies below is right.
+            reached = tf.where(target <= low, tf.maximum(entering, low), entering)
+            losses[name] = tf.reduce_mean(tf.abs(reached - target))
+        return losses
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One batch: the teacher's step (unless frozen), then every student's."""

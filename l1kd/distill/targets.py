@@ -25,13 +25,22 @@ from l1kd.errors import UserError
 from l1kd.files import read_json, write_json
 from l1kd.fixedpoint import FixedPoint
 
-__all__ = ["TARGETS", "TargetTransform", "load_target", "log_quantiles", "save_target"]
+__all__ = [
+    "MEDIAN_AT",
+    "MIN_SPREAD",
+    "TARGETS",
+    "TINY",
+    "TargetTransform",
+    "load_target",
+    "log_quantiles",
+    "save_target",
+]
 
 _FILE = "target.json"
 # Below this a raw score counts as 0: a reconstruction can be perfect in float32.
-_TINY = 1e-12
-_MEDIAN_AT, _SPREAD_AS = 1 / 4, 1 / 16
-_MIN_SPREAD = 1e-3
+TINY = 1e-12
+MEDIAN_AT, _SPREAD_AS = 1 / 4, 1 / 16
+MIN_SPREAD = 1e-3
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class TargetTransform:
     def forward(self, raw: ArrayLike) -> NDArray[np.float64]:
         """Raw scores of any shape to targets: values of the output type."""
         raw = np.asarray(raw, np.float64)
-        log = np.log1p(raw) if self.base == "log1p" else np.log(np.maximum(raw, _TINY))
+        log = np.log1p(raw) if self.base == "log1p" else np.log(np.maximum(raw, TINY))
         return self.score.quantize(self.offset + self.gain * log)
 
     def inverse(self, scores: ArrayLike) -> NDArray[np.float64]:
@@ -69,13 +78,13 @@ class TargetTransform:
     def fitted(self, median: float, spread: float) -> TargetTransform:
         """With gain and offset from the median and the spread of log(raw) over normals."""
         top = self.score.high + self.score.lsb
-        gain = _SPREAD_AS * top / max(spread, _MIN_SPREAD)
-        return replace(self, gain=gain, offset=_MEDIAN_AT * top - gain * median)
+        gain = _SPREAD_AS * top / max(spread, MIN_SPREAD)
+        return replace(self, gain=gain, offset=MEDIAN_AT * top - gain * median)
 
 
 def log_quantiles(raw: ArrayLike) -> tuple[float, float]:
     """Median of log(raw) and half the distance of its 16 and 84 % quantiles."""
-    low, median, high = np.quantile(np.log(np.maximum(raw, _TINY)), (0.16, 0.5, 0.84))
+    low, median, high = np.quantile(np.log(np.maximum(raw, TINY)), (0.16, 0.5, 0.84))
     return float(median), float(high - low) / 2
 
 

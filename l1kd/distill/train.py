@@ -24,11 +24,11 @@ from l1kd.distill.distiller import Distiller
 from l1kd.distill.exposure import measure_facts, mixer
 from l1kd.distill.feed import Feed
 from l1kd.distill.state import Arrays, Progress, load_state
-from l1kd.distill.targets import TARGETS, log_quantiles, save_target
+from l1kd.distill.targets import MEDIAN_AT, TARGETS, log_quantiles, save_target
 from l1kd.files import content_hash
 from l1kd.models.load import save_model
 from l1kd.models.runtime import prepare_tensorflow
-from l1kd.models.students import build_student
+from l1kd.models.students import AWAKE, build_student
 from l1kd.models.teachers import build_teacher, measure_spread
 
 __all__ = ["Phase", "build", "phases", "train"]
@@ -112,7 +112,7 @@ def train(context: Context) -> None:
     prepare_tensorflow(context.threads)
     config, dataset = context.config, context.dataset
     distiller, feed = build(config, dataset), _feed(context)
-    _start_students(distiller, feed)
+    _start_students(distiller, feed, config)
 
     checkpoint = context.directory / "checkpoint.npz"
     relevant = config.model_dump(
@@ -220,7 +220,7 @@ def raw_scores(teacher: keras.Model, chunks: Any) -> np.ndarray[Any, Any]:
     return np.concatenate([forward(tf.constant(chunk)).numpy().ravel() for chunk in chunks])
 
 
-def _start_students(distiller: Distiller, feed: Feed) -> None:
+def _start_students(distiller: Distiller, feed: Feed, config: Config) -> None:
     """Start every student with units that are awake and scores in the middle of its targets.
 
     A ReLU whose input is negative for nearly every event never learns, and the smallest students
@@ -228,17 +228,18 @@ def _start_students(distiller: Distiller, feed: Feed) -> None:
     not lift the scores to where the targets are.
     """
     events = next(iter(feed.dataset.train.chunks(1024, 1024)))
-    middle = distiller.transform.score.high / 4
+    middle = distiller.transform.score.high * MEDIAN_AT
     if not distiller.follow:
         raw = raw_scores(distiller.teacher, [events])
         middle = float(np.median(distiller.transform.forward(raw)))
-    for student in distiller.students.values():
+    for settings in config.students:
+        student, awake = distiller.students[settings.name], AWAKE[settings.architecture]
         output = student.layers[-2]
         for layer in student.layers:
             if getattr(layer, "use_bias", False) and layer is not output:
                 entering = keras.Model(student.input, layer.output)(events).numpy()
-                median = np.median(entering.reshape(-1, entering.shape[-1]), axis=0)
+                usual = np.quantile(entering.reshape(-1, entering.shape[-1]), awake, axis=0)
                 kernel, bias = layer.get_weights()
-                layer.set_weights([kernel, bias + np.maximum(-median, 0)])
+                layer.set_weights([kernel, bias + np.maximum(-usual, 0)])
         kernel, bias = output.get_weights()
         output.set_weights([kernel, np.full_like(bias, middle)])

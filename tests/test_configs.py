@@ -1,0 +1,31 @@
+"""Every shipped configuration is loaded and takes a step of training with all its networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from l1kd import configfile
+from l1kd.context import Context
+from l1kd.data.sources import listing
+from l1kd.distill.train import train
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", configfile.shipped())
+def test_a_shipped_configuration_trains(name: str, tmp_path: Path) -> None:
+    overrides = ["distillation.epochs=1", "distillation.final_epochs=1", "distillation.batch=4000"]
+    config = configfile.load(configfile.find(name), overrides)
+    if config.data.source == "l1toy":
+        few = ["data.train_events=4000", "data.test_events=2000"]
+        config = configfile.load(configfile.find(name), overrides + few)
+    if not any(s.name == config.data.source and s.found for s in listing()):
+        pytest.skip(f"{config.data.source} was not found; set L1KD_DATA")
+    context = Context(tmp_path, config, tmp_path / "firmware", Console(quiet=True))
+    train(context)
+    assert context.teacher_file.is_file()
+    assert all(context.student_file(student.name).is_file() for student in config.students)
