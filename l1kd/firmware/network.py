@@ -5,8 +5,10 @@ TensorFlow is imported when a function is called, not with the module.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +37,8 @@ _BATCH = 1024
 
 def model_hash(model: keras.Model) -> str:
     """SHA-256 of a network's configuration and weights, in hexadecimal."""
-    digest = hashlib.sha256(model.to_json().encode())
+    with _quiet():
+        digest = hashlib.sha256(model.to_json().encode())
     for weights in model.get_weights():
         digest.update(f"{weights.dtype}{weights.shape}".encode() + weights.tobytes())
     return digest.hexdigest()
@@ -152,7 +155,8 @@ def float_twin(model: keras.Model) -> keras.Model:
             return plain(**kept, activation="relu" if relu else None, name=layer.name)
         return type(layer).from_config(config)
 
-    copy = tf.keras.models.clone_model(model, clone_function=twin)
+    with _quiet():
+        copy = tf.keras.models.clone_model(model, clone_function=twin)
     for layer in model.layers:
         if layer.get_weights():
             copy.get_layer(layer.name).set_weights(layer.get_weights())
@@ -219,6 +223,14 @@ class Probe:
             chosen = tf.gather(flat, tf.constant(units), axis=1, batch_dims=1)
         gradient = tape.gradient(chosen, inputs)
         return np.zeros(events.shape) if gradient is None else np.asarray(gradient, np.float64)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Keras' doubts about QKeras' constraints, which come whenever a layer is described."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _in_batches(model: Any, events: NDArray[Any]) -> list[NDArray[np.float64]]:

@@ -21,5 +21,9 @@ def _quiet_keras() -> Any:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Context:
-    """A run of untrained students as the stages before `convert` leave it; do not change it."""
-    return make_run(tmp_path_factory.mktemp("run"))
+    """A run of untrained students with its projects; do not change it, take `copy_of` it."""
+    from l1kd.firmware.convert import convert
+
+    context = make_run(tmp_path_factory.mktemp("run"))
+    convert(context)
+    return context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,9 @@ def images(**options: Any) -> Any:
     """28x28 pixels n/256: the shape of the paper's s7."""
     steps = [("conv", 2, 3, 1), ("pool",), ("conv", 2, 3, 2), ("pool",), ("flatten",)]
     fixed = {"port": "quantized_bits(10,1,0,alpha=1)", "activation": "quantized_relu(8,2)"}
-    return network((28, 28, 1), steps, **{"scale": 0.7, "seed": 9, "name": "images", **fixed, **options})
+    return network(
+        (28, 28, 1), steps, **{"scale": 0.7, "seed": 9, "name": "images", **fixed, **options}
+    )
 
 
 def little(**options: Any) -> Any:
@@ -136,6 +139,15 @@ def make_run(directory: Path, **sections: Any) -> Context:
         save_target(TARGETS["fitted"](score.type).fitted(1.0, 0.5), directory)
         evaluate(context)
     return context
+
+
+def copy_of(run: Context, directory: Path, **sections: Any) -> Context:
+    """A copy of a run with other sections in its configuration."""
+    shutil.copytree(run.directory, directory)
+    data = run.config.model_dump(mode="json")
+    for section, values in sections.items():
+        data[section] |= values
+    return Context(directory, Config.model_validate(data), directory / "firmware")
 
 
 def _arrays(directory: Path) -> dict[str, Any]:

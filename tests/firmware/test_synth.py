@@ -1,0 +1,57 @@
+"""The stage `synth`: what is not known is null."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from l1kd import schemas
+from l1kd.context import Context
+from l1kd.firmware import synth as stage
+from l1kd.firmware.network import Kernel
+from l1kd.fixedpoint import FixedPoint
+from tests.firmware.networks import copy_of
+
+UNKNOWN = ("latency_cycles", "latency_ns", "ff", "dsp", "bram", "uram")
+
+
+def test_without_da4ml_only_the_interval_is_known(
+    run: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = copy_of(run, tmp_path / "r")
+    monkeypatch.setattr(stage, "da_available", lambda: False)
+    stage.synth(mine)
+    rows = schemas.read(mine.directory, "resources.json")
+    assert len(rows) == 4
+    for row in rows:
+        assert (row.source, row.implementation, row.lut) == ("estimate", "hls4ml", None)
+        assert row.interval_cycles == (1 if row.io_type == "io_parallel" else None)
+        assert all(getattr(row, name) is None for name in UNKNOWN)
+        assert row.tool == "hls4ml 1.3.0"
+
+
+def test_with_da4ml_the_matrices_are_counted(run: Context, tmp_path: Path) -> None:
+    pytest.importorskip("da4ml")
+    mine = copy_of(run, tmp_path / "r")
+    stage.synth(mine)
+    rows = {
+        (row.student, row.io_type): row for row in schemas.read(mine.directory, "resources.json")
+    }
+    # io_parallel has the convolution once per position, io_stream once.
+    assert rows["image", "io_parallel"].lut > rows["image", "io_stream"].lut > 0
+    assert rows["flat", "io_parallel"].lut == rows["flat", "io_stream"].lut
+    for row in rows.values():
+        assert row.source == "estimate" and "da4ml 0.5" in row.tool
+        assert "distributed arithmetic" in row.note and "DSPs" in row.note
+        assert all(getattr(row, name) is None for name in UNKNOWN)
+
+
+def test_one_adder_costs_its_bits() -> None:
+    pytest.importorskip("da4ml")
+    both = np.ones((2, 1))
+    cost = stage.lut(Kernel("x", both, np.zeros(1), FixedPoint(8, 8), 1))
+    assert 8 <= cost <= 9
+    assert stage.lut(Kernel("x", both / 2, np.zeros(1), FixedPoint(8, 8), 1)) == cost
+    assert stage.lut(Kernel("x", both * 0, np.zeros(1), FixedPoint(8, 8), 1)) == 0

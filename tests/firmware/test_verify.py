@@ -1,0 +1,113 @@
+"""The gate: it lets equality through, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from l1kd import schemas
+from l1kd.context import Context
+from l1kd.errors import CheckFailed, UserError
+from l1kd.firmware.verify import verify
+from tests.firmware.networks import change_weight, copy_of
+
+pytestmark = pytest.mark.csim
+
+
+@pytest.fixture(scope="module")
+def verified(run: Context, tmp_path_factory: pytest.TempPathFactory) -> Context:
+    mine = copy_of(run, tmp_path_factory.mktemp("verified") / "r", verify={"max_auc_loss": 1})
+    verify(mine)
+    return mine
+
+
+def test_every_project_agrees_on_test_events_and_corners(verified: Context) -> None:
+    records = schemas.read(verified.directory, "agreement.json")
+    assert [record.student for record in records] == ["flat", "image"]
+    dataset = verified.dataset
+    tested = len(dataset.test) + sum(len(each.test) for each in dataset.signals.values())
+    for record in records:
+        assert record.lsb == 2**-8
+        seen = {(pair.io_type, pair.inputs): pair for pair in record.pairs}
+        assert set(seen) == {
+            (kind, inputs) for kind in ("io_parallel", "io_stream") for inputs in ("test", "corner")
+        }
+        for (_, inputs), pair in seen.items():
+            assert (pair.reference, pair.candidate) == ("qkeras", "csim")
+            assert (pair.mismatches, pair.max_lsb, pair.first_layer) == (0, 0, None)
+            assert pair.events == tested if inputs == "test" else pair.events > 100
+
+
+def test_the_ladder_leads_from_the_teacher_to_the_firmware(verified: Context) -> None:
+    ladders = schemas.read(verified.directory, "fidelity.json")
+    metrics = schemas.read(verified.directory, "metrics.json")
+    for name, ladder in ladders.items():
+        teacher, float_, qkeras, csim = ladder
+        assert [rung.stage for rung in ladder] == ["teacher", "float", "qkeras", "csim"]
+        assert (teacher.auc, teacher.efficiency) == (
+            metrics.teacher.auc,
+            metrics.teacher.efficiency,
+        )
+        assert (teacher.emd.normal, teacher.emd.anomalous, teacher.spearman) == (0, 0, 1)
+        # What the firmware says is what the evaluated network says, to the last bit.
+        assert csim.model_dump(exclude={"stage"}) == qkeras.model_dump(exclude={"stage"})
+        student = metrics.students[name]
+        assert (csim.auc, csim.efficiency, csim.emd) == (
+            student.auc,
+            student.efficiency,
+            student.emd,
+        )
+        assert float_.auc != qkeras.auc
+
+
+def test_one_changed_weight_fails_it_by_name(verified: Context, tmp_path: Path) -> None:
+    mine = copy_of(verified, tmp_path / "r")
+    project = mine.projects / "image-Vitis-io_stream-latency"
+    change_weight(project, 1)
+    with pytest.raises(
+        CheckFailed, match=r"student 'image', Vitis io_stream latency: .*layer 'dense1' .*differs"
+    ):
+        verify(mine)
+    flat, image = schemas.read(mine.directory, "agreement.json")
+    assert not any(pair.mismatches for pair in flat.pairs)
+    for pair in image.pairs:
+        assert (pair.mismatches > 0) == (pair.io_type == "io_stream")
+        assert pair.first_layer == ("dense1" if pair.mismatches else None)
+        assert (pair.max_lsb > 0) == (pair.mismatches > 0)
+
+
+def test_a_loss_against_the_float_teacher_fails_it(verified: Context, tmp_path: Path) -> None:
+    mine = copy_of(verified, tmp_path / "r", verify={"max_auc_loss": 0, "corners": False})
+    metrics = schemas.read(mine.directory, "metrics.json")
+    stored = dict(np.load(mine.directory / "scores.npz"))
+    # A teacher that knows: no untrained student comes near it.
+    stored |= {f"teacher_{name}": stored[f"teacher_{name}"] + 1e6 for name in ("hot", "wide")}
+    np.savez(mine.directory / "scores.npz", **stored)
+    with pytest.raises(CheckFailed, match=rf"'{metrics.best}'.*max_auc_loss allows 0"):
+        verify(mine)
+    for record in schemas.read(mine.directory, "agreement.json"):
+        assert {pair.inputs for pair in record.pairs} == {"test"}
+        assert not any(pair.mismatches for pair in record.pairs)
+
+
+def test_events_can_be_limited(verified: Context, tmp_path: Path) -> None:
+    mine = copy_of(verified, tmp_path / "r", verify={"events": 10, "corners": False})
+    verify(mine)
+    for record in schemas.read(mine.directory, "agreement.json"):
+        assert {pair.events for pair in record.pairs} == {30}
+
+
+def test_a_project_of_another_student_is_no_difference(verified: Context, tmp_path: Path) -> None:
+    mine = copy_of(verified, tmp_path / "r")
+    mine.student_file("flat").write_bytes(mine.student_file("image").read_bytes())
+    with pytest.raises(UserError, match=r"another network than .*flat\.keras; run `l1kd convert"):
+        verify(mine)
+
+
+def test_a_project_that_is_gone_is_said(verified: Context, tmp_path: Path) -> None:
+    mine = copy_of(verified, tmp_path / "r")
+    (mine.projects / "flat-Vitis-io_stream-latency" / "l1kd.json").unlink()
+    with pytest.raises(UserError, match="no HLS project"):
+        verify(mine)
