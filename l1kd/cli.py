@@ -254,20 +254,21 @@ def _map(error: BaseException) -> NoReturn:
         _end("interrupted", "the same command continues where this one stopped", 130)
     if hasattr(error, "format_message"):
         # A usage error of Click's; newer Typers carry a Click of their own to import it from.
-        _end("error", error.format_message(), 2)
+        _end("error", error.format_message().replace("Value error, ", ""), 2)
     if isinstance(error, MemoryError):
         _end("error", "out of memory; use fewer events or a smaller batch", 2)
     if isinstance(error, OSError) and error.errno is not None:
         remedy = {
             errno.ENOSPC: "; free some space, then run the same command again",
             errno.EDQUOT: "; free some space, then run the same command again",
-            errno.EROFS: "; choose a directory that can be written with --run",
-            errno.EACCES: "; choose a directory that you may write with --run",
-            errno.EPERM: "; choose a directory that you may write with --run",
+            errno.EROFS: "; choose a directory that can be written",
+            errno.EACCES: "; choose a directory that you may write",
+            errno.EPERM: "; choose a directory that you may write",
         }.get(error.errno, "")
         where = f"{error.filename}: " if error.filename else ""
         _end("error", f"{where}{error.strerror}{remedy}", 2)
-    logging.getLogger("l1kd").error("a fault of ours", exc_info=error)
+    if logging.getLogger("l1kd").handlers:  # inside a run: its log has the traceback
+        logging.getLogger("l1kd").error("a fault of ours", exc_info=error)
     _end(
         "a fault of ours",
         f"{type(error).__name__}: {error} (--debug shows where; please report it)",

@@ -85,6 +85,7 @@ class Context:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.console, transient=True) as bar:
+        quiet = not self.console.is_terminal  # a log wants lines, not bars
+        with Progress(*columns, console=self.console, transient=True, disable=quiet) as bar:
             task = bar.add_task(what, total=total)
             yield lambda steps: bar.advance(task, steps)

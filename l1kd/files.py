@@ -58,6 +58,10 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
         _sync_directory(path.parent)
+    except OSError as error:
+        # A failed write does not say of which file; the user has to know where space is short.
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

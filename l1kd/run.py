@@ -155,6 +155,7 @@ def _projects(directory: Path) -> Path:
 
 def _preflight(context: Context) -> None:
     """Find what is wrong before anything is written."""
+    _ = context.dataset  # first: TensorFlow's import takes seconds
     from l1kd.distill.train import check
 
     check(context)
@@ -329,10 +330,17 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
 
 
+class _Log(logging.FileHandler):
+    """On a full disk the stage itself says what is wrong; a traceback of the log's says less."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Go on without the line."""
+
+
 @contextlib.contextmanager
 def _logged(directory: Path) -> Iterator[None]:
     """Write `l1kd.log` of the run."""
-    handler = logging.FileHandler(directory / "l1kd.log")
+    handler = _Log(directory / "l1kd.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger.addHandler(handler)
     logger.propagate = False  # absl, TensorFlow's logging, would print everything once more
@@ -342,4 +350,5 @@ def _logged(directory: Path) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = True
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()

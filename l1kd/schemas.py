@@ -244,6 +244,9 @@ def read(directory: Path, name: str) -> Any:
         ) from error
     except (ValueError, ValidationError) as error:
         first = str(error).splitlines()[0]
-        raise UserError(
-            f"{path}: not as l1kd writes it ({first}); delete it and run its stage again"
-        ) from error
+        remedy = (
+            "use the version of l1kd that made the run, or make a new one"
+            if name == "manifest.json"
+            else "delete it and run its stage again"
+        )
+        raise UserError(f"{path}: not as l1kd writes it ({first}); {remedy}") from error

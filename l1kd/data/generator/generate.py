@@ -213,6 +213,7 @@ def _make(plan: Plan, work: Path, processes: int, console: Console | None) -> fl
         console=console or Console(stderr=True),
         # Jobs end seldom; it is the speed of the last minutes that predicts.
         speed_estimate_period=300,
+        disable=not (console or Console(stderr=True)).is_terminal,  # a log wants lines, not bars
     )
     with progress, workers(processes) as pool:
         task = progress.add_task("soft collisions", total=total)
