@@ -34,6 +34,9 @@ class Distiller(keras.Model):
         Where the target transform starts.
     follow
         Whether its median and spread follow the teacher (target `fitted`).
+    exposed
+        Whether batches hold exposure. Without it nothing is computed on its empty part:
+        TensorFlow's convolutions do not take one.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Distiller(keras.Model):
         transform: TargetTransform,
         *,
         follow: bool,
+        exposed: bool = True,
     ) -> None:
         super().__init__(name="distiller")
         self.teacher = teacher
@@ -58,6 +62,7 @@ class Distiller(keras.Model):
         }
         self.transform = transform
         self.follow = follow
+        self.exposed = exposed
         # gain, offset; and median, spread, steps seen of the moving fit
         self.affine = tf.Variable([transform.gain, transform.offset], trainable=False)
         self.moving = tf.Variable([0.0, 1.0, 0.0], trainable=False)
@@ -131,6 +136,13 @@ class Distiller(keras.Model):
         gain = unit / tf.maximum(spread, MIN_SPREAD)
         self.affine.assign([gain, unit_offset - gain * middle])
 
+    def _shown(self, events: Any, raw: Any, exposure: Any) -> tuple[Any, Any]:
+        """What students are shown, normal events and exposure, and their targets."""
+        if self.exposed:
+            _, raw_exposure = self._teacher_loss(exposure, training=False)
+            events, raw = tf.concat([events, exposure], 0), tf.concat([raw, raw_exposure], 0)
+        return events, tf.stop_gradient(self.target(raw))
+
     def _student_losses(self, events: Any, target: Any, training: bool) -> dict[str, Any]:
         low = self.transform.score.low
         losses = {}
@@ -157,9 +169,7 @@ class Distiller(keras.Model):
             loss, raw = self._teacher_loss(events, training=False)
         reported = {"teacher": loss}
         if self.train_students:
-            shown = tf.concat([events, exposure], 0)
-            _, raw_exposure = self._teacher_loss(exposure, training=False)
-            target = tf.stop_gradient(self.target(tf.concat([raw, raw_exposure], 0)))
+            shown, target = self._shown(events, raw, exposure)
             with tf.GradientTape() as tape:
                 losses = self._student_losses(shown, target, training=True)
                 total = tf.add_n(list(losses.values()))
@@ -176,9 +186,7 @@ class Distiller(keras.Model):
         loss, raw = self._teacher_loss(events, training=False)
         reported = {"teacher": loss}
         if self.train_students:
-            _, raw_exposure = self._teacher_loss(exposure, training=False)
-            target = self.target(tf.concat([raw, raw_exposure], 0))
-            shown = tf.concat([events, exposure], 0)
+            shown, target = self._shown(events, raw, exposure)
             reported.update(self._student_losses(shown, target, training=False))
         return self._report(reported)
 

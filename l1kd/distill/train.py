@@ -85,7 +85,11 @@ def build(config: Config, dataset: Dataset) -> Distiller:
     for student in config.students:
         students[student.name] = build_student(student, dataset.shape, dataset.grid, score)
     distiller = Distiller(
-        teacher, students, transform, follow=config.distillation.target == "fitted"
+        teacher,
+        students,
+        transform,
+        follow=config.distillation.target == "fitted",
+        exposed=bool(config.distillation.exposure),
     )
     distiller.compile(
         keras.optimizers.Adam(config.distillation.learning_rate),
