@@ -68,7 +68,8 @@ def test_dense_counts_are_exact(backend: str, io_type: str, tmp_path: Path) -> N
 @pytest.mark.csim
 @pytest.mark.parametrize(("backend", "io_type"), KINDS)
 def test_images_are_exact(backend: str, io_type: str, tmp_path: Path) -> None:
-    agrees(images(), tmp_path / "p", backend=backend, io_type=io_type)
+    # All positions at once compile three times longer; a smaller network has both ways below.
+    agrees(images(), tmp_path / "p", backend=backend, io_type=io_type, unroll=False)
 
 
 @pytest.mark.csim
