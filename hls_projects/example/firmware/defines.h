@@ -1,0 +1,42 @@
+#ifndef DEFINES_H_
+#define DEFINES_H_
+
+#include "ap_fixed.h"
+#include "ap_int.h"
+#include "nnet_utils/nnet_types.h"
+#include <array>
+#include <cstddef>
+#include <cstdio>
+#include <tuple>
+#include <tuple>
+
+
+// hls-fpga-machine-learning insert numbers
+
+// hls-fpga-machine-learning insert layer-precision
+typedef ap_int<11> events_t;
+typedef ap_fixed<19,13> conv1_accum_t;
+typedef ap_fixed<19,13> conv1_t;
+typedef ap_fixed<8,2> conv1_weight_t;
+typedef ap_fixed<7,2> conv1_bias_t;
+typedef ap_ufixed<10,6,AP_RND_CONV,AP_SAT,0> layer5_t;
+typedef ap_fixed<18,8> conv1_relu_table_t;
+typedef ap_fixed<23,13> dense1_accum_t;
+typedef ap_fixed<23,13> dense1_t;
+typedef ap_fixed<7,1> dense1_weight_t;
+typedef ap_fixed<8,3> dense1_bias_t;
+typedef ap_uint<1> layer7_index;
+typedef ap_ufixed<10,6,AP_RND_CONV,AP_SAT,0> layer9_t;
+typedef ap_fixed<18,8> dense1_relu_table_t;
+typedef ap_ufixed<17,9> output_accum_t;
+typedef ap_ufixed<17,9> output_t;
+typedef ap_fixed<5,1> output_weight_t;
+typedef ap_ufixed<14,6> output_bias_t;
+typedef ap_uint<1> layer10_index;
+typedef ap_ufixed<16,8,AP_RND_CONV,AP_SAT,0> result_t;
+typedef ap_fixed<18,8> score_table_t;
+
+// hls-fpga-machine-learning insert emulator-defines
+
+
+#endif
