@@ -40,7 +40,7 @@ lint: $(VENV)/.dev ## ruff and mypy --strict
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev ## what takes long: recorded in tests/benchmarks/results/
-	$(BIN)/python -m pytest tests/benchmarks -p no:xdist --benchmarks
+	$(BIN)/python -m pytest -q -p no:xdist tests/benchmarks/bench_*.py
 
 lock: ## pin what CI uses, for both Pythons
 	uvx --from uv uv pip compile --quiet --universal --python-version 3.10 --all-extras \
