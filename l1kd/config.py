@@ -224,7 +224,8 @@ class Distillation(Strict):
     batch: Annotated[Int, Field(ge=1, le=1_000_000)] = 128
     learning_rate: Annotated[Float, Field(gt=0, le=1)] = 1e-3
     student_learning_rate: Annotated[Float, Field(gt=0, le=1)] = 1e-3
-    weight_decay: Annotated[Float, Field(ge=0, le=1)] = 0.0
+    # Epochs over which the students' rate rises: an untrained teacher's targets are wild.
+    warm_up: Annotated[Float, Field(ge=0, le=1000)] = 0.0
     exposure: list[Exposure] = []
     exposure_ratio: Annotated[Float, Field(gt=0, le=100)] = 1.0  # exposure events per normal one
     target: TargetTransform = "fitted"
@@ -329,6 +330,7 @@ _IMAGES: dict[str, Any] = {
         "final_epochs": 8,
         "batch": 100,
         "student_learning_rate": 5e-3,
+        "warm_up": 3.0,
         "exposure": ["dataset"],
     },
 }

@@ -29,10 +29,21 @@ class Cosine(keras.callbacks.Callback):
         Epochs (all phases counted) between which it falls; 1 % of `rate` is left at the end.
     steps
         Steps in an epoch.
+    warm_up
+        Epochs over which it rises from 0 first, in a straight line.
     """
 
-    def __init__(self, optimizer: Any, rate: float, first: int, last: int, steps: int) -> None:
+    def __init__(
+        self,
+        optimizer: Any,
+        rate: float,
+        first: int,
+        last: int,
+        steps: int,
+        warm_up: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.warm_up = warm_up
         self.optimizer, self.rate = optimizer, rate
         self.first, self.last, self.steps = first, last, steps
         self._epoch = 0
@@ -43,9 +54,11 @@ class Cosine(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Set the rate."""
-        done = (self._epoch + batch / self.steps - self.first) / max(self.last - self.first, 1)
+        passed = self._epoch + batch / self.steps - self.first
+        done = passed / max(self.last - self.first, 1)
         share = 0.5 * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0)))
-        self.optimizer.learning_rate.assign(self.rate * (0.01 + 0.99 * share))
+        risen = min((passed + 1 / self.steps) / self.warm_up, 1.0) if self.warm_up else 1.0
+        self.optimizer.learning_rate.assign(self.rate * risen * (0.01 + 0.99 * share))
 
 
 class Bookkeeper(keras.callbacks.Callback):

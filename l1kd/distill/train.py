@@ -173,7 +173,8 @@ def _fit(
         # One fall over all the epochs in which students learn.
         learning = [p for p in phases(config) if p.students]
         first, last = learning[0].first, learning[-1].last
-        schedules.append(Cosine(distiller.student_optimizer, rate, first, last, feed.steps))
+        optimizer = distiller.student_optimizer
+        schedules.append(Cosine(optimizer, rate, first, last, feed.steps, config.warm_up))
     if phase.students and not phase.teacher:
         watched.update(distiller.students)
     left = (phase.last - progress.epoch) * feed.steps
