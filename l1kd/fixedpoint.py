@@ -1,18 +1,21 @@
 """The fixed-point type: what a number on a wire can be.
 
-Everything is computed in float64 on counts of the LSB, which is exact below 2^53 of them.
+A value is a count of the type's LSB. `quantize` takes and gives values in float64, exact below 2^53
+counts; `requantize` takes and gives counts, in integers or in floats that hold integers.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product as pairs
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FixedPoint", "Overflow", "Rounding"]
+__all__ = ["FixedPoint", "Overflow", "Rounding", "product", "total"]
 
 # The names of `ap_fixed` without their AP_; AP_WRAP_SM has no user and is not here.
 Rounding = Literal["RND", "RND_ZERO", "RND_MIN_INF", "RND_INF", "RND_CONV", "TRN", "TRN_ZERO"]
@@ -113,10 +116,60 @@ class FixedPoint:
         given: Any = dict(zip(("rounding", "overflow"), modes, strict=False))
         return cls(word, integer, not unsigned, **{"rounding": "TRN", "overflow": "WRAP", **given})
 
+    @classmethod
+    def holding(cls, low: int, high: int, fraction: int) -> FixedPoint:
+        """The narrowest type for counts of 2**-fraction from `low` to `high`.
+
+        It is signed only if `low` is negative, and has at least one bit.
+        """
+        if low > high:
+            raise ValueError(f"no count lies between {low} and {high}")
+        if low >= 0:
+            word = max(1, high.bit_length())
+        else:
+            word = 1 + max((-low - 1).bit_length(), max(high, 0).bit_length())
+        return cls(word, word - fraction, low < 0)
+
     def quantize(self, values: ArrayLike) -> NDArray[np.float64]:
         """The values that this type makes of `values`, of any shape: round, then overflow."""
-        steps = self._round(np.asarray(values, np.float64) / self.lsb)
-        return self._overflow(steps) * self.lsb
+        steps = np.asarray(np.asarray(values, np.float64) / self.lsb)
+        return np.asarray(self._overflow(self._round(steps)) * self.lsb)
+
+    def requantize(self, counts: NDArray[Any], fraction: int) -> NDArray[Any]:
+        """Counts of this type's LSB that it makes of counts of 2**-fraction, exactly.
+
+        Parameters
+        ----------
+        counts
+            Integers, of any shape; they are not changed. The array's type carries the result too:
+            int64 (below 2^62 in magnitude), Python integers in an object array (of any size),
+            float64 or float32 that hold integers (below 2^53 and 2^24). This type's own counts
+            have to fit in the same way.
+        fraction
+            Bits right of the binary point of what `counts` count; may be negative.
+
+        Raises
+        ------
+        OverflowError
+            If a result does not fit into int64.
+        TypeError
+            If the array is of another type.
+        """
+        shift = fraction - self.fraction
+        if counts.dtype in (np.float32, np.float64):
+            return self._requantize_floats(counts, shift)
+        if counts.dtype == object:
+            return self._requantize_integers(counts, shift)
+        if counts.dtype != np.int64:
+            raise TypeError(f"counts are int64, object, float64 or float32, not {counts.dtype}")
+        spare = 62 - self.word
+        if shift < 0 and counts.size:
+            largest = max(-int(counts.min()), int(counts.max()))
+            spare = min(spare, 62 - largest.bit_length() + shift)
+        if spare < 0:
+            return self._requantize_integers(counts.astype(object), shift).astype(np.int64)
+        # Beyond 63 bits nothing is left but the sign, as at 63.
+        return self._requantize_integers(counts, min(shift, 63))
 
     def integers(self, values: ArrayLike) -> NDArray[np.int64]:
         """Values on the grid as counts of the LSB."""
@@ -138,30 +191,96 @@ class FixedPoint:
         tied: NDArray[np.bool_] = steps - np.floor(steps) == 0.5
         return tied
 
-    def _round(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
-        # `floor(steps + 0.5)` would round in the addition; the remainder below is exact.
-        down = np.floor(steps)
-        rest = steps - down
-        half_up = down + (rest >= 0.5)
-        half_down = down + (rest > 0.5)
-        rounded: dict[Rounding, NDArray[np.float64]] = {
-            "TRN": down,
-            "TRN_ZERO": np.trunc(steps),
-            "RND": half_up,
-            "RND_MIN_INF": half_down,
-            "RND_ZERO": np.where(steps >= 0, half_down, half_up),
-            "RND_INF": np.where(steps >= 0, half_up, half_down),
-            "RND_CONV": np.rint(steps),
-        }
-        return rounded[self.rounding]
+    def _requantize_floats(self, counts: NDArray[Any], shift: int) -> NDArray[Any]:
+        # Products with powers of two are exact. Shifts by more than a carrier's bits all do the
+        # same, so they are cut where neither 0 nor infinity of a float32 is near.
+        if shift == 0:
+            return self._overflow(counts)
+        scaled = np.asarray(counts * counts.dtype.type(2.0 ** -min(max(shift, -100), 100)))
+        if shift < 0:
+            return self._overflow(scaled, scaled)
+        rounded = self._round(scaled, scaled)
+        return self._overflow(rounded, rounded)
 
-    def _overflow(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
-        low, high = self.bounds
+    def _requantize_integers(self, counts: NDArray[Any], shift: int) -> NDArray[Any]:
+        low, high = self._reach
+        if shift <= 0:
+            steps = np.left_shift(counts, -shift, dtype=counts.dtype)
+        else:
+            half = 2 ** (shift - 1)
+            added: Any = {
+                "TRN": lambda: 0,
+                "TRN_ZERO": lambda: (2 * half - 1) * (counts < 0),
+                "RND": lambda: half,
+                "RND_MIN_INF": lambda: half - 1,
+                "RND_ZERO": lambda: half - 1 + (counts < 0),
+                "RND_INF": lambda: half - (counts < 0),
+                "RND_CONV": lambda: half - 1 + ((counts >> shift) & 1),
+            }[self.rounding]()
+            steps = (counts + added) >> shift
         if self.overflow == "WRAP":
-            turns: NDArray[np.float64] = np.floor((steps - low) / 2.0**self.word)
-            return steps - 2.0**self.word * turns
+            steps = ((steps - low) & (2**self.word - 1)) + low
+        elif self.overflow == "SAT_ZERO":
+            steps = np.where((steps < low) | (steps > high), 0, steps)
+        else:
+            steps = np.minimum(np.maximum(steps, low), high)
+        return np.asarray(steps, counts.dtype)
+
+    @property
+    def _reach(self) -> tuple[int, int]:
+        """The bounds of what saturates."""
+        low, high = self.bounds
+        return (-high if self.overflow == "SAT_SYM" and self.signed else low), high
+
+    def _round(self, steps: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        plain: Any = {"TRN": np.floor, "TRN_ZERO": np.trunc, "RND_CONV": np.rint}
+        if self.rounding in plain:
+            return np.asarray(plain[self.rounding](steps, out=out))
+        # `floor(steps + 0.5)` would round in the addition; what `rint` leaves is exact.
+        near = np.rint(steps)
+        rest = steps - near
+        if self.rounding == "RND":
+            return np.asarray(near + (rest == 0.5))
+        if self.rounding == "RND_MIN_INF":
+            return np.asarray(near - (rest == -0.5))
+        tied = np.abs(rest) == 0.5
+        away = 0.5 if self.rounding == "RND_INF" else -0.5
+        return np.where(tied, steps + np.copysign(steps.dtype.type(away), steps), near)
+
+    def _overflow(self, steps: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        low, high = self._reach
+        if self.overflow == "WRAP":
+            # The remainder is exact at any distance, other than counting the turns.
+            turned = np.remainder(steps, 2.0**self.word)
+            return np.asarray(np.where(turned > high, turned - 2.0**self.word, turned))
         if self.overflow == "SAT_ZERO":
-            return np.where((steps < low) | (steps > high), 0.0, steps)
-        if self.overflow == "SAT_SYM" and self.signed:
-            low = -high
-        return np.clip(steps, low, high)
+            return np.where((steps < low) | (steps > high), steps.dtype.type(0), steps)
+        return np.asarray(np.clip(steps, float(low), float(high), out=out))
+
+
+def product(one: FixedPoint, other: FixedPoint) -> FixedPoint:
+    """The narrowest type that holds every product of two types' values.
+
+    `ap_fixed` gives products the sum of both words, which is this or wider.
+    """
+    corners = [a * b for a, b in pairs(one.bounds, other.bounds)]
+    return FixedPoint.holding(min(corners), max(corners), one.fraction + other.fraction)
+
+
+def total(kinds: Iterable[FixedPoint]) -> FixedPoint:
+    """The narrowest type that holds every sum of one value of each of these types.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    kinds = list(kinds)
+    if not kinds:
+        raise ValueError("a sum of no types has none")
+    fraction = max(kind.fraction for kind in kinds)
+    low, high = (
+        sum(kind.bounds[side] * 2 ** (fraction - kind.fraction) for kind in kinds)
+        for side in (0, 1)
+    )
+    return FixedPoint.holding(low, high, fraction)
