@@ -7,7 +7,7 @@ counts; `requantize` takes and gives counts, in integers or in floats that hold 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product as pairs
 from typing import Any, Literal, get_args
@@ -208,7 +208,7 @@ class FixedPoint:
             steps = np.left_shift(counts, -shift, dtype=counts.dtype)
         else:
             half = 2 ** (shift - 1)
-            added: Any = {
+            added: dict[Rounding, Callable[[], Any]] = {
                 "TRN": lambda: 0,
                 "TRN_ZERO": lambda: (2 * half - 1) * (counts < 0),
                 "RND": lambda: half,
@@ -216,8 +216,8 @@ class FixedPoint:
                 "RND_ZERO": lambda: half - 1 + (counts < 0),
                 "RND_INF": lambda: half - (counts < 0),
                 "RND_CONV": lambda: half - 1 + ((counts >> shift) & 1),
-            }[self.rounding]()
-            steps = (counts + added) >> shift
+            }
+            steps = (counts + added[self.rounding]()) >> shift
         if self.overflow == "WRAP":
             steps = ((steps - low) & (2**self.word - 1)) + low
         elif self.overflow == "SAT_ZERO":

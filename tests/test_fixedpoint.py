@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import floor
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l1kd.fixedpoint import FixedPoint, Overflow, Rounding
+from l1kd.fixedpoint import FixedPoint, Overflow, Rounding, product, total
 
 types = st.builds(
     FixedPoint,
@@ -25,7 +25,7 @@ types = st.builds(
 values = st.integers(-(2**30), 2**30).map(lambda n: n / 2**12)
 
 
-def exact(kind: FixedPoint, value: float) -> Fraction:
+def exact(kind: FixedPoint, value: float | Fraction) -> Fraction:
     """What the type makes of a value, one value at a time, by the book."""
     step = Fraction(2) ** -kind.fraction
     ratio = Fraction(value) / step
@@ -123,3 +123,137 @@ def test_the_default_is_what_qkeras_does() -> None:
 def test_a_type_without_bits_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1 bit"):
         FixedPoint(0, 0)
+
+
+def test_what_is_just_short_of_a_tie_is_none() -> None:
+    almost = np.nextafter(0.5, 0)  # and 0.5 + almost rounds to 1
+    kinds = [FixedPoint(4, 4, rounding=rounding) for rounding in get_args(Rounding)]
+    for kind in kinds:
+        for value in (almost, -almost):
+            assert Fraction(float(kind.quantize(value))) == exact(kind, value), kind.rounding
+            for carrier, bits in ((np.float64, 53), (np.float32, 24)):
+                counts = np.array([np.sign(value) * (2**bits - 1)], carrier)
+                found = kind.requantize(counts, bits + 1)
+                assert found[0] == exact(kind, np.sign(value) * 0.49), (kind.rounding, carrier)
+
+
+def by_the_book(kind: FixedPoint, counts: list[int], fraction: int) -> list[int]:
+    """Counts of a type from counts of 2**-fraction, one at a time."""
+    step = Fraction(2) ** -kind.fraction
+    return [int(exact(kind, count * Fraction(2) ** -fraction) / step) for count in counts]
+
+
+carriers: dict[Any, int] = {np.float32: 24, np.float64: 53, np.int64: 62, object: 200}
+
+
+@st.composite
+def requantizations(draw: Any, carrier: Any) -> tuple[FixedPoint, list[int], int]:
+    """A type, counts, and the fraction of these; the type's own counts fit into the carrier."""
+    bits = carriers[carrier]
+    word = draw(st.integers(1, bits if carrier is object else bits - 1))
+    kind = FixedPoint(
+        word,
+        draw(st.integers(-8, 30)),
+        draw(st.booleans()),
+        draw(st.sampled_from(get_args(Rounding))),
+        draw(st.sampled_from(get_args(Overflow))),
+    )
+    shift = draw(st.one_of(st.integers(-3, 12), st.integers(-40, 90)))
+    edges = st.builds(
+        lambda power, off, sign: sign * (2**power + off),
+        st.integers(1, bits - 2),
+        st.integers(-2, 2),
+        st.sampled_from([-1, 1]),
+    )
+    counts = st.one_of(edges, st.integers(-100, 100), st.integers(1 - 2**bits, 2**bits - 1))
+    return kind, draw(st.lists(counts, max_size=20)), kind.fraction + shift
+
+
+@pytest.mark.parametrize("carrier", carriers, ids=lambda carrier: carrier.__name__)
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_requantize_is_exact_in_every_carrier(carrier: Any, data: Any) -> None:
+    kind, counts, fraction = data.draw(requantizations(carrier))
+    given_counts = np.array(counts, carrier)
+    kept = given_counts.copy()
+    found = kind.requantize(given_counts, fraction)
+    assert found.dtype == carrier and found.shape == given_counts.shape
+    assert [int(count) for count in found] == by_the_book(kind, counts, fraction)
+    assert (given_counts == kept).all()
+
+
+@given(types, st.lists(values, min_size=1, max_size=20))
+def test_requantize_is_quantize_on_counts(kind: FixedPoint, numbers: list[float]) -> None:
+    counts = np.array([[round(number * 2**12) for number in numbers]])
+    for carrier in (np.int64, np.float64, object):
+        found = kind.requantize(counts.astype(carrier), 12)
+        assert (found * kind.lsb == kind.quantize([numbers])).all()
+
+
+def test_results_that_do_not_fit_and_other_arrays_are_refused() -> None:
+    wide = FixedPoint(80, 80, False)
+    assert wide.requantize(np.array([2**61]), 0).tolist() == [2**61]
+    assert wide.requantize(np.array([2**61], object), -18).tolist() == [2**79]
+    with pytest.raises(OverflowError):
+        wide.requantize(np.array([2**61]), -18)
+    with pytest.raises(TypeError, match="int32"):
+        wide.requantize(np.zeros(3, np.int32), 0)
+
+
+def test_one_count_without_a_shape_is_an_array_too() -> None:
+    for carrier in carriers:
+        found = FixedPoint(4, 2).requantize(np.array(5, carrier), 3)
+        assert found.shape == () and found.dtype == carrier and found == 2
+
+
+small = st.builds(FixedPoint, st.integers(1, 5), st.integers(-3, 8), st.booleans())
+
+
+def counts_of(kind: FixedPoint) -> range:
+    low, high = kind.bounds
+    return range(low, high + 1)
+
+
+def is_narrowest(kind: FixedPoint, counts: set[int]) -> bool:
+    """A type holds these counts of its LSB, and one with a bit less does not."""
+    low, high = kind.bounds
+    if min(counts) < low or max(counts) > high:
+        return False
+    if kind.signed != (min(counts) < 0):
+        return False
+    if kind.word == 1:
+        return True
+    less = FixedPoint(kind.word - 1, kind.integer - 1, kind.signed).bounds
+    return min(counts) < less[0] or max(counts) > less[1]
+
+
+@given(small, small)
+def test_products_are_held_by_the_narrowest_type(one: FixedPoint, other: FixedPoint) -> None:
+    kind = product(one, other)
+    assert kind.fraction == one.fraction + other.fraction
+    assert is_narrowest(kind, {a * b for a in counts_of(one) for b in counts_of(other)})
+
+
+@given(st.lists(small, min_size=1, max_size=3))
+def test_sums_are_held_by_the_narrowest_type(kinds: list[FixedPoint]) -> None:
+    kind = total(iter(kinds))
+    sums = {0}
+    for each in kinds:
+        step = 2 ** (kind.fraction - each.fraction)
+        sums = {before + count * step for before in sums for count in counts_of(each)}
+    assert kind.fraction == max(each.fraction for each in kinds)
+    assert is_narrowest(kind, sums)
+
+
+@given(st.integers(-300, 300), st.integers(0, 300), st.integers(-5, 5))
+def test_holding_is_the_narrowest_type(low: int, size: int, fraction: int) -> None:
+    kind = FixedPoint.holding(low, low + size, fraction)
+    assert kind.fraction == fraction
+    assert is_narrowest(kind, {low, low + size})
+
+
+def test_a_range_or_a_sum_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="between 3 and 2"):
+        FixedPoint.holding(3, 2, 0)
+    with pytest.raises(ValueError, match="no types"):
+        total([])

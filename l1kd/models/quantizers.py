@@ -8,6 +8,7 @@ TensorFlow refuses), and `quantized_bits` counts its integer bits without the si
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from l1kd.fixedpoint import FixedPoint
@@ -66,6 +67,8 @@ def text_of(kind: FixedPoint) -> str:
     if integer < 0:
         raise ValueError(f"QKeras has no negative integer bits, as {kind.text} has")
     if not kind.signed:
+        if kind.overflow == "SAT_SYM":
+            raise ValueError(f"QKeras has no unsigned type that is symmetric, as {kind.text} is")
         return f"quantized_relu({bits},{integer})"
     if bits == 1:
         raise ValueError(f"QKeras makes a sign of one signed bit, not {kind.text}")
@@ -74,7 +77,7 @@ def text_of(kind: FixedPoint) -> str:
 
 def _bits(quantizer: Any) -> Quantizer | None:
     alpha, symmetric = quantizer.alpha, quantizer.symmetric
-    if not (alpha is None or (isinstance(alpha, int | float) and alpha == 1)):
+    if not (alpha is None or (isinstance(alpha, Real) and alpha == 1)):
         return None
     if symmetric not in (0, 1) or quantizer.keep_negative not in (0, 1):
         return None

@@ -23,6 +23,7 @@ from tensorflow import keras
 from l1kd.config import Score, Student
 from l1kd.errors import UserError
 from l1kd.fixedpoint import FixedPoint
+from l1kd.models.quantizers import text_of
 
 __all__ = ["AWAKE", "STUDENTS", "bits", "build_student", "relu"]
 
@@ -31,12 +32,12 @@ layers = keras.layers
 
 def bits(word: int, integer: int) -> str:
     """QKeras' text of a signed type; `integer` leaves out the sign, as QKeras counts."""
-    return f"quantized_bits({word},{integer},0,alpha=1)"
+    return text_of(FixedPoint(word, integer + 1))
 
 
 def relu(word: int, integer: int) -> str:
     """QKeras' text of an unsigned type behind a ReLU."""
-    return f"quantized_relu({word},{integer})"
+    return text_of(FixedPoint(word, integer, False))
 
 
 @dataclass(frozen=True)
