@@ -1,0 +1,84 @@
+"""The arithmetic of layers on counts, in whatever carries them: floats, 64-bit or Python integers.
+
+None of these functions rounds; the callers choose a carrier that is wide enough.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd.exact.graph import Conv, Dense, Merge, Pad, Pool
+
+__all__ = ["affine", "as_images", "merge", "pad", "pool", "windows"]
+
+Counts = NDArray[Any]
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
+
+def as_images(counts: Counts) -> Counts:
+    """(N, width, channels) as (N, 1, width, channels); images stay as they are."""
+    return counts[:, None] if counts.ndim == 3 else counts
+
+
+def windows(
+    images: Counts,
+    window: tuple[int, int],
+    strides: tuple[int, int],
+    dilation: tuple[int, int] = (1, 1),
+) -> Counts:
+    """A view of all windows: (N, rows, columns, channels, window height, window width)."""
+    reach = tuple((size - 1) * step + 1 for size, step in zip(window, dilation, strict=True))
+    view: Counts = np.lib.stride_tricks.sliding_window_view(images, reach, axis=(1, 2))  # type: ignore[call-overload]
+    return view[:, :: strides[0], :: strides[1], :, :: dilation[0], :: dilation[1]]
+
+
+def pad(counts: Counts, padding: Pads, value: Any = 0) -> Counts:
+    """Cells of `value` around images."""
+    if padding == ((0, 0), (0, 0)):
+        return counts
+    return np.pad(counts, ((0, 0), *padding, (0, 0)), constant_values=value)
+
+
+def affine(node: Dense | Conv, counts: Counts, kernel: Counts) -> Counts:
+    """`counts` times a kernel of the node's shape, without bias, (N, *shape)."""
+    if isinstance(node, Dense):
+        product = counts.reshape(-1, kernel.shape[0]) @ kernel
+        return product.reshape(len(counts), *node.shape)
+    images = pad(as_images(counts), node.padding)
+    height, width, channels, filters = kernel.shape
+    seen = windows(images, (height, width), node.strides, node.dilation)
+    matrix = kernel.transpose(2, 0, 1, 3).reshape(-1, filters)
+    rows = seen.reshape(-1, channels * height * width)
+    return (rows @ matrix).reshape(len(counts), *node.shape)
+
+
+def pool(node: Pool, counts: Counts, lowest: int) -> Counts:
+    """The highest value, or the *sum*, of windows; `lowest` is no more than any count."""
+    maximum = node.operation == "max"
+    images = pad(as_images(counts), node.padding, lowest if maximum else 0)
+    seen = windows(images, node.window, node.strides)
+    found = seen.max(axis=(-2, -1)) if maximum else seen.sum(axis=(-2, -1))
+    return np.asarray(found).reshape(len(counts), *node.shape)
+
+
+def merge(node: Merge, parts: list[Counts]) -> Counts:
+    """Parts of one fraction and carrier as one."""
+    if node.operation == "concatenate":
+        return np.concatenate(parts, axis=node.axis + 1 if node.axis >= 0 else node.axis)
+    first, *others = parts
+    for other in others:
+        if node.operation == "add":
+            first = first + other
+        elif node.operation == "subtract":
+            first = first - other
+        else:
+            first = (np.maximum if node.operation == "maximum" else np.minimum)(first, other)
+    return first
+
+
+def padded(node: Pad, counts: Counts) -> Counts:
+    """Zeros around images."""
+    return pad(as_images(counts), node.padding).reshape(len(counts), *node.shape)

@@ -1,0 +1,279 @@
+"""From a QKeras network to the same network in exact arithmetic.
+
+What is read is the network that its configuration and weights *define*: every weight the value that
+its quantizer's type makes of the stored one. QKeras itself computes in float32 and can be off that
+definition; `doubts` says where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorflow import keras
+
+from l1kd.exact import graph
+from l1kd.exact.float32 import beyond_float32
+from l1kd.models.quantizers import reading
+
+__all__ = ["doubts", "read", "weight_counts"]
+
+_SUMS = ":sums"  # what a layer with an activation of its own computes before it
+
+
+def read(model: keras.Model) -> graph.Network:
+    """The exact network of a QKeras model.
+
+    Every layer of the model is a node of its name, with the same output. A layer with an activation
+    of its own is two: `<name>:sums` and `<name>`.
+
+    Raises
+    ------
+    CheckFailed
+        If the lint refuses the model.
+    """
+    from l1kd.models.lint import demand
+
+    demand(model)
+    nodes: list[graph.Node] = []
+    for layer in model.layers:
+        nodes += _nodes(layer)
+    return graph.Network(model.name, tuple(nodes), tuple(model.output_names))
+
+
+def doubts(model: keras.Model, network: graph.Network | None = None) -> dict[str, str]:
+    """Layers that QKeras' float32 arithmetic may not compute exactly, each with the reason.
+
+    Firmware of these layers can be right where QKeras is not. Everywhere else QKeras equals the
+    exact network, bit for bit.
+    """
+    network = network or read(model)
+    found = beyond_float32(network)
+    for layer in model.layers:
+        for name, quantizer, stored in _quantized_weights(layer):
+            counts, fraction = weight_counts(quantizer, stored)
+            theirs = np.asarray(quantizer(stored.astype(np.float32)), np.float64)
+            off = int(np.sum(theirs != counts * 2.0**-fraction))
+            if off:
+                found.setdefault(
+                    layer.name,
+                    f"{off} of {stored.size} values of its {name} lie so far out of their "
+                    "quantizer's range that QKeras' float32 leaves the grid",
+                )
+    return {name.removesuffix(_SUMS): reason for name, reason in found.items()}
+
+
+def weight_counts(quantizer: Any, stored: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
+    """What a weight quantizer makes of stored weights: counts, and their fraction.
+
+    The fraction is the lowest that all of them allow: a sum of coarse weights is no wider than it
+    has to be.
+    """
+    kind = reading(quantizer)
+    if kind is None or kind.halved:
+        # One bit is the sign, and 0 counts as positive.
+        counts, fraction = np.where(stored < 0, -1, 1).astype(np.int64), 0
+    else:
+        counts, fraction = kind.type.integers(kind.type.quantize(stored)), kind.type.fraction
+    present = int(np.bitwise_or.reduce(np.abs(counts), axis=None)) if counts.size else 0
+    if not present:
+        return counts, 0
+    spare = (present & -present).bit_length() - 1
+    return counts >> spare, fraction - spare
+
+
+def _nodes(layer: Any) -> list[graph.Node]:
+    kind = type(layer).__name__
+    sources = _sources(layer)
+    shape = tuple(int(side) for side in _shape(layer.output_shape)[1:])
+    place = {"name": layer.name, "sources": sources, "shape": shape}
+    if kind == "InputLayer":
+        return [graph.Input(type=_port(layer), **place)]
+    return _READERS[kind](layer, place)
+
+
+def _shape(shape: Any) -> tuple[Any, ...]:
+    # An input layer's is wrapped in a list.
+    return tuple(shape[0]) if isinstance(shape, list) else tuple(shape)
+
+
+def _sources(layer: Any) -> tuple[str, ...]:
+    (node,) = layer.inbound_nodes[:1]
+    before = node.inbound_layers
+    before = before if isinstance(before, (list, tuple)) else [before]
+    return tuple(each.name for each in before)
+
+
+def _port(layer: Any) -> Any:
+    """The input's type: that of the quantizer behind it, on whose grid the events come."""
+    after = layer.outbound_nodes[0].outbound_layer
+    kind = reading(after.quantizer)
+    assert kind is not None  # the lint has seen to it
+    return kind.type
+
+
+def _activated(layer: Any, node: Callable[[dict[str, Any]], graph.Node], place: Any) -> list[Any]:
+    """A layer of sums, and the quantizer inside of it if there is one."""
+    activation = getattr(layer, "activation", None)
+    if activation is None or getattr(activation, "__name__", "") == "linear":
+        return [node(place)]
+    sums = {**place, "name": layer.name + _SUMS}
+    return [node(sums), _quantize(activation, {**place, "sources": (sums["name"],)})]
+
+
+def _quantize(quantizer: Any, place: Any) -> graph.Quantize:
+    kind = reading(quantizer)
+    assert kind is not None
+    return graph.Quantize(type=kind.type, halved=kind.halved, **place)
+
+
+def _quantized_weights(layer: Any) -> list[tuple[str, Any, NDArray[Any]]]:
+    """Name, quantizer and stored values of a layer's quantized weights."""
+    kernel = "depthwise" if type(layer).__name__ == "QDepthwiseConv2D" else "kernel"
+    found = []
+    for name, weights in zip((kernel, "bias"), layer.get_weights(), strict=False):
+        quantizer = getattr(layer, f"{name}_quantizer_internal", None)
+        if quantizer is not None:
+            found.append((name, quantizer, weights))
+    return found
+
+
+def _weights(layer: Any) -> dict[str, Any]:
+    (_, kernel_quantizer, kernel), *rest = _quantized_weights(layer)
+    counts, fraction = weight_counts(kernel_quantizer, kernel)
+    bias, bias_fraction = np.zeros(counts.shape[-1], np.int64), 0
+    for _, quantizer, stored in rest:
+        bias, bias_fraction = weight_counts(quantizer, stored)
+    return {
+        "kernel": counts,
+        "kernel_fraction": fraction,
+        "bias": bias,
+        "bias_fraction": bias_fraction,
+    }
+
+
+def _dense(layer: Any, place: Any) -> list[graph.Node]:
+    return _activated(layer, lambda at: graph.Dense(**_weights(layer), **at), place)
+
+
+def _conv(layer: Any, place: Any) -> list[graph.Node]:
+    weights = _weights(layer)
+    kernel = weights["kernel"]
+    weights["kernel"] = kernel[None] if kernel.ndim == 3 else kernel
+    return _convolution(layer, weights, place)
+
+
+def _depthwise(layer: Any, place: Any) -> list[graph.Node]:
+    """As a convolution whose filters see one channel each."""
+    weights = _weights(layer)
+    kernel = weights["kernel"]
+    height, width, channels, copies = kernel.shape
+    full = np.zeros((height, width, channels, channels * copies), np.int64)
+    for channel in range(channels):
+        full[:, :, channel, channel * copies : (channel + 1) * copies] = kernel[:, :, channel]
+    weights["kernel"] = full
+    if weights["bias"].shape != (channels * copies,):
+        weights["bias"] = np.zeros(channels * copies, np.int64)
+    return _convolution(layer, weights, place)
+
+
+def _convolution(layer: Any, weights: dict[str, Any], place: Any) -> list[graph.Node]:
+    strides, dilation = _pair(layer.strides), _pair(layer.dilation_rate)
+    size = weights["kernel"].shape[:2]
+    padding = _padding(layer, size, strides, dilation)
+
+    def node(at: Any) -> graph.Node:
+        return graph.Conv(strides=strides, dilation=dilation, padding=padding, **weights, **at)
+
+    return _activated(layer, node, place)
+
+
+def _pool(layer: Any, place: Any) -> list[graph.Node]:
+    name = type(layer).__name__
+    operation: Any = "max" if "Max" in name else "average"
+    window, strides = _pair(layer.pool_size), _pair(layer.strides)
+    padding = _padding(layer, window, strides, (1, 1))
+    return [
+        graph.Pool(operation=operation, window=window, strides=strides, padding=padding, **place)
+    ]
+
+
+def _global_pool(layer: Any, place: Any) -> list[graph.Node]:
+    operation: Any = "max" if "Max" in type(layer).__name__ else "average"
+    window = _image(layer)
+    return [graph.Pool(operation=operation, window=window, strides=window, **place)]
+
+
+def _zero_padding(layer: Any, place: Any) -> list[graph.Node]:
+    padding = layer.padding
+    if isinstance(padding[0], int):  # of a sequence
+        return [graph.Pad(padding=((0, 0), tuple(padding)), **place)]
+    return [graph.Pad(padding=tuple(tuple(side) for side in padding), **place)]
+
+
+def _merge(layer: Any, place: Any) -> list[graph.Node]:
+    operation: Any = type(layer).__name__.lower()
+    axis = getattr(layer, "axis", -1)
+    return [graph.Merge(operation=operation, axis=axis - 1 if axis > 0 else axis, **place)]
+
+
+def _reshape(_: Any, place: Any) -> list[graph.Node]:
+    return [graph.Reshape(**place)]
+
+
+def _activation(layer: Any, place: Any) -> list[graph.Node]:
+    return [_quantize(layer.quantizer, place)]
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    values = tuple(int(each) for each in (value if isinstance(value, (list, tuple)) else (value,)))
+    return (1, values[0]) if len(values) == 1 else (values[0], values[1])
+
+
+def _image(layer: Any) -> tuple[int, int]:
+    """Height and width of what a layer reads."""
+    shape = _shape(layer.input_shape)[1:-1]
+    return (1, int(shape[0])) if len(shape) == 1 else (int(shape[0]), int(shape[1]))
+
+
+def _padding(
+    layer: Any, window: tuple[int, int], strides: tuple[int, int], dilation: tuple[int, int]
+) -> graph.Pads:
+    """Cells added at each side: TensorFlow puts the odd one of `same` behind."""
+    if layer.padding == "valid":
+        return ((0, 0), (0, 0))
+    sides = []
+    for size, step, apart, cells in zip(window, strides, dilation, _image(layer), strict=True):
+        reach = (size - 1) * apart + 1
+        if layer.padding == "causal":
+            sides.append((reach - 1, 0))
+            continue
+        missing = max((-(-cells // step) - 1) * step + reach - cells, 0)
+        sides.append((missing // 2, missing - missing // 2))
+    return (sides[0], sides[1])
+
+
+_READERS: dict[str, Callable[[Any, Any], list[graph.Node]]] = {
+    "QActivation": _activation,
+    "QDense": _dense,
+    "QConv1D": _conv,
+    "QConv2D": _conv,
+    "QDepthwiseConv2D": _depthwise,
+    **dict.fromkeys(
+        ("MaxPooling1D", "MaxPooling2D", "AveragePooling1D", "AveragePooling2D"), _pool
+    ),
+    **dict.fromkeys(
+        (
+            "GlobalMaxPooling1D",
+            "GlobalMaxPooling2D",
+            "GlobalAveragePooling1D",
+            "GlobalAveragePooling2D",
+        ),
+        _global_pool,
+    ),
+    **dict.fromkeys(("ZeroPadding1D", "ZeroPadding2D"), _zero_padding),
+    **dict.fromkeys(("Add", "Subtract", "Maximum", "Minimum", "Concatenate"), _merge),
+    **dict.fromkeys(("Flatten", "Reshape", "Dropout"), _reshape),
+}
