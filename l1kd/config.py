@@ -51,6 +51,8 @@ TeacherArchitecture = Literal["paper", "cicada", "dense"]
 StudentArchitecture = Literal[
     "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense"
 ]
+# A network that came with `l1kd import`: its file says what it is.
+AnyArchitecture = Literal[StudentArchitecture, "imported"]
 Exposure = Literal["dataset", "noise", "shuffle", "patch"]
 TargetTransform = Literal["fitted", "paper", "cicada"]
 Stage = Literal["train", "evaluate", "convert", "verify", "synth", "report"]
@@ -102,10 +104,11 @@ class Grid(Strict):
 
 
 class Score(Strict):
-    """The students' output type, unsigned."""
+    """The students' output type; that of an imported network may be signed."""
 
     word: Bits = 16
     integer: Annotated[Int, Field(ge=0, le=24)] = 8
+    signed: bool = False
 
     @model_validator(mode="after")
     def _has_fraction(self) -> Score:
@@ -117,7 +120,7 @@ class Score(Strict):
     @property
     def type(self) -> FixedPoint:
         """As the type that everything computes with."""
-        return FixedPoint(self.word, self.integer, False)
+        return FixedPoint(self.word, self.integer, self.signed)
 
 
 def _split(value: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -199,7 +202,7 @@ class Student(Strict):
     """A quantized network."""
 
     name: Name
-    architecture: StudentArchitecture
+    architecture: AnyArchitecture
     weight_bits: Bits | None = None  # null: the architecture's own
     activation_bits: Bits | None = None
     hidden: list[Annotated[Int, Field(ge=1, le=4096)]] = [32, 16]  # `conv` and `dense` only
@@ -297,6 +300,19 @@ class Config(Strict):
             if student.name.lower() == "teacher":
                 raise ValueError("a student cannot be named 'teacher'")
         return value
+
+    @property
+    def imported(self) -> bool:
+        """Whether this is the configuration of a run made by `l1kd import`: it has no teacher."""
+        return self.students[0].architecture == "imported"
+
+    @model_validator(mode="after")
+    def _trainable(self) -> Config:
+        if self.imported and len(self.students) > 1:
+            raise ValueError("an imported network is the only student of its run")
+        if self.distillation.score.signed and not self.imported:
+            raise ValueError("distillation.score: a student's last activation is an unsigned ReLU")
+        return self
 
 
 _TRIGGER: dict[str, Any] = {

@@ -18,12 +18,16 @@ __all__ = [
     "AgreementRecord",
     "Emd",
     "Fidelity",
+    "Finding",
     "FirmwareRecord",
+    "Imported",
     "LayerRecord",
     "Manifest",
     "Metrics",
     "Pair",
+    "Price",
     "Quality",
+    "RepairRecord",
     "Resources",
     "Rung",
     "StageRecord",
@@ -53,6 +57,47 @@ class StageRecord(_Record):
     message: str | None = None
 
 
+class RepairRecord(_Record):
+    """What was done to an imported network, or could be done, or cannot."""
+
+    layer: str
+    what: str
+    # offered: lossy and not asked for; impossible: no exact counterpart is known
+    kind: Literal["exact", "lossy", "offered", "impossible"]
+
+
+class Finding(_Record):
+    """A construct that the lint refuses."""
+
+    layer: str
+    found: str  # the construct
+    reason: str
+    remedy: str
+
+
+class Price(_Record):
+    """An imported network against the network of its file, on test normals and signals."""
+
+    events: int
+    different: int  # events with another score
+    max_lsb: float  # of the output type
+    mean_lsb: float
+    auc_file: PerSignal  # of the network in the file; empty without signals
+    auc: PerSignal  # of the network as it was imported
+
+
+class Imported(_Record):
+    """Where the network of a run without a teacher comes from."""
+
+    file: str
+    sha256: str
+    student: str
+    lossy: bool  # whether lossy repairs were asked for
+    repairs: list[RepairRecord] = []
+    findings: list[Finding] = []
+    price: Price | None = None
+
+
 class Manifest(_Record):
     """Where a run comes from and how far it got."""
 
@@ -66,6 +111,7 @@ class Manifest(_Record):
     machine: str
     data: dict[str, str]  # file -> SHA-256
     stages: dict[str, StageRecord] = {}
+    imported: Imported | None = None  # null: the run's students were trained
     firmware: dict[str, str] = {}  # `<student>-<backend>-<io_type>-<strategy>` -> directory
 
 
@@ -102,7 +148,7 @@ class WorkingPoint(_Record):
 class StudentMetrics(Quality):
     """A student's quality, its likeness to the teacher, its size and its thresholds."""
 
-    emd: Emd
+    emd: Emd | None  # null without a teacher, as `spearman`
     spearman: float | None
     params: int
     weight_bits: int
@@ -113,7 +159,7 @@ class Metrics(_Record):
     """`metrics.json`."""
 
     dataset: dict[str, Any]
-    teacher: TeacherMetrics
+    teacher: TeacherMetrics | None  # null in a run of an imported network
     baselines: dict[str, Quality]
     students: dict[str, StudentMetrics]
     validation: dict[
@@ -149,7 +195,7 @@ class Rung(Quality):
     """One step of the ladder from the float teacher to the firmware."""
 
     stage: Literal["teacher", "float", "qkeras", "csim", "rtl"]
-    emd: Emd
+    emd: Emd | None  # null without a teacher, as `spearman`
     spearman: float | None
 
 
