@@ -10,10 +10,12 @@ from l1kd.context import Context
 from l1kd.errors import UserError
 from l1kd.firmware import hls
 from l1kd.firmware.limits import IoType, check_size
-from l1kd.firmware.network import multiplications
+from l1kd.firmware.network import multiplications, port_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from l1kd.fixedpoint import FixedPoint
 
     from tensorflow import keras
 
@@ -67,6 +69,7 @@ def convert(context: Context) -> None:
                 part=config.part,
                 clock_ns=config.clock_ns,
                 name=name,
+                port=_port(models[name], context.dataset.grid),
             )
             records.append(project.record)
             advance(1)
@@ -103,6 +106,15 @@ def io_types(model: keras.Model, wanted: str) -> tuple[IoType, ...]:
 def project_name(student: str, backend: str, io_type: str, strategy: str) -> str:
     """The directory of a project among a run's projects."""
     return f"{student}-{backend}-{io_type}-{strategy}"
+
+
+def _port(model: keras.Model, grid: FixedPoint) -> FixedPoint | None:
+    """The data's grid as a port, where the network's own has all of its values."""
+    own = port_of(model)
+    if own is None or grid.fraction > own.fraction or grid.low < own.low or grid.high > own.high:
+        return None
+    same = (grid.word, grid.integer, grid.signed) == (own.word, own.integer, own.signed)
+    return None if same else grid
 
 
 def _sweep(directory: Path) -> None:

@@ -67,6 +67,7 @@ class Ports:
     """What the bridge has to know of a project: the top function and its ports' sizes."""
 
     top: str
+    namespace: str
     inputs: int
     outputs: int
 
@@ -113,7 +114,7 @@ def build(directory: Path, ports: Ports) -> Path:
     arguments = (
         *_FLAGS,
         f'-DL1KD_SOURCE="{ports.top}.cpp"',
-        f"-DL1KD_TOP={ports.top}",
+        f"-DL1KD_TOP={ports.namespace}::{ports.top}",
         f"-DL1KD_INPUTS={ports.inputs}",
         f"-DL1KD_OUTPUTS={ports.outputs}",
     )

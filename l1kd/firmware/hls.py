@@ -14,20 +14,22 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterator
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l1kd import __version__
 from l1kd.errors import UserError
-from l1kd.files import atomic_directory
+from l1kd.files import atomic_directory, content_hash
 from l1kd.firmware.limits import Backend, IoType, Strategy, check_arguments, check_size, ports
 from l1kd.firmware.network import model_hash, multiplications, port_of
 from l1kd.firmware.project import Description, Port, Project, Traced, open_project, save
+from l1kd.firmware.written import assert_ports, enclose, tidy
 from l1kd.fixedpoint import FixedPoint
 from l1kd.schemas import FirmwareRecord, LayerRecord
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from tensorflow import keras
 
 __all__ = ["UNROLLED", "Project", "convert", "open_project", "top_name"]
@@ -60,6 +62,8 @@ def convert(
     clock_ns: float = 5.0,
     name: str | None = None,
     unroll: bool | None = None,
+    port: FixedPoint | None = None,
+    vectors: NDArray[Any] | None = None,
 ) -> Project:
     """Write the HLS project of a QKeras network, whole or not at all.
 
@@ -81,6 +85,11 @@ def convert(
         For io_parallel: compute a convolution at all positions at once, so that an event enters
         every `reuse` clock cycles, or (hls4ml's own way) at one position per cycle. Default: unroll
         networks of at most 16,384 multiplications.
+    port
+        The type that events come in, where it is narrower than what the network's first layer says
+        (QKeras cannot say unsigned). Each of its values is one of that layer's.
+    vectors
+        Events (N, *shape) for the project's test bench; default: corners of the network.
 
     Returns
     -------
@@ -97,10 +106,18 @@ def convert(
     directory, name = Path(directory), name or model.name
     check_arguments(backend, io_type, strategy, part, reuse, clock_ns)
     check_size(model, io_type, strategy)
-    port, result = ports(model)
+    own, result = ports(model)
+    check_port(name, port, own)
+    port, stated = port or own, port is not None
     if unroll is None:
         unroll = sum(multiplications(layer) or 0 for layer in model.layers) <= UNROLLED
-    top = top_name(name)
+    unroll = unroll and io_type == "io_parallel"
+    top, network = top_name(name), model_hash(model)
+    versions = {"l1kd": __version__, "hls4ml": metadata.version("hls4ml")}
+    options = [backend, io_type, strategy, reuse, part, clock_ns, unroll, port.text]
+    # Two versions of hls4ml write two programs, so theirs is part of the name; ours is not.
+    version = content_hash([network, versions["hls4ml"], options])[:8]
+    namespace = f"{top}_v{version}"
     with atomic_directory(directory) as written:
         graph = _graph(
             model,
@@ -109,8 +126,10 @@ def convert(
             io_type=io_type,
             strategy=strategy,
             reuse=reuse,
-            unroll=unroll and io_type == "io_parallel",
+            unroll=unroll,
+            port=port if stated else None,
             project_name=top,
+            namespace=namespace,
             part=part,
             clock_period=clock_ns if clock_ns % 1 else int(clock_ns),
         )
@@ -118,9 +137,12 @@ def convert(
             graph.config.trace_output = True  # without it no layer is shown, `Trace` or not
             graph.config.config.pop("KerasModel")  # would be saved into the project, by its path
             graph.write()
-        _tidy(written, top)
+        tidy(written)
         (source,), (sink,) = graph.get_input_variables(), graph.get_output_variables()
         _check_ports(name, port, source, result, sink)
+        enclose(written, top, namespace)
+        types = (source.type.name, port), (sink.type.name, result)
+        assert_ports(written, top, namespace, types)
         record = FirmwareRecord(
             student=name,
             backend=backend,
@@ -136,10 +158,11 @@ def convert(
             layers=[_layer(layer, model) for layer in graph.get_layers()],
         )
         description = Description(
-            versions={"l1kd": __version__, "hls4ml": metadata.version("hls4ml")},
-            model=model_hash(model),
+            versions=versions,
+            model=network,
+            namespace=namespace,
             record=record,
-            unrolled=unroll and io_type == "io_parallel",
+            unrolled=unroll,
             interval_cycles=_interval(graph, reuse),
             input=Port(shape=tuple(model.input_shape[1:]), type=record.input_type),
             output=Port(shape=tuple(model.output_shape[1:]), type=record.output_type),
@@ -161,6 +184,7 @@ def _graph(
     strategy: str,
     reuse: int,
     unroll: bool,
+    port: FixedPoint | None,
     **options: Any,
 ) -> Any:
     """hls4ml's model of the network, configured and precisions resolved."""
@@ -179,29 +203,32 @@ def _graph(
         )
         # Set on an activation, distributed_arithmetic raises; the network's own is a real strategy.
         config["Model"]["Strategy"] = _NAMES["resource" if strategy == "resource" else "latency"]
-        port, first = port_of(model), model.layers[1].name
-        if strategy == "distributed_arithmetic" and port and not port.fraction:
+        own = port_of(model)
+        if port is None and strategy == "distributed_arithmetic" and own and not own.fraction:
             # hls4ml's distributed arithmetic refuses `ap_int`; these are the same values.
-            config["LayerName"][first]["Precision"]["result"] = (
-                f"fixed<{port.word},{port.integer},RND_CONV,SAT,0>"
+            port = own
+        if port is not None:
+            # All that follows is derived from this type; a port on the layer's grid needs no mode.
+            config["LayerName"][model.layers[1].name]["Precision"]["result"] = (
+                f"{'' if port.signed else 'u'}fixed<{port.word},{port.integer},RND_CONV,SAT,0>"
             )
         for layer in model.layers:
-            own = config["LayerName"].get(layer.name)
-            if own is None:
+            mine = config["LayerName"].get(layer.name)
+            if mine is None:
                 continue
-            own["Trace"] = True
+            mine["Trace"] = True
             for name, other in config["LayerName"].items():
                 if name.startswith(f"{layer.name}_"):
                     other["Trace"] = True
             if multiplications(layer) is None:
                 continue
-            own["Strategy"] = _NAMES[strategy]
-            own["ReuseFactor"] = reuse
+            mine["Strategy"] = _NAMES[strategy]
+            mine["ReuseFactor"] = reuse
             if unroll and "Conv" in type(layer).__name__:
                 positions = 1
                 for side in layer.output_shape[1:-1]:
                     positions *= int(side)
-                own["ParallelizationFactor"] = positions
+                mine["ParallelizationFactor"] = positions
         return hls4ml.converters.convert_from_keras_model(
             model,
             hls_config=config,
@@ -241,24 +268,21 @@ def _hls4ml(name: str) -> Iterator[None]:
             logger.debug("hls4ml: %s", line)
 
 
-def _tidy(directory: Path, top: str) -> None:
-    """Take out of a written project what is random or holds for this machine alone."""
+def check_port(name: str, port: FixedPoint | None, own: FixedPoint) -> None:
+    """Refuse a stated port with values that the network's first layer would change.
 
-    def edit(file: str, pattern: str, replacement: str) -> None:
-        path = directory / file
-        text, found = re.subn(pattern, replacement, path.read_text(), flags=re.MULTILINE)
-        if not found:
-            raise RuntimeError(f"hls4ml wrote a {file} of another form")
-        path.write_text(text)
-
-    edit("hls4ml_config.yml", r"^OutputDir: .*(\n .*)*$", "OutputDir: .")
-    edit("hls4ml_config.yml", r"^Stamp: .*$", "Stamp: l1kd")
-    edit("build_lib.sh", r"^LIB_STAMP=.*$", "LIB_STAMP=l1kd")
-    # The vendor's C simulation would append every layer of every event to a log file.
-    edit(f"{top}_test.cpp", r"^bool trace_enabled = true;$", "bool trace_enabled = false;")
-    for name in ("NOTICE", "LICENSE-Apache-2.0.txt"):
-        source = resources.files("l1kd.firmware") / "templates" / name
-        (directory / name).write_bytes(source.read_bytes())
+    Raises
+    ------
+    UserError
+        If a value of `port` is none of `own`.
+    """
+    if port is None:
+        return
+    if port.fraction > own.fraction or port.low < own.low or port.high > own.high:
+        raise UserError(
+            f"{name}: the stated input port {port.text} has values that the network's own, "
+            f"{own.text}, does not have; state a part of it, or train with a wider one"
+        )
 
 
 def _check_ports(name: str, port: FixedPoint, source: Any, result: FixedPoint, sink: Any) -> None:

@@ -21,7 +21,7 @@ from l1kd.schemas import FirmwareRecord
 __all__ = ["FILE", "Description", "Port", "Project", "Traced", "open_project"]
 
 FILE = "l1kd.json"
-_FORMAT = 1
+_FORMAT = 2
 
 
 class _Record(BaseModel):
@@ -53,13 +53,16 @@ class Description(_Record):
     """What a project says of itself in `l1kd.json`.
 
     `record` is what a run's `firmware.json` has of it, `model` the hash of the network that it was
-    made from, `unrolled` whether convolutions are computed at all positions at once, and
-    `interval_cycles` the clock cycles between two events where the design leaves no choice.
+    made from, `namespace` the version namespace of its C++ (the top function's name, `_v`, eight
+    digits of a hash of network and options), `unrolled` whether convolutions are computed at all
+    positions at once, and `interval_cycles` the clock cycles between two events where the design
+    leaves no choice.
     """
 
     format_version: int = _FORMAT
     versions: dict[str, str]
     model: str
+    namespace: str
     unrolled: bool
     interval_cycles: int | None
     record: FirmwareRecord
@@ -171,7 +174,10 @@ class Project:
     @property
     def _ports(self) -> csim.Ports:
         return csim.Ports(
-            self.record.top, self.description.input.size, self.description.output.size
+            self.record.top,
+            self.description.namespace,
+            self.description.input.size,
+            self.description.output.size,
         )
 
     def _bits(self, events: ArrayLike) -> NDArray[np.int64]:
@@ -212,18 +218,20 @@ def open_project(directory: Path | str) -> Project:
     directory = Path(directory)
     path = directory / FILE
     try:
-        description = Description.model_validate(read_json(path))
+        raw = read_json(path)
+        written = raw.get("format_version") if isinstance(raw, dict) else None
+        if isinstance(written, int) and written != _FORMAT:
+            raise UserError(
+                f"{directory} was written in format {written}, this version reads {_FORMAT}; "
+                "convert the student again"
+            )
+        description = Description.model_validate(raw)
     except FileNotFoundError as error:
         raise UserError(f"{directory} is no HLS project of l1kd: it has no {FILE}") from error
     except (ValueError, ValidationError) as error:
         raise UserError(
             f"{path}: not as l1kd writes it ({str(error).splitlines()[0]}); convert it again"
         ) from error
-    if description.format_version != _FORMAT:
-        raise UserError(
-            f"{directory} was written in format {description.format_version}, this version reads "
-            f"{_FORMAT}; convert the student again"
-        )
     return Project(directory, description)
 
 

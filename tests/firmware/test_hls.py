@@ -259,7 +259,7 @@ from l1kd.firmware import hls
 def wait(*_):
     Path({mark!r}).touch()
     time.sleep(60)
-hls._tidy = wait
+hls.tidy = wait
 hls.convert(little(), {directory!r})
 """
 

@@ -2,7 +2,7 @@
 // on the standard output, both as the raw bits of their ports (int64 counts of the LSB).
 //
 // It is compiled together with the project's own source, in one translation unit:
-//   -DL1KD_SOURCE='"<top>.cpp"' -DL1KD_TOP=<top> -DL1KD_INPUTS=<n> -DL1KD_OUTPUTS=<m>
+//   -DL1KD_SOURCE='"<top>.cpp"' -DL1KD_TOP=<namespace>::<top> -DL1KD_INPUTS=<n> -DL1KD_OUTPUTS=<m>
 // With arguments <layer>:<size> ... each event's outputs are followed by these layers' outputs as
 // doubles, in the order of the arguments.
 //
