@@ -15,9 +15,9 @@ from l1kd.firmware.network import multiplications, port_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from l1kd.fixedpoint import FixedPoint
-
     from tensorflow import keras
+
+    from l1kd.fixedpoint import FixedPoint
 
 __all__ = ["PARALLEL", "convert", "io_types", "project_name"]
 

@@ -173,7 +173,7 @@ def change_weight(project: Path, layer: int = 0) -> None:
     weights = (project / "firmware" / "weights").glob("w*.h")
     path = sorted(weights, key=lambda path: int(path.stem[1:]))[layer]
     text = path.read_text()
-    start, end = text.index("{") + 1, text.rindex("}")
+    start, end = text.index("= {") + 3, text.index("};")
     values = [float(value) for value in text[start:end].split(",")]
     place = max(range(len(values)), key=lambda i: abs(values[i]))
     values[place] /= 2
