@@ -85,7 +85,9 @@ class FixedPoint:
 
     @property
     def text(self) -> str:
-        """As HLS writes it: `ap_ufixed<16,8,AP_RND_CONV,AP_SAT>`, `ap_fixed<22,16>`."""
+        """As HLS writes it: `ap_fixed<22,16>`, `ap_int<8>`, `ap_ufixed<6,2,AP_RND_CONV,AP_SAT>`."""
+        if (self.integer, self.rounding, self.overflow) == (self.word, "TRN_ZERO", "WRAP"):
+            return f"ap_{'' if self.signed else 'u'}int<{self.word}>"
         modes = f",AP_{self.rounding},AP_{self.overflow}"
         if (self.rounding, self.overflow) == ("TRN", "WRAP"):
             modes = ""
@@ -114,7 +116,9 @@ class FixedPoint:
         if len(modes) > 3 or (len(modes) == 3 and modes[2] != "0"):
             raise ValueError(f"{text!r}: saturation bits are not supported")
         given: Any = dict(zip(("rounding", "overflow"), modes, strict=False))
-        return cls(word, integer, not unsigned, **{"rounding": "TRN", "overflow": "WRAP", **given})
+        # Where `ap_fixed` drops a fraction downwards, `ap_int` drops it towards zero, as C does.
+        default = {"rounding": "TRN_ZERO" if kind == "int" else "TRN", "overflow": "WRAP"}
+        return cls(word, integer, not unsigned, **{**default, **given})
 
     @classmethod
     def holding(cls, low: int, high: int, fraction: int) -> FixedPoint:
@@ -230,7 +234,9 @@ class FixedPoint:
     def _reach(self) -> tuple[int, int]:
         """The bounds of what saturates."""
         low, high = self.bounds
-        return (-high if self.overflow == "SAT_SYM" and self.signed else low), high
+        # One bit has no symmetric range, and `ap_fixed` leaves it as it is.
+        symmetric = self.overflow == "SAT_SYM" and self.signed and self.word > 1
+        return (-high if symmetric else low), high
 
     def _round(self, steps: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
         plain: Any = {"TRN": np.floor, "TRN_ZERO": np.trunc, "RND_CONV": np.rint}
@@ -244,8 +250,9 @@ class FixedPoint:
         if self.rounding == "RND_MIN_INF":
             return np.asarray(near - (rest == -0.5))
         tied = np.abs(rest) == 0.5
-        away = 0.5 if self.rounding == "RND_INF" else -0.5
-        return np.where(tied, steps + np.copysign(steps.dtype.type(away), steps), near)
+        if self.rounding == "RND_ZERO":
+            return np.where(tied, np.trunc(steps), near)
+        return np.where(tied, steps + np.copysign(steps.dtype.type(0.5), steps), near)
 
     def _overflow(self, steps: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
         low, high = self._reach

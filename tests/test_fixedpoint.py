@@ -21,8 +21,19 @@ types = st.builds(
     rounding=st.sampled_from(get_args(Rounding)),
     overflow=st.sampled_from(get_args(Overflow)),
 )
-# On a grid that is finer than most types', so that ties are common.
 values = st.integers(-(2**30), 2**30).map(lambda n: n / 2**12)
+
+
+@st.composite
+def types_and_values(draw: Any) -> tuple[FixedPoint, list[float]]:
+    """A type, and values of which many are ties or ends of its range."""
+    kind = draw(types)
+    near = st.sampled_from((-1, 0, 1)).flatmap(
+        lambda end: st.integers(-9, 9).map(
+            lambda n: (end * 2 ** (kind.word - 1) + n / 4) * kind.lsb
+        )
+    )
+    return kind, draw(st.lists(st.one_of(values, near), min_size=1, max_size=50))
 
 
 def exact(kind: FixedPoint, value: float | Fraction) -> Fraction:
@@ -44,22 +55,23 @@ def exact(kind: FixedPoint, value: float | Fraction) -> Fraction:
     low, high = kind.bounds
     if kind.overflow == "WRAP":
         return ((count - low) % 2**kind.word + low) * step
-    if low <= count <= high and not (kind.overflow == "SAT_SYM" and count < -high):
-        return count * step
     if kind.overflow == "SAT_ZERO":
-        return Fraction(0)
-    lowest = -high if kind.overflow == "SAT_SYM" and kind.signed else low
-    return max(lowest, min(high, count)) * step
+        return count * step if low <= count <= high else Fraction(0)
+    if kind.overflow == "SAT_SYM" and kind.signed and kind.word > 1:
+        low = -high
+    return max(low, min(high, count)) * step
 
 
-@given(types, st.lists(values, min_size=1, max_size=50))
-def test_quantize_is_exact_in_every_mode(kind: FixedPoint, numbers: list[float]) -> None:
+@given(types_and_values())
+def test_quantize_is_exact_in_every_mode(drawn: tuple[FixedPoint, list[float]]) -> None:
+    kind, numbers = drawn
     found = kind.quantize(numbers)
     assert [Fraction(float(value)) for value in found] == [exact(kind, n) for n in numbers]
 
 
-@given(types, st.lists(values, min_size=1, max_size=50))
-def test_what_is_quantized_is_held_and_stays(kind: FixedPoint, numbers: list[float]) -> None:
+@given(types_and_values())
+def test_what_is_quantized_is_held_and_stays(drawn: tuple[FixedPoint, list[float]]) -> None:
+    kind, numbers = drawn
     once = kind.quantize(numbers)
     assert kind.holds(once).all()
     assert (kind.quantize(once) == once).all()
@@ -90,8 +102,8 @@ def test_ties_are_half_way(kind: FixedPoint, count: int) -> None:
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("ap_int<11>", FixedPoint(11, 11, True, "TRN", "WRAP")),
-        ("uint<1>", FixedPoint(1, 1, False, "TRN", "WRAP")),
+        ("ap_int<11>", FixedPoint(11, 11, True, "TRN_ZERO", "WRAP")),
+        ("uint<1>", FixedPoint(1, 1, False, "TRN_ZERO", "WRAP")),
         ("fixed<22,16,TRN,WRAP,0>", FixedPoint(22, 16, True, "TRN", "WRAP")),
         ("ap_ufixed<16, 8, AP_RND_CONV, AP_SAT>", FixedPoint(16, 8, False)),
         ("ufixed<2,32,TRN,WRAP,0>", FixedPoint(2, 32, False, "TRN", "WRAP")),
@@ -165,8 +177,14 @@ def requantizations(draw: Any, carrier: Any) -> tuple[FixedPoint, list[int], int
         st.integers(-2, 2),
         st.sampled_from([-1, 1]),
     )
-    counts = st.one_of(edges, st.integers(-100, 100), st.integers(1 - 2**bits, 2**bits - 1))
-    return kind, draw(st.lists(counts, max_size=20)), kind.fraction + shift
+    most = 2**bits - 1
+    choices = [edges, st.integers(-100, 100), st.integers(-most, most)]
+    if 0 < shift < bits:  # ties and their neighbours
+        ties = st.builds(
+            lambda n, off: n * 2 ** (shift - 1) + off, st.integers(-9, 9), st.integers(-1, 1)
+        )
+        choices.append(ties.filter(lambda count: abs(count) <= most))
+    return kind, draw(st.lists(st.one_of(choices), max_size=20)), kind.fraction + shift
 
 
 @pytest.mark.parametrize("carrier", carriers, ids=lambda carrier: carrier.__name__)
@@ -184,6 +202,7 @@ def test_requantize_is_exact_in_every_carrier(carrier: Any, data: Any) -> None:
 
 @given(types, st.lists(values, min_size=1, max_size=20))
 def test_requantize_is_quantize_on_counts(kind: FixedPoint, numbers: list[float]) -> None:
+    # `values` are counts of 2**-12.
     counts = np.array([[round(number * 2**12) for number in numbers]])
     for carrier in (np.int64, np.float64, object):
         found = kind.requantize(counts.astype(carrier), 12)

@@ -99,6 +99,8 @@ def _relu(quantizer: Any) -> Quantizer | None:
 def _tanh(quantizer: Any) -> Quantizer | None:
     if quantizer.use_real_tanh or quantizer.symmetric not in (0, 1) or quantizer.bits < 1:
         return None
+    if quantizer.symmetric and quantizer.bits == 1:  # always 0
+        return None
     overflow: Any = "SAT_SYM" if quantizer.symmetric else "SAT"
     return Quantizer(FixedPoint(int(quantizer.bits), 1, overflow=overflow))
 

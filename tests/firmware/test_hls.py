@@ -54,7 +54,7 @@ def agrees(model: Any, directory: Path, **options: Any) -> hls.Project:
 @pytest.mark.parametrize(("backend", "io_type"), KINDS + OTHERS)
 def test_a_network_on_counts_is_exact(backend: str, io_type: str, tmp_path: Path) -> None:
     project = agrees(conv_counts(), tmp_path / "p", backend=backend, io_type=io_type)
-    assert project.record.input_type == "ap_fixed<11,11>"
+    assert project.record.input_type == "ap_int<11>"
     assert project.record.output_type == "ap_ufixed<16,8,AP_RND_CONV,AP_SAT>"
     assert project.description.interval_cycles == (1 if io_type == "io_parallel" else None)
 
