@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from l1kd import __version__
 from l1kd.errors import UserError
 from l1kd.files import atomic_directory, content_hash
+from l1kd.firmware import testbench
 from l1kd.firmware.limits import Backend, IoType, Strategy, check_arguments, check_size, ports
 from l1kd.firmware.network import model_hash, multiplications, port_of
 from l1kd.firmware.project import Description, Port, Project, Traced, open_project, save
@@ -169,6 +170,12 @@ def convert(
             layers=tuple(_traced(graph, model)),
         )
         save(written, description)
+        events = testbench.events_of(model, port) if vectors is None else vectors
+        counts = Project(written, description).counts(events)
+        # The exact network (`network.json`) will be written here, and say what is expected.
+        expected = model.predict(counts.reshape(-1, *description.input.shape) * port.lsb, verbose=0)
+        testbench.write(written, description, (source.type.name, sink.type.name))
+        testbench.write_vectors(written, counts, result.integers(expected).reshape(len(counts), -1))
         # Programs are named by the hash of what they were made of: they stay true.
         if (directory / "csim").is_dir():
             shutil.copytree(directory / "csim", written / "csim")

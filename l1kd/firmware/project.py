@@ -142,7 +142,7 @@ class Project:
             If events have another shape, a value is off the port's grid or range, or the project
             does not compile.
         """
-        bits = self._bits(events)
+        bits = self.counts(events)
         outputs = csim.simulate(
             self.compile(), bits, self.description.output.size, processes or cores()
         )
@@ -164,7 +164,7 @@ class Project:
         layers = self.description.layers
         sizes = [(layer.name, int(np.prod(layer.shape))) for layer in layers]
         _, values = csim.trace(
-            self.compile(), self._bits(events), self.description.output.size, sizes
+            self.compile(), self.counts(events), self.description.output.size, sizes
         )
         return {
             layer.name: part.reshape(len(part), *layer.shape)
@@ -180,7 +180,14 @@ class Project:
             self.description.output.size,
         )
 
-    def _bits(self, events: ArrayLike) -> NDArray[np.int64]:
+    def counts(self, events: ArrayLike) -> NDArray[np.int64]:
+        """Events as counts of the input port's LSB, (N, inputs).
+
+        Raises
+        ------
+        UserError
+            If events have another shape, or a value is off the port's grid or range.
+        """
         array: NDArray[Any] = np.asarray(events)
         shape, size = self.description.input.shape, self.description.input.size
         if array.ndim < 1 or array.shape[1:] not in (shape, (size,)):
