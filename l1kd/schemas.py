@@ -27,6 +27,7 @@ __all__ = [
     "Pair",
     "Price",
     "Quality",
+    "RepairKind",
     "RepairRecord",
     "Resources",
     "Rung",
@@ -41,6 +42,7 @@ __all__ = [
 FORMAT_VERSION = 1
 
 PerSignal = dict[str, float]
+RepairKind = Literal["exact", "settled", "lossy", "offered", "impossible"]
 Implementation = Literal["exact", "qkeras", "csim", "rtl", "rtlsim", "emulator"]
 
 
@@ -62,8 +64,9 @@ class RepairRecord(_Record):
 
     layer: str
     what: str
-    # offered: lossy and not asked for; impossible: no exact counterpart is known
-    kind: Literal["exact", "lossy", "offered", "impossible"]
+    # settled: exact by the definition of its quantizer, which QKeras' float32 missed; offered:
+    # lossy and not asked for; impossible: no exact counterpart is known
+    kind: RepairKind
 
 
 class Finding(_Record):
