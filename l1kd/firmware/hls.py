@@ -109,6 +109,8 @@ def convert(
     check_size(model, io_type, strategy)
     own, result = ports(model)
     check_port(name, port, own)
+    if vectors is not None and not len(vectors):
+        raise UserError(f"{name}: a test bench needs at least one event in its vectors")
     port, stated = port or own, port is not None
     if unroll is None:
         unroll = sum(multiplications(layer) or 0 for layer in model.layers) <= UNROLLED
