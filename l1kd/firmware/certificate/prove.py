@@ -1,0 +1,211 @@
+"""The certificate: a written project computes its network, for every event on its port.
+
+The project's files are read back, call by call, and every array of its top function is shown to
+hold a layer of the exact network: the weights are the network's, no sum can overflow or drop a bit,
+every quantizer is the same function of every value that can reach it. The code that is not the
+network's own is pinned by its hash (`library`). Nothing here runs the project, or needs more than
+its files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from l1kd.exact.graph import Input, Network
+from l1kd.firmware.certificate.calls import HANDLERS, matrix_code
+from l1kd.firmware.certificate.layers import Doubt
+from l1kd.firmware.certificate.library import known
+from l1kd.firmware.certificate.meaning import Meaning, lossless, settled
+from l1kd.firmware.certificate.source import Call, Program, read_program
+from l1kd.firmware.certificate.text import Unreadable
+from l1kd.firmware.certificate.walk import SUMS, Certificate, Finding, State, Walk, unsettled
+
+__all__ = ["certify", "prove"]
+
+_TWO = {"add", "subtract", "maximum", "minimum", "concatenate1d", "concatenate2d", "concatenate3d"}
+
+
+def certify(directory: Path, network: Network, top: str, backend: str, hls4ml: str) -> Certificate:
+    """The certificate of a written project, from its files.
+
+    Parameters
+    ----------
+    directory
+        The project.
+    network
+        What it has to compute.
+    top, backend, hls4ml
+        Its top function, backend, and the version of hls4ml that wrote it.
+    """
+    library = known(backend, hls4ml)
+    first = network.nodes[0].name
+    if library is None:
+        reason = f"no argument was made for the code of hls4ml {hls4ml}, {backend}"
+        return Certificate((), (Finding(first, "code", "open", reason),))
+    try:
+        program = read_program(directory, top, library)
+    except Unreadable as error:
+        return Certificate(
+            (), (Finding(_owner(network, str(error)), "code", "refused", str(error)),)
+        )
+    certificate = prove(network, program)
+    if changed := library.changed(directory / "firmware"):
+        users = _users(program, changed[0]) or first
+        reason = f"firmware/{changed[0]} is not the file that hls4ml {hls4ml} ships"
+        findings = (Finding(users, "code", "refused", reason), *certificate.findings)
+        return Certificate(certificate.layers, findings)
+    return certificate
+
+
+def prove(network: Network, program: Program) -> Certificate:
+    """The certificate of a program that was read, on the pinned library."""
+    walk = Walk(network, program)
+    if len(program.ports) != 1 + len(network.outputs):
+        reason = f"the top function has {len(program.ports)} ports"
+        return Certificate((), (Finding(network.nodes[0].name, "port", "refused", reason),))
+    _port(walk)
+    for call in program.calls:
+        _follow(walk, call)
+    _ends(walk)
+    proved = [name for name in walk.matched if name not in {each.layer for each in walk.findings}]
+    return Certificate(tuple(dict.fromkeys(proved)), tuple(walk.findings))
+
+
+def _port(walk: Walk) -> None:
+    name, node = walk.program.ports[0], walk.network.nodes[0]
+    array = walk.program.array(name)
+    assert isinstance(node, Input)
+    low, high = node.type.bounds
+    if not lossless(array.type, low, high, node.type.fraction) or array.size not in (
+        None,
+        node.size,
+    ):
+        reason = f"{array.type.text} is not the port's type {node.type.text}"
+        walk.findings.append(Finding(node.name, "port", "refused", reason))
+    walk.meanings[name] = Meaning(node.name)
+    walk.matched.append(node.name)
+
+
+def _ends(walk: Walk) -> None:
+    for name, wanted in zip(walk.program.ports[1:], walk.network.outputs, strict=True):
+        kind, array = walk.network[wanted], walk.program.array(name)
+        meaning = walk.meanings.get(name)
+        if meaning is None:
+            reason = "nothing writes the output"
+            walk.findings.append(Finding(wanted, "code", "refused", reason))
+        elif wanted not in settled(walk.network, meaning):
+            unsettled(walk, meaning, wanted)
+        else:
+            walk.matched.append(wanted)
+        output = walk.network.output_types[walk.network.outputs.index(wanted)]
+        same = (array.type.word, array.type.integer, array.type.signed)
+        if same != (output.word, output.integer, output.signed) or array.size not in (
+            None,
+            kind.size,
+        ):
+            reason = f"{array.type.text} is not the port's type {output.text}"
+            walk.findings.append(Finding(wanted, "port", "refused", reason))
+
+
+def _follow(walk: Walk, call: Call) -> None:
+    """One call: what its result holds, and what could not be proved of it."""
+    program = walk.program
+    handler, operands = _handler(walk, call)
+    if handler is None:
+        name = call.label if call.label in {n.name for n in walk.network.nodes} else _nearest(walk)
+        reason = f"{call.space}{call.function} is no function that the argument covers"
+        walk.findings.append(Finding(name, "code", "open", reason))
+        for argument in call.arguments:
+            if argument in program.arrays and argument not in walk.meanings:
+                walk.meanings[argument] = Meaning(name)
+        return
+    sources, results = operands
+    try:
+        _check_arrays(walk, call, sources, results)
+        handler(walk, call, sources, results)
+    except Doubt as doubt:
+        layer, _, reason = str(doubt).partition("\0")
+        name = layer if reason else _label(walk, call)
+        state: State = "refused" if doubt.known else "open"
+        step: Any = doubt.step
+        walk.findings.append(Finding(name.removesuffix(SUMS), step, state, reason or layer))
+    for result in results:
+        if result not in walk.meanings:  # go on as if it were right: what follows is judged too
+            walk.meanings[result] = Meaning(_label(walk, call))
+
+
+def _label(walk: Walk, call: Call) -> str:
+    names = {node.name for node in walk.network.nodes}
+    for name in (call.label + SUMS, call.label):
+        if name in names:
+            return name
+    return _nearest(walk)
+
+
+def _nearest(walk: Walk) -> str:
+    return walk.matched[-1] if walk.matched else walk.network.nodes[0].name
+
+
+def _owner(network: Network, text: str) -> str:
+    """The layer that a text names, or the first: for code that could not be read."""
+    for node in network.nodes:
+        name = re.escape(node.name.removesuffix(SUMS))
+        if re.search(rf"(?<!\w){name}(?!\w)|(?<!\w){name}_(?:t|accum_t|weight_t|bias_t)\b", text):
+            return node.name.removesuffix(SUMS)
+    return network.nodes[0].name
+
+
+def _users(program: Program, header: str) -> str | None:
+    """The first layer whose function a header has something to do with."""
+    kinds = {"dense": "dense", "conv": "conv", "pool": "pool", "activation": "relu", "merge": "add"}
+    for word, function in kinds.items():
+        if word in header:
+            for call in program.calls:
+                if function in call.function or (word == "activation" and "n" in call.label):
+                    return call.label or None
+    return program.calls[0].label if program.calls else None
+
+
+def _check_arrays(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
+    """Arrays are written once, and before they are read; streams are read once; types fit."""
+    program = walk.program
+    for name in sources:
+        array = program.array(name)
+        if _base(program, name) not in walk.meanings:
+            raise Doubt("code", f"{name} is read before anything is written to it")
+        if array.pack is not None:
+            if array.name in walk.read:
+                raise Doubt("code", f"the stream {name} is read twice")
+            walk.read.add(array.name)
+    for name in results:
+        if _base(program, name) in walk.meanings:
+            raise Doubt("code", f"{name} is written twice")
+    declared = [program.array(name).declared for name in (*sources, *results)]
+    given = [each for each in call.template if each in program.types]
+    if call.function in ("clone_stream",):
+        declared = declared[:2]
+    if given != declared:
+        raise Doubt("code", f"{call.function} is called for {given}, its arrays are {declared}")
+
+
+def _base(program: Program, name: str) -> str:
+    return program.aliases.get(name, name)
+
+
+def _handler(
+    walk: Walk, call: Call
+) -> tuple[Callable[..., None] | None, tuple[list[str], list[str]]]:
+    arrays = [name for name in call.arguments if _is_array(walk.program, name)]
+    if call.space != "nnet::":
+        adders = call.function in walk.program.generated.adders
+        return (matrix_code if adders else None), (arrays[:1], arrays[1:])
+    handler = HANDLERS.get(call.function)
+    readers = 2 if call.function in _TWO else 1
+    return handler, (arrays[:readers], arrays[readers:])
+
+
+def _is_array(program: Program, name: str) -> bool:
+    return _base(program, name) in program.arrays

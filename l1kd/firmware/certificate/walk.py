@@ -1,0 +1,87 @@
+"""What a certificate says, and what is known on the way to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from l1kd.exact.graph import Network
+from l1kd.firmware.certificate.meaning import Meaning, next_quantizer
+from l1kd.firmware.certificate.source import Program
+
+__all__ = ["STEPS", "SUMS", "Certificate", "Finding", "State", "Step", "Walk", "unsettled"]
+
+Step = Literal["port", "code", "weights", "sums", "quantizer", "compiled"]
+STEPS: tuple[Step, ...] = ("port", "code", "weights", "sums", "quantizer", "compiled")
+State = Literal["refused", "open"]
+SUMS = ":sums"  # the exact network's name for what a layer computes before its activation
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A layer of which something could not be proved.
+
+    `refused`: it is known to be other than it has to be. `open`: it is beyond what the argument
+    covers, and only tests speak.
+    """
+
+    layer: str
+    step: Step
+    state: State
+    reason: str
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is proved of a project.
+
+    Parameters
+    ----------
+    layers
+        The network's layers that were shown to be computed, in order.
+    findings
+        What was not, in the order of the data's flow; empty for a certified project.
+    """
+
+    layers: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def certified(self) -> bool:
+        """Whether every output is proved for every event."""
+        return not self.findings
+
+    @property
+    def refused(self) -> tuple[Finding, ...]:
+        """What is known to be wrong."""
+        return tuple(each for each in self.findings if each.state == "refused")
+
+    @property
+    def summary(self) -> str:
+        """One line for the user."""
+        if self.certified:
+            return "certified for all inputs"
+        first = (*self.refused, *self.findings)[0]
+        word = "refused" if first.state == "refused" else "only tests speak"
+        return f"{word}: layer {first.layer!r}, {first.step}: {first.reason}"
+
+
+@dataclass
+class Walk:
+    """The calls of a program, one after the other."""
+
+    network: Network
+    program: Program
+    meanings: dict[str, Meaning] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
+    matched: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def unsettled(walk: Walk, meaning: Meaning, wanted: str = "") -> None:
+    node = next_quantizer(walk.network, meaning.node)
+    layer = wanted or (node.name if node else meaning.node)
+    steps = ", ".join(step if isinstance(step, str) else step.text for step in meaning.steps)
+    reason = f"({steps}) of {meaning.node!r} is not the network's quantizer on every value"
+    if not any(each.layer == layer and each.step == "quantizer" for each in walk.findings):
+        walk.findings.append(Finding(layer, "quantizer", "refused", reason))
