@@ -67,6 +67,34 @@ def run(
         typer.echo(directory / "report.html")
 
 
+@app.command(
+    "import",
+    epilog="Example: [bold]l1kd import cicada_v1.h5 l1toy --run runs/theirs[/]; "
+    "exit 1 if it cannot be made exact",
+)
+def import_(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A trained network, .keras or .h5 (Keras 2).")
+    ],
+    config: ConfigArgument,
+    run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run; by default runs/<name>.")
+    ] = None,
+    lossy: Annotated[
+        bool, typer.Option("--lossy", help="Also repairs that change the network's values.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override any key, e.g. seed=3; repeat."),
+    ] = None,
+) -> None:
+    """Create a run from somebody's trained network: repair, convert, verify, report."""
+    from l1kd.run import import_network
+
+    directory = import_network(model, config, run, lossy=lossy, overrides=set_ or ())
+    typer.echo(directory / "report.html")
+
+
 def _stage(stage: Stage, directory: Path) -> None:
     from l1kd.run import run_stage
 

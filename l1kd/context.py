@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,13 @@ class Context:
         from l1kd.data.sources import open_dataset
 
         return open_dataset(self.config.data, self.config.seed)
+
+    def configured(self, config: Config) -> Context:
+        """The same run, its events opened already, with another configuration of the rest."""
+        other = replace(self, config=config)
+        if "dataset" in self.__dict__:
+            other.__dict__["dataset"] = self.dataset
+        return other
 
     @property
     def threads(self) -> int:

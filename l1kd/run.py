@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import importlib
-import logging
 import platform
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,17 +15,17 @@ from l1kd import __version__, configfile, schemas
 from l1kd.config import STAGES, Config, Stage
 from l1kd.context import Context
 from l1kd.errors import CheckFailed, UserError
-from l1kd.files import content_hash, file_hash
+from l1kd.execution import execute, locked, logged, written
+from l1kd.files import file_hash
 from l1kd.provenance import git_commit, versions
-from l1kd.stages import SPECS
+from l1kd.stages import AnyStage, order
 
-__all__ = ["open_run", "run_configuration", "run_stage"]
-
-logger = logging.getLogger("l1kd")
-
+__all__ = ["import_network", "open_run", "run_configuration", "run_stage"]
 
 # A change of these is another experiment: its run is not overwritten by accident.
 _IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
+# Teacher and training are not used; the output type is the network's own.
+_IDENTITY_IMPORTED = ("seed", "threads", "data", "students")
 
 
 def run_configuration(
@@ -66,28 +62,111 @@ def run_configuration(
         If a gate failed; the stages after it have run all the same.
     """
     config = configfile.load(configfile.find(argument), overrides)
+    if config.imported:
+        raise UserError(
+            f"{argument}: students of the architecture 'imported' come with a model file: "
+            "`l1kd import MODEL CONFIG`"
+        )
     directory = Path("runs") / config.name if directory is None else directory
     context = _context(directory, config, console)
     if not (directory / "manifest.json").exists():
-        if directory.exists() and (not directory.is_dir() or any(_contents(directory))):
-            raise UserError(
-                f"{directory} exists and is not a run; name another directory with --run, "
-                "or empty it"
-            )
+        _check_free(directory)
         _preflight(context)
         directory.mkdir(parents=True, exist_ok=True)
-    with _locked(directory), _logged(directory):
+    with locked(directory), logged(directory):
         manifest = _prepare(context)
-        failure: CheckFailed | None = None
-        for stage in STAGES[: STAGES.index(until) + 1]:
-            try:
-                _execute(context, manifest, stage, always=False)
-            except CheckFailed as error:
-                context.say(f"{stage}: FAILED: {error}")
-                failure = failure or error
+        _every_stage(context, manifest, STAGES[: STAGES.index(until) + 1])
+    return directory
+
+
+def import_network(
+    model: Path,
+    argument: str,
+    directory: Path | None = None,
+    *,
+    lossy: bool = False,
+    overrides: Sequence[str] = (),
+    console: Console | None = None,
+) -> Path:
+    """Create or resume a run from a trained network: all stages, with no training and no teacher.
+
+    Parameters
+    ----------
+    model
+        A `.keras` or `.h5` file.
+    argument
+        The configuration that gives data and firmware; what it says of teacher, students and
+        training is not used.
+    directory
+        The run; by default `runs/<name>`, as the configuration is named.
+    lossy
+        Also make repairs that change the network's values.
+    overrides
+        `KEY=VALUE` texts.
+
+    Returns
+    -------
+    Path
+        The run's directory.
+
+    Raises
+    ------
+    UserError
+        If something is wrong that the user can mend: no such model, events it cannot read, a run
+        of something else in the directory.
+    CheckFailed
+        If the lint refuses the network, or a later gate failed; the report is written all the same.
+    """
+    from l1kd.evaluation import importing
+
+    config = configfile.load(configfile.find(argument), overrides)
+    directory = Path("runs") / config.name if directory is None else directory
+    digest = importing.digest(model)
+    if (directory / "manifest.json").exists():
+        _check_version(directory)
+        stored: schemas.Manifest = schemas.read(directory, "manifest.json")
+        if stored.imported is None or stored.imported.sha256 != digest:
+            held = (
+                "a network that was trained in it"
+                if stored.imported is None
+                else (f"the network of another file, {stored.imported.file}")
+            )
+            raise UserError(
+                f"{directory} holds {held}; give this one a directory of its own with --run"
+            )
+    else:
+        _check_free(directory)
+    context = _context(directory, config, console)
+    network = importing.prepare(model, digest, context, lossy=lossy)
+    context = context.configured(importing.configuration(config, network))
+    directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory), logged(directory):
+        manifest = _prepare(context, network.record)
+
+        def stage(context: Context) -> None:
+            manifest.imported = network.record
+            manifest.imported = importing.import_(context, network)
+
+        try:
+            execute(context, manifest, "import", always=False, function=stage)
+        except CheckFailed:
+            execute(context, manifest, "report", always=True)
+            raise
+        _every_stage(context, manifest, order(context.config)[1:])
+    return directory
+
+
+def _every_stage(context: Context, manifest: schemas.Manifest, stages: Sequence[AnyStage]) -> None:
+    """Run stages whose result is not there; a gate that fails does not stop those after it."""
+    failure: CheckFailed | None = None
+    for stage in stages:
+        try:
+            execute(context, manifest, stage, always=False)
+        except CheckFailed as error:
+            context.say(f"{stage}: FAILED: {error}")
+            failure = failure or error
     if failure is not None:
         raise failure
-    return directory
 
 
 def run_stage(stage: Stage, directory: Path, *, console: Console | None = None) -> None:
@@ -103,22 +182,31 @@ def run_stage(stage: Stage, directory: Path, *, console: Console | None = None) 
         If the stage is a gate and it failed; the report is written again all the same.
     """
     context = open_run(directory, console=console)
-    with _locked(directory), _logged(directory):
+    with locked(directory), logged(directory):
         manifest: schemas.Manifest = schemas.read(directory, "manifest.json")
-        for earlier in STAGES[: STAGES.index(stage)]:
+        sequence = order(context.config)
+        if stage not in sequence:
+            raise UserError(
+                f"{directory} holds an imported network: there is no teacher and nothing to train"
+            )
+        for earlier in sequence[: sequence.index(stage)]:
             record = manifest.stages.get(earlier)
-            if record is None or record.state == "running" or not _written(context, earlier):
-                if stage == "report" and earlier not in ("train", "evaluate"):
+            if record is None or record.state == "running" or not written(context, earlier):
+                refused = earlier == "import" and record is not None and record.state == "failed"
+                if stage == "report" and (refused or earlier not in ("train", "evaluate")):
                     continue  # the page says what has not run
+                remedy = f"l1kd {earlier} {directory}"
+                if earlier == "import":
+                    remedy = f"l1kd import MODEL CONFIG --run {directory}"
                 raise UserError(
                     f"{directory}: the stage '{earlier}' has not finished, and '{stage}' needs it; "
-                    f"run `l1kd {earlier} {directory}` first"
+                    f"run `{remedy}` first"
                 )
         try:
-            _execute(context, manifest, stage, always=stage != "train")
+            execute(context, manifest, stage, always=stage != "train")
         except CheckFailed:
             with contextlib.suppress(UserError):
-                _execute(context, manifest, "report", always=True)
+                execute(context, manifest, "report", always=True)
             raise
 
 
@@ -161,11 +249,18 @@ def _preflight(context: Context) -> None:
     check(context)
 
 
+def _check_free(directory: Path) -> None:
+    if directory.exists() and (not directory.is_dir() or any(_contents(directory))):
+        raise UserError(
+            f"{directory} exists and is not a run; name another directory with --run, or empty it"
+        )
+
+
 def _contents(directory: Path) -> Iterator[Path]:
     return (path for path in directory.iterdir() if path.name != ".lock")
 
 
-def _prepare(context: Context) -> schemas.Manifest:
+def _prepare(context: Context, imported: schemas.Imported | None = None) -> schemas.Manifest:
     """The run's manifest, new or as it was; the configuration stored with it."""
     directory, config = context.directory, context.config
     if not (directory / "manifest.json").exists():
@@ -178,6 +273,7 @@ def _prepare(context: Context) -> schemas.Manifest:
             threads=context.threads,
             machine=f"{platform.system()} {platform.machine()}",
             data={file: file_hash(Path(file)) for file in context.dataset.files},
+            imported=imported,
         )
         configfile.save(config, directory / "config.yaml")
         schemas.write(directory, "manifest.json", manifest)
@@ -185,7 +281,8 @@ def _prepare(context: Context) -> schemas.Manifest:
     _check_version(directory)
     stored = configfile.load_resolved(directory / "config.yaml")
     changed = _differences(stored.model_dump(mode="json"), config.model_dump(mode="json"))
-    another = [key for key in changed if key.split(".")[0] in _IDENTITY]
+    identity = _IDENTITY_IMPORTED if imported else _IDENTITY
+    another = [key for key in changed if key.split(".")[0] in identity]
     if another:
         listed = "; ".join(changed[key] for key in another)
         raise UserError(
@@ -229,126 +326,3 @@ def _differences(stored: Any, given: Any, key: str = "") -> dict[str, str]:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _execute(context: Context, manifest: schemas.Manifest, stage: Stage, *, always: bool) -> None:
-    directory = context.directory
-    inputs = _inputs(context, manifest, stage)
-    record = manifest.stages.get(stage)
-    fresh = record is not None and record.state == "done" and record.inputs == inputs
-    if fresh and not always and _written(context, stage):
-        context.say(f"{stage}: done already")
-        return
-    module, _, name = SPECS[stage].function.partition(":")
-    context.say(f"{stage} ...")
-    started = time.monotonic()
-    manifest.stages[stage] = schemas.StageRecord(state="running", inputs=inputs)
-    schemas.write(directory, "manifest.json", manifest)
-    if SPECS[stage].networks:
-        from l1kd.models.runtime import prepare_tensorflow
-
-        prepare_tensorflow(context.threads)
-    function: Callable[[Context], None] = getattr(importlib.import_module(module), name)
-    failure: CheckFailed | None = None
-    try:
-        function(context)
-    except CheckFailed as error:
-        failure = error
-    duration = round(time.monotonic() - started, 3)
-    if (directory / "firmware.json").exists():
-        written = schemas.read(directory, "firmware.json")
-        manifest.firmware = {
-            f"{w.student}-{w.backend}-{w.io_type}-{w.strategy}": w.directory for w in written
-        }
-    manifest.stages[stage] = schemas.StageRecord(
-        state="failed" if failure else "done",
-        duration_s=duration,
-        inputs=_inputs(context, manifest, stage),
-        message=str(failure) if failure else None,
-    )
-    schemas.write(directory, "manifest.json", manifest)
-    if failure:
-        raise failure
-    context.say(f"{stage}: done in {duration:.0f} s")
-
-
-def _inputs(context: Context, manifest: schemas.Manifest, stage: Stage) -> str:
-    """Hash of everything a stage's result follows from."""
-    spec, directory = SPECS[stage], context.directory
-    files = {
-        str(path.relative_to(directory)): file_hash(path)
-        for pattern in spec.reads
-        for path in sorted(directory.glob(pattern))
-        if path.name != "manifest.json"  # it changes with every stage
-    }
-    relevant: dict[str, Any] = {
-        "config": context.config.model_dump(mode="json", include=set(spec.sections)),
-        "files": files,
-    }
-    if "data" in spec.sections:
-        relevant["data"] = {
-            file: file_hash(Path(file)) if Path(file).is_file() else "missing"
-            for file in manifest.data
-        }
-    if spec.projects:
-        relevant["projects"] = {
-            name: _tree_hash(Path(path)) for name, path in manifest.firmware.items()
-        }
-    return content_hash(relevant)
-
-
-def _tree_hash(directory: Path) -> str:
-    """Hash of a project's text: its sources, weights and scripts, not what was compiled."""
-    suffixes = {".h", ".cpp", ".tcl", ".json", ".txt"}
-    return content_hash(
-        {
-            str(path.relative_to(directory)): file_hash(path)
-            for path in sorted(directory.rglob("*"))
-            if path.suffix in suffixes and path.is_file()
-        }
-    )
-
-
-def _written(context: Context, stage: Stage) -> bool:
-    directory = context.directory
-    students = all(
-        context.student_file(student.name).is_file() for student in context.config.students
-    )
-    return students and all(any(directory.glob(pattern)) for pattern in SPECS[stage].writes)
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold the run; the lock goes with the process, however it ends."""
-    with (directory / ".lock").open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{directory} is in use by another l1kd process; wait for it, or name another run"
-            ) from error
-        yield
-
-
-class _Log(logging.FileHandler):
-    """On a full disk the stage itself says what is wrong; a traceback of the log's says less."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Go on without the line."""
-
-
-@contextlib.contextmanager
-def _logged(directory: Path) -> Iterator[None]:
-    """Write `l1kd.log` of the run."""
-    handler = _Log(directory / "l1kd.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger.addHandler(handler)
-    logger.propagate = False  # absl, TensorFlow's logging, would print everything once more
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = True
-        with contextlib.suppress(OSError):
-            handler.close()

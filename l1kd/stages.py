@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from l1kd.config import Stage
+from l1kd.config import STAGES, Config, Stage
 
-__all__ = ["SPECS", "StageSpec"]
+__all__ = ["SPECS", "AnyStage", "StageSpec", "order"]
+
+# The run of an imported network begins with `import`, where others have `train`.
+AnyStage = Stage | Literal["import"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,13 @@ class StageSpec:
 
 
 NETWORKS = ("teacher.keras", "students/*.keras", "target.json")
-SPECS: dict[Stage, StageSpec] = {
+SPECS: dict[AnyStage, StageSpec] = {
+    "import": StageSpec(
+        "",  # `l1kd.run.import_network` says what: it has read the model already
+        ("seed", "data"),
+        (),
+        ("students/*.keras",),
+    ),
     "train": StageSpec(
         "l1kd.distill.train:train",
         ("seed", "threads", "data", "teacher", "students", "distillation"),
@@ -62,3 +72,8 @@ SPECS: dict[Stage, StageSpec] = {
         networks=False,
     ),
 }
+
+
+def order(config: Config) -> tuple[AnyStage, ...]:
+    """The stages of a run, in their order."""
+    return ("import", *STAGES[1:]) if config.imported else STAGES

@@ -26,7 +26,8 @@ GROUND = {
 MAY = {
     "cli": {"run", "report", "data", "doctor"},
     "doctor": {"data"},
-    "run": {"distill", "evaluation", "firmware", "report", "models"},
+    "run": {"distill", "evaluation", "execution", "firmware", "report", "models"},
+    "execution": {"models"},
     "distill": {"data", "models"},
     "evaluation": {"data", "models", "distill"},
     "firmware": {"data", "models", "evaluation", "distill"},

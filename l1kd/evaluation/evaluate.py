@@ -39,7 +39,8 @@ class Target(Protocol):
 def evaluate(context: Context) -> None:
     """Score every sample with the teacher and all students and write what the scores are worth.
 
-    Writes `scores.npz` and `metrics.json`.
+    Writes `scores.npz` and `metrics.json`. A run of an imported network has no teacher: nothing in
+    them speaks of one.
 
     Raises
     ------
@@ -53,15 +54,16 @@ def evaluate(context: Context) -> None:
     dataset, config = context.dataset, context.config
     names = [student.name for student in config.students]
     check_names(dataset.signals, names)
-    target = load_target(context.directory)
-    teacher = l1kd.load_model(context.teacher_file)
+    target = None if config.imported else load_target(context.directory)
     students = {name: l1kd.load_model(context.student_file(name)) for name in names}
+    teacher = {} if config.imported else {"teacher": l1kd.load_model(context.teacher_file)}
+    models = teacher | students
 
     spread = measure_spread(dataset.train, dataset.standardise_axes)
     trivial = baselines(spread.mean, spread.deviation)
-    networks = {"teacher": scorer(teacher, dataset.shape)}
-    networks |= {
-        f"student_{name}": scorer(model, dataset.shape) for name, model in students.items()
+    networks = {
+        f"student_{name}" if name in students else name: scorer(model, dataset.shape)
+        for name, model in models.items()
     }
     samples = samples_of(dataset)
     judged = {name: samples[name] for name in ("test", *dataset.signals)}
@@ -72,8 +74,10 @@ def evaluate(context: Context) -> None:
         arrays |= score_samples(
             {f"baseline_{name}": function for name, function in trivial.items()}, judged, advance
         )
-    for name in samples:
-        arrays[f"target_{name}"] = np.asarray(target.forward(arrays[f"teacher_{name}"]), np.float64)
+    if target is not None:
+        for name in samples:
+            raw = arrays[f"teacher_{name}"]
+            arrays[f"target_{name}"] = np.asarray(target.forward(raw), np.float64)
     scores = Scores(arrays)
     score_type = config.distillation.score.type
     _check_grid(scores, names, samples, score_type)
@@ -84,7 +88,7 @@ def evaluate(context: Context) -> None:
         target,
         score_type,
         dataset,
-        params={name: _params(model) for name, model in {"teacher": teacher, **students}.items()},
+        params={name: _params(model) for name, model in models.items()},
         weight_bits={name: _weight_bits(model) for name, model in students.items()},
         by=config.choose.by,
     )
@@ -107,7 +111,7 @@ def scorer(model: keras.Model, shape: tuple[int, ...]) -> Scorer:
 
 def summarise(
     scores: Scores,
-    target: Target,
+    target: Target | None,
     score_type: FixedPoint,
     dataset: Dataset,
     *,
@@ -122,58 +126,69 @@ def summarise(
     scores
         All scores.
     target
-        The target transform, to compare students with the teacher on one scale.
+        The target transform, to compare students with the teacher on one scale; None if there is
+        no teacher.
     score_type
         The students' output type.
     dataset
         Where the events come from; no event is read.
     params
-        Trainable parameters of `teacher` and of every student by name.
+        Trainable parameters of `teacher`, if there is one, and of every student by name.
     weight_bits
         Width of every student's weights.
     by
         What the best student is chosen by: `auc` or `efficiency`, the unweighted mean over signals.
     """
     signals = list(dataset.signals)
-    raw = {name: scores.teacher(name) for name in ("test", *signals)}
-    of_teacher = (raw["test"], {name: raw[name] for name in signals})
+    judged_on = ("test", *signals)
+    raw = None if target is None else {name: scores.teacher(name) for name in judged_on}
     students, validation, values = {}, {}, {}
     for name, width in weight_bits.items():
-        own = {sample: scores.student(name, sample) for sample in ("test", *signals)}
-        as_raw = {sample: np.asarray(target.inverse(part)) for sample, part in own.items()}
+        own = {sample: scores.student(name, sample) for sample in judged_on}
         integers = {sample: score_type.integers(part) for sample, part in own.items()}
-        judged = quality(own["test"], {signal: own[signal] for signal in signals})
+        judged = quality(*_halves(own))
+        emd, rank = None, None
+        if raw is not None and target is not None:
+            as_raw = {sample: np.asarray(target.inverse(part)) for sample, part in own.items()}
+            emd = distance(_halves(raw), _halves(as_raw))
+            rank = spearman(raw["test"], own["test"])
         students[name] = StudentMetrics(
             auc=judged.auc,
             efficiency=judged.efficiency,
-            emd=distance(of_teacher, (as_raw["test"], {s: as_raw[s] for s in signals})),
-            spearman=spearman(raw["test"], own["test"]),
+            emd=emd,
+            spearman=rank,
             params=params[name],
             weight_bits=width,
-            working_points=working_points(
-                integers["test"], {signal: integers[signal] for signal in signals}
-            ),
+            working_points=working_points(*_halves(integers)),
         )
         normals = scores.student(name, "val")
         validation[name] = quality(
             normals, {signal: scores.student(name, f"val_{signal}") for signal in signals}
         )
         chosen = mean_over_signals(getattr(validation[name], by))
-        if chosen is None:  # no signals: the most like the teacher
+        if chosen is None and raw is not None:  # no signals: the most like the teacher
             chosen = spearman(scores.teacher("val"), normals)
         values[name] = -np.inf if chosen is None else chosen
     best = min(students, key=lambda name: (-values[name], params[name]))
-    reference = quality(*of_teacher)
+    teacher = None
+    if raw is not None:
+        reference = quality(*_halves(raw))
+        teacher = TeacherMetrics(
+            auc=reference.auc, efficiency=reference.efficiency, params=params["teacher"]
+        )
     return Metrics(
         dataset=_describe(dataset),
-        teacher=TeacherMetrics(
-            auc=reference.auc, efficiency=reference.efficiency, params=params["teacher"]
-        ),
+        teacher=teacher,
         baselines={name: _baseline(scores, name, signals) for name in BASELINES},
         students=students,
         validation=validation,
         best=best,
     )
+
+
+def _halves(parts: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """Normals and signals of the samples `test` and all others."""
+    return parts["test"], {name: part for name, part in parts.items() if name != "test"}
 
 
 def _baseline(scores: Scores, name: str, signals: list[str]) -> Quality:
@@ -189,8 +204,9 @@ def _check_grid(
             if off:
                 raise UserError(
                     f"student {name!r}: {off} scores on {sample!r} are not values of its output "
-                    f"type ufixed<{score_type.word},{score_type.integer}>; distillation.score has "
-                    "to be the type that its last activation quantizes to"
+                    f"type {'' if score_type.signed else 'u'}fixed<{score_type.word},"
+                    f"{score_type.integer}>; distillation.score has to be the type that its last "
+                    "activation quantizes to"
                 )
 
 
@@ -252,9 +268,11 @@ def _tell(context: Context, metrics: Metrics, score_type: FixedPoint) -> None:
     best = metrics.students[metrics.best]
     area, share = mean_over_signals(best.auc), mean_over_signals(best.efficiency)
     if area is None or share is None:
-        context.say(f"best student: {metrics.best} (no signals: by likeness to the teacher)")
+        if metrics.teacher is not None:
+            context.say(f"best student: {metrics.best} (no signals: by likeness to the teacher)")
     else:
+        which = "best student" if metrics.teacher is not None else "student"
         context.say(
-            f"best student: {metrics.best}, mean AUC {area:.3f}, mean efficiency {share:.3f} at a "
+            f"{which}: {metrics.best}, mean AUC {area:.3f}, mean efficiency {share:.3f} at a "
             "false-positive rate of 1e-3"
         )

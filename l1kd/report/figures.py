@@ -12,7 +12,7 @@ from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.rates import REPORTED_FPR, threshold
 from l1kd.evaluation.svg import BASELINE, NORMAL, TEACHER, Line, lines, swatch
 from l1kd.report.files import RunFiles, mean_quality
-from l1kd.schemas import PerSignal
+from l1kd.schemas import PerSignal, Quality
 
 __all__ = ["Drawing", "Group", "density", "distributions", "ladders", "learning", "quality", "roc"]
 
@@ -89,7 +89,9 @@ def distributions(run: RunFiles) -> Group | None:
     if scores is None:
         return None
     samples = ["test", *run.signals]
-    taken = {"teacher": {sample: scores.target(sample) for sample in samples}}
+    taken = {}
+    if run.taught:
+        taken["teacher"] = {sample: scores.target(sample) for sample in samples}
     for name in run.students:
         taken[name] = {sample: scores.student(name, sample) for sample in samples}
     edges = plots.bins([part for parts in taken.values() for part in parts.values()])
@@ -133,16 +135,18 @@ def roc(run: RunFiles) -> Group | None:
     styles: dict[str, Line] = {}
     if baseline is not None:
         styles[f"baseline {baseline}"] = BASELINE
-    styles |= {"teacher": TEACHER, **_student_lines(run)}
+    styles |= {"teacher": TEACHER} if run.taught else {}
+    styles |= _student_lines(run)
     drawings = []
-    normal_events = len(scores.teacher("test"))
+    normal_events = len(scores.student(run.metrics.best, "test"))
     for number, signal in enumerate(run.signals):
         curves = {}
         if baseline is not None:
             curves[f"baseline {baseline}"] = plots.roc_curve(
                 scores.baseline(baseline, "test"), scores.baseline(baseline, signal)
             )
-        curves["teacher"] = plots.roc_curve(scores.teacher("test"), scores.teacher(signal))
+        if run.taught:
+            curves["teacher"] = plots.roc_curve(scores.teacher("test"), scores.teacher(signal))
         for name in run.students:
             curves[name] = plots.roc_curve(
                 scores.student(name, "test"), scores.student(name, signal)
@@ -162,7 +166,7 @@ def roc(run: RunFiles) -> Group | None:
 def density(run: RunFiles) -> Group | None:
     """The best student's score against the teacher's, for normals and for signals."""
     scores = run.scores
-    if scores is None or run.metrics is None:
+    if scores is None or run.metrics is None or not run.taught:
         return None
     best = run.metrics.best
     parts = {"normal test events": (scores.target("test"), scores.student(best, "test"))}
@@ -189,9 +193,12 @@ def quality(run: RunFiles) -> Group | None:
         return None
     signals = lines(run.signals)
     students = _student_lines(run)
-    bars = {"teacher": TEACHER, **{name: students[name] for name in run.students}}
+    qualities: dict[str, Quality] = {n: metrics.students[n] for n in run.students}
+    bars = {name: students[name] for name in run.students}
+    if metrics.teacher is not None:
+        qualities = {"teacher": metrics.teacher, **qualities}
+        bars = {"teacher": TEACHER, **bars}
     bars |= dict.fromkeys(metrics.baselines, BASELINE)
-    qualities = {"teacher": metrics.teacher, **{n: metrics.students[n] for n in run.students}}
     drawings = []
     for what, caption in (
         ("efficiency", "efficiency at a false-positive rate of 1e-3"),

@@ -22,6 +22,7 @@ from l1kd.schemas import (
     Quality,
     Resources,
 )
+from l1kd.stages import AnyStage
 
 __all__ = ["History", "RunFiles", "read_history", "read_run"]
 
@@ -89,14 +90,19 @@ class RunFiles:
     @property
     def signals(self) -> list[str]:
         """Names of the signals."""
-        return list(self.metrics.teacher.efficiency) if self.metrics else []
+        return list(self.metrics.students[self.metrics.best].efficiency) if self.metrics else []
+
+    @property
+    def taught(self) -> bool:
+        """Whether there is a teacher: there is none in the run of an imported network."""
+        return not self.config.imported
 
     @property
     def of_crossings(self) -> bool:
         """Whether normal events are bunch crossings, so that their share is a trigger rate."""
         return self.config.data.source not in ("mnist", "fashion_mnist")
 
-    def absent(self, stage: Stage) -> str:
+    def absent(self, stage: AnyStage) -> str:
         """Why there is nothing from a stage, in words."""
         record = self.manifest.stages.get(stage)
         if record is None:

@@ -11,7 +11,6 @@ import jinja2
 from markupsafe import Markup
 
 from l1kd import __version__
-from l1kd.config import STAGES
 from l1kd.context import Context
 from l1kd.files import atomic
 from l1kd.report import facts, figures, numbers, tables
@@ -19,6 +18,7 @@ from l1kd.report.files import RunFiles, mean_quality, read_run
 from l1kd.report.table import Table
 from l1kd.report.verdict import judge
 from l1kd.schemas import FirmwareRecord
+from l1kd.stages import order
 
 __all__ = ["render", "report"]
 
@@ -91,7 +91,8 @@ def render(run: RunFiles) -> str:
         resources=tables.resource_table(run),
         resource_notes=_resource_notes(run),
         projects=_projects(run),
-        recipe=facts.recipe(run),
+        recipe=facts.recipe(run) if run.taught else _imported(run),
+        repairs=tables.repair_table(run),
         stages=_stages(run),
         configuration=(run.directory / "config.yaml").read_text(encoding="utf-8"),
         students=_evaluated(run),
@@ -116,10 +117,17 @@ def _evaluated(run: RunFiles) -> list[str]:
 def _intro(run: RunFiles) -> str:
     about = run.metrics.dataset.get("about") if run.metrics else None
     source = f"{run.config.data.source}" + (f" ({about})" if isinstance(about, str) else "")
+    firmware = f"firmware for {run.config.firmware.backend}, part {run.config.firmware.part}."
+    if run.manifest.imported is not None:
+        file = Path(run.manifest.imported.file).name
+        return (
+            f"A trained quantized network, imported from {file}, on {source}; {firmware} "
+            "There is no teacher: nothing here was trained, and no score is compared with one."
+        )
     students = numbers.plural(len(run.config.students), "quantized student")
     return (
         f"A float autoencoder, the teacher, and {students} that learn its anomaly score, trained "
-        f"on {source}; firmware for {run.config.firmware.backend}, part {run.config.firmware.part}."
+        f"on {source}; {firmware}"
     )
 
 
@@ -129,19 +137,20 @@ def _cards(run: RunFiles) -> list[Card]:
         return []
     best = metrics.students[metrics.best]
     area, share = mean_quality(best)
-    teacher_area, teacher_share = mean_quality(metrics.teacher)
+    teacher_area, teacher_share = mean_quality(metrics.teacher) if metrics.teacher else (None, None)
+    taught = metrics.teacher is not None
     size = f"{numbers.count(best.params)} parameters, {best.weight_bits}-bit weights"
-    cards = [Card("Best student", metrics.best, size)]
+    cards = [Card("Best student" if taught else "Imported network", metrics.best, size)]
     if area is not None:
         cards += [
-            Card("Mean AUC", numbers.area(area), f"teacher {numbers.area(teacher_area)}"),
+            Card("Mean AUC", numbers.area(area), _of_teacher(numbers.area(teacher_area), taught)),
             Card(
                 "Mean efficiency at FPR 1e-3",
                 numbers.percent(share),
-                f"teacher {numbers.percent(teacher_share)}",
+                _of_teacher(numbers.percent(teacher_share), taught),
             ),
         ]
-    else:
+    elif taught:
         cards.append(
             Card("Rank correlation", numbers.area(best.spearman), "with the teacher, test normals")
         )
@@ -159,6 +168,34 @@ def _cards(run: RunFiles) -> list[Card]:
         source = f"{tables.SOURCES[cost.source]}, {cost.implementation}"
         cards.append(Card("Latency", f"{numbers.quantity(cost.latency_ns)} ns", source))
     return cards
+
+
+def _of_teacher(value: str, taught: bool) -> str:
+    return f"teacher {value}" if taught else "no teacher"
+
+
+def _imported(run: RunFiles) -> list[tuple[str, str]]:
+    """Facts of an imported network: the file, and what the repairs cost."""
+    imported = run.manifest.imported
+    if imported is None:
+        return []
+    facts = [("file", imported.file), ("SHA-256", imported.sha256)]
+    facts.append(("lossy repairs", "asked for" if imported.lossy else "not asked for"))
+    if (price := imported.price) is not None:
+        text = f"{numbers.count(price.different)} of {numbers.count(price.events)}"
+        if price.different:
+            text += f", by up to {price.max_lsb:g} LSB, {price.mean_lsb:.3g} in the mean"
+        refused = bool(imported.findings)
+        label = (
+            "scores that would differ from the file's"
+            if refused
+            else ("scores that differ from the file's")
+        )
+        facts.append((label, text))
+        if "all" in price.auc:
+            before, after = price.auc_file["all"], price.auc["all"]
+            facts.append(("AUC, all signals", f"{before:.4f} before, {after:.4f} after"))
+    return facts
 
 
 def _resource_notes(run: RunFiles) -> list[str]:
@@ -199,7 +236,7 @@ def _commands(record: FirmwareRecord) -> list[tuple[str, str]]:
 def _stages(run: RunFiles) -> list[tuple[str, str, str]]:
     """Every stage but this one: name, state, duration."""
     rows: list[tuple[str, str, str]] = []
-    for stage in STAGES[: STAGES.index("report")]:
+    for stage in order(run.config)[:-1]:
         record = run.manifest.stages.get(stage)
         state = {"running": "not finished"}.get(record.state, record.state) if record else "not run"
         rows.append((stage, state, numbers.duration(record.duration_s if record else None)))

@@ -12,6 +12,7 @@ from l1kd.report.files import RunFiles, mean_quality, read_run
 from l1kd.report.numbers import DASH
 from l1kd.report.table import Cell, Row, Table, row
 from l1kd.schemas import (
+    Emd,
     FirmwareRecord,
     Pair,
     PerSignal,
@@ -32,6 +33,7 @@ __all__ = [
     "layer_table",
     "likeness_table",
     "project_of",
+    "repair_table",
     "resource_table",
     "sample_table",
     "working_point_table",
@@ -74,7 +76,7 @@ def _by_signal(
     if metrics is None:
         return table
     kinds: dict[str, dict[str, PerSignal]] = {
-        "teacher": {"teacher": getattr(metrics.teacher, quantity)},
+        "teacher": {"teacher": getattr(metrics.teacher, quantity)} if metrics.teacher else {},
         "student": {name: getattr(metrics.students[name], quantity) for name in run.students},
         "baseline": {name: getattr(each, quantity) for name, each in metrics.baselines.items()},
     }
@@ -109,20 +111,20 @@ def likeness_table(run: RunFiles) -> Table:
     metrics = run.metrics
     if metrics is None:
         return table
-    params = numbers.count(metrics.teacher.params)
-    table.rows.append(row("teacher", params, "float", *[DASH] * 4, kind="teacher"))
+    if metrics.teacher is not None:
+        params = numbers.count(metrics.teacher.params)
+        table.rows.append(row("teacher", params, "float", *[DASH] * 4, kind="teacher"))
     for name in run.students:
         student = metrics.students[name]
         shared = None
-        if run.scores is not None:
+        if run.scores is not None and run.taught:
             shared = shared_decisions(run.scores.teacher("test"), run.scores.student(name, "test"))
         table.rows.append(
             row(
                 name,
                 numbers.count(student.params),
                 str(student.weight_bits),
-                numbers.quantity(student.emd.normal),
-                numbers.quantity(student.emd.anomalous),
+                *_emd(student.emd),
                 numbers.area(student.spearman),
                 numbers.percent(shared),
                 kind="student",
@@ -130,6 +132,12 @@ def likeness_table(run: RunFiles) -> Table:
             )
         )
     return table
+
+
+def _emd(distance: Emd | None) -> tuple[str, str]:
+    if distance is None:
+        return DASH, DASH
+    return numbers.quantity(distance.normal), numbers.quantity(distance.anomalous)
 
 
 def working_point_table(run: RunFiles, student: str) -> Table:
@@ -157,6 +165,18 @@ def working_point_table(run: RunFiles, student: str) -> Table:
     return table
 
 
+def repair_table(run: RunFiles) -> Table:
+    """What was done to an imported network, and what the lint says of it."""
+    table = Table(["layer", "what", "kind"], text_columns=(0, 1, 2))
+    imported = run.manifest.imported
+    for each in imported.repairs if imported else []:
+        table.rows.append(row(each.layer, each.what, each.kind, kind="repair"))
+    for found in imported.findings if imported else []:
+        text = f"{found.found}: {found.reason}; {found.remedy}"
+        table.rows.append(row(found.layer, text, "refused", mark="bad", kind="finding"))
+    return table
+
+
 def ladder_table(run: RunFiles) -> Table:
     """From the float teacher to the firmware, rung by rung."""
     columns = (
@@ -175,8 +195,7 @@ def ladder_table(run: RunFiles) -> Table:
                     RUNGS[rung.stage],
                     numbers.area(mean_auc),
                     numbers.percent(mean_efficiency),
-                    numbers.quantity(rung.emd.normal),
-                    numbers.quantity(rung.emd.anomalous),
+                    *_emd(rung.emd),
                     numbers.area(rung.spearman),
                     kind=student,
                     chosen=student == best,
@@ -310,7 +329,9 @@ def compare(runs: Sequence[Path]) -> str:
         if run.metrics is None:
             table.rows.append(row(str(directory), *[DASH] * 4, "not evaluated", *[DASH] * 3))
             continue
-        networks: dict[str, TeacherMetrics | StudentMetrics] = {"teacher": run.metrics.teacher}
+        networks: dict[str, TeacherMetrics | StudentMetrics] = {}
+        if run.metrics.teacher is not None:
+            networks["teacher"] = run.metrics.teacher
         networks.update({name: run.metrics.students[name] for name in run.students})
         for name, metrics in networks.items():
             mean_auc, mean_efficiency = mean_quality(metrics)

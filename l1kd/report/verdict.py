@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from l1kd.config import STAGES
 from l1kd.report.files import RunFiles, mean_quality
 from l1kd.report.numbers import area, count, plural, quantity
 from l1kd.report.tables import project_of
 from l1kd.schemas import Pair, Rung
+from l1kd.stages import order
 
 __all__ = ["Gate", "State", "Verdict", "judge", "pair_name"]
 
@@ -119,7 +119,7 @@ def _fidelity(run: RunFiles) -> list[Gate]:
     best = run.metrics.best if run.metrics else None
     gates = []
     for student, rungs in (run.fidelity or {}).items():
-        if student != best:
+        if student != best or not run.taught:
             continue
         by_stage: dict[str, Rung] = {rung.stage: rung for rung in rungs}
         means = {stage: mean_quality(rung)[0] for stage, rung in by_stage.items()}
@@ -175,7 +175,7 @@ def _stages(run: RunFiles) -> list[Gate]:
     """Stages that ended in failure."""
     return [
         Gate(f"Stage {stage}", "failed", record.message or "failed without a message")
-        for stage in STAGES
+        for stage in order(run.config)
         if stage != "report"
         and (record := run.manifest.stages.get(stage)) is not None
         and record.state == "failed"
