@@ -5,16 +5,19 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from l1kd import schemas
 from l1kd.context import Context
 from l1kd.errors import UserError
-from l1kd.firmware import hls
-from l1kd.firmware.limits import IoType, check_size
+from l1kd.firmware import hls, testbench
+from l1kd.firmware.limits import IoType, check_size, ports
 from l1kd.firmware.network import multiplications, port_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from tensorflow import keras
 
     from l1kd.fixedpoint import FixedPoint
@@ -23,6 +26,7 @@ __all__ = ["PARALLEL", "convert", "io_types", "project_name"]
 
 # Multiplications of a network up to which `auto` writes an io_parallel project.
 PARALLEL = 65_536
+_OWN = 1000  # of the run's events that a student's test bench may take
 
 
 def convert(context: Context) -> None:
@@ -55,10 +59,14 @@ def convert(context: Context) -> None:
     for name, kind in plan:
         check_size(models[name], kind, config.strategy)
     records = []
+    vectors: dict[str, NDArray[np.float64]] = {}  # of both kinds of project the same
     with context.progress("HLS projects", len(plan)) as advance:
         for name, kind in plan:
             directory = context.projects / project_name(name, config.backend, kind, config.strategy)
             _sweep(directory)
+            port = _port(models[name], context.dataset.grid)
+            if name not in vectors:
+                vectors[name] = _vectors(context, models[name], port)
             project = hls.convert(
                 models[name],
                 directory,
@@ -69,7 +77,8 @@ def convert(context: Context) -> None:
                 part=config.part,
                 clock_ns=config.clock_ns,
                 name=name,
-                port=_port(models[name], context.dataset.grid),
+                port=port,
+                vectors=vectors[name],
             )
             records.append(project.record)
             advance(1)
@@ -115,6 +124,15 @@ def _port(model: keras.Model, grid: FixedPoint) -> FixedPoint | None:
         return None
     same = (grid.word, grid.integer, grid.signed) == (own.word, own.integer, own.signed)
     return None if same else grid
+
+
+def _vectors(context: Context, model: keras.Model, port: FixedPoint | None) -> NDArray[np.float64]:
+    """Events for a student's test bench: corners, and some of the run's own test events."""
+    kind, _ = ports(model)
+    kind = port or kind
+    events = context.dataset.test.events(limit=_OWN).astype(np.float64)
+    held = kind.holds(events).reshape(len(events), -1).all(axis=1)
+    return testbench.events_of(model, kind, events[held])
 
 
 def _sweep(directory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from l1kd.firmware.agreement import compare
 from l1kd.firmware.corners import corners
 from l1kd.firmware.network import Probe, float_twin, kernels, layer_outputs, port_of
 from l1kd.firmware.project import open_project
+from l1kd.fixedpoint import FixedPoint
 from tests.firmware.networks import (
     conv_counts,
     dense_counts,
@@ -97,6 +99,112 @@ def test_distributed_arithmetic_is_exact(io_type: str, tmp_path: Path) -> None:
     pytest.importorskip("da4ml")
     model = network((4, 4, 1), [("conv", 2, 2, 2), ("flatten",)], name="da")
     agrees(model, tmp_path / "p", strategy="distributed_arithmetic", io_type=io_type)
+
+
+@pytest.mark.csim
+@pytest.mark.parametrize(
+    ("backend", "io_type", "strategy"),
+    [
+        ("Vitis", "io_parallel", "latency"),
+        ("Vivado", "io_stream", "resource"),
+        ("Vitis", "io_stream", "distributed_arithmetic"),
+    ],
+)
+def test_a_stated_port_is_exact(backend: str, io_type: str, strategy: str, tmp_path: Path) -> None:
+    """CICADA's regions are unsigned, which QKeras cannot say."""
+    if strategy == "distributed_arithmetic":
+        pytest.importorskip("da4ml")
+    model, port = network((4, 4, 1), [("conv", 2, 2, 2), ("flatten",)]), FixedPoint(10, 10, False)
+    project = hls.convert(
+        model, tmp_path / "p", backend=backend, io_type=io_type, strategy=strategy, port=port
+    )
+    assert project.record.input_type == "ap_ufixed<10,10,AP_RND_CONV,AP_SAT>"
+    assert open_project(tmp_path / "p").input_type == port
+    assert "ap_ufixed<10,10" in (tmp_path / "p" / "firmware" / "defines.h").read_text()
+    corner, _ = corners(port, (4, 4, 1), Probe.of(model), limit=600)
+    assert corner.min() == 0 and corner.max() == 1023
+    assert (project.predict(corner) == predict(model, corner)).all()
+    with pytest.raises(UserError, match="no value of the input port"):
+        project.predict(-corner)
+
+
+@pytest.mark.parametrize(
+    "port",
+    [FixedPoint(11, 11, False), FixedPoint(12, 12), FixedPoint(11, 10), FixedPoint(4, 3, False)],
+)
+def test_a_port_that_the_network_cannot_hold_is_refused(port: FixedPoint, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"stated input port .* does not have"):
+        hls.convert(little(), tmp_path / "p", port=port)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_namespace_names_the_version(tmp_path: Path) -> None:
+    def namespace(model: Any, **options: Any) -> str:
+        project = hls.convert(model, tmp_path / "p", **options)
+        name = project.description.namespace
+        firmware = tmp_path / "p" / "firmware"
+        for file in (f"{project.record.top}.cpp", "defines.h", "parameters.h", "weights/w2.h"):
+            if (firmware / file).exists():
+                text = (firmware / file).read_text()
+                assert text.count(f"\nnamespace {name} {{\n") == 1, file
+        assert re.fullmatch(r"[A-Za-z_]\w*", name)
+        return name
+
+    first = namespace(little())
+    assert re.fullmatch(r"l1kd_little_v[0-9a-f]{8}", first)
+    others = {
+        namespace(little(seed=2)),
+        namespace(little(), io_type="io_stream"),
+        namespace(little(), strategy="resource"),
+        namespace(little(), clock_ns=2.5),
+        namespace(little(), port=FixedPoint(10, 10, False)),
+        namespace(little(), name="other"),
+    }
+    assert len(others) == 6 and first not in others
+    assert namespace(little()) == first
+
+
+TWO = """
+#include "one/firmware/l1kd_little.h"
+#include "two/firmware/l1kd_little.h"
+#include <cstdio>
+#include <map>
+#include <string>
+namespace nnet {
+bool trace_enabled = false;
+std::map<std::string, void *> *trace_outputs = NULL;
+size_t trace_type_size = sizeof(double);
+}
+#define RUN(NAME) { \
+    NAME::events_t x[6]; NAME::result_t y[1]; \
+    for (int i = 0; i < 6; i++) x[i] = 100 * i + 3; \
+    NAME::l1kd_little(x, y); \
+    std::printf("%.10f\\n", y[0].to_double()); }
+int main() { RUN(@ONE@) RUN(@TWO@) return 0; }
+"""
+
+
+@pytest.mark.csim
+def test_two_versions_are_linked_into_one_program(tmp_path: Path) -> None:
+    """Of one name, shape and types; in either order."""
+    models = {"one": little(seed=1), "two": little(seed=4)}
+    text, objects = TWO, []
+    for name, model in models.items():
+        namespace = hls.convert(model, tmp_path / name).description.namespace
+        text = text.replace(f"@{name.upper()}@", namespace)
+        objects.append(f"{name}.o")
+        source = f"{name}/firmware/l1kd_little.cpp"
+        flags = ["-std=c++14", "-w", f"-I{name}/firmware/ap_types", "-c", source, "-o", f"{name}.o"]
+        subprocess.run(["g++", *flags], check=True, cwd=tmp_path)
+    (tmp_path / "main.cpp").write_text(text)
+    events = (100.0 * np.arange(6) + 3)[None]
+    expected = [predict(model, events)[0, 0] for model in models.values()]
+    assert expected[0] != expected[1]
+    for order in (objects, objects[::-1]):
+        command = ["g++", "-std=c++14", "-w", "-Ione/firmware/ap_types", "main.cpp", *order]
+        subprocess.run([*command, "-o", "main"], check=True, cwd=tmp_path)
+        done = subprocess.run(["./main"], capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert [float(line) for line in done.stdout.split()] == expected
 
 
 @pytest.mark.csim
@@ -240,6 +348,12 @@ def test_a_new_conversion_keeps_what_was_compiled(tmp_path: Path) -> None:
     assert again == first and again.stat().st_mtime_ns == written
     other = hls.convert(little(seed=8), tmp_path / "p").compile()
     assert other != first and not first.exists()
+
+
+def test_a_project_of_another_format_is_said(tmp_path: Path) -> None:
+    (tmp_path / "l1kd.json").write_text('{"format_version": 1, "model": "x"}')
+    with pytest.raises(UserError, match=r"written in format 1.*convert the student again"):
+        open_project(tmp_path)
 
 
 def test_what_is_no_project_is_said(tmp_path: Path) -> None:
