@@ -27,7 +27,7 @@ def test_every_student_becomes_its_projects(run: Context) -> None:
         assert Path(record.directory) == run.projects / name
         assert open_project(run.projects / name).record == record
         assert record.top == f"l1kd_{record.student}"
-        assert record.input_type == "ap_fixed<6,6>"
+        assert record.input_type == "ap_int<6>"
 
 
 def test_the_best_student_alone(run: Context, tmp_path: Path) -> None:
