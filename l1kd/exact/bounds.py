@@ -86,8 +86,8 @@ def bounds(network: Network) -> dict[str, Bound]:
 
 def _bound(node: Node, before: list[Bound]) -> Bound:
     if isinstance(node, Input):
-        low, high = node.type.bounds
-        return _made(node.type.fraction, _full(node, low), _full(node, high))
+        lowest, highest = node.type.bounds
+        return _made(node.type.fraction, _full(node, lowest), _full(node, highest))
     source = before[0]
     if isinstance(node, Quantize):
         return _made(node.type.fraction, *_quantized(node, source))

@@ -9,7 +9,7 @@ Networks of one-dimensional layers (Conv1D, pooling) are images of height 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -199,6 +199,12 @@ class Network:
         """The types of the outputs, layer by layer."""
         ends = [self[name] for name in self.outputs]
         return tuple(end.type for end in ends if isinstance(end, Quantize))
+
+    def at_port(self, port: FixedPoint) -> Network:
+        """The same network behind a port whose values are some of its own port's."""
+        first, *others = self.nodes
+        assert isinstance(first, Input)
+        return Network(self.name, (replace(first, type=port), *others), self.outputs)
 
     @cached_property
     def bounds(self) -> dict[str, Bound]:

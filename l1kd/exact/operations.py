@@ -45,14 +45,14 @@ def pad(counts: Counts, padding: Pads, value: Any = 0) -> Counts:
 def affine(node: Dense | Conv, counts: Counts, kernel: Counts) -> Counts:
     """`counts` times a kernel of the node's shape, without bias, (N, *shape)."""
     if isinstance(node, Dense):
-        product = counts.reshape(-1, kernel.shape[0]) @ kernel
+        product: Counts = counts.reshape(-1, kernel.shape[0]) @ kernel
         return product.reshape(len(counts), *node.shape)
     images = pad(as_images(counts), node.padding)
     height, width, channels, filters = kernel.shape
     seen = windows(images, (height, width), node.strides, node.dilation)
     matrix = kernel.transpose(2, 0, 1, 3).reshape(-1, filters)
-    rows = seen.reshape(-1, channels * height * width)
-    return (rows @ matrix).reshape(len(counts), *node.shape)
+    sums: Counts = seen.reshape(-1, channels * height * width) @ matrix
+    return sums.reshape(len(counts), *node.shape)
 
 
 def pool(node: Pool, counts: Counts, lowest: int) -> Counts:

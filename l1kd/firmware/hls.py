@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from l1kd import __version__
 from l1kd.errors import UserError
-from l1kd.files import atomic_directory, content_hash
+from l1kd.exact.store import to_json
+from l1kd.files import atomic_directory, content_hash, write_json
 from l1kd.firmware import testbench
-from l1kd.firmware.limits import Backend, IoType, Strategy, check_arguments, check_size, ports
+from l1kd.firmware.limits import Backend, IoType, Strategy, check_arguments, check_size
 from l1kd.firmware.network import model_hash, multiplications, port_of
-from l1kd.firmware.project import Description, Port, Project, Traced, open_project, save
+from l1kd.firmware.project import NETWORK, Description, Port, Project, Traced, open_project, save
 from l1kd.firmware.written import assert_ports, enclose, tidy
 from l1kd.fixedpoint import FixedPoint
 from l1kd.schemas import FirmwareRecord, LayerRecord
@@ -102,16 +103,20 @@ def convert(
     UserError
         If an argument is wrong, or hls4ml cannot convert the network.
     CheckFailed
-        If the network is beyond a limit of the vendor tools.
+        If the lint refuses the network, or it is beyond a limit of the vendor tools.
     """
     directory, name = Path(directory), name or model.name
     check_arguments(backend, io_type, strategy, part, reuse, clock_ns)
     check_size(model, io_type, strategy)
-    own, result = ports(model)
+    from l1kd.models.exact import read
+
+    exact = read(model)
+    own, (result,) = exact.port, exact.output_types
     check_port(name, port, own)
     if vectors is not None and not len(vectors):
         raise UserError(f"{name}: a test bench needs at least one event in its vectors")
     port, stated = port or own, port is not None
+    exact = exact.at_port(port)
     if unroll is None:
         unroll = sum(multiplications(layer) or 0 for layer in model.layers) <= UNROLLED
     unroll = unroll and io_type == "io_parallel"
@@ -174,10 +179,10 @@ def convert(
         save(written, description)
         events = testbench.events_of(model, port) if vectors is None else vectors
         counts = Project(written, description).counts(events)
-        # The exact network (`network.json`) will be written here, and say what is expected.
-        expected = model.predict(counts.reshape(-1, *description.input.shape) * port.lsb, verbose=0)
+        expected = exact.predict(counts * port.lsb)
+        write_json(written / NETWORK, to_json(exact))
         testbench.write(written, description, (source.type.name, sink.type.name))
-        testbench.write_vectors(written, counts, result.integers(expected).reshape(len(counts), -1))
+        testbench.write_vectors(written, counts, result.integers(expected))
         # Programs are named by the hash of what they were made of: they stay true.
         if (directory / "csim").is_dir():
             shutil.copytree(directory / "csim", written / "csim")

@@ -18,9 +18,10 @@ from l1kd.firmware import csim
 from l1kd.fixedpoint import FixedPoint
 from l1kd.schemas import FirmwareRecord
 
-__all__ = ["FILE", "Description", "Port", "Project", "Traced", "open_project"]
+__all__ = ["FILE", "NETWORK", "Description", "Port", "Project", "Traced", "open_project"]
 
 FILE = "l1kd.json"
+NETWORK = "network.json"  # the exact network
 _FORMAT = 2
 
 

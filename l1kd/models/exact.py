@@ -18,7 +18,7 @@ from l1kd.exact import graph
 from l1kd.exact.float32 import beyond_float32
 from l1kd.models.quantizers import reading
 
-__all__ = ["doubts", "read", "weight_counts"]
+__all__ = ["call_back", "doubts", "read", "weight_counts"]
 
 _SUMS = ":sums"  # what a layer with an activation of its own computes before it
 
@@ -63,6 +63,25 @@ def doubts(model: keras.Model, network: graph.Network | None = None) -> dict[str
                     "quantizer's range that QKeras' float32 leaves the grid",
                 )
     return {name.removesuffix(_SUMS): reason for name, reason in found.items()}
+
+
+def call_back(model: keras.Model) -> None:
+    """Set weights that QKeras' float32 leaves off their grid to what their quantizer means.
+
+    No other weight changes: the latent ones are what the network without quantizers is made of.
+    """
+    for layer in model.layers:
+        given = {name: (quantizer, stored) for name, quantizer, stored in _quantized_weights(layer)}
+        if not given:
+            continue
+        settled = []
+        for quantizer, stored in given.values():
+            counts, fraction = weight_counts(quantizer, stored)
+            exact = (counts * 2.0**-fraction).astype(np.float32)
+            theirs = np.asarray(quantizer(stored.astype(np.float32)))
+            settled.append(np.where(theirs == exact, stored, exact))
+        if len(settled) == len(layer.get_weights()):
+            layer.set_weights(settled)
 
 
 def weight_counts(quantizer: Any, stored: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
@@ -207,10 +226,10 @@ def _global_pool(layer: Any, place: Any) -> list[graph.Node]:
 
 
 def _zero_padding(layer: Any, place: Any) -> list[graph.Node]:
-    padding = layer.padding
-    if isinstance(padding[0], int):  # of a sequence
-        return [graph.Pad(padding=((0, 0), tuple(padding)), **place)]
-    return [graph.Pad(padding=tuple(tuple(side) for side in padding), **place)]
+    sides = [(side, side) if isinstance(side, int) else tuple(side) for side in layer.padding]
+    if isinstance(layer.padding[0], int):  # of a sequence
+        sides = [(0, 0), tuple(layer.padding)]
+    return [graph.Pad(padding=(sides[0], sides[1]), **place)]
 
 
 def _merge(layer: Any, place: Any) -> list[graph.Node]:

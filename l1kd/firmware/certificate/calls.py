@@ -364,16 +364,18 @@ def _repack(walk: Walk, call: Call, sources: list[str], results: list[str]) -> N
 
 def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
     meaning, config = _meaning(walk, sources[0]), _config(walk, call)
-    get = config.constants.get
-    pads = tuple(
-        (get(first, 0), get(second, 0))
-        for first, second in (("pad_top", "pad_bottom"), ("pad_left", "pad_right"))
-    )
+    sides = []
+    for names in (("pad_top", "pad_bottom"), ("pad_left", "pad_right")):
+        values = [config.constants.get(name, 0) for name in names]
+        if not all(isinstance(value, int) for value in values):
+            raise Doubt("code", f"{config.name} pads by {values}")
+        sides.append((int(values[0]), int(values[1])))
+    pads = (sides[0], sides[1])
     held = settled(walk.network, meaning)
     kind = walk.program.array(results[0]).type
     node = walk.network[meaning.node]
     height, width, channels = image(node.shape)
-    padded = Meaning(meaning.node, (*meaning.steps, kind), pads)  # type: ignore[arg-type]
+    padded = Meaning(meaning.node, (*meaning.steps, kind), pads)
     walk.meanings[results[0]] = padded
     if meaning.padding != NO_PADS or not held:
         raise Doubt("code", f"{call.function} of what is no layer")
