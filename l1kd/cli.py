@@ -148,6 +148,26 @@ def compare(
     typer.echo(table(runs))
 
 
+@app.command(
+    epilog="Example: [bold]l1kd emulator runs/l1toy[/], then in Python "
+    "[bold]l1kd.firmware.emulator.load(directory).predict(events)[/]"
+)
+def emulator(
+    run: RunArgument,
+    student: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which; by default the best one.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where to; by default RUN/emulator/<name>_<version>."),
+    ] = None,
+) -> None:
+    """Build the shared library that trigger software loads, checked on the project's vectors."""
+    from l1kd.firmware.emulator import deliver
+
+    typer.echo(deliver(run, student, out).directory)
+
+
 @app.command(epilog="Example: [bold]l1kd doctor[/]")
 def doctor() -> None:
     """Say what this machine has, what it lacks, and how to get it."""

@@ -27,7 +27,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,17 @@ from numpy.typing import NDArray
 
 from l1kd.errors import UserError
 
-__all__ = ["Ports", "build", "compiler", "simulate", "trace"]
+__all__ = [
+    "NO_CALLS",
+    "Ports",
+    "build",
+    "compiler",
+    "first_error",
+    "run_call",
+    "simulate",
+    "sources",
+    "trace",
+]
 
 _BRIDGE = Path(__file__).parent / "templates" / "csim.cpp"
 # -O1: -O3 compiles three times longer and runs no faster. Vendors compile as C++14 too.
@@ -58,6 +68,7 @@ _PLAIN = """  INLINE void clearUnusedBits(void) volatile {
   }
   INLINE void clearUnusedBits(void)
 """
+NO_CALLS = "static const l1kd::call l1kd_calls[] = {{0, 0, 0}};\n"
 _BLOCK = 16384  # events in a process's hands at a time
 _ALONE = 16  # events that are not worth a second process
 
@@ -89,7 +100,7 @@ def compiler() -> tuple[str, ...]:
     return command
 
 
-def build(directory: Path, ports: Ports) -> Path:
+def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None) -> Path:
     """Compile a project's C simulation, if this very project has not been compiled already.
 
     Parameters
@@ -98,6 +109,9 @@ def build(directory: Path, ports: Ports) -> Path:
         The project; its program is kept in its directory `csim`.
     ports
         Its top function.
+    calls
+        Gives the C++ that runs single calls of the top function (`certificate.compiled`), from the
+        project's own files: it is asked when something is compiled.
 
     Returns
     -------
@@ -110,7 +124,9 @@ def build(directory: Path, ports: Ports) -> Path:
         If there is no compiler, or it does not accept the project.
     """
     command = compiler()
-    sources = dict(_sources(directory))
+    files = {**dict(sources(directory)), "l1kd_csim.cpp": _BRIDGE.read_bytes()}
+    network = directory / "network.json"
+    hashed = {**files, network.name: network.read_bytes() if network.is_file() else b""}
     arguments = (
         *_FLAGS,
         f'-DL1KD_SOURCE="{ports.top}.cpp"',
@@ -118,9 +134,10 @@ def build(directory: Path, ports: Ports) -> Path:
         f"-DL1KD_INPUTS={ports.inputs}",
         f"-DL1KD_OUTPUTS={ports.outputs}",
     )
-    program = directory / "csim" / f"{ports.top}-{_hash(sources, (*command, *arguments))}"
+    program = directory / "csim" / f"{ports.top}-{_hash(hashed, (*command, *arguments))}"
     if not os.access(program, os.X_OK):
-        _compile(program, sources, (*command, *arguments), directory)
+        files["l1kd_calls.h"] = (calls() if calls else NO_CALLS).encode()
+        _compile(program, files, (*command, *arguments), directory)
         _forget_others(program)
     return program
 
@@ -184,6 +201,32 @@ def trace(
     return rows["out"].copy(), np.split(rows["layers"], np.cumsum(sizes)[:-1], axis=1)
 
 
+def run_call(
+    program: Path, number: int, bits: NDArray[np.int64], outputs: int
+) -> NDArray[np.int64]:
+    """Run one call of the top function alone.
+
+    Parameters
+    ----------
+    program
+        From `build`, with `calls`.
+    number
+        Which call.
+    bits
+        What its arrays hold, as counts of their LSB, (N, inputs).
+    outputs
+        Values that it writes.
+
+    Returns
+    -------
+    ndarray
+        Counts of the LSB of what it writes, (N, outputs).
+    """
+    answer = _run([str(program), "--call", str(number)], bits)
+    whole = _whole(answer, len(bits), outputs * 8, program)
+    return np.frombuffer(whole, np.int64).reshape(-1, outputs)
+
+
 def rewrite(path: str, text: str) -> str:
     """A source file as it is compiled (see the module); what does not match stays as it is."""
     if path.startswith("weights/"):
@@ -193,33 +236,32 @@ def rewrite(path: str, text: str) -> str:
     return text
 
 
-def _sources(directory: Path) -> Iterator[tuple[str, bytes]]:
-    """Path and content of every file that is compiled, the bridge included."""
+def sources(directory: Path) -> Iterator[tuple[str, bytes]]:
+    """Path in `firmware/` and content, rewritten, of every file of a project that is compiled."""
     firmware = directory / "firmware"
     for path in sorted(firmware.rglob("*")):
         if path.suffix in (".h", ".hpp", ".cpp"):
             name = path.relative_to(firmware).as_posix()
             yield name, rewrite(name, path.read_text()).encode()
-    yield "l1kd_csim.cpp", _BRIDGE.read_bytes()
 
 
-def _hash(sources: dict[str, bytes], command: Sequence[str]) -> str:
+def _hash(files: dict[str, bytes], command: Sequence[str]) -> str:
     version = subprocess.run(
         [*command[:1], "--version"], capture_output=True, check=False, stdin=subprocess.DEVNULL
     ).stdout
     digest = hashlib.sha256(f"{platform.machine()} {command}".encode() + version)
-    for name, content in sources.items():
+    for name, content in files.items():
         digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
 
 
 def _compile(
-    program: Path, sources: dict[str, bytes], command: Sequence[str], directory: Path
+    program: Path, files: dict[str, bytes], command: Sequence[str], directory: Path
 ) -> None:
     program.parent.mkdir(exist_ok=True)
     # The copy lies outside of the project: one that a killed process leaves is no part of it.
     with tempfile.TemporaryDirectory(prefix="l1kd-csim-") as work:
-        for name, content in sources.items():
+        for name, content in files.items():
             target = Path(work, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
@@ -239,7 +281,7 @@ def _compile(
             if done.returncode:
                 raise UserError(
                     f"{directory}: {command[0]} does not compile the project: "
-                    f"{_first_error(done.stderr)}; convert the student again if you did not edit it"
+                    f"{first_error(done.stderr)}; convert the student again if you did not edit it"
                 )
             with unfinished.open("rb") as handle:
                 os.fsync(handle.fileno())
@@ -249,7 +291,8 @@ def _compile(
             unfinished.unlink(missing_ok=True)
 
 
-def _first_error(stderr: str) -> str:
+def first_error(stderr: str) -> str:
+    """The line of a compiler's messages that says what is wrong."""
     lines = stderr.strip().splitlines() or ["no message"]
     return next((line for line in lines if "error" in line.lower()), lines[-1])
 

@@ -25,7 +25,16 @@ from l1kd.files import atomic_directory, content_hash, write_json
 from l1kd.firmware import testbench
 from l1kd.firmware.limits import Backend, IoType, Strategy, check_arguments, check_size
 from l1kd.firmware.network import model_hash, multiplications, port_of
-from l1kd.firmware.project import NETWORK, Description, Port, Project, Traced, open_project, save
+from l1kd.firmware.project import (
+    NETWORK,
+    Description,
+    Port,
+    Project,
+    Traced,
+    counts_of,
+    open_project,
+    save,
+)
 from l1kd.firmware.written import assert_ports, enclose, tidy
 from l1kd.fixedpoint import FixedPoint
 from l1kd.schemas import FirmwareRecord, LayerRecord
@@ -178,7 +187,7 @@ def convert(
         )
         save(written, description)
         events = testbench.events_of(model, port) if vectors is None else vectors
-        counts = Project(written, description).counts(events)
+        counts = counts_of(events, description.input, name)
         expected = exact.predict(counts * port.lsb)
         write_json(written / NETWORK, to_json(exact))
         testbench.write(written, description, (source.type.name, sink.type.name))

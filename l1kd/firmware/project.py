@@ -118,7 +118,9 @@ class Project:
         UserError
             If there is no g++, or it does not accept the project.
         """
-        return csim.build(self.directory, self._ports)
+        from l1kd.firmware.certificate.compiled import calls_of
+
+        return csim.build(self.directory, self._ports, lambda: calls_of(self.directory))
 
     def predict(self, events: ArrayLike, processes: int | None = None) -> NDArray[np.float64]:
         """Run events through the C simulation.
@@ -143,7 +145,7 @@ class Project:
             If events have another shape, a value is off the port's grid or range, or the project
             does not compile.
         """
-        bits = self.counts(events)
+        bits = counts_of(events, self.description.input, self.directory.name)
         outputs = csim.simulate(
             self.compile(), bits, self.description.output.size, processes or cores()
         )
@@ -165,7 +167,10 @@ class Project:
         layers = self.description.layers
         sizes = [(layer.name, int(np.prod(layer.shape))) for layer in layers]
         _, values = csim.trace(
-            self.compile(), self.counts(events), self.description.output.size, sizes
+            self.compile(),
+            counts_of(events, self.description.input, self.directory.name),
+            self.description.output.size,
+            sizes,
         )
         return {
             layer.name: part.reshape(len(part), *layer.shape)
@@ -181,38 +186,47 @@ class Project:
             self.description.output.size,
         )
 
-    def counts(self, events: ArrayLike) -> NDArray[np.int64]:
-        """Events as counts of the input port's LSB, (N, inputs).
 
-        Raises
-        ------
-        UserError
-            If events have another shape, or a value is off the port's grid or range.
-        """
-        array: NDArray[Any] = np.asarray(events)
-        shape, size = self.description.input.shape, self.description.input.size
-        if array.ndim < 1 or array.shape[1:] not in (shape, (size,)):
-            raise UserError(
-                f"{self.directory.name} reads events of the shape {shape}; "
-                f"these are {array.shape[1:] if array.ndim else 'a single number'}"
-            )
-        array = array.reshape(len(array), size)
-        # One pass in place of `holds` and `integers`: this is what a simulation waits for.
-        steps = np.multiply(array, 1 / self.input_type.lsb, dtype=np.float64)
-        low, high = self.input_type.bounds
-        with np.errstate(invalid="ignore"):
-            bits = steps.astype(np.int64)
-        held = (bits == steps) & (bits >= low) & (bits <= high)
-        if not held.all():
-            event, place = np.argwhere(~held)[0]
-            where = tuple(int(i) for i in np.unravel_index(place, shape))
-            raise UserError(
-                f"event {event}, input {where}: {array[event, place]} is no value of the input "
-                f"port of {self.directory.name}, {self.input_type.text} (steps of "
-                f"{self.input_type.lsb:g} from {self.input_type.low:g} to "
-                f"{self.input_type.high:g}); round and clip events before they are given"
-            )
-        return bits
+def counts_of(events: ArrayLike, port: Port, name: str) -> NDArray[np.int64]:
+    """Events as counts of a port's LSB, (N, inputs).
+
+    Parameters
+    ----------
+    events
+        (N, *shape) or (N, inputs), any real type.
+    port
+        Where they go in.
+    name
+        Of what reads them, for the message.
+
+    Raises
+    ------
+    UserError
+        If events have another shape, or a value is off the port's grid or range.
+    """
+    array: NDArray[Any] = np.asarray(events)
+    kind, shape, size = FixedPoint.parse(port.type), port.shape, port.size
+    if array.ndim < 1 or array.shape[1:] not in (shape, (size,)):
+        raise UserError(
+            f"{name} reads events of the shape {shape}; "
+            f"these are {array.shape[1:] if array.ndim else 'a single number'}"
+        )
+    array = array.reshape(len(array), size)
+    # One pass in place of `holds` and `integers`: this is what a simulation waits for.
+    steps = np.multiply(array, 1 / kind.lsb, dtype=np.float64)
+    low, high = kind.bounds
+    with np.errstate(invalid="ignore"):
+        bits = steps.astype(np.int64)
+    held = (bits == steps) & (bits >= low) & (bits <= high)
+    if not held.all():
+        event, place = np.argwhere(~held)[0]
+        where = tuple(int(i) for i in np.unravel_index(place, shape))
+        raise UserError(
+            f"event {event}, input {where}: {array[event, place]} is no value of the input "
+            f"port of {name}, {kind.text} (steps of {kind.lsb:g} from {kind.low:g} to "
+            f"{kind.high:g}); round and clip events before they are given"
+        )
+    return bits
 
 
 def open_project(directory: Path | str) -> Project:

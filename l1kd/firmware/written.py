@@ -23,7 +23,7 @@ _GUARD = re.compile(r"^(#(?:ifndef|define) )(\w+_H_)$", re.MULTILINE)
 _CLOSE = re.compile(r"^\}( // namespace \w+)?\n", re.MULTILINE)
 
 
-def template(name: str, **values: object) -> str:
+def template(name: str, /, **values: object) -> str:
     """The text of a file in `templates`, each @KEY@ replaced by its value."""
     text = (resources.files("l1kd.firmware") / "templates" / name).read_text()
     for key, value in values.items():

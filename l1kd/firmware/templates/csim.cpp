@@ -4,7 +4,8 @@
 // It is compiled together with the project's own source, in one translation unit:
 //   -DL1KD_SOURCE='"<top>.cpp"' -DL1KD_TOP=<namespace>::<top> -DL1KD_INPUTS=<n> -DL1KD_OUTPUTS=<m>
 // With arguments <layer>:<size> ... each event's outputs are followed by these layers' outputs as
-// doubles, in the order of the arguments.
+// doubles, in the order of the arguments. With --call <n> it is the n-th call of the top function that
+// is run, alone, on the raw bits of the arrays that it reads.
 //
 // Ports are set from bits, not from a number that would be rounded: as hardware sees them.
 
@@ -82,12 +83,71 @@ void run(void (*top)(hls::stream<X> &, hls::stream<Y> &), const int64_t *in, int
         fail("values are left in a port's stream after an event");
 }
 
+// What one call of the top function reads or writes, value by value.
+template <class T> const int64_t *load(T *values, const int64_t *in, unsigned count) {
+    for (unsigned i = 0; i < count; i++)
+        set(values[i], *in++);
+    return in;
+}
+
+template <class T> const int64_t *load(hls::stream<T> &stream, const int64_t *in, unsigned count) {
+    for (unsigned i = 0; i < count; i += T::size) {
+        T pack;
+        for (unsigned j = 0; j < T::size; j++)
+            set(pack[j], *in++);
+        stream.write(pack);
+    }
+    return in;
+}
+
+template <class T> int64_t *store(T *values, int64_t *out, unsigned count) {
+    for (unsigned i = 0; i < count; i++)
+        *out++ = get(values[i]);
+    return out;
+}
+
+template <class T> int64_t *store(hls::stream<T> &stream, int64_t *out, unsigned count) {
+    for (unsigned i = 0; i < count; i += T::size) {
+        if (stream.empty())
+            fail("the output stream of a call ended early");
+        T pack = stream.read();
+        for (unsigned j = 0; j < T::size; j++)
+            *out++ = get(pack[j]);
+    }
+    if (!stream.empty())
+        fail("values are left in a call's output stream");
+    return out;
+}
+
+struct call {
+    void (*function)(const int64_t *in, int64_t *out);
+    size_t inputs, outputs;
+};
+
 } // namespace l1kd
+
+// Written from the project's own top function: each of its calls alone, and their table.
+#include "l1kd_calls.h"
+
+static int run_call(size_t number, FILE *results) {
+    if (number >= sizeof(l1kd_calls) / sizeof(l1kd_calls[0]) || !l1kd_calls[number].function)
+        l1kd::fail("no call of that number can be run alone");
+    const l1kd::call &one = l1kd_calls[number];
+    std::vector<int64_t> in(one.inputs), out(one.outputs);
+    while (std::fread(in.data(), sizeof(int64_t), one.inputs, stdin) == one.inputs) {
+        one.function(in.data(), out.data());
+        std::fwrite(out.data(), sizeof(int64_t), one.outputs, results);
+    }
+    return std::fclose(results) == 0 ? 0 : 4;
+}
 
 int main(int argc, char **argv) {
     // Library code prints warnings on the standard output: send them to the other one.
     FILE *results = fdopen(dup(STDOUT_FILENO), "wb");
     dup2(STDERR_FILENO, STDOUT_FILENO);
+
+    if (argc == 3 && std::string(argv[1]) == "--call")
+        return run_call(std::strtoul(argv[2], NULL, 10), results);
 
     std::vector<std::pair<double *, size_t> > layers;
     if (argc > 1) {
