@@ -19,17 +19,18 @@ from l1kd.firmware.certificate.calls import HANDLERS, matrix_code
 from l1kd.firmware.certificate.layers import Doubt
 from l1kd.firmware.certificate.library import known
 from l1kd.firmware.certificate.meaning import Meaning, lossless, settled
+from l1kd.firmware.certificate.models import modelled
 from l1kd.firmware.certificate.source import Call, Program, read_program
 from l1kd.firmware.certificate.text import Unreadable
 from l1kd.firmware.certificate.walk import SUMS, Certificate, Finding, State, Walk, unsettled
 
-__all__ = ["certify", "prove"]
+__all__ = ["certify", "follow"]
 
 _TWO = {"add", "subtract", "maximum", "minimum", "concatenate1d", "concatenate2d", "concatenate3d"}
 
 
 def certify(directory: Path, network: Network, top: str, backend: str, hls4ml: str) -> Certificate:
-    """The certificate of a written project, from its files.
+    """The certificate of a written project, from its files; nothing is run.
 
     Parameters
     ----------
@@ -40,38 +41,43 @@ def certify(directory: Path, network: Network, top: str, backend: str, hls4ml: s
     top, backend, hls4ml
         Its top function, backend, and the version of hls4ml that wrote it.
     """
-    library = known(backend, hls4ml)
-    first = network.nodes[0].name
+    walk = follow(directory, network, top, backend, hls4ml)
+    return walk if isinstance(walk, Certificate) else walk.certificate
+
+
+def follow(
+    directory: Path, network: Network, top: str, backend: str, hls4ml: str
+) -> Walk | Certificate:
+    """The proof's whole way through a project; a certificate of nothing if it cannot be read.
+
+    Parameters
+    ----------
+    directory, network, top, backend, hls4ml
+        As for `certify`.
+    """
+    library, first = known(backend, hls4ml), network.nodes[0].name
     if library is None:
         reason = f"no argument was made for the code of hls4ml {hls4ml}, {backend}"
         return Certificate((), (Finding(first, "code", "open", reason),))
     try:
         program = read_program(directory, top, library)
     except Unreadable as error:
-        return Certificate(
-            (), (Finding(_owner(network, str(error)), "code", "refused", str(error)),)
-        )
-    certificate = prove(network, program)
-    if changed := library.changed(directory / "firmware"):
-        users = _users(program, changed[0]) or first
-        reason = f"firmware/{changed[0]} is not the file that hls4ml {hls4ml} ships"
-        findings = (Finding(users, "code", "refused", reason), *certificate.findings)
-        return Certificate(certificate.layers, findings)
-    return certificate
-
-
-def prove(network: Network, program: Program) -> Certificate:
-    """The certificate of a program that was read, on the pinned library."""
+        layer = _owner(network, str(error))
+        return Certificate((), (Finding(layer, "code", "refused", str(error)),))
     walk = Walk(network, program)
+    if changed := library.changed(directory / "firmware"):
+        reason = f"firmware/{changed[0]} is not the file that hls4ml {hls4ml} ships"
+        user = _user(program, changed[0]) or first
+        walk.findings.append(Finding(user, "code", "refused", reason))
     if len(program.ports) != 1 + len(network.outputs):
         reason = f"the top function has {len(program.ports)} ports"
-        return Certificate((), (Finding(network.nodes[0].name, "port", "refused", reason),))
+        walk.findings.append(Finding(first, "port", "refused", reason))
+        return walk
     _port(walk)
-    for call in program.calls:
-        _follow(walk, call)
+    for number, call in enumerate(program.calls):
+        _follow(walk, number, call)
     _ends(walk)
-    proved = [name for name in walk.matched if name not in {each.layer for each in walk.findings}]
-    return Certificate(tuple(dict.fromkeys(proved)), tuple(walk.findings))
+    return walk
 
 
 def _port(walk: Walk) -> None:
@@ -110,7 +116,7 @@ def _ends(walk: Walk) -> None:
             walk.findings.append(Finding(wanted, "port", "refused", reason))
 
 
-def _follow(walk: Walk, call: Call) -> None:
+def _follow(walk: Walk, number: int, call: Call) -> None:
     """One call: what its result holds, and what could not be proved of it."""
     program = walk.program
     handler, operands = _handler(walk, call)
@@ -126,6 +132,7 @@ def _follow(walk: Walk, call: Call) -> None:
     try:
         _check_arrays(walk, call, sources, results)
         handler(walk, call, sources, results)
+        walk.models[number] = modelled(walk, sources, results)
     except Doubt as doubt:
         layer, _, reason = str(doubt).partition("\0")
         name = layer if reason else _label(walk, call)
@@ -158,15 +165,20 @@ def _owner(network: Network, text: str) -> str:
     return network.nodes[0].name
 
 
-def _users(program: Program, header: str) -> str | None:
+def _user(program: Program, header: str) -> str | None:
     """The first layer whose function a header has something to do with."""
-    kinds = {"dense": "dense", "conv": "conv", "pool": "pool", "activation": "relu", "merge": "add"}
-    for word, function in kinds.items():
-        if word in header:
-            for call in program.calls:
-                if function in call.function or (word == "activation" and "n" in call.label):
-                    return call.label or None
-    return program.calls[0].label if program.calls else None
+    functions = {
+        "dense": ("dense",),
+        "conv": ("conv",),
+        "pool": ("pool",),
+        "activation": ("relu", "linear", "hard_"),
+        "merge": ("add", "subtract", "maximum", "minimum", "concatenate"),
+    }
+    named = [names for word, names in functions.items() if word in header]
+    for call in program.calls:
+        if not named or any(name in call.function for names in named for name in names):
+            return call.label or None
+    return None
 
 
 def _check_arrays(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:

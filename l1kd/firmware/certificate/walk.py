@@ -6,10 +6,21 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from l1kd.exact.graph import Network
-from l1kd.firmware.certificate.meaning import Meaning, next_quantizer
+from l1kd.firmware.certificate.meaning import NO_PADS, Meaning, Pads, next_quantizer
+from l1kd.firmware.certificate.meaning import Step as Conversion
 from l1kd.firmware.certificate.source import Program
 
-__all__ = ["STEPS", "SUMS", "Certificate", "Finding", "State", "Step", "Walk", "unsettled"]
+__all__ = [
+    "STEPS",
+    "SUMS",
+    "Certificate",
+    "Finding",
+    "Modelled",
+    "State",
+    "Step",
+    "Walk",
+    "unsettled",
+]
 
 Step = Literal["port", "code", "weights", "sums", "quantizer", "compiled"]
 STEPS: tuple[Step, ...] = ("port", "code", "weights", "sums", "quantizer", "compiled")
@@ -66,9 +77,50 @@ class Certificate:
         return f"{word}: layer {first.layer!r}, {first.step}: {first.reason}"
 
 
+@dataclass(frozen=True)
+class Modelled:
+    """What a call was proved to compute, so that it can be run alone and compared.
+
+    Parameters
+    ----------
+    layer
+        Whose call it is, for messages.
+    node
+        The layer of the exact network that it computes; empty for a function of single values.
+    sources, results
+        Names of the arrays that it reads and writes.
+    reads, writes
+        Values of each.
+    fractions
+        What is read are counts of 2^-fraction.
+    pads
+        Zeros that already stand around what is read.
+    steps
+        What is done to the layer's values, or to the values read, for each result.
+    low, high
+        The ends of what is read by a function of single values, as counts.
+    padding, shape
+        Zeros that it puts around an image of a shape.
+    """
+
+    layer: str
+    node: str
+    sources: tuple[str, ...]
+    results: tuple[str, ...]
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    fractions: tuple[int, ...]
+    pads: tuple[Pads, ...]
+    steps: tuple[tuple[Conversion, ...], ...]
+    low: int = 0
+    high: int = 0
+    padding: Pads = NO_PADS
+    shape: tuple[int, ...] = ()
+
+
 @dataclass
 class Walk:
-    """The calls of a program, one after the other."""
+    """The calls of a program, one after the other, and what was found of them."""
 
     network: Network
     program: Program
@@ -76,9 +128,19 @@ class Walk:
     read: set[str] = field(default_factory=set)
     matched: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    models: dict[int, Modelled] = field(default_factory=dict)
+
+    @property
+    def certificate(self) -> Certificate:
+        """What was proved, and what was not."""
+        doubted = {each.layer for each in self.findings}
+        proved = (name.removesuffix(SUMS) for name in self.matched)
+        layers = tuple(dict.fromkeys(name for name in proved if name not in doubted))
+        return Certificate(layers, tuple(self.findings))
 
 
 def unsettled(walk: Walk, meaning: Meaning, wanted: str = "") -> None:
+    """Note that what an array holds is not the quantizer that it has to be."""
     node = next_quantizer(walk.network, meaning.node)
     layer = wanted or (node.name if node else meaning.node)
     steps = ", ".join(step if isinstance(step, str) else step.text for step in meaning.steps)
