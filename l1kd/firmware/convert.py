@@ -5,18 +5,17 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from l1kd import schemas
 from l1kd.context import Context
 from l1kd.errors import UserError
 from l1kd.firmware import hls, testbench
-from l1kd.firmware.limits import IoType, check_size, ports
+from l1kd.firmware.limits import IoType, check_size
 from l1kd.firmware.network import multiplications, port_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
     from tensorflow import keras
 
@@ -128,11 +127,11 @@ def _port(model: keras.Model, grid: FixedPoint) -> FixedPoint | None:
 
 def _vectors(context: Context, model: keras.Model, port: FixedPoint | None) -> NDArray[np.float64]:
     """Events for a student's test bench: corners, and some of the run's own test events."""
-    kind, _ = ports(model)
-    kind = port or kind
+    from l1kd.models.exact import read
+
+    network = read(model)
     events = context.dataset.test.events(limit=_OWN).astype(np.float64)
-    held = kind.holds(events).reshape(len(events), -1).all(axis=1)
-    return testbench.events_of(model, kind, events[held])
+    return testbench.events_of(network.at_port(port) if port else network, events)
 
 
 def _sweep(directory: Path) -> None:

@@ -186,7 +186,7 @@ def convert(
             layers=tuple(_traced(graph, model)),
         )
         save(written, description)
-        events = testbench.events_of(model, port) if vectors is None else vectors
+        events = testbench.events_of(exact) if vectors is None else vectors
         counts = counts_of(events, description.input, name)
         expected = exact.predict(counts * port.lsb)
         write_json(written / NETWORK, to_json(exact))

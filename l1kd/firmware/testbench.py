@@ -23,13 +23,11 @@ from numpy.typing import ArrayLike, NDArray
 from l1kd.errors import UserError
 from l1kd.files import atomic
 from l1kd.firmware.corners import corners
-from l1kd.firmware.network import Probe
 from l1kd.firmware.project import Description
 from l1kd.firmware.written import GLOBAL, template
-from l1kd.fixedpoint import FixedPoint
 
 if TYPE_CHECKING:
-    from tensorflow import keras
+    from l1kd.exact.graph import Network
 
 __all__ = ["INPUTS", "OUTPUTS", "checksum", "events_of", "read_vectors", "write", "write_vectors"]
 
@@ -41,26 +39,22 @@ _FIRST = re.compile(r"^# l1kd vectors 1: (\d+) events of (\d+) integers$")
 _LAST = re.compile(r"^# end ([0-9a-f]{16})$")
 
 
-def events_of(
-    model: keras.Model, port: FixedPoint, more: NDArray[Any] | None = None
-) -> NDArray[np.float64]:
+def events_of(network: Network, more: NDArray[Any] | None = None) -> NDArray[np.float64]:
     """Events for a project's vectors: corners of the network, and `more` where they leave room.
 
     Parameters
     ----------
-    model
-        The network.
-    port
-        The input port's type.
+    network
+        The exact network, behind the project's port.
     more
-        Further events, (N, *shape).
+        Further events, (N, *shape); those that the port does not hold are left out.
     """
-    shape = tuple(model.input_shape[1:])
-    room = min(_EVENTS, max(1, _VALUES // int(np.prod(shape))))
+    room = min(_EVENTS, max(1, _VALUES // int(np.prod(network.shape))))
     kept = room if more is None else max(1, room * 3 // 4)
-    events, _ = corners(port, shape, Probe.of(model), limit=kept)
+    events, _ = corners(network.port, network.shape, network, limit=kept)
     if more is not None:
-        events = np.concatenate([events, more[: room - len(events)]])
+        held = network.port.holds(more).reshape(len(more), -1).all(axis=1)
+        events = np.concatenate([events, more[held][: room - len(events)]])
     return events
 
 

@@ -17,8 +17,8 @@ import pytest
 from l1kd.errors import UserError
 from l1kd.firmware import csim, hls
 from l1kd.firmware.corners import corners
-from l1kd.firmware.network import Probe
 from l1kd.firmware.project import Project
+from l1kd.models.exact import read
 from tests.firmware.networks import change_weight, events_like, little, network
 
 
@@ -91,7 +91,7 @@ def test_rewriting_changes_no_value(
     """What is compiled for speed gives what the project's own files give, and the same layers."""
     model = network((6, 6, 1), [("conv", 3, 2, 2), ("flatten",), ("dense", 8)])
     mine = hls.convert(model, tmp_path / "p", io_type=io_type)
-    corner, _ = corners(mine.input_type, (6, 6, 1), Probe.of(model), limit=500)
+    corner, _ = corners(mine.input_type, (6, 6, 1), read(model), limit=500)
     events = np.concatenate([corner, events_like(model, mine.input_type, 1000)])
     fast, shown = mine.predict(events), mine.trace(events[:200])
     with monkeypatch.context() as patch:

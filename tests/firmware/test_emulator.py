@@ -20,8 +20,8 @@ from l1kd.errors import CheckFailed, UserError
 from l1kd.files import file_hash
 from l1kd.firmware import emulator, hls
 from l1kd.firmware.corners import corners
-from l1kd.firmware.network import Probe
 from l1kd.fixedpoint import FixedPoint
+from l1kd.models.exact import read
 from tests.firmware.networks import change_weight, copy_of, events_like, little, network, predict
 
 
@@ -57,7 +57,7 @@ def test_it_is_exact(io_type: str, port: FixedPoint | None, tmp_path: Path) -> N
     model = network((6, 6, 1), [("conv", 3, 2, 2), ("flatten",), ("dense", 4)], outputs=2)
     project = hls.convert(model, tmp_path / "p", io_type=io_type, port=port)
     made = emulator.build(project, tmp_path / "e")
-    corner, _ = corners(project.input_type, (6, 6, 1), Probe.of(model), limit=600)
+    corner, _ = corners(project.input_type, (6, 6, 1), read(model), limit=600)
     events = np.concatenate([corner, corner[::-1]])
     found = made.predict(events)
     assert found.shape == (len(events), 2) and len(np.unique(found)) > 20

@@ -18,9 +18,10 @@ from l1kd.errors import CheckFailed, UserError
 from l1kd.firmware import hls
 from l1kd.firmware.agreement import compare
 from l1kd.firmware.corners import corners
-from l1kd.firmware.network import Probe, float_twin, kernels, layer_outputs, port_of
+from l1kd.firmware.network import float_twin, kernels, layer_outputs, port_of
 from l1kd.firmware.project import open_project
 from l1kd.fixedpoint import FixedPoint
+from l1kd.models.exact import read
 from tests.firmware.networks import (
     conv_counts,
     dense_counts,
@@ -40,7 +41,7 @@ def agrees(model: Any, directory: Path, **options: Any) -> hls.Project:
     port = port_of(model)
     assert port is not None
     project = hls.convert(model, directory, **options)
-    corner, report = corners(port, model.input_shape[1:], Probe.of(model), limit=600)
+    corner, report = corners(port, model.input_shape[1:], read(model), limit=600)
     assert report.events == len(corner) > 100
     for events in (events_like(model, port, 700), corner):
         expected = predict(model, events)
@@ -121,7 +122,7 @@ def test_a_stated_port_is_exact(backend: str, io_type: str, strategy: str, tmp_p
     assert project.record.input_type == "ap_ufixed<10,10,AP_RND_CONV,AP_SAT>"
     assert open_project(tmp_path / "p").input_type == port
     assert "ap_ufixed<10,10" in (tmp_path / "p" / "firmware" / "defines.h").read_text()
-    corner, _ = corners(port, (4, 4, 1), Probe.of(model), limit=600)
+    corner, _ = corners(port, (4, 4, 1), read(model), limit=600)
     assert corner.min() == 0 and corner.max() == 1023
     assert (project.predict(corner) == predict(model, corner)).all()
     with pytest.raises(UserError, match="no value of the input port"):
