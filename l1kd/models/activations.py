@@ -20,7 +20,7 @@ from l1kd.models.graph import Graph, Node
 from l1kd.models.quantizers import reading, text_of
 from l1kd.schemas import RepairKind
 
-__all__ = ["averages", "plain", "symmetric"]
+__all__ = ["averages", "plain", "rectified", "repeated", "symmetric"]
 
 Record = tuple[str, str, RepairKind]
 _MOST = 18  # bits of a type whose values are all tried
@@ -54,6 +54,68 @@ def averages(graph: Graph) -> Iterator[Record]:
             graph.insert_after(
                 node.name, "QActivation", f"{node.name}_q", {"activation": activation}
             )
+
+
+def rectified(graph: Graph) -> Iterator[Record]:
+    """A plain ReLU before a quantizer: together they are one quantized ReLU."""
+    for node in list(graph.nodes):
+        inside = node.kind in _INSIDE
+        if not inside and not _is_relu(node):
+            continue
+        if node.config.get("activation") != "relu" and inside:
+            continue
+        readers = graph.readers(node.name)
+        if len(readers) != 1 or node.name in graph.outputs or readers[0].kind != "QActivation":
+            continue
+        (after,) = readers
+        read = reading(quantizer(after.config["activation"], f"{graph.where}: {after.name!r}"))
+        # A single bit beside the sign is all fraction or all integer: not worth the care.
+        if read is None or read.halved or read.type.word < 3:
+            continue
+        kind = read.type
+        if kind.signed:
+            kind = FixedPoint(kind.word - 1, kind.integer - 1, False)
+        after.config["activation"] = text_of(kind)
+        if inside:
+            node.config["activation"] = "linear"
+        else:
+            graph.remove(node.name)
+        yield node.name, f"its ReLU is in {after.name!r}: {text_of(kind)}", "exact"
+
+
+def _is_relu(node: Node) -> bool:
+    if node.kind == "Activation":
+        return bool(node.config.get("activation") == "relu")
+    config = node.config
+    bent = any(config.get(key) for key in ("max_value", "negative_slope", "threshold"))
+    return node.kind == "ReLU" and not bent
+
+
+def repeated(graph: Graph) -> Iterator[Record]:
+    """A quantizer right behind another one all of whose values it keeps."""
+    for node in list(graph.nodes):
+        if node.kind != "QActivation":
+            continue
+        before = graph.node(node.sources[0])
+        if before.kind != "QActivation":
+            continue
+        kinds = [
+            reading(quantizer(each.config["activation"], f"{graph.where}: {each.name!r}"))
+            for each in (before, node)
+        ]
+        first, second = kinds
+        if first is None or second is None or second.halved:
+            continue
+        given = first.type.integers([first.type.low, first.type.high]).astype(object)
+        kept = second.type.requantize(given, first.type.fraction)
+        finer = second.type.fraction >= first.type.fraction
+        if (
+            finer
+            and second.type.lsb * kept[0] == first.type.lsb * given[0]
+            and (second.type.lsb * kept[1] == first.type.lsb * given[1])
+        ):
+            graph.remove(node.name)
+            yield node.name, f"removed: every value of {before.name!r} passes it as it is", "exact"
 
 
 def plain(graph: Graph) -> Iterator[Record]:

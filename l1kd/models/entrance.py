@@ -43,7 +43,7 @@ def shaped(graph: Graph, shape: tuple[int, ...] | None) -> Iterator[Record]:
                     "give the data that shape, or the right model"
                 )
             first.config["batch_input_shape"] = [None, *shape]
-            kind, config = ("Flatten", {}) if len(own) == 1 else ("Reshape", {"target_shape": own})
+            kind, config = ("Flatten", {}) if len(own) == 1 else ("Reshape", {"target_shape": list(own)})
             graph.insert_after(first.name, kind, "events_as_" + kind.lower(), config)
             yield first.name, f"events of shape {shape} are read as {own}", "exact"
     yield from _without_detours(graph)

@@ -165,6 +165,13 @@ class Graph:
         UserError
             If a layer is not on the list, or its weights do not fit.
         """
+        with warnings.catch_warnings():
+            # Initial weights, which warn of seeds when several layers share QKeras' own, are not
+            # what the network keeps.
+            warnings.filterwarnings("ignore", message=".*is unseeded and being called")
+            return self._built()
+
+    def _built(self) -> keras.Model:
         tensors: dict[str, Any] = {}
         for node in self.nodes:
             if node.kind == "InputLayer":

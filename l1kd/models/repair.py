@@ -104,8 +104,6 @@ class _Repairer:
 
     def _settle(self, node: Node, layer: Any) -> None:
         slots = SLOTS[node.kind][: len(node.weights)]
-        if len(node.weights) < len(SLOTS[node.kind]):
-            slots = SLOTS[node.kind][: len(node.weights)]
         said: list[str] = []
         strayed = 0
         for place, slot in enumerate(slots):
@@ -262,9 +260,11 @@ def repair(
     work.normalisations()
     for step in (
         activations.averages(graph),
+        activations.rectified(graph),
         activations.plain(graph),
         entrance.shaped(graph, shape),
         entrance.port(graph, grid),
+        activations.repeated(graph),
         activations.symmetric(graph, grid),
     ):
         for layer, what, kind in step:
