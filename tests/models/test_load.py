@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import qkeras
 from tensorflow import keras
 
 import l1kd
@@ -19,9 +20,10 @@ from l1kd.config import Score, Student, Teacher
 from l1kd.data.dataset import Sample
 from l1kd.errors import UserError
 from l1kd.fixedpoint import FixedPoint
-from l1kd.models.load import save_model
+from l1kd.models.load import read_model, save_model
 from l1kd.models.students import STUDENTS, build_student
 from l1kd.models.teachers import build_teacher, measure_spread
+from tests.models.foreign import QDenseBatchnorm, cicada_v1, cicada_v2, network, trained
 
 SHAPE = (28, 28, 1)
 EVENTS = np.random.default_rng(3).integers(0, 256, (32, *SHAPE)).astype(np.float32) / 256
@@ -30,6 +32,7 @@ pytestmark = [
     # Keras warns of QKeras' constraints when it stores them, and of .h5 as such.
     pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning"),
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5.*:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*is unseeded and being called:UserWarning"),
 ]
 
 
@@ -183,3 +186,114 @@ def test_a_failed_save_leaves_the_old_model(stored: Path, monkeypatch: pytest.Mo
     with pytest.raises(OSError, match="space"):
         save_model(model, stored)
     assert stored.read_bytes() == before
+
+
+# --- other people's networks ----------------------------------------------------------------------
+
+
+def everything(x: Any) -> Any:
+    """Layers and quantizers that trained networks hold, whether they can be firmware or not."""
+    layers, w = keras.layers, "quantized_bits(6,1,0,alpha=1)"
+    x = qkeras.QActivation(qkeras.quantized_bits(8, 3, alpha=1), name="object")(x)
+    x = qkeras.QConv2DBatchnorm(3, 3, kernel_quantizer=w, bias_quantizer=w)(x)
+    x = qkeras.QActivation("quantized_relu(6,2)")(x)
+    x = qkeras.QDepthwiseConv2D(2, depthwise_quantizer="quantized_bits(6,1)", activation=w)(x)
+    x = qkeras.QDepthwiseConv2DBatchnorm(2, depthwise_quantizer=w, use_bias=False)(x)
+    x = qkeras.QAveragePooling2D(2, average_quantizer=w, activation=w)(x)
+    x = qkeras.QBatchNormalization()(x)
+    x = layers.BatchNormalization(center=False)(layers.Permute((2, 1, 3))(x))
+    y = layers.Multiply()([x, layers.Dropout(0.1)(x)])
+    x = layers.Concatenate()([x, layers.Subtract()([layers.Maximum()([x, y]), y])])
+    x = layers.Flatten()(layers.ZeroPadding2D(1)(x))
+    x = layers.Reshape((-1, 2))(x)
+    x = qkeras.QConv1D(2, 2, kernel_quantizer="ternary()", bias_quantizer="quantized_po2(4)")(x)
+    x = layers.MaxPooling1D(2)(layers.AveragePooling1D(2)(x))
+    x = qkeras.QActivation("quantized_tanh(6)")(x)
+    x = layers.GlobalAveragePooling1D()(x)
+    x = qkeras.QDense(2, kernel_quantizer="binary(alpha=1)", use_bias=False)(x)
+    return qkeras.QActivation("hard_sigmoid")(layers.GaussianNoise(0.1)(x))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_networks_of_others_come_back_the_same(suffix: str, frozen: bool, tmp_path: Path) -> None:
+    model = network(everything, (10, 10, 1))
+    for layer in model.layers if frozen else ():
+        layer.trainable = False  # their weights are stored in another order
+    model.save(tmp_path / f"m{suffix}")
+    again = l1kd.load_model(tmp_path / f"m{suffix}")
+    events = np.random.default_rng(0).integers(-64, 64, (50, 10, 10, 1)).astype(np.float32) / 16
+    assert (again(events).numpy() == model(events).numpy()).all()
+    assert again.get_layer("object").activation.startswith("quantized_bits(bits=8,integer=3,")
+
+
+@pytest.mark.parametrize("build", [cicada_v1, cicada_v2])
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_dense_batch_normalisation_is_folded_while_reading(
+    build: Callable[[], keras.Model], suffix: str, tmp_path: Path
+) -> None:
+    model = trained(build(), spread=0.05)
+    assert not hasattr(qkeras, "QDenseBatchnorm")
+    model.save(tmp_path / f"m{suffix}")
+    loaded = read_model(tmp_path / f"m{suffix}")
+    assert loaded.folded == ["dense1"]
+    assert type(loaded.model.get_layer("dense1")) is qkeras.QDense
+    events = np.random.default_rng(0).poisson(3, (200, 252)).astype(np.float32)
+    assert (loaded.model(events).numpy() == model(events).numpy()).all()
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_bias": False},
+        {"scale": False},
+        {"center": False, "epsilon": 0.25},
+        {"scale": False, "center": False, "use_bias": False},
+        {"bias_quantizer": None, "folding_mode": "batch_stats_folding"},
+        {"activation": "quantized_relu(6,2)"},
+    ],
+)
+def test_folding_with_parts_left_out(options: dict[str, Any], suffix: str, tmp_path: Path) -> None:
+    w = "quantized_bits(6,1,1,alpha=1)"
+    given = {"kernel_quantizer": w, "bias_quantizer": w, "name": "d", **options}
+    model = network(lambda x: QDenseBatchnorm(3, **given)(x), (5,))
+    model.save(tmp_path / f"m{suffix}")
+    again = l1kd.load_model(tmp_path / f"m{suffix}")
+    events = np.random.default_rng(0).integers(-64, 64, (200, 5)).astype(np.float32) / 16
+    assert (again(events).numpy() == model(events).numpy()).all()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "quantized_bits(6, 1, 1, alpha=1.0)",
+        {"class_name": "quantized_bits", "config": {"bits": 6, "integer": 1, "symmetric": 1}},
+        {
+            "module": "qkeras.quantizers",
+            "class_name": "quantized_bits",
+            "config": {"bits": 6, "integer": 1, "symmetric": 1, "alpha": 1.0, "qnoise_factor": 1.0},
+            "registered_name": "qkeras.quantizers>quantized_bits",
+        },
+    ],
+)
+def test_quantizers_in_every_form(form: Any, stored: Path) -> None:
+    layer = l1kd.load_model(rewritten(stored, set_argument(2, kernel_quantizer=form))).layers[2]
+    found = layer.kernel_quantizer_internal
+    assert (found.bits, found.integer, int(found.symmetric)) == (6, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (set_argument(1, activation="quantized_bits(99999999,1)"), "beyond"),
+        (set_layer(3, class_name="PruneLowMagnitude"), "strip the pruning"),
+        (set_argument(0, batch_shape=[None, 28, 28, 1]), "Keras 3"),
+        (set_argument(2, filters=10**9), "cannot be (built|read)|needs weights|not a model"),
+    ],
+)
+def test_files_of_others_that_are_refused(
+    stored: Path, change: Callable[[dict[str, Any]], None], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        l1kd.load_model(rewritten(stored, change))
