@@ -130,7 +130,7 @@ def _vectors(context: Context, model: keras.Model, port: FixedPoint | None) -> N
     from l1kd.models.exact import read
 
     network = read(model)
-    events = context.dataset.test.events(limit=_OWN).astype(np.float64)
+    events = context.dataset.test.events(limit=_OWN)
     return testbench.events_of(network.at_port(port) if port else network, events)
 
 

@@ -51,8 +51,9 @@ def describe(directory: Path) -> None:
 
 
 @pytest.mark.csim
-@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
-@pytest.mark.parametrize("port", [None, FixedPoint(10, 10, False)])
+@pytest.mark.parametrize(
+    ("io_type", "port"), [("io_parallel", FixedPoint(10, 10, False)), ("io_stream", None)]
+)
 def test_it_is_exact(io_type: str, port: FixedPoint | None, tmp_path: Path) -> None:
     model = network((6, 6, 1), [("conv", 3, 2, 2), ("flatten",), ("dense", 4)], outputs=2)
     project = hls.convert(model, tmp_path / "p", io_type=io_type, port=port)
