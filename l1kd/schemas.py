@@ -16,6 +16,8 @@ from l1kd.files import read_json, write_json
 __all__ = [
     "FORMAT_VERSION",
     "AgreementRecord",
+    "CertificateRecord",
+    "Doubted",
     "Emd",
     "Fidelity",
     "Finding",
@@ -184,6 +186,28 @@ class Pair(_Record):
     mismatches: int
     max_lsb: int
     first_layer: str | None = None  # the first layer whose output differs
+    excused: str | None = None  # why mismatches are no fault: QKeras beyond float32, by layer
+    reproducer: str | None = None  # a file of the run with the smallest event that shows it
+
+
+class Doubted(_Record):
+    """A layer of which a certificate does not speak, or says that it is wrong."""
+
+    layer: str
+    step: Literal["port", "code", "weights", "sums", "quantizer", "compiled"]
+    state: Literal["refused", "open"]  # known to be wrong; or beyond what is proved: tests speak
+    reason: str
+
+
+class CertificateRecord(_Record):
+    """What is proved of a project: equality with the exact network, for every input."""
+
+    backend: str
+    io_type: str
+    strategy: str
+    certified: bool
+    layers: list[str]  # proved, in order
+    findings: list[Doubted]
 
 
 class AgreementRecord(_Record):
@@ -192,6 +216,8 @@ class AgreementRecord(_Record):
     student: str
     lsb: float
     pairs: list[Pair]
+    float32: dict[str, str] = {}  # layers that QKeras may not compute exactly, and why
+    certificates: list[CertificateRecord] = []
 
 
 class Rung(Quality):

@@ -25,7 +25,10 @@ class Inverse(Protocol):
 
 
 def rung(
-    stage: Literal["float", "qkeras", "csim", "rtl"], scores: Scores, raw: Scores, target: Inverse
+    stage: Literal["float", "qkeras", "csim", "rtl"],
+    scores: Scores,
+    raw: Scores | None = None,
+    target: Inverse | None = None,
 ) -> Rung:
     """One step of the ladder: how a student's scores compare with the teacher's.
 
@@ -36,11 +39,15 @@ def rung(
     scores
         The student's, in units of the output type, (N,) each.
     raw
-        The teacher's raw scores of the same events.
+        The teacher's raw scores of the same events; None in a run without a teacher.
     target
-        The target transform.
+        The target transform, where there is a teacher.
     """
     judged = quality(scores["test"], _signals(scores))
+    if raw is None or target is None:
+        return Rung(
+            stage=stage, auc=judged.auc, efficiency=judged.efficiency, emd=None, spearman=None
+        )
     as_raw = {sample: np.asarray(target.inverse(values)) for sample, values in scores.items()}
     return Rung(
         stage=stage,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from l1kd.firmware import hls
 from l1kd.firmware.agreement import compare
-from l1kd.firmware.trace import compare_layers, first_difference
-from tests.firmware.networks import change_weight, events_like, network, predict
+from l1kd.firmware.trace import first_difference, in_csim, in_qkeras
+from l1kd.models.exact import read
+from tests.firmware.networks import change_weight, events_like, network
 
 pytestmark = pytest.mark.csim
 
@@ -27,22 +27,35 @@ def test_a_changed_weight_is_found_by_name(
 ) -> None:
     io_type = "io_stream" if layer == 1 else "io_parallel"
     project = hls.convert(model, tmp_path / "p", io_type=io_type)
+    network = read(model)
     events = events_like(model, project.input_type, 64)
     change_weight(project.directory, layer)
-    assert compare(predict(model, events), project.predict(events), 2**-8).mismatches > 0
-    difference = first_difference(project, model, events)
+    assert compare(network.predict(events), project.predict(events), 2**-8).mismatches > 0
+    difference = first_difference(network, in_csim(project, network, events), events)
     assert difference is not None and difference.layer == name
     assert difference.agreement.mismatches > 0 and difference.agreement.max_lsb > 0
-    assert difference.type.startswith("ap_fixed<")
-    assert f"layer {name!r}" in difference.summary and "LSB" in difference.summary
+    # Both precisions, side by side.
+    assert difference.type.startswith("ap_fixed<") and difference.needed.startswith("ap_fixed<")
+    assert f"layer {name!r} ({difference.type}, exact {difference.needed})" in difference.summary
 
 
 def test_an_unchanged_project_has_no_difference(model: object, tmp_path: Path) -> None:
     project = hls.convert(model, tmp_path / "p")
+    network = read(model)
     events = events_like(model, project.input_type, 64)
-    assert first_difference(project, model, events) is None
-    assert first_difference(project, model, events[:0]) is None
-    compared = compare_layers(project, model, events)
-    assert [name for name, _, _ in compared][-2:] == ["output", "score"]
-    assert "conv1" in {name for name, _, _ in compared}
-    assert all(np.isfinite(result.max_lsb) and result.max_lsb == 0 for *_, result in compared)
+    shown = in_csim(project, network, events)
+    assert list(shown)[-2:] == ["output", "score"] and "conv1" in shown
+    assert first_difference(network, shown, events) is None
+    assert first_difference(network, shown, events[:0]) is None
+
+
+def test_qkeras_is_held_to_the_exact_network_layer_by_layer(model: object) -> None:
+    network = read(model)
+    events = events_like(model, network.port, 64)
+    shown = in_qkeras(model, network, events)
+    assert {"port", "conv1", "dense3", "output", "score"} <= set(shown)
+    assert first_difference(network, shown, events) is None
+    shown["dense3"].values[5, 0] += 1
+    difference = first_difference(network, shown, events)
+    assert difference is not None and (difference.layer, difference.type) == ("dense3", "")
+    assert difference.agreement.first[0].event == 5

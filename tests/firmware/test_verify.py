@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from l1kd import schemas
 from l1kd.context import Context
 from l1kd.errors import CheckFailed, UserError
+from l1kd.firmware.project import open_project
 from l1kd.firmware.verify import verify
 from tests.firmware.networks import change_weight, copy_of
 
@@ -30,14 +32,25 @@ def test_every_project_agrees_on_test_events_and_corners(verified: Context) -> N
     tested = len(dataset.test) + sum(len(each.test) for each in dataset.signals.values())
     for record in records:
         assert record.lsb == 2**-8
-        seen = {(pair.io_type, pair.inputs): pair for pair in record.pairs}
+        seen = {(pair.candidate, pair.io_type, pair.inputs): pair for pair in record.pairs}
         assert set(seen) == {
-            (kind, inputs) for kind in ("io_parallel", "io_stream") for inputs in ("test", "corner")
+            (*kind, inputs)
+            for kind in (("qkeras", None), ("csim", "io_parallel"), ("csim", "io_stream"))
+            for inputs in ("test", "corner")
         }
-        for (_, inputs), pair in seen.items():
-            assert (pair.reference, pair.candidate) == ("qkeras", "csim")
+        for (*_, inputs), pair in seen.items():
+            assert pair.reference == "exact"
             assert (pair.mismatches, pair.max_lsb, pair.first_layer) == (0, 0, None)
             assert pair.events == tested if inputs == "test" else pair.events > 100
+        assert record.float32 == {}
+
+
+def test_every_project_is_certified_for_all_inputs(verified: Context) -> None:
+    for record in schemas.read(verified.directory, "agreement.json"):
+        assert [each.io_type for each in record.certificates] == ["io_parallel", "io_stream"]
+        for certificate in record.certificates:
+            assert certificate.certified and certificate.findings == []
+            assert {"port", "dense1_relu", "output", "score"} <= set(certificate.layers)
 
 
 def test_the_ladder_leads_from_the_teacher_to_the_firmware(verified: Context) -> None:
@@ -76,6 +89,30 @@ def test_one_changed_weight_fails_it_by_name(verified: Context, tmp_path: Path) 
         assert (pair.mismatches > 0) == (pair.io_type == "io_stream")
         assert pair.first_layer == ("dense1" if pair.mismatches else None)
         assert (pair.max_lsb > 0) == (pair.mismatches > 0)
+        assert (pair.reproducer is not None) == (pair.mismatches > 0)
+    parallel, stream = image.certificates
+    assert parallel.certified and not stream.certified
+    (finding,) = stream.findings
+    assert (finding.layer, finding.step, finding.state) == ("dense1", "weights", "refused")
+    # The smallest event that shows it: run again, it still does, and nothing of it is needless.
+    saved = np.load(mine.directory / next(p.reproducer for p in image.pairs if p.reproducer))
+    found = open_project(project).predict(saved["events"])
+    assert (found == saved["found"]).all() and (found != saved["expected"]).any()
+    assert np.count_nonzero(saved["counts"]) <= 2
+
+
+def test_what_no_event_shows_has_no_certificate(verified: Context, tmp_path: Path) -> None:
+    """A type one bit short of what only extreme inputs need: every comparison is equal."""
+    mine = copy_of(verified, tmp_path / "r", verify={"events": 10, "corners": False})
+    defines = mine.projects / "flat-Vitis-io_parallel-latency" / "firmware" / "defines.h"
+    text = defines.read_text()
+    word, integer = map(int, re.search(r"ap_fixed<(\d+),(\d+)> dense1_accum_t", text).groups())  # type: ignore[union-attr]
+    short = f"ap_fixed<{word - 1},{integer - 1}> dense1_accum_t"
+    defines.write_text(text.replace(f"ap_fixed<{word},{integer}> dense1_accum_t", short))
+    with pytest.raises(CheckFailed, match=r"'flat'.*no certificate.*'dense1', sums: .*overflows"):
+        verify(mine)
+    for record in schemas.read(mine.directory, "agreement.json"):
+        assert not any(pair.mismatches for pair in record.pairs)
 
 
 def test_a_loss_against_the_float_teacher_fails_it(verified: Context, tmp_path: Path) -> None:
