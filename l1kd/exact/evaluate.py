@@ -73,7 +73,8 @@ def predict(network: Network, events: ArrayLike) -> NDArray[np.float64]:
     """Outputs (N, outputs) of events; see `Network.predict`."""
     found = values(network, events, network.outputs)
     return np.concatenate(
-        [found[name].reshape(len(found[name]), -1) for name in network.outputs], axis=1
+        [found[name].reshape(len(found[name]), network[name].size) for name in network.outputs],
+        axis=1,
     )
 
 

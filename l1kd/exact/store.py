@@ -66,8 +66,12 @@ def _written(node: graph.Node) -> dict[str, Any]:
             value = value.text
         elif isinstance(value, np.ndarray):
             value = {"shape": list(value.shape), "values": value.reshape(-1).tolist()}
-        written[each.name] = value
+        written[each.name] = _listed(value)
     return written
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(each) for each in value] if isinstance(value, tuple) else value
 
 
 def _read(stored: dict[str, Any]) -> graph.Node:

@@ -83,13 +83,9 @@ NETWORKS = {
         pool("max", (5, 6, 2), strides=(1, 1), padding=((0, 1), (0, 1)))
     ),
     "pad": ended(Pad(name="p", sources=("in",), shape=(8, 7, 2), padding=((1, 2), (1, 0)))),
-    "reshape": ended(
-        Reshape(name="r", sources=("in",), shape=(60,)), dense("d", "r", (4,), 60)
-    ),
+    "reshape": ended(Reshape(name="r", sources=("in",), shape=(60,)), dense("d", "r", (4,), 60)),
     "sequence": ended(conv("c", "in", (9, 3), 2, padding=((0, 0), (1, 0))), shape=(9, 2)),
-    **{
-        name: ended(*two(name), shape=(6,)) for name in ("add", "subtract", "maximum", "minimum")
-    },
+    **{name: ended(*two(name), shape=(6,)) for name in ("add", "subtract", "maximum", "minimum")},
     "concatenate": ended(*two("concatenate", (6,)), shape=(6,)),
 }
 # The height of a sequence is 1, and so is that of its windows.
