@@ -2,43 +2,29 @@
 
 Zeros, extremes, single hot inputs, checkerboards and random events of every density; and events,
 found by search, for which *internal* quantizers tie (a value exactly half way between two steps:
-where rounding modes part) and saturate. Ties and saturation of the port itself are no corner of the
-network: events come on the port's grid.
+where rounding modes part), meet the ends of their range, and are given values as close to the bound
+of interval arithmetic as the search can get. Ties and saturation of the port itself are no corner
+of the network: events come on the port's grid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from l1kd.exact.gradient import seen
+from l1kd.exact.graph import Network, Quantize
+from l1kd.firmware.search import Aim, Search, ported
 from l1kd.fixedpoint import FixedPoint
 
-__all__ = ["CornerReport", "Network", "Reached", "corners"]
+__all__ = ["CornerReport", "Reached", "corners", "found", "mixed", "plain", "turns"]
 
 Events = NDArray[np.float64]
-
-_CANDIDATES = 512  # random events that the search starts from
-_ROUNDS = 6  # steps towards higher (lower) values of a unit
-_NUDGES = 8  # attempts to move a value onto a tie
-_PER_KIND = 48  # events kept of each layer's ties, and of each of its ends
-
-
-class Network(Protocol):
-    """What the search needs of a network; `l1kd.firmware.network.Probe` is one."""
-
-    @property
-    def types(self) -> Mapping[str, FixedPoint]:
-        """The inner quantizers by layer."""
-
-    def values(self, events: Events) -> dict[str, NDArray[np.float64]]:
-        """What reaches each quantizer, (N, size)."""
-
-    def gradient(self, events: Events, layer: str, units: NDArray[np.int64]) -> Events:
-        """Derivative of what reaches one unit per event, to the inputs."""
+Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -55,6 +41,11 @@ class Reached:
         Beyond its highest value, below its lowest (for a ReLU: below 0).
     lowest, highest
         The extreme values that reach it.
+    bound
+        The lowest and the highest that interval arithmetic allows; further back in a network these
+        may be wider than what any event can reach.
+    possible
+        Which of `ties`, `above` and `below` the types and the bound allow at all.
     """
 
     values: int
@@ -63,6 +54,14 @@ class Reached:
     below: int
     lowest: float
     highest: float
+    bound: tuple[float, float]
+    possible: tuple[str, ...]
+
+    @property
+    def fraction(self) -> float:
+        """How much of the span of the bound is reached; 1 is all of it."""
+        low, high = self.bound
+        return (self.highest - self.lowest) / (high - low) if high > low else 1.0
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,27 @@ class CornerReport:
     layers: Mapping[str, Reached]
 
     @property
+    def fraction(self) -> float | None:
+        """The least part of its bound that a layer reaches; None if there are none."""
+        return min((layer.fraction for layer in self.layers.values()), default=None)
+
+    @property
     def summary(self) -> str:
         """One line for the user."""
-        layers = self.layers.values()
-        parts = (
-            f"{sum(getattr(layer, kind) > 0 for layer in layers)} of {len(self.layers)} {what}"
-            for kind, what in (("ties", "tie"), ("above", "saturate"), ("below", "underflow"))
+        if not self.layers:
+            return f"{self.events} corner inputs"
+        parts = []
+        for kind, what in (("ties", "tie"), ("above", "saturate"), ("below", "underflow")):
+            able = [layer for layer in self.layers.values() if kind in layer.possible]
+            done = sum(getattr(layer, kind) > 0 for layer in able)
+            parts.append(f"{done} of {len(able)} {what}")
+        reached = ", ".join(
+            f"{name} {np.floor(100 * layer.fraction):.0f}%" for name, layer in self.layers.items()
         )
-        return f"{self.events} corner inputs; inner quantizers: {', '.join(parts)}"
+        return (
+            f"{self.events} corner inputs; inner quantizers: {', '.join(parts)}; "
+            f"of their interval bounds reached: {reached}"
+        )
 
 
 def corners(
@@ -100,7 +112,8 @@ def corners(
     shape
         Of one event.
     network
-        Whose inner quantizers are to tie and to saturate.
+        Whose inner quantizers are to tie, to saturate and to be given extreme values. Its own port
+        may be wider than `port`.
     seed
         Two calls with one seed give the same events.
     limit
@@ -112,54 +125,74 @@ def corners(
         Events (N, *shape), each value one of `port`'s, without repetitions; and what they reach.
     """
     random = np.random.default_rng([seed, 0xC0])
-    plain = _plain(port, shape, random, limit // 2 if network else limit)
-    found = [plain]
+    first = plain(port, shape, random, limit // 2 if network else limit)
+    search, kinds = None, []
     if network is not None:
-        start = np.concatenate([plain, _mixed(port, shape, random, _CANDIDATES)])
-        values = network.values(start)
-        for layer, kind in network.types.items():
-            found += [
-                _ties(network, layer, kind, port, start, values[layer], random),
-                _extremes(network, layer, port, start, values[layer], random, up=True),
-                _extremes(network, layer, port, start, values[layer], random, up=False),
-            ]
+        search = Search(ported(network, port), random)
+        kinds = [kind for aim in found(search, first) for kind in aim.groups()]
     # Turn by turn, so that a limit cuts every layer's share alike; plain events come first.
-    rest = [event for turn in _turns(found[1:]) for event in turn]
-    events = np.concatenate([plain, np.array(rest).reshape(-1, *shape)])
-    _, first = np.unique(events.reshape(len(events), -1), axis=0, return_index=True)
-    events = events[np.sort(first)][:limit]
-    return events, CornerReport(len(events), _reached(network, events) if network else {})
+    counts = np.concatenate([first, turns(kinds, first.shape[1])])
+    _, place = np.unique(counts, axis=0, return_index=True)
+    counts = counts[np.sort(place)][:limit]
+    events = (counts * port.lsb).reshape(-1, *shape)
+    return events, CornerReport(len(events), _reached(search, counts) if search else {})
 
 
-def _reached(network: Network, events: Events) -> dict[str, Reached]:
-    values = network.values(events)
+def found(search: Search, first: Counts) -> list[Aim]:
+    """What a search finds for every inner quantizer, with `first` among its starts."""
+    # A part of the effort: every quantizer's aims start from these.
+    others = max(256, search.effort // 16)
+    port, shape = search.network.port, search.network.shape
+    pool = np.concatenate([first, mixed(port, shape, search.random, others)])
+    pool = pool[search.random.permutation(len(pool))[: 2 * others]]
+    entering = search.values(pool, [node.sources[0] for node in search.quantizers])
+    return [search.aim(node, pool, entering[node.sources[0]]) for node in search.quantizers]
+
+
+def _reached(search: Search, counts: Counts) -> dict[str, Reached]:
+    names = [node.sources[0] for node in search.quantizers]
+    entering = search.values(counts, names)
     return {
-        layer: Reached(
-            values=values[layer].size,
-            ties=int(np.sum(_tied(kind, values[layer]))),
-            above=int(np.sum(values[layer] > kind.high)),
-            below=int(np.sum(values[layer] < kind.low)),
-            lowest=float(values[layer].min()),
-            highest=float(values[layer].max()),
-        )
-        for layer, kind in network.types.items()
+        node.name: _one(search.network, node, entering[name])
+        for node, name in zip(search.quantizers, names, strict=True)
     }
 
 
-def _tied(kind: FixedPoint, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return kind.ties(values) & (values > kind.low) & (values < kind.high)
+def _one(network: Network, node: Quantize, entering: NDArray[Any]) -> Reached:
+    offset, fraction = seen(network, node)
+    shift = fraction - node.type.fraction
+    low, high = (end * 2.0**shift - offset for end in node.type.bounds)
+    above, below = entering > high, entering < low
+    bound = network.bounds[node.sources[0]]
+    least, most = float(bound.low.min()), float(bound.high.max())
+    possible = {"ties": shift > 0, "above": most > high, "below": least < low}
+    tied = 0
+    if possible["ties"]:
+        rest = np.mod(entering + offset, 2**shift) == 2 ** (shift - 1)
+        tied = int(np.sum(rest & ~above & ~below))
+    lsb = 2.0**-bound.fraction
+    return Reached(
+        values=entering.size,
+        ties=tied,
+        above=int(np.sum(above)),
+        below=int(np.sum(below)),
+        lowest=float(entering.min()) * lsb,
+        highest=float(entering.max()) * lsb,
+        bound=(least * lsb, most * lsb),
+        possible=tuple(kind for kind, can in possible.items() if can),
+    )
 
 
-def _turns(groups: list[Events]) -> list[list[Events]]:
-    return [
-        [group[turn] for group in groups if turn < len(group)]
-        for turn in range(max((len(group) for group in groups), default=0))
-    ]
+def turns(groups: list[Counts], size: int) -> Counts:
+    """Events of several groups: the first of each, the second of each, and so on."""
+    longest = max((len(group) for group in groups), default=0)
+    rows = [group[turn] for turn in range(longest) for group in groups if turn < len(group)]
+    return np.array(rows, np.int64).reshape(-1, size)
 
 
-def _plain(
+def plain(
     port: FixedPoint, shape: tuple[int, ...], random: np.random.Generator, limit: int
-) -> Events:
+) -> Counts:
     """Events that need no network: constants, checkerboards, single inputs, random ones."""
     size = int(np.prod(shape))
     low, high = port.bounds
@@ -175,18 +208,17 @@ def _plain(
         inputs = np.sort(
             random.choice(size, max(1, room * 2 // 3 // len(hot_levels)), replace=False)
         )
-    hot = np.zeros((len(hot_levels), len(inputs), size))
+    hot = np.zeros((len(hot_levels), len(inputs), size), np.int64)
     for row, level in zip(hot, hot_levels, strict=True):
         row[np.arange(len(inputs)), inputs] = level
-    first = np.array([*constant, *board, *halves], np.float64)
+    first = np.array([*constant, *board, *halves], np.int64)
     counts = np.concatenate([first, hot.reshape(-1, size)])[:limit]
-    events = (counts * port.lsb).reshape(-1, *shape)
-    return np.concatenate([events, _mixed(port, shape, random, limit - len(events))])
+    return np.concatenate([counts, mixed(port, shape, random, limit - len(counts))])
 
 
-def _mixed(
+def mixed(
     port: FixedPoint, shape: tuple[int, ...], random: np.random.Generator, events: int
-) -> Events:
+) -> Counts:
     """Random events of all densities and sizes: full range and log-uniform, full and sparse."""
     low, high = port.bounds
     draw = (events, *shape)
@@ -200,79 +232,4 @@ def _mixed(
     values = np.where(random.random(row) < 0.5, full, small)
     scale = np.where(random.random(row) < 0.5, 1.0, random.random(row) ** 3)
     values = np.trunc(values * scale) * (random.random(draw) < density)
-    return np.clip(values, low, high) * port.lsb
-
-
-def _ties(
-    network: Network,
-    layer: str,
-    kind: FixedPoint,
-    port: FixedPoint,
-    start: Events,
-    values: NDArray[np.float64],
-    random: np.random.Generator,
-) -> Events:
-    """Events with a tie in `layer`: those that have one already, then some nudged onto one."""
-    tied = _tied(kind, values)
-    # One event per unit that ties, before more of the same unit.
-    _, by_unit = np.unique(
-        np.argmax(tied, axis=1) + tied.shape[1] * ~tied.any(1), return_index=True
-    )
-    order = [*by_unit, *np.flatnonzero(tied.any(1))]
-    chosen = [index for index in dict.fromkeys(order) if tied[index].any()][:_PER_KIND]
-    found = start[chosen]
-    if len(found) >= _PER_KIND // 2:
-        return found
-    inside = (values > kind.low) & (values < kind.high)
-    usable = np.flatnonzero(inside.any(1))
-    if not len(usable):
-        return found
-    low, high = port.bounds
-    for _ in range(_NUDGES):
-        events = (
-            start[random.choice(usable, min(256, len(usable)))].copy().reshape(-1, start[0].size)
-        )
-        # A few inputs move by a few steps: values wander over the fine grid of the accumulator.
-        for _ in range(3):
-            place = random.integers(0, events.shape[1], len(events))
-            rows = np.arange(len(events))
-            step = random.integers(-4, 5, len(events)) * port.lsb
-            events[rows, place] = np.clip(
-                events[rows, place] + step, low * port.lsb, high * port.lsb
-            )
-        events = events.reshape(-1, *start.shape[1:])
-        hits = _tied(kind, network.values(events)[layer]).any(1)
-        found = np.concatenate([found, events[hits]])[:_PER_KIND]
-        if len(found) == _PER_KIND:
-            break
-    return found
-
-
-def _extremes(
-    network: Network,
-    layer: str,
-    port: FixedPoint,
-    start: Events,
-    values: NDArray[np.float64],
-    random: np.random.Generator,
-    *,
-    up: bool,
-) -> Events:
-    """Events that drive units of `layer` as high (low) as following the gradient's sign can."""
-    sign = 1 if up else -1
-    units = random.integers(0, values.shape[1], _PER_KIND)
-    # From the best start of each unit.
-    best = np.argmax(sign * values[:, units], axis=0)
-    events, reached = start[best].copy(), values[best, units]
-    for _ in range(_ROUNDS):
-        slope = sign * network.gradient(events, layer, units)
-        moved = np.where(slope > 0, port.high, np.where(slope < 0, port.low, events))
-        # Half of the inputs of half of the events stay: the gradient is that of one piece only.
-        stay = (random.random(moved.shape) < 0.5) & (
-            random.random((len(moved), *(1 for _ in moved.shape[1:]))) < 0.5
-        )
-        moved = np.where(stay, events, moved)
-        after = network.values(moved)[layer][np.arange(len(units)), units]
-        better = sign * after > sign * reached
-        events[better], reached = moved[better], np.where(better, after, reached)
-    return events
+    return np.clip(values, low, high).astype(np.int64).reshape(events, int(np.prod(shape)))
