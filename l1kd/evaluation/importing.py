@@ -106,7 +106,13 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
     prepare_tensorflow(context.threads)
     loaded = read_model(path)
     _check_ends(loaded.model, path)
-    repaired = repair(loaded.model, grid=dataset.grid, shape=dataset.shape, lossy=lossy)
+    repaired = repair(
+        loaded.model,
+        grid=dataset.grid,
+        shape=dataset.shape,
+        lossy=lossy,
+        name=student_name(path),
+    )
     _check_port(repaired.model, dataset, path)
     folded = [
         Repair(name, "its own batch normalisation folded into its weights, as it defines", "exact")

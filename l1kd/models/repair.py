@@ -16,6 +16,7 @@ impossible
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -225,6 +226,7 @@ def repair(
     grid: FixedPoint | None = None,
     shape: tuple[int, ...] | None = None,
     lossy: bool = False,
+    name: str | None = None,
 ) -> Repaired:
     """Make exact what can be made exact; the model that is given stays as it is.
 
@@ -241,6 +243,8 @@ def repair(
     lossy
         Also do what changes the network's values: a batch normalisation that is a layer of its own
         is folded, weights that are on no grid are rounded.
+    name
+        Of the network that is returned, where it is not to keep its own.
 
     Returns
     -------
@@ -254,6 +258,7 @@ def repair(
     """
     work = _Repairer(Graph.of(model), lossy)
     graph = work.graph
+    graph.name = re.sub(r"\W", "_", name or graph.name)
     work.idle_layers()
     work.folded()
     work.weights()
