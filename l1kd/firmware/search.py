@@ -32,6 +32,7 @@ _FEWEST, _MOST = 1_500, 200_000  # evaluations of an event, at least and at most
 _ROUNDS = 60  # steps towards a higher (lower) value
 _STEPS = 6  # steps towards a value that is aimed at
 _LEAK = 0.05
+_STARTS = 400  # events to choose a start from
 _INPUTS = 48  # that may move towards a value that is aimed at
 _CELLS = 1 << 22  # of the largest layer in memory at a time
 _MULTIPLES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
@@ -195,9 +196,15 @@ class Search:
         sign = np.repeat([1.0, -1.0], len(units) * starts)
         units = np.tile(units, 2 * starts)
         ends = np.where(sign > 0, bound.high.reshape(-1)[units], bound.low.reshape(-1)[units])
-        order = np.argsort(reached[:, units].astype(np.float64) * -sign, axis=0, kind="stable")
-        turn = np.arange(len(units)) % (len(units) // 2) // (len(units) // 2 // starts)
-        best = order[turn % len(pool), np.arange(len(units))]
+        few = len(units) // 2 // starts
+        order = np.argsort(reached[:, units[:few]], axis=0, kind="stable")
+        turn = np.repeat(np.arange(starts), few) % len(pool)
+        best = np.concatenate(
+            [
+                order[-1 - turn, np.tile(np.arange(few), starts)],
+                order[turn, np.tile(np.arange(few), starts)],
+            ]
+        )
         events, at = pool[best].copy(), reached[best, units].astype(np.float64)
         for round_ in range(_ROUNDS):
             todo = np.flatnonzero(at != ends)
@@ -272,17 +279,17 @@ class Search:
         units = np.tile(units, max(1, min(most, 24) // len(units)))  # from several starts each
         aims = np.repeat(np.array(targets, np.float64) - offset, len(units))
         units = np.tile(units, len(targets))
-        start = reached[:, units].astype(np.float64)
+        some = self.random.permutation(len(pool))[:_STARTS]
+        start = reached[some][:, units].astype(np.float64)
         if modulus is None:
-            nearest = np.argsort(abs(start - aims), axis=0, kind="stable")
-            turn = self.random.integers(0, min(8, len(pool)), len(units))
-            best = nearest[turn, np.arange(len(units))]
+            # From one that is near, and another one for each try.
+            best = np.argmin(abs(start - aims) * self.random.uniform(1, 2, start.shape), axis=0)
         else:
             # Inside of the range, where rounding shows, and from another event for each.
             low, high = (e * modulus / 2 - offset for e in node.type.bounds)
             order = self.random.random(start.shape) + 2.0 * ((start < low) | (start > high))
             best = np.argmin(order, axis=0)
-        events = pool[best].copy()
+        events = pool[some[best]].copy()
         # Every unit in turn, with all of its targets.
         turns = np.arange(len(units)).reshape(len(targets), -1).T.reshape(-1).argsort()
         hits, places = [], []
