@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,7 +105,9 @@ def first_difference(
         agreement = compare(wanted.reshape(size, -1), given.values.reshape(size, -1), lsb)
         if agreement.mismatches:
             node = network[name]
-            needed = node.type if isinstance(node, Quantize) else network.bounds[name].type
+            # A sum has a type that holds it, but no rounding and no overflow.
+            sums = replace(network.bounds[name].type, rounding="TRN", overflow="WRAP")
+            needed = node.type if isinstance(node, Quantize) else sums
             return Difference(name.removesuffix(_SUMS), given.type, needed.text, agreement)
     return None
 

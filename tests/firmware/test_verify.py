@@ -80,7 +80,8 @@ def test_one_changed_weight_fails_it_by_name(verified: Context, tmp_path: Path) 
     project = mine.projects / "image-Vitis-io_stream-latency"
     change_weight(project, 1)
     with pytest.raises(
-        CheckFailed, match=r"student 'image', Vitis io_stream latency: .*layer 'dense1' .*differs"
+        CheckFailed,
+        match=r"student 'image', csim Vitis io_stream latency: .*layer 'dense1' .*differs",
     ):
         verify(mine)
     flat, image = schemas.read(mine.directory, "agreement.json")
