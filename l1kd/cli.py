@@ -83,6 +83,7 @@ def import_(
     lossy: Annotated[
         bool, typer.Option("--lossy", help="Also repairs that change the network's values.")
     ] = False,
+    until: Annotated[Stage, typer.Option(help="The last stage, inclusive.")] = "report",
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override any key, e.g. seed=3; repeat."),
@@ -91,8 +92,9 @@ def import_(
     """Create a run from somebody's trained network: repair, convert, verify, report."""
     from l1kd.run import import_network
 
-    directory = import_network(model, config, run, lossy=lossy, overrides=set_ or ())
-    typer.echo(directory / "report.html")
+    directory = import_network(model, config, run, lossy=lossy, until=until, overrides=set_ or ())
+    if until == "report":
+        typer.echo(directory / "report.html")
 
 
 def _stage(stage: Stage, directory: Path) -> None:

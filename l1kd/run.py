@@ -85,6 +85,7 @@ def import_network(
     directory: Path | None = None,
     *,
     lossy: bool = False,
+    until: Stage = "report",
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> Path:
@@ -101,6 +102,8 @@ def import_network(
         The run; by default `runs/<name>`, as the configuration is named.
     lossy
         Also make repairs that change the network's values.
+    until
+        The last stage; `train` stands for the import alone.
     overrides
         `KEY=VALUE` texts.
 
@@ -152,7 +155,7 @@ def import_network(
         except CheckFailed:
             execute(context, manifest, "report", always=True)
             raise
-        _every_stage(context, manifest, order(context.config)[1:])
+        _every_stage(context, manifest, order(context.config)[1 : STAGES.index(until) + 1])
     return directory
 
 
@@ -189,11 +192,12 @@ def run_stage(stage: Stage, directory: Path, *, console: Console | None = None) 
             raise UserError(
                 f"{directory} holds an imported network: there is no teacher and nothing to train"
             )
+        first = manifest.stages.get(sequence[0])
+        refused = context.config.imported and first is not None and first.state == "failed"
         for earlier in sequence[: sequence.index(stage)]:
             record = manifest.stages.get(earlier)
             if record is None or record.state == "running" or not written(context, earlier):
-                refused = earlier == "import" and record is not None and record.state == "failed"
-                if stage == "report" and (refused or earlier not in ("train", "evaluate")):
+                if stage == "report" and (refused or earlier not in (sequence[0], "evaluate")):
                     continue  # the page says what has not run
                 remedy = f"l1kd {earlier} {directory}"
                 if earlier == "import":

@@ -106,13 +106,16 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
     prepare_tensorflow(context.threads)
     loaded = read_model(path)
     _check_ends(loaded.model, path)
-    repaired = repair(
-        loaded.model,
-        grid=dataset.grid,
-        shape=dataset.shape,
-        lossy=lossy,
-        name=student_name(path),
-    )
+    try:
+        repaired = repair(
+            loaded.model,
+            grid=dataset.grid,
+            shape=dataset.shape,
+            lossy=lossy,
+            name=student_name(path),
+        )
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     _check_port(repaired.model, dataset, path)
     folded = [
         Repair(name, "its own batch normalisation folded into its weights, as it defines", "exact")
@@ -173,6 +176,8 @@ def import_(context: Context, network: Network) -> Imported:
 
     record, name = network.record, network.record.student
     target = context.student_file(name)
+    for left in target.parent.glob(".*.part*"):  # of an import that was killed; the run is locked
+        left.unlink()
     for each in record.repairs:
         context.say(f"{each.layer}: {each.what} ({each.kind})")
     if record.findings:

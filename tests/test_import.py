@@ -1,0 +1,315 @@
+"""Somebody else's trained network as a run: from outside, by the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from qkeras import QActivation, QDense
+from tensorflow import keras
+
+from l1kd import cli
+from l1kd.config import NAME_PATTERN
+from l1kd.errors import CheckFailed
+from l1kd.evaluation import importing
+from tests.conftest import tiny_arrays
+from tests.models.foreign import cicada_v1, network, trained
+
+Call = Callable[..., subprocess.CompletedProcess[str]]
+layers = keras.layers
+W = "quantized_bits(6,1,0,alpha=1)"
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning"),
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5.*:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*is unseeded and being called:UserWarning"),
+]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Data of images (6, 4, 1), and nothing else."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"data": tiny_arrays(tmp_path / "data")}))
+    return path
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """CICADA's first network, as its authors define it, for 24 inputs."""
+    return saved(trained(cicada_v1(24, 4), spread=0.5), tmp_path / "their-v1.h5")
+
+
+def saved(model: keras.Model, path: Path) -> Path:
+    model.save(path)
+    return path
+
+
+def read(run: Path, name: str) -> Any:
+    return json.loads((run / name).read_text())
+
+
+def arrays(run: Path) -> dict[str, bytes]:
+    with np.load(run / "scores.npz") as file:
+        return {key: file[key].tobytes() for key in file.files}
+
+
+def normalised(x: Any) -> Any:
+    x = QDense(4, kernel_quantizer=W, bias_quantizer=W, name="d")(layers.Flatten()(x))
+    x = QActivation("quantized_relu(8,4)")(layers.BatchNormalization(name="bn")(x))
+    x = QDense(1, kernel_quantizer=W, bias_quantizer=W, name="last")(x)
+    return QActivation("quantized_relu(12,6)", name="score")(x)
+
+
+@pytest.mark.csim
+def test_a_run_from_a_foreign_network(
+    l1kd: Call, config: Path, theirs: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    done = l1kd("import", theirs, config, "--run", run, "--set", "firmware.io_type=io_parallel")
+    assert done.returncode == 0, done.stderr
+    assert "0 of 250 scores differ" in done.stderr
+    facts = read(run, "manifest.json")
+    assert [*facts["stages"]] == ["import", "evaluate", "convert", "verify", "synth", "report"]
+    assert facts["imported"]["student"] == "their-v1" and facts["imported"]["findings"] == []
+    assert facts["imported"]["price"]["different"] == 0
+    assert {each["kind"] for each in facts["imported"]["repairs"]} == {"exact"}
+    assert [path.name for path in (run / "students").iterdir()] == ["their-v1.keras"]
+    assert not (run / "teacher.keras").exists() and not (run / "target.json").exists()
+
+    metrics = read(run, "metrics.json")
+    assert metrics["teacher"] is None and metrics["best"] == "their-v1"
+    student = metrics["students"]["their-v1"]
+    assert student["emd"] is None and student["spearman"] is None
+    assert set(student["auc"]) == {"hot", "wide", "all"}
+    assert {key.partition("_")[0] for key in arrays(run)} == {"student", "baseline"}
+    ladder = read(run, "fidelity.json")["their-v1"]
+    assert {"qkeras", "csim"} <= {rung["stage"] for rung in ladder}
+    assert "teacher" not in {rung["stage"] for rung in ladder}
+    for record in read(run, "agreement.json"):
+        assert record["pairs"] and not any(pair["mismatches"] for pair in record["pairs"])
+    page = (run / "report.html").read_text()
+    assert "There is no teacher" in page and "QDenseBatchnorm" not in page
+
+    trained_ = l1kd("train", run)
+    assert trained_.returncode == 2 and "nothing to train" in trained_.stderr
+    assert l1kd("verify", run).returncode == 0
+    table = l1kd("compare", run)
+    assert table.returncode == 0 and "their-v1*" in table.stdout
+    assert "| teacher " not in table.stdout
+    again = l1kd("import", theirs, config, "--run", run, "--set", "firmware.io_type=io_parallel")
+    assert again.returncode == 0 and "import: done already" in again.stderr
+
+
+def test_what_else_the_directory_may_hold(
+    l1kd: Call, config: Path, theirs: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert l1kd("import", theirs, config, "--run", run, "--until", "train").returncode == 0
+    before = (run / "manifest.json").read_bytes()
+    other = saved(trained(cicada_v1(24, 4), seed=1), tmp_path / "other.h5")
+    refused = l1kd("import", other, config, "--run", run)
+    assert refused.returncode == 2 and "another file" in refused.stderr
+    refused = l1kd("import", theirs, config, "--run", run, "--set", "seed=3")
+    assert refused.returncode == 2 and "seed" in refused.stderr
+    refused = l1kd("run", config, "--run", run)
+    assert refused.returncode == 2 and "another configuration" in refused.stderr
+    refused = l1kd("convert", run)
+    assert refused.returncode == 2 and "'evaluate'" in refused.stderr
+    assert (run / "manifest.json").read_bytes() == before
+    inside = yaml.safe_load((run / "config.yaml").read_text())
+    (tmp_path / "stolen.yaml").write_text(yaml.safe_dump(inside))
+    refused = l1kd("run", tmp_path / "stolen.yaml", "--run", tmp_path / "new")
+    assert refused.returncode == 2 and "l1kd import" in refused.stderr
+
+
+@pytest.mark.slow
+def test_kill_9_anywhere_and_the_same_command_gives_the_same(
+    l1kd: Call, config: Path, theirs: Path, tmp_path: Path
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    words = ["import", str(theirs), str(config), "--until", "convert", "--run"]
+    assert l1kd(*words, whole).returncode == 0
+    command = [sys.executable, "-m", "l1kd", *words, str(broken)]
+
+    def state(stage: str) -> str | None:
+        try:
+            found: str = read(broken, "manifest.json")["stages"][stage]["state"]
+            return found
+        except (OSError, KeyError):
+            return None
+
+    def kill_when(condition: Callable[[], bool]) -> None:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            while not condition():
+                assert process.poll() is None
+                time.sleep(0.001)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    kill_when((broken / "config.yaml").exists)
+    kill_when(lambda: state("import") == "running")
+    kill_when(lambda: (broken / "students").exists())
+    kill_when(lambda: state("evaluate") == "running")
+    kill_when(lambda: state("convert") == "running")
+    assert l1kd(*words, broken).returncode == 0
+    assert arrays(whole) == arrays(broken)
+    assert read(whole, "metrics.json") == read(broken, "metrics.json")
+    assert read(whole, "manifest.json")["imported"] == read(broken, "manifest.json")["imported"]
+    assert [path.name for path in (broken / "students").iterdir()] == ["their-v1.keras"]
+
+
+def test_the_lint_refuses_and_lossy_repairs_are_offered_at_their_price(
+    l1kd: Call, config: Path, tmp_path: Path
+) -> None:
+    model = network(normalised, (6, 4, 1))
+    run = tmp_path / "run"
+    words = ["import", saved(model, tmp_path / "m.keras"), config, "--run", run]
+    refused = l1kd(*words)
+    assert refused.returncode == 1, refused.stderr
+    *_, last = refused.stderr.splitlines()
+    assert last.startswith("l1kd: check failed: ") and "'bn'" in last and "--lossy" in last
+    assert re.search(r"scores differ", last) and "refused: bn" in refused.stderr
+    assert not list((run / "students").glob("*")) and not (run / "metrics.json").exists()
+    assert "BatchNormalization" in (run / "report.html").read_text()
+    facts = read(run, "manifest.json")
+    assert facts["imported"]["findings"][0]["layer"] == "bn"
+    assert facts["stages"]["import"]["state"] == "failed"
+    assert l1kd("report", run).returncode == 0
+    assert l1kd("evaluate", run).returncode == 2
+
+    taken = l1kd(*words, "--lossy", "--until", "evaluate")
+    assert taken.returncode == 0, taken.stderr
+    price = read(run, "manifest.json")["imported"]["price"]
+    assert price["events"] == 250 and price["max_lsb"] < 64
+    assert set(price["auc"]) == set(price["auc_file"]) == {"hot", "wide", "all"}
+    assert price == {**price, **facts["imported"]["price"]}  # as it was offered
+
+
+def test_a_signed_score(l1kd: Call, config: Path, tmp_path: Path) -> None:
+    def body(x: Any) -> Any:
+        x = QDense(1, kernel_quantizer=W, bias_quantizer=W, name="d")(layers.Flatten()(x))
+        return QActivation("quantized_bits(12,7,0,alpha=1)", name="score")(x)
+
+    model = saved(network(body, (6, 4, 1)), tmp_path / "m.keras")
+    run = tmp_path / "run"
+    done = l1kd("import", model, config, "--run", run, "--until", "evaluate")
+    assert done.returncode == 0, done.stderr
+    stored = yaml.safe_load((run / "config.yaml").read_text())
+    assert stored["distillation"]["score"] == {"word": 12, "integer": 8, "signed": True}
+    with np.load(run / "scores.npz") as scores:
+        assert scores["student_m_test"].min() < 0
+
+
+def lambda_in(path: Path) -> Path:
+    model = keras.Sequential([keras.layers.Lambda(lambda x: x, input_shape=(24,))])
+    return saved(model, path)
+
+
+def text_in(path: Path) -> Path:
+    path.write_text("no model")
+    return path
+
+
+def directory_in(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def outputs(number: int, ends: int = 1) -> keras.Model:
+    events = keras.Input((24,))
+    ends_ = [QDense(number, kernel_quantizer=W, bias_quantizer=W)(events) for _ in range(ends)]
+    return keras.Model(events, ends_)
+
+
+def narrow_port() -> keras.Model:
+    def body(x: Any) -> Any:
+        x = QActivation("quantized_bits(4,3,0,alpha=1)")(x)
+        x = QDense(1, kernel_quantizer=W, bias_quantizer=W)(layers.Flatten()(x))
+        return QActivation("quantized_relu(12,6)")(x)
+
+    return network(body, (6, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path, ["no model file"]),
+        (text_in, ["not a model"]),
+        (directory_in, ["SavedModel"]),
+        (lambda_in, ["'Lambda'"]),
+        (lambda path: saved(cicada_v1(25, 4), path), ["(25,)", "(6, 4, 1)"]),
+        (lambda path: saved(outputs(2), path), ["one score"]),
+        (lambda path: saved(outputs(1, 2), path), ["2 outputs"]),
+        (lambda path: saved(narrow_port(), path), ["ap_fixed<4,4", "ap_fixed<6,6"]),
+    ],
+)
+def test_what_is_refused_before_anything_is_written(
+    make: Callable[[Path], Path],
+    words: list[str],
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = make(tmp_path / "m.h5")
+    before = sorted(tmp_path.rglob("*"))
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as end:
+        cli.main(["import", str(model), str(config)])
+    said = capfd.readouterr().err
+    assert end.value.code == 2, said
+    assert said.startswith("l1kd: error: ") and said.count("\n") == 1
+    assert "m.h5" in said and all(word in said for word in words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("cicada_v1.h5", "cicada_v1"),
+        ("my model (1).keras", "my_model__1_"),
+        ("_hidden.h5", "hidden"),
+        ("Teacher.h5", "imported"),
+        ("über.h5", "ber"),
+        ("...h5", "imported"),
+        ("x" * 99 + ".h5", "x" * 64),
+    ],
+)
+def test_names_of_files_become_names_of_students(file: str, name: str) -> None:
+    assert importing.student_name(Path("somewhere") / file) == name
+    assert re.match(NAME_PATTERN, name)
+
+
+def test_an_exact_repair_that_is_none_is_found(config: Path, theirs: Path, tmp_path: Path) -> None:
+    from l1kd import configfile
+    from l1kd.context import Context
+
+    context = Context(tmp_path / "run", configfile.load(config), tmp_path / "hls")
+    found = importing.prepare(theirs, "0" * 64, context, lossy=False)
+    context = context.configured(importing.configuration(context.config, found))
+    wrong = keras.models.clone_model(found.repaired.model)
+    wrong.set_weights(found.repaired.model.get_weights())
+    kernel, bias = wrong.get_layer("dense1").get_weights()
+    kernel[0, 0] += 0.25
+    wrong.get_layer("dense1").set_weights([kernel, bias])
+    with pytest.raises(CheckFailed, match="of 250 scores changed"):
+        importing.import_(context, replace(found, repaired=replace(found.repaired, model=wrong)))
+    assert not context.student_file("their-v1").exists()
