@@ -60,6 +60,7 @@ void l1kd_conv_float(
     float *events,
     float *layer12_out
 ) {
+    using namespace l1kd_conv_vcab00548;
 
     events_t events_ap[18*14*1];
     nnet::convert_data<float, events_t, 18*14*1>(events, events_ap);
@@ -75,6 +76,7 @@ void l1kd_conv_double(
     double *events,
     double *layer12_out
 ) {
+    using namespace l1kd_conv_vcab00548;
 
     events_t events_ap[18*14*1];
     nnet::convert_data<double, events_t, 18*14*1>(events, events_ap);

@@ -11,6 +11,7 @@ from l1kd.errors import UserError
 from l1kd.firmware import hls, testbench
 from l1kd.firmware.limits import IoType, check_size
 from l1kd.firmware.network import multiplications, port_of
+from l1kd.fixedpoint import FixedPoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tensorflow import keras
 
-    from l1kd.fixedpoint import FixedPoint
-
-__all__ = ["PARALLEL", "convert", "io_types", "project_name"]
+__all__ = ["PARALLEL", "convert", "io_types", "project_name", "stated_port"]
 
 # Multiplications of a network up to which `auto` writes an io_parallel project.
 PARALLEL = 65_536
+# Sources of counts and pixels: their grids have a sign because QKeras' quantizers have one.
+_UNSIGNED = ("calo", "l1toy", "mnist", "fashion_mnist")
 _OWN = 1000  # of the run's events that a student's test bench may take
 
 
@@ -63,7 +64,7 @@ def convert(context: Context) -> None:
         for name, kind in plan:
             directory = context.projects / project_name(name, config.backend, kind, config.strategy)
             _sweep(directory)
-            port = _port(models[name], context.dataset.grid)
+            port = stated_port(context, models[name])
             if name not in vectors:
                 vectors[name] = _vectors(context, models[name], port)
             project = hls.convert(
@@ -116,9 +117,11 @@ def project_name(student: str, backend: str, io_type: str, strategy: str) -> str
     return f"{student}-{backend}-{io_type}-{strategy}"
 
 
-def _port(model: keras.Model, grid: FixedPoint) -> FixedPoint | None:
-    """The data's grid as a port, where the network's own has all of its values."""
-    own = port_of(model)
+def stated_port(context: Context, model: keras.Model) -> FixedPoint | None:
+    """The data's type as a port, where it says more than the network's own and fits into it."""
+    own, grid = port_of(model), context.dataset.grid
+    if context.config.data.source in _UNSIGNED and grid.signed:
+        grid = FixedPoint(grid.word - 1, grid.integer - 1, False)
     if own is None or grid.fraction > own.fraction or grid.low < own.low or grid.high > own.high:
         return None
     same = (grid.word, grid.integer, grid.signed) == (own.word, own.integer, own.signed)

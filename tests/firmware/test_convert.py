@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -10,11 +12,11 @@ from l1kd import schemas
 from l1kd.config import Score, Student
 from l1kd.context import Context
 from l1kd.errors import CheckFailed, UserError
-from l1kd.firmware.convert import convert, io_types
+from l1kd.firmware.convert import convert, io_types, stated_port
 from l1kd.firmware.project import open_project
 from l1kd.fixedpoint import FixedPoint
 from l1kd.models.students import build_student
-from tests.firmware.networks import copy_of
+from tests.firmware.networks import copy_of, little
 
 
 def test_every_student_becomes_its_projects(run: Context) -> None:
@@ -75,3 +77,26 @@ def test_a_missing_student_is_said(run: Context, tmp_path: Path) -> None:
     mine.student_file("image").unlink()
     with pytest.raises(UserError, match=r"image\.keras"):
         convert(mine)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("source", "grid", "port"),
+    [
+        ("calo", FixedPoint(11, 11), FixedPoint(10, 10, False)),
+        ("mnist", FixedPoint(9, 1), FixedPoint(8, 0, False)),
+        ("arrays", FixedPoint(11, 11), None),
+        ("arrays", FixedPoint(8, 8, False), FixedPoint(8, 8, False)),
+        ("arrays", FixedPoint(14, 14), None),
+    ],
+)
+def test_the_data_s_type_is_the_port_where_it_fits(
+    source: str, grid: FixedPoint, port: FixedPoint | None
+) -> None:
+    kind = FixedPoint(9, 1) if source == "mnist" else FixedPoint(11, 11)
+    model = little(port=f"quantized_bits({kind.word},{kind.integer - 1},0,alpha=1)")
+    context: Any = SimpleNamespace(
+        config=SimpleNamespace(data=SimpleNamespace(source=source)),
+        dataset=SimpleNamespace(grid=grid),
+    )
+    assert stated_port(context, model) == port

@@ -1,5 +1,5 @@
-#ifndef DEFINES_H_
-#define DEFINES_H_
+#ifndef l1kd_conv_vcab00548_DEFINES_H_
+#define l1kd_conv_vcab00548_DEFINES_H_
 
 #include "ap_fixed.h"
 #include "ap_int.h"
@@ -10,13 +10,16 @@
 #include <tuple>
 #include <tuple>
 
+#ifndef L1KD_GLOBAL
+namespace l1kd_conv_vcab00548 {
+#endif
 
 // hls-fpga-machine-learning insert numbers
 
 // hls-fpga-machine-learning insert layer-precision
-typedef ap_int<11> events_t;
-typedef ap_fixed<19,13> conv1_accum_t;
-typedef ap_fixed<19,13> conv1_t;
+typedef ap_ufixed<10,10,AP_RND_CONV,AP_SAT,0> events_t;
+typedef ap_fixed<18,12> conv1_accum_t;
+typedef ap_fixed<18,12> conv1_t;
 typedef ap_fixed<8,2> conv1_weight_t;
 typedef ap_fixed<7,2> conv1_bias_t;
 typedef ap_ufixed<10,6,AP_RND_CONV,AP_SAT,0> layer5_t;
@@ -38,5 +41,8 @@ typedef ap_fixed<18,8> score_table_t;
 
 // hls-fpga-machine-learning insert emulator-defines
 
+#ifndef L1KD_GLOBAL
+} // namespace l1kd_conv_vcab00548
+#endif
 
 #endif

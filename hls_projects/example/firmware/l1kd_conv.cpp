@@ -2,7 +2,11 @@
 
 #include "l1kd_conv.h"
 #include "parameters.h"
+#include "ports.h"
 
+#ifndef L1KD_GLOBAL
+namespace l1kd_conv_vcab00548 {
+#endif
 
 void l1kd_conv(
     events_t events[18*14*1],
@@ -71,3 +75,6 @@ void l1kd_conv(
 
 }
 
+#ifndef L1KD_GLOBAL
+} // namespace l1kd_conv_vcab00548
+#endif

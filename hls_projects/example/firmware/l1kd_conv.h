@@ -1,5 +1,5 @@
-#ifndef L1KD_CONV_H_
-#define L1KD_CONV_H_
+#ifndef l1kd_conv_vcab00548_L1KD_CONV_H_
+#define l1kd_conv_vcab00548_L1KD_CONV_H_
 
 #include "ap_fixed.h"
 #include "ap_int.h"
@@ -7,6 +7,9 @@
 
 #include "defines.h"
 
+#ifndef L1KD_GLOBAL
+namespace l1kd_conv_vcab00548 {
+#endif
 
 // Prototype of top level function for C-synthesis
 void l1kd_conv(
@@ -16,5 +19,8 @@ void l1kd_conv(
 
 // hls-fpga-machine-learning insert emulator-defines
 
+#ifndef L1KD_GLOBAL
+} // namespace l1kd_conv_vcab00548
+#endif
 
 #endif

@@ -1,5 +1,5 @@
-#ifndef PARAMETERS_H_
-#define PARAMETERS_H_
+#ifndef l1kd_conv_vcab00548_PARAMETERS_H_
+#define l1kd_conv_vcab00548_PARAMETERS_H_
 
 #include "ap_fixed.h"
 #include "ap_int.h"
@@ -23,6 +23,9 @@
 #include "weights/w10.h"
 #include "weights/b10.h"
 
+#ifndef L1KD_GLOBAL
+namespace l1kd_conv_vcab00548 {
+#endif
 
 // hls-fpga-machine-learning insert layer-config
 // conv1
@@ -71,7 +74,7 @@ struct config3 : nnet::conv2d_config {
     static const unsigned n_partitions = 1;
     static const unsigned n_pixels = out_height * out_width / n_partitions;
     template<class data_T, class CONFIG_T>
-    using fill_buffer = nnet::fill_buffer_3<data_T, CONFIG_T>;
+    using fill_buffer = fill_buffer_3<data_T, CONFIG_T>;
     typedef conv1_accum_t accum_t;
     typedef conv1_bias_t bias_t;
     typedef conv1_weight_t weight_t;
@@ -86,7 +89,7 @@ const ap_uint<config3::filt_height * config3::filt_width> config3::pixels[] = {0
 // conv1_relu
 struct relu_config5 : nnet::activ_config {
     static const unsigned n_in = 252;
-    static const unsigned table_size = 524288;
+    static const unsigned table_size = 262144;
     static const unsigned io_type = nnet::io_parallel;
     static const unsigned reuse_factor = 1;
     typedef conv1_relu_table_t table_t;
@@ -153,5 +156,8 @@ struct relu_config12 : nnet::activ_config {
 };
 
 
+#ifndef L1KD_GLOBAL
+} // namespace l1kd_conv_vcab00548
+#endif
 
 #endif
