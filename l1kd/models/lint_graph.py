@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tensorflow import keras
 
-__all__ = ["Graph", "Problem", "kind"]
+__all__ = ["PARTS", "Graph", "Problem", "kind", "own_activation", "sides"]
 
+# Layers with quantized weights, and what their quantizers are called.
+PARTS = {
+    "QDense": ("kernel", "bias"),
+    "QConv1D": ("kernel", "bias"),
+    "QConv2D": ("kernel", "bias"),
+    "QDepthwiseConv2D": ("depthwise", "bias"),
+}
 # Layers after which the same values follow in the same order: hls4ml drops them, or relabels.
-_SAME = {"Flatten", "Reshape", "Dropout", "SpatialDropout1D", "SpatialDropout2D"}
+_SAME = {"Flatten", "Reshape", "Dropout"}
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,13 @@ class Graph:
             parents = self.parents(parents[0])
         return parents[0] if len(parents) == 1 else None
 
+    def reached(self, layer: Any) -> list[Any]:
+        """What reads a layer, seen through layers that hand values on unchanged."""
+        found = []
+        for reader in self.readers[layer.name]:
+            found += self.reached(reader) if kind(reader) in _SAME else [reader]
+        return found
+
     def is_port(self, layer: Any) -> bool:
         """Whether a layer is a quantizer that reads the network's input itself."""
         return kind(layer) == "QActivation" and kind(self.source(layer)) == "InputLayer"
@@ -107,3 +121,16 @@ def _parents(node: Any) -> list[Any]:
     if isinstance(found, (list, tuple)):
         return list(found)
     return [] if found is None else [found]
+
+
+def own_activation(layer: Any) -> Any:
+    """The activation inside a layer, None if it is linear."""
+    activation = getattr(layer, "activation", None)
+    if activation is None or kind(layer) == "QActivation":
+        return None
+    return None if getattr(activation, "__name__", "") == "linear" else activation
+
+
+def sides(value: Any) -> tuple[int, ...]:
+    """An argument that is one number or several, as several."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (int(value),)

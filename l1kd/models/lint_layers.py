@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from l1kd.models import lint_quantizers as quantizers
-from l1kd.models.lint_graph import Graph, Problem, kind
+from l1kd.models.lint_graph import PARTS, Graph, Problem, kind, own_activation, sides
+from l1kd.models.lint_pools import channels, pool
 from l1kd.models.lint_quantizers import Finding
+from l1kd.models.lint_stream import stream_problems
 
-__all__ = ["layer_problems", "network_problems"]
+__all__ = ["problems"]
 
 Rule = Callable[[Graph, Any], Iterator[Finding]]
 
@@ -57,38 +59,30 @@ _REFUSED: dict[str, tuple[str, str]] = {
 }
 
 
-def network_problems(graph: Graph) -> Iterator[Problem]:
-    """What is wrong with the network rather than with a layer: its inputs and outputs."""
-    model = graph.model
-    if len(model.inputs) != 1:
-        yield Problem(
-            model.name,
-            f"{len(model.inputs)} inputs",
-            "an event is one array at one port",
-            "put the inputs into one and take them apart by weights that are zero",
+def problems(graph: Graph, layer: Any, *, stream: bool) -> Iterator[Problem]:
+    """What is wrong with a layer; with `stream`, also what io_stream alone cannot do."""
+    name, calls = kind(layer), len(graph.calls[layer.name])
+    found: list[Finding] = []
+    if calls > 1:
+        found.append(
+            Finding(
+                f"called {calls} times",
+                "hls4ml does not convert a layer that is shared",
+                "build a layer of its own for every call, with copies of the weights",
+            )
         )
-
-
-def layer_problems(graph: Graph, layer: Any) -> Iterator[Problem]:
-    """What is wrong with a layer in its place."""
-    for finding in _findings(graph, layer):
+    if name in _RULES:
+        found += _RULES[name](graph, layer)
+    else:
+        reason, remedy = _REFUSED.get(
+            name, ("hls4ml has no exact form of it", "leave it out of the network for the firmware")
+        )
+        found.append(Finding(name, reason, remedy))
+    found += _name(graph, layer)
+    if stream:
+        found += stream_problems(graph, layer)
+    for finding in found:
         yield Problem(layer.name, *finding)
-
-
-def _findings(graph: Graph, layer: Any) -> Iterator[Finding]:
-    name = kind(layer)
-    if len(graph.calls[layer.name]) > 1:
-        yield Finding(
-            f"called {len(graph.calls[layer.name])} times",
-            "hls4ml converts a layer that is shared for one of its calls only",
-            "build a layer of its own for every call, with copies of the weights",
-        )
-    rule = _RULES.get(name)
-    if rule is not None:
-        yield from rule(graph, layer)
-        return
-    reason, remedy = _REFUSED.get(name, (_NO_STEP, "leave it out of the network for the firmware"))
-    yield Finding(name, reason, remedy)
 
 
 def _input(graph: Graph, layer: Any) -> Iterator[Finding]:
@@ -122,31 +116,35 @@ def _activation(graph: Graph, layer: Any) -> Iterator[Finding]:
 
 def _quantizes(layer: Any) -> bool:
     """Whether a layer's output is that of a quantizer."""
-    return kind(layer) == "QActivation" or _own_activation(layer) is not None
+    return kind(layer) == "QActivation" or own_activation(layer) is not None
 
 
-def _own_activation(layer: Any) -> Any:
-    """The activation inside a layer, None if it is linear."""
-    activation = getattr(layer, "activation", None)
-    if activation is None or kind(layer) == "QActivation":
-        return None
-    return None if getattr(activation, "__name__", "") == "linear" else activation
+def _dense(graph: Graph, layer: Any) -> Iterator[Finding]:
+    rank = len(layer.input_shape) - 1
+    if rank > 1:
+        same = f"QConv{rank - 1}D with kernel_size=1" if rank < 4 else "a Flatten before it"
+        yield Finding(
+            f"QDense of an input of {rank} dimensions",
+            "hls4ml makes a convolution of it and loses its quantized weights",
+            f"use {same}",
+        )
+    yield from _weighted(graph, layer)
 
 
 def _weighted(graph: Graph, layer: Any) -> Iterator[Finding]:
-    for part, values in zip(_PARTS[kind(layer)], layer.get_weights(), strict=False):
+    for part, values in zip(PARTS[kind(layer)], layer.get_weights(), strict=False):
         quantizer = getattr(layer, f"{part}_quantizer_internal", None)
         yield from quantizers.weights(quantizer, np.asarray(values), bias=part == "bias")
-    activation = _own_activation(layer)
+    activation = own_activation(layer)
     if activation is not None:
         yield from quantizers.activation(activation)
 
 
 def _convolution(graph: Graph, layer: Any) -> Iterator[Finding]:
-    yield from _channels(graph, layer)
-    if any(step != 1 for step in _tuple(layer.dilation_rate)):
+    yield from channels(graph, layer)
+    if any(step != 1 for step in sides(layer.dilation_rate)):
         yield Finding(
-            f"dilation_rate={_tuple(layer.dilation_rate)}",
+            f"dilation_rate={sides(layer.dilation_rate)}",
             "hls4ml ignores it",
             "use a larger kernel with zeros in between",
         )
@@ -156,19 +154,25 @@ def _convolution(graph: Graph, layer: Any) -> Iterator[Finding]:
             "hls4ml convolves all channels with all filters",
             "use groups=1, or a convolution for each group",
         )
+    if getattr(layer, "depth_multiplier", 1) != 1:
+        yield Finding(
+            f"depth_multiplier={layer.depth_multiplier}",
+            "hls4ml has one filter for each channel",
+            "use depth_multiplier=1, or a QConv2D",
+        )
+    if layer.padding == "causal":
+        yield from _causal(layer)
     yield from _weighted(graph, layer)
 
 
-def _pool(graph: Graph, layer: Any) -> Iterator[Finding]:
-    yield from _channels(graph, layer)
-
-
-def _channels(graph: Graph, layer: Any) -> Iterator[Finding]:
-    if getattr(layer, "data_format", "channels_last") != "channels_last":
+def _causal(layer: Any) -> Iterator[Finding]:
+    side, size, step = int(layer.input_shape[1]), layer.kernel_size[0], layer.strides[0]
+    theirs = max(size - (side % step or step), 0)
+    if theirs != size - 1:
         yield Finding(
-            "data_format='channels_first'",
-            "hls4ml's exact types know channels last only",
-            "build the network with data_format='channels_last'",
+            f"padding='causal' with strides={step}",
+            f"hls4ml pads with {theirs} cells, TensorFlow with {size - 1}",
+            "use strides=1, or padding='same' or 'valid'",
         )
 
 
@@ -180,29 +184,56 @@ def _merge(graph: Graph, layer: Any) -> Iterator[Finding]:
             "hls4ml merges two",
             f"use {count - 1} layers {kind(layer)} of two each",
         )
+    if kind(layer) == "Concatenate" and layer.axis != -1:
+        yield Finding(
+            f"axis={layer.axis}",
+            "hls4ml's exact types count axes without the batch",
+            "use axis=-1 (of vectors, axis=1 is axis=-1)",
+        )
+
+
+def _reshape(graph: Graph, layer: Any) -> Iterator[Finding]:
+    if any(side < 0 for side in layer.target_shape):
+        yield Finding(
+            f"target_shape={tuple(layer.target_shape)}",
+            "hls4ml takes -1 as it comes",
+            f"write it out: {tuple(int(side) for side in layer.output_shape[1:])}",
+        )
+
+
+def _name(graph: Graph, layer: Any) -> Iterator[Finding]:
+    """Names become types and variables of the C++."""
+    name = layer.name
+    if not _IDENTIFIER.match(name) or (kind(layer) == "InputLayer" and name in _RESERVED):
+        yield Finding(
+            "its name", "hls4ml's C++ with this name does not compile", "use letters, digits and _"
+        )
+    elif name == "input":
+        yield Finding("its name", "hls4ml keeps this name for itself", "name it otherwise")
+    owner = next((each for each in graph.layers if name == f"{each.name}_linear"), None)
+    if owner is not None and kind(owner) in PARTS and own_activation(owner) is None:
+        yield Finding(
+            "its name",
+            f"hls4ml gives this name to a part of {owner.name!r}",
+            "name it otherwise",
+        )
 
 
 def _nothing(graph: Graph, layer: Any) -> Iterator[Finding]:
     yield from ()
 
 
-def _tuple(value: Any) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, (tuple, list)) else (int(value),)
-
-
-_PARTS = {
-    "QDense": ("kernel", "bias"),
-    "QConv1D": ("kernel", "bias"),
-    "QConv2D": ("kernel", "bias"),
-    "QDepthwiseConv2D": ("depthwise", "bias"),
-}
+_IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_RESERVED = frozenset(
+    ("bool", "char", "class", "const", "double", "float", "int", "long", "new", "short", "void")
+)
 _RULES: dict[str, Rule] = {
     "InputLayer": _input,
     "QActivation": _activation,
-    "QDense": _weighted,
+    "QDense": _dense,
     **dict.fromkeys(("QConv1D", "QConv2D", "QDepthwiseConv2D"), _convolution),
     **{
-        f"{glob}{op}Pooling{rank}D": _pool
+        f"{glob}{op}Pooling{rank}D": pool
         for glob in ("", "Global")
         for op in ("Max", "Average")
         for rank in (1, 2)
@@ -210,6 +241,6 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(
         ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"), _merge
     ),
-    **dict.fromkeys(("Flatten", "Reshape", "Dropout", "ZeroPadding1D", "ZeroPadding2D"), _nothing),
+    "Reshape": _reshape,
+    **dict.fromkeys(("Flatten", "Dropout", "Permute"), _nothing),
 }
-_IDENTIFIER = re.compile(r"^[A-Za-z_]\w*$", re.ASCII)
