@@ -24,7 +24,7 @@ GROUND = {
 }
 # What each part may import, besides itself and the ground floor.
 MAY = {
-    "cli": {"run", "report", "data", "doctor"},
+    "cli": {"run", "report", "firmware", "data", "doctor"},
     "doctor": {"data"},
     "run": {"distill", "evaluation", "execution", "firmware", "report", "models"},
     "execution": {"models"},
