@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from l1kd import schemas
 from l1kd.context import Context
 from l1kd.errors import UserError
-from l1kd.firmware import hls, testbench
+from l1kd.firmware import hls
 from l1kd.firmware.limits import IoType, check_size
 from l1kd.firmware.network import multiplications, port_of
+from l1kd.firmware.vectors import choose
 from l1kd.fixedpoint import FixedPoint
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _vectors(context: Context, model: keras.Model, port: FixedPoint | None) -> N
 
     network = read(model)
     events = context.dataset.test.events(limit=_OWN)
-    return testbench.events_of(network.at_port(port) if port else network, events)
+    return choose(network.at_port(port) if port else network, events)
 
 
 def _sweep(directory: Path) -> None:

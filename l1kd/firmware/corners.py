@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from l1kd.exact.gradient import seen
 from l1kd.exact.graph import Network, Quantize
-from l1kd.firmware.search import Aim, Search, ported
+from l1kd.firmware.search import Aim, Search
 from l1kd.fixedpoint import FixedPoint
 
 __all__ = ["CornerReport", "Reached", "corners", "found", "mixed", "plain", "turns"]
@@ -128,7 +128,7 @@ def corners(
     first = plain(port, shape, random, limit // 2 if network else limit)
     search, kinds = None, []
     if network is not None:
-        search = Search(ported(network, port), random)
+        search = Search(network if port == network.port else network.at_port(port), random)
         kinds = [kind for aim in found(search, first) for kind in aim.groups()]
     # Turn by turn, so that a limit cuts every layer's share alike; plain events come first.
     counts = np.concatenate([first, turns(kinds, first.shape[1])])
@@ -140,11 +140,9 @@ def corners(
 
 def found(search: Search, first: Counts) -> list[Aim]:
     """What a search finds for every inner quantizer, with `first` among its starts."""
-    # A part of the effort: every quantizer's aims start from these.
-    others = max(256, search.effort // 16)
     port, shape = search.network.port, search.network.shape
-    pool = np.concatenate([first, mixed(port, shape, search.random, others)])
-    pool = pool[search.random.permutation(len(pool))[: 2 * others]]
+    pool = np.concatenate([first, mixed(port, shape, search.random, search.pool)])
+    pool = pool[search.random.permutation(len(pool))[: 2 * search.pool]]
     entering = search.values(pool, [node.sources[0] for node in search.quantizers])
     return [search.aim(node, pool, entering[node.sources[0]]) for node in search.quantizers]
 

@@ -35,6 +35,7 @@ from l1kd.firmware.project import (
     open_project,
     save,
 )
+from l1kd.firmware.vectors import choose
 from l1kd.firmware.written import assert_ports, enclose, tidy
 from l1kd.fixedpoint import FixedPoint
 from l1kd.schemas import FirmwareRecord, LayerRecord
@@ -186,7 +187,7 @@ def convert(
             layers=tuple(_traced(graph, model)),
         )
         save(written, description)
-        events = testbench.events_of(exact) if vectors is None else vectors
+        events = choose(exact) if vectors is None else vectors
         counts = counts_of(events, description.input, name)
         expected = exact.predict(counts * port.lsb)
         write_json(written / NETWORK, to_json(exact))

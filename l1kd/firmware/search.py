@@ -12,17 +12,16 @@ Events are counts of the port's LSB here, (N, inputs).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.exact.gradient import ancestors, backward, record, seen
-from l1kd.exact.graph import Affine, Input, Network, Node, Quantize
-from l1kd.fixedpoint import FixedPoint
+from l1kd.exact.graph import Affine, Network, Node, Quantize
 
-__all__ = ["Aim", "Search", "inner", "ported"]
+__all__ = ["Aim", "Search", "inner"]
 
 Counts = NDArray[np.int64]
 Array = NDArray[Any]
@@ -34,17 +33,9 @@ _STEPS = 6  # steps towards a value that is aimed at
 _LEAK = 0.05
 _STARTS = 400  # events to choose a start from
 _INPUTS = 48  # that may move towards a value that is aimed at
+_INPUT_VALUES = 1 << 21  # of the events that searches start from
 _CELLS = 1 << 22  # of the largest layer in memory at a time
 _MULTIPLES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
-
-
-def ported(network: Network, port: FixedPoint) -> Network:
-    """The network behind a port whose values are some of its own port's."""
-    first, *others = network.nodes
-    assert isinstance(first, Input)
-    if port == first.type:
-        return network
-    return Network(network.name, (replace(first, type=port), *others), network.outputs)
 
 
 def inner(network: Network) -> list[Quantize]:
@@ -89,7 +80,7 @@ class Search:
     Parameters
     ----------
     network
-        With the port's type as its own: see `ported`.
+        Behind the port that events come on: see `Network.at_port`.
     random
         Where chance comes from; everything else is determined.
     """
@@ -101,6 +92,8 @@ class Search:
         self.quantizers = inner(network)
         cost = max(1, sum(_cost(node) for node in network.nodes))
         self.effort = int(np.clip(_WORK / cost, _FEWEST, _MOST))
+        # Events to start from: as many as memory and time allow.
+        self.pool = max(256, min(self.effort // 16, _INPUT_VALUES // self.size))
 
     def values(self, counts: Counts, names: list[str]) -> dict[str, Array]:
         """What layers give for events, (N, size), as counts."""

@@ -15,47 +15,21 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from l1kd.errors import UserError
 from l1kd.files import atomic
-from l1kd.firmware.corners import corners
 from l1kd.firmware.project import Description
 from l1kd.firmware.written import GLOBAL, template
 
-if TYPE_CHECKING:
-    from l1kd.exact.graph import Network
-
-__all__ = ["INPUTS", "OUTPUTS", "checksum", "events_of", "read_vectors", "write", "write_vectors"]
+__all__ = ["INPUTS", "OUTPUTS", "checksum", "read_vectors", "write", "write_vectors"]
 
 INPUTS, OUTPUTS = Path("tb_data", "inputs.dat"), Path("tb_data", "outputs.dat")
-_EVENTS = 2000  # in the vectors of a project
-_VALUES = 504_000  # in its inputs: 2,000 events of 252
 _BASE = 0x100000001B3
 _FIRST = re.compile(r"^# l1kd vectors 1: (\d+) events of (\d+) integers$")
 _LAST = re.compile(r"^# end ([0-9a-f]{16})$")
-
-
-def events_of(network: Network, more: NDArray[Any] | None = None) -> NDArray[np.float64]:
-    """Events for a project's vectors: corners of the network, and `more` where they leave room.
-
-    Parameters
-    ----------
-    network
-        The exact network, behind the project's port.
-    more
-        Further events, (N, *shape); those that the port does not hold are left out.
-    """
-    room = min(_EVENTS, max(1, _VALUES // int(np.prod(network.shape))))
-    kept = room if more is None else max(1, room * 3 // 4)
-    events, _ = corners(network.port, network.shape, network, limit=kept)
-    if more is not None:
-        held = network.port.holds(more).reshape(len(more), -1).all(axis=1)
-        events = np.concatenate([events, more[held][: room - len(events)]])
-    return events
 
 
 def write(directory: Path, description: Description, types: tuple[str, str]) -> None:
