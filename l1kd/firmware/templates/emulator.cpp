@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -106,7 +107,8 @@ EXPORTED const char *l1kd_version() { return "@NAMESPACE@"; }
 EXPORTED int l1kd_predict(const int64_t *in, int64_t *out, size_t count) {
     using namespace @NAMESPACE@::emulator;
     try {
-        hls4mlEmulator::Model *model = create_model();
+        const std::unique_ptr<hls4mlEmulator::Model, void (*)(hls4mlEmulator::Model *)> model(create_model(),
+                                                                                              destroy_model);
         for (size_t event = 0; event < count; event++) {
             input_t x[inputs];
             result_t y[outputs];
@@ -118,7 +120,6 @@ EXPORTED int l1kd_predict(const int64_t *in, int64_t *out, size_t count) {
             for (int i = 0; i < outputs; i++)
                 out[event * outputs + i] = get(y[i]);
         }
-        destroy_model(model);
         return 0;
     } catch (...) {
         return 1;
