@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -261,13 +262,30 @@ def _check_free(directory: Path) -> None:
 
 
 def _contents(directory: Path) -> Iterator[Path]:
-    return (path for path in directory.iterdir() if path.name != ".lock")
+    """What is in a directory, but for what a run that was killed as it began may have left."""
+    return (
+        path
+        for path in directory.iterdir()
+        if path.name not in (".lock", "l1kd.log") and not re.match(r"\..*\.part\.", path.name)
+    )
+
+
+def _is_new(directory: Path) -> bool:
+    """Whether nothing has run yet. The manifest is written before the configuration."""
+    if not (directory / "manifest.json").exists():
+        return True
+    if (directory / "config.yaml").exists():
+        return False
+    _check_version(directory)
+    if schemas.read(directory, "manifest.json").stages:
+        raise UserError(f"{directory} has lost its config.yaml; make a new run")
+    return True
 
 
 def _prepare(context: Context, imported: schemas.Imported | None = None) -> schemas.Manifest:
     """The run's manifest, new or as it was; the configuration stored with it."""
     directory, config = context.directory, context.config
-    if not (directory / "manifest.json").exists():
+    if _is_new(directory):
         manifest = schemas.Manifest(
             name=config.name,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -279,8 +297,8 @@ def _prepare(context: Context, imported: schemas.Imported | None = None) -> sche
             data={file: file_hash(Path(file)) for file in context.dataset.files},
             imported=imported,
         )
-        configfile.save(config, directory / "config.yaml")
         schemas.write(directory, "manifest.json", manifest)
+        configfile.save(config, directory / "config.yaml")
         return manifest
     _check_version(directory)
     stored = configfile.load_resolved(directory / "config.yaml")
