@@ -16,7 +16,7 @@ from pathlib import Path
 
 from l1kd.fixedpoint import FixedPoint
 
-__all__ = ["GLOBAL", "assert_ports", "enclose", "template", "tidy"]
+__all__ = ["GLOBAL", "assert_ports", "enclose", "ports_header", "template", "tidy"]
 
 GLOBAL = "L1KD_GLOBAL"  # defined where vendor tools compile
 _GUARD = re.compile(r"^(#(?:ifndef|define) )(\w+_H_)$", re.MULTILINE)
@@ -92,8 +92,17 @@ def assert_ports(
     ports
         Of the input and of the output: the name of the type in `defines.h`, and what it has to be.
     """
+    (directory / "firmware" / "ports.h").write_text(ports_header(namespace, *ports))
+    source = directory / "firmware" / f"{top}.cpp"
+    _edit(source, r'^#include "parameters\.h"$', r'\g<0>\n#include "ports.h"')
+
+
+def ports_header(
+    namespace: str, source: tuple[str, FixedPoint], sink: tuple[str, FixedPoint]
+) -> str:
+    """The text of `firmware/ports.h`; ports as for `assert_ports`."""
     values: dict[str, object] = {"namespace": namespace, "global": GLOBAL}
-    for name, (kind, port) in zip(("input", "output"), ports, strict=True):
+    for name, (kind, port) in (("input", source), ("output", sink)):
         values |= {
             f"{name}_t": kind,
             f"{name}_word": port.word,
@@ -101,9 +110,7 @@ def assert_ports(
             f"{name}_signed": str(port.signed).lower(),
             f"{name}_text": port.text,
         }
-    (directory / "firmware" / "ports.h").write_text(template("ports.h", **values))
-    source = directory / "firmware" / f"{top}.cpp"
-    _edit(source, r'^#include "parameters\.h"$', r'\g<0>\n#include "ports.h"')
+    return template("ports.h", **values)
 
 
 def _edit(path: Path, pattern: str, replacement: str) -> None:

@@ -32,7 +32,7 @@ from l1kd.fixedpoint import FixedPoint
 __all__ = ["calls_code", "calls_of", "compare_calls"]
 
 _RANDOM = 64  # random points of a call, besides the basis
-_VALUES = 1 << 16  # of an activation's input that are all tried
+_VALUES = 1 << 20  # of an activation's input that are all tried
 _CELLS = 1 << 23  # values in the hands of one call at a time
 Counts = NDArray[Any]
 

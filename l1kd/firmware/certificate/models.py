@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from l1kd.exact.graph import Network
 from l1kd.firmware.certificate.layers import image
-from l1kd.firmware.certificate.meaning import EXHAUSTIVE, NO_PADS, Meaning, Pads, applied
+from l1kd.firmware.certificate.meaning import (
+    EXHAUSTIVE,
+    NO_PADS,
+    Meaning,
+    Pads,
+    applied,
+    next_quantizer,
+)
 from l1kd.firmware.certificate.walk import SUMS, Modelled, Walk
 
 __all__ = ["modelled"]
 
 
-def modelled(walk: Walk, sources: list[str], results: list[str]) -> Modelled:
-    """The model of a call whose arrays' meanings are known."""
+def modelled(walk: Walk, label: str, sources: list[str], results: list[str]) -> Modelled:
+    """The model of a call whose arrays' meanings are known; `label` is its comment."""
     program, network = walk.program, walk.network
     before = [walk.meanings[program.aliases.get(name, name)] for name in sources]
     after = [walk.meanings[name] for name in results]
     first, last = before[0], after[0]
     if last.node == first.node and last.steps[: len(first.steps)] == first.steps:
-        return _of_values(network, sources, results, first, after)
+        found = _of_values(network, sources, results, first, after)
+        return replace(found, layer=_layer(network, label, first.node))
     node = network[last.node]
     return Modelled(
         layer=last.node.removesuffix(SUMS),
@@ -35,6 +45,14 @@ def modelled(walk: Walk, sources: list[str], results: list[str]) -> Modelled:
         pads=tuple(meaning.padding for meaning in before),
         steps=tuple(meaning.steps for meaning in after),
     )
+
+
+def _layer(network: Network, label: str, node: str) -> str:
+    """Whose function of single values it is: the comment's, or the next quantizer's."""
+    if any(label == each.name for each in network.nodes):
+        return label
+    behind = next_quantizer(network, node)
+    return (behind.name if behind else node).removesuffix(SUMS)
 
 
 def _of_values(

@@ -21,8 +21,9 @@ from l1kd.firmware.certificate.library import known
 from l1kd.firmware.certificate.meaning import Meaning, lossless, settled
 from l1kd.firmware.certificate.models import modelled
 from l1kd.firmware.certificate.source import Call, Program, read_program
-from l1kd.firmware.certificate.text import Unreadable
+from l1kd.firmware.certificate.text import Unreadable, words
 from l1kd.firmware.certificate.walk import SUMS, Certificate, Finding, State, Walk, unsettled
+from l1kd.firmware.written import ports_header
 
 __all__ = ["certify", "follow"]
 
@@ -62,7 +63,7 @@ def follow(
     try:
         program = read_program(directory, top, library)
     except Unreadable as error:
-        layer = _owner(network, str(error))
+        layer = _owner(network, directory / "firmware" / f"{top}.cpp", str(error))
         return Certificate((), (Finding(layer, "code", "refused", str(error)),))
     walk = Walk(network, program)
     if changed := library.changed(directory / "firmware"):
@@ -73,11 +74,30 @@ def follow(
         reason = f"the top function has {len(program.ports)} ports"
         walk.findings.append(Finding(first, "port", "refused", reason))
         return walk
+    _stated(walk, directory)
     _port(walk)
     for number, call in enumerate(program.calls):
         _follow(walk, number, call)
     _ends(walk)
     return walk
+
+
+def _stated(walk: Walk, directory: Path) -> None:
+    """The ports are asserted in C++ as they are: `ports.h` is what l1kd writes for their types."""
+    program, network = walk.program, walk.network
+    types = (network.port, network.output_types[0])
+    ends = [
+        (program.array(name).declared, kind)
+        for name, kind in zip(program.ports[:2], types, strict=True)
+    ]
+    wanted = ports_header(program.namespace, *ends)
+    try:
+        same = words((directory / "firmware" / "ports.h").read_text()) == words(wanted)
+    except (OSError, UnicodeDecodeError):
+        same = False
+    if not same:
+        reason = "firmware/ports.h does not assert the types of the ports"
+        walk.findings.append(Finding(walk.network.nodes[0].name, "port", "refused", reason))
 
 
 def _port(walk: Walk) -> None:
@@ -132,7 +152,7 @@ def _follow(walk: Walk, number: int, call: Call) -> None:
     try:
         _check_arrays(walk, call, sources, results)
         handler(walk, call, sources, results)
-        walk.models[number] = modelled(walk, sources, results)
+        walk.models[number] = modelled(walk, call.label, sources, results)
     except Doubt as doubt:
         layer, _, reason = str(doubt).partition("\0")
         name = layer if reason else _label(walk, call)
@@ -156,12 +176,24 @@ def _nearest(walk: Walk) -> str:
     return walk.matched[-1] if walk.matched else walk.network.nodes[0].name
 
 
-def _owner(network: Network, text: str) -> str:
-    """The layer that a text names, or the first: for code that could not be read."""
+def _owner(network: Network, source: Path, text: str) -> str:
+    """The layer that code which could not be read has to do with; the first if nothing says."""
     for node in network.nodes:
         name = re.escape(node.name.removesuffix(SUMS))
-        if re.search(rf"(?<!\w){name}(?!\w)|(?<!\w){name}_(?:t|accum_t|weight_t|bias_t)\b", text):
+        if re.search(rf"(?<!\w){name}(?:_(?:accum_|weight_|bias_)?t)?\b", text):
             return node.name.removesuffix(SUMS)
+    # `config3`, `w3`, `fill_buffer_3`, `layer3_out`: what has the number, and a comment behind it.
+    numbers = re.findall(r"(?:config|fill_buffer_|dense_da_|layer|\bw|\bb)(\d+)", text)
+    for number in reversed(numbers):  # the last one is what is written to
+        try:
+            lines = source.read_text().splitlines()
+        except (OSError, UnicodeDecodeError):
+            break
+        for line in lines:
+            label = line.rpartition("; // ")[2].strip()
+            names = {node.name.removesuffix(SUMS) for node in network.nodes}
+            if re.search(rf"config{number}\b|layer{number}_out\b", line) and label in names:
+                return label
     return network.nodes[0].name
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from l1kd.exact.graph import Network
-from l1kd.firmware.certificate.meaning import NO_PADS, Meaning, Pads, next_quantizer
+from l1kd.firmware.certificate.meaning import NO_PADS, Meaning, Pads, lossless, next_quantizer
 from l1kd.firmware.certificate.meaning import Step as Conversion
 from l1kd.firmware.certificate.source import Program
+from l1kd.fixedpoint import FixedPoint
 
 __all__ = [
     "STEPS",
@@ -141,9 +142,23 @@ class Walk:
 
 def unsettled(walk: Walk, meaning: Meaning, wanted: str = "") -> None:
     """Note that what an array holds is not the quantizer that it has to be."""
-    node = next_quantizer(walk.network, meaning.node)
-    layer = wanted or (node.name if node else meaning.node)
-    steps = ", ".join(step if isinstance(step, str) else step.text for step in meaning.steps)
-    reason = f"({steps}) of {meaning.node!r} is not the network's quantizer on every value"
-    if not any(each.layer == layer and each.step == "quantizer" for each in walk.findings):
-        walk.findings.append(Finding(layer, "quantizer", "refused", reason))
+    network, first = walk.network, meaning.steps[0] if meaning.steps else None
+    bound = network.bounds[meaning.node]
+    low, high = int(bound.low.min()), int(bound.high.max())
+    step: Step = "quantizer"
+    if (
+        isinstance(first, FixedPoint)
+        and (first.rounding, first.overflow) == ("TRN", "WRAP")
+        and not lossless(first, low, high, bound.fraction)
+    ):
+        # No quantizer looks like this: the layer's own result is cut.
+        needed = replace(bound.type, rounding="TRN", overflow="WRAP")
+        layer, step = meaning.node.removesuffix(SUMS), "sums"
+        reason = f"its result ({first.text}) does not hold what it can be ({needed.text})"
+    else:
+        node = next_quantizer(network, meaning.node)
+        layer = wanted or (node.name if node else meaning.node)
+        steps = ", ".join(each if isinstance(each, str) else each.text for each in meaning.steps)
+        reason = f"({steps}) of {meaning.node!r} is not the network's quantizer on every value"
+    if not any(each.layer == layer and each.step == step for each in walk.findings):
+        walk.findings.append(Finding(layer, step, "refused", reason))

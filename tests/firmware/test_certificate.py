@@ -1,0 +1,294 @@
+"""The certificate: given to what is written, refused to what is broken, with the layer's name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from l1kd.exact.graph import Network
+from l1kd.exact.store import from_json, to_json
+from l1kd.firmware import hls
+from l1kd.firmware.certificate.certify import certify_project
+from l1kd.firmware.certificate.library import known, measure
+from l1kd.firmware.certificate.meaning import Meaning, applied, settled
+from l1kd.firmware.certificate.prove import certify
+from l1kd.firmware.certificate.source import read_program
+from l1kd.firmware.certificate.text import Unreadable, clean, constant, integer
+from l1kd.firmware.certificate.walk import Certificate
+from l1kd.firmware.project import Project, open_project
+from l1kd.fixedpoint import FixedPoint
+from l1kd.models.exact import read
+from tests.exact.networks import chain
+from tests.firmware.breakages import quiet
+from tests.firmware.networks import network
+
+KINDS: dict[str, dict[str, Any]] = {
+    "latency": {},
+    "stream": {"io_type": "io_stream"},
+    "resource": {"strategy": "resource", "reuse": 2, "backend": "Vivado"},
+    "resource_stream": {"strategy": "resource", "reuse": 3, "io_type": "io_stream"},
+    "adders": {"strategy": "distributed_arithmetic"},
+    "adders_stream": {
+        "strategy": "distributed_arithmetic",
+        "io_type": "io_stream",
+        "backend": "Vivado",
+    },
+    "one_by_one": {"unroll": False},
+}
+
+
+def model() -> Any:
+    steps = [("conv", 2, 3, 1), ("pool",), ("flatten",), ("dense", 3)]
+    return network((6, 6, 1), steps, name="small")
+
+
+@pytest.fixture(scope="module")
+def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Project]:
+    directory, small = tmp_path_factory.mktemp("projects"), model()
+    return {name: hls.convert(small, directory / name, **kind) for name, kind in KINDS.items()}
+
+
+def prove(project: Project, exact: Network | None = None) -> Certificate:
+    """Without running anything."""
+    stored = from_json(json.loads((project.directory / "network.json").read_text()))
+    record = project.record
+    return certify(project.directory, exact or stored, record.top, record.backend, "1.3.0")
+
+
+def copied(project: Project, directory: Path) -> Project:
+    shutil.copytree(project.directory, directory)
+    return open_project(directory)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_is_certified(kind: str, projects: dict[str, Project]) -> None:
+    certificate = prove(projects[kind])
+    assert certificate.certified, certificate.summary
+    assert certificate.summary == "certified for all inputs"
+    names = [layer.name for layer in model().layers]
+    assert set(names) == set(certificate.layers)
+
+
+@pytest.mark.csim
+@pytest.mark.parametrize("kind", ["stream", "adders"])
+def test_compiled_calls_are_held_against_the_proof(
+    kind: str, projects: dict[str, Project], tmp_path: Path
+) -> None:
+    exact = read(model())
+    certificate = certify_project(projects[kind], exact)
+    assert certificate.certified, certificate.summary
+    other = read(network((6, 6, 1), [("conv", 2, 3, 1), ("flatten",)], name="other"))
+    refused = certify_project(projects[kind], other)
+    assert refused.refused and "network.json" in refused.summary
+
+
+@pytest.mark.csim
+def test_a_compiler_that_is_wrong_is_found(
+    projects: dict[str, Project], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proof is right and the program is not: only running the calls can tell."""
+    project = copied(projects["latency"], tmp_path / "p")
+    wrapper = tmp_path / "cxx"
+    # A compiler that makes something else of one comparison: the copy it is given is edited.
+    wrapper.write_text(
+        "#!/bin/sh\n"
+        "sed -i 's/if (datareg > 0)/if (datareg > 0 \\&\\& datareg != 57)/' "
+        "nnet_utils/nnet_activation.h 2>/dev/null\n"
+        'exec g++ "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("CXX", str(wrapper))
+    certificate = certify_project(project, read(model()))
+    (first, *_) = certificate.refused
+    assert (first.layer, first.step) == ("conv1_relu", "compiled")
+    assert "nnet::relu differs from the exact layer" in first.reason
+
+
+@pytest.mark.parametrize("kind", ["latency", "stream", "resource", "adders"])
+def test_what_is_broken_is_refused_by_layer(
+    kind: str, projects: dict[str, Project], tmp_path: Path
+) -> None:
+    project, exact = projects[kind], read(model())
+    refused = 0
+    for number, breakage in enumerate(quiet(project, exact)):
+        copy = copied(project, tmp_path / f"{number}")
+        if not breakage.apply(copy.directory):
+            continue
+        certificate = prove(copy)
+        shutil.rmtree(copy.directory)
+        if certificate.certified:
+            # A type that is still wide enough, a range that is never left: the same function.
+            assert breakage.kind in ("one bit short", "one fraction bit short", "overflow") or (
+                breakage.layer == "events"
+            )
+            continue
+        refused += 1
+        first = certificate.refused[0]
+        assert first.layer == breakage.layer, (breakage, certificate.summary)
+    assert refused > 40
+
+
+def test_negative_sums_need_no_relu(projects: dict[str, Project], tmp_path: Path) -> None:
+    """An unsigned type that saturates makes 0 of them: another text, the same function."""
+    project = copied(projects["latency"], tmp_path / "p")
+    path = project.directory / "firmware" / "l1kd_small.cpp"
+    path.write_text(path.read_text().replace("nnet::relu<conv1_t", "nnet::linear<conv1_t"))
+    assert prove(project).certified
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "step"),
+    [
+        ("l1kd_small.cpp", "w9, b9", "w12, b12", "weights"),
+        ("l1kd_small.cpp", "(layer3_out, layer5_out)", "(layer5_out, layer3_out)", "code"),
+        ("l1kd_small.cpp", "layer8_out = layer7_out", "layer8_out = layer5_out", "code"),
+        ("l1kd_small.cpp", "    conv1_t layer3_out", "    if (1) conv1_t layer3_out", "code"),
+        ("parameters.h", "stride_height = 1", "stride_height = 2", "code"),
+        ("parameters.h", "pool_op = nnet::Average", "pool_op = nnet::Max", "code"),
+        ("parameters.h", "product::mult<x_T", "product::weight_binary<x_T", "code"),
+        ("parameters.h", "#include \"ap_int.h\"", "#define product mult", "code"),
+        ("parameters.h", "#include \"ap_int.h\"", "#include \"mine.h\"", "code"),
+        ("defines.h", "conv1_accum_t;", "conv1_accum_t; typedef int mine;", "code"),
+        ("weights/b9.h", "{", "{0*", "code"),
+        ("weights/w3.h", "w3[18]", "w3[17]", "code"),
+        ("ports.h", "== 11,", "!= 0,", "port"),
+    ],
+)  # fmt: skip
+def test_an_edit_of_any_file_is_refused(
+    file: str, old: str, new: str, step: str, projects: dict[str, Project], tmp_path: Path
+) -> None:
+    project = copied(projects["latency"], tmp_path / "p")
+    path = project.directory / "firmware" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    certificate = prove(project)
+    assert certificate.refused and not certificate.certified
+    assert certificate.refused[0].step == step, certificate.summary
+
+
+def test_a_file_that_is_gone_is_refused(projects: dict[str, Project], tmp_path: Path) -> None:
+    for number, file in enumerate(("defines.h", "weights/w3.h", "nnet_utils/nnet_mult.h")):
+        project = copied(projects["latency"], tmp_path / f"{number}")
+        (project.directory / "firmware" / file).unlink()
+        assert prove(project).refused
+
+
+def test_code_of_another_version_is_not_covered(projects: dict[str, Project]) -> None:
+    project = projects["latency"]
+    exact = read(model())
+    certificate = certify(project.directory, exact, project.record.top, "Vitis", "1.4.0")
+    assert not certificate.certified and not certificate.refused
+    assert "only tests speak" in certificate.summary and "1.4.0" in certificate.summary
+
+
+def test_an_unknown_function_is_left_to_tests(projects: dict[str, Project], tmp_path: Path) -> None:
+    project = copied(projects["latency"], tmp_path / "p")
+    path = project.directory / "firmware" / "l1kd_small.cpp"
+    path.write_text(path.read_text().replace("nnet::pooling2d_cl", "nnet::pooling2d_cf"))
+    certificate = prove(project)
+    assert not certificate.certified and not certificate.refused
+    assert certificate.findings[0].layer == "pool2" and certificate.findings[0].state == "open"
+
+
+@pytest.mark.parametrize("backend", ["Vitis", "Vivado"])
+def test_the_pinned_library_is_the_installed_one(backend: str, tmp_path: Path) -> None:
+    kind = "latency" if backend == "Vitis" else "resource"
+    project = hls.convert(model(), tmp_path / "p", **{**KINDS[kind], "backend": backend})
+    library = known(backend, project.description.versions["hls4ml"])
+    assert library is not None
+    assert measure(project.directory / "firmware") == dict(library.files)
+
+
+def test_the_proof_needs_no_framework() -> None:
+    code = (
+        "import sys, l1kd.firmware.certificate.prove, l1kd.firmware.certificate.certify\n"
+        "assert not {'tensorflow', 'hls4ml', 'qkeras'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_conversions_are_compared_on_every_value() -> None:
+    exact = chain([[1]], FixedPoint(8, 5), FixedPoint(4, 4))
+    quantizer = FixedPoint(4, 4)
+    wide = FixedPoint(12, 7, True, "TRN", "WRAP")
+    assert settled(exact, Meaning("d", (wide, quantizer))) == {"out"}
+    assert settled(exact, Meaning("d", (wide,))) == {"in", "d"} - {"in"}
+    for other in (
+        FixedPoint(4, 4, True, "RND", "SAT"),
+        FixedPoint(4, 4, True, "RND_CONV", "WRAP"),
+        FixedPoint(5, 5),
+    ):
+        assert not settled(exact, Meaning("d", (wide, other)))
+    # Rounded twice is not rounded once.
+    assert not settled(exact, Meaning("d", (FixedPoint(7, 5), quantizer)))
+
+
+def test_by_argument_where_there_are_too_many_values() -> None:
+    exact = chain([[1]], FixedPoint(30, 30), FixedPoint(8, 8, False))
+    assert settled(exact, Meaning("d", ("relu", FixedPoint(8, 8, False)))) == {"out"}
+    plain = FixedPoint(31, 31, True, "TRN", "WRAP")
+    assert settled(exact, Meaning("d", (plain, "relu", FixedPoint(8, 8, False)))) == {"out"}
+    assert settled(exact, Meaning("d", (plain,))) == {"d"}
+    short = FixedPoint(29, 29, True, "TRN", "WRAP")
+    assert not settled(exact, Meaning("d", (short, FixedPoint(8, 8, False))))
+    assert not settled(exact, Meaning("d", (FixedPoint(8, 8, False, "RND", "SAT"),)))
+
+
+def test_hard_functions_are_what_hls4ml_computes() -> None:
+    counts = np.arange(-40, 41)
+    tanh, fraction = applied(("hard_tanh",), counts, 4)
+    assert (tanh / 2.0**fraction == np.clip(counts / 16, -1, 1)).all()
+    sigmoid, fraction = applied(("hard_sigmoid",), counts, 4)
+    assert (sigmoid / 2.0**fraction == np.clip(counts / 32 + 0.5, 0, 1)).all()
+    coarse, fraction = applied(("hard_sigmoid",), np.arange(-2, 3), -2)
+    assert (coarse / 2.0**fraction == [0, 0, 0.5, 1, 1]).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["#define x 3", "#if 1", "#else", "#undef x", "#ifdef x", "#ifndef x", "#endif", "#error"],
+)
+def test_the_preprocessor_is_not_trusted(text: str) -> None:
+    with pytest.raises(Unreadable):
+        clean("file.h", f"int a;\n{text}\n")
+
+
+def test_arithmetic_of_constants() -> None:
+    known_names: dict[str, int | str] = {"n_in": 7, "word": "nnet::latency"}
+    assert integer("DIV_ROUNDUP(n_in * 3, 2) - 6 / 4", known_names) == 10
+    for bad in ("__import__('os')", "n_in ** 2", "word", "1 / 0", "f(1, 2)", "a.b", "1.5"):
+        with pytest.raises(ValueError, match="arithmetic"):
+            integer(bad, known_names)
+    assert constant("-0.5e-3") == -0.0005
+    for bad in ("0x10", "1f", "nan", "1 + 1", ""):
+        with pytest.raises(ValueError, match="no number"):
+            constant(bad)
+
+
+def test_a_project_that_is_none_is_unreadable(tmp_path: Path) -> None:
+    library = known("Vitis", "1.3.0")
+    assert library is not None
+    with pytest.raises(Unreadable, match="cannot be read"):
+        read_program(tmp_path, "top", library)
+
+
+def test_a_network_file_of_another_network_is_refused(
+    projects: dict[str, Project], tmp_path: Path
+) -> None:
+    project = copied(projects["latency"], tmp_path / "p")
+    path = project.directory / "network.json"
+    stored = json.loads(path.read_text())
+    stored["nodes"][2]["bias"]["values"][0] += 1
+    path.write_text(json.dumps(stored))
+    assert to_json(read(model())) != stored
+    assert "network.json" in certify_project(project, read(model())).summary
+    # And what it says is not what the project computes.
+    assert prove(project).refused[0].layer == "conv1"
