@@ -43,9 +43,12 @@ def shaped(graph: Graph, shape: tuple[int, ...] | None) -> Iterator[Record]:
                     "give the data that shape, or the right model"
                 )
             first.config["batch_input_shape"] = [None, *shape]
-            kind, config = ("Flatten", {}) if len(own) == 1 else ("Reshape", {"target_shape": list(own)})
-            graph.insert_after(first.name, kind, "events_as_" + kind.lower(), config)
+            config: dict[str, Any] = {} if len(own) == 1 else {"target_shape": list(own)}
+            kind = "Reshape" if config else "Flatten"
+            added = graph.insert_after(first.name, kind, "events_as_" + kind.lower(), config)
             yield first.name, f"events of shape {shape} are read as {own}", "exact"
+            yield from (each for each in _without_detours(graph) if each[0] != added.name)
+            return
     yield from _without_detours(graph)
 
 

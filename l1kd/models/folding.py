@@ -12,6 +12,9 @@ their folding modes,
 with the moving mean m and variance v: a plain quantized layer with the weights s W and s (b - m) +
 beta *is* that layer, exactly. The arithmetic here is theirs, in float32 and in their order, so that
 a weight half way between two values of its grid falls on the same side.
+
+A first draft of the proposal scaled after it had quantized, and copies of it are about. Files do
+not tell which one they are of; they are read as what was proposed in the end.
 """
 
 from __future__ import annotations

@@ -161,21 +161,24 @@ class _Repairer:
         found = [node for node in self.graph.nodes if node.kind in _NORMALISATIONS]
         if not found:
             return
-        model = self.graph.build() if self.lossy else None
+        model = self.graph.build()
         for node in found:
             (source,) = node.sources
             before = self.graph.node(source)
+            layer = model.get_layer(node.name)
             obstacle = self._obstacle(before)
+            if list(layer.axis) != [len(layer.input_shape) - 1]:
+                obstacle = "of another axis than the channels"
             if obstacle:
                 self.record(node.name, f"a batch normalisation {obstacle}", "impossible")
-            elif model is None:
+            elif not self.lossy:
                 self.record(
                     node.name,
                     f"can be folded into {source!r}, whose weights are rounded",
                     "offered",
                 )
             else:
-                self._fold(node, before, model)
+                self._fold(node, before, layer)
 
     def _obstacle(self, before: Node) -> str:
         if before.kind not in SLOTS or "Separable" in before.kind or "Transpose" in before.kind:
@@ -188,8 +191,7 @@ class _Repairer:
             return f"behind {before.name!r}, which has no quantized weights"
         return ""
 
-    def _fold(self, node: Node, before: Node, model: keras.Model) -> None:
-        layer = model.get_layer(node.name)
+    def _fold(self, node: Node, before: Node, layer: Any) -> None:
         if node.kind == "QBatchNormalization":
             node.weights = [
                 np.asarray(quantizer(weight)) if quantizer is not None else weight

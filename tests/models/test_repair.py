@@ -304,6 +304,15 @@ def test_a_normalisation_with_nothing_to_fold_into() -> None:
     assert "bn" in [layer.name for layer in repaired.model.layers]
 
 
+def test_a_normalisation_of_another_axis_than_the_channels() -> None:
+    def body(x: Any) -> Any:
+        x = QConv2D(4, 1, kernel_quantizer=W, bias_quantizer=W)(port(x))
+        return out(layers.Flatten()(relu(layers.BatchNormalization(axis=1, name="bn")(x))))
+
+    _, repaired, different = compare(body, shape=(4, 4, 1), lossy=True)
+    assert different == 0 and kinds(repaired, "bn") == {"impossible"}
+
+
 def test_weights_far_out_of_range_are_put_on_the_grid() -> None:
     model = network(lambda x: out(relu(dense()(port(x)))), (6,))
     kernel, bias = model.get_layer("d").get_weights()
