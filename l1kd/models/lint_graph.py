@@ -16,6 +16,8 @@ PARTS = {
     "QConv1D": ("kernel", "bias"),
     "QConv2D": ("kernel", "bias"),
     "QDepthwiseConv2D": ("depthwise", "bias"),
+    "QSeparableConv1D": ("depthwise", "pointwise", "bias"),
+    "QSeparableConv2D": ("depthwise", "pointwise", "bias"),
 }
 # Layers after which the same values follow in the same order: hls4ml drops them, or relabels.
 _SAME = {"Flatten", "Reshape", "Dropout"}

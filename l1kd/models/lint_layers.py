@@ -13,6 +13,7 @@ from l1kd.models.lint_graph import PARTS, Graph, Problem, kind, own_activation, 
 from l1kd.models.lint_pools import channels, pool
 from l1kd.models.lint_quantizers import Finding
 from l1kd.models.lint_stream import stream_problems
+from l1kd.models.lint_widths import too_wide
 
 __all__ = ["problems"]
 
@@ -42,11 +43,8 @@ _REFUSED: dict[str, tuple[str, str]] = {
     "Dense": ("its weights are float32", _QUANTIZED.format("QDense")),
     "Conv1D": ("its weights are float32", _QUANTIZED.format("QConv1D")),
     "Conv2D": ("its weights are float32", _QUANTIZED.format("QConv2D")),
-    "Activation": ("it is computed in float32", _ACTIVATION),
-    "ReLU": ("it is computed in float32", _ACTIVATION),
-    "LeakyReLU": ("it is computed in float32", _ACTIVATION),
-    "PReLU": ("it is computed in float32", _ACTIVATION),
-    "ELU": ("it is computed in float32", _ACTIVATION),
+    "PReLU": ("its slopes are float32, which QKeras rounds after", _ACTIVATION),
+    "ELU": ("hls4ml looks it up in a table", _ACTIVATION),
     "Softmax": ("hls4ml looks it up in tables that are not exact", "end the network before it"),
     "Functional": (
         "a model inside a model",
@@ -79,6 +77,8 @@ def problems(graph: Graph, layer: Any, *, stream: bool) -> Iterator[Problem]:
         )
         found.append(Finding(name, reason, remedy))
     found += _name(graph, layer)
+    if not found:
+        found += too_wide(graph, layer)
     if stream:
         found += stream_problems(graph, layer)
     for finding in found:
@@ -116,7 +116,8 @@ def _activation(graph: Graph, layer: Any) -> Iterator[Finding]:
 
 def _quantizes(layer: Any) -> bool:
     """Whether a layer's output is that of a quantizer."""
-    return kind(layer) == "QActivation" or own_activation(layer) is not None
+    own = own_activation(layer)
+    return kind(layer) == "QActivation" or getattr(own, "__name__", own) not in (None, "relu")
 
 
 def _dense(graph: Graph, layer: Any) -> Iterator[Finding]:
@@ -134,9 +135,10 @@ def _dense(graph: Graph, layer: Any) -> Iterator[Finding]:
 def _weighted(graph: Graph, layer: Any) -> Iterator[Finding]:
     for part, values in zip(PARTS[kind(layer)], layer.get_weights(), strict=False):
         quantizer = getattr(layer, f"{part}_quantizer_internal", None)
-        yield from quantizers.weights(quantizer, np.asarray(values), bias=part == "bias")
+        yield from quantizers.weights(quantizer, np.asarray(values), part=part)
     activation = own_activation(layer)
-    if activation is not None:
+    # Plain functions of Keras; that of a name is exact, as a layer of its own is.
+    if activation is not None and getattr(activation, "__name__", "") != "relu":
         yield from quantizers.activation(activation)
 
 
@@ -176,6 +178,29 @@ def _causal(layer: Any) -> Iterator[Finding]:
         )
 
 
+def _float_activation(graph: Graph, layer: Any) -> Iterator[Finding]:
+    name = str(getattr(layer.activation, "__name__", layer.activation))
+    if name not in ("relu", "linear"):
+        yield Finding(f"Activation({name!r})", "hls4ml looks it up in a table", _ACTIVATION)
+
+
+def _float_relu(graph: Graph, layer: Any) -> Iterator[Finding]:
+    for argument, plain in (("max_value", None), ("negative_slope", 0), ("threshold", 0)):
+        value = getattr(layer, argument)
+        if (None if value is None else float(value)) != plain:
+            yield Finding(f"ReLU({argument}={value})", "hls4ml ignores it", _ACTIVATION)
+
+
+def _leaky_relu(graph: Graph, layer: Any) -> Iterator[Finding]:
+    slope = float(layer.alpha)
+    if np.frexp(slope)[0] != 0.5:
+        yield Finding(
+            f"LeakyReLU({slope:g})",
+            "QKeras rounds its product with this slope to float32, hls4ml does not",
+            "use a slope that is a power of two, or QActivation('quantized_relu(bits,integer)')",
+        )
+
+
 def _merge(graph: Graph, layer: Any) -> Iterator[Finding]:
     count = len(graph.parents(layer))
     if count > 2:
@@ -184,11 +209,11 @@ def _merge(graph: Graph, layer: Any) -> Iterator[Finding]:
             "hls4ml merges two",
             f"use {count - 1} layers {kind(layer)} of two each",
         )
-    if kind(layer) == "Concatenate" and layer.axis != -1:
+    if kind(layer) == "Concatenate" and layer.axis >= 0:
         yield Finding(
             f"axis={layer.axis}",
             "hls4ml's exact types count axes without the batch",
-            "use axis=-1 (of vectors, axis=1 is axis=-1)",
+            f"count from behind: axis={layer.axis - len(graph.parents(layer)[0].output_shape)}",
         )
 
 
@@ -231,7 +256,10 @@ _RULES: dict[str, Rule] = {
     "InputLayer": _input,
     "QActivation": _activation,
     "QDense": _dense,
-    **dict.fromkeys(("QConv1D", "QConv2D", "QDepthwiseConv2D"), _convolution),
+    **dict.fromkeys(
+        ("QConv1D", "QConv2D", "QDepthwiseConv2D", "QSeparableConv1D", "QSeparableConv2D"),
+        _convolution,
+    ),
     **{
         f"{glob}{op}Pooling{rank}D": pool
         for glob in ("", "Global")
@@ -241,6 +269,10 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(
         ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"), _merge
     ),
+    "Activation": _float_activation,
+    "LeakyReLU": _leaky_relu,
+    "ReLU": _float_relu,
     "Reshape": _reshape,
-    **dict.fromkeys(("Flatten", "Dropout", "Permute"), _nothing),
+    "Flatten": channels,
+    **dict.fromkeys(("Dropout", "Permute"), _nothing),
 }

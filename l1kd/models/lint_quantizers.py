@@ -55,7 +55,7 @@ def activation(quantizer: Any, *, port: bool = False) -> Iterator[Finding]:
     yield from found
 
 
-def weights(quantizer: Any, values: NDArray[Any], *, bias: bool) -> Iterator[Finding]:
+def weights(quantizer: Any, values: NDArray[Any], *, part: str) -> Iterator[Finding]:
     """What is wrong with the quantizer of a kernel or of biases.
 
     Parameters
@@ -64,10 +64,9 @@ def weights(quantizer: Any, values: NDArray[Any], *, bias: bool) -> Iterator[Fin
         QKeras' object; None for weights that are not quantized.
     values
         The stored weights.
-    bias
-        Whether they are biases.
+    part
+        Which weights they are: bias, kernel, depthwise or pointwise.
     """
-    part = "bias" if bias else "kernel"
     if not np.isfinite(values).all():
         yield Finding(f"{part} values", "NaN or infinity is among them", "train the network again")
         return
@@ -239,6 +238,8 @@ def _kernel_bits(quantizer: Any, part: str) -> Iterator[Finding]:
     alpha = quantizer.alpha
     if (alpha is None and part == "bias") or _is_one(alpha):
         return
+    if part != "bias" and isinstance(alpha, Real) and float(np.frexp(float(alpha))[0]) == 0.5:
+        return  # a power of two: hls4ml multiplies with it exactly, behind the kernel
     yield Finding(
         f"{part}: quantized_bits(alpha={_text(alpha)})",
         "hls4ml makes a layer of its own of the scale, which does not compile or is not exact",

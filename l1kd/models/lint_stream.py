@@ -31,7 +31,7 @@ def stream_problems(graph: Graph, layer: Any) -> Iterator[Finding]:
             "hls4ml repeats values along an axis with io_parallel only",
             "give both the same shape, or use io_parallel",
         )
-    if kind(layer) == "QConv1D" and layer.padding != "valid":
+    if kind(layer) in ("QConv1D", "QSeparableConv1D") and layer.padding != "valid":
         source = graph.source(layer)
         if _padded(layer) and source is not None and len(graph.reached(source)) > 1:
             yield Finding(
