@@ -164,10 +164,10 @@ def emulator(
         typer.Option(metavar="DIR", help="Where to; by default RUN/emulator/<name>_<version>."),
     ] = None,
 ) -> None:
-    """Build the shared library that trigger software loads, checked on the project's vectors."""
-    from l1kd.firmware.emulator import deliver
+    """Build the shared library that trigger software loads, and check it bit by bit."""
+    from l1kd.run import deliver_emulator
 
-    typer.echo(deliver(run, student, out).directory)
+    typer.echo(deliver_emulator(run, student, out))
 
 
 @app.command(epilog="Example: [bold]l1kd doctor[/]")

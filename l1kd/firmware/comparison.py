@@ -18,11 +18,12 @@ from l1kd.firmware.minimal import shrink
 from l1kd.firmware.trace import Shown, first_difference
 from l1kd.schemas import FirmwareRecord, Implementation, Pair
 
-__all__ = ["DIRECTORY", "Comparison"]
+__all__ = ["DIRECTORY", "Comparison", "Inputs"]
 
 DIRECTORY = "mismatches"  # of a run: where reproducers are kept
 _SUSPECTS = 32  # events that differ and are traced
 Values = NDArray[np.float64]
+Inputs = Literal["test", "corner"]
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Comparison:
     """
 
     candidate: Implementation
-    inputs: Literal["test", "corner"]
+    inputs: Inputs
     predict: Callable[[NDArray[Any]], Values]
     show: Callable[[NDArray[Any]], Mapping[str, Shown]] | None = None
     project: FirmwareRecord | None = None
@@ -120,6 +121,15 @@ class Comparison:
     def label(self) -> str:
         """What was compared, for messages."""
         return f"{self.candidate} {self.kind}".strip()
+
+    @property
+    def told(self) -> str:
+        """What came of it, in one line."""
+        result, excuse = self.result, self.pair.excused
+        return (
+            f"{self.label}: {result.mismatches} mismatches in {result.events} {self.inputs} events"
+            + (f" (QKeras is inexact: {excuse})" if excuse else "")
+        )
 
     @property
     def fault(self) -> str | None:

@@ -317,7 +317,7 @@ def _check_elf(copy: Path, path: Path) -> None:
         raise UserError(f"{path} is cut short; {_AGAIN}")
 
 
-def deliver(run: Path, student: str | None = None, out: Path | None = None) -> Emulator:
+def deliver(run: Path, student: str | None = None, out: Path | None = None) -> tuple[str, Emulator]:
     """Build the emulator of a run's student and hold it against the project's vectors.
 
     Parameters
@@ -328,6 +328,11 @@ def deliver(run: Path, student: str | None = None, out: Path | None = None) -> E
         Which; default: the best one.
     out
         Where to; default: `<run>/emulator/<name>_<version>`.
+
+    Returns
+    -------
+    tuple
+        The student's name and its emulator.
 
     Raises
     ------
@@ -358,4 +363,4 @@ def deliver(run: Path, student: str | None = None, out: Path | None = None) -> E
             f"{student}: the emulator differs from the network in {wrong} of {len(inputs)} events "
             f"of {project.directory}; `make test` there shows them"
         )
-    return emulator
+    return student, emulator

@@ -8,11 +8,10 @@ cannot hold a sum it is QKeras that is said to be inexact, by layer, and nothing
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,61 +19,24 @@ from numpy.typing import NDArray
 from l1kd import schemas
 from l1kd.context import Context
 from l1kd.data.dataset import Sample
-from l1kd.errors import CheckFailed, UserError
-from l1kd.exact.graph import Network
+from l1kd.errors import CheckFailed
 from l1kd.firmware.certificate.certify import certify_project
 from l1kd.firmware.certificate.walk import Certificate
-from l1kd.firmware.comparison import DIRECTORY, Comparison
-from l1kd.firmware.convert import project_name
-from l1kd.firmware.corners import corners
+from l1kd.firmware.comparison import DIRECTORY, Comparison, Inputs
+from l1kd.firmware.emulated import emulated, emulators
 from l1kd.firmware.fidelity import auc_loss, check_auc_loss, rung, teacher_rung
-from l1kd.firmware.network import float_twin, model_hash
-from l1kd.firmware.project import Project, open_project
+from l1kd.firmware.network import float_twin
+from l1kd.firmware.project import Project
+from l1kd.firmware.student import Student, compare_on, open_student, projects_of, samples_of
 from l1kd.firmware.trace import in_csim, in_qkeras
-from l1kd.fixedpoint import FixedPoint
 from l1kd.schemas import AgreementRecord, CertificateRecord, Doubted, Metrics, Rung
 
 if TYPE_CHECKING:
-    from tensorflow import keras
-
     from l1kd.evaluation.scores import Scores
 
-__all__ = ["Student", "compare_on", "open_student", "samples_of_run", "verify"]
+__all__ = ["verify"]
 
-_CHUNK = 8192  # events at a time
 Values = NDArray[np.float64]
-Predictor = Callable[[NDArray[Any]], Values]
-Inputs = Literal["test", "corner"]
-
-
-@dataclass(frozen=True)
-class Student:
-    """A student in all its forms.
-
-    Parameters
-    ----------
-    name
-        Its name.
-    model
-        The QKeras network.
-    exact
-        The exact network, on the projects' port.
-    projects
-        Its HLS projects.
-    doubts
-        Layers that QKeras may not compute exactly, with reasons.
-    """
-
-    name: str
-    model: keras.Model
-    exact: Network
-    projects: list[Project]
-    doubts: dict[str, str]
-
-    @property
-    def lsb(self) -> float:
-        """The step of its output."""
-        return self.projects[0].output_type.lsb
 
 
 def verify(context: Context) -> None:
@@ -103,9 +65,9 @@ def verify(context: Context) -> None:
     taught = not context.config.imported
     target = load_target(context.directory) if taught else None
     stored = Scores.load(context.directory / "scores.npz") if taught else None
-    samples = samples_of_run(context)
+    samples = samples_of(context)
     raw = _raw(stored, samples, context.config.verify.events)
-    groups = _projects(context)
+    groups = projects_of(context)
     _compile(context, [project for group in groups.values() for project in group])
     shutil.rmtree(context.directory / DIRECTORY, ignore_errors=True)
 
@@ -132,107 +94,12 @@ def verify(context: Context) -> None:
         check_auc_loss(metrics.best, ladders[metrics.best], context.config.verify.max_auc_loss)
 
 
-def samples_of_run(context: Context) -> dict[str, Sample]:
-    """What a run's firmware is tried on: the test split and the signals' test halves."""
-    samples = {"test": context.dataset.test}
-    return samples | {name: signal.test for name, signal in context.dataset.signals.items()}
-
-
-def open_student(context: Context, name: str, projects: list[Project]) -> Student:
-    """A student of a run with its exact network.
-
-    Raises
-    ------
-    UserError
-        If a project was written from another network: its difference would be no fault of its.
-    """
-    import l1kd
-    from l1kd.models.exact import doubts, read
-
-    path = context.student_file(name)
-    model = l1kd.load_model(path)
-    own = model_hash(model)
-    for project in projects:
-        if project.description.model != own:
-            raise UserError(
-                f"{project.directory} was written from another network than {path}; run "
-                f"`l1kd convert {context.directory}` first"
-            )
-    port = projects[0].input_type
-    exact = read(model).at_port(FixedPoint(port.word, port.integer, port.signed))
-    return Student(name, model, exact, projects, doubts(model, exact))
-
-
-def compare_on(
-    context: Context,
-    student: Student,
-    comparisons: Mapping[Inputs, Sequence[Comparison]],
-    samples: Mapping[str, Sample],
-    others: Mapping[str, Predictor] | None = None,
-) -> dict[str, dict[str, Values]]:
-    """Compare on the corners, then on a run's samples.
-
-    Parameters
-    ----------
-    context
-        The run.
-    student
-        Whose.
-    comparisons
-        What is compared, by kind of inputs; they keep their results.
-    samples
-        The samples of the kind `test`.
-    others
-        Further functions of events whose scores are wanted.
-
-    Returns
-    -------
-    dict
-        Scores (N,) of the comparisons of the kind `test` and of `others`, by implementation and
-        sample; of several projects' C simulations the first's: where they differ the gate fails.
-    """
-    network, config = student.exact, context.config
-    if config.verify.corners:
-        events, report = corners(network.port, context.dataset.shape, network, seed=config.seed)
-        context.say(f"{student.name}: {report.summary}")
-        expected = network.predict(events)
-        for comparison in comparisons["corner"]:
-            comparison.add(events, expected, student.lsb)
-    scores: dict[str, dict[str, list[Values]]] = {}
-    limit = config.verify.events
-    total = sum(min(len(sample), limit or len(sample)) for sample in samples.values())
-    with context.progress(f"{student.name}: events", total) as advance:
-        for name, sample in samples.items():
-            for chunk in sample.chunks(_CHUNK, limit):
-                expected = network.predict(chunk)
-                given = {stage: predict(chunk) for stage, predict in (others or {}).items()}
-                for comparison in comparisons["test"]:
-                    found = comparison.add(chunk, expected, student.lsb)
-                    given.setdefault(comparison.candidate, found)
-                for stage, values in given.items():
-                    scores.setdefault(stage, {}).setdefault(name, []).append(values.reshape(-1))
-                advance(len(chunk))
-    return {
-        stage: {name: np.concatenate(parts) for name, parts in by_sample.items()}
-        for stage, by_sample in scores.items()
-    }
-
-
 def _raw(
     stored: Scores | None, samples: Mapping[str, Sample], limit: int | None
 ) -> dict[str, NDArray[Any]] | None:
     if stored is None:
         return None
     return {name: stored.teacher(name)[:limit] for name in samples}
-
-
-def _projects(context: Context) -> dict[str, list[Project]]:
-    """The run's projects by student."""
-    groups: dict[str, list[Project]] = {}
-    for record in schemas.read(context.directory, "firmware.json"):
-        name = project_name(record.student, record.backend, record.io_type, record.strategy)
-        groups.setdefault(record.student, []).append(open_project(context.projects / name))
-    return groups
 
 
 def _compile(context: Context, projects: list[Project]) -> None:
@@ -292,6 +159,8 @@ def _compare(
                 for project in student.projects
             ),
         ]
+    for inputs, built in emulated(emulators(context), student.projects).items():
+        comparisons[inputs] += built
     others = {"float": scorer(float_twin(student.model), shape)} if taught else {}
     scores = compare_on(context, student, comparisons, samples, others)
     done = [each for kind in comparisons.values() for each in kind if each.result.events]
@@ -340,12 +209,7 @@ def _tell(
     context: Context, student: Student, comparisons: list[Comparison], ladder: list[Rung]
 ) -> None:
     for comparison in comparisons:
-        result = comparison.result
-        context.say(
-            f"{student.name} {comparison.label}: {result.mismatches} mismatches in "
-            f"{result.events} {comparison.inputs} events"
-            + (f" (QKeras is inexact: {comparison.excused})" if comparison.pair.excused else "")
-        )
+        context.say(f"{student.name} {comparison.told}")
     loss = auc_loss(ladder)
     if loss is not None:
         context.say(

@@ -16,7 +16,7 @@ from l1kd.files import atomic
 from l1kd.report import facts, figures, numbers, tables
 from l1kd.report.files import RunFiles, mean_quality, read_run
 from l1kd.report.table import Table
-from l1kd.report.verdict import judge
+from l1kd.report.verdict import faults_of, judge
 from l1kd.schemas import FirmwareRecord
 from l1kd.stages import order
 
@@ -88,6 +88,8 @@ def render(run: RunFiles) -> str:
         points={name: tables.working_point_table(run, name) for name in _evaluated(run)},
         ladder=tables.ladder_table(run),
         agreement=tables.agreement_table(run),
+        certificates=tables.certificate_table(run),
+        float32=tables.float32_table(run),
         resources=tables.resource_table(run),
         resource_notes=_resource_notes(run),
         projects=_projects(run),
@@ -156,10 +158,16 @@ def _cards(run: RunFiles) -> list[Card]:
         )
     pairs = [pair for record in run.agreement or [] for pair in record.pairs]
     if pairs:
-        different = sum(pair.mismatches for pair in pairs)
+        different = sum(faults_of(pair) for pair in pairs)
         compared = numbers.count(sum(pair.events for pair in pairs))
         note = f"in {compared} comparisons, all students"
         cards.append(Card("Mismatches", numbers.count(different), note, bad=different > 0))
+    proofs = [each for record in run.agreement or [] for each in record.certificates]
+    if proofs:
+        proved = sum(each.certified for each in proofs)
+        value = f"{proved} of {len(proofs)}"
+        refused = any(found.state == "refused" for each in proofs for found in each.findings)
+        cards.append(Card("Certified for all inputs", value, "HLS projects", bad=refused))
     cost = tables.cost_of(run, metrics.best)
     if cost is not None and cost.lut is not None:
         source = f"{tables.SOURCES[cost.source]}, {cost.implementation}"

@@ -26,9 +26,11 @@ __all__ = [
     "SOURCES",
     "agreement_table",
     "auc_table",
+    "certificate_table",
     "compare",
     "cost_of",
     "efficiency_table",
+    "float32_table",
     "ladder_table",
     "layer_table",
     "likeness_table",
@@ -208,9 +210,9 @@ def agreement_table(run: RunFiles) -> Table:
     """Every pair of implementations that was compared."""
     columns = (
         "student | candidate | reference | project | inputs | events | mismatches | "
-        "largest [LSB] | first layer"
+        "largest [LSB] | first layer | smallest event"
     )
-    table = Table(columns.split(" | "), text_columns=(0, 1, 2, 3, 4, 8))
+    table = Table(columns.split(" | "), text_columns=(0, 1, 2, 3, 4, 8, 9))
     for record in run.agreement or []:
         for pair in record.pairs:
             table.rows.append(
@@ -224,10 +226,49 @@ def agreement_table(run: RunFiles) -> Table:
                     numbers.count(pair.mismatches),
                     numbers.count(pair.max_lsb),
                     pair.first_layer or DASH,
-                    mark="bad" if pair.mismatches else "",
+                    pair.reproducer or DASH,
+                    mark="bad" if pair.mismatches and not pair.excused else "",
                     kind=record.student,
                 )
             )
+    return table
+
+
+def certificate_table(run: RunFiles) -> Table:
+    """What is proved of every project, and where only tests speak."""
+    columns = "student | project | verdict | layers proved | layer | step | reason"
+    table = Table(columns.split(" | "), text_columns=(0, 1, 2, 4, 5, 6))
+    for record in run.agreement or []:
+        for each in record.certificates:
+            project = f"{each.backend} {each.io_type} {each.strategy}"
+            proved = numbers.count(len(each.layers))
+            if each.certified:
+                cells = ("certified for all inputs", proved, DASH, DASH, DASH)
+                table.rows.append(row(record.student, project, *cells, kind=record.student))
+            for found in each.findings:
+                refused = found.state == "refused"
+                table.rows.append(
+                    row(
+                        record.student,
+                        project,
+                        "refused" if refused else "only tests speak",
+                        proved,
+                        found.layer,
+                        found.step,
+                        found.reason,
+                        mark="bad" if refused else "",
+                        kind=record.student,
+                    )
+                )
+    return table
+
+
+def float32_table(run: RunFiles) -> Table:
+    """Layers that QKeras itself may not compute exactly."""
+    table = Table(["student", "layer", "why"], text_columns=(0, 1, 2))
+    for record in run.agreement or []:
+        for layer, reason in record.float32.items():
+            table.rows.append(row(record.student, layer, reason, kind=record.student))
     return table
 
 
@@ -357,8 +398,11 @@ def _agreement_of(run: RunFiles, student: str) -> str:
     pairs = [p for r in run.agreement or [] if r.student == student for p in r.pairs]
     if not pairs:
         return "not verified"
-    different = sum(pair.mismatches for pair in pairs)
+    different = sum(pair.mismatches for pair in pairs if not pair.excused)
     events = sum(pair.events for pair in pairs)
+    proofs = [c for r in run.agreement or [] if r.student == student for c in r.certificates]
+    if not different and proofs and all(each.certified for each in proofs):
+        return f"certified, 0 of {events:,} differ"
     return f"{'FAILED' if different else 'exact'}, {different:,} of {events:,} differ"
 
 

@@ -7,7 +7,16 @@ from l1kd.errors import UserError
 from l1kd.report import numbers
 from l1kd.report.files import read_run
 from l1kd.report.table import Table, row
-from l1kd.report.tables import agreement_table, compare, cost_of, efficiency_table, ladder_table
+from l1kd.report.tables import (
+    agreement_table,
+    certificate_table,
+    compare,
+    cost_of,
+    efficiency_table,
+    float32_table,
+    ladder_table,
+)
+from l1kd.report.verdict import judge
 
 
 def test_markdown_lines_up():
@@ -59,6 +68,67 @@ def test_mismatches_are_marked(make):
     table = agreement_table(read_run(make(mismatches=2)))
     assert sum(each.cells[6].mark == "bad" for each in table.rows) == 2
     assert len(ladder_table(read_run(make("other"))).rows) == 12
+
+
+def certified(directory, **certificate):
+    """Give every student's record one certificate."""
+    records = schemas.read(directory, "agreement.json")
+    given = {
+        "backend": "Vitis",
+        "io_type": "io_parallel",
+        "strategy": "latency",
+        "certified": True,
+        "layers": ["port", "dense1"],
+        "findings": [],
+        **certificate,
+    }
+    for record in records:
+        record.certificates = [schemas.CertificateRecord.model_validate(given)]
+    schemas.write(directory, "agreement.json", records)
+    return read_run(directory)
+
+
+def test_certificates_speak_for_all_inputs(make):
+    run = certified(make("certified"))
+    verdict = judge(run)
+    assert verdict.state == "passed" and "certified for all inputs" in verdict.detail
+    assert {each.cells[2].text for each in certificate_table(run).rows} == {
+        "certified for all inputs"
+    }
+    assert "certified, 0 of" in compare([run.directory])
+
+
+def test_a_refused_certificate_fails_the_run(make):
+    finding = {"layer": "dense1", "step": "sums", "state": "refused", "reason": "one bit short"}
+    run = certified(make("refused"), certified=False, findings=[finding])
+    verdict = judge(run)
+    assert verdict.state == "failed"
+    (gate, *_) = [each for each in verdict.gates if each.state == "failed"]
+    assert "layer dense1, sums: one bit short" in gate.detail
+    assert all(each.cells[2].text == "refused" for each in certificate_table(run).rows)
+
+
+def test_what_is_not_proved_is_left_to_tests(make):
+    finding = {"layer": "dense1", "step": "code", "state": "open", "reason": "not covered"}
+    verdict = judge(certified(make("open"), certified=False, findings=[finding]))
+    assert verdict.state == "passed" and "certified" not in verdict.detail
+    assert any("only tests speak for layer dense1" in each.detail for each in verdict.gates)
+
+
+def test_an_inexact_qkeras_is_said_and_fails_nothing(make):
+    directory = make("inexact", mismatches=2)
+    records = schemas.read(directory, "agreement.json")
+    for record in records:
+        record.float32 = {"dense1": "its sums need 30 bits"}
+        for pair in record.pairs:
+            pair.excused = "dense1: its sums need 30 bits" if pair.mismatches else None
+    schemas.write(directory, "agreement.json", records)
+    run = read_run(directory)
+    gates = [each for each in judge(run).gates if each.name.startswith("Agreement")]
+    assert {each.state for each in gates} == {"passed"}
+    assert any("QKeras, whose float32 is inexact" in each.detail for each in gates)
+    assert not any(each.cells[6].mark for each in agreement_table(run).rows)
+    assert {each.cells[1].text for each in float32_table(run).rows} == {"dense1"}
 
 
 def test_the_best_founded_cost_is_quoted(whole_run):
