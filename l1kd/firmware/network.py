@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Kernel",
-    "Probe",
     "float_twin",
     "kernels",
     "layer_outputs",
@@ -161,68 +160,6 @@ def float_twin(model: keras.Model) -> keras.Model:
         if layer.get_weights():
             copy.get_layer(layer.name).set_weights(layer.get_weights())
     return copy
-
-
-@dataclass(frozen=True)
-class Probe:
-    """The inner quantizers of a network and what reaches them.
-
-    Parameters
-    ----------
-    types
-        Layer name to the type it quantizes to, the input port's own quantizer left out.
-    model
-        Events to what each of these layers is given, in their order.
-    """
-
-    types: Mapping[str, FixedPoint]
-    model: Any
-
-    @classmethod
-    def of(cls, model: keras.Model) -> Probe:
-        """The probe of a network; its QActivations of a type that is known are what it sees."""
-        import tensorflow as tf
-
-        inner = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"][1:]
-        found = {
-            layer.name: (quantizer_type(layer.quantizer), layer.input)
-            for layer in inner
-            if type(layer).__name__ == "QActivation"
-        }
-        known = {name: (kind, tensor) for name, (kind, tensor) in found.items() if kind}
-        outputs = [tensor for _, tensor in known.values()]
-        part = tf.keras.Model(model.inputs, outputs) if outputs else None
-        return cls({name: kind for name, (kind, _) in known.items()}, part)
-
-    def values(self, events: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
-        """What reaches each quantizer, (N, size), for `events` (N, *shape)."""
-        if self.model is None:
-            return {}
-        arrays = _in_batches(self.model, events)
-        return {
-            name: array.reshape(len(events), -1)
-            for name, array in zip(self.types, arrays, strict=True)
-        }
-
-    def gradient(
-        self, events: NDArray[Any], layer: str, units: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        """Derivative of what reaches unit `units[i]` of `layer` in event i, to that event's inputs.
-
-        Quantizers on the way count as the identity inside their range, as in training.
-        """
-        import tensorflow as tf
-
-        place = list(self.types).index(layer)
-        with tf.GradientTape() as tape:
-            inputs = tf.constant(events, tf.float32)
-            tape.watch(inputs)
-            outputs = self.model(inputs, training=False)
-            reached = outputs[place] if isinstance(outputs, (list, tuple)) else outputs
-            flat = tf.reshape(reached, (len(events), -1))
-            chosen = tf.gather(flat, tf.constant(units), axis=1, batch_dims=1)
-        gradient = tape.gradient(chosen, inputs)
-        return np.zeros(events.shape) if gradient is None else np.asarray(gradient, np.float64)
 
 
 @contextlib.contextmanager
