@@ -191,6 +191,18 @@ def test_kill_9_in_every_stage_and_the_same_command_gives_the_same(
     assert arrays(whole) == arrays(broken)
     assert not [path for path in broken.rglob("*") if ".part" in path.name]
 
+    # The emulator of the finished run, from outside: delivered, compared, in the report.
+    delivered = l1kd("emulator", broken)
+    assert delivered.returncode == 0, delivered.stderr
+    assert (Path(delivered.stdout.strip()) / "manifest.json").is_file()
+    records = json.loads((broken / "agreement.json").read_text())
+    pairs = [p for record in records for p in record["pairs"] if p["candidate"] == "emulator"]
+    assert {pair["inputs"] for pair in pairs} == {"test", "corner"}
+    assert not any(pair["mismatches"] for pair in pairs) and all(pair["events"] for pair in pairs)
+    assert ">emulator<" in (broken / "report.html").read_text()
+    missing = l1kd("emulator", tmp_path)
+    assert missing.returncode == 2 and "is not a run" in missing.stderr
+
 
 def test_differences_are_named_by_their_keys() -> None:
     assert _differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}) == {"a.c": "a.c: 2 -> 3"}

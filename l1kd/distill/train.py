@@ -26,6 +26,7 @@ from l1kd.distill.feed import Feed
 from l1kd.distill.state import Arrays, Progress, load_state
 from l1kd.distill.targets import MEDIAN_AT, TARGETS, log_quantiles, save_target
 from l1kd.files import content_hash
+from l1kd.models.exact import call_back
 from l1kd.models.load import save_model
 from l1kd.models.runtime import prepare_tensorflow
 from l1kd.models.students import AWAKE, build_student
@@ -139,6 +140,7 @@ def train(context: Context) -> None:
 
     for name, student in distiller.students.items():
         _set_best(student, name, best)
+        call_back(student)
         save_model(student, context.student_file(name))
     save_model(distiller.teacher, context.teacher_file)
     save_target(distiller.transform, context.directory)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -15,13 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from l1kd import schemas
 from l1kd.context import Context
 from l1kd.errors import CheckFailed, UserError
 from l1kd.files import file_hash
 from l1kd.firmware import emulator, hls
 from l1kd.firmware.corners import corners
+from l1kd.firmware.emulated import compare_emulator
+from l1kd.firmware.verify import verify
 from l1kd.fixedpoint import FixedPoint
 from l1kd.models.exact import read
+from l1kd.schemas import Pair
 from tests.firmware.networks import change_weight, copy_of, events_like, little, network, predict
 
 
@@ -343,25 +346,33 @@ def test_without_a_compiler_nothing_is_left(
 
 
 @pytest.mark.csim
-def test_the_command_delivers_the_best_student(run: Context, tmp_path: Path) -> None:
-    mine = copy_of(run, tmp_path / "r")
-    command = [sys.executable, "-m", "l1kd", "emulator"]
-    done = subprocess.run(
-        [*command, str(mine.directory)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert done.returncode == 0, done.stderr
-    directory = Path(done.stdout.strip())
-    assert directory.parent == mine.directory / "emulator"
-    best = json.loads((mine.directory / "metrics.json").read_text())["best"]
-    loaded = emulator.load(directory)
-    assert loaded.manifest.name == best and loaded.manifest.io_type == "io_parallel"
-    events = mine.dataset.test.events(limit=50)
-    name = f"{best}-Vitis-io_parallel-latency"
-    assert (loaded.predict(events) == hls.open_project(run.projects / name).predict(events)).all()
+def test_the_best_student_is_delivered_and_held_against_the_exact_network(
+    run: Context, tmp_path: Path
+) -> None:
+    mine = copy_of(run, tmp_path / "r", verify={"max_auc_loss": 1})
+    verify(mine)
+    name, built = emulator.deliver(mine.directory)
+    compare_emulator(mine, name, built)
+    assert name == json.loads((mine.directory / "metrics.json").read_text())["best"]
+    assert built.directory.parent == mine.directory / "emulator"
+    assert built.manifest.name == name and built.manifest.io_type == "io_parallel"
+
+    def pairs() -> list[Pair]:
+        records = schemas.read(mine.directory, "agreement.json")
+        (record,) = [each for each in records if each.student == name]
+        assert not any(p.candidate == "emulator" for r in records if r != record for p in r.pairs)
+        return [pair for pair in record.pairs if pair.candidate == "emulator"]
+
+    dataset = mine.dataset
+    tested = len(dataset.test) + sum(len(each.test) for each in dataset.signals.values())
+    assert {pair.inputs for pair in pairs()} == {"test", "corner"}
+    for pair in pairs():
+        assert (pair.reference, pair.mismatches, pair.io_type) == ("exact", 0, "io_parallel")
+        assert pair.events == tested if pair.inputs == "test" else pair.events > 100
+    # Once it is there, the gate holds it too: one of another student's is not this one's.
+    before = pairs()
+    verify(mine)
+    assert pairs() == before
 
 
 @pytest.mark.csim
