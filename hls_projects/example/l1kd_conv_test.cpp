@@ -37,11 +37,13 @@ static const int INPUTS = 252, OUTPUTS = 1;
 static const unsigned long SHOWN = 10; // differences that are printed
 
 // Ports are set from bits, not from a number that would be rounded: as hardware sees them.
-template <class T> static void set(T &port, long long bits) { port.range(T::width - 1, 0) = bits; }
+template <class T> static void set(T &port, long long bits) {
+    port.range(port_bits<T>::word - 1, 0) = bits;
+}
 
 template <class T> static long long get(T &port) {
-    const unsigned long long bits = port.range(T::width - 1, 0).to_uint64();
-    const int spare = 64 - T::width;
+    const int spare = 64 - port_bits<T>::word;
+    const unsigned long long bits = port.range(port_bits<T>::word - 1, 0).to_uint64();
     return port_bits<T>::is_signed ? (long long)(bits << spare) >> spare : (long long)bits;
 }
 
