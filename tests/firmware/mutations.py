@@ -114,20 +114,20 @@ def _array(
         word, integer = int(declared.group(2)), int(declared.group(3))
         lsb, span = 2.0 ** (integer - word), 2**word
         place, way = int(random.integers(len(values))), str(random.choice(ways))
-        changed = list(values)
+        changed = inside.split(", ")
         if way == "lsb":
-            changed[place] += lsb * random.choice([-1, 1])
+            changed[place] = repr(float(values[place] + lsb * random.choice([-1, 1])))
         elif way == "flip":
             count = (round(values[place] / lsb) % span) ^ (1 << int(random.integers(word)))
             signed = declared.group(1) != "u" and count >= span // 2
-            changed[place] = (count - span * signed) * lsb
+            changed[place] = repr((count - span * signed) * lsb)
         elif way == "sign":
-            changed[place] = -values[place]
+            changed[place] = repr(-values[place])
         else:
             other = int(random.integers(len(values)))
-            changed[place], changed[other] = values[other], values[place]
-        if changed != values:
-            return path, inside, ", ".join(map(repr, changed)), match.start(3)
+            changed[place], changed[other] = changed[other], changed[place]
+        if [float(value) for value in changed] != values:
+            return path, inside, ", ".join(changed), match.start(3)
 
 
 def _precision(firmware: Path, random: np.random.Generator) -> _Found:

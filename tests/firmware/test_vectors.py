@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from l1kd.exact.graph import Affine, Network, Node, Quantize
+from l1kd.exact.store import from_json
+from l1kd.files import read_json
+from l1kd.firmware import csim, hls, testbench
+from l1kd.firmware.project import NETWORK, Project, counts_of
 from l1kd.firmware.vectors import choose
 from l1kd.fixedpoint import FixedPoint
+from tests.firmware import networks
+from tests.firmware.mutations import mutate
 from tests.firmware.test_corners import dense, image, layered, quantize
 
 PORT = FixedPoint(6, 6)
+# Mutations that change something.
+_SEEDS = {"weight": 1, "bias": 1, "precision": 1, "code": 12}
+
+
+@pytest.fixture(scope="module")
+def chosen() -> tuple[Network, np.ndarray]:
+    """A network and its vectors."""
+    network = image(PORT, seed=2)
+    return network, choose(network)
 
 
 def changed(network: Network, node: Node) -> Network:
@@ -32,16 +49,16 @@ def usual(network: Network, count: int, seed: int = 5) -> np.ndarray:
     return np.clip(values, low, high) * network.port.lsb
 
 
-def test_they_are_few_distinct_seeded_and_on_the_port() -> None:
-    network = image(PORT, seed=2)
-    events = choose(network)
+def test_they_are_few_distinct_seeded_and_on_the_port(
+    chosen: tuple[Network, np.ndarray],
+) -> None:
+    network, events = chosen
     assert events.shape[1:] == (6, 6, 1) and 1000 < len(events) <= 2000
     assert PORT.holds(events).all()
     assert len(np.unique(events.reshape(len(events), -1), axis=0)) == len(events)
-    assert (choose(network) == events).all()
-    other = choose(network, seed=1)
-    assert other.shape != events.shape or (other != events).any()
-    assert len(choose(network, limit=50)) == 50
+    few = choose(network, limit=50)
+    assert len(few) == 50 and (choose(network, limit=50) == few).all()
+    assert (choose(network, seed=1, limit=50) != few).any()
 
 
 def test_a_quarter_of_the_room_is_for_the_run_s_own_events() -> None:
@@ -65,12 +82,13 @@ def test_large_events_have_fewer_vectors() -> None:
     assert len(choose(network)) <= 378_000 // 5000
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_what_usual_events_notice_of_a_weight_the_vectors_notice_too(seed: int) -> None:
-    network = image(PORT, seed=2)
-    events, many = choose(network), usual(network, 20_000)
+def test_what_usual_events_notice_of_a_weight_the_vectors_notice_too(
+    chosen: tuple[Network, np.ndarray],
+) -> None:
+    network, events = chosen
+    many = usual(network, 10_000)
     expected, before = network.predict(events), network.predict(many)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(1)
     layers = [node for node in network.nodes if isinstance(node, Affine)]
     noticed, missed = 0, []
     for _ in range(40):
@@ -89,9 +107,11 @@ def test_what_usual_events_notice_of_a_weight_the_vectors_notice_too(seed: int) 
 
 
 @pytest.mark.parametrize("name", ["r1", "r2", "r3", "score"])
-def test_they_notice_another_type_of_every_quantizer(name: str) -> None:
-    network = image(PORT, seed=2)
-    events, many = choose(network), usual(network, 20_000)
+def test_they_notice_another_type_of_every_quantizer(
+    name: str, chosen: tuple[Network, np.ndarray]
+) -> None:
+    network, events = chosen
+    many = usual(network, 10_000)
     expected, before = network.predict(events), network.predict(many)
     node = network[name]
     assert isinstance(node, Quantize)
@@ -111,3 +131,33 @@ def test_they_notice_another_type_of_every_quantizer(name: str) -> None:
         shown += 1
         assert (broken.predict(events) != expected).any(), other.text
     assert shown
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A small project; do not change it, copy it."""
+    return hls.convert(networks.little(), tmp_path_factory.mktemp("vectors") / "little")
+
+
+@pytest.mark.csim
+@pytest.mark.parametrize("kind", ["weight", "bias", "precision", "code"])
+def test_they_notice_a_broken_project(project: Project, tmp_path: Path, kind: str) -> None:
+    network = from_json(read_json(project.directory / NETWORK))
+    events = usual(network, 20_000)
+    counts = counts_of(events, project.description.input, "little")
+    outputs = network.output_types[0].integers(network.predict(events))
+    vectors, expected = testbench.read_vectors(project.directory)
+    shutil.copytree(project.directory, tmp_path / "m", ignore=shutil.ignore_patterns("csim"))
+    mutation = mutate(tmp_path / "m", kind, np.random.default_rng(_SEEDS[kind]))  # type: ignore[arg-type]
+    program = Project(tmp_path / "m", project.description).compile()
+    shown = (csim.simulate(program, counts, 1, 2) != outputs).any(axis=1)
+    noticed = (csim.simulate(program, vectors, 1, 2) != expected).any(axis=1)
+    assert shown.any(), f"{mutation} changes nothing; take another seed"
+    assert noticed.any(), mutation
+
+
+@pytest.mark.csim
+def test_a_project_as_it_was_written_passes_its_vectors(project: Project) -> None:
+    vectors, expected = testbench.read_vectors(project.directory)
+    assert (csim.simulate(project.compile(), vectors, 1, 2) == expected).all()
+    assert len(vectors) > 1000 and len(np.unique(expected)) > 50
