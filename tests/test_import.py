@@ -216,6 +216,17 @@ def test_a_signed_score(l1kd: Call, config: Path, tmp_path: Path) -> None:
         assert scores["student_m_test"].min() < 0
 
 
+def test_a_score_without_a_type_is_refused(l1kd: Call, config: Path, tmp_path: Path) -> None:
+    def body(x: Any) -> Any:
+        return QDense(1, kernel_quantizer=W, bias_quantizer=W, name="d")(layers.Flatten()(x))
+
+    model = saved(network(body, (6, 4, 1)), tmp_path / "m.keras")
+    refused = l1kd("import", model, config, "--run", tmp_path / "run")
+    assert refused.returncode == 1, refused.stderr
+    assert "'d'" in refused.stderr.splitlines()[-1]
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
 def lambda_in(path: Path) -> Path:
     model = keras.Sequential([keras.layers.Lambda(lambda x: x, input_shape=(24,))])
     return saved(model, path)

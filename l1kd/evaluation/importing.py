@@ -122,20 +122,29 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
         for name in loaded.folded
     ]
     repaired = replace(repaired, repairs=[*folded, *repaired.repairs])
-    problems = check(repaired.model)
+    output = _output(repaired.model)
+    findings = [
+        Finding(layer=p.layer, found=p.construct, reason=p.reason, remedy=p.remedy)
+        for p in check(repaired.model)
+    ]
+    if output is None and not findings:
+        findings.append(
+            Finding(
+                layer=repaired.model.output_names[0],
+                found="no quantizer at the output",
+                reason="a score has a type, to count thresholds in",
+                remedy="end the network in a QActivation of quantized_relu or quantized_bits",
+            )
+        )
     record = Imported(
         file=str(path.absolute()),
         sha256=sha256,
         student=student_name(path),
         lossy=lossy,
         repairs=[RepairRecord(layer=r.layer, what=r.what, kind=r.kind) for r in repaired.repairs],
-        findings=[
-            Finding(layer=p.layer, found=p.construct, reason=p.reason, remedy=p.remedy)
-            for p in problems
-        ],
+        findings=findings,
     )
-    output = None if problems else _output(repaired.model)
-    return Network(loaded.model, repaired, output, record)
+    return Network(loaded.model, repaired, None if findings else output, record)
 
 
 def configuration(config: Config, network: Network) -> Config:
@@ -212,7 +221,7 @@ def measure(dataset: Dataset, network: Network) -> Price:
         old[name] = _scores(lambda events: before(events.reshape(-1, *shape)), sample)
         new[name] = _scores(after, sample)
     kind = _output(network.repaired.model)
-    assert kind is not None
+    assert kind is not None  # or the network would have been refused
     apart = np.concatenate([np.abs(new[name] - old[name]) for name in samples]) / kind.lsb
     judged = {
         "auc_file": quality(old["test"], {s: old[s] for s in dataset.signals}).auc,
@@ -255,7 +264,7 @@ def _refusal(context: Context, network: Network) -> str:
     if not any(each.kind == "offered" for each in record.repairs):
         return text
     lossy = repair(network.original, grid=dataset.grid, shape=dataset.shape, lossy=True)
-    if check(lossy.model):
+    if check(lossy.model) or _output(lossy.model) is None:
         return f"{text}; lossy repairs alone do not help"
     record.price = measure(dataset, replace(network, repaired=lossy))
     return f"{text}; with --lossy it goes through: {_worth(record.price)}"
@@ -295,15 +304,12 @@ def _events_shape(model: keras.Model) -> tuple[int, ...]:
 
 
 def _output(model: keras.Model) -> FixedPoint | None:
-    """The type of a network's output, behind its last quantizer."""
-    from l1kd.models.quantizers import type_of
+    """The type of a network's last quantizer; None if it does not end in one."""
+    from l1kd.models.quantizers import reading
 
     last = model.get_layer(model.output_names[0])
-    while True:
-        held = getattr(last, "quantizer", None) or getattr(last, "activation", None)
-        if held is not None and type_of(held) is not None:
-            return type_of(held)
-        before = last.inbound_nodes[0].inbound_layers if last.inbound_nodes else []
-        if isinstance(before, (list, tuple)):
-            return None
-        last = before
+    while type(last).__name__ in ("Flatten", "Reshape", "Permute"):
+        last = last.inbound_nodes[0].inbound_layers
+    held = getattr(last, "quantizer", None) or getattr(last, "activation", None)
+    found = None if held is None else reading(held)
+    return found.type if found is not None else None
