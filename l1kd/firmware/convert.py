@@ -10,7 +10,7 @@ from l1kd.context import Context
 from l1kd.errors import UserError
 from l1kd.firmware import hls
 from l1kd.firmware.limits import IoType, check_size
-from l1kd.firmware.network import multiplications, port_of
+from l1kd.firmware.network import multiplications
 from l1kd.firmware.vectors import choose
 from l1kd.fixedpoint import FixedPoint
 
@@ -120,10 +120,12 @@ def project_name(student: str, backend: str, io_type: str, strategy: str) -> str
 
 def stated_port(context: Context, model: keras.Model) -> FixedPoint | None:
     """The data's type as a port, where it says more than the network's own and fits into it."""
-    own, grid = port_of(model), context.dataset.grid
+    from l1kd.models.exact import read
+
+    own, grid = read(model).port, context.dataset.grid
     if context.config.data.source in _UNSIGNED and grid.signed:
         grid = FixedPoint(grid.word - 1, grid.integer - 1, False)
-    if own is None or grid.fraction > own.fraction or grid.low < own.low or grid.high > own.high:
+    if grid.fraction > own.fraction or grid.low < own.low or grid.high > own.high:
         return None
     same = (grid.word, grid.integer, grid.signed) == (own.word, own.integer, own.signed)
     return None if same else grid

@@ -24,7 +24,7 @@ from l1kd.exact.store import to_json
 from l1kd.files import atomic_directory, content_hash, write_json
 from l1kd.firmware import testbench
 from l1kd.firmware.limits import Backend, IoType, Strategy, check_arguments, check_size
-from l1kd.firmware.network import model_hash, multiplications, port_of
+from l1kd.firmware.network import model_hash, multiplications
 from l1kd.firmware.project import (
     NETWORK,
     Description,
@@ -50,6 +50,7 @@ logger = logging.getLogger("l1kd")
 
 # Multiplications of a network whose convolutions io_parallel computes at all positions at once.
 UNROLLED = 16_384
+_WIDEST = 53  # bits of a port that a float64 holds
 _NAMES: dict[str, str] = {
     "latency": "Latency",
     "resource": "Resource",
@@ -123,6 +124,8 @@ def convert(
     exact = read(model)
     own, (result,) = exact.port, exact.output_types
     check_port(name, port, own)
+    if max(own.word, result.word) > _WIDEST:
+        raise UserError(f"{name}: ports wider than {_WIDEST} bits cannot be simulated")
     if vectors is not None and not len(vectors):
         raise UserError(f"{name}: a test bench needs at least one event in its vectors")
     port, stated = port or own, port is not None
@@ -145,6 +148,7 @@ def convert(
             strategy=strategy,
             reuse=reuse,
             unroll=unroll,
+            own=own,
             port=port if stated else None,
             project_name=top,
             namespace=namespace,
@@ -208,6 +212,7 @@ def _graph(
     strategy: str,
     reuse: int,
     unroll: bool,
+    own: FixedPoint,
     port: FixedPoint | None,
     **options: Any,
 ) -> Any:
@@ -227,8 +232,7 @@ def _graph(
         )
         # Set on an activation, distributed_arithmetic raises; the network's own is a real strategy.
         config["Model"]["Strategy"] = _NAMES["resource" if strategy == "resource" else "latency"]
-        own = port_of(model)
-        if port is None and strategy == "distributed_arithmetic" and own and not own.fraction:
+        if port is None and strategy == "distributed_arithmetic" and not own.fraction:
             # hls4ml's distributed arithmetic refuses `ap_int`; these are the same values.
             port = own
         if port is not None:

@@ -6,13 +6,11 @@ import re
 from typing import TYPE_CHECKING, Literal, get_args
 
 from l1kd.errors import CheckFailed, UserError
-from l1kd.firmware.network import port_of, quantizer_type
-from l1kd.fixedpoint import FixedPoint
 
 if TYPE_CHECKING:
     from tensorflow import keras
 
-__all__ = ["Backend", "IoType", "Strategy", "check_arguments", "check_size", "ports"]
+__all__ = ["Backend", "IoType", "Strategy", "check_arguments", "check_size"]
 
 Backend = Literal["Vitis", "Vivado"]
 IoType = Literal["io_parallel", "io_stream"]
@@ -20,7 +18,6 @@ Strategy = Literal["latency", "resource", "distributed_arithmetic"]
 
 # Vendor tools do not partition an array of more elements; io_stream's latency convolutions need it.
 _PARTITION = 4096
-_WIDEST = 53  # bits of a port that a float64 holds
 _PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 
@@ -72,34 +69,3 @@ def check_arguments(
         raise UserError(f"reuse ({reuse}) and clock_ns ({clock_ns}) are positive")
     if not _PART.match(part):
         raise UserError(f"{part!r} is no name of a device; an example is xcvu13p-flga2577-2-e")
-
-
-def ports(model: keras.Model) -> tuple[FixedPoint, FixedPoint]:
-    """The types that a network itself gives its input and its output.
-
-    Raises
-    ------
-    UserError
-        If it has several of them, if its first or last layer is no QActivation of a known type, or
-        if a type is wider than what a float64 holds.
-    """
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise UserError(
-            f"{model.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; "
-            "networks with one of each can be converted"
-        )
-    port, last = port_of(model), model.layers[-1]
-    if port is None:
-        raise UserError(
-            f"{model.name}: the first layer after the input has to be a QActivation with "
-            "quantized_bits(bits, integer, alpha=1), given as text: it is the input port's type"
-        )
-    result = quantizer_type(last.quantizer) if type(last).__name__ == "QActivation" else None
-    if result is None:
-        raise UserError(
-            f"{model.name}: the last layer ({last.name!r}) has to be a QActivation with "
-            "quantized_bits(..., alpha=1) or quantized_relu: it is the output port's type"
-        )
-    if max(port.word, result.word) > _WIDEST:
-        raise UserError(f"{model.name}: ports wider than {_WIDEST} bits cannot be simulated")
-    return port, result

@@ -13,16 +13,21 @@ Everything else is unknown and null.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import metadata
+
+import numpy as np
+from numpy.typing import NDArray
 
 from l1kd import schemas
 from l1kd.context import Context
+from l1kd.exact.graph import Conv, Dense, Input, Network, Quantize, Reshape
 from l1kd.firmware.convert import project_name
-from l1kd.firmware.network import Kernel, kernels
 from l1kd.firmware.project import Project, open_project
+from l1kd.fixedpoint import FixedPoint
 from l1kd.schemas import Resources
 
-__all__ = ["da_available", "lut", "synth"]
+__all__ = ["Kernel", "da_available", "kernels", "lut", "synth"]
 
 
 def synth(context: Context) -> None:
@@ -34,6 +39,7 @@ def synth(context: Context) -> None:
         If a student or a project is missing.
     """
     import l1kd
+    from l1kd.models.exact import read
 
     projects = []
     for record in schemas.read(context.directory, "firmware.json"):
@@ -43,7 +49,8 @@ def synth(context: Context) -> None:
     matrices: dict[str, list[Kernel]] = {}
     if da_available():
         for student in dict.fromkeys(project.record.student for project in projects):
-            matrices[student] = kernels(l1kd.load_model(context.student_file(student)))
+            model = l1kd.load_model(context.student_file(student))
+            matrices[student] = kernels(read(model))
         total = sum(len(group) for group in matrices.values())
         with context.progress("logic estimates", total) as advance:
             for student, group in matrices.items():
@@ -57,6 +64,51 @@ def synth(context: Context) -> None:
         _resources(project, matrices.get(project.record.student), costs) for project in projects
     ]
     schemas.write(context.directory, "resources.json", found)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The matrix of a dense layer, or of a convolution at one position.
+
+    Parameters
+    ----------
+    layer
+        Its name.
+    matrix, bias
+        Quantized weights, (inputs, outputs), and biases, (outputs,).
+    input
+        The type of what it is multiplied with.
+    positions
+        How often it is applied to one event.
+    """
+
+    layer: str
+    matrix: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    input: FixedPoint
+    positions: int
+
+
+def kernels(network: Network) -> list[Kernel]:
+    """The kernels of a network, in their order."""
+    found = []
+    for node in network.nodes:
+        if isinstance(node, (Dense, Conv)):
+            outputs = node.kernel.shape[-1]
+            matrix = node.kernel.reshape(-1, outputs) * 2.0**-node.kernel_fraction
+            bias = node.bias * 2.0**-node.bias_fraction
+            source = _holder(network, node.sources[0])
+            name, positions = node.name.removesuffix(":sums"), node.size // outputs
+            found.append(Kernel(name, matrix, bias, source, positions))
+    return found
+
+
+def _holder(network: Network, name: str) -> FixedPoint:
+    """The type that a layer's values have in logic: its quantizer's, or the narrowest."""
+    node = network[name]
+    if isinstance(node, Reshape):
+        return _holder(network, node.sources[0])
+    return node.type if isinstance(node, (Quantize, Input)) else network.bounds[name].type
 
 
 def da_available() -> bool:
@@ -73,7 +125,6 @@ def lut(kernel: Kernel) -> float:
 
     Its search over all decompositions is left out: ten times the time for one per cent.
     """
-    import numpy as np
     from da4ml.trace import FixedVariableArray, HWConfig, comb_trace
 
     inputs = len(kernel.matrix)

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from l1kd import __version__
 from l1kd.context import Context
 from l1kd.files import atomic
-from l1kd.report import facts, figures, numbers, tables
+from l1kd.report import agreement, facts, figures, numbers, tables
 from l1kd.report.files import RunFiles, mean_quality, read_run
 from l1kd.report.table import Table
 from l1kd.report.verdict import faults_of, judge
@@ -87,9 +87,9 @@ def render(run: RunFiles) -> str:
         likeness=tables.likeness_table(run),
         points={name: tables.working_point_table(run, name) for name in _evaluated(run)},
         ladder=tables.ladder_table(run),
-        agreement=tables.agreement_table(run),
-        certificates=tables.certificate_table(run),
-        float32=tables.float32_table(run),
+        agreement=agreement.agreement_table(run),
+        certificates=agreement.certificate_table(run),
+        float32=agreement.float32_table(run),
         resources=tables.resource_table(run),
         resource_notes=_resource_notes(run),
         projects=_projects(run),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from l1kd.report.agreement import project_of
 from l1kd.report.files import RunFiles, mean_quality
 from l1kd.report.numbers import area, count, plural, quantity
-from l1kd.report.tables import project_of
 from l1kd.schemas import Pair, Rung
 from l1kd.stages import order
 

@@ -10,9 +10,10 @@ import pytest
 from l1kd import schemas
 from l1kd.context import Context
 from l1kd.firmware import synth as stage
-from l1kd.firmware.network import Kernel
+from l1kd.firmware.synth import Kernel
 from l1kd.fixedpoint import FixedPoint
-from tests.firmware.networks import copy_of
+from l1kd.models.exact import read
+from tests.firmware.networks import conv_counts, copy_of
 
 UNKNOWN = ("latency_cycles", "latency_ns", "ff", "dsp", "bram", "uram")
 
@@ -55,3 +56,13 @@ def test_one_adder_costs_its_bits() -> None:
     assert 8 <= cost <= 9
     assert stage.lut(Kernel("x", both / 2, np.zeros(1), FixedPoint(8, 8), 1)) == cost
     assert stage.lut(Kernel("x", both * 0, np.zeros(1), FixedPoint(8, 8), 1)) == 0
+
+
+def test_kernels_are_the_quantized_matrices() -> None:
+    first, second, last = stage.kernels(read(conv_counts()))
+    assert (first.layer, first.positions, first.matrix.shape) == ("conv1", 63, (4, 4))
+    assert first.input.text == "ap_fixed<11,11,AP_RND_CONV,AP_SAT>"
+    assert (second.positions, second.matrix.shape, last.layer) == (1, (252, 16), "output")
+    assert second.input.text == "ap_ufixed<10,6,AP_RND_CONV,AP_SAT>"
+    steps = second.matrix * 2**6
+    assert (steps == np.rint(steps)).all() and np.abs(second.bias).max() > 0

@@ -5,15 +5,13 @@ import pytest
 from l1kd import schemas
 from l1kd.errors import UserError
 from l1kd.report import numbers
+from l1kd.report.agreement import agreement_table, certificate_table, float32_table
 from l1kd.report.files import read_run
 from l1kd.report.table import Table, row
 from l1kd.report.tables import (
-    agreement_table,
-    certificate_table,
     compare,
     cost_of,
     efficiency_table,
-    float32_table,
     ladder_table,
 )
 from l1kd.report.verdict import judge
