@@ -59,7 +59,7 @@ def prepare() -> None:
     """A worker's first steps: it is nice, and TensorFlow takes one thread."""
     import tensorflow as tf
 
-    os.nice(10)
+    os.nice(5)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
@@ -67,6 +67,7 @@ def prepare() -> None:
 def summary(networks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What all networks say together."""
     records = list(networks.values())
+    read = [record for record in records if "qkeras_mismatches" in record]
     words = Counter(
         text.split(":")[0].rstrip("0123456789")
         for record in records
@@ -83,14 +84,14 @@ def summary(networks: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "failed": [seed for seed, record in networks.items() if record["mismatches"] is None],
         "events": sum(record["events"] for record in records),
         "outputs_compared": sum(record["events"] * record["outputs"] for record in records),
-        "constant_outputs": sum(not record["changing"] for record in records),
-        "qkeras_equal": sum(record["qkeras_mismatches"] == 0 for record in records),
+        "constant_outputs": sum(not record["changing"] for record in read),
+        "qkeras_equal": sum(record["qkeras_mismatches"] == 0 for record in read),
         "qkeras_different_and_not_doubted": [
             seed
             for seed, record in networks.items()
-            if record["qkeras_mismatches"] and not record["qkeras_doubted"]
+            if record.get("qkeras_mismatches") and not record["qkeras_doubted"]
         ],
-        "widest_accumulator_bits": max(record["accumulator_bits"] for record in records),
+        "widest_accumulator_bits": max((record["accumulator_bits"] for record in read), default=0),
         "options": {
             key: dict(Counter(str(record[key]) for record in records))
             for key in ("backend", "io_type", "strategy", "reuse")
