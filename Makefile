@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but make, a C++ compiler and Python 3.10 or 3.11 (or uv).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean lock
+.PHONY: help demo test lint bench zoo clean lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,6 +41,9 @@ lint: $(VENV)/.dev ## ruff and mypy --strict
 
 bench: $(VENV)/.dev ## what takes long: recorded in tests/benchmarks/results/
 	$(BIN)/python -m pytest -q -p no:xdist tests/benchmarks/bench_*.py
+
+zoo: $(VENV)/.dev ## every student in every kind of project: the table in README.md
+	$(BIN)/python -m tests.benchmarks.bench_zoo
 
 lock: ## pin what CI uses, for both Pythons
 	uvx --from uv uv pip compile --quiet --universal --python-version 3.10 --all-extras \
