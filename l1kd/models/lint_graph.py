@@ -19,8 +19,8 @@ PARTS = {
     "QSeparableConv1D": ("depthwise", "pointwise", "bias"),
     "QSeparableConv2D": ("depthwise", "pointwise", "bias"),
 }
-# Layers after which the same values follow in the same order: hls4ml drops them, or relabels.
-_SAME = {"Flatten", "Reshape", "Dropout"}
+# Layers that hand values on as they are, in the same order or another.
+_SAME = {"Flatten", "Reshape", "Permute", "Dropout"}
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,20 @@ class Graph:
             found += self.reached(reader) if kind(reader) in _SAME else [reader]
         return found
 
+    def before(self, layer: Any) -> Any:
+        """The one layer that a layer reads, in hls4ml's graph (without Dropout), or None."""
+        parents = self.parents(layer)
+        while len(parents) == 1 and kind(parents[0]) == "Dropout":
+            parents = self.parents(parents[0])
+        return parents[0] if len(parents) == 1 else None
+
+    def after(self, layer: Any) -> list[Any]:
+        """The layers that read a layer, in hls4ml's graph."""
+        found = []
+        for reader in self.readers[layer.name]:
+            found += self.after(reader) if kind(reader) == "Dropout" else [reader]
+        return found
+
     def is_port(self, layer: Any) -> bool:
         """Whether a layer is a quantizer that reads the network's input itself."""
         return kind(layer) == "QActivation" and kind(self.source(layer)) == "InputLayer"
@@ -128,7 +142,7 @@ def _parents(node: Any) -> list[Any]:
 def own_activation(layer: Any) -> Any:
     """The activation inside a layer, None if it is linear."""
     activation = getattr(layer, "activation", None)
-    if activation is None or kind(layer) == "QActivation":
+    if activation is None or kind(layer) not in PARTS:
         return None
     return None if getattr(activation, "__name__", "") == "linear" else activation
 

@@ -21,7 +21,6 @@ Rule = Callable[[Graph, Any], Iterator[Finding]]
 
 _QUANTIZED = "use {}, with kernel_quantizer='quantized_bits(bits,integer,alpha=1)'"
 _ACTIVATION = "use QActivation('quantized_relu(bits,integer)') or another quantizer"
-_NO_STEP = "hls4ml has no such layer"
 # Classes that are refused whatever their arguments: reason, remedy.
 _REFUSED: dict[str, tuple[str, str]] = {
     "BatchNormalization": (
@@ -86,7 +85,7 @@ def problems(graph: Graph, layer: Any, *, stream: bool) -> Iterator[Problem]:
 
 
 def _input(graph: Graph, layer: Any) -> Iterator[Finding]:
-    readers = graph.readers[layer.name]
+    readers = graph.reached(layer)
     if len(readers) == 1 and graph.is_port(readers[0]):
         return
     yield Finding(
@@ -100,17 +99,52 @@ def _input(graph: Graph, layer: Any) -> Iterator[Finding]:
 def _activation(graph: Graph, layer: Any) -> Iterator[Finding]:
     port = graph.is_port(layer)
     yield from quantizers.activation(layer.quantizer, port=port)
-    before = graph.source(layer)
-    if (
-        not port
-        and before is not None
-        and type(layer.quantizer).__name__ == "quantized_bits"
-        and _quantizes(before)
-    ):
+    if port:
+        yield from _reshaped_port(graph, layer)
+    elif type(layer.quantizer).__name__ == "quantized_bits":
+        yield from _fused(graph, layer)
+
+
+def _fused(graph: Graph, layer: Any) -> Iterator[Finding]:
+    """hls4ml makes a `quantized_bits` the type of the layer before, if no other reads that one."""
+    before = graph.before(layer)
+    if before is None or len(graph.after(before)) > 1:
+        return
+    while kind(before) in ("Flatten", "Reshape", "Permute"):
+        further = graph.before(before)
+        if further is None:
+            return
+        if len(graph.after(further)) > 1:
+            if kind(before) != "Permute":
+                yield Finding(
+                    f"quantized_bits behind a {kind(before)} of what others read",
+                    f"hls4ml gives its type to {before.name!r}, which computes nothing, and so "
+                    "loses it",
+                    f"put the quantizer before {before.name!r}",
+                )
+            return
+        before = further
+    if _quantizes(before):
         yield Finding(
             "quantized_bits behind another quantizer",
             f"hls4ml gives its type to the layer before, {before.name!r}, whose own is lost",
             f"leave one of the two out, or use quantized_relu for {layer.name!r}",
+        )
+
+
+def _reshaped_port(graph: Graph, layer: Any) -> Iterator[Finding]:
+    """A port without fraction bits is an integer in hls4ml, which it cannot hand on."""
+    quantizer = layer.quantizer
+    if type(quantizer).__name__ != "quantized_bits" or kind(graph.parents(layer)[0]) in (
+        "InputLayer",
+        "Dropout",
+    ):
+        return
+    if quantizer.bits - quantizer.integer == 1:
+        yield Finding(
+            f"quantized_bits({quantizer.bits},{quantizer.integer}) behind a reshaped input",
+            "hls4ml stops with an error where a port without fraction bits meets a reshape",
+            "put the reshape behind the quantizer",
         )
 
 
@@ -136,6 +170,14 @@ def _weighted(graph: Graph, layer: Any) -> Iterator[Finding]:
     for part, values in zip(PARTS[kind(layer)], layer.get_weights(), strict=False):
         quantizer = getattr(layer, f"{part}_quantizer_internal", None)
         yield from quantizers.weights(quantizer, np.asarray(values), part=part)
+    scale = getattr(getattr(layer, "kernel_quantizer_internal", None), "alpha", 1)
+    bias = getattr(layer, "bias_quantizer_internal", None)
+    if scale != 1 and type(bias).__name__ == "quantized_sigmoid":
+        yield Finding(
+            "bias: quantized_sigmoid behind a scaled kernel",
+            "hls4ml quantizes the biases twice",
+            "use quantized_bits(bits,integer,alpha=1) for the biases",
+        )
     activation = own_activation(layer)
     # Plain functions of Keras; that of a name is exact, as a layer of its own is.
     if activation is not None and getattr(activation, "__name__", "") != "relu":
@@ -218,7 +260,7 @@ def _merge(graph: Graph, layer: Any) -> Iterator[Finding]:
 
 
 def _reshape(graph: Graph, layer: Any) -> Iterator[Finding]:
-    if any(side < 0 for side in layer.target_shape):
+    if len(layer.target_shape) > 1 and any(side < 0 for side in layer.target_shape):
         yield Finding(
             f"target_shape={tuple(layer.target_shape)}",
             "hls4ml takes -1 as it comes",

@@ -234,14 +234,17 @@ def _integer_only(quantizer: Any, name: str, *, port: bool) -> Iterator[Finding]
     )
 
 
-def _kernel_bits(quantizer: Any, part: str) -> Iterator[Finding]:
-    alpha = quantizer.alpha
-    if (alpha is None and part == "bias") or _is_one(alpha):
+def _scaled(quantizer: Any, part: str) -> Iterator[Finding]:
+    alpha, name = quantizer.alpha, _name(quantizer)
+    if _is_one(alpha) or (alpha is None and part == "bias" and name == "quantized_bits"):
         return
-    if part != "bias" and isinstance(alpha, Real) and float(np.frexp(float(alpha))[0]) == 0.5:
-        return  # a power of two: hls4ml multiplies with it exactly, behind the kernel
+    # Behind a kernel hls4ml multiplies with the scale; for a depthwise one it takes the products.
+    if part in ("kernel", "depthwise") and name == "quantized_bits" and _is_power(alpha):
+        return
+    if part == "depthwise" and alpha == "auto_po2":
+        return
     yield Finding(
-        f"{part}: quantized_bits(alpha={_text(alpha)})",
+        f"{part}: {name}(alpha={_text(alpha)})",
         "hls4ml makes a layer of its own of the scale, which does not compile or is not exact",
         f"{_REPAIR} alpha=1",
     )
@@ -259,9 +262,12 @@ _ACTIVATIONS = {
 }
 # hls4ml lets QKeras itself quantize the weights and then finds the type that holds them.
 _WEIGHTS = {
-    "quantized_bits": _kernel_bits,
+    "quantized_bits": _scaled,
     "quantized_relu": _fine,
+    "quantized_sigmoid": _fine,
     "quantized_tanh": _fine,
+    "stochastic_ternary": _scaled,
+    "ternary": _scaled,
 }
 _UNKNOWN = {
     "binary": "hls4ml computes it wrongly behind a Flatten with io_stream",
@@ -277,6 +283,10 @@ def _name(quantizer: Any) -> str:
 
 def _is_one(alpha: Any) -> bool:
     return isinstance(alpha, Real) and not isinstance(alpha, bool) and float(alpha) == 1
+
+
+def _is_power(alpha: Any) -> bool:
+    return isinstance(alpha, Real) and bool(np.frexp(float(alpha))[0] == 0.5)
 
 
 def _text(alpha: Any) -> str:

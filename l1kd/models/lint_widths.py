@@ -37,13 +37,13 @@ class _Reach:
 
 def too_wide(graph: Graph, layer: Any) -> Iterator[Finding]:
     """Sums of a dense layer or a convolution that need more bits than hls4ml can bound."""
-    before = [_reach(graph, parent) for parent in graph.parents(layer)]
-    if kind(layer) not in PARTS or None in before:
+    if kind(layer) not in PARTS:
         return
-    bits = _sum(layer, before[0]).bits  # type: ignore[arg-type]
-    if bits > _WIDEST:
+    reach = _reach(graph, graph.parents(layer)[0])
+    found = None if reach is None else _sum(layer, reach)
+    if found is not None and found.bits > _WIDEST:
         yield Finding(
-            f"sums of {bits} bits",
+            f"sums of {found.bits} bits",
             f"hls4ml's bounds hold {_WIDEST} bits; beyond them a sum can wrap around",
             "use fewer fraction bits in its weights or in what it reads",
         )
@@ -54,7 +54,9 @@ def _reach(graph: Graph, layer: Any) -> _Reach | None:
     quantizer = layer.quantizer if kind(layer) == "QActivation" else own_activation(layer)
     if quantizer is not None and getattr(quantizer, "__name__", "") != "relu":
         found = reading(quantizer)
-        return None if found is None else _Reach(2.0**found.type.integer, found.type.fraction)
+        if found is None:
+            return None
+        return _Reach(max(-found.type.low, found.type.high), found.type.fraction)
     before = [_reach(graph, parent) for parent in graph.parents(layer)]
     known = [each for each in before if each is not None]
     if not known or len(known) < len(before):
@@ -69,11 +71,13 @@ def _reach(graph: Graph, layer: Any) -> _Reach | None:
     return _Reach(max(most), fraction)
 
 
-def _sum(layer: Any, before: _Reach) -> _Reach:
-    """The sums of a layer with weights."""
+def _sum(layer: Any, before: _Reach) -> _Reach | None:
+    """The sums of a layer with weights; None if QKeras cannot quantize them."""
     reach = before
     for part, stored in zip(PARTS[kind(layer)], layer.get_weights(), strict=False):
         quantizer = getattr(layer, f"{part}_quantizer_internal", None)
+        if float(getattr(quantizer, "integer", 0)) < 0:
+            return None
         stored = np.asarray(stored, np.float32)
         values = np.asarray(stored if quantizer is None else quantizer(stored), np.float64)
         if part == "bias":
