@@ -9,250 +9,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from l1kd.exact.graph import Conv, Dense, Merge, Node, Pad, Pool, Quantize, Reshape
+from l1kd.exact.graph import Merge, Pad, Pool
 from l1kd.firmware.certificate import layers
+from l1kd.firmware.certificate.following import behind, config_of, doubt_of, meaning_of, sized
 from l1kd.firmware.certificate.layers import Doubt, geometry, image
+from l1kd.firmware.certificate.matrices import convolution, dense, matrix_code
 from l1kd.firmware.certificate.meaning import NO_PADS, Meaning, settled
 from l1kd.firmware.certificate.source import Call, Config
-from l1kd.firmware.certificate.walk import SUMS, Walk, unsettled
-from l1kd.fixedpoint import FixedPoint
+from l1kd.firmware.certificate.walk import Walk, unsettled
 
 __all__ = ["HANDLERS", "matrix_code"]
 
 
-def _meaning(walk: Walk, name: str) -> Meaning:
-    found: Meaning = walk.meanings[walk.program.aliases.get(name, name)]
-    return found
-
-
-def _doubt(node: Node, doubt: Doubt) -> Doubt:
-    """The same, with the layer that it is about."""
-    return Doubt(doubt.step, f"{node.name}\0{doubt}", known=doubt.known)
-
-
-def _config(walk: Walk, call: Call) -> Config:
-    for name in call.template:
-        if name in walk.program.configs:
-            found: Config = walk.program.configs[name]
-            return found
-    raise Doubt("code", f"{call.function} has no configuration")
-
-
-def _behind(walk: Walk, call: Call, source: str, kinds: tuple[type, ...]) -> tuple[Any, str]:
-    """The layer of some kind that reads what an array holds, and the layer that it reads."""
-    meaning = _meaning(walk, source)
-    held = settled(walk.network, meaning)
-    if not held:
-        unsettled(walk, meaning)
-        # Go on as if it were right, so that what is behind it is judged too.
-        held = _all_behind(walk, meaning.node)
-    found = [
-        node
-        for node in walk.network.nodes
-        if isinstance(node, kinds) and node.sources[0] in held and node.name not in walk.matched
-    ]
-    named = [node for node in found if node.name.removesuffix(SUMS) == call.label]
-    if not found:
-        raise Doubt("code", f"no layer of the network is what {call.function} should be here")
-    node = (named or found)[0]
-    walk.matched += [name for name in held if name not in walk.matched]
-    walk.matched.append(node.name)
-    return node, node.sources[0]
-
-
-def _all_behind(walk: Walk, name: str) -> set[str]:
-    found = {name}
-    for node in walk.network.nodes:
-        if isinstance(node, (Quantize, Reshape)) and set(node.sources) & found:
-            found.add(node.name)
-    return found
-
-
-def _sized(walk: Walk, name: str, node: Node) -> FixedPoint:
-    """The type of an array's values; its size has to be the layer's."""
-    array = walk.program.array(name)
-    if array.size not in (None, node.size):
-        raise Doubt("code", f"{name} has {array.size} values, {node.name!r} has {node.size}")
-    kind: FixedPoint = array.type
-    return kind
-
-
 def _activation(*steps: Any) -> Callable[..., None]:
     def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-        meaning, config = _meaning(walk, sources[0]), _config(walk, call)
+        meaning, config = meaning_of(walk, sources[0]), config_of(walk, call)
         node = walk.network[meaning.node]
         wanted: dict[str, int | str] = {"n_in": node.size}
         if steps and steps[0] in ("hard_tanh", "hard_sigmoid"):
             wanted |= {"slope": "0.5", "shift": "0.5"}
         walk.meanings[results[0]] = meaning.then(*steps, walk.program.array(results[0]).type)
         geometry(config, wanted)
-        _sized(walk, results[0], node)
+        sized(walk, results[0], node)
 
     return handler
-
-
-def _dense(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-    node, source = _behind(walk, call, sources[0], (Dense,))
-    kind = walk.program.array(results[0]).type
-    walk.meanings[results[0]] = Meaning(node.name).then(kind)
-    bounds = walk.network.bounds
-    config = _config(walk, call)
-    try:
-        _sized(walk, results[0], node)
-        geometry(config, {"n_in": node.kernel.shape[0], "n_out": node.kernel.shape[1]})
-        if node.shape != (node.kernel.shape[1],):
-            raise Doubt("code", "a dense layer on more than one axis", known=False)
-        if code := config.templates.get("dense_da"):
-            layers.adders_are(_adders(walk, code), node, bounds[source])
-            return
-        layers.kernel_known(config)
-        _matrix(walk, config, call, node, bounds[source], depthwise=False)
-    except Doubt as doubt:
-        raise _doubt(node, doubt) from doubt
-
-
-def matrix_code(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-    """A dense layer in distributed arithmetic: `dense_da_3<a_t, b_t>(a, b)`."""
-    node, source = _behind(walk, call, sources[0], (Dense,))
-    walk.meanings[results[0]] = Meaning(node.name).then(walk.program.array(results[0]).type)
-    try:
-        _sized(walk, results[0], node)
-        adders = walk.program.generated.adders[call.function]
-        layers.adders_are(adders, node, walk.network.bounds[source])
-    except Doubt as doubt:
-        raise _doubt(node, doubt) from doubt
-
-
-def _adders(walk: Walk, code: str) -> Any:
-    name = code.partition("<")[0]
-    generated = walk.program.generated
-    name = generated.wrappers.get(name, name)
-    if name not in generated.adders:
-        raise Doubt("code", f"{code} is not there")
-    return generated.adders[name]
-
-
-def _matrix(
-    walk: Walk, config: Config, call: Call, node: Any, source: Any, *, depthwise: bool
-) -> None:
-    """Weights, biases and accumulators of a call with tables."""
-    program = walk.program
-    if len(call.arguments) != 4:
-        raise Doubt("code", f"{call.function} has {len(call.arguments)} arguments")
-    layers.numbers(program, config, *call.arguments[2:], node, depthwise=depthwise)
-    name = config.types["accum_t"]
-    layers.sums(program.types[name][0], node, source, walk.network.bounds[node.name], name)
-
-
-def _convolution(rank: int, *, depthwise: bool = False) -> Callable[..., None]:
-    def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-        kinds = (Conv,) if depthwise else (Conv, Dense)
-        node, source = _behind(walk, call, sources[0], kinds)
-        walk.meanings[results[0]] = Meaning(node.name).then(walk.program.array(results[0]).type)
-        try:
-            _sized(walk, results[0], node)
-            _check_convolution(walk, call, sources[0], node, source, rank, depthwise)
-        except Doubt as doubt:
-            raise _doubt(node, doubt) from doubt
-
-    return handler
-
-
-def _check_convolution(
-    walk: Walk, call: Call, array: str, node: Any, source: str, rank: int, depthwise: bool
-) -> None:
-    config, before = _config(walk, call), _meaning(walk, array).padding
-    conv = layers.as_convolution(node)
-    shape = walk.network[source].shape
-    height, width, channels = image(shape)
-    rows, columns, filters = image(conv.shape)
-    own = tuple(
-        tuple(whole - already for whole, already in zip(*sides, strict=True))
-        for sides in zip(conv.padding, before, strict=True)
-    )
-    sizes: dict[str, int | str] = {
-        "in_width": width + sum(before[1]),
-        "n_chan": channels,
-        "filt_width": conv.kernel.shape[1],
-        "stride_width": conv.strides[1],
-        "out_width": columns,
-        "n_filt": filters,
-        "pad_left": own[1][0],
-        "pad_right": own[1][1],
-    }
-    if rank == 2:
-        sizes |= {
-            "in_height": height + sum(before[0]),
-            "filt_height": conv.kernel.shape[0],
-            "stride_height": conv.strides[0],
-            "out_height": rows,
-            "pad_top": own[0][0],
-            "pad_bottom": own[0][1],
-        }
-        sizes |= {"dilation_height": 1, "dilation_width": 1}
-    else:
-        sizes["dilation"] = 1
-    if rank == 1 and (height, rows) != (1, 1):
-        raise Doubt("code", f"{call.function} for an image")
-    if depthwise and filters != channels:
-        raise Doubt("code", "a depth multiplier above 1", known=False)
-    if conv.dilation != (1, 1):
-        raise Doubt("code", "a dilated convolution", known=False)
-    geometry(config, {k: v for k, v in sizes.items() if k in config.constants or "dil" not in k})
-    _check_windows(walk, config, conv, shape, stream=walk.program.array(array).pack is not None)
-    bound = walk.network.bounds[source]
-    if code := config.templates.get("dense_da"):
-        layers.adders_are(_adders(walk, code), conv, bound)
-        return
-    mult = walk.program.configs.get(config.types.get("mult_config", ""))
-    if mult is None:
-        raise Doubt("code", f"{config.name} has no mult_config")
-    for role in ("accum_t", "weight_t", "bias_t"):
-        if mult.types.get(role) != config.types.get(role):
-            raise Doubt("code", f"{config.name} and {mult.name} have two types for {role}")
-    if not depthwise:
-        geometry(mult, {"n_in": int(np.prod(conv.kernel.shape[:3])), "n_out": filters})
-    if str(mult.templates.get("kernel", "")).startswith("dense_da_wrapper_"):
-        layers.adders_are(_adders(walk, mult.templates["kernel"]), conv, bound)
-        return
-    layers.kernel_known(mult)
-    if mult.constants.get("strategy") != config.constants.get("strategy"):
-        raise Doubt("code", f"{config.name} and {mult.name} have two strategies")
-    _matrix(walk, config, call, node if depthwise else conv, bound, depthwise=depthwise)
-
-
-def _check_windows(
-    walk: Walk, config: Config, conv: Conv, shape: tuple[int, ...], *, stream: bool
-) -> None:
-    """Which inputs every window sees: in a table for arrays, by a line buffer for streams."""
-    if stream:
-        implementation = config.constants.get("implementation")
-        if implementation != "nnet::conv_implementation::linebuffer":
-            raise Doubt("code", f"{config.name}: {implementation}", known=False)
-        return
-    name = str(config.templates.get("fill_buffer", "")).partition("<")[0]
-    table = walk.program.generated.buffers.get(name)
-    wanted = layers.window_table(conv, shape)
-    if table is None:
-        raise Doubt("code", f"{config.name}: {name or 'no fill_buffer'}", known=False)
-    if not np.array_equal(table, wanted):
-        raise Doubt("code", f"{name} shows windows other inputs than the network sees")
-    parts, pixels = config.constants.get("n_partitions"), config.constants.get("n_pixels")
-    if not isinstance(parts, int) or not isinstance(pixels, int) or parts * pixels != len(wanted):
-        raise Doubt("code", f"{config.name} does not compute {len(wanted)} windows")
 
 
 def _pool(rank: int, *, whole: bool = False) -> Callable[..., None]:
     def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-        node, source = _behind(walk, call, sources[0], (Pool,))
+        node, source = behind(walk, call, sources[0], (Pool,))
         kind = walk.program.array(results[0]).type
-        config = _config(walk, call)
+        config = config_of(walk, call)
         accumulator = walk.program.types.get(config.types.get("accum_t", ""))
         walk.meanings[results[0]] = Meaning(node.name).then(kind)
         try:
-            _sized(walk, results[0], node)
+            sized(walk, results[0], node)
             if accumulator is None:
                 raise Doubt("code", f"{config.name} has no accum_t")
             _check_pool(walk, config, node, source, rank, whole)
@@ -265,7 +56,7 @@ def _pool(rank: int, *, whole: bool = False) -> Callable[..., None]:
                 if implementation != "nnet::conv_implementation::linebuffer":
                     raise Doubt("code", f"{config.name}: {implementation}", known=False)
         except Doubt as doubt:
-            raise _doubt(node, doubt) from doubt
+            raise doubt_of(node, doubt) from doubt
 
     return handler
 
@@ -304,7 +95,7 @@ def _optional(name: str) -> bool:
 
 def _merge(operation: str) -> Callable[..., None]:
     def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-        held = [settled(walk.network, _meaning(walk, name)) for name in sources]
+        held = [settled(walk.network, meaning_of(walk, name)) for name in sources]
         found = [
             node
             for node in walk.network.nodes
@@ -317,17 +108,17 @@ def _merge(operation: str) -> Callable[..., None]:
         if not found:
             for name, each in zip(sources, held, strict=True):
                 if not each:
-                    unsettled(walk, _meaning(walk, name))
+                    unsettled(walk, meaning_of(walk, name))
             raise Doubt("code", f"no layer of the network is this {operation}")
         node = next((each for each in found if each.name == call.label), found[0])
         walk.matched += [name for each in held for name in each if name not in walk.matched]
         walk.matched.append(node.name)
         walk.meanings[results[0]] = Meaning(node.name).then(walk.program.array(results[0]).type)
         try:
-            _sized(walk, results[0], node)
-            _check_merge(walk, _config(walk, call), node)
+            sized(walk, results[0], node)
+            _check_merge(walk, config_of(walk, call), node)
         except Doubt as doubt:
-            raise _doubt(node, doubt) from doubt
+            raise doubt_of(node, doubt) from doubt
 
     return handler
 
@@ -351,7 +142,7 @@ def _check_merge(walk: Walk, config: Config, node: Merge) -> None:
 
 
 def _clone(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-    meaning = _meaning(walk, sources[0])
+    meaning = meaning_of(walk, sources[0])
     for name in results:
         walk.meanings[name] = meaning.then(walk.program.array(name).type)
     if call.template[2:] != (str(walk.network[meaning.node].size),):
@@ -363,7 +154,7 @@ def _repack(walk: Walk, call: Call, sources: list[str], results: list[str]) -> N
 
 
 def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-    meaning, config = _meaning(walk, sources[0]), _config(walk, call)
+    meaning, config = meaning_of(walk, sources[0]), config_of(walk, call)
     sides = []
     for names in (("pad_top", "pad_bottom"), ("pad_left", "pad_right")):
         values = [config.constants.get(name, 0) for name in names]
@@ -404,15 +195,15 @@ HANDLERS: dict[str, Callable[..., None]] = {
     "linear": _activation(),
     "hard_tanh": _activation("hard_tanh"),
     "hard_sigmoid": _activation("hard_sigmoid"),
-    "dense": _dense,
-    "conv_1d_cl": _convolution(1),
-    "conv_2d_cl": _convolution(2),
-    "conv1d_cl": _convolution(1),
-    "conv2d_cl": _convolution(2),
-    "pointwise_conv_1d_cl": _convolution(1),
-    "pointwise_conv_2d_cl": _convolution(2),
-    "depthwise_conv_1d_cl": _convolution(1, depthwise=True),
-    "depthwise_conv_2d_cl": _convolution(2, depthwise=True),
+    "dense": dense,
+    "conv_1d_cl": convolution(1),
+    "conv_2d_cl": convolution(2),
+    "conv1d_cl": convolution(1),
+    "conv2d_cl": convolution(2),
+    "pointwise_conv_1d_cl": convolution(1),
+    "pointwise_conv_2d_cl": convolution(2),
+    "depthwise_conv_1d_cl": convolution(1, depthwise=True),
+    "depthwise_conv_2d_cl": convolution(2, depthwise=True),
     "pooling1d_cl": _pool(1),
     "pooling2d_cl": _pool(2),
     "global_pooling1d_cl": _pool(1, whole=True),
