@@ -47,7 +47,7 @@ SPECS: dict[AnyStage, StageSpec] = {
     ),
     "convert": StageSpec(
         "l1kd.firmware.convert:convert",
-        ("firmware",),
+        ("seed", "data", "firmware"),
         ("students/*.keras", "metrics.json"),
         ("firmware.json",),
     ),

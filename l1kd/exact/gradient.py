@@ -218,7 +218,8 @@ def _cropped(images: Slopes, padding: tuple[tuple[int, int], tuple[int, int]]) -
 
 
 def _pooled(network: Network, node: Pool, source: Counts, slope: Slopes) -> Slopes:
-    images = operations.as_images(slope.reshape(len(slope), *node.shape))
+    whole = node.shape if len(node.shape) > 1 else (1, 1, *node.shape)  # a global pool
+    images = operations.as_images(slope.reshape(len(slope), *whole))
     height, width = node.window
     if node.operation == "average":
         share = images[:, :, :, None, None] * 2.0 ** -pool_shift(node)

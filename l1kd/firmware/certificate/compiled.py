@@ -72,7 +72,7 @@ def calls_code(walk: Walk) -> str:
 
 
 def _function(program: Program, number: int, call: Call, modelled: Modelled) -> str:
-    lines = [f"static void l1kd_call_{number}(const int64_t *in, int64_t *out) {{"]
+    lines = [f"static void l1kd_call_{number}(const int64_t *l1kd_in, int64_t *l1kd_out) {{"]
     for name, count in zip(
         (*modelled.sources, *modelled.results), (*modelled.reads, *modelled.writes), strict=True
     ):
@@ -82,10 +82,10 @@ def _function(program: Program, number: int, call: Call, modelled: Modelled) -> 
         else:
             lines.append(f'    static hls::stream<{array.declared}> {name}("{name}");')
     for name, count in zip(modelled.sources, modelled.reads, strict=True):
-        lines.append(f"    in = l1kd::load({name}, in, {count});")
+        lines.append(f"    l1kd_in = l1kd::load({name}, l1kd_in, {count});")
     lines.append(f"    {call.text}")
     for name, count in zip(modelled.results, modelled.writes, strict=True):
-        lines.append(f"    out = l1kd::store({name}, out, {count});")
+        lines.append(f"    l1kd_out = l1kd::store({name}, l1kd_out, {count});")
     return "\n".join([*lines, "}", ""])
 
 
