@@ -171,9 +171,11 @@ def test_weights_that_leave_the_grid_are_called_back() -> None:
         read(model)
     call_back(model)
     called, _ = layer.get_weights()
-    assert called[0, 0] == FixedPoint(8, 2).high and called[1, 1] == FixedPoint(8, 2).low
+    assert called[0, 0] == FixedPoint(8, 2).high
+    # -2 is a whole number: the difference to it is exact however far the latent weight is.
+    assert called[1, 1] == kernel[1, 1]
     same = np.ones_like(kernel, bool)
-    same[0, 0] = same[1, 1] = False
+    same[0, 0] = False
     assert (called[same] == kernel[same]).all()  # the latent weights of the float twin stay
     assert doubts(model) == {}
     assert (read(model)["dense1"].kernel == exact["dense1"].kernel).all()  # type: ignore[attr-defined]
