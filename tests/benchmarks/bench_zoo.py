@@ -103,7 +103,7 @@ def judge(context: Context, student: str, options: dict[str, Any], where: Path) 
         "test_events": tested,
         "corner_events": len(events),
         "mismatches": wrong,
-        "reached": round(report.reached, 3),
+        "reached": round(report.fraction or 0.0, 3),
         "accumulator_bits": max(bound.bits for bound in exact.bounds.values()),
         "beyond_float32": sorted(doubts(model, exact)),
     }
