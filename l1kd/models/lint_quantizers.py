@@ -16,7 +16,6 @@ __all__ = ["Finding", "activation", "weights"]
 _PLAIN = "use quantized_relu(bits,integer) or quantized_bits(bits,integer,alpha=1)"
 _KNOWN = ("quantized_bits", "quantized_relu", "quantized_tanh", "quantized_sigmoid")
 _REPAIR = "run l1kd.models.repair, or train with"
-_WIDEST = 53  # bits: hls4ml bounds accumulators in float64
 
 
 class Finding(NamedTuple):
