@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from l1kd.exact import operations
-from l1kd.exact.bounds import aligned
+from l1kd.exact.bounds import Bound, aligned
 from l1kd.exact.graph import (
     Conv,
     Dense,
@@ -112,7 +112,10 @@ def forward(
     alive: dict[str, Counts] = {}
     for node in network.nodes:
         parts = [alive[name] for name in node.sources]
-        alive[node.name] = counts if isinstance(node, Input) else step(network, node, parts)
+        if isinstance(node, Input):
+            alive[node.name] = _carried(counts, carrier(network.bounds[node.name].bits))
+        else:
+            alive[node.name] = step(network, node, parts)
         for source in node.sources:
             readers[source] -= 1
             if not readers[source]:
@@ -126,6 +129,8 @@ def step(network: Network, node: Node, parts: list[Counts]) -> Counts:
     kind = carrier(network.bounds[node.name].bits)
     if isinstance(node, Quantize):
         source, fraction = parts[0], before[0].fraction
+        if not node.halved and _is_identity(node, before[0]):
+            return _carried(source, kind)
         if node.halved:
             source = _carried(source, carrier(before[0].bits + fraction + 2)) + (1 << fraction)
             fraction += 1
@@ -152,6 +157,14 @@ def step(network: Network, node: Node, parts: list[Counts]) -> Counts:
             for part, bound in zip(parts, before, strict=True)
         ],
     )
+
+
+def _is_identity(node: Quantize, source: Bound) -> bool:
+    """Whether a quantizer changes nothing, as that of the port, whose events are on its grid."""
+    low, high = node.type.bounds
+    inside = low <= int(source.low.min()) and int(source.high.max()) <= high
+    plain = node.type.overflow != "SAT_SYM"  # which leaves out the lowest value
+    return plain and node.type.fraction == source.fraction and inside
 
 
 def _carried(counts: Counts, kind: Any) -> Counts:

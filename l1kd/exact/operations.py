@@ -14,6 +14,7 @@ from l1kd.exact.graph import Conv, Dense, Merge, Pad, Pool
 
 __all__ = ["affine", "as_images", "merge", "pad", "pool", "windows"]
 
+_DEEP = 4  # channels from which a convolution goes cell by cell
 Counts = NDArray[Any]
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
@@ -49,19 +50,51 @@ def affine(node: Dense | Conv, counts: Counts, kernel: Counts) -> Counts:
         return product.reshape(len(counts), *node.shape)
     images = pad(as_images(counts), node.padding)
     height, width, channels, filters = kernel.shape
+    if channels >= _DEEP and kernel.dtype != object:
+        return _cell_by_cell(node, images, kernel)
     seen = windows(images, (height, width), node.strides, node.dilation)
     matrix = kernel.transpose(2, 0, 1, 3).reshape(-1, filters)
     sums: Counts = seen.reshape(-1, channels * height * width) @ matrix
     return sums.reshape(len(counts), *node.shape)
 
 
+def _cell_by_cell(node: Conv, images: Counts, kernel: Counts) -> Counts:
+    """One matrix product per cell of the kernel: whole pixels are copied, not single values."""
+    total: Counts | None = None
+    for i, j in np.ndindex(*kernel.shape[:2]):
+        seen = _cell(images, node, (i * node.dilation[0], j * node.dilation[1]), node.shape)
+        part = seen.reshape(-1, kernel.shape[2]) @ kernel[i, j]
+        total = part if total is None else np.add(total, part, out=total)
+    assert total is not None
+    return total.reshape(len(images), *node.shape)
+
+
+def _cell(
+    images: Counts, node: Conv | Pool, place: tuple[int, int], shape: tuple[int, ...]
+) -> Counts:
+    """What all windows see at one place, (N, rows, columns, channels)."""
+    rows, columns = (shape[0], shape[1]) if len(shape) == 3 else (1, shape[0])
+    if len(shape) == 1:  # a global pool
+        rows, columns = 1, 1
+    (y, x), (down, right) = place, node.strides
+    return images[
+        :, y : y + (rows - 1) * down + 1 : down, x : x + (columns - 1) * right + 1 : right
+    ]
+
+
 def pool(node: Pool, counts: Counts, lowest: int) -> Counts:
     """The highest value, or the *sum*, of windows; `lowest` is no more than any count."""
     maximum = node.operation == "max"
     images = pad(as_images(counts), node.padding, lowest if maximum else 0)
-    seen = windows(images, node.window, node.strides)
-    found = seen.max(axis=(-2, -1)) if maximum else seen.sum(axis=(-2, -1))
-    return np.asarray(found).reshape(len(counts), *node.shape)
+    found: Counts | None = None
+    for place in np.ndindex(*node.window):
+        seen = _cell(images, node, (place[0], place[1]), node.shape)
+        if found is None:
+            found = seen.copy()
+        else:
+            found = np.maximum(found, seen) if maximum else found + seen
+    assert found is not None
+    return found.reshape(len(counts), *node.shape)
 
 
 def merge(node: Merge, parts: list[Counts]) -> Counts:
