@@ -22,8 +22,10 @@ from l1kd.exact.graph import (
     Network,
     Node,
     Pad,
+    Permute,
     Pool,
     Quantize,
+    Rectify,
     Reshape,
 )
 from l1kd.fixedpoint import FixedPoint
@@ -106,6 +108,12 @@ def _bound(node: Node, before: list[Bound]) -> Bound:
     if isinstance(node, Reshape):
         low, high = (each.reshape(node.shape) for each in _ends(source))
         return _made(source.fraction, low, high)
+    if isinstance(node, Permute):
+        low, high = (operations.permuted(node, each[None])[0] for each in _ends(source))
+        return _made(source.fraction, low, high)
+    if isinstance(node, Rectify):
+        low, high = (operations.rectified(node, each) for each in _ends(source))
+        return _made(source.fraction + (node.shift or 0), low, high)
     assert isinstance(node, Merge)
     return _merged(node, before)
 
@@ -163,6 +171,11 @@ def _fits(furthest: Counts, kernel: Counts) -> bool:
 
 
 def _merged(node: Merge, before: list[Bound]) -> Bound:
+    if node.operation == "multiply":
+        one, two = before
+        ends = [a[None] * b[None] for a in _ends(one) for b in _ends(two)]
+        low, high = np.minimum.reduce(ends)[0], np.maximum.reduce(ends)[0]
+        return _made(one.fraction + two.fraction, low, high)
     fraction = max(each.fraction for each in before)
     lows, highs = (
         [end[None] * (1 << (fraction - each.fraction)) for each, end in ends]
@@ -175,12 +188,13 @@ def _merged(node: Merge, before: list[Bound]) -> Bound:
         low, high = lows[0] - highs[1], highs[0] - lows[1]
     else:
         low, high = operations.merge(node, lows), operations.merge(node, highs)
-    bound = _made(fraction, low[0], high[0])
+    bound = _made(fraction + (node.operation == "average"), low[0], high[0])
     furthest = [
-        int(max(abs(each).max() for each in ends)) for ends in zip(lows, highs, strict=True)
+        max(int(abs(each).max()) for each in ends) for ends in zip(lows, highs, strict=True)
     ]
-    magnitude = max(furthest) if node.operation not in ("add", "subtract") else sum(furthest)
-    return Bound(fraction, bound.low, bound.high, magnitude)
+    sums = node.operation in ("add", "subtract", "average")
+    magnitude = sum(furthest) if sums else max(furthest)
+    return Bound(bound.fraction, bound.low, bound.high, magnitude)
 
 
 def _ends(bound: Bound) -> tuple[Counts, Counts]:

@@ -23,8 +23,10 @@ from l1kd.exact.graph import (
     Network,
     Node,
     Pad,
+    Permute,
     Pool,
     Quantize,
+    Rectify,
     Reshape,
 )
 
@@ -148,8 +150,14 @@ def step(network: Network, node: Node, parts: list[Counts]) -> Counts:
         return operations.padded(node, parts[0])
     if isinstance(node, Reshape):
         return parts[0].reshape(len(parts[0]), *node.shape)
+    if isinstance(node, Permute):
+        return operations.permuted(node, parts[0])
+    if isinstance(node, Rectify):
+        return operations.rectified(node, _carried(parts[0], kind))
     assert isinstance(node, Merge)
-    fraction = network.bounds[node.name].fraction
+    if node.operation == "multiply":
+        return operations.merge(node, [_carried(part, kind) for part in parts])
+    fraction = max(bound.fraction for bound in before)
     return operations.merge(
         node,
         [

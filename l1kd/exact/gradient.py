@@ -23,8 +23,10 @@ from l1kd.exact.graph import (
     Network,
     Node,
     Pad,
+    Permute,
     Pool,
     Quantize,
+    Rectify,
     Reshape,
 )
 
@@ -166,8 +168,15 @@ def _pulled(
         return [_cropped(whole, node.padding).reshape(shape)]
     if isinstance(node, Reshape):
         return [slope.reshape(shape)]
+    if isinstance(node, Permute):
+        back = np.argsort(node.axes)
+        return [slope.reshape(len(slope), *node.shape).transpose(0, *(back + 1)).reshape(shape)]
+    if isinstance(node, Rectify):
+        below = 0.0 if node.shift is None else 2.0**-node.shift
+        return [np.where(parts[0] >= 0, slope, slope * below)]
     assert isinstance(node, Merge)
-    return _merged(network, node, parts, result, slope)
+    given = _merged(network, node, parts, result, slope.reshape(result.shape))
+    return [_folded(each, part.shape) for each, part in zip(given, parts, strict=True)]
 
 
 def _quantized(
@@ -247,7 +256,16 @@ def _merged(
         return [slope for _ in parts]
     if node.operation == "subtract":
         return [slope, -slope]
-    fraction = network.bounds[node.name].fraction
+    if node.operation == "average":
+        return [slope / 2, slope / 2]
+    bounds = [network.bounds[name] for name in node.sources]
+    if node.operation == "multiply":
+        one, two = (
+            part.astype(np.float64) * 2.0**-bound.fraction
+            for part, bound in zip(parts, bounds, strict=True)
+        )
+        return [slope * two, slope * one]
+    fraction = max(bound.fraction for bound in bounds)
     free = np.ones(slope.shape, np.bool_)
     given = []
     for name, part in zip(node.sources, parts, strict=True):
@@ -256,6 +274,16 @@ def _merged(
         free &= ~mine
         given.append(np.where(mine, slope, 0.0))
     return given
+
+
+def _folded(slope: Slopes, shape: tuple[int, ...]) -> Slopes:
+    """Slopes of values that were repeated, added up."""
+    repeated = tuple(
+        axis
+        for axis, (whole, own) in enumerate(zip(slope.shape, shape, strict=True))
+        if whole != own
+    )
+    return slope.sum(axis=repeated, keepdims=True) if repeated else slope
 
 
 def sensitivities(

@@ -30,8 +30,10 @@ __all__ = [
     "Network",
     "Node",
     "Pad",
+    "Permute",
     "Pool",
     "Quantize",
+    "Rectify",
     "Reshape",
 ]
 
@@ -132,13 +134,30 @@ class Reshape(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Merge(Node):
-    """Several layers' values as one: element by element, or side by side along `axis`.
+class Permute(Node):
+    """Axes of an event in another order: axis i of the output is axis `axes[i]` of the input."""
 
-    The axis counts from the event's first one, without the batch.
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rectify(Node):
+    """max(x, 0), or x * 2^-shift where x is negative."""
+
+    shift: int | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Merge(Node):
+    """Two layers' values as one: element by element, or side by side along `axis`.
+
+    The axis counts from the event's first one, without the batch. Where shapes differ, sides of
+    length 1 are repeated, as in NumPy.
     """
 
-    operation: Literal["add", "subtract", "maximum", "minimum", "concatenate"]
+    operation: Literal[
+        "add", "subtract", "multiply", "average", "maximum", "minimum", "concatenate"
+    ]
     axis: int = -1
 
 
@@ -153,7 +172,7 @@ class Network:
     nodes
         Layers, each behind those that it reads; the first is the one `Input`.
     outputs
-        Names of the layers whose values are the outputs: `Quantize` nodes.
+        Names of the layers whose values are the outputs.
     """
 
     name: str
@@ -173,10 +192,8 @@ class Network:
             if isinstance(node, Input) != (not index):
                 raise ValueError("the first layer, and no other, is the input")
             index[node.name] = node
-        if not self.outputs or not all(
-            isinstance(index.get(name), Quantize) for name in self.outputs
-        ):
-            raise ValueError("the outputs of a network are quantizers")
+        if not self.outputs or not all(name in index for name in self.outputs):
+            raise ValueError("a network has outputs, and they are layers of it")
         object.__setattr__(self, "_index", index)
 
     def __getitem__(self, name: str) -> Node:
@@ -196,9 +213,11 @@ class Network:
 
     @property
     def output_types(self) -> tuple[FixedPoint, ...]:
-        """The types of the outputs, layer by layer."""
+        """The types of the outputs: their quantizers', or the narrowest that hold their sums."""
         ends = [self[name] for name in self.outputs]
-        return tuple(end.type for end in ends if isinstance(end, Quantize))
+        return tuple(
+            end.type if isinstance(end, Quantize) else self.bounds[end.name].type for end in ends
+        )
 
     def at_port(self, port: FixedPoint) -> Network:
         """The same network behind a port whose values are some of its own port's."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd.exact.graph import Conv, Dense, Merge, Pad, Pool
+from l1kd.exact.graph import Conv, Dense, Merge, Pad, Permute, Pool, Rectify
 
 __all__ = ["affine", "as_images", "merge", "pad", "pool", "windows"]
 
@@ -98,18 +98,32 @@ def pool(node: Pool, counts: Counts, lowest: int) -> Counts:
 
 
 def merge(node: Merge, parts: list[Counts]) -> Counts:
-    """Parts of one fraction and carrier as one."""
+    """Parts of one fraction and carrier as one; of an average, the sum."""
     if node.operation == "concatenate":
         return np.concatenate(parts, axis=node.axis + 1 if node.axis >= 0 else node.axis)
-    first, *others = parts
-    for other in others:
-        if node.operation == "add":
-            first = first + other
-        elif node.operation == "subtract":
-            first = first - other
-        else:
-            first = (np.maximum if node.operation == "maximum" else np.minimum)(first, other)
-    return first
+    one, two = parts
+    function: Any = {
+        "add": np.add,
+        "average": np.add,
+        "subtract": np.subtract,
+        "multiply": np.multiply,
+        "maximum": np.maximum,
+        "minimum": np.minimum,
+    }[node.operation]
+    found: Counts = function(one, two)
+    return found
+
+
+def permuted(node: Permute, counts: Counts) -> Counts:
+    """Axes in another order; the first one, the events, stays."""
+    return counts.transpose(0, *(axis + 1 for axis in node.axes))
+
+
+def rectified(node: Rectify, counts: Counts) -> Counts:
+    """max(x, 0), or the counts of a slope's finer step: see `Rectify`."""
+    if node.shift is None:
+        return np.maximum(counts, 0)
+    return np.where(counts >= 0, counts * (1 << node.shift), counts)
 
 
 def padded(node: Pad, counts: Counts) -> Counts:

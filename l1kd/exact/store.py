@@ -23,6 +23,8 @@ _KINDS: dict[str, type[graph.Node]] = {
         graph.Conv,
         graph.Pool,
         graph.Pad,
+        graph.Permute,
+        graph.Rectify,
         graph.Reshape,
         graph.Merge,
     )
@@ -99,6 +101,8 @@ def _decoder(name: str, hint: Any) -> Callable[[Any], Any]:
         return lambda value: _plain(int, value)
     if hint is str:
         return lambda value: _plain(str, value)
+    if name == "shift":
+        return lambda value: None if value is None else _plain(int, value)
     if name == "sources":
         return lambda value: tuple(_plain(str, each) for each in value)
     return _integers

@@ -14,16 +14,25 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l1kd import __version__
 from l1kd.errors import UserError
+from l1kd.exact.graph import Quantize
 from l1kd.exact.store import to_json
 from l1kd.files import atomic_directory, content_hash, write_json
 from l1kd.firmware import testbench
-from l1kd.firmware.limits import Backend, IoType, Strategy, check_arguments, check_size
+from l1kd.firmware.limits import (
+    Backend,
+    IoType,
+    Strategy,
+    check_arguments,
+    check_port,
+    check_size,
+)
 from l1kd.firmware.network import model_hash, multiplications
 from l1kd.firmware.project import (
     NETWORK,
@@ -120,7 +129,9 @@ def convert(
     check_arguments(backend, io_type, strategy, part, reuse, clock_ns)
     check_size(model, io_type, strategy)
     from l1kd.models.exact import read
+    from l1kd.models.lint import demand
 
+    demand(model, io_type=io_type)
     exact = read(model)
     own, (result,) = exact.port, exact.output_types
     check_port(name, port, own)
@@ -161,6 +172,10 @@ def convert(
             graph.write()
         tidy(written)
         (source,), (sink,) = graph.get_input_variables(), graph.get_output_variables()
+        if not isinstance(exact[exact.outputs[0]], Quantize):
+            # Sums that are not quantized: hls4ml's own type of them, if it holds them all.
+            found = FixedPoint.parse(_text(sink.type.precision))
+            result = replace(found, rounding="RND_CONV", overflow="SAT")
         _check_ports(name, port, source, result, sink)
         enclose(written, top, namespace)
         types = (source.type.name, port), (sink.type.name, result)
@@ -294,23 +309,6 @@ def _hls4ml(name: str) -> Iterator[None]:
     finally:
         for line in said.getvalue().splitlines():
             logger.debug("hls4ml: %s", line)
-
-
-def check_port(name: str, port: FixedPoint | None, own: FixedPoint) -> None:
-    """Refuse a stated port with values that the network's first layer would change.
-
-    Raises
-    ------
-    UserError
-        If a value of `port` is none of `own`.
-    """
-    if port is None:
-        return
-    if port.fraction > own.fraction or port.low < own.low or port.high > own.high:
-        raise UserError(
-            f"{name}: the stated input port {port.text} has values that the network's own, "
-            f"{own.text}, does not have; state a part of it, or train with a wider one"
-        )
 
 
 def _check_ports(name: str, port: FixedPoint, source: Any, result: FixedPoint, sink: Any) -> None:

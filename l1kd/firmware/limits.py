@@ -6,11 +6,12 @@ import re
 from typing import TYPE_CHECKING, Literal, get_args
 
 from l1kd.errors import CheckFailed, UserError
+from l1kd.fixedpoint import FixedPoint
 
 if TYPE_CHECKING:
     from tensorflow import keras
 
-__all__ = ["Backend", "IoType", "Strategy", "check_arguments", "check_size"]
+__all__ = ["Backend", "IoType", "Strategy", "check_arguments", "check_port", "check_size"]
 
 Backend = Literal["Vitis", "Vivado"]
 IoType = Literal["io_parallel", "io_stream"]
@@ -69,3 +70,20 @@ def check_arguments(
         raise UserError(f"reuse ({reuse}) and clock_ns ({clock_ns}) are positive")
     if not _PART.match(part):
         raise UserError(f"{part!r} is no name of a device; an example is xcvu13p-flga2577-2-e")
+
+
+def check_port(name: str, port: FixedPoint | None, own: FixedPoint) -> None:
+    """Refuse a stated port with values that the network's first layer would change.
+
+    Raises
+    ------
+    UserError
+        If a value of `port` is none of `own`.
+    """
+    if port is None:
+        return
+    if port.fraction > own.fraction or port.low < own.low or port.high > own.high:
+        raise UserError(
+            f"{name}: the stated input port {port.text} has values that the network's own, "
+            f"{own.text}, does not have; state a part of it, or train with a wider one"
+        )

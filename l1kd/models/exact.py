@@ -14,11 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tensorflow import keras
 
+from l1kd.errors import CheckFailed
 from l1kd.exact import graph
 from l1kd.exact.float32 import beyond_float32
+from l1kd.fixedpoint import FixedPoint
+from l1kd.models.lint_graph import PARTS, Graph, Problem
+from l1kd.models.lint_pools import cells_seen
 from l1kd.models.quantizers import reading
+from l1kd.models.settle import on_a_grid, settled
 
-__all__ = ["call_back", "doubts", "read", "weight_counts"]
+__all__ = ["beyond", "call_back", "doubts", "read", "weight_counts"]
 
 _SUMS = ":sums"  # what a layer with an activation of its own computes before it
 
@@ -37,10 +42,42 @@ def read(model: keras.Model) -> graph.Network:
     from l1kd.models.lint import demand
 
     demand(model)
+    if problem := beyond(model):
+        raise CheckFailed(
+            f"{model.name}: layer {problem.layer!r}, {problem.construct}: {problem.reason}; "
+            f"{problem.remedy}"
+        )
+    layers = Graph.of(model)
     nodes: list[graph.Node] = []
-    for layer in model.layers:
-        nodes += _nodes(layer)
+    for layer in layers.layers:
+        nodes += _nodes(layers, layer)
     return graph.Network(model.name, tuple(nodes), tuple(model.output_names))
+
+
+def beyond(model: keras.Model) -> Problem | None:
+    """What hls4ml converts exactly and l1kd does not: the first of it, None if there is nothing.
+
+    These are no faults of hls4ml, so that the lint does not name them.
+    """
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        return Problem(
+            model.name,
+            f"{len(model.inputs)} inputs and {len(model.outputs)} outputs",
+            "a project of l1kd has one port for events and one for scores",
+            "concatenate them, or convert a network for each",
+        )
+    layers = Graph.of(model)
+    for layer in layers.layers:
+        if "Average" in type(layer).__name__ and "Pool" in type(layer).__name__:
+            counts = cells_seen(layer)
+            if len(counts) > 1 or any(count & (count - 1) for count in counts):
+                return Problem(
+                    layer.name,
+                    f"averages of {', '.join(map(str, sorted(counts)))} values",
+                    "a quotient without a last bit is no fixed-point number, in float32 neither",
+                    "average over a power of two, without padding",
+                )
+    return None
 
 
 def doubts(model: keras.Model, network: graph.Network | None = None) -> dict[str, str]:
@@ -62,7 +99,7 @@ def doubts(model: keras.Model, network: graph.Network | None = None) -> dict[str
                     f"{off} of {stored.size} values of its {name} lie so far out of their "
                     "quantizer's range that QKeras' float32 leaves the grid",
                 )
-    return {name.removesuffix(_SUMS): reason for name, reason in found.items()}
+    return {name.partition(":")[0]: reason for name, reason in found.items()}
 
 
 def call_back(model: keras.Model) -> None:
@@ -74,14 +111,14 @@ def call_back(model: keras.Model) -> None:
         given = {name: (quantizer, stored) for name, quantizer, stored in _quantized_weights(layer)}
         if not given:
             continue
-        settled = []
+        called = []
         for quantizer, stored in given.values():
             counts, fraction = weight_counts(quantizer, stored)
             exact = (counts * 2.0**-fraction).astype(np.float32)
             theirs = np.asarray(quantizer(stored.astype(np.float32)))
-            settled.append(np.where(theirs == exact, stored, exact))
-        if len(settled) == len(layer.get_weights()):
-            layer.set_weights(settled)
+            called.append(np.where(theirs == exact, stored, exact))
+        if len(called) == len(layer.get_weights()):
+            layer.set_weights(called)
 
 
 def weight_counts(quantizer: Any, stored: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
@@ -89,13 +126,26 @@ def weight_counts(quantizer: Any, stored: NDArray[Any]) -> tuple[NDArray[np.int6
 
     The fraction is the lowest that all of them allow: a sum of coarse weights is no wider than it
     has to be.
+
+    Raises
+    ------
+    ValueError
+        If the values are on no grid.
     """
     kind = reading(quantizer)
-    if kind is None or kind.halved:
-        # One bit is the sign, and 0 counts as positive.
-        counts, fraction = np.where(stored < 0, -1, 1).astype(np.int64), 0
-    else:
-        counts, fraction = kind.type.integers(kind.type.quantize(stored)), kind.type.fraction
+    if kind is not None and not kind.halved:
+        return _reduced(kind.type.integers(kind.type.quantize(stored)), kind.type.fraction)
+    found = settled(quantizer, stored)
+    if found is None:
+        raise ValueError(f"the values of {quantizer} are on no grid")
+    grid = on_a_grid(found.values)
+    if grid is None:
+        raise ValueError(f"the values of {quantizer} are on no grid")
+    return _reduced(grid.integers(found.values), grid.fraction)
+
+
+def _reduced(counts: NDArray[np.int64], fraction: int) -> tuple[NDArray[np.int64], int]:
+    """The same with no more fraction bits than they need."""
     present = int(np.bitwise_or.reduce(np.abs(counts), axis=None)) if counts.size else 0
     if not present:
         return counts, 0
@@ -103,13 +153,14 @@ def weight_counts(quantizer: Any, stored: NDArray[Any]) -> tuple[NDArray[np.int6
     return counts >> spare, fraction - spare
 
 
-def _nodes(layer: Any) -> list[graph.Node]:
+def _nodes(layers: Graph, layer: Any) -> list[graph.Node]:
     kind = type(layer).__name__
-    sources = _sources(layer)
+    sources = tuple(parent.name for parent in layers.parents(layer))
     shape = tuple(int(side) for side in _shape(layer.output_shape)[1:])
     place = {"name": layer.name, "sources": sources, "shape": shape}
     if kind == "InputLayer":
-        return [graph.Input(type=_port(layer), **place)]
+        (port,) = layers.reached(layer)  # the lint has seen to it
+        return [graph.Input(type=_type(port.quantizer), **place)]
     return _READERS[kind](layer, place)
 
 
@@ -118,17 +169,8 @@ def _shape(shape: Any) -> tuple[Any, ...]:
     return tuple(shape[0]) if isinstance(shape, list) else tuple(shape)
 
 
-def _sources(layer: Any) -> tuple[str, ...]:
-    (node,) = layer.inbound_nodes[:1]
-    before = node.inbound_layers
-    before = before if isinstance(before, (list, tuple)) else [before]
-    return tuple(each.name for each in before)
-
-
-def _port(layer: Any) -> Any:
-    """The input's type: that of the quantizer behind it, on whose grid the events come."""
-    after = layer.outbound_nodes[0].outbound_layer
-    kind = reading(after.quantizer)
+def _type(quantizer: Any) -> FixedPoint:
+    kind = reading(quantizer)
     assert kind is not None  # the lint has seen to it
     return kind.type
 
@@ -139,6 +181,8 @@ def _activated(layer: Any, node: Callable[[dict[str, Any]], graph.Node], place: 
     if activation is None or getattr(activation, "__name__", "") == "linear":
         return [node(place)]
     sums = {**place, "name": layer.name + _SUMS}
+    if getattr(activation, "__name__", "") == "relu":
+        return [node(sums), graph.Rectify(**{**place, "sources": (sums["name"],)})]
     return [node(sums), _quantize(activation, {**place, "sources": (sums["name"],)})]
 
 
@@ -150,25 +194,28 @@ def _quantize(quantizer: Any, place: Any) -> graph.Quantize:
 
 def _quantized_weights(layer: Any) -> list[tuple[str, Any, NDArray[Any]]]:
     """Name, quantizer and stored values of a layer's quantized weights."""
-    kernel = "depthwise" if type(layer).__name__ == "QDepthwiseConv2D" else "kernel"
     found = []
-    for name, weights in zip((kernel, "bias"), layer.get_weights(), strict=False):
+    parts = PARTS.get(type(layer).__name__, ())
+    for name, weights in zip(parts, layer.get_weights(), strict=False):
         quantizer = getattr(layer, f"{name}_quantizer_internal", None)
         if quantizer is not None:
             found.append((name, quantizer, weights))
     return found
 
 
-def _weights(layer: Any) -> dict[str, Any]:
-    (_, kernel_quantizer, kernel), *rest = _quantized_weights(layer)
-    counts, fraction = weight_counts(kernel_quantizer, kernel)
-    bias, bias_fraction = np.zeros(counts.shape[-1], np.int64), 0
-    for _, quantizer, stored in rest:
-        bias, bias_fraction = weight_counts(quantizer, stored)
+def _weights(layer: Any, *, of: str | None = None, bias: bool = True) -> dict[str, Any]:
+    """A kernel (the first one, or that of a name) and the bias, as a node has them."""
+    counted = {
+        name: weight_counts(quantizer, stored)
+        for name, quantizer, stored in _quantized_weights(layer)
+    }
+    kernel, fraction = counted[of or next(iter(counted))]
+    nothing = (np.zeros(kernel.shape[-1], np.int64), 0)
+    biases, bias_fraction = counted.get("bias", nothing) if bias else nothing
     return {
-        "kernel": counts,
+        "kernel": kernel,
         "kernel_fraction": fraction,
-        "bias": bias,
+        "bias": biases,
         "bias_fraction": bias_fraction,
     }
 
@@ -185,17 +232,42 @@ def _conv(layer: Any, place: Any) -> list[graph.Node]:
 
 
 def _depthwise(layer: Any, place: Any) -> list[graph.Node]:
+    return _convolution(layer, _by_channel(_weights(layer)), place)
+
+
+def _by_channel(weights: dict[str, Any]) -> dict[str, Any]:
     """As a convolution whose filters see one channel each."""
-    weights = _weights(layer)
     kernel = weights["kernel"]
+    kernel = kernel[None] if kernel.ndim == 3 else kernel
     height, width, channels, copies = kernel.shape
     full = np.zeros((height, width, channels, channels * copies), np.int64)
     for channel in range(channels):
         full[:, :, channel, channel * copies : (channel + 1) * copies] = kernel[:, :, channel]
-    weights["kernel"] = full
-    if weights["bias"].shape != (channels * copies,):
-        weights["bias"] = np.zeros(channels * copies, np.int64)
-    return _convolution(layer, weights, place)
+    bias = weights["bias"]
+    if bias.shape != (channels * copies,):
+        bias = np.zeros(channels * copies, np.int64)
+    return {**weights, "kernel": full, "bias": bias}
+
+
+def _separable(layer: Any, place: Any) -> list[graph.Node]:
+    """Channel by channel, then across channels; nothing is quantized in between."""
+    first = _by_channel(_weights(layer, of="depthwise", bias=False))
+    second = _weights(layer, of="pointwise")
+    kernel = second["kernel"]
+    second["kernel"] = kernel[None] if kernel.ndim == 3 else kernel
+    strides, dilation = _pair(layer.strides), _pair(layer.dilation_rate)
+    padding = _padding(layer, first["kernel"].shape[:2], strides, dilation)
+    inner = {
+        "name": layer.name + ":depthwise",
+        "sources": place["sources"],
+        "shape": (*place["shape"][:-1], first["kernel"].shape[-1]),
+    }
+    depthwise = graph.Conv(strides=strides, dilation=dilation, padding=padding, **first, **inner)
+
+    def pointwise(at: Any) -> graph.Node:
+        return graph.Conv(strides=(1, 1), **second, **at)
+
+    return [depthwise, *_activated(layer, pointwise, {**place, "sources": (inner["name"],)})]
 
 
 def _convolution(layer: Any, weights: dict[str, Any], place: Any) -> list[graph.Node]:
@@ -225,17 +297,28 @@ def _global_pool(layer: Any, place: Any) -> list[graph.Node]:
     return [graph.Pool(operation=operation, window=window, strides=window, **place)]
 
 
-def _zero_padding(layer: Any, place: Any) -> list[graph.Node]:
-    sides = [(side, side) if isinstance(side, int) else tuple(side) for side in layer.padding]
-    if isinstance(layer.padding[0], int):  # of a sequence
-        sides = [(0, 0), tuple(layer.padding)]
-    return [graph.Pad(padding=(sides[0], sides[1]), **place)]
-
-
 def _merge(layer: Any, place: Any) -> list[graph.Node]:
     operation: Any = type(layer).__name__.lower()
     axis = getattr(layer, "axis", -1)
     return [graph.Merge(operation=operation, axis=axis - 1 if axis > 0 else axis, **place)]
+
+
+def _permute(layer: Any, place: Any) -> list[graph.Node]:
+    return [graph.Permute(axes=tuple(axis - 1 for axis in layer.dims), **place)]
+
+
+def _relu(layer: Any, place: Any) -> list[graph.Node]:
+    return [graph.Rectify(**place)]
+
+
+def _leaky_relu(layer: Any, place: Any) -> list[graph.Node]:
+    return [graph.Rectify(shift=int(-np.log2(float(layer.alpha))), **place)]
+
+
+def _float_activation(layer: Any, place: Any) -> list[graph.Node]:
+    if getattr(layer.activation, "__name__", "") == "relu":
+        return [graph.Rectify(**place)]
+    return [graph.Reshape(**place)]
 
 
 def _reshape(_: Any, place: Any) -> list[graph.Node]:
@@ -292,7 +375,13 @@ _READERS: dict[str, Callable[[Any, Any], list[graph.Node]]] = {
         ),
         _global_pool,
     ),
-    **dict.fromkeys(("ZeroPadding1D", "ZeroPadding2D"), _zero_padding),
-    **dict.fromkeys(("Add", "Subtract", "Maximum", "Minimum", "Concatenate"), _merge),
+    **dict.fromkeys(("QSeparableConv1D", "QSeparableConv2D"), _separable),
+    **dict.fromkeys(
+        ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"), _merge
+    ),
+    "Activation": _float_activation,
+    "LeakyReLU": _leaky_relu,
+    "Permute": _permute,
+    "ReLU": _relu,
     **dict.fromkeys(("Flatten", "Reshape", "Dropout"), _reshape),
 }

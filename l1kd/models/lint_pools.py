@@ -11,7 +11,7 @@ import numpy as np
 from l1kd.models.lint_graph import PARTS, Graph, kind, own_activation, sides
 from l1kd.models.lint_quantizers import Finding
 
-__all__ = ["channels", "pads", "pool"]
+__all__ = ["cells_seen", "channels", "pads", "pool"]
 
 _GLOBAL_2D = ("GlobalMaxPooling2D", "GlobalAveragePooling2D")
 
@@ -50,9 +50,7 @@ def channels(graph: Graph, layer: Any) -> Iterator[Finding]:
 
 def _quotients(graph: Graph, layer: Any) -> Iterator[Finding]:
     """Averages over a number that is no power of two: exact once they are quantized."""
-    counts = {
-        int(rows * columns) for rows, columns in itertools.product(*_window_counts(graph, layer))
-    }
+    counts = cells_seen(layer)
     odd = sorted(count for count in counts if count & (count - 1))
     readers = graph.reached(layer)
     if not odd or (readers and all(kind(reader) == "QActivation" for reader in readers)):
@@ -64,7 +62,12 @@ def _quotients(graph: Graph, layer: Any) -> Iterator[Finding]:
     )
 
 
-def _window_counts(graph: Graph, layer: Any) -> list[set[int]]:
+def cells_seen(layer: Any) -> set[int]:
+    """How many cells the windows of a pooling layer see: several numbers where some are cut."""
+    return {int(rows * columns) for rows, columns in itertools.product(*_window_counts(layer))}
+
+
+def _window_counts(layer: Any) -> list[set[int]]:
     """For rows and columns: how many cells the windows of a pooling layer see."""
     cells = [int(side) for side in layer.input_shape[1:-1]]
     if not hasattr(layer, "pool_size"):

@@ -51,7 +51,7 @@ def change(value: Any, path: list[Any], new: Any) -> Any:
         (["nodes", 2, "bias"], KeyError),
         (["nodes", 2, "more"], 1),
         (["nodes", 7, "operation"], "divide"),
-        (["outputs"], ["d"]),
+        (["outputs"], ["nobody"]),
         (["outputs"], []),
         (["nodes", 16, "shape"], [13]),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,14 @@ from tensorflow import keras
 from l1kd.config import Score, Student
 from l1kd.errors import CheckFailed
 from l1kd.exact import graph
+from l1kd.exact.store import from_json, to_json
 from l1kd.firmware import hls
 from l1kd.firmware.corners import corners
 from l1kd.fixedpoint import FixedPoint
-from l1kd.models.exact import call_back, doubts, read, weight_counts
+from l1kd.models.exact import beyond, call_back, doubts, read, weight_counts
 from l1kd.models.students import STUDENTS, build_student
 from tests.firmware.networks import network
+from tests.models import lint_clean as clean
 
 layers = keras.layers
 OWN = {
@@ -215,3 +219,30 @@ def test_what_the_lint_refuses_is_not_read() -> None:
     model = network((6,), [("dense", 3)], weights="quantized_bits(8,1,alpha='auto_po2')")
     with pytest.raises(CheckFailed, match="auto_po2"):
         read(model)
+
+
+# What hls4ml converts exactly and l1kd does not: see `beyond`.
+BEYOND = {
+    "averages": "averages of",
+    "several": "inputs and",
+}
+
+
+@pytest.mark.parametrize("name", [*clean.CLEAN, *clean.CLEAN_IN_PARALLEL])
+def test_all_that_is_clean_is_read_exactly(name: str) -> None:
+    """The networks that together hold the lint's whole grammar."""
+    model = {**clean.CLEAN, **clean.CLEAN_IN_PARALLEL}[name]()
+    problem = beyond(model)
+    if problem is not None:
+        assert any(each in problem.construct for each in BEYOND.values()), problem
+        with pytest.raises(CheckFailed, match=re.escape(problem.construct)):
+            read(model)
+        pytest.skip(f"beyond l1kd: {problem.construct}")
+    exact = read(model)
+    assert to_json(from_json(json.loads(json.dumps(to_json(exact))))) == to_json(exact)
+    events, _ = corners(exact.port, exact.shape, exact, limit=500)
+    if not doubts(model, exact):
+        theirs = np.asarray(model.predict(events, verbose=0), np.float64)
+        assert (exact.predict(events) == theirs.reshape(len(events), -1)).all()
+    else:
+        assert name == "wide"

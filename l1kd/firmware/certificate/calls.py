@@ -126,11 +126,14 @@ def _merge(operation: str) -> Callable[..., None]:
 def _check_merge(walk: Walk, config: Config, node: Merge) -> None:
     one, two = (walk.network[name] for name in node.sources)
     if node.operation != "concatenate":
+        if one.size != node.size or two.size != node.size:
+            raise Doubt("code", f"{node.operation} of different shapes", known=False)
         geometry(config, {"n_elem": node.size, "n_elem1": one.size, "n_elem2": two.size})
         return
     wanted: dict[str, int | str] = {}
     for number, part in enumerate((one, two), 1):
-        wanted |= {f"n_elem{number}_{axis}": side for axis, side in enumerate(part.shape)}
+        sides = (*part.shape, 0, 0)[:3]  # hls4ml writes three of them, whatever the rank
+        wanted |= {f"n_elem{number}_{axis}": side for axis, side in enumerate(sides)}
     axis = config.constants.get("axis")
     rank = len(node.shape)
     # hls4ml counts from the batch, or from behind.
@@ -210,6 +213,8 @@ HANDLERS: dict[str, Callable[..., None]] = {
     "global_pooling2d_cl": _pool(2, whole=True),
     "add": _merge("add"),
     "subtract": _merge("subtract"),
+    "multiply": _merge("multiply"),
+    "average": _merge("average"),
     "maximum": _merge("maximum"),
     "minimum": _merge("minimum"),
     **{f"concatenate{rank}d": _merge("concatenate") for rank in (1, 2, 3)},

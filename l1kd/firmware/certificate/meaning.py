@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd.exact.graph import Network, Node, Quantize, Reshape
+from l1kd.exact.graph import Network, Node, Quantize, Rectify, Reshape
 from l1kd.fixedpoint import FixedPoint
 
 __all__ = ["EXHAUSTIVE", "Meaning", "Step", "applied", "lossless", "settled"]
@@ -21,6 +21,7 @@ __all__ = ["EXHAUSTIVE", "Meaning", "Step", "applied", "lossless", "settled"]
 EXHAUSTIVE = 1 << 22
 Counts = NDArray[Any]
 Step = FixedPoint | Literal["relu", "hard_tanh", "hard_sigmoid"]
+Single = Quantize | Rectify  # layers that are functions of single values
 Pads = tuple[tuple[int, int], tuple[int, int]]
 NO_PADS: Pads = ((0, 0), (0, 0))
 
@@ -83,7 +84,7 @@ def settled(network: Network, meaning: Meaning) -> set[str]:
     in memory.
     """
     found: set[str] = set()
-    waiting: list[tuple[str, tuple[Quantize, ...]]] = [(meaning.node, ())]
+    waiting: list[tuple[str, tuple[Single, ...]]] = [(meaning.node, ())]
     while waiting:
         name, chain = waiting.pop()
         if _equal(network, meaning, chain):
@@ -93,7 +94,7 @@ def settled(network: Network, meaning: Meaning) -> set[str]:
                 continue
             if isinstance(node, Reshape):
                 waiting.append((node.name, chain))
-            elif isinstance(node, Quantize):
+            elif isinstance(node, Quantize) or (isinstance(node, Rectify) and node.shift is None):
                 waiting.append((node.name, (*chain, node)))
     return found
 
@@ -106,7 +107,7 @@ def next_quantizer(network: Network, name: str) -> Node | None:
     return None
 
 
-def _equal(network: Network, meaning: Meaning, chain: tuple[Quantize, ...]) -> bool:
+def _equal(network: Network, meaning: Meaning, chain: tuple[Single, ...]) -> bool:
     bound = network.bounds[meaning.node]
     low, high = int(bound.low.min()), int(bound.high.max())
     if high - low < EXHAUSTIVE and max(abs(low), abs(high)) < 1 << 40:
@@ -118,10 +119,13 @@ def _equal(network: Network, meaning: Meaning, chain: tuple[Quantize, ...]) -> b
     return _by_argument(meaning.steps, chain, low, high, bound.fraction)
 
 
-def _as_steps(chain: tuple[Quantize, ...]) -> tuple[Step, ...]:
+def _as_steps(chain: tuple[Single, ...]) -> tuple[Step, ...]:
     steps: list[Step] = []
     for node in chain:
-        steps += ["hard_sigmoid", node.type] if node.halved else [node.type]
+        if isinstance(node, Rectify):
+            steps.append("relu")
+        else:
+            steps += ["hard_sigmoid", node.type] if node.halved else [node.type]
     return tuple(steps)
 
 
@@ -130,7 +134,7 @@ def _at(counts: Counts, left: int) -> Counts:
 
 
 def _by_argument(
-    steps: tuple[Step, ...], chain: tuple[Quantize, ...], low: int, high: int, fraction: int
+    steps: tuple[Step, ...], chain: tuple[Single, ...], low: int, high: int, fraction: int
 ) -> bool:
     """Steps that lose nothing can be left out; what is left has to be the quantizers themselves."""
     kept: list[Step] = []

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from l1kd.exact.graph import Input, Network
+from l1kd.exact.graph import Input, Network, Quantize
 from l1kd.firmware.certificate.calls import HANDLERS, matrix_code
 from l1kd.firmware.certificate.layers import Doubt
 from l1kd.firmware.certificate.library import known
@@ -24,10 +24,14 @@ from l1kd.firmware.certificate.source import Call, Program, read_program
 from l1kd.firmware.certificate.text import Unreadable, words
 from l1kd.firmware.certificate.walk import SUMS, Certificate, Finding, State, Walk, unsettled
 from l1kd.firmware.written import ports_header
+from l1kd.fixedpoint import FixedPoint
 
 __all__ = ["certify", "follow"]
 
-_TWO = {"add", "subtract", "maximum", "minimum", "concatenate1d", "concatenate2d", "concatenate3d"}
+_TWO = {
+    *("add", "subtract", "multiply", "average", "maximum", "minimum"),
+    *("concatenate1d", "concatenate2d", "concatenate3d"),
+}
 
 
 def certify(directory: Path, network: Network, top: str, backend: str, hls4ml: str) -> Certificate:
@@ -85,7 +89,11 @@ def follow(
 def _stated(walk: Walk, directory: Path) -> None:
     """The ports are asserted in C++ as they are: `ports.h` is what l1kd writes for their types."""
     program, network = walk.program, walk.network
-    types = (network.port, network.output_types[0])
+    output = network.output_types[0]
+    if not isinstance(network[network.outputs[0]], Quantize):
+        found = program.array(program.ports[1]).type
+        output = FixedPoint(found.word, found.integer, found.signed)
+    types = (network.port, output)
     ends = [
         (program.array(name).declared, kind)
         for name, kind in zip(program.ports[:2], types, strict=True)
@@ -127,11 +135,16 @@ def _ends(walk: Walk) -> None:
         else:
             walk.matched.append(wanted)
         output = walk.network.output_types[walk.network.outputs.index(wanted)]
-        same = (array.type.word, array.type.integer, array.type.signed)
-        if same != (output.word, output.integer, output.signed) or array.size not in (
-            None,
-            kind.size,
-        ):
+        same = (array.type.word, array.type.integer, array.type.signed) == (
+            output.word,
+            output.integer,
+            output.signed,
+        )
+        if not isinstance(kind, Quantize):  # sums that are not quantized: whatever holds them
+            bound = walk.network.bounds[wanted]
+            ends = int(bound.low.min()), int(bound.high.max())
+            same = lossless(array.type, *ends, bound.fraction)
+        if not same or array.size not in (None, kind.size):
             reason = f"{array.type.text} is not the port's type {output.text}"
             walk.findings.append(Finding(wanted, "port", "refused", reason))
 
@@ -156,7 +169,11 @@ def _follow(walk: Walk, number: int, call: Call) -> None:
     except Doubt as doubt:
         layer, _, reason = str(doubt).partition("\0")
         name = layer if reason else _label(walk, call)
-        state: State = "refused" if doubt.known else "open"
+        # A kernel whose scale hls4ml applies in a layer of its own is none of the network's.
+        scaled = doubt.step == "weights" and any(
+            each.function == "normalize" and each.arguments[0] in results for each in program.calls
+        )
+        state: State = "refused" if doubt.known and not scaled else "open"
         step: Any = doubt.step
         walk.findings.append(Finding(name.removesuffix(SUMS), step, state, reason or layer))
     for result in results:

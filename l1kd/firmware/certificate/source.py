@@ -50,9 +50,11 @@ _STREAM = re.compile(
 )
 _ALIAS = re.compile(rf"auto&(?P<name>{_NAME})=(?P<of>{_NAME})$")
 _CALL = re.compile(
-    rf"(?P<space>(?:nnet::)?)(?P<function>{_NAME})<(?P<template>[\w,]+)>\((?P<arguments>[\w,]+)\)$"
+    rf"(?P<space>(?:nnet::)?)(?P<function>{_NAME})<(?P<template>[\w,]+)>\((?P<arguments>[-\w,.]+)\)$"
 )
 _SIMULATION = re.compile(r"nnet::save_layer_output<[\w,]+>\([^()]*\)$")
+# A name, or the choice between two that normalisation layers write.
+_WORD = re.compile(r"(nnet::)?\w+(::\w+)*|\(\w+==-?\w+\)\?\w+:\w+")
 _SIZE = re.compile(r"\d+(\*\d+)*")
 
 
@@ -257,7 +259,7 @@ def _config(name: str, base: str, body: str, outside: dict[str, str], file: str)
             try:
                 value = integer(str(value), constants)
             except ValueError:
-                if not re.fullmatch(r"(nnet::)?\w+(::\w+)*", str(value)):
+                if not _WORD.fullmatch(str(value)):
                     raise Unreadable(file, statement) from None
             target: dict[str, int | str] = constants
             if found["name"] in target:
