@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from l1kd.exact.gradient import seen
 from l1kd.exact.graph import Network, Quantize
-from l1kd.firmware.search import Aim, Search
+from l1kd.firmware.climb import extremes
+from l1kd.firmware.meet import STEPS, met
+from l1kd.firmware.search import Search
 from l1kd.fixedpoint import FixedPoint
 
 __all__ = ["CornerReport", "Reached", "corners", "found", "mixed", "plain", "turns"]
@@ -129,7 +131,7 @@ def corners(
     search, kinds = None, []
     if network is not None:
         search = Search(network if port == network.port else network.at_port(port), random)
-        kinds = [kind for aim in found(search, first) for kind in aim.groups()]
+        kinds = found(search, first)
     # Turn by turn, so that a limit cuts every layer's share alike; plain events come first.
     counts = np.concatenate([first, turns(kinds, first.shape[1])])
     _, place = np.unique(counts, axis=0, return_index=True)
@@ -138,13 +140,20 @@ def corners(
     return events, CornerReport(len(events), _reached(search, counts) if search else {})
 
 
-def found(search: Search, first: Counts) -> list[Aim]:
-    """What a search finds for every inner quantizer, with `first` among its starts."""
+def found(search: Search, first: Counts) -> list[Counts]:
+    """What a search finds for the inner quantizers, `first` among its starts: kind by kind."""
     port, shape = search.network.port, search.network.shape
     pool = np.concatenate([first, mixed(port, shape, search.random, search.pool)])
     pool = pool[search.random.permutation(len(pool))[: 2 * search.pool]]
     entering = search.values(pool, [node.sources[0] for node in search.quantizers])
-    return [search.aim(node, pool, entering[node.sources[0]]) for node in search.quantizers]
+    share = search.effort // max(1, len(search.quantizers))
+    groups = []
+    for node in search.quantizers:
+        reached = entering[node.sources[0]]
+        groups.append(extremes(search, node, pool, reached, share))
+        # A step with its derivative is about four evaluations, of about twenty values each.
+        groups += met(search, node, pool, reached, max(3, share // (20 * 4 * STEPS)))
+    return groups
 
 
 def _reached(search: Search, counts: Counts) -> dict[str, Reached]:

@@ -4,28 +4,26 @@ They are chosen from a large pool (corners, found by search; random events of al
 densities; a run's own events; single inputs raised over a background that saturates nothing) by
 what they notice:
 
-- *types*: the exact network with one thing changed (a quantizer that rounds or overflows otherwise,
-  or has a bit less at either end; sums that have a bit less at either end) has other outputs;
-- *weights and biases*: by its derivative, an output moves when a weight moves by one count.
+- *changes*: the exact network with one thing changed (a quantizer that rounds or overflows
+  otherwise, or has a bit less at either end; sums that have a bit less at either end; some of the
+  weights and biases, by one count) has other outputs;
+- *weights and biases*, all of them: by its derivative, an output moves when one moves by a count.
 
 What is left of the room goes to the corners in turn, and then to single inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from l1kd.exact.evaluate import step
 from l1kd.exact.gradient import backward, record, sensitivities
-from l1kd.exact.graph import Affine, Conv, Dense, Network, Node, Quantize
+from l1kd.exact.graph import Conv, Dense, Network, Quantize
+from l1kd.firmware.changes import changes, noticed
 from l1kd.firmware.corners import found, mixed, plain, turns
 from l1kd.firmware.search import Search
-from l1kd.fixedpoint import FixedPoint, Overflow, Rounding
 
 __all__ = ["choose"]
 
@@ -34,7 +32,8 @@ Array = NDArray[Any]
 
 _EVENTS = 2000  # of a project
 _VALUES = 378_000  # in its inputs: 1,500 events of 252, about 1.5 MB of text
-_NOTICED = 8  # events that notice each change of a type
+_ROUNDS = 8  # of new events for changes that few of the pool notice
+_NOTICED = 8  # events that notice each change
 _WEIGHED = 8.0  # what a weight's derivatives have to add up to, in counts of the output
 _TRIED = 48  # events that compete for a place
 _ENTRIES = 1 << 24  # derivatives in memory at a time
@@ -69,7 +68,7 @@ def choose(
     own = _held(network, more)
     own = own[: room // 4]
     first = plain(network.port, network.shape, random, max(room, 512) // 2)
-    aims = [kind for aim in found(search, first) for kind in aim.groups()]
+    aims = found(search, first)
     spread = min(4096, search.pool)
     pool = np.concatenate(
         [own, _base(first), mixed(network.port, network.shape, random, spread), *aims]
@@ -77,11 +76,10 @@ def choose(
     pool = _unique(pool)
     raised = _raised(search, pool)
     pool = _unique(np.concatenate([pool, raised]))
-    chosen = list(range(len(own)))
-    chosen += _by_types(search, pool, room // 2)
-    chosen += _by_weights(search, pool, chosen, room * 7 // 8)
+    chosen = np.concatenate([own, _by_changes(search, pool, room // 2)])
+    further = _by_weights(search, pool, chosen, room * 7 // 8)
     rest = [turns([*aims, first], search.size), raised[random.permutation(len(raised))], pool]
-    kept = _unique(np.concatenate([pool[chosen], _base(first), *rest]))
+    kept = _unique(np.concatenate([chosen, further, _base(first), *rest]))
     events: NDArray[np.float64] = (kept[:room] * network.port.lsb).reshape(-1, *network.shape)
     return events
 
@@ -143,110 +141,48 @@ def _openness(search: Search, counts: Counts) -> NDArray[np.float64]:
     return np.asarray(np.mean(shares, axis=0) * shown)
 
 
-def _by_types(search: Search, pool: Counts, most: int) -> list[int]:
-    """Events of the pool that notice changed types: each change several times, if it can be."""
+def _by_changes(search: Search, pool: Counts, most: int) -> Counts:
+    """Events that notice changes: each change several times, if it can be; of the pool, and new."""
+    what = changes(search)
     # Of large networks not all events can be tried with every change.
-    some = search.random.permutation(len(pool))[: max(500, search.effort // 4)]
-    noticed = [_noticed(search, chunk) for chunk in _chunked(search, pool[some])]
-    table = np.concatenate(noticed, axis=1)  # (changes, events)
-    missing = np.minimum(table.sum(axis=1), _NOTICED)
-    chosen: list[int] = []
-    free = np.ones(table.shape[1], np.bool_)
-    while missing.any() and len(chosen) < most:
-        # What few events notice counts more than what all of them do.
-        rare = (missing > 0) / (1.0 + table.sum(axis=1))
-        gain = (rare @ table) * free
-        best = int(np.argmax(gain))
-        if gain[best] == 0:
+    pool = pool[search.random.permutation(len(pool))[: max(256, search.effort // 50)]]
+    table = noticed(search, pool, what)
+    for _ in range(_ROUNDS):
+        rare = np.flatnonzero(table.sum(axis=1) < _NOTICED)
+        if not len(rare):
             break
-        chosen.append(int(some[best]))
-        free[best] = False
+        fresh = _fresh(search, pool[table[rare].any(axis=0)], search.effort // (16 * len(rare)))
+        hits = noticed(search, fresh, [what[index] for index in rare]).any(axis=0)
+        if hits.any():
+            pool = np.concatenate([pool, fresh[hits]])
+            table = np.concatenate([table, noticed(search, fresh[hits], what)], axis=1)
+    missing = np.minimum(table.sum(axis=1), _NOTICED)
+    # What few events notice counts more than what all of them do.
+    rarity = 1 / (1.0 + table.sum(axis=1))
+    chosen: list[int] = []
+    while missing.any() and len(chosen) < most:
+        best = int(np.argmax(((missing > 0) * rarity) @ table))
+        chosen.append(best)
         missing = np.maximum(missing - table[:, best], 0)
-    return chosen
+        table[:, best] = False
+    return pool[chosen]
 
 
-def _chunked(search: Search, pool: Counts) -> Iterator[Counts]:
-    size = max(16, (1 << 24) // sum(node.size for node in search.network.nodes))
-    for start in range(0, len(pool), size):
-        yield pool[start : start + size]
+def _fresh(search: Search, near: Counts, count: int) -> Counts:
+    """Other events: half of them close to those given, if there are any."""
+    random = search.random
+    count = min(count, search.pool)
+    drawn = mixed(search.network.port, search.network.shape, random, count)
+    if len(near):
+        half = count // 2
+        close = near[random.integers(0, len(near), half)]
+        size = 1 << random.integers(0, max(1, search.network.port.word - 1), close.shape)
+        moves = random.random(close.shape) < np.maximum(2, random.integers(0, 9)) / search.size
+        drawn[:half] = close + moves * random.choice([-1, 1], close.shape) * size
+    return np.clip(drawn, search.low, search.high)
 
 
-def _noticed(search: Search, counts: Counts) -> NDArray[np.bool_]:
-    """Which events have another output under which change of a type, (changes, events)."""
-    network = search.network
-    recorded = record(network, counts.reshape(-1, *network.shape), network.outputs)
-    rows = []
-    for quantizer in search.quantizers:
-        source = quantizer.sources[0]
-        for kind in _other_types(quantizer.type):
-            changed = step(network, replace(quantizer, type=kind), [recorded[source]])
-            finer = kind.fraction - quantizer.type.fraction
-            changed = _aligned(changed, finer, recorded[quantizer.name])
-            rows.append(_differs(network, recorded, quantizer, changed))
-    for node in network.nodes:
-        if not isinstance(node, Affine):
-            continue
-        bound = network.bounds[node.name]
-        for kind in _other_sums(bound.type):
-            counted = kind.requantize(recorded[node.name], bound.fraction)
-            changed = _aligned(counted, kind.fraction - bound.fraction, recorded[node.name])
-            rows.append(_differs(network, recorded, node, changed))
-    return np.array(rows).reshape(len(rows), len(counts))
-
-
-def _aligned(counts: Array, finer: int, like: Array) -> Array:
-    """Counts of a coarser type in those of the original; a finer one's are not whole."""
-    assert finer <= 0
-    return np.asarray(counts * (1 << -finer), like.dtype)
-
-
-def _other_types(kind: FixedPoint) -> Iterator[FixedPoint]:
-    for rounding in get_args(Rounding):
-        if rounding != kind.rounding:
-            yield replace(kind, rounding=rounding)
-    for overflow in get_args(Overflow):
-        if overflow != kind.overflow:
-            yield replace(kind, overflow=overflow)
-    if kind.word > 1:
-        narrow = replace(kind, word=kind.word - 1, integer=kind.integer - 1)
-        yield narrow
-        yield replace(narrow, overflow="WRAP")
-        yield replace(kind, word=kind.word - 1)
-        yield replace(kind, word=kind.word - 1, rounding="TRN")
-
-
-def _other_sums(kind: FixedPoint) -> Iterator[FixedPoint]:
-    """Sums drop bits as `ap_fixed` does by default: they truncate, and turn over."""
-    for fewer in (1, 2):
-        if kind.word > fewer:
-            plain = replace(kind, rounding="TRN", overflow="WRAP")
-            yield replace(plain, word=kind.word - fewer)
-            yield replace(plain, word=kind.word - fewer, integer=kind.integer - fewer)
-
-
-def _differs(
-    network: Network, recorded: dict[str, Array], node: Node, changed: Array
-) -> NDArray[np.bool_]:
-    """Events whose outputs differ when a layer gives something else."""
-    events = len(changed)
-    where = np.flatnonzero((changed != recorded[node.name]).reshape(events, -1).any(axis=1))
-    found = np.zeros(events, np.bool_)
-    if not len(where):
-        return found
-    others = {node.name: changed[where]}
-    for each in network.nodes:
-        if each.name in others or not any(name in others for name in each.sources):
-            continue
-        parts = [others[name] if name in others else recorded[name][where] for name in each.sources]
-        others[each.name] = step(network, each, parts)
-    for name in network.outputs:
-        if name in others:
-            same = others[name] == recorded[name][where]
-            found[where] |= ~same.reshape(len(where), -1).all(axis=1)
-    return found
-
-
-def _by_weights(search: Search, pool: Counts, chosen: list[int], most: int) -> list[int]:
+def _by_weights(search: Search, pool: Counts, chosen: Counts, most: int) -> Counts:
     """Further events of the pool, so that an output hangs on every weight and bias of some event.
 
     Of some events that are drawn, the one comes in that adds most.
@@ -256,10 +192,10 @@ def _by_weights(search: Search, pool: Counts, chosen: list[int], most: int) -> l
     tried = max(4, min(_TRIED, _ENTRIES // (8 * entries)))
     missing = np.full(entries, _WEIGHED)
     for start in range(0, len(chosen), tried):
-        given = _hanging(search, pool[chosen[start : start + tried]], layers)
+        given = _hanging(search, chosen[start : start + tried], layers)
         missing -= np.minimum(given, 1).sum(axis=0)
     missing = np.maximum(missing, 0)
-    order = search.random.permutation(np.setdiff1d(np.arange(len(pool)), chosen))
+    order = search.random.permutation(len(pool))
     added: list[int] = []
     cost = max(1, search.effort // 64)
     for start in range(0, min(len(order), cost * tried), tried):
@@ -277,7 +213,7 @@ def _by_weights(search: Search, pool: Counts, chosen: list[int], most: int) -> l
             given[best] = 0
             if len(chosen) + len(added) >= most:
                 break
-    return added
+    return pool[added]
 
 
 def _hanging(search: Search, counts: Counts, layers: list[Dense | Conv]) -> Array:
