@@ -12,6 +12,7 @@ from l1kd.models.lint_quantizers import Finding
 __all__ = ["stream_problems"]
 
 _COPIES = 7  # of a stream
+_CONV_2D = ("QConv2D", "QDepthwiseConv2D", "QSeparableConv2D")
 
 
 def stream_problems(graph: Graph, layer: Any) -> Iterator[Finding]:
@@ -38,6 +39,14 @@ def stream_problems(graph: Graph, layer: Any) -> Iterator[Finding]:
                 f"padding={layer.padding!r} of what others read, and io_stream",
                 "hls4ml puts the padding before another of its readers",
                 "use padding='valid', or io_parallel",
+            )
+    if kind(layer) in _CONV_2D:
+        (height, width), strides = sides(layer.kernel_size), sides(layer.strides)
+        if height == 1 < width and strides[0] > 1:
+            yield Finding(
+                f"kernel_size={(height, width)} with strides={strides} and io_stream",
+                "hls4ml's streams do not skip rows for a kernel of height 1",
+                "use strides of 1 along the height, or io_parallel",
             )
     if hasattr(layer, "pool_size"):
         size, step = sides(layer.pool_size), sides(layer.strides)

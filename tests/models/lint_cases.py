@@ -319,6 +319,13 @@ CASES: list[Case] = [
         "",
         io_type="io_stream",
     ),
+    _differs(
+        "rows skipped by a flat kernel",
+        image(lambda x: conv(1, (1, 2), "k", strides=2)(x)),
+        "k",
+        "kernel_size=(1, 2) with strides=(2, 2) and io_stream",
+        io_type="io_stream",
+    ),
     _fails(
         "Add of three",
         vector(lambda x: layers().Add(name="merge")([x, x, x])),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l1kd.errors import UserError
 from l1kd.exact.bounds import Bound
 from l1kd.exact.evaluate import step
 from l1kd.exact.graph import Conv, Dense, Network, Node, Pool
@@ -125,7 +126,10 @@ def _difference(
         bits, values = _as_bits(events, modelled, kinds)
         wanted = _wanted(walk, modelled, values)
         count = sum(modelled.writes)
-        answered = csim.run_call(program, number, bits, count)
+        try:
+            answered = csim.run_call(program, number, bits, count)
+        except UserError as error:
+            return f"does not run alone: {error}"
         differs = (answered != wanted).any(axis=1)
         tried += len(bits)
         if differs.any():

@@ -125,8 +125,12 @@ def _check_convolution(
         raise Doubt("code", "a depth multiplier above 1", known=False)
     if conv.dilation != (1, 1):
         raise Doubt("code", "a dilated convolution", known=False)
+    stream = walk.program.array(array).pack is not None
+    if stream and conv.kernel.shape[0] == 1 < conv.kernel.shape[1] and conv.strides[0] > 1:
+        # Found by random networks: what is written of each row is not only every second row's.
+        raise Doubt("code", f"{call.function} of a stream skips no rows for a kernel of height 1")
     geometry(config, {k: v for k, v in sizes.items() if k in config.constants or "dil" not in k})
-    _check_windows(walk, config, conv, shape, stream=walk.program.array(array).pack is not None)
+    _check_windows(walk, config, conv, shape, stream=stream)
     bound = walk.network.bounds[source]
     if code := config.templates.get("dense_da"):
         layers.adders_are(_adders(walk, code), conv, bound)
