@@ -26,15 +26,16 @@ _IDLE = {"table_size", "io_type", "strategy", "n_zeros", "multiplier_limit"}
 _FUNCTIONS = re.compile(
     r"\b(relu|dense|dense_latency|dense_resource\w*|conv_2d\w*|pooling2d\w*|pool_op|fill_buffer|"
     r"compute_output_buffer\w*|shift_line_buffer|kernel_shift_2d|compute_pool_\w+|bit_shift|"
-    r"product|clone_stream|repack_stream|dense_da_\d+|dense_da_wrapper\w*|mult_buffer|cast|pad_val|"
+    r"clone_stream|repack_stream|dense_da_\d+|dense_da_wrapper\w*|mult_buffer|pad_val|"
     r"data_prepare|res_write|compute_scaled_indices_2d|reduce_pool)\b\s*\([^;]*$"
 )
-_EDITS: tuple[tuple[str, str], ...] = (
+_EDITS: tuple[tuple[str, str | None], ...] = (
     (r" \+ ", " - "),
     (r" - ", " + "),
     (r" \+= ", " -= "),
     (r" \* ", " + "),
     (r" < ", " <= "),
+    (r" < CONFIG_T::n_(?:in|out|chan|filt)\b", None),  # the last one is left out
     (r" > ", " >= "),
     (r" > ", " < "),
     (r" == ", " != "),
@@ -211,7 +212,8 @@ def _line(firmware: Path, random: np.random.Generator) -> _Found | None:
                 line = body[body.rfind("\n", 0, match.start()) + 1 : match.start()]
                 if "//" in line or "#" in line or "assert" in line:
                     continue
-                sites.append((match.group(0), after, start + match.start()))
+                changed = f"{match.group(0)} - 1" if after is None else after
+                sites.append((match.group(0), changed, start + match.start()))
         for match in re.finditer(r"(?<=\[)\d+(?=\])|(?<=bit_shift<)-?\d+(?=>)", body):
             count = int(match.group(0)) + int(random.choice([-1, 1]))
             if count >= 0 or "-" in match.group(0):
@@ -232,7 +234,8 @@ def _included(firmware: Path) -> list[Path]:
         names += [
             each for each in re.findall(r'#include "(nnet_\w+\.h)"', text) if each not in names
         ]
-    streams = "hls::stream" in next(firmware.glob("*.cpp")).read_text()
+    top = next(firmware.glob("*.cpp")).read_text()
+    streams = "hls::stream" in top
     idle = [each for each in ("latency", "resource") if f"nnet::{each}" not in parameters]
     return [
         library / name
@@ -240,6 +243,7 @@ def _included(firmware: Path) -> list[Path]:
         if (library / name).exists()
         and (("_stream" in name) == streams or name in ("nnet_code_gen.h", *_SHARED))
         and not any(each in name for each in ("conv1d", "sepconv", *idle))
+        and (name != "nnet_stream.h" or "clone_stream" in top or "repack_stream" in top)
     ]
 
 
