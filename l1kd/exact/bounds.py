@@ -30,7 +30,7 @@ from l1kd.exact.graph import (
 )
 from l1kd.fixedpoint import FixedPoint
 
-__all__ = ["Bound", "aligned", "bounds", "pool_shift"]
+__all__ = ["Bound", "aligned", "bounds", "halved", "pool_shift"]
 
 Counts = NDArray[Any]
 
@@ -123,7 +123,8 @@ def _quantized(node: Quantize, source: Bound) -> tuple[Counts, Counts]:
     low, high = _ends(source)
     fraction = source.fraction
     if node.halved:
-        low, high, fraction = _halved(low, fraction), _halved(high, fraction), fraction + 1
+        (low, finer), (high, _) = halved(low, fraction), halved(high, fraction)
+        fraction = finer
     lowest, highest = node.type.bounds
     ends = [node.type.requantize(each, fraction) for each in (low, high)]
     if node.type.overflow in ("SAT", "SAT_SYM"):
@@ -134,11 +135,11 @@ def _quantized(node: Quantize, source: Bound) -> tuple[Counts, Counts]:
     return np.where(inside, ends[0], lowest), np.where(inside, ends[1], highest)
 
 
-def _halved(counts: Counts, fraction: int) -> Counts:
-    # x/2 + 1/2 in counts of 2^-(fraction + 1), where 1/2 has to be a whole number of them.
+def halved(counts: Counts, fraction: int) -> tuple[Counts, int]:
+    """x/2 + 1/2: counts and their fraction, in which 1/2 is a whole number of them."""
     if fraction < 0:
-        raise ValueError("a hard sigmoid of steps larger than 1 is not supported")
-    return counts + (1 << fraction)
+        counts, fraction = counts * (1 << -fraction), 0
+    return counts + (1 << fraction), fraction + 1
 
 
 def _affine(node: Dense | Conv, source: Bound) -> Bound:

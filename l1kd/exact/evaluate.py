@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from l1kd.exact import operations
-from l1kd.exact.bounds import Bound, aligned
+from l1kd.exact.bounds import Bound, aligned, halved
 from l1kd.exact.graph import (
     Conv,
     Dense,
@@ -134,8 +134,8 @@ def step(network: Network, node: Node, parts: list[Counts]) -> Counts:
         if not node.halved and _is_identity(node, before[0]):
             return _carried(source, kind)
         if node.halved:
-            source = _carried(source, carrier(before[0].bits + fraction + 2)) + (1 << fraction)
-            fraction += 1
+            wide = carrier(before[0].bits + abs(fraction) + 2)
+            source, fraction = halved(_carried(source, wide), fraction)
         return _carried(node.type.requantize(source, fraction), kind)
     if isinstance(node, (Dense, Conv)):
         _, left, bias_left = aligned(node, before[0].fraction)

@@ -94,7 +94,7 @@ def record(network: Network, counts: Counts, names: Iterable[str]) -> dict[str, 
     return found
 
 
-def seen(network: Network, node: Quantize) -> tuple[int, int]:
+def seen(network: Network, node: Quantize) -> tuple[float, int]:
     """What a quantizer rounds, in terms of its source's counts.
 
     Returns
@@ -103,7 +103,7 @@ def seen(network: Network, node: Quantize) -> tuple[int, int]:
         An offset and a fraction: it rounds (count + offset) * 2^-fraction.
     """
     fraction = network.bounds[node.sources[0]].fraction
-    return (1 << fraction, fraction + 1) if node.halved else (0, fraction)
+    return (2.0**fraction, fraction + 1) if node.halved else (0, fraction)
 
 
 def backward(

@@ -32,6 +32,7 @@ from l1kd.firmware.limits import (
     check_arguments,
     check_port,
     check_size,
+    reuse_for,
 )
 from l1kd.firmware.network import model_hash, multiplications
 from l1kd.firmware.project import (
@@ -266,7 +267,7 @@ def _graph(
             if multiplications(layer) is None:
                 continue
             mine["Strategy"] = _NAMES[strategy]
-            mine["ReuseFactor"] = reuse
+            mine["ReuseFactor"] = reuse_for(layer, reuse) if strategy == "resource" else reuse
             if unroll and "Conv" in type(layer).__name__:
                 positions = 1
                 for side in layer.output_shape[1:-1]:

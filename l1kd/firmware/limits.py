@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from l1kd.errors import CheckFailed, UserError
 from l1kd.fixedpoint import FixedPoint
@@ -11,7 +12,16 @@ from l1kd.fixedpoint import FixedPoint
 if TYPE_CHECKING:
     from tensorflow import keras
 
-__all__ = ["Backend", "IoType", "Strategy", "check_arguments", "check_port", "check_size"]
+__all__ = [
+    "Backend",
+    "IoType",
+    "Strategy",
+    "check_arguments",
+    "check_port",
+    "check_size",
+    "reusable",
+    "reuse_for",
+]
 
 Backend = Literal["Vitis", "Vivado"]
 IoType = Literal["io_parallel", "io_stream"]
@@ -29,8 +39,17 @@ def check_size(model: keras.Model, io_type: IoType, strategy: Strategy) -> None:
     ------
     CheckFailed
         If a convolution with io_stream and the latency strategy has 4096 or more weights: the
-        vendor tools do not partition such an array.
+        vendor tools do not partition such an array. For a depthwise convolution with the resource
+        strategy and io_parallel, which hls4ml has no code for.
     """
+    if io_type == "io_parallel" and strategy == "resource":
+        for layer in model.layers:
+            if type(layer).__name__ == "QDepthwiseConv2D":
+                raise CheckFailed(
+                    f"{model.name}: layer {layer.name!r} is a depthwise convolution, which has no "
+                    "resource strategy with io_parallel in hls4ml; use io_stream, or "
+                    "`strategy: latency`"
+                )
     if io_type != "io_stream" or strategy != "latency":
         return
     for layer in model.layers:
@@ -46,6 +65,31 @@ def check_size(model: keras.Model, io_type: IoType, strategy: Strategy) -> None:
                 f"io_stream and the latency strategy has to stay below {_PARTITION}: use fewer "
                 "filters, or `strategy: resource`"
             )
+
+
+def reuse_for(layer: Any, reuse: int) -> int:
+    """The reuse factor of a layer with the resource strategy: the largest that hls4ml has code for.
+
+    hls4ml 1.3.0 corrects a factor that does not divide a layer's multiplications, but not that of a
+    convolution whose kernel is one cell, and it may choose one above a window's inputs: such a
+    project aborts, or reads beyond the end of its weights.
+    """
+    if "Conv" not in type(layer).__name__ or getattr(layer, "kernel", None) is None:
+        return reuse
+    *window, outputs = (int(side) for side in layer.kernel.shape)
+    inputs = math.prod(window)
+    return max(
+        factor for factor in range(1, min(reuse, inputs) + 1) if reusable(inputs, outputs, factor)
+    )
+
+
+def reusable(inputs: int, outputs: int, factor: int) -> bool:
+    """Whether hls4ml's resource strategy has code for a matrix and a reuse factor."""
+    if inputs * outputs % factor:
+        return False
+    if factor >= inputs:
+        return factor % inputs == 0
+    return (inputs * outputs // factor) % outputs == 0
 
 
 def check_arguments(

@@ -69,7 +69,7 @@ def _reached(
     most: int,
     targets: list[int],
     modulus: int | None,
-    offset: int,
+    offset: float,
 ) -> Counts:
     """Events in which values equal targets, modulo `modulus` if there is one."""
     name = node.sources[0]

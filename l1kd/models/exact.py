@@ -18,12 +18,12 @@ from l1kd.errors import CheckFailed
 from l1kd.exact import graph
 from l1kd.exact.float32 import beyond_float32
 from l1kd.fixedpoint import FixedPoint
-from l1kd.models.lint_graph import PARTS, Graph, Problem
-from l1kd.models.lint_pools import cells_seen
+from l1kd.models.lint_graph import PARTS, Graph
 from l1kd.models.quantizers import reading
+from l1kd.models.scope import beyond, check_steps
 from l1kd.models.settle import on_a_grid, settled
 
-__all__ = ["beyond", "call_back", "doubts", "read", "weight_counts"]
+__all__ = ["call_back", "doubts", "read", "weight_counts"]
 
 _SUMS = ":sums"  # what a layer with an activation of its own computes before it
 
@@ -51,33 +51,9 @@ def read(model: keras.Model) -> graph.Network:
     nodes: list[graph.Node] = []
     for layer in layers.layers:
         nodes += _nodes(layers, layer)
-    return graph.Network(model.name, tuple(nodes), tuple(model.output_names))
-
-
-def beyond(model: keras.Model) -> Problem | None:
-    """What hls4ml converts exactly and l1kd does not: the first of it, None if there is nothing.
-
-    These are no faults of hls4ml, so that the lint does not name them.
-    """
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        return Problem(
-            model.name,
-            f"{len(model.inputs)} inputs and {len(model.outputs)} outputs",
-            "a project of l1kd has one port for events and one for scores",
-            "concatenate them, or convert a network for each",
-        )
-    layers = Graph.of(model)
-    for layer in layers.layers:
-        if "Average" in type(layer).__name__ and "Pool" in type(layer).__name__:
-            counts = cells_seen(layer)
-            if len(counts) > 1 or any(count & (count - 1) for count in counts):
-                return Problem(
-                    layer.name,
-                    f"averages of {', '.join(map(str, sorted(counts)))} values",
-                    "a quotient without a last bit is no fixed-point number, in float32 neither",
-                    "average over a power of two, without padding",
-                )
-    return None
+    network = graph.Network(model.name, tuple(nodes), tuple(model.output_names))
+    check_steps(network)
+    return network
 
 
 def doubts(model: keras.Model, network: graph.Network | None = None) -> dict[str, str]:

@@ -151,6 +151,7 @@ def test_negative_sums_need_no_relu(projects: dict[str, Project], tmp_path: Path
         ("l1kd_small.cpp", "layer8_out = layer7_out", "layer8_out = layer5_out", "code"),
         ("l1kd_small.cpp", "    conv1_t layer3_out", "    if (1) conv1_t layer3_out", "code"),
         ("parameters.h", "stride_height = 1", "stride_height = 2", "code"),
+        ("parameters.h", "n_partitions = 1;", "n_partitions = 2;", "code"),
         ("parameters.h", "pool_op = nnet::Average", "pool_op = nnet::Max", "code"),
         ("parameters.h", "product::mult<x_T", "product::weight_binary<x_T", "code"),
         ("parameters.h", "#include \"ap_int.h\"", "#define product mult", "code"),
@@ -179,6 +180,16 @@ def test_a_file_that_is_gone_is_refused(projects: dict[str, Project], tmp_path: 
         project = copied(projects["latency"], tmp_path / f"{number}")
         (project.directory / "firmware" / file).unlink()
         assert prove(project).refused
+
+
+def test_a_reuse_factor_without_code_is_refused(
+    projects: dict[str, Project], tmp_path: Path
+) -> None:
+    project = copied(projects["resource"], tmp_path / "p")
+    path = project.directory / "firmware" / "parameters.h"
+    path.write_text(path.read_text().replace("reuse_factor = 2", "reuse_factor = 5"))
+    certificate = prove(project)
+    assert "no code for a reuse factor of 5" in certificate.refused[0].reason
 
 
 def test_code_of_another_version_is_not_covered(projects: dict[str, Project]) -> None:

@@ -18,6 +18,7 @@ from l1kd.errors import CheckFailed, UserError
 from l1kd.firmware import hls
 from l1kd.firmware.agreement import compare
 from l1kd.firmware.corners import corners
+from l1kd.firmware.limits import reuse_for
 from l1kd.firmware.network import float_twin, layer_outputs
 from l1kd.firmware.project import open_project
 from l1kd.fixedpoint import FixedPoint
@@ -92,6 +93,45 @@ def test_convolutions_are_exact_at_once_and_one_by_one(unroll: bool, tmp_path: P
 )
 def test_resource_is_exact(strategy: str, io_type: str, reuse: int, tmp_path: Path) -> None:
     agrees(little(outputs=3), tmp_path / "p", strategy=strategy, io_type=io_type, reuse=reuse)
+
+
+@pytest.mark.csim
+def test_a_kernel_of_one_cell_gets_a_reuse_factor_that_there_is_code_for(tmp_path: Path) -> None:
+    """hls4ml leaves 4 as it is, for 2 x 3 multiplications, and computes from beyond the weights."""
+    model = network((4, 4, 2), [("conv", 3, 1, 1), ("flatten",)], name="cell")
+    agrees(model, tmp_path / "p", strategy="resource", reuse=4)
+    assert reuse_for(model.get_layer("conv1"), 4) == 2
+    assert [reuse_for(model.get_layer("conv1"), reuse) for reuse in (1, 2, 3, 100)] == [1, 2, 2, 2]
+    assert reuse_for(model.get_layer("output"), 7) == 7  # hls4ml corrects those itself
+
+
+def test_a_depthwise_convolution_has_no_resource_strategy_in_parallel(tmp_path: Path) -> None:
+    from qkeras import QDepthwiseConv2D
+
+    events, own = keras_input((5, 5, 2)), "quantized_bits(4,0,alpha=1)"
+    x = qactivation("quantized_bits(6,2,alpha=1)", "port")(events)
+    x = QDepthwiseConv2D(3, depthwise_quantizer=own, bias_quantizer=own, name="deep")(x)
+    model = keras_model(events, qactivation("quantized_relu(8,4)", "out")(x))
+    with pytest.raises(CheckFailed, match="'deep' is a depthwise convolution"):
+        hls.convert(model, tmp_path / "p", strategy="resource", reuse=3)
+
+
+def keras_input(shape: tuple[int, ...]) -> Any:
+    from tensorflow.keras import Input
+
+    return Input(shape, name="events")
+
+
+def qactivation(text: str, name: str) -> Any:
+    from qkeras import QActivation
+
+    return QActivation(text, name=name)
+
+
+def keras_model(events: Any, output: Any) -> Any:
+    from tensorflow.keras import Model
+
+    return Model(events, output, name="deep")
 
 
 @pytest.mark.csim

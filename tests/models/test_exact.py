@@ -20,7 +20,8 @@ from l1kd.exact.store import from_json, to_json
 from l1kd.firmware import hls
 from l1kd.firmware.corners import corners
 from l1kd.fixedpoint import FixedPoint
-from l1kd.models.exact import beyond, call_back, doubts, read, weight_counts
+from l1kd.models.exact import call_back, doubts, read, weight_counts
+from l1kd.models.scope import beyond
 from l1kd.models.students import STUDENTS, build_student
 from tests.firmware.networks import network
 from tests.models import lint_clean as clean
@@ -246,3 +247,29 @@ def test_all_that_is_clean_is_read_exactly(name: str) -> None:
         assert (exact.predict(events) == theirs.reshape(len(events), -1)).all()
     else:
         assert name == "wide"
+
+
+def test_a_step_above_all_sums_is_refused() -> None:
+    """hls4ml's rounding would look at a bit that the sums do not have, and stop."""
+    events = keras.Input((2,), name="ev")
+    x = quantized("quantized_bits(2,0,alpha=1)", "port", events)
+    own = "quantized_bits(12,0,alpha=1)"
+    x = qkeras.QDense(1, kernel_quantizer=own, bias_quantizer=own, name="d")(x)
+    model = keras.Model(events, quantized("quantized_relu(3,2)", "out", x), name="coarse")
+    model.set_weights([np.full((2, 1), 2.0**-11), np.zeros(1)])
+    with pytest.raises(CheckFailed, match=r"'out', steps of 0\.5: .* always rounded to 0"):
+        read(model)
+
+
+def test_a_hard_sigmoid_of_coarse_sums_is_exact() -> None:
+    events = keras.Input((3,), name="ev")
+    x = quantized("quantized_bits(6,5,alpha=1)", "port", events)
+    own = "quantized_bits(4,3,alpha=1)"
+    x = qkeras.QDense(2, kernel_quantizer=own, use_bias=False, name="d")(x)
+    model = keras.Model(events, quantized("quantized_sigmoid(4)", "out", x), name="coarse")
+    model.set_weights([np.array([[4, -8], [-4, 0], [0, 4]], np.float32)])
+    exact = read(model)
+    assert exact.bounds["d"].fraction == -2
+    inputs, _ = corners(exact.port, exact.shape, exact, limit=300)
+    theirs = model.predict(inputs, verbose=0)
+    assert (exact.predict(inputs) == theirs).all() and len(np.unique(theirs)) > 2

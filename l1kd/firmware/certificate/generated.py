@@ -193,11 +193,11 @@ class Adders:
 class Generated:
     """What a project's `nnet_code_gen.h` defines, by name.
 
-    A buffer is what every window of a convolution sees: (windows, cells), flat indices of the
-    input, -1 for a zero.
+    A buffer is what every window of a convolution sees, partition by partition: (windows, cells)
+    each, flat indices of the input, -1 for a zero.
     """
 
-    buffers: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    buffers: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
     adders: dict[str, Adders] = field(default_factory=dict)
     wrappers: dict[str, str] = field(default_factory=dict)
 
@@ -248,8 +248,8 @@ def _new(found: Generated, name: str) -> str:
     return name
 
 
-def _buffer(body: str) -> NDArray[np.int64]:
-    windows: list[list[int]] = []
+def _buffer(body: str) -> list[NDArray[np.int64]]:
+    windows: list[NDArray[np.int64]] = []
     for number, (partition, cells) in enumerate(_PARTITION.findall(body)):
         if int(partition) != number or _CELL.sub("", cells):
             raise Unreadable(_FILE, cells[:80])
@@ -259,7 +259,8 @@ def _buffer(body: str) -> NDArray[np.int64]:
             if int(column) in line:
                 raise Unreadable(_FILE, f"buffer[{row}][{column}] is set twice")
             line[int(column)] = int(place) if place else -1
-        windows += [
+        table = [
             [rows[row][column] for column in range(len(rows[row]))] for row in range(len(rows))
         ]
-    return np.array(windows, np.int64)
+        windows.append(np.array(table, np.int64))
+    return windows

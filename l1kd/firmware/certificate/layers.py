@@ -28,6 +28,7 @@ from l1kd.firmware.certificate.generated import Adders
 from l1kd.firmware.certificate.meaning import lossless
 from l1kd.firmware.certificate.source import Config, Program
 from l1kd.firmware.certificate.text import Unreadable
+from l1kd.firmware.limits import reusable
 from l1kd.fixedpoint import FixedPoint
 
 __all__ = [
@@ -189,6 +190,13 @@ def kernel_known(config: Config) -> None:
         raise Doubt(
             "code", f"{config.name}: {config.templates.get('kernel')} for {strategy}", known=False
         )
+    if strategy == "nnet::resource":
+        inputs, outputs, reuse = (
+            config.constants.get(name) for name in ("n_in", "n_out", "reuse_factor")
+        )
+        known = all(isinstance(each, int) and each > 0 for each in (inputs, outputs, reuse))
+        if not known or not reusable(inputs, outputs, reuse):  # type: ignore[arg-type]
+            raise Doubt("code", f"{config.name}: hls4ml has no code for a reuse factor of {reuse}")
 
 
 def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name: str) -> None:

@@ -162,12 +162,14 @@ def _check_windows(
             raise Doubt("code", f"{config.name}: {implementation}", known=False)
         return
     name = str(config.templates.get("fill_buffer", "")).partition("<")[0]
-    table = walk.program.generated.buffers.get(name)
+    parts = walk.program.generated.buffers.get(name)
     wanted = layers.window_table(conv, shape)
-    if table is None:
+    if parts is None:
         raise Doubt("code", f"{config.name}: {name or 'no fill_buffer'}", known=False)
-    if not np.array_equal(table, wanted):
+    if not np.array_equal(np.concatenate(parts), wanted):
         raise Doubt("code", f"{name} shows windows other inputs than the network sees")
-    parts, pixels = config.constants.get("n_partitions"), config.constants.get("n_pixels")
-    if not isinstance(parts, int) or not isinstance(pixels, int) or parts * pixels != len(wanted):
-        raise Doubt("code", f"{config.name} does not compute {len(wanted)} windows")
+    count, pixels = config.constants.get("n_partitions"), config.constants.get("n_pixels")
+    if count != len(parts) or {len(part) for part in parts} != {pixels}:
+        raise Doubt(
+            "code", f"{config.name} asks for {count} times {pixels} windows, {name} has other parts"
+        )
