@@ -91,7 +91,10 @@ def judge(project: Project, exact: Network, breakage: Breakage, copy: Path) -> d
         shown = bool((broken.predict(corner) != exact.predict(corner)).any())
         shown = shown or bool(compare_calls(whole, program))
     except UserError as error:
-        return {"state": "does not compile or run", "message": str(error)[:200]}
+        return {
+            "state": "does not compile or run",
+            "message": str(error).replace(str(copy), "copy")[:200],
+        }
     certificate = certify(copy, exact, record.top, record.backend, version)
     first = certificate.refused[0] if certificate.refused else None
     return {
