@@ -81,7 +81,7 @@ class Search:
         parts: dict[str, list[Array]] = {name: [] for name in names}
         for chunk in self._chunks(counts, names):
             found = record(self.network, chunk.reshape(-1, *self.network.shape), names)
-            for name in names:
+            for name in parts:  # two quantizers may read one layer
                 parts[name].append(found[name].reshape(len(chunk), -1))
         return {name: np.concatenate(each) for name, each in parts.items()}
 

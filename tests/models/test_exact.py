@@ -238,7 +238,7 @@ def test_all_that_is_clean_is_read_exactly(name: str) -> None:
         assert any(each in problem.construct for each in BEYOND.values()), problem
         with pytest.raises(CheckFailed, match=re.escape(problem.construct)):
             read(model)
-        pytest.skip(f"beyond l1kd: {problem.construct}")
+        return
     exact = read(model)
     assert to_json(from_json(json.loads(json.dumps(to_json(exact))))) == to_json(exact)
     events, _ = corners(exact.port, exact.shape, exact, limit=500)
