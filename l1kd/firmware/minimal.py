@@ -13,7 +13,7 @@ __all__ = ["shrink"]
 Counts = NDArray[np.int64]
 Differs = Callable[[Counts], NDArray[Any]]
 
-_ROUNDS = 12
+_ROUNDS = 64
 
 
 def shrink(event: Counts, differs: Differs) -> Counts:
@@ -66,13 +66,15 @@ def _emptied(event: Counts, size: int, differs: Differs) -> Counts:
 
 def _smaller(event: Counts, differs: Differs) -> Counts | None:
     """With some value nearer to zero; None if no single step keeps the difference."""
-    places = np.flatnonzero(event)
-    candidates = []
-    for place in places:
-        for value in (int(event[place] / 2), int(event[place] - np.sign(event[place]))):
+    candidates, places = [], []
+    for place in np.flatnonzero(event):
+        size = abs(int(event[place]))
+        # By half of it, a quarter, ... and by one: the largest step that can be taken comes first.
+        for step in dict.fromkeys([size >> shift for shift in range(1, size.bit_length())] + [1]):
             candidate = event.copy()
-            candidate[place] = value
+            candidate[place] -= step * np.sign(event[place])
             candidates.append(candidate)
+            places.append(int(place))
     if not candidates:
         return None
     kept = np.flatnonzero(np.asarray(differs(np.array(candidates)), bool))
@@ -81,8 +83,7 @@ def _smaller(event: Counts, differs: Differs) -> Counts | None:
     # All that can shrink alone, together; if that is too much, the first of them.
     together = event.copy()
     for index in kept[::-1]:
-        place = places[index // 2]
-        together[place] = candidates[index][place]
+        together[places[index]] = candidates[index][places[index]]
     if bool(np.asarray(differs(together[None]))[0]):
         return together
     return candidates[int(kept[0])]
