@@ -1,0 +1,15 @@
+"""README says what was recorded."""
+
+from __future__ import annotations
+
+import json
+
+from tests.benchmarks import bench_zoo
+
+
+def test_the_table_of_students_is_the_recorded_one() -> None:
+    text, found = bench_zoo.README.read_text(), json.loads(bench_zoo.RESULTS.read_text())
+    assert bench_zoo.in_readme(text, found) == text
+    assert len(found["cases"]) == len(list(bench_zoo.cases()))
+    assert {(c["backend"], c["strategy"]) for c in found["cases"]} == set(bench_zoo.COMBINATIONS)
+    assert all(case["certified"] and not case["mismatches"] for case in found["cases"])
