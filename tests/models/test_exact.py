@@ -77,6 +77,30 @@ def images(name: str) -> Any:
         x = qkeras.QConv1D(4, 3, name="c", **OWN)(x)
         x = quantized("quantized_relu(7,2)", "q", x)
         x = quantized("quantized_relu(7,2)", "p", layers.MaxPooling1D(2, name="mp")(x))
+    elif name == "separable":
+        own = {
+            "depthwise_quantizer": "quantized_bits(4,0,alpha=1)",
+            "pointwise_quantizer": "quantized_bits(5,1,alpha=1)",
+            "bias_quantizer": "quantized_bits(6,1,alpha=1)",
+        }
+        x = qkeras.QSeparableConv2D(3, (3, 2), strides=2, padding="same", name="c", **own)(x)
+        x = quantized("quantized_relu(7,2)", "q", layers.Permute((3, 1, 2), name="turn")(x))
+    elif name == "depthwise":
+        own = {
+            "depthwise_quantizer": "quantized_bits(4,0,alpha=1)",
+            "bias_quantizer": "quantized_bits(6,1,alpha=1)",
+        }
+        x = layers.ReLU(name="r")(qkeras.QDepthwiseConv2D((2, 3), name="c", **own)(x))
+        x = quantized("quantized_bits(7,2,alpha=1)", "q", layers.LeakyReLU(0.25, name="l")(x))
+        x = qkeras.QConv2D(2, 1, activation="relu", name="k", **OWN)(x)
+        x = quantized("quantized_bits(8,3,alpha=1)", "q2", x)
+    elif name == "products":
+        one = quantized("quantized_relu(4,2)", "q1", qkeras.QConv2D(3, 3, name="c1", **OWN)(x))
+        two = qkeras.QConv2D(3, 3, name="c2", **OWN)(x)
+        two = quantized("quantized_bits(5,2,alpha=1)", "q2", two)
+        both = [layers.Multiply(name="m")([one, two]), layers.Average(name="a")([one, two])]
+        x = layers.Concatenate(name="cat")(both)
+        x = quantized("quantized_bits(9,4,alpha=1)", "qc", x)
     elif name == "branches":
         one = quantized("quantized_relu(7,2)", "q1", qkeras.QConv2D(3, 3, name="c1", **OWN)(x))
         two = qkeras.QConv2D(3, 3, name="c2", **OWN)(x)
@@ -86,7 +110,11 @@ def images(name: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "name", ["same", "strides", "average", "global", "sequence", "branches", "plain"]
+    "name",
+    [
+        *("same", "strides", "average", "global", "sequence", "separable", "depthwise"),
+        *("products", "branches", "plain"),
+    ],
 )
 def test_every_layer_equals_qkeras(name: str) -> None:
     model = images(name)
