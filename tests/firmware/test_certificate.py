@@ -175,6 +175,28 @@ def test_an_edit_of_any_file_is_refused(
     assert certificate.refused[0].step == step, certificate.summary
 
 
+@pytest.mark.parametrize("name", ["ap_fixed.h", "nnet_utils/cmath", "weights/w99.h", "iostream"])
+def test_a_file_that_could_be_read_for_another_is_refused(
+    name: str, projects: dict[str, Project], tmp_path: Path
+) -> None:
+    project = copied(projects["latency"], tmp_path / "p")
+    (project.directory / "firmware" / name).write_text("// nothing\n")
+    certificate = prove(project)
+    assert "is no file of the project" in certificate.refused[0].reason
+
+
+def test_a_pooling_says_its_strides(projects: dict[str, Project], tmp_path: Path) -> None:
+    """hls4ml's default would be used in their place."""
+    project = copied(projects["latency"], tmp_path / "p")
+    path = project.directory / "firmware" / "parameters.h"
+    start, pool, rest = path.read_text().partition("nnet::pooling2d_config")
+    line = "    static const unsigned stride_height = 2;\n"
+    assert line in rest
+    path.write_text(start + pool + rest.replace(line, "", 1))
+    certificate = prove(project)
+    assert (certificate.refused[0].layer, certificate.refused[0].step) == ("pool2", "code")
+
+
 def test_a_file_that_is_gone_is_refused(projects: dict[str, Project], tmp_path: Path) -> None:
     for number, file in enumerate(("defines.h", "weights/w3.h", "nnet_utils/nnet_mult.h")):
         project = copied(projects["latency"], tmp_path / f"{number}")

@@ -82,15 +82,19 @@ def _check_pool(
         sizes["n_in"] = sizes.pop("in_width")
         if not whole:
             sizes["n_out"] = sizes.pop("out_width")
-    present = {k: v for k, v in sizes.items() if k in config.constants or not _optional(k)}
+    present = {
+        k: v for k, v in sizes.items() if k in config.constants or not _optional(k, v, whole)
+    }
     geometry(config, present)
     if not whole and any(f"pool_{side}" not in config.constants for side, _, _ in sides):
         raise Doubt("code", f"{config.name} does not say its window")
 
 
-def _optional(name: str) -> bool:
-    # Global pooling says no windows; names that only repeat others need not be there.
-    return name.startswith(("filt_", "pool_", "stride_", "pad_", "n_chan"))
+def _optional(name: str, value: int | str, whole: bool) -> bool:
+    """What need not be said: what only repeats, no padding, and the window of a global pooling."""
+    if name.startswith("pad_"):
+        return value == 0
+    return name.startswith(("filt_", "n_chan")) or (whole and name.startswith(("pool_", "stride_")))
 
 
 def _merge(operation: str) -> Callable[..., None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -51,6 +51,19 @@ class Library:
             if not path.is_file() or _hash(path.read_bytes()) != digest:
                 found.append(name)
         return found
+
+    def strangers(self, firmware: Path, own: Iterable[str]) -> list[str]:
+        """Files of a project's `firmware/` that are neither the library's nor its own.
+
+        One of the name of a header would be included in its place.
+        """
+        expected = {*self.files, *own, _CODE}
+        present = (
+            path.relative_to(firmware).as_posix()
+            for path in sorted(firmware.rglob("*"))
+            if not path.is_dir()
+        )
+        return [name for name in present if name not in expected]
 
 
 def known(backend: str, hls4ml: str) -> Library | None:

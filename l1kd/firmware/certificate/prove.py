@@ -74,6 +74,9 @@ def follow(
         reason = f"firmware/{changed[0]} is not the file that hls4ml {hls4ml} ships"
         user = _user(program, changed[0]) or first
         walk.findings.append(Finding(user, "code", "refused", reason))
+    if strangers := library.strangers(directory / "firmware", program.files):
+        reason = f"firmware/{strangers[0]} is no file of the project: it could be read for another"
+        walk.findings.append(Finding(first, "code", "refused", reason))
     if len(program.ports) != 1 + len(network.outputs):
         reason = f"the top function has {len(program.ports)} ports"
         walk.findings.append(Finding(first, "port", "refused", reason))

@@ -120,6 +120,7 @@ class Program:
     calls: list[Call] = field(default_factory=list)
     ports: list[str] = field(default_factory=list)
     generated: Generated = field(default_factory=Generated)
+    files: set[str] = field(default_factory=set)  # read, relative to `firmware/`
 
     def array(self, name: str) -> Array:
         """An array by its name or by one that stands for it."""
@@ -151,8 +152,10 @@ def read_program(directory: Path, top: str, library: Library) -> Program:
             _text(firmware, "nnet_utils/nnet_code_gen.h"), library, program.types
         )
         parameters = _source(firmware, "parameters.h")
+        program.files = {"defines.h", "parameters.h", "ports.h", f"{top}.h", f"{top}.cpp"}
         for name in parameters.includes:
             if name.startswith("weights/"):
+                program.files.add(name)
                 _read_weights(program, _source(firmware, name))
         _read_parameters(program, parameters)
         header, source = _source(firmware, f"{top}.h"), _source(firmware, f"{top}.cpp")
