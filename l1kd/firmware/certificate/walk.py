@@ -135,7 +135,8 @@ class Walk:
     def certificate(self) -> Certificate:
         """What was proved, and what was not."""
         doubted = {each.layer for each in self.findings}
-        proved = (name.removesuffix(SUMS) for name in self.matched)
+        matched = set(self.matched)  # several layers may be matched at once, in no order
+        proved = (n.name.removesuffix(SUMS) for n in self.network.nodes if n.name in matched)
         layers = tuple(dict.fromkeys(name for name in proved if name not in doubted))
         return Certificate(layers, tuple(self.findings))
 
