@@ -34,6 +34,7 @@ __all__ = [
     "Grid",
     "ImagesData",
     "LayerWidths",
+    "Rtl",
     "Score",
     "Source",
     "Stage",
@@ -41,7 +42,7 @@ __all__ = [
     "Teacher",
     "ToyData",
     "Verify",
-    "source_defaults",
+    "Which",
 ]
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -258,6 +259,21 @@ class Firmware(Strict):
     students: Literal["all", "best"] = "all"
 
 
+Which = Literal["all", "best", "none"]
+
+
+class Rtl(Strict):
+    """Verilog of the students, beside the HLS projects: what open tools can judge."""
+
+    students: Which = "all"  # Verilog is written and its interpreter compared
+    simulate: Which = "best"  # the written Verilog is simulated, cycle by cycle
+    events: Annotated[Int, Field(ge=1)] = 2000  # of the test samples, in the simulator
+    simulator: Literal["auto", "icarus", "verilator"] = "auto"
+    synthesize: Which = "best"  # Yosys
+    time_limit_s: Annotated[Float, Field(gt=0)] = 1800.0  # of Yosys, for one student
+    max_lut: Annotated[Float, Field(gt=0)] = 1.5e6  # larger networks are not written
+
+
 class Choose(Strict):
     """Which student is the best one."""
 
@@ -265,6 +281,17 @@ class Choose(Strict):
     max_lut: Annotated[Float, Field(gt=0)] | None = None
     max_latency_ns: Annotated[Float, Field(gt=0)] | None = None
     max_interval_ns: Annotated[Float, Field(gt=0)] | None = None
+    # Of LUT, FF, DSP and BRAM that the part has, whichever share is largest: 0.021 is 2.1 %.
+    max_share: Annotated[Float, Field(gt=0, le=1)] | None = None
+
+    @property
+    def budgets(self) -> dict[str, float]:
+        """The limits that are set, by key."""
+        return {
+            key: value
+            for key, value in self.model_dump().items()
+            if key.startswith("max_") and value is not None
+        }
 
 
 class Verify(Strict):
@@ -286,6 +313,7 @@ class Config(Strict):
     students: Annotated[list[Student], Field(min_length=1)]
     distillation: Distillation = Distillation()
     firmware: Firmware = Firmware()
+    rtl: Rtl = Rtl()
     choose: Choose = Choose()
     verify: Verify = Verify()
 
@@ -313,57 +341,3 @@ class Config(Strict):
         if self.distillation.score.signed and not self.imported:
             raise ValueError("distillation.score: a student's last activation is an unsigned ReLU")
         return self
-
-
-_TRIGGER: dict[str, Any] = {
-    "teacher": {
-        "architecture": "dense",
-        "hidden": [128, 64],
-        "latent": 8,
-        "square_root": 1.0,
-        "standardise": True,
-        "residual_power": 2.25,
-    },
-    "students": [
-        {"architecture": "cicada_v1"},
-        {"architecture": "cicada_v2"},
-        {"architecture": "conv", "hidden": [16]},
-    ],
-    "distillation": {
-        "epochs": 16,
-        "final_epochs": 8,
-        "batch": 256,
-        "student_learning_rate": 3e-3,
-        "exposure": ["patch", "shuffle"],
-    },
-    "choose": {"by": "efficiency"},
-}
-_IMAGES: dict[str, Any] = {
-    "teacher": {"architecture": "paper", "latent": 20},
-    "students": [{"architecture": f"s{i}"} for i in range(1, 8)],
-    "distillation": {
-        "epochs": 20,
-        "final_epochs": 8,
-        "batch": 100,
-        "student_learning_rate": 5e-3,
-        "warm_up": 3.0,
-        "exposure": ["dataset"],
-    },
-}
-_ARRAYS: dict[str, Any] = {
-    "teacher": {"architecture": "dense", "latent": 8, "standardise": True},
-    "students": [{"architecture": "dense"}],
-    "distillation": {"exposure": ["shuffle"]},
-}
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "l1toy": _TRIGGER,
-    "calo": _TRIGGER,
-    "mnist": _IMAGES,
-    "fashion_mnist": _IMAGES,
-    "arrays": _ARRAYS,
-}
-
-
-def source_defaults(source: str) -> dict[str, Any]:
-    """The configuration that suits a source; what a file says is laid over it, key by key."""
-    return _DEFAULTS.get(source, {})

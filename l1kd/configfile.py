@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from l1kd.config import Config, source_defaults
+from l1kd.config import Config
+from l1kd.defaults import source_defaults
 from l1kd.errors import UserError
 from l1kd.files import atomic
 

@@ -23,6 +23,7 @@ __all__ = [
     "Finding",
     "FirmwareRecord",
     "Imported",
+    "LayerCost",
     "LayerRecord",
     "Manifest",
     "Metrics",
@@ -32,6 +33,7 @@ __all__ = [
     "RepairKind",
     "RepairRecord",
     "Resources",
+    "RtlRecord",
     "Rung",
     "StageRecord",
     "StudentMetrics",
@@ -231,8 +233,19 @@ class Rung(Quality):
 Fidelity = dict[str, list[Rung]]
 
 
+class LayerCost(_Record):
+    """What one layer of a design costs."""
+
+    name: str  # as the network names it, or as the tool does
+    lut: float | None = None
+    ff: float | None = None
+    dsp: float | None = None
+    bram: float | None = None
+    latency_cycles: int | None = None
+
+
 class Resources(_Record):
-    """`resources.json` is a list of these."""
+    """`resources.json` is a list of these: a design's cost, by one source."""
 
     student: str
     source: Literal["estimate", "yosys", "csynth", "vsynth", "impl"]
@@ -248,8 +261,14 @@ class Resources(_Record):
     dsp: float | None = None
     bram: float | None = None
     uram: float | None = None
+    backend: str | None = None  # of hls4ml, as the next two
     io_type: str | None = None
+    strategy: str | None = None
     note: str | None = None  # how the numbers came about
+    # The tool's own estimate of the longest path; a bound on the clock period, not a closed timing.
+    estimated_clock_ns: float | None = None
+    share: dict[str, float] = {}  # lut, ff, dsp, bram, uram -> fraction of what the part has
+    layers: list[LayerCost] = []
 
 
 class LayerRecord(_Record):
@@ -284,6 +303,24 @@ class FirmwareRecord(_Record):
     layers: list[LayerRecord]
 
 
+class RtlRecord(_Record):
+    """`rtl.json` is a list of these: Verilog that was written, or why it was not."""
+
+    student: str
+    directory: str | None  # null: refused
+    refused: str | None = None
+    top: str = ""
+    part: str
+    clock_ns: float
+    input_type: str
+    output_type: str
+    latency_cycles: int | None = None  # clock edges, from the sampling one to the result's
+    interval_cycles: int | None = None
+    lut: float | None = None  # estimates
+    ff: float | None = None
+    layers: list[LayerCost] = []
+
+
 _T = TypeVar("_T")
 _FILES: dict[str, Any] = {
     "manifest.json": Manifest,
@@ -292,6 +329,7 @@ _FILES: dict[str, Any] = {
     "fidelity.json": Annotated[Fidelity, Field()],
     "resources.json": list[Resources],
     "firmware.json": list[FirmwareRecord],
+    "rtl.json": list[RtlRecord],
 }
 
 

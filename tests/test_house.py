@@ -15,6 +15,7 @@ GROUND = {
     "config",
     "configfile",
     "context",
+    "defaults",
     "errors",
     "exact",
     "files",
