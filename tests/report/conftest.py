@@ -8,8 +8,8 @@ import pytest
 
 from l1kd import configfile, schemas
 from l1kd.config import STAGES, Config
-from l1kd.defaults import source_defaults
 from l1kd.data.dataset import Dataset, Sample, Signal
+from l1kd.defaults import source_defaults
 from l1kd.distill.targets import TARGETS
 from l1kd.evaluation.baselines import NAMES
 from l1kd.evaluation.evaluate import summarise
