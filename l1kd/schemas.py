@@ -16,6 +16,7 @@ from l1kd.files import read_json, write_json
 __all__ = [
     "FORMAT_VERSION",
     "AgreementRecord",
+    "Candidate",
     "CertificateRecord",
     "Doubted",
     "Emd",
@@ -162,6 +163,21 @@ class StudentMetrics(Quality):
     working_points: list[WorkingPoint] = []
 
 
+class Candidate(_Record):
+    """A student that was considered as the best one, its cost held against the budgets."""
+
+    student: str
+    quality: float | None  # what it is chosen by, on validation halves
+    tool: str  # what estimated the cost: of alkaid's Verilog
+    lut: float | None = None
+    latency_ns: float | None = None
+    interval_ns: float | None = None
+    share: float | None = None  # of the part: the largest of its resources' shares
+    note: str | None = None  # why the cost is not known
+    ratio: float | None = None  # the largest of cost over budget; null: a cost is not known
+    excluded: list[str] = []  # the budgets that it misses, in words
+
+
 class Metrics(_Record):
     """`metrics.json`."""
 
@@ -173,6 +189,7 @@ class Metrics(_Record):
         str, Quality
     ] = {}  # per student, on validation halves: what `best` is chosen on
     best: str
+    choice: list[Candidate] = []  # with budgets: who was considered, the nearest first
 
 
 class Pair(_Record):
