@@ -14,6 +14,7 @@ from l1kd.data.dataset import Dataset, Events
 from l1kd.errors import UserError
 from l1kd.evaluation.baselines import NAMES as BASELINES
 from l1kd.evaluation.baselines import baselines
+from l1kd.evaluation.choosing import Cost, candidates
 from l1kd.evaluation.metrics import distance, mean_over_signals, quality, spearman
 from l1kd.evaluation.rates import out_of_reach, working_points
 from l1kd.evaluation.scores import Scorer, Scores, check_names, samples_of, score_samples
@@ -36,11 +37,24 @@ class Target(Protocol):
         """Scores to raw scores; saturated ones to the range's edge."""
 
 
-def evaluate(context: Context) -> None:
+def evaluate(context: Context, costs: Mapping[str, Cost] | None = None) -> Metrics:
     """Score every sample with the teacher and all students and write what the scores are worth.
 
     Writes `scores.npz` and `metrics.json`. A run of an imported network has no teacher: nothing in
     them speaks of one.
+
+    Parameters
+    ----------
+    context
+        The run.
+    costs
+        What every student would cost, for the configuration's budgets; the stage itself is
+        `l1kd.firmware.budget.evaluate`, which knows.
+
+    Returns
+    -------
+    Metrics
+        As written. Budgets that no student meets are for the caller to judge.
 
     Raises
     ------
@@ -91,9 +105,12 @@ def evaluate(context: Context) -> None:
         params={name: _params(model) for name, model in models.items()},
         weight_bits={name: _weight_bits(model) for name, model in students.items()},
         by=config.choose.by,
+        budgets=config.choose.budgets,
+        costs=costs,
     )
     schemas.write(context.directory, "metrics.json", metrics)
     _tell(context, metrics, score_type)
+    return metrics
 
 
 def scorer(model: keras.Model, shape: tuple[int, ...]) -> Scorer:
@@ -118,6 +135,8 @@ def summarise(
     params: Mapping[str, int],
     weight_bits: Mapping[str, int],
     by: str,
+    budgets: Mapping[str, float] | None = None,
+    costs: Mapping[str, Cost] | None = None,
 ) -> Metrics:
     """Metrics of a run from its scores: on test halves, the best student on validation halves.
 
@@ -138,6 +157,11 @@ def summarise(
         Width of every student's weights.
     by
         What the best student is chosen by: `auc` or `efficiency`, the unweighted mean over signals.
+    budgets
+        Limits by the configuration's key; the best student is the best one within them, or the
+        nearest miss.
+    costs
+        By student, for the budgets.
     """
     signals = list(dataset.signals)
     judged_on = ("test", *signals)
@@ -169,7 +193,7 @@ def summarise(
         if chosen is None and raw is not None:  # no signals: the most like the teacher
             chosen = spearman(scores.teacher("val"), normals)
         values[name] = -np.inf if chosen is None else chosen
-    best = min(students, key=lambda name: (-values[name], params[name]))
+    choice = candidates(values, params, costs or {}, budgets or {})
     teacher = None
     if raw is not None:
         reference = quality(*_halves(raw))
@@ -182,7 +206,8 @@ def summarise(
         baselines={name: _baseline(scores, name, signals) for name in BASELINES},
         students=students,
         validation=validation,
-        best=best,
+        best=choice[0].student,
+        choice=choice if budgets else [],
     )
 
 
@@ -265,6 +290,9 @@ def _tell(context: Context, metrics: Metrics, score_type: FixedPoint) -> None:
                     f"{name}: more normal events saturate than a false-positive rate of "
                     f"{point.target_fpr:g} allows: that working point accepts nothing"
                 )
+    for candidate in metrics.choice:
+        if candidate.excluded:
+            context.say(f"{candidate.student}: over budget: {'; '.join(candidate.excluded)}")
     best = metrics.students[metrics.best]
     area, share = mean_over_signals(best.auc), mean_over_signals(best.efficiency)
     if area is None or share is None:

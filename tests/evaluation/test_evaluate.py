@@ -13,6 +13,7 @@ from l1kd.context import Context
 from l1kd.data.dataset import Dataset, Sample, Signal
 from l1kd.distill.targets import TargetTransform, save_target
 from l1kd.errors import UserError
+from l1kd.evaluation.choosing import Cost
 from l1kd.evaluation.evaluate import evaluate, summarise
 from l1kd.evaluation.metrics import auc
 from l1kd.evaluation.scores import Scores
@@ -85,7 +86,7 @@ def _scores(dataset, students):
     return Scores(arrays)
 
 
-def _summarise(dataset, students, params, by="auc"):
+def _summarise(dataset, students, params, by="auc", **budgets):
     return summarise(
         _scores(dataset, students),
         Line(),
@@ -94,6 +95,7 @@ def _summarise(dataset, students, params, by="auc"):
         params={"teacher": 99, **params},
         weight_bits=dict.fromkeys(students, 8),
         by=by,
+        **budgets,
     )
 
 
@@ -134,6 +136,24 @@ def test_the_best_is_chosen_by_what_the_configuration_says(by, best):
     }
     metrics = _summarise(_dataset(), students, {"ranks": 1, "tail": 1}, by)
     assert metrics.best == best
+
+
+def test_the_best_by_quality_gives_way_to_the_best_within_the_budgets():
+    students = {"like": lambda raw: 10 * raw, "coarse": lambda raw: np.floor(raw) * 10}
+    params, dataset = {"like": 9, "coarse": 1}, _dataset()
+    costs = {
+        "like": Cost({"lut": 2_000.0}, "alkaid"),
+        "coarse": Cost({"lut": 1_000.0}, "alkaid"),
+    }
+    free = _summarise(dataset, students, params)
+    assert free.best == "like" and free.choice == []
+    within = _summarise(dataset, students, params, budgets={"max_lut": 1_500.0}, costs=costs)
+    assert within.best == "coarse"
+    assert [each.student for each in within.choice] == ["coarse", "like"]
+    assert within.choice[1].quality > within.choice[0].quality
+    assert within.choice[1].excluded and not within.choice[0].excluded
+    # the choice apart, all numbers are the same
+    assert within.model_copy(update={"best": "like", "choice": []}) == free
 
 
 def test_without_signals_the_best_is_the_most_like_the_teacher():
