@@ -76,6 +76,12 @@ Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 Paths = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_one_or_many)]
 Bits = Annotated[Int, Field(ge=1, le=24)]
+Size = Annotated[Int, Field(ge=1, le=4096)]
+Share = Annotated[Float, Field(ge=0, lt=1)]
+Sides = Annotated[
+    tuple[Annotated[Int, Field(ge=1, le=64)], Annotated[Int, Field(ge=1, le=64)]],
+    BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else [value, value]),
+]
 
 
 class Strict(BaseModel):
@@ -195,8 +201,10 @@ class LayerWidths(Strict):
     """What one layer of a student has of its own; null: as the student."""
 
     weight_bits: Bits | None = None
+    bias_bits: Bits | None = None
     activation_bits: Bits | None = None
-    size: Annotated[Int, Field(ge=1, le=4096)] | None = None  # filters or units
+    size: Size | None = None  # filters or units
+    sparsity: Share | None = None
 
 
 class Student(Strict):
@@ -205,9 +213,17 @@ class Student(Strict):
     name: Name
     architecture: AnyArchitecture
     weight_bits: Bits | None = None  # null: the architecture's own
+    bias_bits: Bits | None = None
     activation_bits: Bits | None = None
-    hidden: list[Annotated[Int, Field(ge=1, le=4096)]] = [32, 16]  # `conv` and `dense` only
+    hidden: list[Size] = [32, 16]  # `conv` and `dense` only
+    filters: Size | None = None  # these three: `conv` only; null: 4
+    kernel: Sides | None = None  # null: 2 x 2
+    stride: Sides | None = None  # null: as the kernel
     layers: dict[str, LayerWidths] = {}
+    # Share of every layer's weights that training sets to 0 for good: see `distillation.pruning`.
+    sparsity: Share = 0.0
+    # Of the adders that the weights need, in the loss: see `l1kd.models.logic_cost`.
+    logic_penalty: Annotated[Float, Field(ge=0, le=1000)] = 0.0
 
     @model_validator(mode="before")
     @classmethod
@@ -217,6 +233,13 @@ class Student(Strict):
         if isinstance(value, dict) and "name" not in value and "architecture" in value:
             return {"name": value["architecture"], **value}
         return value
+
+    @model_validator(mode="after")
+    def _of_a_convolution(self) -> Student:
+        for key in ("filters", "kernel", "stride"):
+            if getattr(self, key) is not None and self.architecture != "conv":
+                raise ValueError(f"{key!r} is for the architecture 'conv'; others have their own")
+        return self
 
 
 class Distillation(Strict):
@@ -230,6 +253,11 @@ class Distillation(Strict):
     student_learning_rate: Annotated[Float, Field(gt=0, le=1)] = 1e-3
     # Epochs over which the students' rate rises: an untrained teacher's targets are wild.
     warm_up: Annotated[Float, Field(ge=0, le=1000)] = 0.0
+    # Between which shares of the students' epochs their `sparsity` rises from 0 to what is asked.
+    pruning: tuple[Annotated[Float, Field(ge=0, le=1)], Annotated[Float, Field(ge=0, le=1)]] = (
+        0.2,
+        0.7,
+    )
     exposure: list[Exposure] = []
     exposure_ratio: Annotated[Float, Field(gt=0, le=100)] = 1.0  # exposure events per normal one
     target: TargetTransform = "fitted"
@@ -241,6 +269,13 @@ class Distillation(Strict):
     def _unique(cls, value: list[Exposure]) -> list[Exposure]:
         if len(set(value)) < len(value):
             raise ValueError("an exposure is listed twice")
+        return value
+
+    @field_validator("pruning")
+    @classmethod
+    def _forward(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("pruning begins before it ends")
         return value
 
 

@@ -13,7 +13,7 @@ from tensorflow import keras
 from l1kd.distill.state import Arrays, Progress, save_state
 from l1kd.files import atomic
 
-__all__ = ["Bookkeeper", "Cosine", "Ticker", "write_history"]
+__all__ = ["Bookkeeper", "Cosine", "Pruning", "Ticker", "write_history"]
 
 
 class Cosine(keras.callbacks.Callback):
@@ -61,6 +61,51 @@ class Cosine(keras.callbacks.Callback):
         self.optimizer.learning_rate.assign(self.rate * risen * (0.01 + 0.99 * share))
 
 
+class Pruning(keras.callbacks.Callback):
+    """Sparsity that rises by a cubic law, fast at first (Zhu and Gupta, arXiv 1710.01878).
+
+    Parameters
+    ----------
+    prune
+        Given the share of the final sparsity that is to be reached.
+    between
+        Shares of the epochs `first` to `last` at which it begins and ends.
+    first, last
+        Epochs (all phases counted) in which students learn.
+    steps
+        Steps in an epoch.
+    """
+
+    def __init__(
+        self,
+        prune: Callable[[float], None],
+        between: tuple[float, float],
+        first: int,
+        last: int,
+        steps: int,
+    ) -> None:
+        super().__init__()
+        self.prune, self.steps = prune, steps
+        self.begin, self.end = (first + share * (last - first) for share in between)
+        self._epoch = 0
+
+    def settled(self, epoch: int) -> bool:
+        """Whether all sparsity is there at the end of an epoch, by its number from 0."""
+        return epoch + 1 >= self.end
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Remember the epoch's number."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Prune to what this step's number says."""
+        passed = self._epoch + (batch + 1) / self.steps
+        if passed >= self.end:
+            self.prune(1.0)
+        elif passed > self.begin:
+            self.prune(1 - (1 - (passed - self.begin) / (self.end - self.begin)) ** 3)
+
+
 class Bookkeeper(keras.callbacks.Callback):
     """After every epoch: history row, the best weights of each network, the checkpoint.
 
@@ -78,6 +123,8 @@ class Bookkeeper(keras.callbacks.Callback):
         The checkpoint.
     phase
         Name of the phase for the history.
+    counts
+        Whether a network's epoch, counted from 0, may be its best.
     """
 
     def __init__(
@@ -88,8 +135,10 @@ class Bookkeeper(keras.callbacks.Callback):
         arrays: Callable[[], Arrays],
         file: Path,
         phase: str,
+        counts: Callable[[str, int], bool] = lambda name, epoch: True,
     ) -> None:
         super().__init__()
+        self.counts = counts
         self.progress, self.best, self.watched = progress, best, watched
         self.arrays, self.file, self.phase = arrays, file, phase
 
@@ -107,7 +156,7 @@ class Bookkeeper(keras.callbacks.Callback):
         self.progress.epoch = epoch + 1
         for name, model in self.watched.items():
             loss = row[f"{name}_val_loss"]
-            if loss < self.progress.best.get(name, math.inf):
+            if self.counts(name, epoch) and loss < self.progress.best.get(name, math.inf):
                 self.progress.best[name] = loss
                 for number, weight in enumerate(model.get_weights()):
                     self.best[f"{name}/{number}"] = weight

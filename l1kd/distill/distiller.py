@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
+from l1kd.distill.learners import Learners
 from l1kd.distill.targets import MIN_SPREAD, TINY, TargetTransform
 
 __all__ = ["Distiller"]
@@ -18,18 +19,15 @@ class Distiller(keras.Model):
     """Teacher and students as one model for `fit`.
 
     A batch is (normal events, exposure events, step); the teacher minimises its own score's mean
-    square on the normal ones, every student the mean absolute error to the transformed teacher
-    score on both. No gradient flows from a student to the teacher.
-
-    A student is trained on what enters its last quantizer: the output type's clip at 0 has no
-    gradient, and targets lie inside the range.
+    square on the normal ones, every student its loss (see `Learners`) against the transformed
+    teacher score on both. No gradient flows from a student to the teacher.
 
     Parameters
     ----------
     teacher
         Event -> raw score.
-    students
-        By name; the last layer is the output quantizer.
+    learners
+        The students.
     transform
         Where the target transform starts.
     follow
@@ -42,7 +40,7 @@ class Distiller(keras.Model):
     def __init__(
         self,
         teacher: keras.Model,
-        students: Mapping[str, keras.Model],
+        learners: Learners,
         transform: TargetTransform,
         *,
         follow: bool,
@@ -55,11 +53,8 @@ class Distiller(keras.Model):
             [teacher.get_layer("standardised").output, teacher.get_layer("reconstruction").output],
         )
         self.score_layer = teacher.get_layer("raw_score")
-        self.students = dict(students)
-        self.heads = {
-            name: keras.Model(student.input, student.layers[-1].input)
-            for name, student in students.items()
-        }
+        self.learners = learners
+        self.students = learners.students
         self.transform = transform
         self.follow = follow
         self.exposed = exposed
@@ -69,7 +64,7 @@ class Distiller(keras.Model):
         self.train_teacher = True
         self.train_students = True
         self._means = {
-            name: keras.metrics.Mean(f"{name}_loss") for name in ("teacher", *self.students)
+            name: keras.metrics.Mean(f"{name}_loss") for name in ("teacher", *learners.students)
         }
 
     @property
@@ -88,12 +83,7 @@ class Distiller(keras.Model):
         self.teacher_optimizer = teacher_optimizer
         self.student_optimizer = student_optimizer
         teacher_optimizer.build(self.teacher.trainable_variables)
-        student_optimizer.build(self.student_variables)
-
-    @property
-    def student_variables(self) -> list[Any]:
-        """Of all students, in their order."""
-        return [v for student in self.students.values() for v in student.trainable_variables]
+        student_optimizer.build(self.learners.variables)
 
     def set_transform(self, transform: TargetTransform) -> None:
         """Fix the target transform from outside."""
@@ -143,16 +133,6 @@ class Distiller(keras.Model):
             events, raw = tf.concat([events, exposure], 0), tf.concat([raw, raw_exposure], 0)
         return events, tf.stop_gradient(self.target(raw))
 
-    def _student_losses(self, events: Any, target: Any, training: bool) -> dict[str, Any]:
-        low = self.transform.score.low
-        losses = {}
-        for name, head in self.heads.items():
-            entering = head(events, training=training)[:, 0]
-            # Where the target is clipped at the bottom, whatever lies below is right.
-            reached = tf.where(target <= low, tf.maximum(entering, low), entering)
-            losses[name] = tf.reduce_mean(tf.abs(reached - target))
-        return losses
-
     def train_step(self, data: Any) -> dict[str, Any]:
         """One batch: the teacher's step (unless frozen), then every student's."""
         events, exposure = data
@@ -170,14 +150,7 @@ class Distiller(keras.Model):
         reported = {"teacher": loss}
         if self.train_students:
             shown, target = self._shown(events, raw, exposure)
-            with tf.GradientTape() as tape:
-                losses = self._student_losses(shown, target, training=True)
-                total = tf.add_n(list(losses.values()))
-            variables = self.student_variables
-            self.student_optimizer.apply_gradients(
-                zip(tape.gradient(total, variables), variables, strict=True)
-            )
-            reported.update(losses)
+            reported.update(self.learners.step(self.student_optimizer, shown, target))
         return self._report(reported)
 
     def test_step(self, data: Any) -> dict[str, Any]:
@@ -187,7 +160,7 @@ class Distiller(keras.Model):
         reported = {"teacher": loss}
         if self.train_students:
             shown, target = self._shown(events, raw, exposure)
-            reported.update(self._student_losses(shown, target, training=False))
+            reported.update(self.learners.losses(shown, target, training=False))
         return self._report(reported)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -202,6 +175,9 @@ class Distiller(keras.Model):
         for name, student in self.students.items():
             for number, variable in enumerate(student.variables):
                 named[f"students/{name}/{number}"] = variable
+        for name, masks in self.learners.masks.items():
+            for layer, mask in masks.items():
+                named[f"masks/{name}/{layer}"] = mask
         for name in ("teacher_optimizer", "student_optimizer"):
             for number, variable in enumerate(getattr(self, name).variables):
                 named[f"{name}/{number}"] = variable

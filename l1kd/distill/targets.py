@@ -28,6 +28,7 @@ from l1kd.fixedpoint import FixedPoint
 __all__ = [
     "MEDIAN_AT",
     "MIN_SPREAD",
+    "SPREAD_AS",
     "TARGETS",
     "TINY",
     "TargetTransform",
@@ -39,7 +40,7 @@ __all__ = [
 _FILE = "target.json"
 # Below this a raw score counts as 0: a reconstruction can be perfect in float32.
 TINY = 1e-12
-MEDIAN_AT, _SPREAD_AS = 1 / 4, 1 / 16
+MEDIAN_AT, SPREAD_AS = 1 / 4, 1 / 16
 MIN_SPREAD = 1e-3
 
 
@@ -78,7 +79,7 @@ class TargetTransform:
     def fitted(self, median: float, spread: float) -> TargetTransform:
         """With gain and offset from the median and the spread of log(raw) over normals."""
         top = self.score.high + self.score.lsb
-        gain = _SPREAD_AS * top / max(spread, MIN_SPREAD)
+        gain = SPREAD_AS * top / max(spread, MIN_SPREAD)
         return replace(self, gain=gain, offset=MEDIAN_AT * top - gain * median)
 
 

@@ -19,10 +19,11 @@ from tensorflow import keras
 from l1kd.config import Config, Distillation
 from l1kd.context import Context
 from l1kd.data.dataset import Dataset
-from l1kd.distill.callbacks import Bookkeeper, Cosine, Ticker, write_history
+from l1kd.distill.callbacks import Bookkeeper, Cosine, Pruning, Ticker, write_history
 from l1kd.distill.distiller import Distiller
 from l1kd.distill.exposure import measure_facts, mixer
 from l1kd.distill.feed import Feed
+from l1kd.distill.learners import Learners
 from l1kd.distill.state import Arrays, Progress, load_state
 from l1kd.distill.targets import MEDIAN_AT, TARGETS, log_quantiles, save_target
 from l1kd.files import content_hash
@@ -87,7 +88,7 @@ def build(config: Config, dataset: Dataset) -> Distiller:
         students[student.name] = build_student(student, dataset.shape, dataset.grid, score)
     distiller = Distiller(
         teacher,
-        students,
+        Learners(students, score.type, config.students),
         transform,
         follow=config.distillation.target == "fitted",
         exposed=bool(config.distillation.exposure),
@@ -164,6 +165,11 @@ def _fit(
     config = context.config.distillation
     watched: dict[str, keras.Model] = {}
     schedules: list[keras.callbacks.Callback] = []
+    # One fall of the rate, one rise of the sparsity over all the epochs in which students learn.
+    learning = [p for p in phases(config) if p.students]
+    first, last = learning[0].first, learning[-1].last
+    learners = distiller.learners
+    pruning = Pruning(learners.prune, config.pruning, first, last, feed.steps)
     if phase.teacher:
         watched["teacher"] = distiller.teacher
         rate = config.learning_rate
@@ -172,11 +178,10 @@ def _fit(
         )
     if phase.students:
         rate = config.student_learning_rate
-        # One fall over all the epochs in which students learn.
-        learning = [p for p in phases(config) if p.students]
-        first, last = learning[0].first, learning[-1].last
         optimizer = distiller.student_optimizer
         schedules.append(Cosine(optimizer, rate, first, last, feed.steps, config.warm_up))
+        if learners.masks:
+            schedules.append(pruning)
     if phase.students and not phase.teacher:
         watched.update(distiller.students)
     left = (phase.last - progress.epoch) * feed.steps
@@ -189,7 +194,15 @@ def _fit(
             verbose=0,
             callbacks=[
                 *schedules,
-                Bookkeeper(progress, best, watched, distiller.arrays, checkpoint, phase.name),
+                Bookkeeper(
+                    progress,
+                    best,
+                    watched,
+                    distiller.arrays,
+                    checkpoint,
+                    phase.name,
+                    lambda name, epoch: name not in learners.masks or pruning.settled(epoch),
+                ),
                 Ticker(tick),
                 *_tensorboard(context),
             ],

@@ -20,7 +20,7 @@ from typing import Any
 from qkeras import QActivation, QConv2D, QDense
 from tensorflow import keras
 
-from l1kd.config import Score, Student
+from l1kd.config import LayerWidths, Score, Student
 from l1kd.errors import UserError
 from l1kd.fixedpoint import FixedPoint
 from l1kd.models.quantizers import text_of
@@ -69,16 +69,20 @@ class _Builder:
     def _own(self, name: str, size: int, weight: tuple[int, int]) -> tuple[int, str, str]:
         """Size, weight quantizer and activation of a layer, its own widths considered."""
         self.names.append(name)
-        own = self.config.layers.get(name)
-        weight_bits = self.config.weight_bits or weight[0]
-        activation_bits = self.config.activation_bits or self.widths.activation[0]
-        if own is not None:
-            size = own.size or size
-            weight_bits = own.weight_bits or weight_bits
-            activation_bits = own.activation_bits or activation_bits
+        own = self.config.layers.get(name, LayerWidths())
+        weight_bits = own.weight_bits or self.config.weight_bits or weight[0]
+        activation_bits = (
+            own.activation_bits or self.config.activation_bits or self.widths.activation[0]
+        )
         # An integer-only type loses rounding and saturation in hls4ml: keep one fraction bit.
         integer = min(self.widths.activation[1], activation_bits - 1)
-        return size, bits(weight_bits, weight[1]), relu(activation_bits, integer)
+        return own.size or size, bits(weight_bits, weight[1]), relu(activation_bits, integer)
+
+    def _bias(self, name: str, word: int, integer: int) -> str:
+        """Bias quantizer of a layer: of this type, or as wide as asked for with the same range."""
+        own = self.config.layers.get(name, LayerWidths())
+        asked = own.bias_bits or self.config.bias_bits
+        return bits(word, integer) if asked is None else bits(asked, min(integer, asked - 1))
 
     def input(self, x: Any) -> Any:
         grid = self.grid
@@ -88,8 +92,14 @@ class _Builder:
             grid = FixedPoint(grid.word + 1, grid.integer + 1)
         return QActivation(bits(grid.word, grid.integer - 1), name="port")(x)
 
-    def conv(self, x: Any, filters: int, size: int, stride: int, *, bias: bool = True) -> Any:
+    def _inner_bias(self, name: str) -> str:
+        word, integer = self.widths.activation
+        return self._bias(name, word + 2, integer)
+
+    def conv(self, x: Any, filters: int, size: Any, stride: Any, *, bias: bool = True) -> Any:
         name = self._name("conv")
+        if not bias and self.config.layers.get(name, LayerWidths()).bias_bits:
+            raise UserError(f"student {self.config.name!r}: layer {name!r} has no bias")
         filters, weight, activation = self._own(
             name, filters, self.widths.convolution or self.widths.weight
         )
@@ -99,7 +109,7 @@ class _Builder:
             strides=stride,
             use_bias=bias,
             kernel_quantizer=weight,
-            bias_quantizer=self._bias() if bias else None,
+            bias_quantizer=self._inner_bias(name) if bias else None,
             name=name,
         )(x)
         return QActivation(activation, name=f"{name}_relu")(x)
@@ -114,7 +124,8 @@ class _Builder:
     def dense(self, x: Any, units: int) -> Any:
         name = self._name("dense")
         units, weight, activation = self._own(name, units, self.widths.weight)
-        x = QDense(units, kernel_quantizer=weight, bias_quantizer=self._bias(), name=name)(x)
+        bias = self._inner_bias(name)
+        x = QDense(units, kernel_quantizer=weight, bias_quantizer=bias, name=name)(x)
         return QActivation(activation, name=f"{name}_relu")(x)
 
     def output(self, x: Any) -> Any:
@@ -123,21 +134,17 @@ class _Builder:
         if own is not None and (own.size or own.activation_bits):
             raise UserError(
                 f"student {self.config.name!r}: layer 'output' has one unit and the type "
-                "`distillation.score`; only its weight_bits can be set"
+                "`distillation.score`; its size and activation_bits cannot be set"
             )
         score = self.score.type
         x = QDense(
             1,
             kernel_quantizer=weight,
             # The bias holds where the scores' middle lies: as wide as the score itself.
-            bias_quantizer=bits(score.word + 1, score.integer),
+            bias_quantizer=self._bias("output", score.word + 1, score.integer),
             name="output",
         )(x)
         return QActivation(relu(score.word, score.integer), name="score")(x)
-
-    def _bias(self) -> str:
-        word, integer = self.widths.activation
-        return bits(word + 2, integer)
 
 
 _PAPER: dict[str, tuple[tuple[int, int] | None, ...]] = {
@@ -201,12 +208,15 @@ def _conv(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
     What makes an event abnormal is mostly how much lies *above* the usual in few places; with a
     bias a filter counts just that, without it only the dense layer behind can subtract.
     """
-    x = _as_image(x, shape, build.config.name)
-    if min(shape[:2]) < 2:
+    config = build.config
+    x = _as_image(x, shape, config.name)
+    kernel, stride = config.kernel or (2, 2), config.stride or config.kernel or (2, 2)
+    if any(side < window for side, window in zip(shape, kernel, strict=False)):
         raise UserError(
-            f"student {build.config.name!r} (conv) needs images of at least 2x2, not {shape}"
+            f"student {config.name!r} (conv) needs images of at least {kernel[0]}x{kernel[1]}, "
+            f"not {shape}"
         )
-    x = layers.Flatten(name="flatten")(build.conv(x, 4, 2, 2))
+    x = layers.Flatten(name="flatten")(build.conv(x, config.filters or 4, kernel, stride))
     for units in build.config.hidden:
         x = build.dense(x, units)
     return x

@@ -75,8 +75,7 @@ def test_students_do_not_feel_each_other(distiller: Distiller) -> None:
     distiller.train_step(batch)
     together = copies(distiller.students["a"])
     distiller.restore(start)
-    heads = distiller.heads
-    distiller.heads = {"a": heads["a"]}
+    heads = distiller.learners.heads
     variables = distiller.students["a"].trainable_variables
     with tf.GradientTape() as tape:
         raw = distiller.teacher(tf.concat(batch, 0))

@@ -62,6 +62,25 @@ def test_widths_are_set_per_student_and_per_layer() -> None:
     assert model.get_layer("conv1_relu").quantizer.bits == 9
 
 
+def test_biases_have_widths_too() -> None:
+    layers = {"dense1": {"bias_bits": 5}}
+    model = build("conv", (18, 14, 1), hidden=[4], bias_bits=9, layers=layers)
+    found = {n: model.get_layer(n).bias_quantizer_internal for n in ("conv1", "dense1", "output")}
+    assert {name: bias.bits for name, bias in found.items()} == {
+        "conv1": 9,
+        "dense1": 5,
+        "output": 9,
+    }
+    assert all(bias.bits - bias.integer >= 1 for bias in found.values())
+
+
+def test_a_convolution_s_window_is_the_configuration_s() -> None:
+    model = build("conv", (18, 14, 1), hidden=[], filters=3, kernel=[3, 2], stride=2)
+    assert model.get_layer("conv1").output_shape == (None, 8, 7, 3)
+    assert build("conv", (18, 14, 1), kernel=3).get_layer("conv1").output_shape[1:3] == (6, 4)
+    assert [layer.name for layer in model.layers[-3:]] == ["flatten", "output", "score"]
+
+
 @pytest.mark.parametrize(
     ("architecture", "shape", "options", "words"),
     [
@@ -70,6 +89,8 @@ def test_widths_are_set_per_student_and_per_layer() -> None:
         ("s1", (57,), {}, "'dense'"),
         ("s1", (6, 4, 1), {}, "larger images"),
         ("cicada_v2", (1, 9), {}, "at least 2x2"),
+        ("conv", (18, 14, 1), {"kernel": [4, 15]}, "at least 4x15"),
+        ("cicada_v2", (18, 14, 1), {"layers": {"conv1": {"bias_bits": 9}}}, "no bias"),
     ],
 )
 def test_what_cannot_be_built_is_said(

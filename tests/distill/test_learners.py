@@ -1,0 +1,152 @@
+"""Pruning and the logic penalty: what they reach, and that they survive a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import l1kd
+from l1kd import configfile
+from l1kd.config import Student
+from l1kd.context import Context
+from l1kd.distill import callbacks, train
+from l1kd.distill.callbacks import Pruning
+from l1kd.distill.learners import Learners
+from l1kd.exact.graph import Affine
+from l1kd.fixedpoint import FixedPoint
+from l1kd.models.exact import read
+from l1kd.models.logic_cost import digits
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
+
+SPARSE = "{name: sparse, architecture: conv, hidden: [6], sparsity: 0.75, layers: {conv1: {sparsity: 0.25}, output: {sparsity: 0}}}"  # noqa: E501
+
+
+def trained(tiny: Path, directory: Path, student: str, *overrides: str) -> Context:
+    directory.mkdir()
+    config = configfile.load(tiny, ["threads=1", f"students=[{student}]", *overrides])
+    context = Context(directory, config, directory / "firmware", Console(quiet=True))
+    train.train(context)
+    return context
+
+
+def zeros(context: Context, name: str) -> dict[str, float]:
+    network = read(l1kd.load_model(context.student_file(name)))
+    layers = [node for node in network.nodes if isinstance(node, Affine)]
+    return {layer.name: float(np.mean(layer.kernel == 0)) for layer in layers}
+
+
+@pytest.mark.parametrize("mode", ["colearning", "sequential"])
+def test_a_stored_student_has_the_zeros_that_were_asked_for(
+    tiny: Path, tmp_path: Path, mode: str
+) -> None:
+    run = trained(tiny, tmp_path / "run", SPARSE, f"distillation.mode={mode}")
+    model = l1kd.load_model(run.student_file("sparse"))
+    exact = {
+        layer.name: np.mean(layer.kernel.numpy() == 0)
+        for layer in model.layers[1:]
+        if hasattr(layer, "kernel")
+    }
+    assert exact == {"conv1": 0.25, "dense1": 0.75, "output": 0.0}
+    found = zeros(run, "sparse")
+    assert all(found[name] >= share for name, share in exact.items())
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def test_a_killed_pruning_ends_with_the_same_arrays(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(tiny, tmp_path / "whole", SPARSE)
+    kept = callbacks.Bookkeeper.on_epoch_end
+
+    def stop(self: callbacks.Bookkeeper, epoch: int, logs: object = None) -> None:
+        kept(self, epoch, logs)
+        if epoch == 1:
+            raise Killed
+
+    monkeypatch.setattr(callbacks.Bookkeeper, "on_epoch_end", stop)
+    with pytest.raises(Killed):
+        trained(tiny, tmp_path / "broken", SPARSE)
+    monkeypatch.setattr(callbacks.Bookkeeper, "on_epoch_end", kept)
+    config = configfile.load(tiny, ["threads=1", f"students=[{SPARSE}]"])
+    directory = tmp_path / "broken"
+    broken = Context(directory, config, directory / "firmware", Console(quiet=True))
+    train.train(broken)
+    first, second = (
+        l1kd.load_model(run.student_file("sparse")).get_weights() for run in (whole, broken)
+    )
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))
+
+
+def test_sparsity_rises_by_the_cubic_law() -> None:
+    reached: list[float] = []
+    pruning = Pruning(reached.append, (0.2, 0.7), first=10, last=20, steps=4)
+    for epoch in range(10, 20):
+        pruning.on_epoch_begin(epoch)
+        for batch in range(4):
+            pruning.on_train_batch_end(batch)
+    assert len(reached) == 32  # the first two epochs prune nothing
+    assert reached == sorted(reached)
+    assert reached[9] == pytest.approx(1 - 0.5**3)  # half way between the two points
+    assert reached[19:] == [1.0] * 13
+    assert [epoch for epoch in range(10, 20) if pruning.settled(epoch)] == [16, 17, 18, 19]
+
+
+def test_the_smallest_weights_go_and_stay() -> None:
+    from l1kd.config import Score
+    from l1kd.models.students import build_student
+
+    config = Student(name="x", architecture="dense", hidden=[4], sparsity=0.5)
+    model = build_student(config, (6,), FixedPoint(6, 6), Score())
+    learners = Learners({"x": model}, Score().type, [config])
+    kernel = model.get_layer("dense1").kernel
+    values = np.arange(1, 25).reshape(6, 4) / 32
+    kernel.assign(values)
+    learners.prune(0.5)
+    assert (kernel.numpy() == np.where(values > 6 / 32, values, 0)).all()
+    kernel.assign_add(np.ones((6, 4)))
+    learners.hold()
+    assert np.sum(kernel.numpy() == 0) == 6
+    learners.prune(0.25)  # never back
+    assert np.sum(kernel.numpy() == 0) == 6
+
+
+def test_the_penalty_lowers_digits_and_the_estimate_of_logic(tiny: Path, tmp_path: Path) -> None:
+    pytest.importorskip("da4ml")
+    from l1kd.firmware.synth import kernels, lut
+
+    students = ", ".join(
+        f"{{name: {name}, architecture: conv, hidden: [8], logic_penalty: {penalty}}}"
+        for name, penalty in (("free", 0), ("frugal", 0.3))
+    )
+    epochs = ("distillation.epochs=4", "distillation.final_epochs=2")
+    rate = "distillation.student_learning_rate=0.01"
+    run = trained(tiny, tmp_path / "run", students, *epochs, rate)
+    counted, logic = {}, {}
+    for name in ("free", "frugal"):
+        network = read(l1kd.load_model(run.student_file(name)))
+        layers = [node for node in network.nodes if isinstance(node, Affine)]
+        counted[name] = sum(digits(layer.kernel).sum() for layer in layers)
+        logic[name] = sum(lut(kernel) * kernel.positions for kernel in kernels(network))
+    assert counted["frugal"] < 0.8 * counted["free"]
+    assert logic["frugal"] < 0.8 * logic["free"]
+
+
+@pytest.mark.parametrize(
+    ("student", "words"),
+    [
+        ("{architecture: conv, sparsity: 1}", "students.0.sparsity"),
+        ("{architecture: conv, logic_penalty: -1}", "students.0.logic_penalty"),
+        ("{architecture: dense, kernel: 3}", "'conv'"),
+        ("{architecture: conv, kernel: [1, 2, 3]}", "students.0.kernel"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tiny: Path, student: str, words: str) -> None:
+    with pytest.raises(l1kd.errors.UserError, match=words):
+        configfile.load(tiny, [f"students=[{student}]"])
