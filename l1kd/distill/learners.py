@@ -108,7 +108,7 @@ class Learners:
                 # What is pruned is 0, so it is among the smallest again; ties go by position.
                 kept[np.argsort(values, kind="stable")[:count]] = 0
                 mask.assign(kept.reshape(mask.shape))
-        self.hold()
+                kernel.assign(kernel * mask)
 
     def _masked(self) -> Iterator[tuple[tuple[str, str], Any, Any]]:
         for name, masks in self.masks.items():

@@ -15,6 +15,7 @@ from l1kd.context import Context
 from l1kd.distill import callbacks, train
 from l1kd.distill.callbacks import Pruning
 from l1kd.distill.learners import Learners
+from l1kd.distill.state import Progress
 from l1kd.exact.graph import Affine
 from l1kd.fixedpoint import FixedPoint
 from l1kd.models.exact import read
@@ -41,9 +42,20 @@ def zeros(context: Context, name: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("mode", ["colearning", "sequential"])
 def test_a_stored_student_has_the_zeros_that_were_asked_for(
-    tiny: Path, tmp_path: Path, mode: str
+    tiny: Path, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[tuple[int, bool]] = []
+    kept = callbacks.Bookkeeper.on_epoch_end
+
+    def note(self: callbacks.Bookkeeper, epoch: int, logs: object = None) -> None:
+        asked.append((epoch, self.counts("sparse", epoch)))
+        kept(self, epoch, logs)
+
+    monkeypatch.setattr(callbacks.Bookkeeper, "on_epoch_end", note)
     run = trained(tiny, tmp_path / "run", SPARSE, f"distillation.mode={mode}")
+    settled = 2 if mode == "colearning" else 3  # students learn in epochs 0 to 4, or 2 to 4
+    # An epoch in which weights were still to be pruned is nobody's best.
+    assert asked == [(epoch, epoch >= settled) for epoch in range(4)]
     model = l1kd.load_model(run.student_file("sparse"))
     exact = {
         layer.name: np.mean(layer.kernel.numpy() == 0)
@@ -82,6 +94,24 @@ def test_a_killed_pruning_ends_with_the_same_arrays(
         l1kd.load_model(run.student_file("sparse")).get_weights() for run in (whole, broken)
     )
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
+
+
+def test_an_epoch_that_does_not_count_is_no_one_s_best(tiny: Path, tmp_path: Path) -> None:
+    config = configfile.load(tiny)
+    dataset = Context(tmp_path, config, tmp_path, Console(quiet=True)).dataset
+    student = train.build(config, dataset).students["flat"]
+    books = callbacks.Bookkeeper(
+        Progress(""),
+        {},
+        {"flat": student},
+        dict,
+        tmp_path / "c.npz",
+        "x",
+        lambda _, epoch: epoch > 0,
+    )
+    for epoch, loss in enumerate((1.0, 3.0, 2.0)):
+        books.on_epoch_end(epoch, {"val_flat_loss": loss})
+        assert books.progress.best == ({} if epoch == 0 else {"flat": loss})
 
 
 def test_sparsity_rises_by_the_cubic_law() -> None:
