@@ -9,7 +9,7 @@ import shlex
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -127,27 +127,99 @@ def verify(run: RunArgument) -> None:
     _stage("verify", run)
 
 
-@app.command(epilog="Example: [bold]l1kd synth runs/l1toy[/]")
-def synth(run: RunArgument) -> None:
-    """Tell what the students cost in logic and time."""
-    _stage("synth", run)
+@app.command(
+    epilog="Example: [bold]l1kd synth runs/l1toy --tool vitis --steps csynth,vsynth[/]; without "
+    "the tool it prints the commands for a machine that has it, exit 2. What comes back from "
+    "there: [bold]l1kd synth runs/l1toy --collect DIR[/]. No vendor's tool was ever run with "
+    "this version: tests use recorded reports and a stand-in (docs/vendor_tools.md)."
+)
+def synth(
+    run: RunArgument,
+    tool: Annotated[
+        Literal["vitis", "vivado"] | None,
+        typer.Option(help="Run this vendor's tool on the HLS projects of a student."),
+    ] = None,
+    steps: Annotated[
+        str, typer.Option(metavar="STEP,...", help="With --tool: csim, csynth, cosim, vsynth.")
+    ] = "csynth",
+    student: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --tool; by default the best one.")
+    ] = None,
+    io_type: Annotated[
+        Literal["io_parallel", "io_stream"] | None,
+        typer.Option(help="With --tool: which of its projects; by default all."),
+    ] = None,
+    time_limit: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="With --tool, of one step.")
+    ] = 43200,
+    collect: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Read the results in a project that was brought back."),
+    ] = None,
+) -> None:
+    """Tell what the students cost in logic and time: estimated, or by a vendor's tool."""
+    from l1kd.actions import collect_results, run_vendor_tool
+
+    if tool and collect:
+        raise typer.BadParameter("--tool runs a tool, --collect reads results: give one of them")
+    if collect:
+        collect_results(run, collect)
+    elif tool:
+        run_vendor_tool(run, tool, steps, student=student, io_type=io_type, limit=time_limit)
+    elif student or io_type or steps != "csynth":
+        raise typer.BadParameter("--steps, --student and --io-type are of --tool; give it too")
+    else:
+        _stage("synth", run)
 
 
-@app.command(epilog="Example: [bold]l1kd report runs/l1toy[/]")
-def report(run: RunArgument) -> None:
-    """Write report.html anew from the run's files."""
+@app.command(
+    epilog="Example: [bold]l1kd report runs/l1toy[/], or its costs as a table: "
+    "[bold]l1kd report runs/l1toy --format csv > cost.csv[/]"
+)
+def report(
+    run: RunArgument,
+    form: Annotated[
+        Literal["html", "json", "csv", "markdown"],
+        typer.Option("--format", help="html writes the page; the others print numbers."),
+    ] = "html",
+) -> None:
+    """Write report.html anew from the run's files, or print their numbers."""
+    if form != "html":
+        from l1kd.report.export import export
+
+        typer.echo(export(run, form))
+        return
     _stage("report", run)
     typer.echo(run / "report.html")
 
 
-@app.command(epilog="Example: [bold]l1kd compare runs/*[/]")
+@app.command(
+    epilog="Example: [bold]l1kd compare runs/*[/]; "
+    "[bold]l1kd compare runs/* --implementation hls4ml --io-type io_stream[/]"
+)
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs.")],
+    form: Annotated[
+        Literal["text", "markdown", "json", "csv"], typer.Option("--format", help="Of the output.")
+    ] = "text",
+    implementation: Annotated[
+        Literal["alkaid", "hls4ml"] | None,
+        typer.Option(help="Whose cost: alkaid's Verilog or hls4ml's C++. Default: alkaid's."),
+    ] = None,
+    io_type: Annotated[
+        Literal["io_parallel", "io_stream"] | None,
+        typer.Option(help="Of hls4ml's C++. Default: the one that most is known of."),
+    ] = None,
+    source: Annotated[
+        Literal["estimate", "yosys", "csynth", "vsynth", "impl"] | None,
+        typer.Option(help="Of the cost. Default: the best founded."),
+    ] = None,
 ) -> None:
     """Print one table of several runs and their students."""
-    from l1kd.report.tables import compare as table
+    from l1kd.report.compare import compare as table
+    from l1kd.report.cost import Selection
 
-    typer.echo(table(runs))
+    typer.echo(table(runs, Selection(implementation, io_type, source), form))
 
 
 @app.command(
@@ -165,7 +237,7 @@ def emulator(
     ] = None,
 ) -> None:
     """Build the shared library that trigger software loads, and check it bit by bit."""
-    from l1kd.run import deliver_emulator
+    from l1kd.actions import deliver_emulator
 
     typer.echo(deliver_emulator(run, student, out))
 

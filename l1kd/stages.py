@@ -40,8 +40,8 @@ SPECS: dict[AnyStage, StageSpec] = {
         (*NETWORKS, "history.csv"),
     ),
     "evaluate": StageSpec(
-        "l1kd.evaluation.evaluate:evaluate",
-        ("data", "choose"),
+        "l1kd.firmware.budget:evaluate",
+        ("data", "choose", "firmware", "rtl"),  # budgets are of a part, a clock, a size
         NETWORKS,
         ("scores.npz", "metrics.json"),
     ),

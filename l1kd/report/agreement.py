@@ -78,5 +78,7 @@ def float32_table(run: RunFiles) -> Table:
 
 
 def project_of(pair: Pair) -> str:
-    """The HLS project that a pair is about: `Vitis io_stream latency`, or nothing."""
+    """The project that a pair is about: `Vitis io_stream latency`, `Verilog`, or nothing."""
+    if pair.candidate in ("rtl", "rtlsim") and pair.backend is None:
+        return "Verilog"
     return " ".join(filter(None, (pair.backend, pair.io_type, pair.strategy)))

@@ -14,7 +14,17 @@ from l1kd.evaluation.svg import BASELINE, NORMAL, TEACHER, Line, lines, swatch
 from l1kd.report.files import RunFiles, mean_quality
 from l1kd.schemas import PerSignal, Quality
 
-__all__ = ["Drawing", "Group", "density", "distributions", "ladders", "learning", "quality", "roc"]
+__all__ = [
+    "Drawing",
+    "Group",
+    "density",
+    "distributions",
+    "ladders",
+    "learning",
+    "legend",
+    "quality",
+    "roc",
+]
 
 MANY = 6  # more signals than this are pooled where each would be a line among the others
 # The rungs of the ladder, short enough to stand below an axis.
@@ -23,7 +33,7 @@ SHORT = {
     "float": "float",
     "qkeras": "quantized",
     "csim": "C-sim",
-    "rtl": "RTL",
+    "rtl": "Verilog",
 }
 
 
@@ -43,7 +53,8 @@ class Group:
     legend: list[tuple[str, str]]
 
 
-def _legend(styles: Mapping[str, Line]) -> list[tuple[str, str]]:
+def legend(styles: Mapping[str, Line]) -> list[tuple[str, str]]:
+    """Labels with a piece of each line."""
     return [(name, swatch(line)) for name, line in styles.items()]
 
 
@@ -80,7 +91,7 @@ def learning(run: RunFiles) -> Group | None:
                 f"learning-{who}", history.epochs, chosen, styles, phase_starts=starts, loss=loss
             )
             drawings.append(Drawing(svg, caption))
-    return Group(drawings, _legend({n: styles[n] for n in curves})) if drawings else None
+    return Group(drawings, legend({n: styles[n] for n in curves})) if drawings else None
 
 
 def distributions(run: RunFiles) -> Group | None:
@@ -112,7 +123,7 @@ def distributions(run: RunFiles) -> Group | None:
             threshold=threshold(normal, REPORTED_FPR),
         )
         drawings.append(Drawing(svg, "teacher, transformed" if name == "teacher" else name))
-    return Group(drawings, _legend({"normal": Line(NORMAL.colour, "", 6), **styles}))
+    return Group(drawings, legend({"normal": Line(NORMAL.colour, "", 6), **styles}))
 
 
 def best_baseline(run: RunFiles) -> str | None:
@@ -160,7 +171,7 @@ def roc(run: RunFiles) -> Group | None:
             rate_axis=run.of_crossings,
         )
         drawings.append(Drawing(svg, signal))
-    return Group(drawings, _legend(styles))
+    return Group(drawings, legend(styles))
 
 
 def density(run: RunFiles) -> Group | None:
@@ -240,7 +251,7 @@ def ladders(run: RunFiles) -> Group | None:
             f"ladder-{what}", steps, styles, order=order, quantity=caption, percent=share
         )
         drawings.append(Drawing(svg, f"{caption}, rung by rung"))
-    return Group(drawings, _legend(styles))
+    return Group(drawings, legend(styles))
 
 
 def _dot(line: Line) -> str:

@@ -21,6 +21,7 @@ from l1kd.schemas import (
     Metrics,
     Quality,
     Resources,
+    RtlRecord,
 )
 from l1kd.stages import AnyStage
 
@@ -30,6 +31,7 @@ _STAGE_OF: dict[str, Stage] = {
     "metrics.json": "evaluate",
     "scores.npz": "evaluate",
     "firmware.json": "convert",
+    "rtl.json": "convert",
     "agreement.json": "verify",
     "fidelity.json": "verify",
     "resources.json": "synth",
@@ -78,6 +80,7 @@ class RunFiles:
     agreement: list[AgreementRecord] | None = None
     fidelity: Fidelity | None = None
     resources: list[Resources] | None = None
+    rtl: list[RtlRecord] | None = None
     history: History | None = None
 
     @property
@@ -161,6 +164,7 @@ def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
         agreement=optional("agreement.json"),
         fidelity=optional("fidelity.json"),
         resources=optional("resources.json"),
+        rtl=optional("rtl.json"),
         history=read_history(directory / "history.csv") if there("history.csv") else None,
     )
 

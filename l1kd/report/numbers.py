@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["DASH", "area", "count", "duration", "percent", "plural", "quantity", "rate", "score"]
+__all__ = [
+    "DASH",
+    "area",
+    "count",
+    "duration",
+    "percent",
+    "plural",
+    "quantity",
+    "rate",
+    "score",
+    "share",
+]
 
 DASH = "\N{EN DASH}"
 
@@ -51,6 +62,11 @@ def score(value: float | None, lsb: float) -> str:
     while decimals < 4 and (lsb * 10**decimals) % 1:
         decimals += 1
     return f"{value:.{decimals}f}"
+
+
+def share(value: float | None) -> str:
+    """A share with two significant digits, however small: `2.1 %`, `0.057 %`."""
+    return DASH if value is None else f"{quantity(100 * value, 2)} %"
 
 
 def duration(seconds: float | None) -> str:

@@ -13,7 +13,8 @@ from markupsafe import Markup
 from l1kd import __version__
 from l1kd.context import Context
 from l1kd.files import atomic
-from l1kd.report import agreement, facts, figures, numbers, tables
+from l1kd.firmware.budget import of_best
+from l1kd.report import agreement, cost, cost_figures, cost_tables, facts, figures, numbers, tables
 from l1kd.report.files import RunFiles, mean_quality, read_run
 from l1kd.report.table import Table
 from l1kd.report.verdict import faults_of, judge
@@ -90,8 +91,14 @@ def render(run: RunFiles) -> str:
         agreement=agreement.agreement_table(run),
         certificates=agreement.certificate_table(run),
         float32=agreement.float32_table(run),
-        resources=tables.resource_table(run),
-        resource_notes=_resource_notes(run),
+        resources=cost_tables.resource_table(run),
+        beside=cost_tables.beside_tables(run),
+        layer_costs=cost_tables.layer_cost_tables(run),
+        cost_notes=cost_tables.cost_notes(run),
+        timing=cost.TIMING,
+        spacing_ns=cost.SPACING_NS,
+        choice=cost_tables.choice_table(run),
+        verilog=cost_tables.verilog_table(run),
         projects=_projects(run),
         recipe=facts.recipe(run) if run.taught else _imported(run),
         repairs=tables.repair_table(run),
@@ -109,6 +116,7 @@ _FIGURES: dict[str, Callable[[RunFiles], figures.Group | None]] = {
     "density": figures.density,
     "quality": figures.quality,
     "ladders": figures.ladders,
+    "cost": cost_figures.cost,
 }
 
 
@@ -168,13 +176,32 @@ def _cards(run: RunFiles) -> list[Card]:
         value = f"{proved} of {len(proofs)}"
         refused = any(found.state == "refused" for each in proofs for found in each.findings)
         cards.append(Card("Certified for all inputs", value, "HLS projects", bad=refused))
-    cost = tables.cost_of(run, metrics.best)
-    if cost is not None and cost.lut is not None:
-        source = f"{tables.SOURCES[cost.source]}, {cost.implementation}"
-        cards.append(Card("LUT", numbers.count(cost.lut), source))
-    if cost is not None and cost.latency_ns is not None:
-        source = f"{tables.SOURCES[cost.source]}, {cost.implementation}"
-        cards.append(Card("Latency", f"{numbers.quantity(cost.latency_ns)} ns", source))
+    return cards + _cost_cards(run)
+
+
+def _cost_cards(run: RunFiles) -> list[Card]:
+    """What the best student costs by the most trustworthy numbers, with who says so."""
+    if run.metrics is None:
+        return []
+    found = of_best(run.metrics, run.resources or [], run.config.choose.budgets)
+    titles = {"lut": "LUT", "latency_ns": "Latency", "share": "Share of the part"}
+    shown = {
+        what: numbers.share(value)
+        if what == "share"
+        else numbers.count(value)
+        if what == "lut"
+        else f"{numbers.quantity(value)} ns"
+        for what, value in found.amounts.items()
+    }
+    cards = [
+        Card(title, shown[what], found.sources[what])
+        for what, title in titles.items()
+        if what in shown
+    ]
+    interval = found.amounts.get("interval_ns")
+    if interval is not None and interval > cost.SPACING_NS:
+        value = f"{numbers.quantity(interval)} ns"
+        cards.append(Card("Interval", value, cost.CANNOT_FOLLOW, bad=True))
     return cards
 
 
@@ -204,10 +231,6 @@ def _imported(run: RunFiles) -> list[tuple[str, str]]:
             before, after = price.auc_file["all"], price.auc["all"]
             facts.append(("AUC, all signals", f"{before:.4f} before, {after:.4f} after"))
     return facts
-
-
-def _resource_notes(run: RunFiles) -> list[str]:
-    return list(dict.fromkeys(each.note for each in run.resources or [] if each.note))
 
 
 def _projects(run: RunFiles) -> list[Project]:

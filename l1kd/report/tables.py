@@ -1,55 +1,35 @@
-"""The tables of a report, for the page and for the terminal."""
+"""The tables of a report on quality, fidelity and layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 from l1kd.evaluation.metrics import POOLED, mean_over_signals, shared_decisions
 from l1kd.evaluation.rates import out_of_reach
 from l1kd.report import numbers
-from l1kd.report.files import RunFiles, mean_quality, read_run
+from l1kd.report.files import RunFiles, mean_quality
 from l1kd.report.numbers import DASH
 from l1kd.report.table import Cell, Row, Table, row
-from l1kd.schemas import (
-    Emd,
-    FirmwareRecord,
-    PerSignal,
-    Resources,
-    StudentMetrics,
-    TeacherMetrics,
-)
+from l1kd.schemas import Emd, FirmwareRecord, PerSignal
 
 __all__ = [
     "RUNGS",
-    "SOURCES",
     "auc_table",
-    "compare",
-    "cost_of",
     "efficiency_table",
     "ladder_table",
     "layer_table",
     "likeness_table",
     "repair_table",
-    "resource_table",
     "sample_table",
     "working_point_table",
 ]
 
-# From the least to the best founded.
-SOURCES = {
-    "estimate": "estimate",
-    "yosys": "synthesis, yosys",
-    "csynth": "C synthesis",
-    "vsynth": "logic synthesis",
-    "impl": "place and route",
-}
 RUNGS = {
     "teacher": "float teacher",
     "float": "float student",
     "qkeras": "quantized student",
     "csim": "HLS C simulation",
-    "rtl": "RTL",
+    "rtl": "Verilog (alkaid)",
 }
 
 
@@ -226,33 +206,6 @@ def layer_table(project: FirmwareRecord) -> Table:
     return table
 
 
-def resource_table(run: RunFiles) -> Table:
-    """Logic and latency, every number with its source."""
-    columns = (
-        "student | implementation | source | part | clock [ns] | latency [cycles] | "
-        "latency [ns] | interval [cycles] | LUT | FF | DSP | BRAM | URAM"
-    )
-    table = Table(columns.split(" | "), text_columns=(0, 1, 2, 3))
-    best = run.metrics.best if run.metrics else None
-    for each in sorted(run.resources or [], key=lambda record: record.student != best):
-        amounts = (each.lut, each.ff, each.dsp, each.bram, each.uram)
-        table.rows.append(
-            row(
-                each.student,
-                " ".join(filter(None, (each.implementation, each.io_type))),
-                f"{SOURCES[each.source]} ({each.tool})",
-                each.part or DASH,
-                numbers.quantity(each.clock_ns),
-                numbers.count(each.latency_cycles),
-                numbers.quantity(each.latency_ns),
-                numbers.count(each.interval_cycles),
-                *(numbers.count(amount) for amount in amounts),
-                kind=each.student,
-            )
-        )
-    return table
-
-
 def sample_table(run: RunFiles) -> Table:
     """How many events are behind every number."""
     table = Table(["sample", "training", "validation", "test"])
@@ -264,75 +217,3 @@ def sample_table(run: RunFiles) -> Table:
         sizes = (numbers.count(halves.get(half)) for half in ("val", "test"))
         table.rows.append(row(name, DASH, *sizes))
     return table
-
-
-def compare(runs: Sequence[Path]) -> str:
-    """A Markdown table of several runs, a line for each teacher and student.
-
-    Parameters
-    ----------
-    runs
-        Their directories.
-
-    Returns
-    -------
-    str
-        The table; a `*` marks the student that was chosen.
-
-    Raises
-    ------
-    UserError
-        If a directory is no run.
-    """
-    columns = (
-        "run | network | parameters | mean AUC | mean efficiency | agreement | LUT | "
-        "latency [ns] | source"
-    )
-    table = Table(columns.split(" | "), text_columns=(0, 1, 5, 8))
-    for directory in runs:
-        run = read_run(Path(directory), scores=False)
-        if run.metrics is None:
-            table.rows.append(row(str(directory), *[DASH] * 4, "not evaluated", *[DASH] * 3))
-            continue
-        networks: dict[str, TeacherMetrics | StudentMetrics] = {}
-        if run.metrics.teacher is not None:
-            networks["teacher"] = run.metrics.teacher
-        networks.update({name: run.metrics.students[name] for name in run.students})
-        for name, metrics in networks.items():
-            mean_auc, mean_efficiency = mean_quality(metrics)
-            verified = [DASH] if name == "teacher" else [_agreement_of(run, name)]
-            cost = cost_of(run, name)
-            table.rows.append(
-                row(
-                    str(directory),
-                    f"{name}*" if name == run.metrics.best else name,
-                    numbers.count(metrics.params),
-                    numbers.area(mean_auc),
-                    numbers.percent(mean_efficiency),
-                    *verified,
-                    numbers.count(cost.lut if cost else None),
-                    numbers.quantity(cost.latency_ns if cost else None),
-                    f"{SOURCES[cost.source]}, {cost.implementation}" if cost else DASH,
-                )
-            )
-    return table.markdown()
-
-
-def _agreement_of(run: RunFiles, student: str) -> str:
-    pairs = [p for r in run.agreement or [] if r.student == student for p in r.pairs]
-    if not pairs:
-        return "not verified"
-    different = sum(pair.mismatches for pair in pairs if not pair.excused)
-    events = sum(pair.events for pair in pairs)
-    proofs = [c for r in run.agreement or [] if r.student == student for c in r.certificates]
-    if not different and proofs and all(each.certified for each in proofs):
-        return f"certified, 0 of {events:,} differ"
-    return f"{'FAILED' if different else 'exact'}, {different:,} of {events:,} differ"
-
-
-def cost_of(run: RunFiles, student: str) -> Resources | None:
-    """What a student costs by the best founded source there is, place and route before a guess."""
-    found = [record for record in run.resources or [] if record.student == student]
-    known = [each for each in found if each.lut is not None or each.latency_ns is not None]
-    order = list(SOURCES)
-    return max(known or found, key=lambda each: order.index(each.source), default=None)

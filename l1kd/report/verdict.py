@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from l1kd.evaluation.choosing import BUDGETS, amount
+from l1kd.firmware.budget import of_best
 from l1kd.report.agreement import project_of
 from l1kd.report.files import RunFiles, mean_quality
-from l1kd.report.numbers import area, count, plural, quantity
+from l1kd.report.numbers import area, count, plural
 from l1kd.schemas import Pair, Rung
 from l1kd.stages import order
 
@@ -38,9 +40,7 @@ class Verdict:
 def judge(run: RunFiles) -> Verdict:
     """Judge a run by its agreement, its fidelity, its budgets and its stages."""
     gates = [*_agreement(run), *_certificates(run), *_fidelity(run), *_budgets(run)]
-    # A stage that failed at one of these gates says nothing new.
-    shown = any(gate.state == "failed" for gate in gates)
-    gates += [gate for gate in _stages(run) if not (shown and gate.name == "Stage verify")]
+    gates += [gate for gate in _stages(run) if not _said(gate, gates)]
     failed = [gate for gate in gates if gate.state == "failed"]
     pairs = [pair for record in run.agreement or [] for pair in record.pairs]
     compared = sum(pair.events for pair in pairs)
@@ -60,6 +60,15 @@ def judge(run: RunFiles) -> Verdict:
     if proofs and all(each.certified for each in proofs):
         counted = f"Every project is certified for all inputs; {counted}"
     return Verdict("passed", "Verified", f"{counted}.", gates)
+
+
+def _said(stage: Gate, gates: list[Gate]) -> bool:
+    """Whether a stage failed at a gate that stands there already: then it says nothing new."""
+    failed = [gate for gate in gates if gate.state == "failed"]
+    budgets = any(gate.name.startswith("Budget") for gate in failed)
+    if stage.name == "Stage verify":
+        return len(failed) > 0
+    return budgets and stage.name == "Stage synth" and stage.detail.startswith("budget missed")
 
 
 def pair_name(pair: Pair) -> str:
@@ -168,36 +177,23 @@ def _fidelity(run: RunFiles) -> list[Gate]:
 
 
 def _budgets(run: RunFiles) -> list[Gate]:
-    choose = run.config.choose
-    limits = {
-        "LUT": choose.max_lut,
-        "latency [ns]": choose.max_latency_ns,
-        "interval [ns]": choose.max_interval_ns,
-    }
+    """The best student's, by the most trustworthy numbers; `synth` judges in the same way."""
+    budgets = run.config.choose.budgets
+    if run.metrics is None:
+        return [Gate(f"Budget: {key}", "open", run.absent("evaluate")) for key in budgets]
+    verdict = of_best(run.metrics, run.resources or [], budgets)
+    misses = dict(verdict.missed(budgets))
     gates = []
-    for name, limit in limits.items():
-        if limit is None:
+    for key, limit in budgets.items():
+        value = verdict.amounts.get(BUDGETS[key])
+        name, text = f"Budget: {key}", f"at most {amount(BUDGETS[key], limit)}"
+        if value is None:
+            detail = f"{text}; not known of {run.metrics.best}, which is no pass"
+            gates.append(Gate(name, "failed" if run.resources else "open", detail))
             continue
-        best = run.metrics.best if run.metrics else None
-        found = []
-        for record in run.resources or []:
-            interval = None
-            if record.interval_cycles is not None and record.clock_ns is not None:
-                interval = record.interval_cycles * record.clock_ns
-            values = {
-                "LUT": record.lut,
-                "latency [ns]": record.latency_ns,
-                "interval [ns]": interval,
-            }
-            value = values[name]
-            if record.student == best and value is not None:
-                found.append((value, f"{quantity(value)} ({record.source}, {record.tool})"))
-        if not found:
-            gates.append(Gate(f"Budget: {name}", "open", f"at most {limit:g}; not known"))
-            continue
-        state: State = "passed" if max(value for value, _ in found) <= limit else "failed"
-        detail = f"at most {limit:g}; {best}: {'; '.join(text for _, text in found)}"
-        gates.append(Gate(f"Budget: {name}", state, detail))
+        detail = f"{text}; {run.metrics.best}: {amount(BUDGETS[key], value)} "
+        detail += f"({verdict.source(key)})"
+        gates.append(Gate(name, "failed" if key in misses else "passed", detail))
     return gates
 
 

