@@ -9,17 +9,28 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from l1kd.fields import (
+    NAME_PATTERN,
+    STRICT,
+    Bits,
+    Float,
+    Int,
+    Name,
+    Paths,
+    Share,
+    Sides,
+    Size,
+    Split,
+)
 from l1kd.fixedpoint import FixedPoint
+from l1kd.space import Search, Space
 
 __all__ = [
     "NAME_PATTERN",
@@ -36,7 +47,9 @@ __all__ = [
     "LayerWidths",
     "Rtl",
     "Score",
+    "Search",
     "Source",
+    "Space",
     "Stage",
     "Student",
     "Teacher",
@@ -44,8 +57,6 @@ __all__ = [
     "Verify",
     "Which",
 ]
-
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 Source = Literal["l1toy", "calo", "mnist", "fashion_mnist", "arrays"]
 TeacherArchitecture = Literal["paper", "cicada", "dense"]
@@ -60,34 +71,10 @@ Stage = Literal["train", "evaluate", "convert", "verify", "synth", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
-def _no_bool(value: Any) -> Any:
-    # YAML's `true` is Python's 1; a number is meant here.
-    if isinstance(value, bool):
-        raise ValueError("a number is expected, not true or false")
-    return value
-
-
-def _one_or_many(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-Int = Annotated[int, BeforeValidator(_no_bool)]
-Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
-Paths = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_one_or_many)]
-Bits = Annotated[Int, Field(ge=1, le=24)]
-Size = Annotated[Int, Field(ge=1, le=4096)]
-Share = Annotated[Float, Field(ge=0, lt=1)]
-Sides = Annotated[
-    tuple[Annotated[Int, Field(ge=1, le=64)], Annotated[Int, Field(ge=1, le=64)]],
-    BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else [value, value]),
-]
-
-
 class Strict(BaseModel):
-    """A section: unknown keys are errors and values do not change once read."""
+    """A section of the configuration."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = STRICT
 
 
 class Grid(Strict):
@@ -128,15 +115,6 @@ class Score(Strict):
     def type(self) -> FixedPoint:
         """As the type that everything computes with."""
         return FixedPoint(self.word, self.integer, self.signed)
-
-
-def _split(value: tuple[float, float, float]) -> tuple[float, float, float]:
-    if abs(sum(value) - 1) > 1e-6 or min(value) <= 0:
-        raise ValueError("train, validation and test are three positive fractions that add up to 1")
-    return value
-
-
-Split = Annotated[tuple[Float, Float, Float], AfterValidator(_split)]
 
 
 class ToyData(Strict):
@@ -351,6 +329,7 @@ class Config(Strict):
     rtl: Rtl = Rtl()
     choose: Choose = Choose()
     verify: Verify = Verify()
+    search: Search | None = None  # null: `l1kd search` takes the defaults
 
     @field_validator("students")
     @classmethod

@@ -296,11 +296,14 @@ def _place(location: Location) -> tuple[Location, type[BaseModel] | None]:
         "students": tree.Student,
         "distillation": tree.Distillation,
         "firmware": tree.Firmware,
+        "rtl": tree.Rtl,
         "choose": tree.Choose,
         "verify": tree.Verify,
         "grid": tree.Grid,
         "score": tree.Score,
         "layers": tree.LayerWidths,
+        "search": tree.Search,
+        "space": tree.Space,
     }
     cleaned: list[str | int] = []
     model: type[BaseModel] | None = Config

@@ -18,16 +18,20 @@ GROUND = {
     "defaults",
     "errors",
     "exact",
+    "fields",
     "files",
     "fixedpoint",
     "provenance",
     "schemas",
+    "space",
     "stages",
 }
 # What each part may import, besides itself and the ground floor.
 MAY = {
-    "cli": {"run", "report", "firmware", "data", "doctor"},
+    "cli": {"actions", "run", "report", "firmware", "data", "doctor", "orchestrate"},
     "doctor": {"data"},
+    "actions": {"run", "execution", "firmware"},
+    "orchestrate": {"run", "data", "distill", "evaluation", "firmware", "models"},
     "run": {"distill", "evaluation", "execution", "firmware", "report", "models"},
     "execution": {"models"},
     "distill": {"data", "models"},
