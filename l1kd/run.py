@@ -21,7 +21,7 @@ from l1kd.files import file_hash
 from l1kd.provenance import git_commit, versions
 from l1kd.stages import AnyStage, order
 
-__all__ = ["deliver_emulator", "import_network", "open_run", "run_configuration", "run_stage"]
+__all__ = ["import_network", "open_run", "run_configuration", "run_stage"]
 
 # A change of these is another experiment: its run is not overwritten by accident.
 _IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
@@ -213,51 +213,6 @@ def run_stage(stage: Stage, directory: Path, *, console: Console | None = None) 
             with contextlib.suppress(UserError):
                 execute(context, manifest, "report", always=True)
             raise
-
-
-def deliver_emulator(
-    directory: Path,
-    student: str | None = None,
-    out: Path | None = None,
-    *,
-    console: Console | None = None,
-) -> Path:
-    """Build the emulator of a run's student and hold it against the exact network.
-
-    Parameters
-    ----------
-    directory
-        The run.
-    student
-        Which; by default the best one.
-    out
-        Where to; by default into the run.
-
-    Returns
-    -------
-    Path
-        The emulator's directory.
-
-    Raises
-    ------
-    UserError
-        If the run, the student or its project is missing, or nothing compiles.
-    CheckFailed
-        If the library differs from the network in one bit; the report says so too.
-    """
-    from l1kd.firmware.emulated import compare_emulator
-    from l1kd.firmware.emulator import deliver
-
-    context = open_run(directory, console=console)
-    with locked(directory), logged(directory):
-        manifest: schemas.Manifest = schemas.read(directory, "manifest.json")
-        name, emulator = deliver(directory, student, out)
-        try:
-            compare_emulator(context, name, emulator)
-        finally:
-            if "report" in manifest.stages:
-                execute(context, manifest, "report", always=True)
-    return emulator.directory
 
 
 def open_run(directory: Path, *, console: Console | None = None) -> Context:

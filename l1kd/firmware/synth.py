@@ -24,6 +24,7 @@ from l1kd.context import Context
 from l1kd.exact.graph import Conv, Dense, Input, Network, Quantize, Reshape
 from l1kd.firmware.convert import project_name
 from l1kd.firmware.project import Project, open_project
+from l1kd.firmware.vendor.store import collected
 from l1kd.fixedpoint import FixedPoint
 from l1kd.schemas import Resources
 
@@ -63,6 +64,7 @@ def synth(context: Context) -> None:
     found = [
         _resources(project, matrices.get(project.record.student), costs) for project in projects
     ]
+    found += collected(context, projects)
     schemas.write(context.directory, "resources.json", found)
 
 
