@@ -17,13 +17,7 @@ from l1kd.context import Context
 from l1kd.errors import CheckFailed, UserError
 from l1kd.evaluation.choosing import BUDGETS, Cost, largest_ratio, missed
 from l1kd.evaluation.evaluate import evaluate as score
-
-try:
-    from l1kd.firmware import parts
-except ImportError:  # TEMPORARY
-    from types import SimpleNamespace
-
-    parts = SimpleNamespace(part=lambda n: None, share=lambda n, **k: {}, PARTS={})
+from l1kd.firmware import parts
 from l1kd.schemas import Candidate, Resources
 
 __all__ = [
@@ -222,8 +216,8 @@ def shares(record: Resources) -> dict[str, float]:
     """Shares of what the part has: as recorded, or from what is known of the part."""
     if record.share or record.part is None:
         return record.share
-    counts = {key: getattr(record, key) for key in ("lut", "ff", "dsp", "bram", "uram")}
-    return parts.share(record.part, **{k: v for k, v in counts.items() if v is not None})
+    counts = {what: getattr(record, what) for what in ("lut", "ff", "dsp", "bram", "uram")}
+    return parts.share(record.part, **counts)
 
 
 def _estimates(context: Context) -> dict[str, Cost]:

@@ -11,12 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-try:
-    from l1kd.firmware import parts
-except ImportError:  # TEMPORARY
-    from types import SimpleNamespace
-
-    parts = SimpleNamespace(part=lambda n: None, share=lambda n, **k: {}, PARTS={})
+from l1kd.firmware import parts
 from l1kd.firmware.budget import design, interval_ns, largest_share, shares, trust
 from l1kd.report.files import RunFiles
 from l1kd.schemas import Resources
@@ -227,4 +222,4 @@ def select(every: Iterable[Cost], student: str, selection: Selection) -> Cost | 
 def part_name(name: str | None) -> str | None:
     """A part as people call it, `VU13P`; the whole name where it is not known."""
     known = None if name is None else parts.part(name)
-    return name if known is None else known.name
+    return name if known is None else known.short
