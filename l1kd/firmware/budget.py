@@ -239,7 +239,7 @@ def _estimates(context: Context) -> dict[str, Cost]:
                     clock_ns=firmware.clock_ns,
                     max_lut=context.config.rtl.max_lut,
                 )
-            except UserError as error:
+            except (CheckFailed, UserError) as error:
                 costs[name] = Cost({}, tool, str(error))
             else:
                 record = Resources(

@@ -145,8 +145,9 @@ def cost_notes(run: RunFiles) -> list[str]:
     about: dict[str, list[str]] = {}
     for each in costs(run):
         if each.record.note:
-            about.setdefault(each.record.note, []).append(each.source)
-    return [f"{', '.join(dict.fromkeys(who))}: {note}" for note, who in about.items()]
+            who = f"{each.implementation}, {each.source}"
+            about.setdefault(each.record.note, []).append(who)
+    return [f"{' and '.join(dict.fromkeys(who))}: {note}" for note, who in about.items()]
 
 
 def verilog_table(run: RunFiles) -> Table:

@@ -265,6 +265,19 @@ def test_a_student_whose_cost_is_unknown_is_not_chosen(networks, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_student_that_the_lint_refuses_costs_nobody_knows_what(networks, monkeypatch):
+    def refuse(model):
+        raise CheckFailed(f"{model.name}: alpha is auto")
+
+    _costs(monkeypatch)
+    monkeypatch.setattr("l1kd.models.exact.read", refuse)
+    with pytest.raises(CheckFailed, match="the nearest miss is 'fine'"):
+        _evaluate(networks, max_lut=1_000)
+    notes = [each.note for each in schemas.read(networks, "metrics.json").choice]
+    assert notes == ["fine: alpha is auto", "coarse: alpha is auto"]
+
+
+@pytest.mark.slow
 def test_a_share_of_an_unknown_part_is_the_users_to_mend(networks, monkeypatch):
     asked = _costs(monkeypatch)
     context = _context(networks, max_share=0.01)

