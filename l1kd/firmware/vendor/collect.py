@@ -15,6 +15,7 @@ from l1kd.firmware.vendor import contents, reports, store
 from l1kd.firmware.vendor.costs import check
 from l1kd.firmware.vendor.folder import Folder
 from l1kd.firmware.vendor.sections import Reports
+from l1kd.firmware.vendor.tables import word
 from l1kd.firmware.vendor.tools import Step
 
 __all__ = ["collect"]
@@ -148,7 +149,7 @@ def _project(context: Context, projects: Sequence[Project], folder: Folder) -> P
             )
         if project.description.namespace != given.namespace:
             options = [
-                f"{name} {getattr(theirs, name)}, the run has {getattr(own, name)}"
+                f"{name} {word(str(getattr(theirs, name)))}, the run has {getattr(own, name)}"
                 for name in ("part", "clock_ns", "reuse", "input_type")
                 if getattr(theirs, name) != getattr(own, name)
             ]
@@ -162,7 +163,7 @@ def _project(context: Context, projects: Sequence[Project], folder: Folder) -> P
         return project
     have = ", ".join(project.directory.name for project in projects)
     raise UserError(
-        f"{folder.root}: results of {'-'.join(kind)}, which is no project of {context.directory} "
+        f"{folder.root}: results of {word('-'.join(kind))}, no project of {context.directory} "
         f"(it has {have})"
     )
 

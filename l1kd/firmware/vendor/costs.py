@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from l1kd.errors import UserError
+from l1kd.firmware import parts
 from l1kd.firmware.project import Project
 from l1kd.firmware.vendor.sections import Cosim, Csynth, Reports
 from l1kd.schemas import LayerCost, Resources
@@ -79,7 +80,7 @@ def costs(project: Project, reports: Reports) -> list[Resources]:
                 tool=f"{suite} {synthesis.version or ''}".strip(),
                 estimated_clock_ns=synthesis.estimated_clock_ns,
                 layers=_layers(project, synthesis.layers),
-                share=_share(synthesis.used, synthesis.available),
+                share=_share(project, synthesis.used, synthesis.available),
                 note="; ".join(notes),
                 **cycles,
                 **_counted(synthesis.used),
@@ -92,7 +93,7 @@ def costs(project: Project, reports: Reports) -> list[Resources]:
                 project,
                 source="vsynth",
                 tool=netlist.version or "Vivado",
-                share=_share(netlist.used, netlist.available),
+                share=_share(project, netlist.used, netlist.available),
                 note=f"netlist, {(netlist.state or 'synthesized').lower()}{_source(cycles)}",
                 **cycles,
                 **_counted(netlist.used),
@@ -112,7 +113,8 @@ def costs(project: Project, reports: Reports) -> list[Resources]:
                 source="impl",
                 tool=placed.version or "Vivado",
                 estimated_clock_ns=period if period and period > 0 else None,
-                share={key: value for key, value in placed.share.items() if key in _COUNTED},
+                share=_share(project, placed.used, {})
+                or {key: value for key, value in placed.share.items() if key in _COUNTED},
                 note="; ".join(notes) + _source(cycles),
                 **cycles,
                 **_counted(placed.used),
@@ -156,12 +158,16 @@ def _counted(used: dict[str, float]) -> dict[str, float]:
     return {key: used[key] for key in _COUNTED if key in used}
 
 
-def _share(used: dict[str, float], available: dict[str, float]) -> dict[str, float]:
-    return {
+def _share(
+    project: Project, used: dict[str, float], available: dict[str, float]
+) -> dict[str, float]:
+    """Shares of what the report says that the part has; of what is known of it otherwise."""
+    found = {
         key: round(used[key] / available[key], 6)
         for key in _COUNTED
         if key in used and available.get(key)
     }
+    return found or parts.share(project.record.part, **_counted(used))
 
 
 def _source(cycles: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from l1kd.errors import UserError
 
 __all__ = ["Folder", "parse_xml"]
 
-_LARGEST = 64 << 20  # bytes of one file; the largest reports have a few megabytes
+_LARGEST = 32 << 20  # bytes of one file; the largest reports have a few megabytes
 _DEEPEST = 64  # levels of an XML file; reports have about ten
 _MOST = 1000  # directories that are looked into
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from l1kd.errors import UserError
 from l1kd.firmware.vendor.folder import parse_xml
 from l1kd.firmware.vendor.sections import Cosim, Csynth, Implementation, Timing, Vsynth
-from l1kd.firmware.vendor.tables import number, tables, whole
+from l1kd.firmware.vendor.tables import number, tables, whole, word
 from l1kd.schemas import LayerCost
 
 __all__ = ["cosim", "csynth", "implementation", "timing", "vsynth"]
@@ -33,6 +33,7 @@ _COLUMNS = {
     "uram": ("URAM",),
     "dsp": ("DSP48 Blocks", "DSP Blocks", "DSP Slices"),
 }
+_INSTANCES = 10_000  # that one report is read of
 _TIMING = ("wns", "tns", "tns_failing", "tns_total", "whs", "ths", "ths_failing", "ths_total")
 _TIMING_ALL = (*_TIMING, "wpws", "tpws")
 
@@ -57,7 +58,7 @@ def csynth(data: bytes, text: str, where: str, where_text: str) -> Csynth:
     root = parse_xml(data, where)
 
     def value(path: str) -> str | None:
-        return (root.findtext(path) or "").strip() or None
+        return word(root.findtext(path))
 
     latency = "PerformanceEstimates/SummaryOfOverallLatency"
     if root.find("PerformanceEstimates") is None or root.find("AreaEstimates/Resources") is None:
@@ -120,8 +121,12 @@ def _instances(text: str, where: str) -> Iterator[LayerCost]:
                 }
         elif table.heading[0].startswith("Performance") and (place := table.column("max")):
             cycles |= {row[0]: whole(row[place], f"{where}: latency of {row[0]}") for row in rows}
-    for name in dict.fromkeys([*costs, *cycles]):
-        yield LayerCost(name=name, latency_cycles=cycles.get(name), **costs.get(name, {}))
+    names = dict.fromkeys([*costs, *cycles])
+    if len(names) > _INSTANCES:
+        raise UserError(f"{where} lists {len(names)} instances, more than any project has")
+    for name in names:
+        label = word(name, 200) or "?"
+        yield LayerCost(name=label, latency_cycles=cycles.get(name), **costs.get(name, {}))
 
 
 def vsynth(text: str, where: str) -> Vsynth | None:
@@ -157,9 +162,9 @@ def _head(text: str) -> dict[str, str | None]:
     said = dict(re.findall(r"^\| ([A-Z][\w ]+?) *: (.*?) *\|?$", text, re.MULTILINE))
     version = re.match(r"Vivado v\.\S+", said.get("Tool Version", ""))
     return {
-        "version": version[0] if version else None,
-        "part": said.get("Device"),
-        "state": said.get("Design State"),
+        "version": word(version[0]) if version else None,
+        "part": word(said.get("Device")),
+        "state": word(said.get("Design State")),
     }
 
 
@@ -172,7 +177,7 @@ def cosim(text: str, where: str) -> Cosim | None:
             least, mean, most = row[2:5], row[3], row[4]
             return Cosim(
                 rtl=row[0],
-                status=row[1],
+                status=word(row[1], 20) or "unknown",
                 latency_min=whole(least[0], f"{where}: latency"),
                 latency_avg=number(mean, f"{where}: latency"),
                 latency_max=whole(most, f"{where}: latency"),

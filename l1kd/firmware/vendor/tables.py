@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from l1kd.errors import UserError
 
-__all__ = ["Table", "number", "tables", "whole"]
+__all__ = ["Table", "number", "tables", "whole", "word"]
 
 # What the tools write where they do not know a number.
 _UNKNOWN = {"", "-", "?", "na", "n/a", "x", "inf", "undef", "unknown", "none"}
@@ -107,3 +107,9 @@ def whole(text: str | None, where: str) -> int | None:
     if value != int(value):
         raise UserError(f"{where} is {value:g}, which is no count; run the tool again")
     return int(value)
+
+
+def word(text: str | None, longest: int = 80) -> str | None:
+    """A short text of a report, printable whatever it holds; None if there is none."""
+    kept = "".join(c if c.isprintable() else " " for c in (text or "").strip())
+    return kept[:longest].strip() or None

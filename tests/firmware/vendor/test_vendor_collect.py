@@ -58,8 +58,10 @@ def describe(directory: Path, **record: Any) -> None:
     path.write_text(json.dumps(said))
 
 
-def test_through_the_command_line(mine: Context, brought: Path, l1kd: Call, tmp_path: Path) -> None:
-    answer = l1kd("synth", mine.directory, "--collect", brought)
+def test_through_the_command_line(
+    mine: Context, brought: Path, command: Call, tmp_path: Path
+) -> None:
+    answer = command("synth", mine.directory, "--collect", brought)
     assert answer.returncode == 0, answer.stderr
     rows = schemas.read(mine.directory, "resources.json")
     assert {row.source for row in rows if (row.student, row.io_type) == ("flat", "io_stream")} == {
@@ -67,12 +69,12 @@ def test_through_the_command_line(mine: Context, brought: Path, l1kd: Call, tmp_
         "csynth",
         "vsynth",
     }
-    gone = l1kd("synth", mine.directory, "--collect", tmp_path / "nowhere")
+    gone = command("synth", mine.directory, "--collect", tmp_path / "nowhere")
     assert gone.returncode == 2 and "is no directory" in gone.stderr
     assert len(gone.stderr.strip().splitlines()[-1:]) == 1
     # The numbers stay when the stage is run again, and what is refused does not disturb them.
     change_weight(brought)
-    refused = l1kd("synth", mine.directory, "--collect", brought)
+    refused = command("synth", mine.directory, "--collect", brought)
     assert refused.returncode == 2 and "another version of the project" in refused.stderr
     rows = schemas.read(mine.directory, "resources.json")
     assert len([row for row in rows if row.source == "csynth"]) == 1
@@ -111,9 +113,9 @@ def test_the_good_ones_are_kept(mine: Context, brought: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"student": "image2"}, "which is no project of"),
+        ({"student": "image2"}, "no project of"),
         ({"io_type": "io_parallel"}, "other options"),
-        ({"backend": "Vivado"}, "flat-Vivado-io_stream-latency, which is no project"),
+        ({"backend": "Vivado"}, "flat-Vivado-io_stream-latency, no project"),
         ({"model": "1" * 64}, "another network than the run's student 'flat'"),
         ({"namespace": "x", "clock_ns": 6.25}, r"clock_ns 6\.25, the run has 5"),
         ({"namespace": "x", "part": "xc7z020clg400-1"}, "part xc7z020clg400-1"),

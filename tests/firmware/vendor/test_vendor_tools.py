@@ -51,12 +51,12 @@ def best(context: Context) -> str:
 
 
 def test_all_steps_and_their_numbers(
-    mine: Context, tool: dict[str, str], l1kd: Call, tmp_path: Path
+    mine: Context, tool: dict[str, str], command: Call, tmp_path: Path
 ) -> None:
-    command = ("synth", mine.directory, "--tool", "vitis", "--student", "image")
-    some = (*command, "--io-type", "io_parallel")
+    options = ("synth", mine.directory, "--tool", "vitis", "--student", "image")
+    some = (*options, "--io-type", "io_parallel")
     every = ("--steps", "vsynth,csim,csynth,cosim")
-    answer = l1kd(*some, *every, **tool)
+    answer = command(*some, *every, **tool)
     assert answer.returncode == 0, answer.stderr
     assert "a stand-in for vitis-run" in answer.stderr  # the tool's own words
     steps = ["csim", "synth", "cosim", "vsynth"]
@@ -85,15 +85,15 @@ def test_all_steps_and_their_numbers(
     assert len(rows(mine, "estimate")) == 4
 
     # Again: nothing is left to do. Another project: only its own steps.
-    assert l1kd(*some, *every, **tool).returncode == 0
+    assert command(*some, *every, **tool).returncode == 0
     assert len(calls(tmp_path / "bin")) == 4
-    assert l1kd(*command, **tool).returncode == 0
+    assert command(*options, **tool).returncode == 0
     assert calls(tmp_path / "bin")[4:] == ["vitis-run synth"]
     assert {row.io_type for row in rows(mine, "csynth")} == {"io_parallel", "io_stream"}
 
 
 @pytest.mark.parametrize("name", ["vitis_hls", "vivado_hls"])
-def test_older_tools(name: str, run: Context, mine: Context, l1kd: Call, tmp_path: Path) -> None:
+def test_older_tools(name: str, run: Context, mine: Context, command: Call, tmp_path: Path) -> None:
     from l1kd.firmware.convert import convert
 
     tool = stand_in(tmp_path / "bin", name)
@@ -104,7 +104,7 @@ def test_older_tools(name: str, run: Context, mine: Context, l1kd: Call, tmp_pat
         mine = mine.configured(type(mine.config).model_validate(values))
         shutil.rmtree(mine.projects)
         convert(mine)
-    done = l1kd(
+    done = command(
         "synth", mine.directory, "--tool", backend.lower(), "--io-type", "io_stream",
         "--steps", "csynth,vsynth", **tool,
     )  # fmt: skip
@@ -113,22 +113,24 @@ def test_older_tools(name: str, run: Context, mine: Context, l1kd: Call, tmp_pat
     (row,) = rows(mine, "csynth")
     assert row.tool == f"{backend} HLS 2023.2" and row.student == best(mine)
     other = "vivado" if backend == "Vitis" else "vitis"
-    wrong = l1kd("synth", mine.directory, "--tool", other, **tool)
+    wrong = command("synth", mine.directory, "--tool", other, **tool)
     assert wrong.returncode == 2 and f"is written for {backend}" in wrong.stderr
 
 
 def test_without_the_tool_the_commands_are_printed(
-    mine: Context, l1kd: Call, tmp_path: Path
+    mine: Context, command: Call, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
     steps = ("--steps", "csim,csynth,vsynth")
-    answer = l1kd("synth", mine.directory, "--tool", "vitis", *steps, PATH=str(tmp_path / "empty"))
+    answer = command(
+        "synth", mine.directory, "--tool", "vitis", *steps, PATH=str(tmp_path / "empty")
+    )
     assert answer.returncode == 2
     *before, last = answer.stderr.strip().splitlines()
     assert last.startswith("l1kd: error: neither vitis-run nor vitis_hls is on the PATH")
     text = "\n".join(before)
     name = f"{best(mine)}-Vitis-io_parallel-latency"
-    for command in (
+    for typed in (
         f"cd {name}",
         "echo 'array set opt {reset 0 csim 1 synth 1 cosim 0 validation 0 export 0 vsynth 1 "
         "fifo_opt 0}' > build_opt.tcl",
@@ -136,16 +138,16 @@ def test_without_the_tool_the_commands_are_printed(
         "vitis_hls -f build_prj.tcl",
         f"l1kd synth {mine.directory} --collect",
     ):
-        assert command in text, command
+        assert typed in text, typed
     assert not (mine.directory / "vendor").exists()
 
 
 def test_the_printed_commands_are_the_tools_own(
-    mine: Context, tool: dict[str, str], l1kd: Call, tmp_path: Path
+    mine: Context, tool: dict[str, str], command: Call, tmp_path: Path
 ) -> None:
     """They are typed in a copy of the project, and what comes of it is read."""
     (tmp_path / "empty").mkdir()
-    answer = l1kd(
+    answer = command(
         "synth", mine.directory, "--tool", "vitis", "--io-type", "io_stream", "--steps",
         "csim,csynth,cosim,vsynth", PATH=str(tmp_path / "empty"),
     )  # fmt: skip
@@ -158,7 +160,7 @@ def test_the_printed_commands_are_the_tools_own(
     script = "set -e\n" + "\n".join(typed)
     subprocess.run(["bash", "-c", script], cwd=there, env={**os.environ, **tool}, check=True)
     assert calls(tmp_path / "bin") == ["vitis-run csim synth cosim vsynth"]
-    back = l1kd("synth", mine.directory, "--collect", there)
+    back = command("synth", mine.directory, "--collect", there)
     assert back.returncode == 0, back.stderr
     (row,) = rows(mine, "csynth")
     assert row.io_type == "io_stream" and "the simulated RTL equals" in (row.note or "")
@@ -182,11 +184,11 @@ def test_a_tool_that_fails(
     said: str,
     mine: Context,
     tool: dict[str, str],
-    l1kd: Call,
+    command: Call,
     tmp_path: Path,
 ) -> None:
-    command = ("synth", mine.directory, "--tool", "vitis", "--steps", steps)
-    answer = l1kd(*command, "--io-type", "io_parallel", **{**tool, "STAND_IN": mode})
+    options = ("synth", mine.directory, "--tool", "vitis", "--steps", steps)
+    answer = command(*options, "--io-type", "io_parallel", **{**tool, "STAND_IN": mode})
     assert answer.returncode == code, answer.stderr
     last = answer.stderr.strip().splitlines()[-1]
     assert said in last and last.startswith("l1kd: ")
@@ -197,7 +199,7 @@ def test_a_tool_that_fails(
         assert '"mismatches": 1' in path.read_text()
     # Mended: what failed is run again, what was done is not.
     before = len(calls(tmp_path / "bin"))
-    again = l1kd(*command, "--io-type", "io_parallel", **tool)
+    again = command(*options, "--io-type", "io_parallel", **tool)
     assert again.returncode == 0, again.stderr
     new = calls(tmp_path / "bin")[before:]
     assert new[0] == {"csim-wrong": "vitis-run csim", "cosim-fail": "vitis-run cosim"}.get(
@@ -231,9 +233,9 @@ def gone(each: list[int]) -> bool:
 
 
 def test_a_time_limit_ends_all_of_the_tool(
-    mine: Context, tool: dict[str, str], l1kd: Call, tmp_path: Path
+    mine: Context, tool: dict[str, str], command: Call, tmp_path: Path
 ) -> None:
-    answer = l1kd(
+    answer = command(
         "synth", mine.directory, "--tool", "vitis", "--steps", "csim,csynth", "--time-limit", "3",
         "--io-type", "io_parallel", **{**tool, "STAND_IN": "hang"},
     )  # fmt: skip
@@ -298,10 +300,10 @@ def test_a_tool_whose_command_was_killed_is_not_joined_by_another(
 
 
 def test_a_project_written_anew_drops_its_numbers(
-    mine: Context, tool: dict[str, str], l1kd: Call, tmp_path: Path
+    mine: Context, tool: dict[str, str], command: Call, tmp_path: Path
 ) -> None:
-    command = ("synth", mine.directory, "--tool", "vitis", "--io-type", "io_parallel")
-    assert l1kd(*command, **tool).returncode == 0
+    options = ("synth", mine.directory, "--tool", "vitis", "--io-type", "io_parallel")
+    assert command(*options, **tool).returncode == 0
     assert len(rows(mine, "csynth")) == 1
     directory = mine.projects / f"{best(mine)}-Vitis-io_parallel-latency"
     change_weight(directory)
@@ -309,19 +311,19 @@ def test_a_project_written_anew_drops_its_numbers(
     with mine.console.capture() as said:
         assert store.collected(mine, projects) == []
     assert "was written anew" in said.get()
-    answer = l1kd(*command, **tool)
+    answer = command(*options, **tool)
     assert answer.returncode == 0 and "another version" in answer.stderr
     assert len(calls(tmp_path / "bin")) == 2 and len(rows(mine, "csynth")) == 1
 
 
 def test_rtl_that_is_gone_is_made_again(
-    mine: Context, tool: dict[str, str], l1kd: Call, tmp_path: Path
+    mine: Context, tool: dict[str, str], command: Call, tmp_path: Path
 ) -> None:
-    command = ("synth", mine.directory, "--tool", "vitis", "--io-type", "io_parallel", "--steps")
-    assert l1kd(*command, "csynth", **tool).returncode == 0
+    options = ("synth", mine.directory, "--tool", "vitis", "--io-type", "io_parallel", "--steps")
+    assert command(*options, "csynth", **tool).returncode == 0
     (build,) = (mine.directory / "vendor").glob("*/")
     shutil.rmtree(build)
-    assert l1kd(*command, "vsynth", **tool).returncode == 0
+    assert command(*options, "vsynth", **tool).returncode == 0
     assert calls(tmp_path / "bin")[1:] == ["vitis-run synth", "vitis-run vsynth"]
 
 
@@ -337,19 +339,19 @@ def test_rtl_that_is_gone_is_made_again(
     ],
 )
 def test_options_that_are_wrong(
-    options: list[str], said: str, mine: Context, tool: dict[str, str], l1kd: Call
+    options: list[str], said: str, mine: Context, tool: dict[str, str], command: Call
 ) -> None:
-    answer = l1kd("synth", mine.directory, *options, **tool)
+    answer = command("synth", mine.directory, *options, **tool)
     assert answer.returncode == 2 and said in answer.stderr
     assert len(answer.stderr.strip().splitlines()) == 1
     assert not (mine.directory / "vendor").exists()
 
 
 def test_logic_synthesis_needs_vivado(
-    mine: Context, tool: dict[str, str], l1kd: Call, tmp_path: Path
+    mine: Context, tool: dict[str, str], command: Call, tmp_path: Path
 ) -> None:
     (tmp_path / "bin" / "vivado").unlink()
-    answer = l1kd("synth", mine.directory, "--tool", "vitis", "--steps", "vsynth", **tool)
+    answer = command("synth", mine.directory, "--tool", "vitis", "--steps", "vsynth", **tool)
     assert answer.returncode == 2 and "vivado is not, which vsynth needs" in answer.stderr
 
 
