@@ -30,7 +30,7 @@ from l1kd.exact.graph import (
     Rectify,
     Reshape,
 )
-from l1kd.firmware.quantizer_logic import UnfitError, nothing, plus, quantized
+from l1kd.firmware.quantizer_logic import UnfitError, constant, nothing, plus, quantized
 
 __all__ = ["Drawn", "draw", "expected_lut"]
 
