@@ -47,26 +47,26 @@ SPECS: dict[AnyStage, StageSpec] = {
     ),
     "convert": StageSpec(
         "l1kd.firmware.convert:convert",
-        ("seed", "data", "firmware"),
+        ("seed", "data", "firmware", "rtl"),
         ("students/*.keras", "metrics.json"),
-        ("firmware.json",),
+        ("firmware.json", "rtl.json"),
     ),
     "verify": StageSpec(
         "l1kd.firmware.verify:verify",
-        ("data", "verify"),
-        (*NETWORKS, "scores.npz", "metrics.json", "firmware.json"),
+        ("data", "verify", "rtl"),
+        (*NETWORKS, "scores.npz", "metrics.json", "firmware.json", "rtl.json"),
         ("agreement.json", "fidelity.json"),
         projects=True,
     ),
     "synth": StageSpec(
         "l1kd.firmware.synth:synth",
-        ("firmware",),
-        ("students/*.keras", "firmware.json"),
+        ("firmware", "rtl", "choose"),
+        ("students/*.keras", "firmware.json", "rtl.json", "metrics.json", "vendor/*.json"),
         ("resources.json",),
     ),
     "report": StageSpec(
         "l1kd.report.page:report",
-        ("name",),
+        ("name", "choose", "verify", "firmware", "rtl"),  # limits that the page holds numbers to
         ("*.json", "history.csv", "scores.npz"),
         ("report.html",),
         networks=False,
