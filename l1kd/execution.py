@@ -78,6 +78,12 @@ def execute(
         manifest.firmware = {
             f"{p.student}-{p.backend}-{p.io_type}-{p.strategy}": p.directory for p in projects
         }
+        if (directory / "rtl.json").exists():
+            manifest.firmware |= {
+                f"{p.student}-rtl": p.directory
+                for p in schemas.read(directory, "rtl.json")
+                if p.directory is not None
+            }
     manifest.stages[stage] = schemas.StageRecord(
         state="failed" if failure else "done",
         duration_s=duration,
@@ -119,12 +125,13 @@ def _inputs(context: Context, manifest: schemas.Manifest, stage: AnyStage) -> st
 
 def _tree_hash(directory: Path) -> str:
     """Hash of a project's text: its sources, weights and scripts, not what was compiled."""
-    suffixes = {".h", ".cpp", ".tcl", ".json", ".txt"}
+    suffixes = {".h", ".cpp", ".tcl", ".json", ".txt", ".v", ".gz"}
     return content_hash(
         {
             str(path.relative_to(directory)): file_hash(path)
             for path in sorted(directory.rglob("*"))
-            if path.suffix in suffixes and path.is_file()
+            # what Yosys found is a result, not a source
+            if path.suffix in suffixes and path.is_file() and path.name != "yosys.json"
         }
     )
 

@@ -36,6 +36,7 @@ __all__ = [
     "Resources",
     "RtlRecord",
     "Rung",
+    "Simulated",
     "StageRecord",
     "StudentMetrics",
     "TeacherMetrics",
@@ -229,6 +230,13 @@ class CertificateRecord(_Record):
     findings: list[Doubted]
 
 
+class Simulated(_Record):
+    """A simulator's run of the written Verilog."""
+
+    simulator: str  # with its version
+    latency_cycles: int | None  # as measured; null: every event has the same result
+
+
 class AgreementRecord(_Record):
     """`agreement.json` is a list of these."""
 
@@ -237,6 +245,7 @@ class AgreementRecord(_Record):
     pairs: list[Pair]
     float32: dict[str, str] = {}  # layers that QKeras may not compute exactly, and why
     certificates: list[CertificateRecord] = []
+    simulated: Simulated | None = None
 
 
 class Rung(Quality):
@@ -333,6 +342,7 @@ class RtlRecord(_Record):
     output_type: str
     latency_cycles: int | None = None  # clock edges, from the sampling one to the result's
     interval_cycles: int | None = None
+    estimated_clock_ns: float | None = None  # longest path between registers, by alkaid's model
     lut: float | None = None  # estimates
     ff: float | None = None
     layers: list[LayerCost] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class Comparison:
         The HLS project that it is made of, if it is.
     excused
         Why it may differ.
+    limit
+        Events that it is tried on at most, in each sample its share of them; None: all.
     """
 
     candidate: Implementation
@@ -52,14 +55,23 @@ class Comparison:
     show: Callable[[NDArray[Any]], Mapping[str, Shown]] | None = None
     project: FirmwareRecord | None = None
     excused: str | None = None
+    limit: int | None = None
+    left: int | None = None
     result: Agreement = field(default_factory=lambda: Agreement(0, 0, 0))
     suspects: list[NDArray[Any]] = field(default_factory=list)
     first_layer: str | None = None
     where: str = ""
     reproducer: str | None = None
 
+    def share(self, fraction: float) -> None:
+        """Begin another sample, which has this share of all events."""
+        self.left = None if self.limit is None else math.ceil(self.limit * fraction)
+
     def add(self, events: NDArray[Any], expected: Values, lsb: float) -> Values:
-        """Compare on one more chunk; returns what the implementation gives."""
+        """Compare on one more chunk, as far as the limit goes; returns what was given."""
+        if self.left is not None:
+            events, expected = events[: self.left], expected[: self.left]
+            self.left -= len(events)
         found = self.predict(events)
         self.result = self.result.then(compare(expected, found, lsb))
         if len(self.suspects) < _SUSPECTS:
@@ -137,7 +149,8 @@ class Comparison:
         result = self.result
         if not result.mismatches or self.excused:
             return None
-        where = self.where or "no inner layer differs on these events"
+        unseen = "its layers are not shown" if self.show is None else ""
+        where = self.where or unseen or "no inner layer differs on these events"
         saved = f"; {self.reproducer} holds the smallest event that shows it"
         return (
             f"{self.label}: {result.mismatches} of {result.events} {self.inputs} events, up to "

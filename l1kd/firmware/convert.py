@@ -1,14 +1,16 @@
-"""The stage `convert`: students to HLS projects."""
+"""The stage `convert`: students to HLS projects, and to Verilog beside them."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from l1kd import schemas
+from l1kd.config import Which
 from l1kd.context import Context
 from l1kd.errors import UserError
-from l1kd.firmware import hls
+from l1kd.firmware import hls, rtl
 from l1kd.firmware.limits import IoType, check_size
 from l1kd.firmware.network import multiplications
 from l1kd.firmware.vectors import choose
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tensorflow import keras
 
-__all__ = ["PARALLEL", "convert", "io_types", "project_name", "stated_port"]
+__all__ = ["PARALLEL", "chosen", "convert", "io_types", "project_name", "rtl_name", "stated_port"]
 
 # Multiplications of a network up to which `auto` writes an io_parallel project.
 PARALLEL = 65_536
@@ -31,10 +33,12 @@ _OWN = 1000  # of the run's events that a student's test bench may take
 
 
 def convert(context: Context) -> None:
-    """Write the HLS projects of a run's students and `firmware.json`.
+    """Write the projects of a run's students, `firmware.json` and `rtl.json`.
 
-    Which students: all, or the best one (`firmware.students`). Which projects: `firmware.io_type`,
-    see `io_types`. All students are loaded and checked before the first project is written.
+    Which students: all, or the best one (`firmware.students`; `rtl.students` of these). Which HLS
+    projects: `firmware.io_type`, see `io_types`. All students are loaded and checked before the
+    first project is written. A student that is too large as fully parallel logic gets no Verilog,
+    and `rtl.json` says why.
 
     Raises
     ------
@@ -85,6 +89,61 @@ def convert(context: Context) -> None:
             advance(1)
     schemas.write(context.directory, "firmware.json", records)
     context.say(f"{len(records)} HLS projects in {context.projects}")
+    wanted = chosen(context, context.config.rtl.students, names)
+    _write_rtl(context, {name: models[name] for name in wanted})
+
+
+def chosen(context: Context, which: Which, names: Sequence[str]) -> list[str]:
+    """Of some students those that `all`, `best` or `none` means; the best one first."""
+    best = schemas.read(context.directory, "metrics.json").best
+    ordered = sorted(names, key=lambda name: name != best)
+    return [name for name in ordered if which == "all" or (which == "best" and name == best)]
+
+
+def _write_rtl(context: Context, models: dict[str, keras.Model]) -> None:
+    """Write the Verilog projects and `rtl.json`."""
+    from l1kd.models.exact import read
+
+    config, records = context.config.firmware, []
+    for name, model in models.items():
+        directory = context.projects / rtl_name(name)
+        _sweep(directory)
+        port = stated_port(context, model)
+        network = read(model)
+        try:
+            with context.progress(f"{name}: Verilog", len(network.nodes)) as advance:
+                logic = rtl.convert(
+                    model,
+                    directory,
+                    clock_ns=config.clock_ns,
+                    part=config.part,
+                    max_lut=context.config.rtl.max_lut,
+                    name=name,
+                    port=port,
+                    advance=advance,
+                )
+        except UserError as error:
+            shutil.rmtree(directory, ignore_errors=True)
+            context.say(f"{name}: no Verilog: {error}")
+            (result, *_) = network.output_types
+            records.append(
+                schemas.RtlRecord(
+                    student=name,
+                    directory=None,
+                    refused=str(error),
+                    part=config.part,
+                    clock_ns=config.clock_ns,
+                    input_type=(port or network.port).text,
+                    output_type=result.text,
+                )
+            )
+            continue
+        records.append(logic.record)
+        context.say(
+            f"{name}: Verilog of about {logic.record.lut:,.0f} LUTs, "
+            f"{logic.record.latency_cycles} cycles"
+        )
+    schemas.write(context.directory, "rtl.json", records)
 
 
 def io_types(model: keras.Model, wanted: str) -> tuple[IoType, ...]:
@@ -111,6 +170,11 @@ def io_types(model: keras.Model, wanted: str) -> tuple[IoType, ...]:
     if wanted == "auto" and size > PARALLEL:
         return ("io_stream",)
     return ("io_parallel", "io_stream")
+
+
+def rtl_name(student: str) -> str:
+    """The directory of a student's Verilog among a run's projects."""
+    return f"{student}-rtl"
 
 
 def project_name(student: str, backend: str, io_type: str, strategy: str) -> str:

@@ -54,6 +54,8 @@ class Estimate:
         Expected of Yosys: see `l1kd.firmware.calibration`.
     latency_cycles, interval_cycles
         Clock edges from sampling to result; cycles between two events.
+    clock_ns
+        The longest path between registers by alkaid's model of delays: no timing is closed.
     layers
         The LUTs' distribution over the network's layers.
     features
@@ -64,6 +66,7 @@ class Estimate:
     ff: float
     latency_cycles: int
     interval_cycles: int
+    clock_ns: float
     layers: list[LayerCost]
     features: Features
 
@@ -165,6 +168,7 @@ def convert(
             output_type=result.text,
             latency_cycles=expected.latency_cycles,
             interval_cycles=expected.interval_cycles,
+            estimated_clock_ns=expected.clock_ns,
             lut=expected.lut,
             ff=expected.ff,
             layers=expected.layers,
@@ -210,12 +214,15 @@ def _optimised(
         )
     from alkaid.codegen import RTLModel
     from alkaid.trace import trace
+    from alkaid.trace.passes import optimize
 
     try:
         drawn = draw(network, advance)
     except UnfitError as error:
         raise UserError(f"{network.name} cannot be written as Verilog: {error}") from error
-    program = trace(drawn.inputs, drawn.outputs)
+    # alkaid's own choice of passes retraces too: that saves nothing here, and gets clamps wrong
+    # (three of 300 random networks differed after it, none before).
+    program = optimize(trace(drawn.inputs, drawn.outputs, optimize=False), retrace=False)
     model = RTLModel(
         program,
         path,
@@ -239,6 +246,7 @@ def _estimated(model: Any, costs: dict[str, float]) -> Estimate:
         ff=ff,
         latency_cycles=int(model.latency),
         interval_cycles=1,
+        clock_ns=round(model._comb.latency[1] / max(int(model.latency), 1), 3),
         layers=[LayerCost(name=name, lut=round(cost * scale, 1)) for name, cost in costs.items()],
         features=features,
     )

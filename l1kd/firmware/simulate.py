@@ -37,7 +37,7 @@ from l1kd.fixedpoint import FixedPoint
 if TYPE_CHECKING:
     from l1kd.firmware.verilog import Logic
 
-__all__ = ["Simulator", "find", "simulate"]
+__all__ = ["Simulator", "find", "measure", "simulate"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _OLDEST = (5, 30)  # 5.006 does not know the lint names in alkaid's sources
@@ -121,6 +121,28 @@ def simulate(
             pool.map(lambda part: _part(logic, tool, program, bits[part], bits[probes]), parts)
         )
     return np.concatenate(shown) * logic.output_type.lsb
+
+
+def measure(logic: Logic, counts: NDArray[np.int64], simulator: str = "auto") -> int | None:
+    """The latency of the written Verilog in clock edges, measured on counts of events (N, inputs).
+
+    None if all of them have the same result: then no change can be seen.
+
+    Raises
+    ------
+    UserError
+        If there is no simulator.
+    CheckFailed
+        If it is not the reported one.
+    """
+    port = FixedPoint.parse(logic.description.input.type)
+    probes = _probes(logic, counts)
+    if not probes:
+        return None
+    tool = find(simulator)
+    bits = _packed(counts[probes], port.word)
+    _part(logic, tool, _built(logic, tool), bits, bits)
+    return logic.record.latency_cycles
 
 
 def _probes(logic: Logic, counts: NDArray[np.int64]) -> list[int]:

@@ -15,16 +15,24 @@ from l1kd.data.dataset import Sample
 from l1kd.errors import UserError
 from l1kd.exact.graph import Network
 from l1kd.firmware.comparison import Comparison, Inputs
-from l1kd.firmware.convert import project_name
+from l1kd.firmware.convert import project_name, rtl_name
 from l1kd.firmware.corners import corners
 from l1kd.firmware.network import model_hash
 from l1kd.firmware.project import Project, open_project
+from l1kd.firmware.verilog import Logic, open_logic
 from l1kd.fixedpoint import FixedPoint
 
 if TYPE_CHECKING:
     from tensorflow import keras
 
-__all__ = ["Student", "compare_on", "open_student", "projects_of", "samples_of"]
+__all__ = [
+    "Student",
+    "compare_on",
+    "logic_of",
+    "open_student",
+    "projects_of",
+    "samples_of",
+]
 
 _CHUNK = 8192  # events at a time
 Values = NDArray[np.float64]
@@ -47,6 +55,8 @@ class Student:
         Its HLS projects.
     doubts
         Layers that QKeras may not compute exactly, with reasons.
+    logic
+        Its Verilog, if it was written.
     """
 
     name: str
@@ -54,6 +64,7 @@ class Student:
     exact: Network
     projects: list[Project]
     doubts: dict[str, str]
+    logic: Logic | None = None
 
     @property
     def lsb(self) -> float:
@@ -81,7 +92,9 @@ def open_student(context: Context, name: str, projects: list[Project]) -> Studen
     path = context.student_file(name)
     model = l1kd.load_model(path)
     own = model_hash(model)
-    for project in projects:
+    logic = logic_of(context, name)
+    written: list[Project | Logic] = [*projects, *([logic] if logic else [])]
+    for project in written:
         if project.description.model != own:
             raise UserError(
                 f"{project.directory} was written from another network than {path}; run "
@@ -89,7 +102,7 @@ def open_student(context: Context, name: str, projects: list[Project]) -> Studen
             )
     port = projects[0].input_type
     exact = read(model).at_port(FixedPoint(port.word, port.integer, port.signed))
-    return Student(name, model, exact, projects, doubts(model, exact))
+    return Student(name, model, exact, projects, doubts(model, exact), logic)
 
 
 def compare_on(
@@ -129,9 +142,12 @@ def compare_on(
             comparison.add(events, expected, student.lsb)
     scores: dict[str, dict[str, list[Values]]] = {}
     limit = config.verify.events
-    total = sum(min(len(sample), limit or len(sample)) for sample in samples.values())
+    sizes = {name: min(len(sample), limit or len(sample)) for name, sample in samples.items()}
+    total = sum(sizes.values())
     with context.progress(f"{student.name}: events", total) as advance:
         for name, sample in samples.items():
+            for comparison in comparisons["test"]:
+                comparison.share(sizes[name] / total)
             for chunk in sample.chunks(_CHUNK, limit):
                 expected = network.predict(chunk)
                 given = {stage: predict(chunk) for stage, predict in (others or {}).items()}
@@ -154,3 +170,12 @@ def projects_of(context: Context) -> dict[str, list[Project]]:
         name = project_name(record.student, record.backend, record.io_type, record.strategy)
         groups.setdefault(record.student, []).append(open_project(context.projects / name))
     return groups
+
+
+def logic_of(context: Context, name: str) -> Logic | None:
+    """A student's Verilog, if it was written."""
+    if not (context.directory / "rtl.json").exists():
+        return None
+    records: list[schemas.RtlRecord] = schemas.read(context.directory, "rtl.json")
+    written = any(record.student == name and record.directory for record in records)
+    return open_logic(context.projects / rtl_name(name)) if written else None

@@ -1,6 +1,8 @@
-"""The stage `synth`: what the firmware costs, as far as it is known without a vendor tool.
+"""The stage `synth`: what the firmware costs, by every source there is.
 
-hls4ml estimates nothing by itself. Two things can be said all the same, and are labelled:
+Of the Verilog: what alkaid's logic is expected to take, and what Yosys makes of it. Of the HLS
+projects: what vendors' tools say, if they have run. hls4ml estimates nothing by itself; two things
+can be said of its projects all the same, and are labelled:
 
 - the interval between two events of an io_parallel project that is one pipeline with reuse 1: its
   design leaves no choice but one clock cycle (whether it meets timing is the vendor tool's to say);
@@ -13,18 +15,26 @@ Everything else is unknown and null.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from l1kd import schemas
 from l1kd.context import Context
-from l1kd.exact.graph import Conv, Dense, Input, Network, Quantize, Reshape
-from l1kd.firmware.convert import project_name
+from l1kd.errors import UserError
+from l1kd.exact.graph import Conv, Dense, Input, Merge, Network, Quantize, Reshape
+from l1kd.firmware.budget import check
+from l1kd.firmware.convert import chosen, project_name
+from l1kd.firmware.parts import share
 from l1kd.firmware.project import Project, open_project
+from l1kd.firmware.student import logic_of
+from l1kd.firmware.synthesis import synthesize
 from l1kd.firmware.vendor.store import collected
+from l1kd.firmware.verilog import Logic
 from l1kd.fixedpoint import FixedPoint
 from l1kd.schemas import Resources
 
@@ -32,12 +42,14 @@ __all__ = ["Kernel", "da_available", "kernels", "lut", "synth"]
 
 
 def synth(context: Context) -> None:
-    """Write `resources.json`, one entry per HLS project.
+    """Write `resources.json`, one entry per design and source, and hold the budgets.
 
     Raises
     ------
     UserError
         If a student or a project is missing.
+    CheckFailed
+        If the best student misses a budget.
     """
     import l1kd
     from l1kd.models.exact import read
@@ -65,7 +77,95 @@ def synth(context: Context) -> None:
         _resources(project, matrices.get(project.record.student), costs) for project in projects
     ]
     found += collected(context, projects)
+    logics = [logic for name in _students(projects) if (logic := logic_of(context, name))]
+    found += [_expected(logic) for logic in logics]
+    # What takes minutes comes last, and what is known by then is there to be read.
     schemas.write(context.directory, "resources.json", found)
+    for name in chosen(
+        context, context.config.rtl.synthesize, [logic.record.student for logic in logics]
+    ):
+        (logic,) = (logic for logic in logics if logic.record.student == name)
+        found += _synthesized(context, logic)
+    schemas.write(context.directory, "resources.json", found)
+    check(context, found)
+
+
+def _students(projects: Sequence[Project]) -> list[str]:
+    """The students of projects, each once."""
+    return list(dict.fromkeys(project.record.student for project in projects))
+
+
+def _expected(logic: Logic) -> Resources:
+    """What alkaid's logic is expected to take."""
+    record = logic.record
+    products = any(
+        isinstance(node, Merge) and node.operation == "multiply" for node in logic.network.nodes
+    )
+    none = None if products else 0.0  # adders and tables alone: in LUTs
+    return _design(
+        logic,
+        source="estimate",
+        tool=f"alkaid {logic.description.versions['alkaid']}",
+        lut=record.lut,
+        ff=record.ff,
+        dsp=none,
+        bram=none,
+        uram=none,
+        layers=record.layers,
+        note="expected of Yosys, from counts of the logic; layers: shares of the LUTs before "
+        "what they have in common is merged",
+    )
+
+
+def _synthesized(context: Context, logic: Logic) -> list[Resources]:
+    """What Yosys makes of a student's Verilog; nothing if it took too long."""
+    record = logic.record
+    try:
+        made = synthesize(
+            logic.directory,
+            record.top,
+            part=record.part,
+            time_limit_s=context.config.rtl.time_limit_s,
+            say=context.say,
+        )
+    except UserError as error:
+        context.say(f"{record.student}: not synthesised: {error}")
+        return []
+    context.say(
+        f"{record.student}: {made.lut:,.0f} LUT, {made.ff:,.0f} FF by {made.tool} in "
+        f"{made.seconds:.0f} s; {record.lut:,.0f} and {record.ff:,.0f} were expected"
+    )
+    return [
+        _design(
+            logic,
+            source="yosys",
+            tool=made.tool,
+            lut=made.lut,
+            ff=made.ff,
+            dsp=made.dsp,
+            bram=made.bram,
+            uram=made.uram,
+            note="mapped to the part's family, out of context; not placed, not routed",
+        )
+    ]
+
+
+def _design(logic: Logic, **values: Any) -> Resources:
+    record = logic.record
+    cycles = record.latency_cycles
+    counts = {key: values.get(key) for key in ("lut", "ff", "dsp", "bram", "uram")}
+    return Resources(
+        student=record.student,
+        implementation="alkaid",
+        part=record.part,
+        clock_ns=record.clock_ns,
+        latency_cycles=cycles,
+        latency_ns=None if cycles is None else round(cycles * record.clock_ns, 6),
+        interval_cycles=record.interval_cycles,
+        estimated_clock_ns=record.estimated_clock_ns,
+        share=share(record.part, **counts),
+        **values,
+    )
 
 
 @dataclass(frozen=True)
@@ -171,6 +271,8 @@ def _resources(
         clock_ns=record.clock_ns,
         interval_cycles=description.interval_cycles,
         lut=total,
+        backend=record.backend,
         io_type=record.io_type,
+        strategy=record.strategy,
         note="; ".join(notes) or None,
     )

@@ -19,17 +19,19 @@ from numpy.typing import NDArray
 from l1kd import schemas
 from l1kd.context import Context
 from l1kd.data.dataset import Sample
-from l1kd.errors import CheckFailed
+from l1kd.errors import CheckFailed, UserError
 from l1kd.firmware.certificate.certify import certify_project
 from l1kd.firmware.certificate.walk import Certificate
 from l1kd.firmware.comparison import DIRECTORY, Comparison, Inputs
+from l1kd.firmware.convert import chosen
 from l1kd.firmware.emulated import emulated, emulators
 from l1kd.firmware.fidelity import auc_loss, check_auc_loss, rung, teacher_rung
 from l1kd.firmware.network import float_twin
 from l1kd.firmware.project import Project
+from l1kd.firmware.simulate import find, measure
 from l1kd.firmware.student import Student, compare_on, open_student, projects_of, samples_of
 from l1kd.firmware.trace import in_csim, in_qkeras
-from l1kd.schemas import AgreementRecord, CertificateRecord, Doubted, Metrics, Rung
+from l1kd.schemas import AgreementRecord, CertificateRecord, Doubted, Metrics, Rung, Simulated
 
 if TYPE_CHECKING:
     from l1kd.evaluation.scores import Scores
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["verify"]
 
 Values = NDArray[np.float64]
+LADDER = ("float", "qkeras", "csim", "rtl")
 
 
 def verify(context: Context) -> None:
@@ -77,13 +80,14 @@ def verify(context: Context) -> None:
     for name, group in groups.items():
         student = open_student(context, name, group)
         certificates = _certify(context, student)
-        comparisons, scores = _compare(context, student, samples, taught)
+        simulated, late = _simulation(context, student, samples["test"])
+        comparisons, scores = _compare(context, student, samples, taught, simulated is not None)
         for comparison in comparisons:
             comparison.explain(student.exact, context.directory, name)
-        records.append(_record(student, comparisons, certificates))
+        records.append(_record(student, comparisons, certificates, simulated))
         ladder = [rung(stage, values, raw, target) for stage, values in scores.items()]  # type: ignore[arg-type]
         ladders[name] = [*([teacher_rung(raw)] if raw is not None else []), *ladder]
-        faults += _faults(student, comparisons, certificates)
+        faults += _faults(student, comparisons, certificates) + late
         _tell(context, student, comparisons, ladders[name])
     schemas.write(context.directory, "agreement.json", records)
     schemas.write(context.directory, "fidelity.json", ladders)
@@ -129,8 +133,32 @@ def _certify(context: Context, student: Student) -> list[Certificate]:
     return found
 
 
+def _simulation(
+    context: Context, student: Student, sample: Sample
+) -> tuple[Simulated | None, list[str]]:
+    """Find a simulator for a student's Verilog and measure the latency; faults, in words."""
+    logic, config = student.logic, context.config.rtl
+    if logic is None or not chosen(context, config.simulate, [student.name]):
+        return None, []
+    try:
+        tool = find(config.simulator)
+    except UserError as error:
+        context.say(f"{student.name}: its Verilog is not simulated: {error}")
+        return None, []
+    context.say(f"{student.name}: compiling its Verilog with {tool.name} {tool.version}")
+    try:
+        latency = measure(logic, logic.counts(sample.events(limit=1024)), config.simulator)
+    except CheckFailed as error:
+        return None, [f"student {student.name!r}: {error}"]
+    return Simulated(simulator=f"{tool.name} {tool.version}", latency_cycles=latency), []
+
+
 def _compare(
-    context: Context, student: Student, samples: Mapping[str, Sample], taught: bool
+    context: Context,
+    student: Student,
+    samples: Mapping[str, Sample],
+    taught: bool,
+    simulated: bool,
 ) -> tuple[list[Comparison], dict[str, dict[str, Values]]]:
     """All comparisons of a student, and the scores of its ladder."""
     from l1kd.evaluation.evaluate import scorer
@@ -159,22 +187,32 @@ def _compare(
                 for project in student.projects
             ),
         ]
+        if student.logic is not None:
+            comparisons[inputs].append(Comparison("rtl", inputs, student.logic.predict))
+        if student.logic is not None and simulated:
+            simulate = partial(student.logic.simulate, simulator=context.config.rtl.simulator)
+            limit = context.config.rtl.events if inputs == "test" else None
+            comparisons[inputs].append(Comparison("rtlsim", inputs, simulate, limit=limit))
     for inputs, built in emulated(emulators(context), student.projects).items():
         comparisons[inputs] += built
     others = {"float": scorer(float_twin(student.model), shape)} if taught else {}
     scores = compare_on(context, student, comparisons, samples, others)
     done = [each for kind in comparisons.values() for each in kind if each.result.events]
-    return done, {stage: scores[stage] for stage in ("float", "qkeras", "csim") if stage in scores}
+    return done, {stage: scores[stage] for stage in LADDER if stage in scores}
 
 
 def _record(
-    student: Student, comparisons: list[Comparison], certificates: list[Certificate]
+    student: Student,
+    comparisons: list[Comparison],
+    certificates: list[Certificate],
+    simulated: Simulated | None,
 ) -> AgreementRecord:
     return AgreementRecord(
         student=student.name,
         lsb=student.lsb,
         pairs=[comparison.pair for comparison in comparisons],
         float32=student.doubts,
+        simulated=simulated,
         certificates=[
             CertificateRecord(
                 backend=project.record.backend,
