@@ -242,6 +242,39 @@ def emulator(
     typer.echo(deliver_emulator(run, student, out))
 
 
+@app.command(
+    epilog="Example: [bold]l1kd search search --workers 2[/], then "
+    "[bold]l1kd run runs/search-study/front/01.yaml[/]. The same command on another machine, on a "
+    "shared directory, joins in; after a stop it goes on."
+)
+def search(
+    config: ConfigArgument,
+    trials: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Trials in all; default search.trials."),
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The study; by default runs/<name>-study.")
+    ] = None,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes here.")] = 1,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override any key, e.g. seed=3; repeat."),
+    ] = None,
+    join: Annotated[bool, typer.Option("--join", hidden=True)] = False,
+) -> None:
+    """Search for students that are good and cheap; write their Pareto front."""
+    from l1kd.orchestrate import search as searching
+
+    if join:  # a worker of a search; CONFIG is the study
+        searching.join(Path(config), trials or 1)
+        return
+    directory = searching.search(
+        config, study, trials=trials, workers=workers, overrides=set_ or ()
+    )
+    typer.echo(directory / "front.md")
+
+
 @app.command(epilog="Example: [bold]l1kd doctor[/]")
 def doctor() -> None:
     """Say what this machine has, what it lacks, and how to get it."""

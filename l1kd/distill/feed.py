@@ -46,11 +46,16 @@ class Feed:
 
     def validation(self) -> tf.data.Dataset:
         """Validation normals with an exposure that never changes."""
+        parts = self.validation_parts()
+        return self._pipeline(lambda: iter(parts), len(parts))
+
+    def validation_parts(self) -> list[tuple[Events, Events]]:
+        """The same as arrays."""
         parts = []
         for step, events in enumerate(self.dataset.val.chunks(1024, _VALIDATION_EVENTS)):
             random = np.random.default_rng([self.seed, _VALIDATION, step])
             parts.append((events, self.mixer(events, random)))
-        return self._pipeline(lambda: iter(parts), len(parts))
+        return parts
 
     def _pipeline(self, batches: object, steps: int) -> tf.data.Dataset:
         one = tf.TensorSpec((None, *self.dataset.shape), tf.float32)

@@ -13,8 +13,9 @@ from l1kd.config import Student
 from l1kd.distill.targets import SPREAD_AS
 from l1kd.fixedpoint import FixedPoint
 from l1kd.models.logic_cost import logic_cost
+from l1kd.models.students import AWAKE
 
-__all__ = ["Learners"]
+__all__ = ["Learners", "start_students"]
 
 
 class Learners:
@@ -126,3 +127,34 @@ def _sparsities(own: Student, student: keras.Model) -> dict[str, float]:
             if share:
                 shares[layer.name] = share
     return shares
+
+
+def start_students(
+    students: Mapping[str, keras.Model], settings: Sequence[Student], events: Any, middle: float
+) -> None:
+    """Start every student with units that are awake and scores in the middle of its targets.
+
+    A ReLU whose input is negative for nearly every event never learns, and the smallest students
+    have two filters. Adam moves a bias by about its rate a step: a few thousand steps of 1e-3 would
+    not lift the scores to where the targets are.
+
+    Parameters
+    ----------
+    students, settings
+        Untrained networks by name, and what they are.
+    events
+        Normal ones, (N, \\*shape).
+    middle
+        The usual target.
+    """
+    for own in settings:
+        student, awake = students[own.name], AWAKE[own.architecture]
+        output = student.layers[-2]
+        for layer in student.layers:
+            if getattr(layer, "use_bias", False) and layer is not output:
+                entering = keras.Model(student.input, layer.output)(events).numpy()
+                usual = np.quantile(entering.reshape(-1, entering.shape[-1]), awake, axis=0)
+                kernel, bias = layer.get_weights()
+                layer.set_weights([kernel, bias + np.maximum(-usual, 0)])
+        kernel, bias = output.get_weights()
+        output.set_weights([kernel, np.full_like(bias, middle)])

@@ -23,17 +23,17 @@ from l1kd.distill.callbacks import Bookkeeper, Cosine, Pruning, Ticker, write_hi
 from l1kd.distill.distiller import Distiller
 from l1kd.distill.exposure import measure_facts, mixer
 from l1kd.distill.feed import Feed
-from l1kd.distill.learners import Learners
+from l1kd.distill.learners import Learners, start_students
 from l1kd.distill.state import Arrays, Progress, load_state
 from l1kd.distill.targets import MEDIAN_AT, TARGETS, log_quantiles, save_target
 from l1kd.files import content_hash
 from l1kd.models.exact import call_back
 from l1kd.models.load import save_model
 from l1kd.models.runtime import prepare_tensorflow
-from l1kd.models.students import AWAKE, build_student
+from l1kd.models.students import build_student
 from l1kd.models.teachers import build_teacher, measure_spread
 
-__all__ = ["Phase", "build", "phases", "train"]
+__all__ = ["Phase", "build", "phases", "raw_scores", "train"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def train(context: Context) -> None:
     prepare_tensorflow(context.threads)
     config, dataset = context.config, context.dataset
     distiller, feed = build(config, dataset), _feed(context)
-    _start_students(distiller, feed, config)
+    _start(distiller, feed, config)
 
     checkpoint = context.directory / "checkpoint.npz"
     relevant = config.model_dump(
@@ -240,26 +240,10 @@ def raw_scores(teacher: keras.Model, chunks: Any) -> np.ndarray[Any, Any]:
     return np.concatenate([forward(tf.constant(chunk)).numpy().ravel() for chunk in chunks])
 
 
-def _start_students(distiller: Distiller, feed: Feed, config: Config) -> None:
-    """Start every student with units that are awake and scores in the middle of its targets.
-
-    A ReLU whose input is negative for nearly every event never learns, and the smallest students
-    have two filters. Adam moves a bias by about its rate a step: a few thousand steps of 1e-3 would
-    not lift the scores to where the targets are.
-    """
+def _start(distiller: Distiller, feed: Feed, config: Config) -> None:
     events = next(iter(feed.dataset.train.chunks(1024, 1024)))
     middle = distiller.transform.score.high * MEDIAN_AT
     if not distiller.follow:
         raw = raw_scores(distiller.teacher, [events])
         middle = float(np.median(distiller.transform.forward(raw)))
-    for settings in config.students:
-        student, awake = distiller.students[settings.name], AWAKE[settings.architecture]
-        output = student.layers[-2]
-        for layer in student.layers:
-            if getattr(layer, "use_bias", False) and layer is not output:
-                entering = keras.Model(student.input, layer.output)(events).numpy()
-                usual = np.quantile(entering.reshape(-1, entering.shape[-1]), awake, axis=0)
-                kernel, bias = layer.get_weights()
-                layer.set_weights([kernel, bias + np.maximum(-usual, 0)])
-        kernel, bias = output.get_weights()
-        output.set_weights([kernel, np.full_like(bias, middle)])
+    start_students(distiller.students, config.students, events, middle)
