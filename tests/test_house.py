@@ -29,7 +29,7 @@ GROUND = {
 # What each part may import, besides itself and the ground floor.
 MAY = {
     "cli": {"actions", "run", "report", "firmware", "data", "doctor", "orchestrate"},
-    "doctor": {"data"},
+    "doctor": {"data", "firmware"},
     "actions": {"run", "execution", "firmware"},
     "orchestrate": {"run", "data", "distill", "evaluation", "firmware", "models"},
     "run": {"distill", "evaluation", "execution", "firmware", "report", "models"},
