@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd.config import Config
+from l1kd.context import Context
 from l1kd.data.dataset import Dataset, Sample
 from l1kd.evaluation.evaluate import scorer
 from l1kd.evaluation.metrics import mean_over_signals, quality
@@ -49,7 +49,7 @@ class Judged:
         return float(self.latency_cycles if name == "latency" else getattr(self, name))
 
 
-def judge(model: keras.Model, dataset: Dataset, config: Config) -> Judged:
+def judge(model: keras.Model, context: Context) -> Judged:
     """Judge a network.
 
     Normal events are the training and the validation ones together: a threshold at 1e-3 wants a
@@ -62,13 +62,16 @@ def judge(model: keras.Model, dataset: Dataset, config: Config) -> Judged:
     """
     from l1kd.exact.graph import Affine
     from l1kd.firmware import rtl
+    from l1kd.firmware.convert import stated_port
     from l1kd.models.exact import read
 
+    dataset, clock_ns = context.dataset, context.config.firmware.clock_ns
     signals = {name: signal.val for name, signal in dataset.signals.items()}
     scored = _scores(model, dataset, {"train": dataset.train, "val": dataset.val})
     found = quality(np.concatenate(list(scored.values())), _scores(model, dataset, signals))
     network = read(model)
-    expected = rtl.estimate(network, clock_ns=config.firmware.clock_ns)
+    port = stated_port(context, model)
+    expected = rtl.estimate(network.at_port(port) if port else network, clock_ns=clock_ns)
     kernels = [node.kernel for node in network.nodes if isinstance(node, Affine)]
     return Judged(
         auc=mean_over_signals(found.auc) or 0.0,
@@ -76,7 +79,7 @@ def judge(model: keras.Model, dataset: Dataset, config: Config) -> Judged:
         lut=float(round(expected.lut)),
         ff=float(round(expected.ff)),
         latency_cycles=expected.latency_cycles,
-        latency_ns=expected.latency_cycles * config.firmware.clock_ns,
+        latency_ns=expected.latency_cycles * clock_ns,
         weights=sum(kernel.size for kernel in kernels),
         zeros=sum(int(np.sum(kernel == 0)) for kernel in kernels),
     )

@@ -14,7 +14,6 @@ from rich.console import Console
 
 from l1kd import configfile
 from l1kd.config import Config
-from l1kd.context import Context
 from l1kd.errors import UserError
 from l1kd.files import write_json
 from l1kd.orchestrate.front import table, write_front
@@ -123,11 +122,10 @@ def _prepare(place: Place, console: Console) -> None:
     console.print("the teacher, once for all trials:", highlight=False)
     path = str(place.directory / "config.yaml")
     run_configuration(path, place.teacher, until="evaluate", console=console)
-    context = Context(place.teacher, config, place.teacher, console)
-    dataset = context.dataset
+    context = place.context(console)
     lessons = Lessons.of(
         config,
-        dataset,
+        context.dataset,
         l1kd.load_model(context.teacher_file),
         load_target(place.teacher),
         draws=own.exposures,
@@ -138,7 +136,7 @@ def _prepare(place: Place, console: Console) -> None:
     for student in config.students:
         with contextlib.suppress(UserError):  # too large to be drawn as parallel logic
             model = l1kd.load_model(context.student_file(student.name))
-            references[student.name] = asdict(judge(model, dataset, config))
+            references[student.name] = asdict(judge(model, context))
     write_json(place.references, references)
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from l1kd import __version__, configfile
 from l1kd.config import Config
+from l1kd.context import Context
 from l1kd.errors import UserError
 from l1kd.files import read_json, write_json
 from l1kd.orchestrate.candidates import beginnings
@@ -30,6 +31,7 @@ from l1kd.space import Search
 
 if TYPE_CHECKING:
     import optuna
+    from rich.console import Console
 
 __all__ = ["COSTS", "Place", "Worker"]
 
@@ -94,6 +96,10 @@ class Place:
     def search(self) -> Search:
         """How it searches."""
         return self.config.search or Search()
+
+    def context(self, console: Console) -> Context:
+        """The teacher's run as its stages see it."""
+        return Context(self.teacher, self.config, self.teacher / "firmware", console)
 
     def claim(self, config: Config) -> None:
         """Make the directory this configuration's study, or find that it is.

@@ -9,8 +9,7 @@ from dataclasses import asdict
 
 from rich.console import Console
 
-from l1kd.data.dataset import Dataset
-from l1kd.data.sources import open_dataset
+from l1kd.context import Context
 from l1kd.errors import CheckFailed, UserError
 from l1kd.orchestrate.candidates import NAME, describe, propose
 from l1kd.orchestrate.judge import Judged, judge
@@ -36,14 +35,14 @@ def work(place: Place, trials: int, console: Console) -> None:
     warnings.filterwarnings(
         "ignore", message="The initializer .* is unseeded", category=UserWarning
     )
-    config = place.config
-    dataset, lessons = open_dataset(config.data, config.seed), Lessons.load(place.targets)
+    context, lessons = place.context(console), Lessons.load(place.targets)
+    _ = context.dataset
     parent = os.getppid()
     with Worker(place, trials) as worker:
         while os.getppid() == parent and (trial := worker.ask()) is not None:
             started = time.monotonic()
             try:
-                judged = _run(place, trial, dataset, lessons)
+                judged = _run(place, context, trial, lessons)
             except (FloatingPointError, UserError, CheckFailed) as error:
                 worker.give_up(trial, str(error))
                 console.print(f"trial {trial.number}: given up: {error}", markup=False)
@@ -62,7 +61,7 @@ def work(place: Place, trials: int, console: Console) -> None:
             )
 
 
-def _run(place: Place, trial: object, dataset: Dataset, lessons: object) -> Judged:
+def _run(place: Place, context: Context, trial: object, lessons: object) -> Judged:
     import optuna
     from tensorflow import keras
 
@@ -71,7 +70,7 @@ def _run(place: Place, trial: object, dataset: Dataset, lessons: object) -> Judg
 
     assert isinstance(trial, optuna.Trial)
     assert isinstance(lessons, Lessons)
-    search, config = place.search, place.config
+    search, config = place.search, context.config
     student = propose(trial, search.space)
     trial.set_user_attr("student", student.model_dump(mode="json", exclude_defaults=True))
     trial.set_user_attr("describes", describe(student))
@@ -80,12 +79,12 @@ def _run(place: Place, trial: object, dataset: Dataset, lessons: object) -> Judg
         [student],
         lessons,
         config,
-        dataset.grid,
+        context.dataset.grid,
         epochs=search.epochs,
         draws=search.exposures,
         seed=config.seed,
     )[NAME]
-    judged = judge(model, dataset, config)
+    judged = judge(model, context)
     save_model(model, place.student(trial.number))
     for key, value in asdict(judged).items():
         trial.set_user_attr(key, value)
