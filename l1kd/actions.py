@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -95,7 +96,7 @@ def run_vendor_tool(
         If the tool is not there (the commands for a machine that has it are printed), fails, or
         takes too long; or there is no such project.
     CheckFailed
-        If a simulation fails.
+        If a simulation fails, or the best student misses a budget by the new numbers.
     """
     from l1kd.firmware.student import projects_of
     from l1kd.firmware.vendor import tools
@@ -133,7 +134,8 @@ def run_vendor_tool(
             for project in projects:
                 run_steps(context, project, program, wanted, limit)
         except (UserError, CheckFailed):
-            _refresh(context)
+            with contextlib.suppress(UserError, CheckFailed):  # the first is what has to be known
+                _refresh(context)
             raise
         _refresh(context)
 
@@ -160,7 +162,8 @@ def collect_results(
     UserError
         If there are no results, or some are not of the run's projects as they are.
     CheckFailed
-        If a vendor's simulation found a difference.
+        If a vendor's simulation found a difference, or the best student misses a budget by the
+        new numbers.
     """
     from l1kd.firmware.student import projects_of
     from l1kd.firmware.vendor.collect import collect
@@ -171,15 +174,18 @@ def collect_results(
         try:
             found = collect(context, projects, results)
         except (UserError, CheckFailed):
-            _refresh(context)
+            with contextlib.suppress(UserError, CheckFailed):  # the first is what has to be known
+                _refresh(context)
             raise
         _refresh(context)
     return found
 
 
 def _refresh(context: Context) -> None:
-    """Put what the tools gave into `resources.json` and the report, where these were written."""
+    """Put what the tools gave into `resources.json`, and into the report where there is one."""
     manifest: schemas.Manifest = schemas.read(context.directory, "manifest.json")
-    execute(context, manifest, "synth", always=True)
-    if "report" in manifest.stages:
-        execute(context, manifest, "report", always=True)
+    try:
+        execute(context, manifest, "synth", always=True)
+    finally:  # also if a budget is missed
+        if "report" in manifest.stages:
+            execute(context, manifest, "report", always=True)

@@ -72,7 +72,8 @@ if "csim" in wanted:
         print(f"FAILED: {top} differs in 1 of {len(rows)} events")
         print("ERROR: [SIM 211-100] 'csim_design' failed: nonzero return value.")
         sys.exit(1)
-    write("tb_data/csim_results.log", "\\n".join(rows) + "\\n")
+    seen = ["-1", *rows[1:]] if mode == "csim-lies" else rows
+    write("tb_data/csim_results.log", "\\n".join(seen) + "\\n")
     print(f"PASSED: {top} equals the network in all bits of {len(rows)} events")
 if "synth" in wanted:
     print("***** C/RTL SYNTHESIS *****", flush=True)
@@ -208,7 +209,7 @@ def calls(directory: Path) -> list[str]:
 
 def finished_run(run: Context, directory: Path) -> Context:
     """A copy of a run with its projects, as the command line opens it."""
-    mine = copy_of(run, directory)
+    mine = copy_of(run, directory, rtl={"synthesize": "none"})  # of Yosys others speak
     configfile.save(mine.config, directory / "config.yaml")
     manifest = schemas.Manifest(
         name="tiny",
