@@ -179,6 +179,7 @@ class LayerWidths(Strict):
     """What one layer of a student has of its own; null: as the student."""
 
     weight_bits: Bits | None = None
+    weight_integer: Annotated[Int, Field(ge=1, le=12)] | None = None
     bias_bits: Bits | None = None
     activation_bits: Bits | None = None
     size: Size | None = None  # filters or units
@@ -190,7 +191,8 @@ class Student(Strict):
 
     name: Name
     architecture: AnyArchitecture
-    weight_bits: Bits | None = None  # null: the architecture's own
+    weight_bits: Bits | None = None  # null: the architecture's own, here and below
+    weight_integer: Annotated[Int, Field(ge=1, le=12)] | None = None  # of these, with the sign
     bias_bits: Bits | None = None
     activation_bits: Bits | None = None
     hidden: list[Size] = [32, 16]  # `conv` and `dense` only

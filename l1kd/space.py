@@ -38,12 +38,14 @@ class Space(BaseModel):
     hidden: Sizes = (2, 20)  # units of each
     # The next three are drawn for every layer on its own.
     weight_bits: Widths = (3, 8)
+    weight_integer: Widths = (1, 2)
     activation_bits: Widths = (7, 10)
+    # Of the first dense layer, which has nearly all weights.
     sparsity: Annotated[tuple[Share, Share], AfterValidator(_rising)] = (0.0, 0.9)
     logic_penalty: Annotated[
         tuple[Annotated[Float, Field(gt=0, le=1000)], Annotated[Float, Field(gt=0, le=1000)]],
         AfterValidator(_rising),
-    ] = (1e-3, 1.0)
+    ] = (1e-3, 0.3)
 
 
 class Search(BaseModel):

@@ -71,12 +71,14 @@ class _Builder:
         self.names.append(name)
         own = self.config.layers.get(name, LayerWidths())
         weight_bits = own.weight_bits or self.config.weight_bits or weight[0]
+        weight_integer = own.weight_integer or self.config.weight_integer or weight[1] + 1
         activation_bits = (
             own.activation_bits or self.config.activation_bits or self.widths.activation[0]
         )
         # An integer-only type loses rounding and saturation in hls4ml: keep one fraction bit.
         integer = min(self.widths.activation[1], activation_bits - 1)
-        return own.size or size, bits(weight_bits, weight[1]), relu(activation_bits, integer)
+        weights = bits(weight_bits, weight_integer - 1)
+        return own.size or size, weights, relu(activation_bits, integer)
 
     def _bias(self, name: str, word: int, integer: int) -> str:
         """Bias quantizer of a layer: of this type, or as wide as asked for with the same range."""

@@ -35,15 +35,14 @@ def propose(trial: Trial, space: Space) -> Student:
     options["hidden"] = [trial.suggest_int(f"{name}.units", *space.hidden) for name in names]
     own: dict[str, dict[str, Any]] = {}
     for layer in (*layers, *names, "output"):
-        widths: dict[str, Any] = {
-            "weight_bits": trial.suggest_int(f"{layer}.weight_bits", *space.weight_bits)
-        }
+        bits = trial.suggest_int(f"{layer}.weight_bits", *space.weight_bits)
+        integer = trial.suggest_int(f"{layer}.weight_integer", *space.weight_integer)
+        own[layer] = {"weight_bits": bits, "weight_integer": integer}
         if layer != "output":
             bits = trial.suggest_int(f"{layer}.activation_bits", *space.activation_bits)
-            widths["activation_bits"] = bits
-        steps = trial.suggest_int(f"{layer}.pruned", 0, _steps(space))
-        widths["sparsity"] = round(space.sparsity[0] + steps * _STEP, 6)
-        own[layer] = widths
+            own[layer]["activation_bits"] = bits
+    steps = trial.suggest_int("pruned", 0, _steps(space))
+    own[[*names, "output"][0]]["sparsity"] = round(space.sparsity[0] + steps * _STEP, 6)
     options["layers"] = own
     options["logic_penalty"] = trial.suggest_float("logic_penalty", *space.logic_penalty, log=True)
     return Student.model_validate(options)
@@ -66,6 +65,7 @@ def _at(space: Space, height: float) -> dict[str, Any]:
         "architecture": architecture,
         "hidden_layers": space.hidden_layers[1],
         "logic_penalty": low * (high / low) ** (1 - height),
+        "pruned": round((1 - height) * _steps(space)),
     }
     if architecture == "conv":
         layers = ["conv1"]
@@ -74,7 +74,7 @@ def _at(space: Space, height: float) -> dict[str, Any]:
     parameters |= {f"{name}.units": between(space.hidden) for name in hidden}
     for layer in (*layers, *hidden, "output"):
         parameters[f"{layer}.weight_bits"] = between(space.weight_bits)
-        parameters[f"{layer}.pruned"] = round((1 - height) * _steps(space))
+        parameters[f"{layer}.weight_integer"] = between(space.weight_integer)
         if layer != "output":
             parameters[f"{layer}.activation_bits"] = between(space.activation_bits)
     return parameters

@@ -148,8 +148,7 @@ def test_the_smallest_weights_go_and_stay() -> None:
 
 
 def test_the_penalty_lowers_digits_and_the_estimate_of_logic(tiny: Path, tmp_path: Path) -> None:
-    pytest.importorskip("da4ml")
-    from l1kd.firmware.synth import kernels, lut
+    from l1kd.firmware import rtl
 
     students = ", ".join(
         f"{{name: {name}, architecture: conv, hidden: [8], logic_penalty: {penalty}}}"
@@ -163,7 +162,7 @@ def test_the_penalty_lowers_digits_and_the_estimate_of_logic(tiny: Path, tmp_pat
         network = read(l1kd.load_model(run.student_file(name)))
         layers = [node for node in network.nodes if isinstance(node, Affine)]
         counted[name] = sum(digits(layer.kernel).sum() for layer in layers)
-        logic[name] = sum(lut(kernel) * kernel.positions for kernel in kernels(network))
+        logic[name] = rtl.estimate(network).features.cost
     assert counted["frugal"] < 0.8 * counted["free"]
     assert logic["frugal"] < 0.8 * logic["free"]
 

@@ -62,6 +62,14 @@ def test_widths_are_set_per_student_and_per_layer() -> None:
     assert model.get_layer("conv1_relu").quantizer.bits == 9
 
 
+def test_a_weight_s_range_is_set_per_student_and_per_layer() -> None:
+    own = {"output": {"weight_integer": 3}}
+    for options, found in (({}, (1, 1, 3)), ({"weight_integer": 1, "layers": own}, (0, 0, 2))):
+        model = build("conv", (18, 14, 1), hidden=[4], **options)
+        layers = [model.get_layer(name) for name in ("conv1", "dense1", "output")]
+        assert tuple(layer.kernel_quantizer_internal.integer for layer in layers) == found
+
+
 def test_biases_have_widths_too() -> None:
     layers = {"dense1": {"bias_bits": 5}}
     model = build("conv", (18, 14, 1), hidden=[4], bias_bits=9, layers=layers)
