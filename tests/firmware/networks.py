@@ -121,6 +121,7 @@ def make_run(directory: Path, **sections: Any) -> Context:
                 {"name": "flat", "architecture": "dense", "hidden": [4]},
                 {"name": "image", "architecture": "cicada_v2"},
             ],
+            "rtl": {"simulate": "none", "synthesize": "none"},
             **sections,
         }
     )

@@ -9,6 +9,7 @@ import pytest
 
 from l1kd import schemas
 from l1kd.context import Context
+from l1kd.errors import CheckFailed
 from l1kd.firmware import synth as stage
 from l1kd.firmware.synth import Kernel
 from l1kd.fixedpoint import FixedPoint
@@ -18,13 +19,55 @@ from tests.firmware.networks import conv_counts, copy_of
 UNKNOWN = ("latency_cycles", "latency_ns", "ff", "dsp", "bram", "uram")
 
 
+def of_hls(context: Context) -> list[schemas.Resources]:
+    rows = schemas.read(context.directory, "resources.json")
+    return [row for row in rows if row.implementation == "hls4ml"]
+
+
+def test_verilog_is_estimated_and_the_best_is_synthesised(run: Context, tmp_path: Path) -> None:
+    mine = copy_of(run, tmp_path / "r", rtl={"synthesize": "best"})
+    metrics = schemas.read(mine.directory, "metrics.json")
+    schemas.write(mine.directory, "metrics.json", metrics.model_copy(update={"best": "flat"}))
+    stage.synth(mine)
+    rows = {
+        (row.student, row.source): row
+        for row in schemas.read(mine.directory, "resources.json")
+        if row.implementation == "alkaid"
+    }
+    assert set(rows) == {("flat", "estimate"), ("image", "estimate"), ("flat", "yosys")}
+    for (student, source), row in rows.items():
+        assert row.tool.startswith("alkaid 0.8" if source == "estimate" else "Yosys")
+        assert row.latency_ns == row.latency_cycles * 5.0 and row.interval_cycles == 1
+        assert row.lut > 0 and row.ff > 0 and (row.dsp, row.bram, row.uram) == (0, 0, 0)
+        assert row.share["lut"] == pytest.approx(row.lut / 1_728_000)
+        assert 0 < row.estimated_clock_ns <= 5.0
+        assert (len(row.layers) > 2) == (source == "estimate"), student
+    assert rows["flat", "yosys"].lut == pytest.approx(rows["flat", "estimate"].lut, rel=0.6)
+
+
+def test_a_missed_budget_fails_it_after_the_numbers_are_written(
+    run: Context, tmp_path: Path
+) -> None:
+    mine = copy_of(run, tmp_path / "r", choose={"max_lut": 10})
+    with pytest.raises(CheckFailed, match=r"budget missed by the best student.*LUT"):
+        stage.synth(mine)
+    assert schemas.read(mine.directory, "resources.json")
+
+
+def test_synthesis_that_takes_too_long_is_left_out(run: Context, tmp_path: Path) -> None:
+    mine = copy_of(run, tmp_path / "r", rtl={"synthesize": "all", "time_limit_s": 0.2})
+    stage.synth(mine)
+    rows = schemas.read(mine.directory, "resources.json")
+    assert {row.source for row in rows} == {"estimate"}
+
+
 def test_without_da4ml_only_the_interval_is_known(
     run: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = copy_of(run, tmp_path / "r")
     monkeypatch.setattr(stage, "da_available", lambda: False)
     stage.synth(mine)
-    rows = schemas.read(mine.directory, "resources.json")
+    rows = of_hls(mine)
     assert len(rows) == 4
     for row in rows:
         assert (row.source, row.implementation, row.lut) == ("estimate", "hls4ml", None)
@@ -37,9 +80,7 @@ def test_with_da4ml_the_matrices_are_counted(run: Context, tmp_path: Path) -> No
     pytest.importorskip("da4ml")
     mine = copy_of(run, tmp_path / "r")
     stage.synth(mine)
-    rows = {
-        (row.student, row.io_type): row for row in schemas.read(mine.directory, "resources.json")
-    }
+    rows = {(row.student, row.io_type): row for row in of_hls(mine)}
     # io_parallel has the convolution once per position, io_stream once.
     assert rows["image", "io_parallel"].lut > rows["image", "io_stream"].lut > 0
     assert rows["flat", "io_parallel"].lut == rows["flat", "io_stream"].lut

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +19,14 @@ from l1kd.firmware.verify import verify
 from tests.firmware.networks import change_weight, copy_of
 
 pytestmark = pytest.mark.csim
+ICARUS = shutil.which("iverilog") is not None
 
 
 @pytest.fixture(scope="module")
 def verified(run: Context, tmp_path_factory: pytest.TempPathFactory) -> Context:
-    mine = copy_of(run, tmp_path_factory.mktemp("verified") / "r", verify={"max_auc_loss": 1})
+    place = tmp_path_factory.mktemp("verified") / "r"
+    rtl = {"simulate": "best", "simulator": "icarus", "events": 100} if ICARUS else {}
+    mine = copy_of(run, place, verify={"max_auc_loss": 1}, rtl=rtl)
     verify(mine)
     return mine
 
@@ -28,21 +34,54 @@ def verified(run: Context, tmp_path_factory: pytest.TempPathFactory) -> Context:
 def test_every_project_agrees_on_test_events_and_corners(verified: Context) -> None:
     records = schemas.read(verified.directory, "agreement.json")
     assert [record.student for record in records] == ["flat", "image"]
+    best = schemas.read(verified.directory, "metrics.json").best
     dataset = verified.dataset
     tested = len(dataset.test) + sum(len(each.test) for each in dataset.signals.values())
     for record in records:
         assert record.lsb == 2**-8
         seen = {(pair.candidate, pair.io_type, pair.inputs): pair for pair in record.pairs}
-        assert set(seen) == {
-            (*kind, inputs)
-            for kind in (("qkeras", None), ("csim", "io_parallel"), ("csim", "io_stream"))
-            for inputs in ("test", "corner")
-        }
-        for (*_, inputs), pair in seen.items():
+        kinds = [("qkeras", None), ("csim", "io_parallel"), ("csim", "io_stream"), ("rtl", None)]
+        simulated = ICARUS and record.student == best
+        kinds += [("rtlsim", None)] if simulated else []
+        assert set(seen) == {(*kind, inputs) for kind in kinds for inputs in ("test", "corner")}
+        for (candidate, _, inputs), pair in seen.items():
             assert pair.reference == "exact"
             assert (pair.mismatches, pair.max_lsb, pair.first_layer) == (0, 0, None)
-            assert pair.events == tested if inputs == "test" else pair.events > 100
+            if inputs == "corner":
+                assert pair.events > 100
+            elif candidate == "rtlsim":  # its share of every sample
+                assert 100 <= pair.events <= 103
+            else:
+                assert pair.events == tested
         assert record.float32 == {}
+        assert (record.simulated is not None) == simulated
+
+
+def test_the_simulated_latency_is_the_reported_one(verified: Context) -> None:
+    if not ICARUS:
+        pytest.skip("no Icarus Verilog here; see README")
+    best = schemas.read(verified.directory, "metrics.json").best
+    written = {each.student: each for each in schemas.read(verified.directory, "rtl.json")}
+    (record,) = (
+        each for each in schemas.read(verified.directory, "agreement.json") if each.student == best
+    )
+    assert record.simulated.simulator.startswith("icarus ")
+    assert record.simulated.latency_cycles == written[best].latency_cycles > 0
+
+
+def test_verilog_that_differs_fails_it(run: Context, tmp_path: Path) -> None:
+    mine = copy_of(run, tmp_path / "r", verify={"max_auc_loss": 1, "events": 50})
+    program = mine.projects / "flat-rtl" / "model" / "comb.json.gz"
+    stored = json.loads(gzip.decompress(program.read_bytes()))
+    # The constant of the first addition of one: another bias.
+    (first, *_) = (op for op in stored["model"][5] if op[1] == 4)
+    first[2][0] += 1
+    program.write_bytes(gzip.compress(json.dumps(stored).encode()))
+    with pytest.raises(CheckFailed, match=r"student 'flat', rtl: \d+ of \d+ .*its layers are not"):
+        verify(mine)
+    (flat, _) = schemas.read(mine.directory, "agreement.json")
+    (pair,) = (each for each in flat.pairs if each.candidate == "rtl" and each.inputs == "corner")
+    assert pair.mismatches > 0 and (mine.directory / pair.reproducer).is_file()
 
 
 def test_every_project_is_certified_for_all_inputs(verified: Context) -> None:
@@ -57,8 +96,8 @@ def test_the_ladder_leads_from_the_teacher_to_the_firmware(verified: Context) ->
     ladders = schemas.read(verified.directory, "fidelity.json")
     metrics = schemas.read(verified.directory, "metrics.json")
     for name, ladder in ladders.items():
-        teacher, float_, qkeras, csim = ladder
-        assert [rung.stage for rung in ladder] == ["teacher", "float", "qkeras", "csim"]
+        teacher, float_, qkeras, csim, rtl = ladder
+        assert [rung.stage for rung in ladder] == ["teacher", "float", "qkeras", "csim", "rtl"]
         assert (teacher.auc, teacher.efficiency) == (
             metrics.teacher.auc,
             metrics.teacher.efficiency,
@@ -66,6 +105,7 @@ def test_the_ladder_leads_from_the_teacher_to_the_firmware(verified: Context) ->
         assert (teacher.emd.normal, teacher.emd.anomalous, teacher.spearman) == (0, 0, 1)
         # What the firmware says is what the evaluated network says, to the last bit.
         assert csim.model_dump(exclude={"stage"}) == qkeras.model_dump(exclude={"stage"})
+        assert rtl.model_dump(exclude={"stage"}) == qkeras.model_dump(exclude={"stage"})
         student = metrics.students[name]
         assert (csim.auc, csim.efficiency, csim.emd) == (
             student.auc,
