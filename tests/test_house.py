@@ -28,7 +28,8 @@ GROUND = {
 }
 # What each part may import, besides itself and the ground floor.
 MAY = {
-    "cli": {"actions", "run", "report", "firmware", "data", "doctor", "orchestrate"},
+    "cli": {"actions", "cli_data", "run", "report", "firmware", "data", "doctor", "orchestrate"},
+    "cli_data": {"data"},
     "doctor": {"data", "firmware"},
     "actions": {"run", "execution", "firmware"},
     "orchestrate": {"run", "data", "distill", "evaluation", "firmware", "models"},
