@@ -18,6 +18,7 @@ from l1kd import schemas
 from l1kd.context import Context
 from l1kd.errors import UserError
 from l1kd.firmware.project import open_project
+from l1kd.firmware.testbench import read_vectors, write_vectors
 from l1kd.firmware.vendor import process, store
 from l1kd.firmware.vendor.costs import layer_names
 from l1kd.firmware.vendor.tools import options_tcl, parse_steps
@@ -422,3 +423,35 @@ def test_a_program_that_closes_its_output_has_a_limit_too(tmp_path: Path) -> Non
     code = "import os, time; os.close(1); os.close(2); time.sleep(60)"
     ended, _ = run_here(code, tmp_path, limit=1.0)
     assert ended.code is None and ended.seconds < 30
+
+
+def test_what_ignores_being_told_to_end_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_GRACE", 0.5)
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); "
+    child = f"[sys.executable, '-c', {deaf + 'time.sleep(60)'!r}]"
+    code = (
+        f"import subprocess, sys, time; p = subprocess.Popen({child}); "
+        "print(p.pid, flush=True); time.sleep(60)"
+    )
+    ended, lines = run_here(code, tmp_path, limit=5.0)
+    assert ended.code is None and "deaf" in lines
+    assert gone([int(line) for line in lines if line.isdigit()])
+
+
+def test_simulations_are_of_their_vectors(
+    mine: Context, tool: dict[str, str], command: Call, tmp_path: Path
+) -> None:
+    """With other vectors they are run again; what the sources alone decide is not."""
+    options = ("synth", mine.directory, "--tool", "vitis", "--io-type", "io_parallel", "--steps")
+    assert command(*options, "csim,csynth", **tool).returncode == 0
+    directory = mine.projects / f"{best(mine)}-Vitis-io_parallel-latency"
+    inputs, outputs = read_vectors(directory)
+    write_vectors(directory, inputs[:-1], outputs[:-1])
+    (row,) = store.collected(mine, [open_project(directory)])[:1]
+    assert row.lut is not None and "equals" not in (row.note or "")
+    assert command(*options, "csim,csynth", **tool).returncode == 0
+    assert calls(tmp_path / "bin")[2:] == ["vitis-run csim"]
+    (row,) = rows(mine, "csynth")
+    assert f"in all bits of {len(inputs) - 1} events" in (row.note or "")
