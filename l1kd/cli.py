@@ -38,8 +38,8 @@ ConfigArgument = Annotated[
     str,
     typer.Argument(
         metavar="CONFIG",
-        help="A shipped configuration (l1toy, mnist, fashion_mnist, cicada_v1, cicada_v2) or a "
-        "YAML file.",
+        help="A shipped configuration (l1toy, mnist, fashion_mnist, cicada_v1, cicada_v2, search) "
+        "or a YAML file.",
     ),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run's directory.")]

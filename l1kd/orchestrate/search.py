@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -57,9 +56,6 @@ def search(
     UserError
         If something is wrong that the user can mend.
     """
-    for package in ("optuna", "alkaid"):
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"a search needs {package}: pip install {package}")
     console = console or Console(stderr=True, soft_wrap=True)
     config = configfile.load(configfile.find(argument), overrides)
     if config.imported:

@@ -118,7 +118,9 @@ class Place:
                     f"{', '.join(changed)}); name another directory with --study"
                 )
             return
-        strange = [path.name for path in self.directory.iterdir() if path.name not in _BEGUN]
+        names = [path.name for path in self.directory.iterdir()]
+        # A study that was stopped as it began has its configuration and hidden files.
+        strange = [name for name in names if name != "config.yaml" and not name.startswith(".")]
         if strange:
             raise UserError(
                 f"{self.directory} exists and is not a study (it has {strange[0]}); name another "
@@ -168,9 +170,6 @@ class Place:
             for parameters in beginnings(search.space):
                 study.enqueue_trial(parameters, skip_if_exists=True)
         return study
-
-
-_BEGUN = ("config.yaml", ".prepare", ".ask", ".part")
 
 
 def _identity(config: Config) -> dict[str, Any]:
