@@ -37,28 +37,29 @@ def resource_table(run: RunFiles) -> Table:
     found = costs(run)
     paths = any(each.record.estimated_clock_ns is not None for each in found)
     columns = [
-        *("student", "implementation", "source (tool)", "part", "clock [ns]"),
-        *(["longest path by the tool [ns]"] if paths else []),
-        *("latency [cycles]", "latency [ns]", "interval [cycles]", "interval [ns]"),
+        *("student", "implementation", "source (tool)"),
         *AMOUNTS.values(),
-        *("largest share of the part", "at every bunch crossing"),
+        *("latency [cycles]", "latency [ns]", "interval [cycles]", "interval [ns]"),
+        *("clock [ns]", *(["longest path by the tool [ns]"] if paths else [])),
+        *("largest share of the part", "part", "at every bunch crossing"),
     ]
-    table = Table(columns, text_columns=(0, 1, 2, 3, len(columns) - 2, len(columns) - 1))
+    last = len(columns)
+    table = Table(columns, text_columns=(0, 1, 2, last - 3, last - 2, last - 1))
     for each in found:
         record = each.record
         cells = [
             record.student,
             each.implementation,
             each.source,
-            record.part or DASH,
-            numbers.quantity(record.clock_ns),
-            *([numbers.quantity(record.estimated_clock_ns)] if paths else []),
+            *(numbers.count(getattr(record, what)) for what in AMOUNTS),
             numbers.count(record.latency_cycles),
             numbers.quantity(record.latency_ns),
             numbers.count(record.interval_cycles),
             numbers.quantity(each.interval_ns),
-            *(numbers.count(getattr(record, what)) for what in AMOUNTS),
+            numbers.quantity(record.clock_ns),
+            *([numbers.quantity(record.estimated_clock_ns)] if paths else []),
             share_text(each),
+            record.part or DASH,
         ]
         follows = {True: "a new event", False: CANNOT_FOLLOW, None: DASH}[each.follows]
         mark = "bad" if each.follows is False else ""
