@@ -68,7 +68,7 @@ def search(
     with place.locked("prepare"):
         place.claim(config)
         _prepare(place, console)
-    _employ(place, trials or place.search.trials, workers, console)
+    _employ(place, trials or (config.search or Search()).trials, workers, console)
     with place.locked("ask"):
         study = place.open()
     with place.locked("prepare"):
