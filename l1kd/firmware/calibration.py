@@ -2,11 +2,11 @@
 
 alkaid's cost model counts LUTs as a vendor's tool packs them: an adder of three inputs takes one a
 bit, where Yosys takes more. Fitted to 30 synthesised students, one factor is enough: on 30 others
-the LUTs are off by 2.6 % (median; 24 % at most), the flip-flops by 3.0 % (21 % at most); a trained
-student of the demo, four times as large, by 1 %. The largest errors are small convolutions, which
-are mostly rounding and saturation. Factors per kind of logic fitted the calibrating students better
-and the others no better. `tests/benchmarks/bench_estimates.py` fits and judges; students of other logic than is written now
-(`l1kd.firmware.rtl`) need other factors.
+the LUTs are off by 2.6 % (median; 24 % at most), the flip-flops by 3.0 % (21 % at most); on a
+trained student, more than twice as large as any of them, by 1 %. The largest errors are small
+convolutions, which are mostly rounding and saturation. Factors per kind of logic fitted the
+calibrating students better and the others no better. `tests/benchmarks/bench_estimates.py` fits and
+judges; if `l1kd.firmware.rtl` writes logic of another kind, it has to do so again.
 """
 
 from __future__ import annotations
