@@ -25,6 +25,7 @@ from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.files import read_json, write_json
 from l1kd.firmware import rtl
 from l1kd.firmware.convert import stated_port
+from l1kd.firmware.network import model_hash
 from l1kd.firmware.synthesis import synthesize
 from l1kd.orchestrate.search import search
 from l1kd.run import run_configuration
@@ -84,6 +85,22 @@ def choose(directories: list[Path], found: dict[str, dict[str, Any]]) -> str:
     return cheapest_first[-1]
 
 
+def written(directory: Path, model: Any, student: str, context: Context) -> rtl.Logic:
+    """The Verilog project of a student, as it was if it is there: with it goes Yosys' result."""
+    if (directory / "l1kd.json").exists():
+        there = rtl.open_logic(directory)
+        if there.description.model == model_hash(model) and there.record.clock_ns == CLOCK_NS:
+            return there
+    return rtl.convert(
+        model,
+        directory,
+        clock_ns=CLOCK_NS,
+        part=PART,
+        name=student,
+        port=stated_port(context, model),
+    )
+
+
 def measured(directory: Path, student: str) -> dict[str, Any]:
     """Quality on test halves, cost by estimate and by Yosys."""
     config = configfile.load_resolved(directory / "config.yaml")
@@ -91,14 +108,7 @@ def measured(directory: Path, student: str) -> dict[str, Any]:
     metrics: schemas.Metrics = schemas.read(directory, "metrics.json")
     own, validation = metrics.students[student], metrics.validation[student]
     model = l1kd.load_model(context.student_file(student))
-    logic = rtl.convert(
-        model,
-        context.projects / f"{student}-rtl",
-        clock_ns=CLOCK_NS,
-        part=PART,
-        name=student,
-        port=stated_port(context, model),
-    )
+    logic = written(context.projects / f"{student}-rtl", model, student, context)
     made = synthesize(
         logic.directory, logic.record.top, part=PART, time_limit_s=7200.0, say=context.say
     )
