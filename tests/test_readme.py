@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.benchmarks import bench_zoo
+from tests.benchmarks import bench_search, bench_zoo
 
 
 def test_the_table_of_students_is_the_recorded_one() -> None:
@@ -13,3 +13,12 @@ def test_the_table_of_students_is_the_recorded_one() -> None:
     assert len(found["cases"]) == len(list(bench_zoo.cases()))
     assert {(c["backend"], c["strategy"]) for c in found["cases"]} == set(bench_zoo.COMBINATIONS)
     assert all(case["certified"] and not case["mismatches"] for case in found["cases"])
+
+
+def test_the_tables_of_the_search_are_the_recorded_ones_and_hold_what_was_asked() -> None:
+    text, found = bench_search.README.read_text(), json.loads(bench_search.RESULTS.read_text())
+    assert bench_search.in_readme(text, found) == text
+    verdict = found["compared"][found["chosen"]]
+    assert len(found["seeds"]) == 3
+    assert verdict["auc"]["not_worse"] and verdict["efficiency"]["not_worse"]
+    assert verdict["lut_ratio"] <= 0.5 and verdict["latency_cycles_ratio"] <= 1

@@ -3,7 +3,7 @@
 `python -m tests.benchmarks.bench_search [WORK]` searches on the embedded sample (the shipped
 configuration `search`), chooses on validation halves, trains both students with three seeds in the
 demo's recipe, writes their Verilog for one part and clock, synthesises it with Yosys, and records
-`results/search.json`.
+`results/search.json` and the tables of README.
 Everything is kept in WORK (default `runs/bench-search`): stopped, it goes on where it was.
 """
 
@@ -31,6 +31,8 @@ from l1kd.orchestrate.search import search
 from l1kd.run import run_configuration
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
+README = Path(__file__).parents[2] / "README.md"
+MARKS = ("<!-- search: made by bench_search -->", "<!-- end of search -->")
 PART, CLOCK_NS = "xcvu13p-flga2577-2-e", 5.0
 SEEDS = (7, 8, 9)
 AUTHORS = "cicada_v2"
@@ -178,5 +180,53 @@ def main(work: Path) -> None:
         write_json(RESULTS, recorded)
 
 
+def table(found: dict[str, Any]) -> str:
+    """Markdown of what was compared and of the front."""
+    lines = [
+        "| student | mean AUC | mean efficiency at 1e-3 | LUT | FF | cycles |",
+        "|---|---|---|---|---|---|",
+    ]
+    seeds = list(found["seeds"].values())
+    whole = {key: statistics.mean(by[AUTHORS][key] for by in seeds) for key in ("lut", "ff")}
+    for name in seeds[0]:
+        values = {key: [by[name][key] for by in seeds] for key in seeds[0][name] if key != "tool"}
+        auc, efficiency = (
+            (statistics.mean(values[key]), statistics.stdev(values[key]) / len(seeds) ** 0.5)
+            for key in QUALITY
+        )
+        logic = " | ".join(
+            f"{statistics.mean(values[key]):,.0f} ({statistics.mean(values[key]) / whole[key]:.0%})"
+            for key in ("lut", "ff")
+        )
+        told = f"**{name}** (chosen)" if name == found["chosen"] else name
+        lines.append(
+            f"| {told} | {auc[0]:.4f} +- {auc[1]:.4f} | {100 * efficiency[0]:.1f} +- "
+            f"{100 * efficiency[1]:.1f} % | {logic} | "
+            f"{statistics.mean(values['latency_cycles']):.1f} |"
+        )
+    lines += [
+        "",
+        "The front, one seed: means over the signals' validation halves, logic by the estimate:",
+        "",
+        "| point | AUC | efficiency | LUT | FF | cycles | weights, not 0 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for point in (*found["front"]["references"], *found["front"]["front"]):
+        lines.append(
+            f"| {point['label']} | {point['auc']:.3f} | {100 * point['efficiency']:.1f} % | "
+            f"{point['lut']:,.0f} | {point['ff']:,.0f} | {point['latency_cycles']} | "
+            f"{point['weights'] - point['zeros']:,} |"
+        )
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def in_readme(text: str, found: dict[str, Any]) -> str:
+    """README with the tables in their place."""
+    start, end = MARKS
+    before, rest = text.split(start)
+    return f"{before}{start}{table(found)}{end}{rest.split(end)[1]}"
+
+
 if __name__ == "__main__":
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("runs") / "bench-search")
+    README.write_text(in_readme(README.read_text(), read_json(RESULTS)))
