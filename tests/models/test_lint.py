@@ -26,8 +26,14 @@ TOP = "lint_net"
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """Keras, QKeras and hls4ml warn about what is meant here."""
+def _quiet_and_seeded() -> Iterator[None]:
+    """Keras, QKeras and hls4ml warn about what is meant here; random quantizers want a seed.
+
+    Without one they fail where a test before has made TensorFlow deterministic.
+    """
+    import tensorflow as tf
+
+    tf.random.set_seed(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
