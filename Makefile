@@ -21,7 +21,7 @@ $(BIN)/python:
 
 # What is installed follows from these files; the stamps make a second call instant.
 $(VENV)/.demo: $(BIN)/python pyproject.toml requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[da,sim]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[sim]'
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml requirements.lock

@@ -34,7 +34,7 @@ _PACKAGES = (
     ("qkeras", "pip install qkeras==0.9.0", True),
     ("hls4ml", "pip install hls4ml==1.3.0", True),
     ("alkaid", "to write Verilog: pip install alkaid==0.8.2", True),
-    ("da4ml", "for estimates of logic: pip install 'l1kd[da]'", False),
+    ("da4ml", "for the strategy distributed_arithmetic: pip install 'l1kd[da]'", False),
     ("pythia8mc", "to generate collisions: pip install 'l1kd[physics]'", False),
 )
 _TOOLS = (

@@ -16,7 +16,7 @@ __all__ = ["git_commit", "versions"]
 def versions() -> dict[str, str]:
     """Of this package, Python and what decides numbers; absent packages are left out."""
     found = {"l1kd": __version__, "python": platform.python_version()}
-    for package in ("tensorflow", "keras", "qkeras", "hls4ml", "da4ml", "numpy", "scipy"):
+    for package in ("tensorflow", "keras", "qkeras", "hls4ml", "da4ml", "alkaid", "numpy", "scipy"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found

@@ -32,13 +32,13 @@ from l1kd.exact.graph import (
 )
 from l1kd.firmware.quantizer_logic import UnfitError, constant, nothing, plus, quantized
 
-__all__ = ["Drawn", "draw", "expected_lut"]
+__all__ = ["SOLVER", "Drawn", "draw", "expected_lut"]
 
 Variables = NDArray[Any]  # of alkaid's FVariable
 _WIDTH = 52  # bits of a sum; alkaid's ranges are float64
 # Of a matrix' decompositions the one without is taken: measured on an 18x14 student, 5 % less logic
 # than alkaid's own choice among all of them, in an eighth of the time.
-_SOLVER = {"decompose_dc": 0, "search_all_decompose_dc": False}
+SOLVER = {"decompose_dc": 0, "search_all_decompose_dc": False}
 
 
 @dataclass
@@ -219,7 +219,7 @@ class _Pen:
         key = (part.tobytes(), ranges, times)
         if key not in self.solved:
             self.solved[key] = cmvm_solve(
-                part, qintervals=list(ranges), latencies=list(times), **_SOLVER
+                part, qintervals=list(ranges), latencies=list(times), **SOLVER
             )
         first, second = self.solved[key]
         found = second(first(values, quantize=False), quantize=False)

@@ -6,9 +6,9 @@ can be said of its projects all the same, and are labelled:
 
 - the interval between two events of an io_parallel project that is one pipeline with reuse 1: its
   design leaves no choice but one clock cycle (whether it meets timing is the vendor tool's to say);
-- with da4ml (extra `da`), the LUTs that the network's matrices need in distributed arithmetic, the
-  multiplier-free logic that `strategy: distributed_arithmetic` writes. Other strategies leave the
-  choice between LUTs and DSPs to the vendor tool; for them it is a guide.
+- the LUTs that the network's matrices need in distributed arithmetic, the multiplier-free logic
+  that `strategy: distributed_arithmetic` writes. Other strategies leave the choice between LUTs and
+  DSPs to the vendor tool; for them it is a guide.
 
 Everything else is unknown and null.
 """
@@ -16,29 +16,25 @@ Everything else is unknown and null.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from l1kd import schemas
 from l1kd.context import Context
 from l1kd.errors import UserError
-from l1kd.exact.graph import Conv, Dense, Input, Merge, Network, Quantize, Reshape
+from l1kd.exact.graph import Merge
 from l1kd.firmware.budget import check
 from l1kd.firmware.convert import chosen, project_name
+from l1kd.firmware.kernels import Kernel, kernels, lut
 from l1kd.firmware.parts import share
 from l1kd.firmware.project import Project, open_project
 from l1kd.firmware.student import logic_of
 from l1kd.firmware.synthesis import synthesize
 from l1kd.firmware.vendor.store import collected
 from l1kd.firmware.verilog import Logic
-from l1kd.fixedpoint import FixedPoint
 from l1kd.schemas import Resources
 
-__all__ = ["Kernel", "da_available", "kernels", "lut", "synth"]
+__all__ = ["synth"]
 
 
 def synth(context: Context) -> None:
@@ -58,34 +54,19 @@ def synth(context: Context) -> None:
     for record in schemas.read(context.directory, "firmware.json"):
         name = project_name(record.student, record.backend, record.io_type, record.strategy)
         projects.append(open_project(context.projects / name))
-    costs: dict[str, dict[str, float]] = {}
-    matrices: dict[str, list[Kernel]] = {}
-    if da_available():
-        for student in dict.fromkeys(project.record.student for project in projects):
-            model = l1kd.load_model(context.student_file(student))
-            matrices[student] = kernels(read(model))
-        total = sum(len(group) for group in matrices.values())
-        with context.progress("logic estimates", total) as advance:
-            for student, group in matrices.items():
-                costs[student] = {}
-                for kernel in group:
-                    costs[student][kernel.layer] = lut(kernel)
-                    advance(1)
-    else:
-        context.say("no LUT estimate without da4ml: pip install 'l1kd[da]'")
-    found = [
-        _resources(project, matrices.get(project.record.student), costs) for project in projects
-    ]
+    matrices = {
+        student: kernels(read(l1kd.load_model(context.student_file(student))))
+        for student in _students(projects)
+    }
+    found = [_resources(project, matrices[project.record.student]) for project in projects]
     found += collected(context, projects)
     logics = [logic for name in _students(projects) if (logic := logic_of(context, name))]
     found += [_expected(logic) for logic in logics]
     # What takes minutes comes last, and what is known by then is there to be read.
     schemas.write(context.directory, "resources.json", found)
-    for name in chosen(
-        context, context.config.rtl.synthesize, [logic.record.student for logic in logics]
-    ):
-        (logic,) = (logic for logic in logics if logic.record.student == name)
-        found += _synthesized(context, logic)
+    written = {logic.record.student: logic for logic in logics}
+    for name in chosen(context, context.config.rtl.synthesize, list(written)):
+        found += _synthesized(context, written[name])
     schemas.write(context.directory, "resources.json", found)
     check(context, found)
 
@@ -168,105 +149,24 @@ def _design(logic: Logic, **values: Any) -> Resources:
     )
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """The matrix of a dense layer, or of a convolution at one position.
-
-    Parameters
-    ----------
-    layer
-        Its name.
-    matrix, bias
-        Quantized weights, (inputs, outputs), and biases, (outputs,).
-    input
-        The type of what it is multiplied with.
-    positions
-        How often it is applied to one event.
-    """
-
-    layer: str
-    matrix: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    input: FixedPoint
-    positions: int
-
-
-def kernels(network: Network) -> list[Kernel]:
-    """The kernels of a network, in their order."""
-    found = []
-    for node in network.nodes:
-        if isinstance(node, (Dense, Conv)):
-            outputs = node.kernel.shape[-1]
-            matrix = node.kernel.reshape(-1, outputs) * 2.0**-node.kernel_fraction
-            bias = node.bias * 2.0**-node.bias_fraction
-            source = _holder(network, node.sources[0])
-            name, positions = node.name.removesuffix(":sums"), node.size // outputs
-            found.append(Kernel(name, matrix, bias, source, positions))
-    return found
-
-
-def _holder(network: Network, name: str) -> FixedPoint:
-    """The type that a layer's values have in logic: its quantizer's, or the narrowest."""
-    node = network[name]
-    if isinstance(node, Reshape):
-        return _holder(network, node.sources[0])
-    return node.type if isinstance(node, (Quantize, Input)) else network.bounds[name].type
-
-
-def da_available() -> bool:
-    """Whether da4ml is installed."""
-    try:
-        metadata.version("da4ml")
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def lut(kernel: Kernel) -> float:
-    """LUTs of one matrix in distributed arithmetic, by da4ml's cost model: one per adder bit.
-
-    Its search over all decompositions is left out: ten times the time for one per cent.
-    """
-    from da4ml.trace import FixedVariableArray, HWConfig, comb_trace
-
-    inputs = len(kernel.matrix)
-    kind = kernel.input
-    # da4ml counts integer bits without the sign.
-    array = FixedVariableArray.from_kif(
-        np.full(inputs, int(kind.signed)),
-        np.full(inputs, kind.integer - int(kind.signed)),
-        np.full(inputs, kind.fraction),
-        HWConfig(1, -1, -1),
-        solver_options={"hard_dc": 2, "search_all_decompose_dc": False},
-    )
-    return float(comb_trace(array, array @ kernel.matrix + kernel.bias).cost)
-
-
-def _resources(
-    project: Project, matrices: list[Kernel] | None, costs: dict[str, dict[str, float]]
-) -> Resources:
+def _resources(project: Project, matrices: list[Kernel]) -> Resources:
     record, description = project.record, project.description
-    tool = f"hls4ml {description.versions.get('hls4ml')}"
-    notes, total = [], None
-    if matrices is not None:
-        tool += f", da4ml {metadata.version('da4ml')}"
-        copies = {each.layer: each.positions if description.unrolled else 1 for each in matrices}
-        total = sum(costs[record.student][name] * count for name, count in copies.items())
+    total = sum(lut(each) * (each.positions if description.unrolled else 1) for each in matrices)
+    notes = [
+        "LUT: the matrices alone, in distributed arithmetic (alkaid's cost model); buffers, "
+        "quantizers and control are not in it"
+    ]
+    if record.strategy != "distributed_arithmetic":
         notes.append(
-            "LUT: the matrices alone, in distributed arithmetic (da4ml); buffers, quantizers and "
-            "control are not in it"
+            f"with the strategy {record.strategy} the vendor tool chooses between LUTs and DSPs"
         )
-        if record.strategy != "distributed_arithmetic":
-            notes.append(
-                f"with the strategy {record.strategy} the vendor tool chooses between LUTs and DSPs"
-            )
     if description.interval_cycles is not None:
         notes.append("interval: one pipeline with reuse 1, by design")
     return Resources(
         student=record.student,
         source="estimate",
         implementation="hls4ml",
-        tool=tool,
+        tool=f"hls4ml {description.versions.get('hls4ml')}, alkaid {metadata.version('alkaid')}",
         part=record.part,
         clock_ns=record.clock_ns,
         interval_cycles=description.interval_cycles,

@@ -11,7 +11,7 @@ from l1kd import schemas
 from l1kd.context import Context
 from l1kd.errors import CheckFailed
 from l1kd.firmware import synth as stage
-from l1kd.firmware.synth import Kernel
+from l1kd.firmware.kernels import Kernel, kernels, lut
 from l1kd.fixedpoint import FixedPoint
 from l1kd.models.exact import read
 from tests.firmware.networks import conv_counts, copy_of
@@ -61,23 +61,7 @@ def test_synthesis_that_takes_too_long_is_left_out(run: Context, tmp_path: Path)
     assert {row.source for row in rows} == {"estimate"}
 
 
-def test_without_da4ml_only_the_interval_is_known(
-    run: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mine = copy_of(run, tmp_path / "r")
-    monkeypatch.setattr(stage, "da_available", lambda: False)
-    stage.synth(mine)
-    rows = of_hls(mine)
-    assert len(rows) == 4
-    for row in rows:
-        assert (row.source, row.implementation, row.lut) == ("estimate", "hls4ml", None)
-        assert row.interval_cycles == (1 if row.io_type == "io_parallel" else None)
-        assert all(getattr(row, name) is None for name in UNKNOWN)
-        assert row.tool == "hls4ml 1.3.0"
-
-
-def test_with_da4ml_the_matrices_are_counted(run: Context, tmp_path: Path) -> None:
-    pytest.importorskip("da4ml")
+def test_of_the_projects_matrices_and_interval_are_known(run: Context, tmp_path: Path) -> None:
     mine = copy_of(run, tmp_path / "r")
     stage.synth(mine)
     rows = {(row.student, row.io_type): row for row in of_hls(mine)}
@@ -85,22 +69,22 @@ def test_with_da4ml_the_matrices_are_counted(run: Context, tmp_path: Path) -> No
     assert rows["image", "io_parallel"].lut > rows["image", "io_stream"].lut > 0
     assert rows["flat", "io_parallel"].lut == rows["flat", "io_stream"].lut
     for row in rows.values():
-        assert row.source == "estimate" and "da4ml 0.5" in row.tool
+        assert row.source == "estimate" and row.tool == "hls4ml 1.3.0, alkaid 0.8.2"
+        assert row.interval_cycles == (1 if row.io_type == "io_parallel" else None)
         assert "distributed arithmetic" in row.note and "DSPs" in row.note
         assert all(getattr(row, name) is None for name in UNKNOWN)
 
 
 def test_one_adder_costs_its_bits() -> None:
-    pytest.importorskip("da4ml")
     both = np.ones((2, 1))
-    cost = stage.lut(Kernel("x", both, np.zeros(1), FixedPoint(8, 8), 1))
-    assert 8 <= cost <= 9
-    assert stage.lut(Kernel("x", both / 2, np.zeros(1), FixedPoint(8, 8), 1)) == cost
-    assert stage.lut(Kernel("x", both * 0, np.zeros(1), FixedPoint(8, 8), 1)) == 0
+    cost = lut(Kernel("x", both, np.zeros(1), FixedPoint(8, 8), 1))
+    assert 7 <= cost <= 9
+    assert lut(Kernel("x", both / 2, np.zeros(1), FixedPoint(8, 8), 1)) == cost
+    assert lut(Kernel("x", both * 0, np.zeros(1), FixedPoint(8, 8), 1)) == 0
 
 
 def test_kernels_are_the_quantized_matrices() -> None:
-    first, second, last = stage.kernels(read(conv_counts()))
+    first, second, last = kernels(read(conv_counts()))
     assert (first.layer, first.positions, first.matrix.shape) == ("conv1", 63, (4, 4))
     assert first.input.text == "ap_fixed<11,11,AP_RND_CONV,AP_SAT>"
     assert (second.positions, second.matrix.shape, last.layer) == (1, (252, 16), "output")
