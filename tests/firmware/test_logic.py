@@ -69,7 +69,7 @@ def test_random_networks_are_the_exact_ones(seed: int, tmp_path: Any) -> None:
 def test_the_size_is_known_before_anything_is_drawn_and_layers_share_it() -> None:
     network = read(conv_counts())
     found = rtl.estimate(network)
-    assert 0.5 * found.features.cost < expected_lut(network) < 2 * found.features.cost
+    assert 0.5 * found.lut < expected_lut(network) < 2 * found.lut
     assert sum(layer.lut or 0 for layer in found.layers) == pytest.approx(found.lut, rel=1e-3)
     assert [layer.name for layer in found.layers][:2] == ["conv1", "conv1_relu"]
 
