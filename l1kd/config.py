@@ -287,6 +287,8 @@ class Rtl(Strict):
     synthesize: Which = "best"  # Yosys
     time_limit_s: Annotated[Float, Field(gt=0)] = 1800.0  # of Yosys, for one student
     max_lut: Annotated[Float, Field(gt=0)] = 1.5e6  # larger networks are not written
+    # Larger designs are neither simulated nor synthesised: hours, and more than Yosys' wheel holds.
+    tools_max_lut: Annotated[Float, Field(gt=0)] = 250_000.0
 
 
 class Choose(Strict):

@@ -99,9 +99,9 @@ def draw(network: Network, advance: Callable[[int], None] = lambda steps: None) 
 def expected_lut(network: Network) -> float:
     """About how many LUTs a network's logic takes, from its weights alone, in no time.
 
-    Every non-zero signed digit of a weight is an adder as wide as what it multiplies; sharing leaves
-    about two in five, and Yosys needs one and a half LUTs for a bit of what is left. It decides
-    whether a network is drawn at all.
+    Every non-zero signed digit of a weight is an adder as wide as what it multiplies; sharing
+    leaves about two in five, and Yosys needs one and a half LUTs for a bit of what is left. It
+    decides whether a network is drawn at all.
     """
     total = 0.0
     for node in network.nodes:

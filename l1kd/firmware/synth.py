@@ -100,7 +100,13 @@ def _expected(logic: Logic) -> Resources:
 
 def _synthesized(context: Context, logic: Logic) -> list[Resources]:
     """What Yosys makes of a student's Verilog; nothing if it took too long."""
-    record = logic.record
+    record, limit = logic.record, context.config.rtl.tools_max_lut
+    if (record.lut or 0) > limit:
+        context.say(
+            f"{record.student}: not synthesised: about {record.lut:,.0f} LUTs, and designs above "
+            f"{limit:,.0f} are not (rtl.tools_max_lut)"
+        )
+        return []
     try:
         made = synthesize(
             logic.directory,

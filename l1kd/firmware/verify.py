@@ -140,6 +140,12 @@ def _simulation(
     logic, config = student.logic, context.config.rtl
     if logic is None or not chosen(context, config.simulate, [student.name]):
         return None, []
+    if (logic.record.lut or 0) > config.tools_max_lut:
+        context.say(
+            f"{student.name}: its Verilog is not simulated: about {logic.record.lut:,.0f} LUTs, and "
+            f"designs above {config.tools_max_lut:,.0f} are not (rtl.tools_max_lut)"
+        )
+        return None, []
     try:
         tool = find(config.simulator)
     except UserError as error:

@@ -61,6 +61,18 @@ def test_synthesis_that_takes_too_long_is_left_out(run: Context, tmp_path: Path)
     assert {row.source for row in rows} == {"estimate"}
 
 
+def test_a_design_that_is_too_large_for_the_tools_is_estimated_only(
+    run: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("synthesised all the same")
+
+    monkeypatch.setattr(stage, "synthesize", never)
+    mine = copy_of(run, tmp_path / "r", rtl={"synthesize": "all", "tools_max_lut": 10})
+    stage.synth(mine)
+    assert {row.source for row in schemas.read(mine.directory, "resources.json")} == {"estimate"}
+
+
 def test_of_the_projects_matrices_and_interval_are_known(run: Context, tmp_path: Path) -> None:
     mine = copy_of(run, tmp_path / "r")
     stage.synth(mine)
