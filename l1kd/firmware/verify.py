@@ -142,8 +142,8 @@ def _simulation(
         return None, []
     if (logic.record.lut or 0) > config.tools_max_lut:
         context.say(
-            f"{student.name}: its Verilog is not simulated: about {logic.record.lut:,.0f} LUTs, and "
-            f"designs above {config.tools_max_lut:,.0f} are not (rtl.tools_max_lut)"
+            f"{student.name}: its Verilog is not simulated: about {logic.record.lut:,.0f} LUTs, "
+            f"and designs above {config.tools_max_lut:,.0f} are not (rtl.tools_max_lut)"
         )
         return None, []
     try:
