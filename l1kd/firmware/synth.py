@@ -54,11 +54,14 @@ def synth(context: Context) -> None:
     for record in schemas.read(context.directory, "firmware.json"):
         name = project_name(record.student, record.backend, record.io_type, record.strategy)
         projects.append(open_project(context.projects / name))
-    matrices = {
-        student: kernels(read(l1kd.load_model(context.student_file(student))))
+    costs = {
+        student: [
+            (kernel, lut(kernel))
+            for kernel in kernels(read(l1kd.load_model(context.student_file(student))))
+        ]
         for student in _students(projects)
     }
-    found = [_resources(project, matrices[project.record.student]) for project in projects]
+    found = [_resources(project, costs[project.record.student]) for project in projects]
     found += collected(context, projects)
     logics = [logic for name in _students(projects) if (logic := logic_of(context, name))]
     found += [_expected(logic) for logic in logics]
@@ -155,9 +158,9 @@ def _design(logic: Logic, **values: Any) -> Resources:
     )
 
 
-def _resources(project: Project, matrices: list[Kernel]) -> Resources:
+def _resources(project: Project, costs: list[tuple[Kernel, float]]) -> Resources:
     record, description = project.record, project.description
-    total = sum(lut(each) * (each.positions if description.unrolled else 1) for each in matrices)
+    total = sum(cost * (one.positions if description.unrolled else 1) for one, cost in costs)
     notes = [
         "LUT: the matrices alone, in distributed arithmetic (alkaid's cost model); buffers, "
         "quantizers and control are not in it"

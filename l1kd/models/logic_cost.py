@@ -29,33 +29,18 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import ArrayLike, NDArray
 from tensorflow import keras
 
 from l1kd.fixedpoint import FixedPoint
 from l1kd.models.quantizers import type_of
 
-__all__ = ["LogicCost", "digits", "logic_cost"]
+__all__ = ["LogicCost", "logic_cost"]
 
 _BEYOND = 8  # terms of the surrogate above a weight's own bits: what is left out is below 1e-4
 
 
-def digits(counts: ArrayLike) -> NDArray[np.int64]:
-    """Non-zero digits of integers in canonical signed-digit form, of the same shape.
-
-    The digits that differ between n and 3n, for 2n = 3n - n (Reitwiesner 1960).
-    """
-    magnitude = np.abs(np.asarray(counts, np.int64))
-    changed = magnitude ^ (3 * magnitude)
-    found = np.zeros_like(changed)
-    while changed.any():
-        found += changed & 1
-        changed >>= 1
-    return found
-
-
 def _exact(counts: Any, word: int) -> Any:
-    """As `digits`, of a tensor of whole floats of at most `word` bits."""
+    """As `signed_digits`, of a tensor of whole floats of at most `word` bits."""
     magnitude = tf.cast(tf.abs(counts), tf.int32)
     changed = tf.bitwise.bitwise_xor(magnitude, 3 * magnitude)
     found = tf.zeros_like(changed)

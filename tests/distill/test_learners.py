@@ -17,9 +17,8 @@ from l1kd.distill.callbacks import Pruning
 from l1kd.distill.learners import Learners
 from l1kd.distill.state import Progress
 from l1kd.exact.graph import Affine
-from l1kd.fixedpoint import FixedPoint
+from l1kd.fixedpoint import FixedPoint, signed_digits
 from l1kd.models.exact import read
-from l1kd.models.logic_cost import digits
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
 
@@ -161,7 +160,7 @@ def test_the_penalty_lowers_digits_and_the_estimate_of_logic(tiny: Path, tmp_pat
     for name in ("free", "frugal"):
         network = read(l1kd.load_model(run.student_file(name)))
         layers = [node for node in network.nodes if isinstance(node, Affine)]
-        counted[name] = sum(digits(layer.kernel).sum() for layer in layers)
+        counted[name] = sum(signed_digits(layer.kernel).sum() for layer in layers)
         logic[name] = rtl.estimate(network).features.cost
     assert counted["frugal"] < 0.8 * counted["free"]
     assert logic["frugal"] < 0.8 * logic["free"]

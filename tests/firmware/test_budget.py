@@ -152,8 +152,8 @@ def test_a_share_above_one_is_refused():
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
     """A run: `fine` is the better student, with more logic than `coarse`."""
-    keras = pytest.importorskip("tensorflow").keras
     import qkeras
+    from tensorflow import keras
 
     directory = tmp_path_factory.mktemp("run")
     save_target(TargetTransform("log1p", 40.0, 0.0, FixedPoint(16, 8, signed=False)), directory)
@@ -294,7 +294,6 @@ def test_a_share_of_an_unknown_part_is_the_users_to_mend(networks, monkeypatch):
 
 @pytest.mark.slow
 def test_alkaids_own_estimates_tell_the_students_apart(networks):
-    pytest.importorskip("alkaid")
     metrics, _ = _evaluate(networks, max_lut=1e6)
     by_name = {each.student: each for each in metrics.choice}
     assert by_name["fine"].lut > by_name["coarse"].lut >= 0

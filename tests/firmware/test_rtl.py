@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from importlib import util
@@ -136,6 +137,17 @@ def test_a_changed_bit_is_seen(logic: Logic, tmp_path: Path) -> None:
     top.write_text(text.replace("= inner_out[0 +: 1", "= ~inner_out[0 +: 1", 1))
     # Compiled anew: the sources are others.
     assert not np.array_equal(mine.simulate(events, "icarus"), mine.network.predict(events))
+
+
+@icarus
+def test_unknown_bits_are_no_zeros(logic: Logic, tmp_path: Path) -> None:
+    mine = copy(logic, tmp_path / "p")
+    top = mine.directory / "src" / "l1kd_little.v"
+    text = top.read_text()
+    top.write_text(re.sub(r"= inner_out\[0 \+: \d+\];", "= 'bx;", text, count=1))
+    assert top.read_text() != text
+    with pytest.raises(CheckFailed, match="unknown bits after"):
+        mine.simulate(events_for(mine.network.port, (6,), 10, seed=5), "icarus")
 
 
 @icarus

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 
 from l1kd.config import Score, Student
-from l1kd.fixedpoint import FixedPoint
+from l1kd.fixedpoint import FixedPoint, signed_digits
 from l1kd.models import logic_cost as module
 from l1kd.models.exact import read
-from l1kd.models.logic_cost import digits, logic_cost
+from l1kd.models.logic_cost import logic_cost
 from l1kd.models.students import build_student
 
 
@@ -20,7 +20,7 @@ def student(**options: object):  # type: ignore[no-untyped-def]
     return build_student(config, (6, 4, 1), FixedPoint(6, 6), Score())
 
 
-def signed_digits(number: int) -> int:
+def by_hand(number: int) -> int:
     """The definition: divide by two; an odd number gives off +1 or -1, whichever leaves 0 mod 4."""
     count = 0
     while number:
@@ -33,7 +33,7 @@ def signed_digits(number: int) -> int:
 
 def test_digits_are_those_of_the_canonical_form() -> None:
     numbers = np.arange(-600, 601)
-    assert digits(numbers).tolist() == [signed_digits(int(n)) for n in numbers]
+    assert signed_digits(numbers).tolist() == [by_hand(int(n)) for n in numbers]
 
 
 def test_the_value_is_the_exact_count_of_what_the_network_multiplies_with() -> None:
@@ -45,7 +45,7 @@ def test_the_value_is_the_exact_count_of_what_the_network_multiplies_with() -> N
         "output": (10, 1),
     }
     added = sum(
-        digits(network[name].kernel).sum() * bits * positions  # type: ignore[attr-defined]
+        signed_digits(network[name].kernel).sum() * bits * positions  # type: ignore[attr-defined]
         for name, (bits, positions) in counted.items()
     )
     full = sum(
@@ -58,7 +58,7 @@ def test_the_value_is_the_exact_count_of_what_the_network_multiplies_with() -> N
 def test_the_surrogate_follows_the_count_without_being_it() -> None:
     numbers = np.arange(-128, 128)
     smooth = module._surrogate(tf.constant(numbers, tf.float32), 8).numpy()
-    exact = digits(numbers)
+    exact = signed_digits(numbers)
     simple = exact < 2  # 0 and powers of two
     assert np.abs(smooth - exact)[simple].max() < 1e-3
     assert np.corrcoef(smooth, exact)[0, 1] > 0.96
