@@ -36,7 +36,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.errors import UserError
-from l1kd.files import atomic
 
 __all__ = [
     "NO_CALLS",
@@ -266,7 +265,10 @@ def _compile(
             target = Path(work, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        with atomic(program) as unfinished:
+        descriptor, name = tempfile.mkstemp(prefix=f".{program.name}.", dir=program.parent)
+        os.close(descriptor)
+        unfinished = Path(name)
+        try:
             done = subprocess.run(
                 [*command, "-I.", "-Iap_types", "l1kd_csim.cpp", "-o", str(unfinished.resolve())],
                 cwd=work,
@@ -281,6 +283,12 @@ def _compile(
                     f"{directory}: {command[0]} does not compile the project: "
                     f"{first_error(done.stderr)}; convert the student again if you did not edit it"
                 )
+            with unfinished.open("rb") as handle:
+                os.fsync(handle.fileno())
+            unfinished.chmod(0o755)
+            unfinished.replace(program)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def first_error(stderr: str) -> str:

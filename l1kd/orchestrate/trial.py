@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -14,6 +15,11 @@ from l1kd.errors import CheckFailed, UserError
 from l1kd.orchestrate.candidates import NAME, describe, propose
 from l1kd.orchestrate.judge import Judged, judge
 from l1kd.orchestrate.study import Place, Worker
+
+if TYPE_CHECKING:
+    import optuna
+
+    from l1kd.distill.frozen import Lessons
 
 __all__ = ["summary", "work"]
 
@@ -61,15 +67,12 @@ def work(place: Place, trials: int, console: Console) -> None:
             )
 
 
-def _run(place: Place, context: Context, trial: object, lessons: object) -> Judged:
-    import optuna
+def _run(place: Place, context: Context, trial: optuna.Trial, lessons: Lessons) -> Judged:
     from tensorflow import keras
 
-    from l1kd.distill.frozen import Lessons, learn
+    from l1kd.distill.frozen import learn
     from l1kd.models.load import save_model
 
-    assert isinstance(trial, optuna.Trial)
-    assert isinstance(lessons, Lessons)
     search, config = place.search, context.config
     student = propose(trial, search.space)
     trial.set_user_attr("student", student.model_dump(mode="json", exclude_defaults=True))

@@ -206,7 +206,8 @@ def table(found: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "The front, one seed: means over the signals' validation halves, logic by the estimate:",
+        "The front, one seed: means over the signals' validation halves, thresholds by training "
+        "and validation normals, logic by the estimate:",
         "",
         "| point | AUC | efficiency | LUT | FF | cycles | weights, not 0 |",
         "|---|---|---|---|---|---|---|",
