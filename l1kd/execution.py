@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import importlib
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -155,7 +156,18 @@ def locked(directory: Path) -> Iterator[None]:
             raise UserError(
                 f"{directory} is in use by another l1kd process; wait for it, or name another run"
             ) from error
+        _sweep(directory)
         yield
+
+
+def _sweep(directory: Path) -> None:
+    """Delete what a process that was killed had begun to write into a run; the run is held."""
+    for pattern in (".*.part*", "*/.*.part*"):
+        for left in directory.glob(pattern):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 class _Log(logging.FileHandler):

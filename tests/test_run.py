@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import yaml
 
+from l1kd.errors import UserError
+from l1kd.execution import locked
 from l1kd.run import _differences
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -106,6 +108,23 @@ def test_a_run_in_use_is_left_alone(l1kd: Call, tiny: Path, tmp_path: Path) -> N
         for answer in (l1kd("run", tiny), l1kd("evaluate", run)):
             assert answer.returncode == 2
             assert "in use" in answer.stderr
+
+
+def test_what_a_killed_process_left_is_deleted_by_who_holds_the_run(tmp_path: Path) -> None:
+    (tmp_path / "students").mkdir()
+    left = [
+        tmp_path / ".history.abcd1234.part.csv",
+        tmp_path / "students" / ".x.abcd1234.part.keras",
+    ]
+    kept = [tmp_path / "history.csv", tmp_path / "students" / "part.keras"]
+    for path in (*left, *kept):
+        path.touch()
+    (tmp_path / ".emulator.abcd1234.part" / "inside").mkdir(parents=True)
+    with locked(tmp_path), pytest.raises(UserError, match="in use"), locked(tmp_path):
+        pass
+    found = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {*kept, tmp_path / ".lock"}
+    assert not (tmp_path / ".emulator.abcd1234.part").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
