@@ -15,6 +15,7 @@ from rich.console import Console
 
 from l1kd import __version__
 from l1kd.cli_data import data_app
+from l1kd.cli_many import SEARCH_HELP, SWEEP_HELP, ConfigArgument, search, sweep
 from l1kd.config import Stage
 from l1kd.errors import CheckFailed, UserError
 
@@ -34,14 +35,6 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 
-ConfigArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="CONFIG",
-        help="A shipped configuration (l1toy, mnist, fashion_mnist, cicada_v1, cicada_v2, search) "
-        "or a YAML file.",
-    ),
-]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run's directory.")]
 
 
@@ -240,37 +233,8 @@ def emulator(
     typer.echo(deliver_emulator(run, student, out))
 
 
-@app.command(
-    epilog="Example: [bold]l1kd search search --workers 2[/], then "
-    "[bold]l1kd run runs/search-study/front/01.yaml[/]. The same command on another machine, on a "
-    "shared directory, joins in; after a stop it goes on."
-)
-def search(
-    config: ConfigArgument,
-    trials: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Trials in all; default search.trials."),
-    ] = None,
-    study: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The study; by default runs/<name>-study.")
-    ] = None,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes here.")] = 1,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override any key, e.g. seed=3; repeat."),
-    ] = None,
-    join: Annotated[bool, typer.Option("--join", hidden=True)] = False,
-) -> None:
-    """Search for students that are good and cheap; write their Pareto front."""
-    from l1kd.orchestrate import search as searching
-
-    if join:  # a worker of a search; CONFIG is the study
-        searching.join(Path(config), trials or 1)
-        return
-    directory = searching.search(
-        config, study, trials=trials, workers=workers, overrides=set_ or ()
-    )
-    typer.echo(directory / "front.md")
+app.command(epilog=SEARCH_HELP)(search)
+app.command(epilog=SWEEP_HELP)(sweep)
 
 
 @app.command(epilog="Example: [bold]l1kd doctor[/]")

@@ -6,7 +6,7 @@ keys of a dict of functions where they are implemented.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,7 @@ from pydantic import (
 
 from l1kd.fields import (
     NAME_PATTERN,
+    STAGES,
     STRICT,
     Bits,
     Float,
@@ -28,8 +29,10 @@ from l1kd.fields import (
     Sides,
     Size,
     Split,
+    Stage,
 )
 from l1kd.fixedpoint import FixedPoint
+from l1kd.grids import Sweep
 from l1kd.space import Search, Space
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
     "Space",
     "Stage",
     "Student",
+    "Sweep",
     "Teacher",
     "ToyData",
     "Verify",
@@ -67,8 +71,6 @@ StudentArchitecture = Literal[
 AnyArchitecture = Literal[StudentArchitecture, "imported"]
 Exposure = Literal["dataset", "noise", "shuffle", "patch"]
 TargetTransform = Literal["fitted", "paper", "cicada"]
-Stage = Literal["train", "evaluate", "convert", "verify", "synth", "report"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class Strict(BaseModel):
@@ -334,6 +336,7 @@ class Config(Strict):
     choose: Choose = Choose()
     verify: Verify = Verify()
     search: Search | None = None  # null: `l1kd search` takes the defaults
+    sweep: Sweep | None = None
 
     @field_validator("students")
     @classmethod

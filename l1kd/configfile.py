@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -16,8 +16,9 @@ from l1kd.config import Config
 from l1kd.defaults import source_defaults
 from l1kd.errors import UserError
 from l1kd.files import atomic
+from l1kd.grids import Group, Setting, Sweep
 
-__all__ = ["find", "load", "load_resolved", "save", "shipped"]
+__all__ = ["find", "load", "load_each", "load_resolved", "save", "shipped"]
 
 _MAX_BYTES = 1 << 20
 _MAX_SHOWN = 80
@@ -81,24 +82,54 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     UserError
         With the file, the line and the key at fault.
     """
+    return next(load_each(path, overrides, [()]))
+
+
+def load_each(
+    path: Path, overrides: Sequence[str], points: Iterable[Sequence[Setting]]
+) -> Iterator[Config]:
+    """As `load`, once for every point of a grid: its settings lie between file and `--set`.
+
+    Raises
+    ------
+    UserError
+        With the file, the line and the key at fault, when its turn comes.
+    """
     raw, lines = _read(path)
     if not isinstance(raw, dict):
         raise UserError(f"{path}: a configuration is a mapping of keys, found {_kind(raw)}")
-    overridden = {_override(raw, text) for text in overrides if _section(text) == "data"}
+    given = [_parsed(text) for text in overrides]
+    for settings in points:
+        laid = [_Laid(s.key, s.value, _at(path, lines, s.origin)) for s in settings]
+        yield _load(copy.deepcopy(raw), path, lines, [*laid, *given])
+
+
+class _Laid(NamedTuple):
+    """A value laid over a configuration's, and where that is said."""
+
+    key: Location
+    value: Any
+    said: str = "--set"
+
+
+def _load(
+    raw: dict[str, Any], path: Path, lines: dict[Location, int], laid: Sequence[_Laid]
+) -> Config:
+    said = {_lay(raw, each): each.said for each in laid if each.key[0] == "data"}
     raw.setdefault("name", path.stem)
     _absolute_paths(raw.get("data"), path)
     source = raw["data"].get("source") if isinstance(raw.get("data"), dict) else None
     defaults = source_defaults(source) if isinstance(source, str) else {}
     merged = _merge(copy.deepcopy(defaults), raw)
     # After the merge: `students.0.weight_bits` may mean a student that the source brings.
-    overridden |= {_override(merged, text) for text in overrides if _section(text) != "data"}
-    return _validate(merged, str(path), lines, overridden)
+    said |= {_lay(merged, each): each.said for each in laid if each.key[0] != "data"}
+    return _validate(merged, str(path), lines, said)
 
 
 def load_resolved(path: Path) -> Config:
     """Read the resolved configuration that a run keeps: no defaults, no search for paths."""
     raw, lines = _read(path)
-    return _validate(raw, str(path), lines, set())
+    return _validate(raw, str(path), lines, {})
 
 
 def save(config: Config, path: Path) -> None:
@@ -175,36 +206,34 @@ def _lines(
             yield from _lines(value, (*location, index), file, seen)
 
 
-def _section(text: str) -> str:
-    return text.partition("=")[0].partition(".")[0]
-
-
-def _override(raw: dict[str, Any], text: str) -> Location:
+def _parsed(text: str) -> _Laid:
     key, separator, value = text.partition("=")
     if not separator or not all(key.split(".")):
         raise UserError(f"--set {text}: write KEY=VALUE, for example distillation.epochs=3")
     try:
-        parsed = _values(value)
+        return _Laid(tuple(key.split(".")), _values(value))
     except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"--set {key}={value[:_MAX_SHOWN]}: the value is not plain YAML") from error
+
+
+def _lay(raw: dict[str, Any], laid: _Laid) -> Location:
+    """Put a value in its place; returns that place, list items by number."""
+    parts = [str(part) for part in laid.key]
     location: list[str | int] = []
     target: Any = raw
-    parts = key.split(".")
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1
         step: str | int = part
+        where = f"{laid.said}: {'.'.join(parts)}: {'.'.join(parts[:depth])}"
         if isinstance(target, list):
             if not part.isdecimal() or int(part) >= len(target):
-                raise UserError(
-                    f"--set {text}: {'.'.join(parts[:depth])} is a list of {len(target)}; "
-                    f"{part!r} is no item of it"
-                )
+                raise UserError(f"{where} is a list of {len(target)}; {part!r} is no item of it")
             step = int(part)
         elif not isinstance(target, dict):
-            raise UserError(f"--set {text}: {'.'.join(parts[:depth])} has no keys")
+            raise UserError(f"{where} has no keys")
         location.append(step)
         if last:
-            target[step] = parsed
+            target[step] = copy.deepcopy(laid.value)
         elif isinstance(target, list):
             target = target[int(part)]
         else:
@@ -255,7 +284,7 @@ def _merge(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _validate(raw: Any, file: str, lines: dict[Location, int], overridden: set[Location]) -> Config:
+def _validate(raw: Any, file: str, lines: dict[Location, int], said: dict[Location, str]) -> Config:
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
@@ -264,20 +293,24 @@ def _validate(raw: Any, file: str, lines: dict[Location, int], overridden: set[L
         location, model = _place(first["loc"])
         dotted = ".".join(str(part) for part in location) or "the file"
         message = _message(dict(first), location, model)
-        raise UserError(
-            f"{_where(file, location, lines, overridden)}: {dotted}: {message}{more}"
-        ) from error
+        where = _where(file, location, lines, said)
+        raise UserError(f"{where}: {dotted}: {message}{more}") from error
 
 
 def _where(
-    file: str, location: Location, lines: dict[Location, int], overridden: set[Location]
+    file: str, location: Location, lines: dict[Location, int], said: dict[Location, str]
 ) -> str:
     for length in range(len(location), 0, -1):
-        if location[:length] in overridden:
-            return "--set"
+        if location[:length] in said:
+            return said[location[:length]]
         if location[:length] in lines:
             return f"{file}:{lines[location[:length]]}"
     return file
+
+
+def _at(path: Path, lines: dict[Location, int], origin: Location) -> str:
+    """Where a grid says something."""
+    return f"{_where(str(path), origin, lines, {})}: {'.'.join(map(str, origin[:4]))}"
 
 
 def _place(location: Location) -> tuple[Location, type[BaseModel] | None]:
@@ -304,6 +337,8 @@ def _place(location: Location) -> tuple[Location, type[BaseModel] | None]:
         "layers": tree.LayerWidths,
         "search": tree.Search,
         "space": tree.Space,
+        "sweep": Sweep,
+        "groups": Group,
     }
     cleaned: list[str | int] = []
     model: type[BaseModel] | None = Config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import importlib
 import logging
 import shutil
@@ -18,7 +19,7 @@ from l1kd.errors import CheckFailed, UserError
 from l1kd.files import content_hash, file_hash
 from l1kd.stages import SPECS, AnyStage
 
-__all__ = ["execute", "locked", "logged", "written"]
+__all__ = ["execute", "finished", "locked", "logged", "written"]
 
 logger = logging.getLogger("l1kd")
 
@@ -50,12 +51,10 @@ def execute(
         If the stage is a gate and it failed; the manifest says so.
     """
     directory = context.directory
-    inputs = _inputs(context, manifest, stage)
-    record = manifest.stages.get(stage)
-    fresh = record is not None and record.state == "done" and record.inputs == inputs
-    if fresh and not always and written(context, stage):
+    if not always and finished(context, manifest, stage):
         context.say(f"{stage}: done already")
         return
+    inputs = _inputs(context, manifest, stage)
     module, _, name = SPECS[stage].function.partition(":")
     context.say(f"{stage} ...")
     started = time.monotonic()
@@ -97,6 +96,17 @@ def execute(
     context.say(f"{stage}: done in {duration:.0f} s")
 
 
+def finished(context: Context, manifest: schemas.Manifest, stage: AnyStage) -> bool:
+    """Whether a stage's result is there and follows from what is there now."""
+    record = manifest.stages.get(stage)
+    return (
+        record is not None
+        and record.state == "done"
+        and written(context, stage)
+        and record.inputs == _inputs(context, manifest, stage)
+    )
+
+
 def _inputs(context: Context, manifest: schemas.Manifest, stage: AnyStage) -> str:
     """Hash of everything a stage's result follows from."""
     spec, directory = SPECS[stage], context.directory
@@ -112,7 +122,7 @@ def _inputs(context: Context, manifest: schemas.Manifest, stage: AnyStage) -> st
     }
     if "data" in spec.sections:
         relevant["data"] = {
-            file: file_hash(Path(file)) if Path(file).is_file() else "missing"
+            file: _event_hash(file, *_stamp(file)) if Path(file).is_file() else "missing"
             for file in manifest.data
         }
     if spec.projects:
@@ -122,6 +132,17 @@ def _inputs(context: Context, manifest: schemas.Manifest, stage: AnyStage) -> st
     if stage == "import" and manifest.imported is not None:
         relevant["model"] = [manifest.imported.sha256, manifest.imported.lossy]
     return content_hash(relevant)
+
+
+def _stamp(file: str) -> tuple[int, int]:
+    status = Path(file).stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=256)
+def _event_hash(file: str, size: int, changed_ns: int) -> str:
+    """Hash of a file of events: every stage asks for it, and the runs of a sweep share it."""
+    return file_hash(Path(file))
 
 
 def _tree_hash(directory: Path) -> str:

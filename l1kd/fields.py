@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 __all__ = [
     "NAME_PATTERN",
+    "STAGES",
     "STRICT",
     "Bits",
     "Float",
@@ -18,6 +19,7 @@ __all__ = [
     "Sides",
     "Size",
     "Split",
+    "Stage",
 ]
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -58,3 +60,6 @@ def _split(value: tuple[float, float, float]) -> tuple[float, float, float]:
 
 
 Split = Annotated[tuple[Float, Float, Float], AfterValidator(_split)]
+
+Stage = Literal["train", "evaluate", "convert", "verify", "synth", "report"]
+STAGES: tuple[Stage, ...] = get_args(Stage)

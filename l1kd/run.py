@@ -16,12 +16,12 @@ from l1kd import __version__, configfile, schemas
 from l1kd.config import STAGES, Config, Stage
 from l1kd.context import Context
 from l1kd.errors import CheckFailed, UserError
-from l1kd.execution import execute, locked, logged, written
+from l1kd.execution import execute, finished, locked, logged, written
 from l1kd.files import file_hash
 from l1kd.provenance import git_commit, versions
 from l1kd.stages import AnyStage, order
 
-__all__ = ["import_network", "open_run", "run_configuration", "run_stage"]
+__all__ = ["import_network", "is_done", "open_run", "run_configuration", "run_stage"]
 
 # A change of these is another experiment: its run is not overwritten by accident.
 _IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
@@ -215,6 +215,28 @@ def run_stage(stage: Stage, directory: Path, *, console: Console | None = None) 
             raise
 
 
+def is_done(directory: Path, config: Config, until: Stage) -> bool:
+    """Whether a run has come to its end: `run_configuration` would find nothing to do.
+
+    Loads no TensorFlow.
+
+    Raises
+    ------
+    UserError
+        If the directory holds something else.
+    """
+    if not (directory / "manifest.json").exists():
+        _check_free(directory)
+        return False
+    if _is_new(directory):
+        return False
+    _check_version(directory)
+    _changes(directory, config, _IDENTITY)
+    context = _context(directory, config, None)
+    manifest: schemas.Manifest = schemas.read(directory, "manifest.json")
+    return all(finished(context, manifest, stage) for stage in STAGES[: STAGES.index(until) + 1])
+
+
 def open_run(directory: Path, *, console: Console | None = None) -> Context:
     """An existing run as its stages see it.
 
@@ -301,9 +323,23 @@ def _prepare(context: Context, imported: schemas.Imported | None = None) -> sche
         configfile.save(config, directory / "config.yaml")
         return manifest
     _check_version(directory)
+    if changed := _changes(directory, config, _IDENTITY_IMPORTED if imported else _IDENTITY):
+        configfile.save(config, directory / "config.yaml")
+        context.say(f"configuration changed: {'; '.join(changed.values())}")
+    found: schemas.Manifest = schemas.read(directory, "manifest.json")
+    return found
+
+
+def _changes(directory: Path, config: Config, identity: tuple[str, ...]) -> dict[str, str]:
+    """What differs from the configuration that the run was made with.
+
+    Raises
+    ------
+    UserError
+        If that makes it another experiment.
+    """
     stored = configfile.load_resolved(directory / "config.yaml")
     changed = _differences(stored.model_dump(mode="json"), config.model_dump(mode="json"))
-    identity = _IDENTITY_IMPORTED if imported else _IDENTITY
     another = [key for key in changed if key.split(".")[0] in identity]
     if another:
         listed = "; ".join(changed[key] for key in another)
@@ -311,11 +347,7 @@ def _prepare(context: Context, imported: schemas.Imported | None = None) -> sche
             f"{directory} holds a run of another configuration ({listed}); "
             "give this one a directory of its own with --run"
         )
-    if changed:
-        configfile.save(config, directory / "config.yaml")
-        context.say(f"configuration changed: {'; '.join(changed.values())}")
-    found: schemas.Manifest = schemas.read(directory, "manifest.json")
-    return found
+    return changed
 
 
 def _check_version(directory: Path) -> None:

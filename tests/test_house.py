@@ -21,6 +21,7 @@ GROUND = {
     "fields",
     "files",
     "fixedpoint",
+    "grids",
     "provenance",
     "schemas",
     "space",
@@ -28,17 +29,27 @@ GROUND = {
 }
 # What each part may import, besides itself and the ground floor.
 MAY = {
-    "cli": {"actions", "cli_data", "run", "report", "firmware", "data", "doctor", "orchestrate"},
+    "cli": {"actions", "cli_data", "cli_many", "run", "report", "firmware", "data", "doctor"},
     "cli_data": {"data"},
+    "cli_many": {"orchestrate"},
     "doctor": {"data", "firmware"},
     "actions": {"run", "execution", "firmware"},
-    "orchestrate": {"run", "data", "distill", "evaluation", "firmware", "models"},
+    "orchestrate": {
+        "run",
+        "execution",
+        "report",
+        "data",
+        "distill",
+        "evaluation",
+        "firmware",
+        "models",
+    },
     "run": {"distill", "evaluation", "execution", "firmware", "report", "models"},
     "execution": {"models"},
     "distill": {"data", "models"},
     "evaluation": {"data", "models", "distill"},
     "firmware": {"data", "models", "evaluation", "distill"},
-    "report": {"data", "evaluation", "firmware"},
+    "report": {"data", "evaluation", "firmware", "distill"},
     "data": set(),
     "models": {"data"},
 }
