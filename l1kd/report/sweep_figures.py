@@ -1,0 +1,210 @@
+"""The paper's figures drawn again from a sweep, with both sets of points.
+
+A figure per data set and quantity: the models from left to right, a colour for each way to train;
+ours filled, with their standard error over classes, the paper's hollow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from l1kd.evaluation.svg import FAINT, INK, Line, inline, lines, panel
+from l1kd.files import atomic
+from l1kd.report import published
+from l1kd.report.published import TEACHER
+
+__all__ = ["draw"]
+
+Cell = Mapping[str, Any]
+
+_DODGE = 0.055  # between the points of neighbouring series of one model
+_NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+
+
+@dataclass(frozen=True)
+class _Quantity:
+    """What a figure shows: its file, the keys of a cell, the axis."""
+
+    file: str
+    value: str
+    error: str | None
+    paper: str
+    label: str
+    teacher: bool
+
+
+_QUANTITIES = (
+    _Quantity("auc", "auc_mean", "auc_se", "auc", "AUC, mean over classes", True),
+    _Quantity(
+        "emd",
+        "emd_anomalous",
+        None,
+        "emd_anomalous",
+        "EMD of the anomalies' scores to the teacher's",
+        False,
+    ),
+)
+
+
+@dataclass
+class _Series:
+    """Points of one colour: a way to train, at one width."""
+
+    mode: str
+    label: str
+    cells: dict[str, Cell] = field(default_factory=dict)
+
+
+def draw(cells: Sequence[Cell], directory: Path) -> list[Path]:
+    """Draw AUC and EMD of every data set.
+
+    Parameters
+    ----------
+    cells
+        Of `l1kd.report.sweep.summarise`; what is missing or None is left out.
+    directory
+        Where to: `auc-<data>.svg` and `emd-<data>.svg`.
+
+    Returns
+    -------
+    list
+        What was written.
+    """
+    written = []
+    for data in dict.fromkeys(str(cell["data"]) for cell in cells):
+        own = [cell for cell in cells if cell["data"] == data]
+        for quantity in _QUANTITIES:
+            series = _series([c for c in own if c.get(quantity.value) is not None], quantity)
+            if series:
+                path = directory / f"{quantity.file}-{data}.svg"
+                svg = _figure(f"{quantity.file}-{data}", data, series, quantity)
+                with atomic(path) as temporary:
+                    temporary.write_text(_standing_alone(svg))
+                written.append(path)
+    return written
+
+
+def _series(cells: Sequence[Cell], quantity: _Quantity) -> list[_Series]:
+    """Students that were trained alike; a teacher goes with those that it taught."""
+    found: dict[tuple[str, str, Any], _Series] = {}
+    students = [cell for cell in cells if cell["model"] != TEACHER]
+    for cell in sorted(students, key=lambda cell: _place(published.MODES, cell["mode"])):
+        mode, group, bits = str(cell["mode"]), str(cell.get("group") or ""), cell["weight_bits"]
+        own = found.setdefault((mode, group, bits), _Series(mode, f"{mode}, {bits} bits"))
+        own.cells.setdefault(str(cell["model"]), cell)
+    labels = [series.label for series in found.values()]
+    for (_, group, _), series in found.items():
+        if labels.count(series.label) > 1 and group:
+            series.label = f"{series.label} ({group})"
+    if quantity.teacher:
+        for cell in cells:
+            if cell["model"] == TEACHER:
+                _taught(cell, found)
+    return list(found.values())
+
+
+def _taught(cell: Cell, found: dict[tuple[str, str, Any], _Series]) -> None:
+    groups = set(str(cell.get("group") or "").split(", "))
+    for (mode, group, _), series in found.items():
+        if mode == cell["mode"] and groups & set(group.split(", ")):
+            series.cells.setdefault(TEACHER, cell)
+            return
+
+
+def _place(order: Sequence[str], name: str) -> tuple[int, str]:
+    return (order.index(name) if name in order else len(order), name)
+
+
+def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity) -> str:
+    models = sorted(
+        {model for each in series for model in each.cells},
+        key=lambda model: _place(published.MODELS, model),
+    )
+    places = {model: place for place, model in enumerate(models)}
+    styles = lines([each.label for each in series])
+    papers = list(dict.fromkeys(each.mode for each in series if _paper(data, each.mode, quantity)))
+    figure, axes = panel(width=max(4.5, 0.95 * len(models)), height=4.2)
+    count = len(series) + len(papers)
+    for number, each in enumerate(series):
+        _ours(axes, each, styles[each.label], quantity, places, _shift(number, count))
+    for number, mode in enumerate(papers):
+        style = next(styles[each.label] for each in series if each.mode == mode)
+        values = _paper(data, mode, quantity)
+        points = [
+            (places[m] + _shift(len(series) + number, count), v)
+            for m, v in values.items()
+            if m in places
+        ]
+        if points:
+            axes.plot(*zip(*points, strict=True), linestyle=(0, (1, 2)), linewidth=0.9,
+                      marker=style.marker, markersize=5, markerfacecolor="none",
+                      color=style.colour, label=f"{mode}, float ({published.SOURCE})")  # fmt: skip
+    axes.set_xticks(range(len(models)), [_label(model, data) for model in models])
+    axes.set_xlim(-0.6, len(models) - 0.4)
+    axes.grid(visible=False, axis="x")
+    if not quantity.teacher:
+        axes.set_ylim(bottom=0)
+    axes.set_ylabel(quantity.label)
+    axes.set_title(_NAMES.get(data, data), size=9.5, color=INK, loc="left")
+    legend = figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    for text in legend.get_texts():
+        text.set_color(FAINT)
+    drawn = ", ".join(each.label for each in series)
+    beside = f", beside {published.SOURCE}" if papers else ""
+    return inline(figure, name, f"{quantity.label}, {_NAMES.get(data, data)}: {drawn}{beside}")
+
+
+def _ours(
+    axes: Any,
+    series: _Series,
+    style: Line,
+    quantity: _Quantity,
+    places: Mapping[str, int],
+    shift: float,
+) -> None:
+    order = sorted(series.cells, key=lambda model: places[model])
+    values = [float(series.cells[model][quantity.value]) for model in order]
+    errors = [
+        float(series.cells[model].get(quantity.error) or 0.0) if quantity.error else 0.0
+        for model in order
+    ]
+    axes.errorbar(
+        [places[model] + shift for model in order],
+        values,
+        yerr=errors if any(errors) else None,
+        linestyle="-",
+        linewidth=0.9,
+        elinewidth=1.4,
+        marker=style.marker,
+        markersize=5,
+        color=style.colour,
+        label=series.label,
+    )
+
+
+def _shift(number: int, count: int) -> float:
+    return _DODGE * (number - (count - 1) / 2)
+
+
+def _paper(data: str, mode: str, quantity: _Quantity) -> dict[str, float]:
+    found = {}
+    for model in published.MODELS:
+        cell = published.find(data, mode, model)
+        value = getattr(cell, quantity.paper) if cell else None
+        if value is not None:
+            found[model] = value
+    return found
+
+
+def _label(model: str, data: str) -> str:
+    known = data in published.DATA and model in published.PARAMETERS
+    return f"{model}\n{published.PARAMETERS[model]:,}" if known else model
+
+
+def _standing_alone(svg: str) -> str:
+    """A page's `<svg>` as a file of its own, on white."""
+    opening = '<svg xmlns="http://www.w3.org/2000/svg" style="background: #ffffff"'
+    return svg.replace("<svg", opening, 1) + "\n"
