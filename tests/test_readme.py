@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from tests.benchmarks import bench_search, bench_zoo
+import pytest
+
+from tests.benchmarks import bench_paper, bench_search, bench_zoo
 
 
 def test_the_table_of_students_is_the_recorded_one() -> None:
@@ -22,3 +24,10 @@ def test_the_tables_of_the_search_are_the_recorded_ones_and_hold_what_was_asked(
     assert len(found["seeds"]) == 3
     assert verdict["auc"]["not_worse"] and verdict["efficiency"]["not_worse"]
     assert verdict["lut_ratio"] <= 0.5 and verdict["latency_cycles_ratio"] <= 1
+
+
+@pytest.mark.skipif(not bench_paper.RESULTS.exists(), reason="no sweep is recorded yet")
+def test_the_tables_of_the_paper_are_the_recorded_ones_and_hold_what_was_asked() -> None:
+    text, found = bench_paper.README.read_text(), json.loads(bench_paper.RESULTS.read_text())
+    assert bench_paper.in_readme(text, found) == text
+    assert not [bar for bar in bench_paper.bars(found) if not bar.met]

@@ -34,6 +34,7 @@ class _Quantity:
     paper: str
     label: str
     teacher: bool
+    unit: float = 1.0
 
 
 _QUANTITIES = (
@@ -43,8 +44,9 @@ _QUANTITIES = (
         "emd_anomalous",
         None,
         "emd_anomalous",
-        "EMD of the anomalies' scores to the teacher's",
+        "EMD of the anomalies' scores [10\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT THREE}]",
         False,
+        1e-3,
     ),
 )
 
@@ -128,8 +130,10 @@ def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity
     papers = list(dict.fromkeys(each.mode for each in series if _paper(data, each.mode, quantity)))
     figure, axes = panel(width=max(4.5, 0.95 * len(models)), height=4.2)
     count = len(series) + len(papers)
-    for number, each in enumerate(series):
+    handles = [
         _ours(axes, each, styles[each.label], quantity, places, _shift(number, count))
+        for number, each in enumerate(series)
+    ]
     for number, mode in enumerate(papers):
         style = next(styles[each.label] for each in series if each.mode == mode)
         values = _paper(data, mode, quantity)
@@ -139,9 +143,16 @@ def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity
             if m in places
         ]
         if points:
-            axes.plot(*zip(*points, strict=True), linestyle=(0, (1, 2)), linewidth=0.9,
-                      marker=style.marker, markersize=5, markerfacecolor="none",
-                      color=style.colour, label=f"{mode}, float ({published.SOURCE})")  # fmt: skip
+            handles += axes.plot(
+                *zip(*points, strict=True),
+                linestyle=(0, (1, 2)),
+                linewidth=0.9,
+                marker=style.marker,
+                markersize=5,
+                markerfacecolor="none",
+                color=style.colour,
+                label=f"{mode}, the paper's float students",
+            )
     axes.set_xticks(range(len(models)), [_label(model, data) for model in models])
     axes.set_xlim(-0.6, len(models) - 0.4)
     axes.grid(visible=False, axis="x")
@@ -149,7 +160,9 @@ def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity
         axes.set_ylim(bottom=0)
     axes.set_ylabel(quantity.label)
     axes.set_title(_NAMES.get(data, data), size=9.5, color=INK, loc="left")
-    legend = figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    legend = figure.legend(
+        handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False
+    )
     for text in legend.get_texts():
         text.set_color(FAINT)
     drawn = ", ".join(each.label for each in series)
@@ -164,14 +177,16 @@ def _ours(
     quantity: _Quantity,
     places: Mapping[str, int],
     shift: float,
-) -> None:
+) -> Any:
     order = sorted(series.cells, key=lambda model: places[model])
-    values = [float(series.cells[model][quantity.value]) for model in order]
+    values = [float(series.cells[model][quantity.value]) / quantity.unit for model in order]
     errors = [
-        float(series.cells[model].get(quantity.error) or 0.0) if quantity.error else 0.0
+        float(series.cells[model].get(quantity.error) or 0.0) / quantity.unit
+        if quantity.error
+        else 0.0
         for model in order
     ]
-    axes.errorbar(
+    return axes.errorbar(
         [places[model] + shift for model in order],
         values,
         yerr=errors if any(errors) else None,
@@ -195,7 +210,7 @@ def _paper(data: str, mode: str, quantity: _Quantity) -> dict[str, float]:
         cell = published.find(data, mode, model)
         value = getattr(cell, quantity.paper) if cell else None
         if value is not None:
-            found[model] = value
+            found[model] = value / quantity.unit
     return found
 
 

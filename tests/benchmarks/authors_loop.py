@@ -1,11 +1,11 @@
-"""The peer of `bench_colearning`: float co-learning in PyTorch, in the style of the paper's authors.
+"""The peer of `bench_colearning`: float co-learning in PyTorch, in the paper's authors' style.
 
 Written from the paper's description (arXiv 2310.06047) and from nobody's code: the autoencoder and
 its seven float students, LeakyReLU(0.3), an Adam with weight decay for each network, a shuffling
 `DataLoader`; for every batch one step of the teacher, then one step of every student towards
 `log(1 + mse)` of the reconstruction that the teacher has just learned from. Its epoch is training
-alone: no validation, no checkpoint, no schedule. It needs `torch` and NumPy in an environment of its
-own (`requirements-peer.txt`):
+alone: no validation, no checkpoint, no schedule. It needs `torch` and NumPy, in an environment of
+its own (`requirements-peer.txt`):
 
     python authors_loop.py images.npz --epochs 6 --threads 2
 

@@ -3,7 +3,9 @@
 `L1KD_PEER_PYTHON=.../bin/python python -m tests.benchmarks.bench_colearning` trains the teacher and
 seven students on 5,400 images, batch 100, no exposure, on 2 threads each: the stage `train` in this
 process, `authors_loop.py` in another, an epoch of one, then an epoch of the other. The first epoch
-of each is not counted. Records `results/colearning.json`; exit 1 if the bar is missed.
+of each is not counted. Records `results/colearning.json`; exit 1 if the bar is missed. Beside other
+work it measures and prints but records nothing, exit 2: the peer's threads wait for each other, and
+lose far more than ours to whoever takes a core.
 
 Everything that the stage does around an epoch (validation, books, checkpoint) counts as ours; the
 peer only trains. The peer's Python needs `requirements-peer.txt`, nothing of ours.
@@ -36,15 +38,14 @@ from l1kd.files import read_json, write_json
 RESULTS = Path(__file__).parent / "results" / "colearning.json"
 PEER = Path(__file__).parent / "authors_loop.py"
 PEER_PYTHON = "L1KD_PEER_PYTHON"
-CONFIGURATION = "fashion_mnist"  # a class has 6,000 images: 5,400 train
+CONFIGURATION = "paper"
 IMAGES, BATCH, THREADS, REPEATS = 5400, 100, 2, 5
 BITS = 8
 BAR = 0.5  # of the peer's time
+QUIET = 0.1  # the largest share of the cores that others may take
 OVERRIDES = (
+    "data.source=fashion_mnist",  # a class has 6,000 images: 5,400 train
     "data.normal=0",
-    "students=["
-    + ", ".join(f"{{architecture: s{each}, weight_bits: {BITS}}}" for each in range(1, 8))
-    + "]",
     "distillation.mode=colearning",
     "distillation.exposure=[]",
     f"distillation.batch={BATCH}",
@@ -53,7 +54,7 @@ OVERRIDES = (
 )
 
 
-class Enough(Exception):
+class Enough(Exception):  # noqa: N818
     """All epochs that count are over."""
 
 
@@ -139,14 +140,33 @@ class Timed(Context):
         yield self.clock.tick
 
 
+def busy() -> float:
+    """Seconds that all cores have worked, or were taken from us, since the machine started."""
+    with Path("/proc/stat").open() as handle:
+        user, nice, system, _, _, interrupts, soft, stolen, *_ = map(
+            int, handle.readline().split()[1:]
+        )
+    ticks = user + nice + system + interrupts + soft + stolen
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def paired(python: str, work: Path) -> dict[str, Any]:
     """Epochs of both, in turn."""
     from l1kd.distill.train import train
 
     config = configfile.load(configfile.find(CONFIGURATION), OVERRIDES)
-    assert [s.weight_bits for s in config.students] == [BITS] * 7
-    before, theirs = os.getloadavg()[0], []
-    clock = Clock(IMAGES // BATCH, lambda: theirs.append(peer.epoch()))
+    assert [student.weight_bits for student in config.students] == [BITS] * 7
+    before = os.getloadavg()[0]
+    theirs: list[dict[str, Any]] = []
+    marks: list[tuple[float, float]] = []  # time, and work of all cores, after every pair
+
+    def between() -> None:
+        theirs.append(peer.epoch())
+        marks.append((time.perf_counter(), busy()))
+        pair = clock.epochs[-1]["seconds"], theirs[-1]["seconds"]
+        sys.stderr.write("epoch {}: ours {:.2f} s, peer {:.2f} s\n".format(len(theirs), *pair))
+
+    clock = Clock(IMAGES // BATCH, between)
     context = Timed(work, config, work, clock=clock)
     events = np.concatenate(list(context.dataset.train.chunks()))
     assert len(events) == IMAGES
@@ -159,12 +179,16 @@ def paired(python: str, work: Path) -> dict[str, Any]:
     finally:
         peer.close()
     assert len(theirs) == len(clock.epochs) == REPEATS + 1
+    (begun, work_before), (ended, work_after) = marks[0], marks[-1]
+    counted = [*clock.epochs[1:], *theirs[1:]]
+    others = work_after - work_before - sum(each["cpu_seconds"] for each in counted)
     ours, reference = summary(clock.epochs[1:]), summary(theirs[1:])
     return {
         "environment": {
             "cores": cores(),
             "load_before": round(before, 1),
             "load": round(os.getloadavg()[0], 1),
+            "taken_by_others": round(max(others, 0) / (ended - begun) / (os.cpu_count() or 1), 3),
             "machine": platform.machine(),
             "python": platform.python_version(),
             "tensorflow": metadata.version("tensorflow"),
@@ -212,7 +236,9 @@ def test_an_epoch_takes_half_of_the_peers() -> None:
     if peer_python() is None:
         pytest.skip(f"no peer: set {PEER_PYTHON} to a Python with requirements-peer.txt")
     # In a process of its own: the number of threads is set before TensorFlow's first computation.
-    subprocess.run([sys.executable, "-m", "tests.benchmarks.bench_colearning"], check=False)
+    command = [sys.executable, "-m", "tests.benchmarks.bench_colearning"]
+    if subprocess.run(command, check=False).returncode == 2:
+        pytest.skip("the machine was busy with other things; nothing was recorded")
     found = read_json(RESULTS)
     assert found["ratio"] <= BAR
 
@@ -225,8 +251,12 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory() as work:
         found = paired(python, Path(work))
-    write_json(RESULTS, found)
     sys.stdout.write(told(found) + "\n")
+    taken = found["environment"]["taken_by_others"]
+    if taken > QUIET:
+        sys.stderr.write(f"not recorded: others took {taken:.0%} of the cores; try again\n")
+        return 2
+    write_json(RESULTS, found)
     return int(found["ratio"] > BAR)
 
 
