@@ -14,13 +14,15 @@ from typing import Any
 from l1kd.evaluation.svg import FAINT, INK, Line, inline, lines, panel
 from l1kd.files import atomic
 from l1kd.report import published
+from l1kd.report.numbers import plural
 from l1kd.report.published import TEACHER
 
 __all__ = ["draw"]
 
 Cell = Mapping[str, Any]
 
-_DODGE = 0.055  # between the points of neighbouring series of one model
+_DODGE, _SPREAD = 0.055, 0.7  # between neighbouring series of one model, and between all of them
+_ALL_CLASSES = 10
 _NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 
 
@@ -38,13 +40,13 @@ class _Quantity:
 
 
 _QUANTITIES = (
-    _Quantity("auc", "auc_mean", "auc_se", "auc", "AUC, mean over classes", True),
+    _Quantity("auc", "auc_mean", "auc_se", "auc", "AUC", True),
     _Quantity(
         "emd",
         "emd_anomalous",
         None,
         "emd_anomalous",
-        "EMD of the anomalies' scores [10\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT THREE}]",
+        "anomalies' EMD [10\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT THREE}]",
         False,
         1e-3,
     ),
@@ -97,6 +99,10 @@ def _series(cells: Sequence[Cell], quantity: _Quantity) -> list[_Series]:
         mode, group, bits = str(cell["mode"]), str(cell.get("group") or ""), cell["weight_bits"]
         own = found.setdefault((mode, group, bits), _Series(mode, f"{mode}, {bits} bits"))
         own.cells.setdefault(str(cell["model"]), cell)
+    for series in found.values():
+        classes = min(len(cell["classes"]) for cell in series.cells.values())
+        if 0 < classes < _ALL_CLASSES:
+            series.label += f", {plural(classes, 'class', 'classes')}"
     labels = [series.label for series in found.values()]
     for (_, group, _), series in found.items():
         if labels.count(series.label) > 1 and group:
@@ -128,7 +134,12 @@ def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity
     places = {model: place for place, model in enumerate(models)}
     styles = lines([each.label for each in series])
     papers = list(dict.fromkeys(each.mode for each in series if _paper(data, each.mode, quantity)))
-    figure, axes = panel(width=max(4.5, 0.95 * len(models)), height=4.2)
+    label = quantity.label
+    if any(len(cell["classes"]) > 1 for each in series for cell in each.cells.values()):
+        label += ", mean over classes"
+    figure, axes = panel(
+        width=max(4.5, 0.95 * len(models)), height=3.4 + 0.085 * (len(series) + len(papers))
+    )
     count = len(series) + len(papers)
     handles = [
         _ours(axes, each, styles[each.label], quantity, places, _shift(number, count))
@@ -158,7 +169,7 @@ def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity
     axes.grid(visible=False, axis="x")
     if not quantity.teacher:
         axes.set_ylim(bottom=0)
-    axes.set_ylabel(quantity.label)
+    axes.set_ylabel(label)
     axes.set_title(_NAMES.get(data, data), size=9.5, color=INK, loc="left")
     legend = figure.legend(
         handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False
@@ -190,7 +201,7 @@ def _ours(
         [places[model] + shift for model in order],
         values,
         yerr=errors if any(errors) else None,
-        linestyle="-",
+        linestyle=style.options()["linestyle"],
         linewidth=0.9,
         elinewidth=1.4,
         marker=style.marker,
@@ -201,7 +212,7 @@ def _ours(
 
 
 def _shift(number: int, count: int) -> float:
-    return _DODGE * (number - (count - 1) / 2)
+    return min(_DODGE, _SPREAD / count) * (number - (count - 1) / 2)
 
 
 def _paper(data: str, mode: str, quantity: _Quantity) -> dict[str, float]:

@@ -87,6 +87,23 @@ def test_groups_that_differ_in_nothing_else_are_told_apart(tmp_path):
     assert "exposure, 8 bits (plain)" in texts and "exposure, 8 bits (warm)" in texts
 
 
+def test_fewer_classes_than_the_papers_are_said(tmp_path):
+    draw([cell(classes=[0, 4, 8]), cell("fashion_mnist", classes=[4], auc_se=None)], tmp_path)
+    assert "exposure, 8 bits, 3 classes" in labels(tmp_path / "auc-mnist.svg")
+    assert "exposure, 8 bits, 1 class" in labels(tmp_path / "auc-fashion_mnist.svg")
+
+
+def test_many_series_keep_to_their_model(tmp_path):
+    many = [
+        cell(bits=bits, group=f"g{number}", model=model)
+        for bits in (4, 6, 8)
+        for number in range(8)
+        for model in ("s1", "s2")
+    ]
+    texts = labels(draw(many, tmp_path)[0])
+    assert len([text for text in texts if re.match(r"exposure, \d bits \(g\d\)", text)]) == 24
+
+
 def test_cells_without_a_group_are_drawn(tmp_path):
     bare = [{k: v for k, v in each.items() if k != "group"} for each in whole()]
     assert len(draw(bare, tmp_path)) == 4
