@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.benchmarks import bench_paper, bench_search, bench_zoo
+from l1kd.report import published
+from tests.benchmarks import bench_colearning, bench_paper, bench_search, bench_zoo
 
 
 def test_the_table_of_students_is_the_recorded_one() -> None:
@@ -31,3 +32,15 @@ def test_the_tables_of_the_paper_are_the_recorded_ones_and_hold_what_was_asked()
     text, found = bench_paper.README.read_text(), json.loads(bench_paper.RESULTS.read_text())
     assert bench_paper.in_readme(text, found) == text
     assert not [bar for bar in bench_paper.bars(found) if not bar.met]
+
+
+@pytest.mark.skipif(not bench_colearning.RESULTS.exists(), reason="no timing is recorded yet")
+def test_the_recorded_epoch_is_of_the_same_networks_and_takes_half_of_the_peers() -> None:
+    found = json.loads(bench_colearning.RESULTS.read_text())
+    assert found["peer_parameters"] == published.PARAMETERS
+    assert found["students"] == dict.fromkeys(published.STUDENTS, bench_colearning.BITS)
+    assert found["ratio"] == pytest.approx(
+        found["ours"]["median_s"] / found["peer"]["median_s"], abs=1e-3
+    )
+    assert found["ratio"] <= bench_colearning.BAR
+    assert found["environment"]["taken_by_others"] <= bench_colearning.QUIET
