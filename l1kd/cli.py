@@ -283,6 +283,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if debug and not isinstance(error, (SystemExit, KeyboardInterrupt)):
             raise
         _map(error)
+    if code == 130:  # newer Typers make a code of Ctrl-C
+        _map(KeyboardInterrupt())
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import signal
 import threading
 import warnings
@@ -41,13 +42,15 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
     """
     import dask
 
-    for name in ("distributed", "tornado", "asyncio"):
-        logging.getLogger(name).setLevel(_SILENT)
-    # Before the import, which sets the levels once more.
-    with dask.config.set({"logging": {"distributed": "critical"}, **_CONFIG}):
+    if scheduler is not None and not re.fullmatch(r"[a-z]+://[^/\s]+:\d+", scheduler):
+        raise UserError(f"--scheduler {scheduler}: an address is like tcp://host:8786")
+    with dask.config.set(_CONFIG):
         import distributed
         from distributed.versions import VersionMismatchWarning
 
+        # After the import, which sets levels of its own.
+        for name in ("distributed", "distributed.client", "tornado", "asyncio"):
+            logging.getLogger(name).setLevel(_SILENT)
         warnings.filterwarnings("ignore", category=VersionMismatchWarning)
         with contextlib.ExitStack() as stack:
             address: object = scheduler

@@ -151,7 +151,6 @@ def _make(
         for name, job in jobs.items()
     }
     with _stopping(place), watch.shown():
-        seen: set[str] = set()
         asked = 0.0
         while pending:
             time.sleep(_SECONDS)
@@ -167,7 +166,8 @@ def _make(
                     outcomes[name] = outcome
                     watch.end(name, outcome.code == 0, _in_words(outcome))
             if pending and time.monotonic() - asked > _WORKER_SECONDS:
-                seen, asked = _workers(client, seen, watch), time.monotonic()
+                _workers(client, watch)
+                asked = time.monotonic()
             watch.refresh()
     return outcomes
 
@@ -207,17 +207,17 @@ def _plain(error: BaseException) -> str:
     return f"{kind}: {error}"
 
 
-def _workers(client: Client, seen: set[str], watch: Watch) -> set[str]:
+def _workers(client: Client, watch: Watch) -> None:
     """Say who has come and gone."""
     try:
         now = set(client.sync(client.scheduler.ncores, workers=None, callback_timeout=_PATIENCE))
     except (OSError, TimeoutError):
-        return seen  # the futures tell whether the scheduler is gone
-    for address in sorted(seen - now):
-        watch.say(f"a worker is gone ({address}); what it did is done again, from its checkpoint")
-    if not now and seen:
-        watch.say("there are no workers left; waiting for others")
-    return now
+        return  # the futures tell whether the scheduler is gone
+    for address in sorted((watch.workers or set()) - now):
+        watch.say(f"a worker is gone ({address}); its run goes on elsewhere from its checkpoint")
+    if not now and watch.workers != now:
+        watch.say("waiting: the scheduler has no workers" + (" left" if watch.workers else ""))
+    watch.workers = now
 
 
 def _in_words(outcome: Outcome) -> str:

@@ -105,7 +105,7 @@ def perform(order: Order) -> Outcome:
             "that all workers share, under the same path",
         )
     marker = Path(order.marker)
-    marker.write_text(json.dumps({"host": host, "worker": os.getpid()}))
+    marker.write_text(json.dumps({"host": host, "worker": _address(), "since": time.time()}))
     try:
         with Path(order.log).open("ab") as log:
             code = _supervise(order, log.fileno())
@@ -114,9 +114,20 @@ def perform(order: Order) -> Outcome:
     return outcome(code, _last_line(Path(order.log)) if code else "")
 
 
+def _address() -> str | None:
+    """As the scheduler knows this worker."""
+    from distributed import get_worker
+
+    try:
+        return str(get_worker().address)
+    except ValueError:  # called by hand
+        return None
+
+
 def _supervise(order: Order, log: int) -> int:
     environment = {**order.environment, **os.environ}
     environment |= dict.fromkeys(_THREADS, str(order.threads))
+    environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # Dask's, for workers; it costs time
     lock = Path(order.directory) / ".lock"
     command = ["run", order.config, "--run", order.directory, "--until", order.until]
     process = subprocess.Popen(

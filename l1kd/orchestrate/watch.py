@@ -120,6 +120,7 @@ class Watch:
         self.place, self.jobs, self.until = place, jobs, until
         self.console, self.skipped, self.total = console, skipped, skipped + len(jobs)
         self.ended: dict[str, bool] = {}  # by name, whether all went well
+        self.workers: set[str] | None = None  # their addresses, once they are known
         self._started = time.monotonic()
         self._at: dict[str, tuple[str, float]] = {}  # in flight: marker, when it was first seen
         self._before: dict[str, float] = {}  # share that was done before this call
@@ -164,6 +165,8 @@ class Watch:
         if self.console.is_terminal:
             done = self.skipped + len(self.ended) + sum(own.share for own in looks.values())
             self._progress.update(self._overall, completed=done, said=said)
+            for name in self._bars.keys() - looks.keys():
+                self._progress.remove_task(self._bars.pop(name))
             for name, own in looks.items():
                 if name not in self._bars:
                     self._bars[name] = self._progress.add_task(f"  {name}", total=1.0, said="")
@@ -179,8 +182,10 @@ class Watch:
             name = marker.name
             if name not in self.jobs or name in self.ended:
                 continue
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 content = marker.read_text()
+                if self.workers is not None and json.loads(content)["worker"] not in self.workers:
+                    continue  # it is gone
                 if self._at.get(name, ("", 0.0))[0] != content:
                     self._at[name] = (content, now)
                 own = look(self.place.run(name), self.jobs[name].config, self.until)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from collections import defaultdict
@@ -250,6 +249,8 @@ def write_tables(directory: Path, run_directories: Sequence[Path]) -> str:
     str
         The tables as Markdown.
     """
+    from l1kd.report.sweep_figures import draw
+
     found = rows(run_directories)
     cells = summarise(found)
     runs = len({each["run"] for each in found})
@@ -258,8 +259,7 @@ def write_tables(directory: Path, run_directories: Sequence[Path]) -> str:
     write_parquet(directory / "summary.parquet", cells)
     with atomic(directory / "summary.md") as temporary:
         temporary.write_text(text)
-    if cells and importlib.util.find_spec("l1kd.report.sweep_figures"):
-        importlib.import_module("l1kd.report.sweep_figures").draw(cells, directory)
+    draw(cells, directory)
     return text
 
 
