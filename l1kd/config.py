@@ -229,7 +229,11 @@ class Distillation(Strict):
 
     mode: Literal["sequential", "colearning"] = "colearning"
     epochs: Annotated[Int, Field(ge=1, le=100_000)] = 40
+    head_start: Annotated[Int, Field(ge=0, le=100_000)] = 0  # of these, the teacher's alone
     final_epochs: Annotated[Int, Field(ge=0, le=100_000)] = 10  # best teacher frozen
+    # Epochs without a better validation loss of any student, the teacher frozen, after which
+    # training ends; null: never before the last one.
+    patience: Annotated[Int, Field(ge=1, le=100_000)] | None = None
     batch: Annotated[Int, Field(ge=1, le=1_000_000)] = 128
     learning_rate: Annotated[Float, Field(gt=0, le=1)] = 1e-3
     student_learning_rate: Annotated[Float, Field(gt=0, le=1)] = 1e-3
@@ -242,6 +246,13 @@ class Distillation(Strict):
     )
     exposure: list[Exposure] = []
     exposure_ratio: Annotated[Float, Field(gt=0, le=100)] = 1.0  # exposure events per normal one
+    # Draws of exposure against a frozen teacher, each labelled once; epochs take turns.
+    draws: Annotated[Int, Field(ge=1, le=1000)] = 4
+    # Memory, per step, of a moving average of the students' weights; what is judged and kept is the
+    # average. 0: the weights themselves.
+    average: Annotated[Float, Field(ge=0, lt=1)] = 0.0
+    # Of the auxiliary heads that tell the teacher's latent: see `l1kd.distill.features`.
+    feature_weight: Annotated[Float, Field(ge=0, le=1000)] = 0.0
     target: TargetTransform = "fitted"
     score: Score = Score()
     tensorboard: bool = False
@@ -252,6 +263,17 @@ class Distillation(Strict):
         if len(set(value)) < len(value):
             raise ValueError("an exposure is listed twice")
         return value
+
+    @model_validator(mode="after")
+    def _begins_before_it_ends(self) -> Distillation:
+        if self.mode == "colearning" and self.head_start >= self.epochs:
+            raise ValueError(
+                f"'head_start' is {self.head_start} of {self.epochs} 'epochs': students would "
+                "never learn with their teacher; use mode: sequential, or fewer"
+            )
+        if self.mode == "sequential" and self.head_start:
+            raise ValueError("'head_start' is for mode: colearning; sequential is all of it")
+        return self
 
     @field_validator("pruning")
     @classmethod

@@ -9,18 +9,19 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
+from l1kd.distill.features import standardise
 from l1kd.distill.learners import Learners
 from l1kd.distill.targets import MIN_SPREAD, TINY, TargetTransform
 
 __all__ = ["Distiller"]
 
 
-class Distiller(keras.Model):
-    """Teacher and students as one model for `fit`.
+class Distiller:
+    """A teacher and its students.
 
-    A batch is (normal events, exposure events, step); the teacher minimises its own score's mean
-    square on the normal ones, every student its loss (see `Learners`) against the transformed
-    teacher score on both. No gradient flows from a student to the teacher.
+    The teacher minimises its own score's mean square on normal events, every student its loss (see
+    `Learners`) against the transformed teacher score on these and on exposure. No gradient flows
+    from a student to the teacher.
 
     Parameters
     ----------
@@ -35,6 +36,8 @@ class Distiller(keras.Model):
     exposed
         Whether batches hold exposure. Without it nothing is computed on its empty part:
         TensorFlow's convolutions do not take one.
+    rates
+        Learning rates of the teacher and the students.
     """
 
     def __init__(
@@ -45,45 +48,24 @@ class Distiller(keras.Model):
         *,
         follow: bool,
         exposed: bool = True,
+        rates: tuple[float, float] = (1e-3, 1e-3),
     ) -> None:
-        super().__init__(name="distiller")
-        self.teacher = teacher
+        self.teacher, self.learners = teacher, learners
+        names = ("standardised", "reconstruction", "latent")
         self.reconstruct = keras.Model(
-            teacher.input,
-            [teacher.get_layer("standardised").output, teacher.get_layer("reconstruction").output],
+            teacher.input, [teacher.get_layer(name).output for name in names]
         )
         self.score_layer = teacher.get_layer("raw_score")
-        self.learners = learners
-        self.students = learners.students
-        self.transform = transform
-        self.follow = follow
-        self.exposed = exposed
+        self.transform, self.follow, self.exposed = transform, follow, exposed
         # gain, offset; and median, spread, steps seen of the moving fit
         self.affine = tf.Variable([transform.gain, transform.offset], trainable=False)
         self.moving = tf.Variable([0.0, 1.0, 0.0], trainable=False)
-        self.train_teacher = True
-        self.train_students = True
-        self._means = {
-            name: keras.metrics.Mean(f"{name}_loss") for name in ("teacher", *learners.students)
-        }
-
-    @property
-    def metrics(self) -> list[Any]:
-        """Means over an epoch; `fit` resets them."""
-        return list(self._means.values())
-
-    def _report(self, losses: Mapping[str, Any]) -> dict[str, Any]:
-        for name, loss in losses.items():
-            self._means[name].update_state(loss)
-        return {f"{name}_loss": self._means[name].result() for name in losses}
-
-    def compile(self, teacher_optimizer: Any, student_optimizer: Any, **kwargs: Any) -> None:
-        """Two optimizers: Adam works per variable, so one serves all students alike."""
-        super().compile(**kwargs)
-        self.teacher_optimizer = teacher_optimizer
-        self.student_optimizer = student_optimizer
-        teacher_optimizer.build(self.teacher.trainable_variables)
-        student_optimizer.build(self.learners.variables)
+        # Adam works per element: one optimizer serves all students alike.
+        self.teacher_optimizer, self.student_optimizer = (
+            keras.optimizers.Adam(rate) for rate in rates
+        )
+        self.teacher_optimizer.build(teacher.trainable_variables)
+        self.student_optimizer.build([learners.vector])
 
     def set_transform(self, transform: TargetTransform) -> None:
         """Fix the target transform from outside."""
@@ -97,16 +79,16 @@ class Distiller(keras.Model):
         score = self.transform.score
         return tf.clip_by_value(self.affine[1] + self.affine[0] * log, score.low, score.high)
 
-    def _teacher_loss(self, events: Any, training: bool) -> tuple[Any, Any]:
-        """Loss, and raw scores (batch,)."""
-        standardised, reconstruction = self.reconstruct(events, training=training)
+    def _look(self, events: Any, training: bool) -> tuple[Any, Any, Any]:
+        """The teacher's loss, raw scores (batch,) and latents (batch, numbers)."""
+        standardised, reconstruction, latent = self.reconstruct(events, training=training)
         raw = self.score_layer([standardised, reconstruction])
         # Training minimises the mean square in the score's own weights, whatever its power:
         # higher powers follow single outliers and learn slowly.
         square = tf.square(standardised - reconstruction)
         if self.score_layer._factor is not None:
             square *= self.score_layer._factor
-        return tf.reduce_mean(square), raw
+        return tf.reduce_mean(square), raw, latent
 
     def _follow(self, raw: Any) -> None:
         """Let the fitted transform move with the teacher: running quantiles of log(raw)."""
@@ -126,66 +108,76 @@ class Distiller(keras.Model):
         gain = unit / tf.maximum(spread, MIN_SPREAD)
         self.affine.assign([gain, unit_offset - gain * middle])
 
-    def _shown(self, events: Any, raw: Any, exposure: Any) -> tuple[Any, Any]:
-        """What students are shown, normal events and exposure, and their targets."""
+    def _learn(self, events: Any) -> tuple[Any, Any, Any]:
+        with tf.GradientTape() as tape:
+            loss, raw, latent = self._look(events, training=True)
+        variables = self.teacher.trainable_variables
+        self.teacher_optimizer.apply_gradients(
+            zip(tape.gradient(loss, variables), variables, strict=True)
+        )
+        if self.follow:
+            self._follow(raw)
+        return loss, raw, latent
+
+    def _lesson(self, events: Any, seen: tuple[Any, Any, Any], exposure: Any) -> tuple[Any, ...]:
+        """What students are shown, normal events and exposure, with targets and latents."""
+        _, raw, latent = seen
         if self.exposed:
-            _, raw_exposure = self._teacher_loss(exposure, training=False)
-            events, raw = tf.concat([events, exposure], 0), tf.concat([raw, raw_exposure], 0)
-        return events, tf.stop_gradient(self.target(raw))
+            _, further, beyond = self._look(exposure, training=False)
+            normals = tf.shape(events)[0]
+            events, raw = tf.concat([events, exposure], 0), tf.concat([raw, further], 0)
+            latent = standardise(tf.concat([latent, beyond], 0), normals)
+        elif self.learners.heads:
+            latent = standardise(latent, tf.shape(events)[0])
+        told = tf.stop_gradient(latent) if self.learners.heads else None
+        return events, tf.stop_gradient(self.target(raw)), told
 
-    def train_step(self, data: Any) -> dict[str, Any]:
-        """One batch: the teacher's step (unless frozen), then every student's."""
-        events, exposure = data
-        if self.train_teacher:
-            with tf.GradientTape() as tape:
-                loss, raw = self._teacher_loss(events, training=True)
-            variables = self.teacher.trainable_variables
-            self.teacher_optimizer.apply_gradients(
-                zip(tape.gradient(loss, variables), variables, strict=True)
-            )
-            if self.follow:
-                self._follow(raw)
-        else:
-            loss, raw = self._teacher_loss(events, training=False)
-        reported = {"teacher": loss}
-        if self.train_students:
-            shown, target = self._shown(events, raw, exposure)
-            reported.update(self.learners.step(self.student_optimizer, shown, target))
-        return self._report(reported)
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def teacher_step(self, events: Any, exposure: Any) -> Any:
+        """One step of the teacher alone, without exposure. Returns its loss, (1,)."""
+        return self._learn(events)[0][None]
 
-    def test_step(self, data: Any) -> dict[str, Any]:
-        """The same losses on validation events, nothing changed."""
-        events, exposure = data
-        loss, raw = self._teacher_loss(events, training=False)
-        reported = {"teacher": loss}
-        if self.train_students:
-            shown, target = self._shown(events, raw, exposure)
-            reported.update(self.learners.losses(shown, target, training=False))
-        return self._report(reported)
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def step(self, events: Any, exposure: Any) -> Any:
+        """The teacher's step, then every student's. Returns the losses, (1 + students,)."""
+        seen = self._learn(events)
+        lesson = self._lesson(events, seen, exposure)
+        return tf.concat([seen[0][None], self.learners.step(self.student_optimizer, *lesson)], 0)
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """The teacher's raw scores: `fit` and `summary` want a forward pass."""
-        return self.teacher(inputs, training=training)
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def student_step(self, events: Any, exposure: Any) -> Any:
+        """Every student's step against the teacher as it is. Returns the losses, (students,)."""
+        lesson = self._lesson(events, self._look(events, training=False), exposure)
+        return self.learners.step(self.student_optimizer, *lesson)
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def losses(self, events: Any, exposure: Any) -> Any:
+        """The losses (1 + students,) on validation events, nothing changed."""
+        seen = self._look(events, training=False)
+        shown, target, _ = self._lesson(events, seen, exposure)
+        return tf.concat([seen[0][None], self.learners.losses(shown, target)], 0)
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Everything that training changes, by name: what a checkpoint holds."""
-        named = {"affine": self.affine, "moving": self.moving}
-        for number, variable in enumerate(self.teacher.variables):
-            named[f"teacher/{number}"] = variable
-        for name, student in self.students.items():
-            for number, variable in enumerate(student.variables):
-                named[f"students/{name}/{number}"] = variable
-        for name, masks in self.learners.masks.items():
-            for layer, mask in masks.items():
-                named[f"masks/{name}/{layer}"] = mask
-        for name in ("teacher_optimizer", "student_optimizer"):
-            for number, variable in enumerate(getattr(self, name).variables):
-                named[f"{name}/{number}"] = variable
-        self._named = named
-        return {key: variable.numpy() for key, variable in named.items()}
+        return {key: variable.numpy() for key, variable in self._variables().items()}
 
     def restore(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Put back what `arrays` gave."""
-        self.arrays()
-        for key, variable in self._named.items():
+        for key, variable in self._variables().items():
             variable.assign(arrays[key])
+
+    def _variables(self) -> dict[str, Any]:
+        learners = self.learners
+        named = {
+            "affine": self.affine,
+            "moving": self.moving,
+            "learners": learners.vector,
+            "averaged": learners.averaged,
+            "mask": learners.mask,
+        }
+        for number, variable in enumerate(self.teacher.variables):
+            named[f"teacher/{number}"] = variable
+        for name in ("teacher_optimizer", "student_optimizer"):
+            for number, variable in enumerate(getattr(self, name).variables):
+                named[f"{name}/{number}"] = variable
+        return named

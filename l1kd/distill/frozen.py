@@ -1,7 +1,7 @@
-"""Many students against one frozen teacher: its targets are computed once and kept.
+"""Students against a frozen teacher: its targets are computed once and kept.
 
-What `l1kd search` trains its candidates with. Events and targets are arrays in memory, so a
-candidate costs its own steps and nothing else.
+The last phase of every training, and what `l1kd search` trains its candidates with. Events and
+targets are arrays in memory, so an epoch costs the students' steps and nothing else.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from tensorflow import keras
 
 from l1kd.config import Config, Student
 from l1kd.data.dataset import Dataset
-from l1kd.distill.callbacks import Cosine, Pruning
 from l1kd.distill.exposure import measure_facts, mixer
 from l1kd.distill.feed import Feed
 from l1kd.distill.learners import Learners, start_students
+from l1kd.distill.schedules import Cosine, Pruning
 from l1kd.distill.targets import TargetTransform
-from l1kd.distill.train import raw_scores
 from l1kd.errors import UserError
 from l1kd.files import write_arrays
 from l1kd.fixedpoint import FixedPoint
 from l1kd.models.exact import call_back
 from l1kd.models.students import build_student
 
-__all__ = ["Lessons", "learn"]
+__all__ = ["Course", "Lessons", "learn", "raw_scores"]
+
+_AT_ONCE = 4096  # events in a forward pass
 
 Counts = NDArray[Any]
 Targets = NDArray[np.float32]
@@ -50,6 +51,9 @@ class Lessons:
         Several draws of the exposure, one after the other.
     val, val_targets
         Validation normals and their exposure.
+    normal_latents, exposure_latents
+        The teacher's latents, (N, numbers), in units of their spread over the normals; no numbers
+        unless `feature_weight` asks for them.
     """
 
     normal: Counts
@@ -58,6 +62,8 @@ class Lessons:
     exposure_targets: Targets
     val: Counts
     val_targets: Targets
+    normal_latents: Targets
+    exposure_latents: Targets
 
     @classmethod
     def of(
@@ -92,12 +98,13 @@ class Lessons:
             empty = np.empty((0, *dataset.shape))
             return grid.integers(np.concatenate([empty, *parts])).astype(kind)
 
-        def targets(events: Counts) -> Targets:
-            if not len(events):
-                return np.empty(0, np.float32)
-            chunks = (events[i : i + 4096] for i in range(0, len(events), 4096))
+        told = bool(own.feature_weight)
+
+        def says(events: Counts) -> tuple[Targets, Targets]:
+            chunks = (events[i : i + _AT_ONCE] for i in range(0, len(events), _AT_ONCE))
             values = ((chunk * grid.lsb).astype(np.float32) for chunk in chunks)
-            return transform.forward(raw_scores(teacher, values)).astype(np.float32)
+            raw, latents = teacher_says(teacher, values, latents=told)
+            return transform.forward(raw).astype(np.float32), latents
 
         chunks = list(dataset.train.chunks(own.batch, limit))
         normal = counts(chunks)
@@ -108,7 +115,19 @@ class Lessons:
         ]
         parts = Feed(dataset, mix, own.batch, config.seed).validation_parts()
         exposure, val = counts(made), counts([part for pair in parts for part in pair])
-        return cls(normal, targets(normal), exposure, targets(exposure), val, targets(val))
+        normal_targets, latents = says(normal)
+        exposure_targets, further = says(exposure)
+        mean, spread = latents.mean(0), np.maximum(latents.std(0), 1e-3)
+        return cls(
+            normal,
+            normal_targets,
+            exposure,
+            exposure_targets,
+            val,
+            says(val)[0],
+            (latents - mean) / spread,
+            (further - mean) / spread,
+        )
 
     def save(self, path: Path) -> None:
         """Write the arrays, whole or not at all."""
@@ -129,7 +148,9 @@ class Lessons:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{path}: not as l1kd writes it ({error}); delete it") from error
 
-    def epoch(self, number: int, draws: int, seed: int, batch: int) -> Iterator[tuple[Any, Any]]:
+    def epoch(
+        self, number: int, draws: int, seed: int, batch: int
+    ) -> Iterator[tuple[Counts, Targets, Targets]]:
         """Batches of one epoch: every normal event once, with one draw's exposure."""
         random = np.random.default_rng([seed, number])
         order = random.permutation(len(self.normal))
@@ -142,11 +163,115 @@ class Lessons:
             yield (
                 np.concatenate([self.normal[mine], self.exposure[theirs]]),
                 np.concatenate([self.normal_targets[mine], self.exposure_targets[theirs]]),
+                np.concatenate([self.normal_latents[mine], self.exposure_latents[theirs]]),
             )
 
     def steps(self, batch: int) -> int:
         """Batches in an epoch."""
         return -(-len(self.normal) // batch)
+
+
+def raw_scores(teacher: keras.Model, chunks: Iterator[NDArray[Any]]) -> NDArray[np.float32]:
+    """The teacher's scores (events,) of chunks of events."""
+    return teacher_says(teacher, chunks, latents=False)[0]
+
+
+def teacher_says(
+    teacher: keras.Model, chunks: Iterator[NDArray[Any]], *, latents: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The teacher's scores (events,) of chunks of events, and its latents (events, numbers).
+
+    Without `latents` there are no numbers.
+    """
+    wanted = [teacher.output, *([teacher.get_layer("latent").output] if latents else [])]
+    model = keras.Model(teacher.input, wanted)
+    forward: Callable[[Any], Any] = tf.function(
+        lambda events: model(events, training=False), reduce_retracing=True
+    )
+    width = int(wanted[1].shape[-1]) if latents else 0
+    raw, told = [np.empty(0, np.float32)], [np.empty((0, width), np.float32)]
+    for chunk in chunks:
+        scores, *rest = tf.nest.flatten(forward(tf.constant(chunk)))
+        raw.append(scores.numpy().ravel())
+        told.append(rest[0].numpy() if latents else np.empty((len(chunk), 0), np.float32))
+    return np.concatenate(raw), np.concatenate(told)
+
+
+class Course:
+    """An epoch after the other of students' steps against a frozen teacher.
+
+    Parameters
+    ----------
+    learners, optimizer
+        Who learns, and how.
+    lessons
+        What.
+    grid
+        The events' type.
+    draws
+        How many draws of exposure there are.
+    seed
+        Of the order.
+    batch
+        Normal events in a step.
+    """
+
+    def __init__(
+        self,
+        learners: Learners,
+        optimizer: Any,
+        lessons: Lessons,
+        grid: FixedPoint,
+        *,
+        draws: int,
+        seed: int,
+        batch: int,
+    ) -> None:
+        self.learners, self.lessons, self.grid = learners, lessons, grid
+        self.draws, self.seed, self.batch = draws, seed, batch
+        self.steps = lessons.steps(batch)
+        shape = lessons.normal.shape[1:]
+        spec = [tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.float32)]
+        latents = tf.TensorSpec((None, lessons.normal_latents.shape[1]), tf.float32)
+        told = learners.heads is not None
+        self._step = tf.function(
+            lambda events, targets, latents: learners.step(
+                optimizer, events, targets, latents if told else None
+            ),
+            input_signature=[*spec, latents],
+        )
+        self._losses = tf.function(learners.losses, input_signature=spec)
+
+    def epoch(
+        self, number: int, schedules: Sequence[Cosine | Pruning], advance: Callable[[int], None]
+    ) -> dict[str, float]:
+        """Make the steps of an epoch; mean losses by student."""
+        total = 0.0
+        batches = self.lessons.epoch(number, self.draws, self.seed, self.batch)
+        for step, (counts, targets, latents) in enumerate(batches):
+            for schedule in schedules:
+                schedule.before(number, step)
+            total += self._step(self._values(counts), targets, latents)
+            for schedule in schedules:
+                schedule.after(number, step)
+            advance(1)
+        return self._named(total / self.steps)
+
+    def validate(self) -> dict[str, float]:
+        """Mean losses over the validation events, by student."""
+        total, lessons = 0.0, self.lessons
+        for start in range(0, len(lessons.val), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            counts, targets = lessons.val[part], lessons.val_targets[part]
+            found = self._losses(self._values(counts), targets)
+            total += found.numpy().astype(np.float64) * (len(counts) / len(lessons.val))
+        return self._named(total)
+
+    def _values(self, counts: Counts) -> NDArray[np.float32]:
+        return np.multiply(counts, self.grid.lsb, dtype=np.float32)
+
+    def _named(self, losses: Any) -> dict[str, float]:
+        return dict(zip(self.learners.names, map(float, losses), strict=True))
 
 
 def learn(
@@ -197,52 +322,22 @@ def learn(
     students = {s.name: build_student(s, shape, grid, own.score) for s in settings}
     first = (lessons.normal[:1024] * grid.lsb).astype(np.float32)
     start_students(students, settings, first, float(np.median(lessons.normal_targets)))
-    learners = Learners(students, own.score.type, settings)
+    learners = Learners(students, own, settings, latent=lessons.normal_latents.shape[1])
     optimizer = keras.optimizers.Adam(own.student_learning_rate)
-    optimizer.build(learners.variables)
-    steps = lessons.steps(own.batch)
-    rate = Cosine(optimizer, own.student_learning_rate, 0, epochs, steps, own.warm_up)
-    pruning = Pruning(learners.prune, own.pruning, 0, epochs, steps)
-    signature = [tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.float32)]
-
-    step = tf.function(
-        lambda events, targets: learners.step(optimizer, events, targets),
-        input_signature=signature,
-    )
-    losses = tf.function(
-        lambda events, targets: learners.losses(events, targets, training=False),
-        input_signature=signature,
-    )
-
-    best: dict[str, tuple[float, list[NDArray[Any]]]] = {}
+    optimizer.build([learners.vector])
+    course = Course(learners, optimizer, lessons, grid, draws=draws, seed=seed, batch=own.batch)
+    rate = Cosine(optimizer, own.student_learning_rate, 0, epochs, course.steps, own.warm_up)
+    pruning = Pruning(learners.prune, own.pruning, 0, epochs, course.steps)
+    best: dict[str, tuple[float, NDArray[np.float32]]] = {}
     for epoch in range(epochs):
-        rate.on_epoch_begin(epoch)
-        pruning.on_epoch_begin(epoch)
-        for number, (counts, targets) in enumerate(lessons.epoch(epoch, draws, seed, own.batch)):
-            rate.on_train_batch_begin(number)
-            step((counts * grid.lsb).astype(np.float32), targets)
-            pruning.on_train_batch_end(number)
-            advance(1)
-        for name, loss in _validation(losses, lessons, grid).items():
+        course.epoch(epoch, [rate, pruning], advance)
+        for name, loss in course.validate().items():
             if not math.isfinite(loss):
                 raise FloatingPointError(f"the loss of {name} is {loss} in epoch {epoch + 1}")
-            counts_as_best = name not in learners.masks or pruning.settled(epoch)
+            counts_as_best = pruning.settled(epoch) or not learners.is_pruned(name)
             if counts_as_best and loss < best.get(name, (math.inf,))[0]:
-                best[name] = (loss, students[name].get_weights())
-    for name, student in students.items():
-        student.set_weights(best[name][1])
+                best[name] = (loss, learners.part(name))
+    learners.store({name: part for name, (_, part) in best.items()})
+    for student in students.values():
         call_back(student)
     return students
-
-
-def _validation(losses: Callable[..., Any], lessons: Lessons, grid: FixedPoint) -> dict[str, float]:
-    """Mean loss of every student over the validation events."""
-    total: dict[str, float] = {}
-    for start in range(0, len(lessons.val), 4096):
-        counts, targets = (
-            lessons.val[start : start + 4096],
-            lessons.val_targets[start : start + 4096],
-        )
-        for name, loss in losses((counts * grid.lsb).astype(np.float32), targets).items():
-            total[name] = total.get(name, 0.0) + float(loss) * len(counts) / len(lessons.val)
-    return total

@@ -7,15 +7,19 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from tensorflow import keras
 
-from l1kd.config import Student
+from l1kd.config import Distillation, Student
+from l1kd.distill.features import FeatureHeads
+from l1kd.distill.stack import Slot, Stack
 from l1kd.distill.targets import SPREAD_AS
-from l1kd.fixedpoint import FixedPoint
-from l1kd.models.logic_cost import logic_cost
+from l1kd.models.logic_cost import LogicCost, logic_cost
 from l1kd.models.students import AWAKE
 
 __all__ = ["Learners", "start_students"]
+
+Vector = NDArray[np.float32]
 
 
 class Learners:
@@ -23,98 +27,163 @@ class Learners:
 
     Every student minimises the mean absolute error to the targets, and its logic penalty times its
     logic cost (`l1kd.models.logic_cost`) in units of one spread of the normals' scores, which the
-    `fitted` target makes a 16th of the output's range.
+    `fitted` target makes a 16th of the output's range; with `feature_weight`, also what its
+    auxiliary head misses of the teacher's latent (`l1kd.distill.features`), in the same units.
 
     A student is trained on what enters its last quantizer: the output type's clip at 0 has no
     gradient, and targets lie inside the range.
+
+    The weights that learn are one vector here; the students have them after `store`.
 
     Parameters
     ----------
     students
         By name; the last layer is the output quantizer.
-    score
-        The output type.
+    config
+        Output type, averaging and feature weight.
     settings
         Penalties and sparsities, by the students' names; a student that is not there has none.
+    latent
+        Numbers in the teacher's latent; asked for by `feature_weight` only.
     """
 
     def __init__(
         self,
         students: Mapping[str, keras.Model],
-        score: FixedPoint,
+        config: Distillation,
         settings: Sequence[Student] = (),
+        *,
+        latent: int = 0,
     ) -> None:
         self.students = dict(students)
-        self.score = score
-        self.heads = {
-            name: keras.Model(student.input, student.layers[-1].input)
-            for name, student in students.items()
-        }
-        self._penalties: dict[str, tuple[float, Any]] = {}
-        self.sparsities: dict[str, dict[str, float]] = {}
-        self.masks: dict[str, dict[str, Any]] = {}
+        self.config, self.score = config, config.score.type
+        self.stack = stack = Stack(self.students)
+        unit = SPREAD_AS * (self.score.high + self.score.lsb)
+        self.heads = None
+        if config.feature_weight:
+            self.heads = FeatureHeads(stack.features(), latent, unit * config.feature_weight)
+        beyond = self.heads.size if self.heads else 0
+        self._low = np.concatenate([stack.low, np.full(beyond, -np.inf, np.float32)])
+        self._high = np.concatenate([stack.high, np.full(beyond, np.inf, np.float32)])
+        self.vector = tf.Variable(np.zeros(stack.size + beyond, np.float32), name="learners")
+        self.averaged = tf.Variable(self.vector, trainable=False, name="averaged")
+        self.mask = tf.Variable(tf.ones_like(self.vector), trainable=False, name="mask")
+        self._penalties: dict[str, tuple[float, LogicCost]] = {}
+        self.sparsities: dict[tuple[str, str], float] = {}
         for own in settings:
             student = self.students[own.name]
             if own.logic_penalty:
-                unit = SPREAD_AS * (score.high + score.lsb)
                 self._penalties[own.name] = (own.logic_penalty * unit, logic_cost(student))
-            if shares := _sparsities(own, student):
-                self.sparsities[own.name] = shares
-                self.masks[own.name] = {
-                    layer: tf.Variable(tf.ones(student.get_layer(layer).kernel.shape), False)
-                    for layer in shares
-                }
+            for layer, share in _sparsities(own, student).items():
+                self.sparsities[own.name, layer] = share
+        self.load()
 
     @property
-    def variables(self) -> list[Any]:
-        """What learns, of all students in their order."""
-        return [v for student in self.students.values() for v in student.trainable_variables]
+    def names(self) -> list[str]:
+        """The students, in the order of the losses."""
+        return list(self.students)
 
-    def losses(self, events: Any, target: Any, training: bool) -> dict[str, Any]:
-        """Loss of every student on events (batch, \\*shape) with targets (batch,)."""
+    def load(self) -> None:
+        """Begin with the weights that the students have."""
+        start = self.stack.gather()
+        if self.heads:
+            start = np.concatenate([start, self.heads.start()])
+        self.vector.assign(start)
+        self.averaged.assign(start)
+
+    def store(self, best: Mapping[str, Vector]) -> None:
+        """Give every student its own part of a vector of weights."""
+        whole = self.judged.numpy()[: self.stack.size]
+        for name, part in best.items():
+            whole[self.stack.whereabouts(name)] = part
+        self.stack.scatter(whole)
+
+    @property
+    def judged(self) -> Any:
+        """The vector that validation looks at: the moving average where there is one."""
+        return self.averaged if self.config.average else self.vector
+
+    def part(self, name: str) -> Vector:
+        """A student's weights as validation sees them."""
+        own: Vector = self.judged.numpy()[self.stack.whereabouts(name)]
+        return own
+
+    def losses(
+        self, events: Any, target: Any, latent: Any = None, *, training: bool = False
+    ) -> Any:
+        """Loss of every student, (students,).
+
+        Parameters
+        ----------
+        events, target
+            (batch, \\*shape) and (batch,).
+        latent
+            The teacher's, (batch, numbers), standardised; with `feature_weight` only.
+        training
+            With the weights that learn rather than those that are judged, and with what the
+            auxiliary heads miss, which judges nobody.
+        """
+        vector = self.vector if training else self.judged
+        seen = self.stack.forward(self.stack.weights(vector[: self.stack.size]), events)
+        entering = tf.stack([seen.scores[name] for name in self.names])
+        # Where the target is clipped at the bottom, whatever lies below is right.
         low = self.score.low
-        losses = {}
-        for name, head in self.heads.items():
-            entering = head(events, training=training)[:, 0]
-            # Where the target is clipped at the bottom, whatever lies below is right.
-            reached = tf.where(target <= low, tf.maximum(entering, low), entering)
-            losses[name] = tf.reduce_mean(tf.abs(reached - target))
+        reached = tf.where(target <= low, tf.maximum(entering, low), entering)
+        found = tf.unstack(tf.reduce_mean(tf.abs(reached - target), axis=1), len(self.names))
+        for number, name in enumerate(self.names):
             if name in self._penalties:
                 weight, cost = self._penalties[name]
-                losses[name] += weight * cost()
-        return losses
+                found[number] += weight * cost(self._kernels(name, vector))
+            if training and self.heads and latent is not None:
+                own = vector[self.stack.size :]
+                found[number] += self.heads.loss(own, name, seen.features[name], latent)
+        return tf.stack(found)
 
-    def step(self, optimizer: Any, events: Any, target: Any) -> dict[str, Any]:
-        """One step of every student; pruned weights stay 0."""
+    def step(self, optimizer: Any, events: Any, target: Any, latent: Any = None) -> Any:
+        """One step of every student; pruned weights stay 0. Returns the losses, (students,)."""
         with tf.GradientTape() as tape:
-            losses = self.losses(events, target, training=True)
-            total = tf.add_n(list(losses.values()))
-        variables = self.variables
-        optimizer.apply_gradients(zip(tape.gradient(total, variables), variables, strict=True))
+            losses = self.losses(events, target, latent, training=True)
+        gradient = tape.gradient(losses, self.vector)
+        optimizer.apply_gradients([(gradient, self.vector)])
         self.hold()
+        if self.config.average:
+            self.averaged.assign_sub((1 - self.config.average) * (self.averaged - self.vector))
         return losses
 
     def hold(self) -> None:
-        """Set what is pruned to 0."""
-        for _, kernel, mask in self._masked():
-            kernel.assign(kernel * mask)
+        """Keep weights in their types' ranges, and what is pruned at 0."""
+        inside = tf.clip_by_value(self.vector, self._low, self._high)
+        self.vector.assign(inside * self.mask if self.sparsities else inside)
 
     def prune(self, progress: float) -> None:
         """Prune every kernel to a share `progress` of its sparsity, the smallest weights first."""
-        for (name, layer), kernel, mask in self._masked():
-            count = int(self.sparsities[name][layer] * progress * mask.shape.num_elements() + 1e-9)
-            if count > np.sum(mask.numpy() == 0):
-                values = np.abs(kernel.numpy()).ravel()
-                kept = np.ones(values.size, np.float32)
+        if not self.sparsities:
+            return
+        vector, mask = self.vector.numpy(), self.mask.numpy()
+        for slot in self._pruned():
+            count = int(self.sparsities[slot.student, slot.layer] * progress * slot.size + 1e-9)
+            if count > np.sum(mask[slot.where] == 0):
+                kept = np.ones(slot.size, np.float32)
                 # What is pruned is 0, so it is among the smallest again; ties go by position.
-                kept[np.argsort(values, kind="stable")[:count]] = 0
-                mask.assign(kept.reshape(mask.shape))
-                kernel.assign(kernel * mask)
+                kept[np.argsort(np.abs(vector[slot.where]), kind="stable")[:count]] = 0
+                mask[slot.where] = kept
+        if (mask != self.mask.numpy()).any():
+            self.mask.assign(mask)
+            self.vector.assign(vector * mask)
+            self.averaged.assign(self.averaged * mask)
 
-    def _masked(self) -> Iterator[tuple[tuple[str, str], Any, Any]]:
-        for name, masks in self.masks.items():
-            for layer, mask in masks.items():
-                yield (name, layer), self.students[name].get_layer(layer).kernel, mask
+    def is_pruned(self, name: str) -> bool:
+        """Whether a student has sparsities."""
+        return any(student == name for student, _ in self.sparsities)
+
+    def _pruned(self) -> Iterator[Slot]:
+        for slot in self.stack.slots:
+            if slot.part == "kernel" and (slot.student, slot.layer) in self.sparsities:
+                yield slot
+
+    def _kernels(self, name: str, vector: Any) -> list[Any]:
+        own = [s for s in self.stack.slots if s.student == name and s.part == "kernel"]
+        return [vector[slot.where] for slot in own]
 
 
 def _sparsities(own: Student, student: keras.Model) -> dict[str, float]:

@@ -29,6 +29,8 @@ class Progress:
         Epochs done, all phases together.
     best
         Lowest validation loss so far of `teacher` and each student.
+    improved
+        The epoch of that loss, counted from 1.
     history
         A row per epoch: what `history.csv` shows.
     """
@@ -36,6 +38,7 @@ class Progress:
     configuration: str
     epoch: int = 0
     best: dict[str, float] = field(default_factory=dict)
+    improved: dict[str, int] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 
 

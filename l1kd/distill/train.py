@@ -9,22 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from tensorflow import keras
 
 from l1kd.config import Config, Distillation
 from l1kd.context import Context
 from l1kd.data.dataset import Dataset
-from l1kd.distill.callbacks import Bookkeeper, Cosine, Pruning, Ticker, write_history
+from l1kd.distill.books import Books, write_history
 from l1kd.distill.distiller import Distiller
 from l1kd.distill.exposure import measure_facts, mixer
 from l1kd.distill.feed import Feed
+from l1kd.distill.frozen import Course, Lessons, raw_scores
 from l1kd.distill.learners import Learners, start_students
+from l1kd.distill.schedules import Cosine, Pruning
 from l1kd.distill.state import Arrays, Progress, load_state
+from l1kd.distill.streamed import Streamed
 from l1kd.distill.targets import MEDIAN_AT, TARGETS, log_quantiles, save_target
 from l1kd.files import content_hash
 from l1kd.models.exact import call_back
@@ -33,7 +34,10 @@ from l1kd.models.runtime import prepare_tensorflow
 from l1kd.models.students import build_student
 from l1kd.models.teachers import build_teacher, measure_spread
 
-__all__ = ["Phase", "build", "phases", "raw_scores", "train"]
+__all__ = ["Phase", "build", "phases", "train"]
+
+# Values of events and exposure that are kept for a frozen teacher, at most: 1 GB of 16-bit counts.
+_MOST_KEPT = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,10 @@ def phases(config: Distillation) -> list[Phase]:
             Phase("teacher", 0, epochs, teacher=True, students=False),
             Phase("students", epochs, 2 * epochs, teacher=False, students=True),
         ]
-    steps = [Phase("together", 0, epochs, teacher=True, students=True)]
+    steps = [Phase("together", config.head_start, epochs, teacher=True, students=True)]
+    if config.head_start:
+        # An untrained teacher's targets are wild.
+        steps.insert(0, Phase("teacher", 0, config.head_start, teacher=True, students=False))
     # Without a last phase of its own the students still need a fixed target to be chosen on.
     return [*steps, Phase("frozen", epochs, epochs + max(final, 1), teacher=False, students=True)]
 
@@ -86,18 +93,16 @@ def build(config: Config, dataset: Dataset) -> Distiller:
     students = {}
     for student in config.students:
         students[student.name] = build_student(student, dataset.shape, dataset.grid, score)
-    distiller = Distiller(
+    own = config.distillation
+    latent = int(teacher.get_layer("latent").output.shape[-1])
+    return Distiller(
         teacher,
-        Learners(students, score.type, config.students),
+        Learners(students, own, config.students, latent=latent),
         transform,
-        follow=config.distillation.target == "fitted",
-        exposed=bool(config.distillation.exposure),
+        follow=own.target == "fitted",
+        exposed=bool(own.exposure),
+        rates=(own.learning_rate, own.student_learning_rate),
     )
-    distiller.compile(
-        keras.optimizers.Adam(config.distillation.learning_rate),
-        keras.optimizers.Adam(config.distillation.student_learning_rate),
-    )
-    return distiller
 
 
 def check(context: Context) -> None:
@@ -130,6 +135,8 @@ def train(context: Context) -> None:
         distiller.restore(arrays)
         best = {k.removeprefix("best/"): v for k, v in arrays.items() if k.startswith("best/")}
         context.say(f"resuming after epoch {progress.epoch}")
+    tensorboard = config.distillation.tensorboard
+    books = Books(progress, best, distiller.arrays, context.directory, tensorboard=tensorboard)
 
     for phase in phases(config.distillation):
         if progress.epoch < phase.first:
@@ -137,10 +144,11 @@ def train(context: Context) -> None:
         if not phase.teacher:
             _freeze_teacher(distiller, best, dataset)
         if progress.epoch < phase.last:
-            _fit(context, distiller, feed, phase, progress, best, checkpoint)
+            _run(context, distiller, feed, phase, books)
 
-    for name, student in distiller.students.items():
-        _set_best(student, name, best)
+    learners = distiller.learners
+    learners.store({name: best[f"{name}/0"] for name in learners.names})
+    for name, student in learners.students.items():
         call_back(student)
         save_model(student, context.student_file(name))
     save_model(distiller.teacher, context.teacher_file)
@@ -149,101 +157,92 @@ def train(context: Context) -> None:
     checkpoint.unlink(missing_ok=True)
 
 
-def _fit(
-    context: Context,
-    distiller: Distiller,
-    feed: Feed,
-    phase: Phase,
-    progress: Progress,
-    best: Arrays,
-    checkpoint: Path,
-) -> None:
-    distiller.train_teacher, distiller.train_students = phase.teacher, phase.students
-    # The graph is traced anew: who learns is part of it.
-    distiller.make_train_function(force=True)
-    distiller.make_test_function(force=True)
-    config = context.config.distillation
-    watched: dict[str, keras.Model] = {}
-    schedules: list[keras.callbacks.Callback] = []
-    # One fall of the rate, one rise of the sparsity over all the epochs in which students learn.
+def _run(context: Context, distiller: Distiller, feed: Feed, phase: Phase, books: Books) -> None:
+    """The epochs of a phase that are left."""
+    config, learners, progress = context.config.distillation, distiller.learners, books.progress
+    # One fall of the rate, one rise of the sparsity over all the epochs in which somebody learns.
+    taught = [p for p in phases(config) if p.teacher]
     learning = [p for p in phases(config) if p.students]
     first, last = learning[0].first, learning[-1].last
-    learners = distiller.learners
     pruning = Pruning(learners.prune, config.pruning, first, last, feed.steps)
+    schedules: list[Cosine | Pruning] = []
     if phase.teacher:
-        watched["teacher"] = distiller.teacher
-        rate = config.learning_rate
-        schedules.append(
-            Cosine(distiller.teacher_optimizer, rate, phase.first, phase.last, feed.steps)
-        )
+        optimizer, rate = distiller.teacher_optimizer, config.learning_rate
+        schedules.append(Cosine(optimizer, rate, taught[0].first, taught[-1].last, feed.steps))
     if phase.students:
-        rate = config.student_learning_rate
-        optimizer = distiller.student_optimizer
+        optimizer, rate = distiller.student_optimizer, config.student_learning_rate
         schedules.append(Cosine(optimizer, rate, first, last, feed.steps, config.warm_up))
-        if learners.masks:
-            schedules.append(pruning)
-    if phase.students and not phase.teacher:
-        watched.update(distiller.students)
+        schedules.append(pruning)
+    work = _work(context, distiller, feed, phase)
     left = (phase.last - progress.epoch) * feed.steps
     with context.progress(f"{phase.name} (epochs {progress.epoch + 1}-{phase.last})", left) as tick:
-        distiller.fit(
-            feed.training(progress.epoch),
-            validation_data=feed.validation(),
-            initial_epoch=progress.epoch,
-            epochs=phase.last,
-            verbose=0,
-            callbacks=[
-                *schedules,
-                Bookkeeper(
-                    progress,
-                    best,
-                    watched,
-                    distiller.arrays,
-                    checkpoint,
-                    phase.name,
-                    lambda name, epoch: name not in learners.masks or pruning.settled(epoch),
-                ),
-                Ticker(tick),
-                *_tensorboard(context),
-            ],
-        )
+        for epoch in range(progress.epoch, phase.last):
+            if not phase.teacher and books.stale(learners.names, config.patience):
+                context.say(f"no student has become better for {config.patience} epochs")
+                break
+            losses = work.epoch(epoch, schedules, tick)
+            candidates = {}
+            if phase.teacher:
+                candidates["teacher"] = distiller.teacher.get_weights
+            else:
+                for name in learners.names:
+                    if pruning.settled(epoch) or not learners.is_pruned(name):
+                        candidates[name] = _part(learners, name)
+            books.close(epoch, phase.name, losses, work.validate(), candidates)
     row = progress.history[-1]
-    losses = ", ".join(
+    said = ", ".join(
         f"{k.removesuffix('_val_loss')} {v:.4g}" for k, v in row.items() if "_val_" in k
     )
-    context.say(f"{phase.name}: validation losses after epoch {phase.last}: {losses}")
+    context.say(f"{phase.name}: validation losses after epoch {progress.epoch}: {said}")
 
 
-def _tensorboard(context: Context) -> list[keras.callbacks.Callback]:
-    if not context.config.distillation.tensorboard:
-        return []
-    return [keras.callbacks.TensorBoard(str(context.directory / "tensorboard"))]
+def _part(learners: Learners, name: str) -> Callable[[], list[Any]]:
+    return lambda: [learners.part(name)]
 
 
-def _set_best(model: keras.Model, name: str, best: Arrays) -> None:
-    model.set_weights([best[f"{name}/{number}"] for number in range(len(model.weights))])
+def _work(context: Context, distiller: Distiller, feed: Feed, phase: Phase) -> Course | Streamed:
+    """What makes a phase's epochs: steps on kept targets, or on events as they come."""
+    config, dataset = context.config, context.dataset
+    own = config.distillation
+    if phase.teacher:
+        return Streamed(distiller, feed, students=phase.students)
+    draws = min(own.draws, phase.last - phase.first) if own.exposure else 1
+    events = len(dataset.train) * (1 + draws * own.exposure_ratio * bool(own.exposure))
+    if events * int(np.prod(dataset.shape)) > _MOST_KEPT:
+        return Streamed(distiller, feed, teacher=False, students=True)
+    lessons = Lessons.of(
+        config,
+        dataset,
+        distiller.teacher,
+        distiller.transform,
+        draws=draws,
+        limit=len(dataset.train),
+    )
+    return Course(
+        distiller.learners,
+        distiller.student_optimizer,
+        lessons,
+        dataset.grid,
+        draws=draws,
+        seed=config.seed,
+        batch=own.batch,
+    )
 
 
 def _freeze_teacher(distiller: Distiller, best: Arrays, dataset: Dataset) -> None:
     """The best teacher from here on, and the transform that fits it exactly."""
-    _set_best(distiller.teacher, "teacher", best)
+    weights = [best[f"teacher/{number}"] for number in range(len(distiller.teacher.weights))]
+    distiller.teacher.set_weights(weights)
     if distiller.follow:
         raw = raw_scores(distiller.teacher, dataset.train.chunks())
         distiller.set_transform(distiller.transform.fitted(*log_quantiles(raw)))
-
-
-def raw_scores(teacher: keras.Model, chunks: Any) -> np.ndarray[Any, Any]:
-    """The teacher's scores (events,) of chunks of events."""
-    forward: Callable[[Any], Any] = tf.function(
-        lambda events: teacher(events, training=False), reduce_retracing=True
-    )
-    return np.concatenate([forward(tf.constant(chunk)).numpy().ravel() for chunk in chunks])
 
 
 def _start(distiller: Distiller, feed: Feed, config: Config) -> None:
     events = next(iter(feed.dataset.train.chunks(1024, 1024)))
     middle = distiller.transform.score.high * MEDIAN_AT
     if not distiller.follow:
-        raw = raw_scores(distiller.teacher, [events])
+        raw = raw_scores(distiller.teacher, iter([events]))
         middle = float(np.median(distiller.transform.forward(raw)))
-    start_students(distiller.students, config.students, events, middle)
+    start_students(distiller.learners.students, config.students, events, middle)
+    distiller.learners.load()

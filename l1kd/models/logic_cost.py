@@ -24,6 +24,7 @@ above 1.03 D): the value of the cost is exact, its gradient is that of the surro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,9 +66,9 @@ class _Kernel:
     bits: int
     positions: int
 
-    def digits(self) -> Any:
-        """Of all weights: an exact number with the surrogate's gradient."""
-        scaled = self.weights / self.type.lsb
+    def digits(self, weights: Any) -> Any:
+        """Of weights in this one's place: an exact number with the surrogate's gradient."""
+        scaled = weights / self.type.lsb
         low, high = self.type.low / self.type.lsb, self.type.high / self.type.lsb
         inside = tf.clip_by_value(scaled, low, high)
         smooth = tf.reduce_sum(_surrogate(inside, self.type.word))
@@ -82,14 +83,18 @@ class _Kernel:
 
 @dataclass(frozen=True)
 class LogicCost:
-    """The cost of a student; called, its present value as a scalar tensor with a gradient."""
+    """The cost of a student; called, its value as a scalar tensor with a gradient."""
 
     kernels: tuple[_Kernel, ...]
 
-    def __call__(self) -> Any:
-        """Of the weights as they are now."""
+    def __call__(self, weights: Sequence[Any] | None = None) -> Any:
+        """Of the student's weights as they are now, or of other kernels with as many elements."""
         full = sum(kernel.full for kernel in self.kernels)
-        shares = [kernel.digits() * kernel.bits * kernel.positions for kernel in self.kernels]
+        values = [kernel.weights for kernel in self.kernels] if weights is None else weights
+        shares = [
+            kernel.digits(value) * kernel.bits * kernel.positions
+            for kernel, value in zip(self.kernels, values, strict=True)
+        ]
         return tf.add_n(shares) / full
 
 

@@ -51,7 +51,7 @@ def test_an_epoch_shows_every_normal_event_once_and_one_draw(lessons: Lessons) -
     for number in (0, 1):
         batches = list(lessons.epoch(number, draws=2, seed=1, batch=64))
         assert len(batches) == lessons.steps(64) == 4
-        shown = np.concatenate([events for events, _ in batches])
+        shown = np.concatenate([events for events, *_ in batches])
         draw = lessons.exposure[number * 200 : (number + 1) * 200]
         expected = np.concatenate([lessons.normal, draw])
 

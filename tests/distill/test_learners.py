@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from rich.console import Console
 
 import l1kd
 from l1kd import configfile
-from l1kd.config import Student
+from l1kd.config import Distillation, Student
 from l1kd.context import Context
-from l1kd.distill import callbacks, train
-from l1kd.distill.callbacks import Pruning
+from l1kd.distill import train
+from l1kd.distill.books import Books
 from l1kd.distill.learners import Learners
+from l1kd.distill.schedules import Pruning
 from l1kd.distill.state import Progress
 from l1kd.exact.graph import Affine
 from l1kd.fixedpoint import FixedPoint, signed_digits
@@ -44,13 +46,13 @@ def test_a_stored_student_has_the_zeros_that_were_asked_for(
     tiny: Path, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, bool]] = []
-    kept = callbacks.Bookkeeper.on_epoch_end
+    kept = Books.close
 
-    def note(self: callbacks.Bookkeeper, epoch: int, logs: object = None) -> None:
-        asked.append((epoch, self.counts("sparse", epoch)))
-        kept(self, epoch, logs)
+    def note(self: Books, epoch: int, *rest: Any) -> None:
+        asked.append((epoch, "sparse" in rest[-1]))
+        kept(self, epoch, *rest)
 
-    monkeypatch.setattr(callbacks.Bookkeeper, "on_epoch_end", note)
+    monkeypatch.setattr(Books, "close", note)
     run = trained(tiny, tmp_path / "run", SPARSE, f"distillation.mode={mode}")
     settled = 2 if mode == "colearning" else 3  # students learn in epochs 0 to 4, or 2 to 4
     # An epoch in which weights were still to be pruned is nobody's best.
@@ -74,17 +76,17 @@ def test_a_killed_pruning_ends_with_the_same_arrays(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trained(tiny, tmp_path / "whole", SPARSE)
-    kept = callbacks.Bookkeeper.on_epoch_end
+    kept = Books.close
 
-    def stop(self: callbacks.Bookkeeper, epoch: int, logs: object = None) -> None:
-        kept(self, epoch, logs)
+    def stop(self: Books, epoch: int, *rest: Any) -> None:
+        kept(self, epoch, *rest)
         if epoch == 1:
             raise Killed
 
-    monkeypatch.setattr(callbacks.Bookkeeper, "on_epoch_end", stop)
+    monkeypatch.setattr(Books, "close", stop)
     with pytest.raises(Killed):
         trained(tiny, tmp_path / "broken", SPARSE)
-    monkeypatch.setattr(callbacks.Bookkeeper, "on_epoch_end", kept)
+    monkeypatch.setattr(Books, "close", kept)
     config = configfile.load(tiny, ["threads=1", f"students=[{SPARSE}]"])
     directory = tmp_path / "broken"
     broken = Context(directory, config, directory / "firmware", Console(quiet=True))
@@ -95,31 +97,40 @@ def test_a_killed_pruning_ends_with_the_same_arrays(
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
 
 
-def test_an_epoch_that_does_not_count_is_no_one_s_best(tiny: Path, tmp_path: Path) -> None:
-    config = configfile.load(tiny)
-    dataset = Context(tmp_path, config, tmp_path, Console(quiet=True)).dataset
-    student = train.build(config, dataset).students["flat"]
-    books = callbacks.Bookkeeper(
-        Progress(""),
-        {},
-        {"flat": student},
-        dict,
-        tmp_path / "c.npz",
-        "x",
-        lambda _, epoch: epoch > 0,
-    )
+def test_an_epoch_that_does_not_count_is_no_one_s_best(tmp_path: Path) -> None:
+    books = Books(Progress(""), {}, dict, tmp_path)
     for epoch, loss in enumerate((1.0, 3.0, 2.0)):
-        books.on_epoch_end(epoch, {"val_flat_loss": loss})
-        assert books.progress.best == ({} if epoch == 0 else {"flat": loss})
+        weights = {"flat": lambda epoch=epoch: [np.array([epoch])]} if epoch else {}
+        books.close(epoch, "x", {"flat": loss}, {"flat": loss}, weights)
+        assert books.progress.best == ({} if epoch == 0 else {"flat": 3.0 if epoch == 1 else 2.0})
+    assert books.best["flat/0"] == [2]
+    assert books.progress.improved == {"flat": 3}
+
+
+def test_a_training_that_no_longer_gets_better_is_stale(tmp_path: Path) -> None:
+    books = Books(Progress(""), {}, dict, tmp_path)
+    for epoch, losses in enumerate(((2.0, 2.0), (3.0, 1.0), (3.0, 3.0), (3.0, 3.0))):
+        validation = dict(zip("ab", losses, strict=True))
+        assert not books.stale(["a", "b"], 2)
+        books.close(epoch, "x", {}, validation, dict.fromkeys("ab", list))
+    assert books.stale(["a", "b"], 2)
+    assert not books.stale(["a", "b"], 3)
+    assert not books.stale(["a", "b"], None)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
+    books = Books(Progress(""), {}, dict, tmp_path)
+    with pytest.raises(FloatingPointError, match="a_val_loss is nan in epoch 1"):
+        books.close(0, "x", {"a": 1.0}, {"a": float("nan")}, {})
+    assert not books.checkpoint.exists()
 
 
 def test_sparsity_rises_by_the_cubic_law() -> None:
     reached: list[float] = []
     pruning = Pruning(reached.append, (0.2, 0.7), first=10, last=20, steps=4)
     for epoch in range(10, 20):
-        pruning.on_epoch_begin(epoch)
-        for batch in range(4):
-            pruning.on_train_batch_end(batch)
+        for step in range(4):
+            pruning.after(epoch, step)
     assert len(reached) == 32  # the first two epochs prune nothing
     assert reached == sorted(reached)
     assert reached[9] == pytest.approx(1 - 0.5**3)  # half way between the two points
@@ -128,22 +139,28 @@ def test_sparsity_rises_by_the_cubic_law() -> None:
 
 
 def test_the_smallest_weights_go_and_stay() -> None:
-    from l1kd.config import Score
     from l1kd.models.students import build_student
 
+    own = Distillation()
     config = Student(name="x", architecture="dense", hidden=[4], sparsity=0.5)
-    model = build_student(config, (6,), FixedPoint(6, 6), Score())
-    learners = Learners({"x": model}, Score().type, [config])
+    model = build_student(config, (6,), FixedPoint(6, 6), own.score)
     kernel = model.get_layer("dense1").kernel
     values = np.arange(1, 25).reshape(6, 4) / 32
     kernel.assign(values)
+    learners = Learners({"x": model}, own, [config])
+
+    def now() -> np.ndarray:  # type: ignore[type-arg]
+        learners.store({})
+        found: np.ndarray = kernel.numpy()  # type: ignore[type-arg]
+        return found
+
     learners.prune(0.5)
-    assert (kernel.numpy() == np.where(values > 6 / 32, values, 0)).all()
-    kernel.assign_add(np.ones((6, 4)))
+    assert (now() == np.where(values > 6 / 32, values, 0)).all()
+    learners.vector.assign_add(np.full(learners.vector.shape, 1 / 8))
     learners.hold()
-    assert np.sum(kernel.numpy() == 0) == 6
+    assert np.sum(now() == 0) == 6
     learners.prune(0.25)  # never back
-    assert np.sum(kernel.numpy() == 0) == 6
+    assert np.sum(now() == 0) == 6
 
 
 def test_the_penalty_lowers_digits_and_the_estimate_of_logic(tiny: Path, tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Epochs on events as they come: while the teacher learns, and where memory does not hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from l1kd.distill.distiller import Distiller
+from l1kd.distill.feed import Feed
+from l1kd.distill.schedules import Cosine, Pruning
+
+__all__ = ["Streamed"]
+
+
+class Streamed:
+    """Epochs of steps in which the teacher looks at every event.
+
+    Parameters
+    ----------
+    distiller
+        Who learns.
+    feed
+        From what.
+    teacher, students
+        Which of them learn.
+    """
+
+    def __init__(
+        self,
+        distiller: Distiller,
+        feed: Feed,
+        *,
+        teacher: bool = True,
+        students: bool = True,
+    ) -> None:
+        self.distiller, self.feed = distiller, feed
+        self.teacher, self.students = teacher, students
+        self.names = ["teacher"] * teacher + distiller.learners.names * students
+        steps = {
+            (True, True): distiller.step,
+            (True, False): distiller.teacher_step,
+            (False, True): distiller.student_step,
+        }
+        self._step: Callable[..., Any] = steps[teacher, students]
+
+    def epoch(
+        self, number: int, schedules: Sequence[Cosine | Pruning], advance: Callable[[int], None]
+    ) -> dict[str, float]:
+        """Make the steps of an epoch; mean losses by network."""
+        total = 0.0
+        for step, (events, exposure) in enumerate(self.feed.training(number)):
+            for schedule in schedules:
+                schedule.before(number, step)
+            total += self._step(events, exposure)
+            for schedule in schedules:
+                schedule.after(number, step)
+            advance(1)
+        return self._named(total / self.feed.steps)
+
+    def validate(self) -> dict[str, float]:
+        """Mean losses over the validation events, by network."""
+        total, events = np.zeros(1 + len(self.distiller.learners.names)), 0
+        for normal, exposure in self.feed.validation():
+            found = self.distiller.losses(normal, exposure).numpy().astype(np.float64)
+            total, events = total + len(normal) * found, events + len(normal)
+        return self._named((total / events)[not self.teacher : None if self.students else 1])
+
+    def _named(self, losses: Any) -> dict[str, float]:
+        return dict(zip(self.names, map(float, losses), strict=True))
