@@ -47,6 +47,7 @@ OVERRIDES = (
     "data.source=fashion_mnist",  # a class has 6,000 images: 5,400 train
     "data.normal=0",
     "distillation.mode=colearning",
+    "distillation.head_start=0",
     "distillation.exposure=[]",
     f"distillation.batch={BATCH}",
     f"distillation.epochs={REPEATS + 1}",
@@ -136,7 +137,9 @@ class Timed(Context):
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Steps go to the clock."""
+        """Steps go to the clock: those of the teacher and the students together."""
+        if not what.startswith("together"):
+            raise SystemExit(f"an epoch of co-learning is meant, not one of {what!r}")
         yield self.clock.tick
 
 
