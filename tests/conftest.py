@@ -26,7 +26,13 @@ TINY: dict[str, object] = {
 }
 
 
-RUNS = {"test_run.py", "test_import.py", "test_configs.py", "test_search.py"}
+RUNS = {
+    "test_run.py",
+    "test_import.py",
+    "test_configs.py",
+    "test_search.py",
+    "test_sweep_runs.py",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
