@@ -119,6 +119,25 @@ def test_a_bad_point_is_refused_with_group_and_key(
         assert word in str(caught.value), caught.value
 
 
+def test_the_documented_grid_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "sweep.md").read_text()
+    (tmp_path / "docs.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
+    names = [job.name for job in expand(tmp_path / "docs.yaml", [])[2]]
+    assert sum(name.startswith("exposure-") for name in names) == 12
+    assert sum(name.startswith("narrow-") for name in names) == 4
+    assert "exposure-fashion_mnist-normal2-seed8" in names
+
+
+def test_the_paper_s_grid_has_all_that_its_table_has() -> None:
+    found = expand(configfile.find("paper"), [])[2]
+    assert len(found) == 2 * (10 + 4 * 3)
+    assert all(job.config.firmware.students == "best" for job in found)
+    assert all(job.config.rtl.simulate == "none" for job in found)
+    widths = {job.group: {s.weight_bits for s in job.config.students} for job in found}
+    assert widths["four_bits"] == {4}
+    assert widths["exposure"] == {8}
+
+
 def test_a_configuration_without_a_sweep(tmp_path: Path) -> None:
     path = tmp_path / "none.yaml"
     path.write_text(yaml.safe_dump(MNIST))

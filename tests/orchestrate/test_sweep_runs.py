@@ -305,12 +305,19 @@ def test_a_lost_scheduler_is_said(
     until(lambda: not processes(directory))
 
 
-def test_an_interrupted_sweep_stops_at_once(config: Path) -> None:
-    directory = config.parent / "interrupted"
-    client = start(config, directory, "--only", "good-*", "--workers", "1")
+@pytest.mark.parametrize("where", ["here", "cluster"])
+def test_an_interrupted_sweep_stops_at_once(
+    config: Path, where: str, request: pytest.FixtureRequest
+) -> None:
+    directory = config.parent / f"interrupted-{where}"
+    more = ["--workers", "1"]
+    if where == "cluster":
+        address, _ = request.getfixturevalue("cluster")
+        more = ["--scheduler", address]
+    client = start(config, directory, "--only", "good-*", *more)
     until(lambda: processes(directory) or client.poll())
     client.send_signal(signal.SIGINT)
     _, said = client.communicate(timeout=SECONDS)
     assert client.returncode == 130, said
     assert said.strip().splitlines()[-1].startswith("l1kd: interrupted: the same command")
-    assert processes(directory) == []
+    until(lambda: not processes(directory))
