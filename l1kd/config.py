@@ -69,7 +69,7 @@ StudentArchitecture = Literal[
 ]
 # A network that came with `l1kd import`: its file says what it is.
 AnyArchitecture = Literal[StudentArchitecture, "imported"]
-Exposure = Literal["dataset", "noise", "shuffle", "patch"]
+Exposure = Literal["dataset", "noise", "shuffle", "patch", "warp", "pieces"]
 TargetTransform = Literal["fitted", "paper", "cicada"]
 
 

@@ -73,3 +73,45 @@ def test_a_source_without_another_data_set_says_so() -> None:
     data = dataset((5, 3))
     with pytest.raises(UserError, match=r"'dataset'.*no other data set"):
         mixer(["dataset"], 1.0, data, measure_facts(data))
+
+
+def test_a_warped_event_is_the_same_thing_elsewhere() -> None:
+    grid = FixedPoint(12, 8)
+    facts = Facts(grid, 0.0, grid.high, 1.0, 100.0)
+    events = np.zeros((400, 28, 28, 1), np.float32)
+    events[:, 10:18, 12:15] = 64
+    made = EXPOSURES["warp"](events, np.random.default_rng(1), facts)
+    assert (made.max((1, 2, 3)) <= 64).all()
+    assert (made.max((1, 2, 3)) > 60).all()  # never thinned out
+    areas = made.sum((1, 2, 3)) / events.sum((1, 2, 3))
+    # The determinant of the map: sides of e^-0.5 to e^0.5 either way.
+    assert np.exp(-1) * 0.8 < areas.min() < 0.6
+    assert 1.5 < areas.max() < np.e * 1.2
+    assert len(np.unique(made.reshape(400, -1), axis=0)) == 400
+
+
+def test_a_warp_by_nothing_gives_the_event() -> None:
+    class Still:
+        """Random numbers that are all in the middle."""
+
+        def uniform(self, low: float, high: float, size: object) -> np.ndarray:  # type: ignore[type-arg]
+            return np.zeros(size)  # type: ignore[call-overload, no-any-return]
+
+        def choice(self, values: list[float], size: int) -> np.ndarray:  # type: ignore[type-arg]
+            return np.ones(size)
+
+    events = dataset((7, 4, 2)).train.events()
+    facts = measure_facts(dataset((7, 4, 2)))
+    assert (EXPOSURES["warp"](events, Still(), facts) == events).all()  # type: ignore[arg-type]
+
+
+def test_pieces_are_of_normal_events() -> None:
+    facts = Facts(FixedPoint(11, 11), 1.0, 1023.0, 1.0, 100.0)
+    events = np.arange(2, 202, dtype=np.float32)[:, None, None] * np.ones((1, 12, 9), np.float32)
+    made = EXPOSURES["pieces"](events, np.random.default_rng(1), facts)
+    kinds = [np.unique(event) for event in made]
+    assert all(np.isin(values, [1, *range(2, 202)]).all() for values in kinds)
+    own = np.array([np.mean(a == b) for a, b in zip(made, events, strict=True)])
+    assert (own < 1).mean() > 0.6  # a piece of itself is no change here
+    assert 0.2 < own.mean() < 0.8
+    assert max(map(len, kinds)) == 3  # its own, another's, the lowest

@@ -1,0 +1,153 @@
+"""All students as one computation: each of them bit by bit, and the gradients that QKeras has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from l1kd.config import Score, Student
+from l1kd.distill.stack import Stack
+from l1kd.exact.evaluate import predict
+from l1kd.fixedpoint import FixedPoint
+from l1kd.models.exact import read
+from l1kd.models.students import build_student
+
+pytestmark = pytest.mark.filterwarnings("ignore:The initializer .* is unseeded:UserWarning")
+
+PAPER = [{"architecture": f"s{number}"} for number in range(1, 8)]
+# Every kind of student, and what a configuration can change of one.
+TRIGGER: list[dict[str, Any]] = [
+    {"architecture": "cicada_v1"},
+    {"architecture": "cicada_v2"},
+    {"architecture": "conv", "hidden": [16]},
+    {"name": "narrow", "architecture": "conv", "hidden": [5], "weight_bits": 4, "filters": 3},
+    {"name": "wide", "architecture": "dense", "hidden": [8, 4], "activation_bits": 14},
+    {"name": "one", "architecture": "dense", "hidden": [8], "layers": {"dense1": {"size": 3}}},
+    {"name": "steps", "architecture": "conv", "hidden": [4], "kernel": [3, 2], "stride": [1, 2]},
+    {
+        "name": "mixed",
+        "architecture": "conv",
+        "hidden": [6],
+        "layers": {"conv1": {"activation_bits": 6}, "dense1": {"activation_bits": 12}},
+    },
+]
+GRIDS = {"paper": FixedPoint(8, 0, signed=False), "trigger": FixedPoint(9, 9, signed=False)}
+SHAPES = {"paper": (28, 28, 1), "trigger": (18, 14, 1)}
+SETTINGS = {"paper": PAPER, "trigger": TRIGGER}
+
+
+def students(which: str, seed: int = 0, size: float = 1.0) -> dict[str, keras.Model]:
+    """With random weights: `size` of the range of their types."""
+    random, built = np.random.default_rng(seed), {}
+    for setting in SETTINGS[which]:
+        own = Student.model_validate(setting)
+        model = build_student(own, SHAPES[which], GRIDS[which], Score())
+        for layer in model.layers:
+            if hasattr(layer, "kernel_quantizer_internal"):
+                kernel, *bias = layer.get_weights()
+                high = 2.0**layer.kernel_quantizer_internal.integer * size
+                kernel = (
+                    random.uniform(-high, high, kernel.shape) * 3 / np.sqrt(kernel[..., 0].size)
+                )
+                middle = 100 if layer.name == "output" else 0
+                bias = [middle + random.uniform(0.1, 3, each.shape) for each in bias]
+                layer.set_weights([kernel, *bias])
+        built[own.name] = model
+    return built
+
+
+def events(which: str, count: int = 50, seed: int = 1) -> np.ndarray:  # type: ignore[type-arg]
+    grid, random = GRIDS[which], np.random.default_rng(seed)
+    counts = random.integers(0, 2**grid.word, (count, *SHAPES[which]))
+    counts[: count // 2] *= random.random(counts[: count // 2].shape) < 0.1
+    return (counts * grid.lsb).astype(np.float32)
+
+
+@pytest.mark.parametrize("which", SETTINGS)
+@pytest.mark.parametrize("size", [0.5, 1.0, 4.0])  # 4: weights beyond their types, outputs at edges
+def test_scores_are_those_of_the_exact_network(which: str, size: float) -> None:
+    models, shown = students(which, size=size), events(which)
+    stack = Stack(models)
+    found = stack.forward(stack.weights(tf.constant(stack.gather())), shown).scores
+    assert set(found) == set(models)
+    for name, model in models.items():
+        scores = Score().type.quantize(found[name].numpy())
+        exact = predict(read(model), shown)[:, 0]
+        assert (scores == exact).all(), name
+        assert len(np.unique(exact)) > 5 or size == 4
+
+
+@pytest.mark.parametrize("which", SETTINGS)
+def test_the_gradient_is_qkeras_s(which: str) -> None:
+    models, shown = students(which), events(which)
+    stack = Stack(models)
+    vector = tf.Variable(stack.gather())
+    with tf.GradientTape() as tape:
+        scores = stack.forward(stack.weights(vector), shown).scores
+        total = tf.add_n([tf.reduce_mean(scores[name]) for name in models])
+    ours = tape.gradient(total, vector).numpy()
+    for name, model in models.items():
+        head = keras.Model(model.input, model.layers[-1].input)
+        own = [slot for slot in stack.slots if slot.student == name]
+        with tf.GradientTape() as tape:
+            total = tf.reduce_mean(head(shown)[:, 0])
+        theirs = tape.gradient(total, [slot.variable for slot in own])
+        for slot, gradient in zip(own, theirs, strict=True):
+            scale = np.abs(gradient).max()
+            off = np.abs(ours[slot.where].reshape(slot.shape) - gradient.numpy()).max()
+            # Sums in another order; and a sum of exactly 0, where QKeras stops the gradient.
+            assert off <= 0.03 * scale, slot
+
+
+def test_a_student_does_not_depend_on_its_neighbours() -> None:
+    models, shown = students("paper"), events("paper", 20)
+    together = Stack(models)
+    found = together.forward(together.weights(together.gather()), shown).scores
+    for name, model in models.items():
+        alone = Stack({name: model})
+        own = alone.forward(alone.weights(alone.gather()), shown).scores[name]
+        assert (own.numpy() == found[name].numpy()).all()
+
+
+def test_convolutions_are_shared() -> None:
+    stack = Stack(students("paper"))
+    vector = stack.gather()
+    graph = tf.function(lambda x: stack.forward(stack.weights(vector), x).scores)
+    concrete = graph.get_concrete_function(tf.TensorSpec((None, 28, 28, 1), tf.float32))
+    operations = [operation.type for operation in concrete.graph.get_operations()]
+    # The first of all, four each of s1 and s2, two of s3, one of s4 to s7; they have 24 in all.
+    assert operations.count("Conv2D") == 12
+
+
+def test_weights_go_there_and_back() -> None:
+    models = students("trigger")
+    stack = Stack(models)
+    start = stack.gather()
+    assert len(start) == stack.size == sum(m.count_params() for m in models.values())
+    covered = np.concatenate([np.arange(stack.size)[stack.whereabouts(name)] for name in models])
+    assert (covered == np.arange(stack.size)).all()
+    stack.scatter(start + 1)
+    assert (stack.gather() == start + 1).all()
+    assert stack.features()["one"] == (3, 2.0**-5)
+
+
+def test_without_quantizers_it_is_the_float_network() -> None:
+    models, shown = students("paper"), events("paper", 20)
+    stack = Stack(models)
+    vector = tf.constant(stack.gather())
+    exact = stack.forward(stack.weights(vector), shown).scores
+    rough = stack.forward(stack.weights(vector, quantize=False), shown, quantize=False).scores
+    for name in models:
+        difference = np.abs(exact[name] - rough[name]).max()
+        assert 0 < difference < 0.1 * np.ptp(exact[name]) + 0.5
+
+
+def test_another_layer_is_refused() -> None:
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(1)(keras.layers.Dense(3)(inputs))
+    with pytest.raises(TypeError, match=r"x: layer 'dense.*' \(Dense\) is none of a student's"):
+        Stack({"x": keras.Model(inputs, outputs)})
