@@ -27,7 +27,13 @@ _CONFIG = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
+    # Cores are for the runs: as Dask comes, each of its processes takes 4 % of one to watch itself.
     "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.worker.profile.enabled": False,
+    "distributed.scheduler.work-stealing": False,
+    **{f"distributed.{name}.http.routes": [] for name in ("scheduler", "worker", "nanny")},
 }
 
 
@@ -64,6 +70,8 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
                             memory_limit=0,
                             dashboard_address=None,
                             silence_logs=_SILENT,
+                            # Its server listens all the same, and two of them on one port warn.
+                            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                         )
                     )
             try:

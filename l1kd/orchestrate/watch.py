@@ -132,6 +132,7 @@ class Watch:
             TextColumn("{task.fields[said]}"),
             console=console,
             transient=True,
+            refresh_per_second=2,
             disable=not console.is_terminal,  # a log wants lines, not bars
         )
 

@@ -320,7 +320,7 @@ def test_progress_is_told(tmp_path: Path, terminal: bool, monkeypatch: pytest.Mo
     watch.workers = {"tcp://one"}
     with watch.shown():
         watch.refresh()
-        watch._progress.refresh()  # it draws ten times a second by itself
+        watch._progress.refresh()  # it draws twice a second by itself
         watch.end(second, good=False, said="FAILED")
         watch.refresh()
         watch.end(first, good=True, said="done")
@@ -370,6 +370,22 @@ def test_what_is_no_address(address: str) -> None:
         connected(address, 1),
     ):
         pass
+
+
+def test_two_clusters_at_once_say_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """And they take no time from the runs: nobody profiles them."""
+    import dask
+    from distributed import Client
+
+    with connected(None, 1) as first, connected(None, 1) as second:
+        for client in (first, second):
+            assert isinstance(client, Client)
+            assert client.submit(str, 7).result(timeout=60) == "7"
+            (profiled,) = client.run(dask.config.get, "distributed.worker.profile.enabled").values()
+            assert profiled is False
+            (memory,) = client.scheduler_info(n_workers=-1)["workers"].values()
+            assert memory["memory_limit"] == 0
+    assert capfd.readouterr() == ("", "")
 
 
 def test_nothing_is_written_before_all_is_checked(tmp_path: Path, tiny: Path) -> None:
