@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections import Counter
@@ -125,15 +126,11 @@ def _unfinished(place: GridDirectory, jobs: Sequence[Job], until: Stage) -> dict
     def done(job: Job) -> bool:
         try:
             return is_done(place.run(job.name), job.config, until)
+        except FileNotFoundError:  # someone is at it: of an earlier call, on a cluster
+            return False
         except UserError as error:
-            said = (
-                str(error)
-                .replace("with --run", "with --sweep")
-                .replace(
-                    "give this one a directory of its own", "give this sweep a directory of its own"
-                )
-            )
-            raise UserError(said) from error
+            said = str(error).replace("give this one", "give this sweep")
+            raise UserError(said.replace("with --run", "with --sweep")) from error
 
     with ThreadPoolExecutor(cores()) as pool:
         found = list(pool.map(done, jobs))
@@ -144,14 +141,12 @@ def _make(
     place: GridDirectory, jobs: dict[str, Job], until: Stage, client: Client, watch: Watch
 ) -> dict[str, Outcome]:
     outcomes: dict[str, Outcome] = {}
-    pending: dict[str, Future] = {
-        name: client.submit(
-            perform, place.order(job, until), key=f"{name}-{place.token}", pure=False
-        )
-        for name, job in jobs.items()
-    }
+    pending: dict[str, Future] = {}
+    asked = 0.0
     with _stopping(place), watch.shown():
-        asked = 0.0
+        for name, job in jobs.items():
+            key, order = f"{name}-{place.token}", place.order(job, until)
+            pending[name] = client.submit(perform, order, key=key, pure=False)
         while pending:
             time.sleep(_SECONDS)
             for name, future in list(pending.items()):
@@ -211,7 +206,7 @@ def _workers(client: Client, watch: Watch) -> None:
     """Say who has come and gone."""
     try:
         now = set(client.sync(client.scheduler.ncores, workers=None, callback_timeout=_PATIENCE))
-    except (OSError, TimeoutError):
+    except (OSError, asyncio.TimeoutError):
         return  # the futures tell whether the scheduler is gone
     for address in sorted((watch.workers or set()) - now):
         watch.say(f"a worker is gone ({address}); its run goes on elsewhere from its checkpoint")
