@@ -137,7 +137,7 @@ def table(directory: Path) -> list[dict[str, Any]]:
 def local(config: Path) -> Path:
     """A sweep on this machine whose client was killed half-way, and that then went on."""
     directory = config.parent / "local"
-    client = start(config, directory, "--only", "good-*", "--workers", "2")
+    client = start(config, directory, "--only", "good-*", "--workers", "1")
     until(lambda: any(epoch(directory, name) >= 3 for name in GOOD) or client.poll())
     client.kill()
     client.communicate()
