@@ -251,6 +251,11 @@ class Distillation(Strict):
     # Memory, per step, of a moving average of the students' weights; what is judged and kept is the
     # average. 0: the weights themselves.
     average: Annotated[Float, Field(ge=0, lt=1)] = 0.0
+    # The first of the students' epochs, in which nothing of theirs is quantized.
+    float_epochs: Annotated[Int, Field(ge=0, le=100_000)] = 0
+    # What an event weighs more in the students' loss whose target is abnormal: above two spreads
+    # over the median of the normals, as the `fitted` target has them.
+    tail: Annotated[Float, Field(ge=0, le=1000)] = 0.0
     # Of the auxiliary heads that tell the teacher's latent: see `l1kd.distill.features`.
     feature_weight: Annotated[Float, Field(ge=0, le=1000)] = 0.0
     target: TargetTransform = "fitted"
@@ -273,6 +278,13 @@ class Distillation(Strict):
             )
         if self.mode == "sequential" and self.head_start:
             raise ValueError("'head_start' is for mode: colearning; sequential is all of it")
+        frozen = self.epochs if self.mode == "sequential" else max(self.final_epochs, 1)
+        learning = frozen + (self.epochs - self.head_start) * (self.mode == "colearning")
+        if self.float_epochs >= learning:
+            raise ValueError(
+                f"'float_epochs' is {self.float_epochs} of the {learning} epochs in which students "
+                "learn: they would never be quantized"
+            )
         return self
 
     @field_validator("pruning")

@@ -133,22 +133,23 @@ class Distiller:
         return events, tf.stop_gradient(self.target(raw)), told
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def teacher_step(self, events: Any, exposure: Any) -> Any:
+    def teacher_step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
         """One step of the teacher alone, without exposure. Returns its loss, (1,)."""
         return self._learn(events)[0][None]
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def step(self, events: Any, exposure: Any) -> Any:
+    def step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
         """The teacher's step, then every student's. Returns the losses, (1 + students,)."""
         seen = self._learn(events)
         lesson = self._lesson(events, seen, exposure)
-        return tf.concat([seen[0][None], self.learners.step(self.student_optimizer, *lesson)], 0)
+        losses = self.learners.step(self.student_optimizer, *lesson, quantize=quantize)
+        return tf.concat([seen[0][None], losses], 0)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def student_step(self, events: Any, exposure: Any) -> Any:
+    def student_step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
         """Every student's step against the teacher as it is. Returns the losses, (students,)."""
         lesson = self._lesson(events, self._look(events, training=False), exposure)
-        return self.learners.step(self.student_optimizer, *lesson)
+        return self.learners.step(self.student_optimizer, *lesson, quantize=quantize)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def losses(self, events: Any, exposure: Any) -> Any:

@@ -214,6 +214,8 @@ class Course:
         Of the order.
     batch
         Normal events in a step.
+    float_until
+        The first epoch in which students are quantized.
     """
 
     def __init__(
@@ -226,7 +228,9 @@ class Course:
         draws: int,
         seed: int,
         batch: int,
+        float_until: int = 0,
     ) -> None:
+        self.float_until = float_until
         self.learners, self.lessons, self.grid = learners, lessons, grid
         self.draws, self.seed, self.batch = draws, seed, batch
         self.steps = lessons.steps(batch)
@@ -234,24 +238,29 @@ class Course:
         spec = [tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.float32)]
         latents = tf.TensorSpec((None, lessons.normal_latents.shape[1]), tf.float32)
         told = learners.heads is not None
-        self._step = tf.function(
-            lambda events, targets, latents: learners.step(
-                optimizer, events, targets, latents if told else None
-            ),
-            input_signature=[*spec, latents],
-        )
+
+        def step(quantize: bool) -> Callable[..., Any]:
+            found: Callable[..., Any] = tf.function(
+                lambda events, targets, latents: learners.step(
+                    optimizer, events, targets, latents if told else None, quantize=quantize
+                ),
+                input_signature=[*spec, latents],
+            )
+            return found
+
+        self._steps = {quantize: step(quantize) for quantize in (False, True)}
         self._losses = tf.function(learners.losses, input_signature=spec)
 
     def epoch(
         self, number: int, schedules: Sequence[Cosine | Pruning], advance: Callable[[int], None]
     ) -> dict[str, float]:
         """Make the steps of an epoch; mean losses by student."""
-        total = 0.0
+        total, make = 0.0, self._steps[number >= self.float_until]
         batches = self.lessons.epoch(number, self.draws, self.seed, self.batch)
         for step, (counts, targets, latents) in enumerate(batches):
             for schedule in schedules:
                 schedule.before(number, step)
-            total += self._step(self._values(counts), targets, latents)
+            total += make(self._values(counts), targets, latents)
             for schedule in schedules:
                 schedule.after(number, step)
             advance(1)
@@ -325,7 +334,16 @@ def learn(
     learners = Learners(students, own, settings, latent=lessons.normal_latents.shape[1])
     optimizer = keras.optimizers.Adam(own.student_learning_rate)
     optimizer.build([learners.vector])
-    course = Course(learners, optimizer, lessons, grid, draws=draws, seed=seed, batch=own.batch)
+    course = Course(
+        learners,
+        optimizer,
+        lessons,
+        grid,
+        draws=draws,
+        seed=seed,
+        batch=own.batch,
+        float_until=min(own.float_epochs, epochs - 1),
+    )
     rate = Cosine(optimizer, own.student_learning_rate, 0, epochs, course.steps, own.warm_up)
     pruning = Pruning(learners.prune, own.pruning, 0, epochs, course.steps)
     best: dict[str, tuple[float, NDArray[np.float32]]] = {}
@@ -334,7 +352,9 @@ def learn(
         for name, loss in course.validate().items():
             if not math.isfinite(loss):
                 raise FloatingPointError(f"the loss of {name} is {loss} in epoch {epoch + 1}")
-            counts_as_best = pruning.settled(epoch) or not learners.is_pruned(name)
+            counts_as_best = epoch >= course.float_until and (
+                pruning.settled(epoch) or not learners.is_pruned(name)
+            )
             if counts_as_best and loss < best.get(name, (math.inf,))[0]:
                 best[name] = (loss, learners.part(name))
     learners.store({name: part for name, (_, part) in best.items()})

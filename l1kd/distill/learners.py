@@ -13,7 +13,7 @@ from tensorflow import keras
 from l1kd.config import Distillation, Student
 from l1kd.distill.features import FeatureHeads
 from l1kd.distill.stack import Slot, Stack
-from l1kd.distill.targets import SPREAD_AS
+from l1kd.distill.targets import MEDIAN_AT, SPREAD_AS
 from l1kd.models.logic_cost import LogicCost, logic_cost
 from l1kd.models.students import AWAKE
 
@@ -25,7 +25,8 @@ Vector = NDArray[np.float32]
 class Learners:
     """Students that learn the same targets in one graph.
 
-    Every student minimises the mean absolute error to the targets, and its logic penalty times its
+    Every student minimises the mean absolute error to the targets, abnormal ones weighted by
+    1 + `tail`, and its logic penalty times its
     logic cost (`l1kd.models.logic_cost`) in units of one spread of the normals' scores, which the
     `fitted` target makes a 16th of the output's range; with `feature_weight`, also what its
     auxiliary head misses of the teacher's latent (`l1kd.distill.features`), in the same units.
@@ -59,6 +60,7 @@ class Learners:
         self.config, self.score = config, config.score.type
         self.stack = stack = Stack(self.students)
         unit = SPREAD_AS * (self.score.high + self.score.lsb)
+        self._abnormal = (MEDIAN_AT + 2 * SPREAD_AS) * (self.score.high + self.score.lsb)
         self.heads = None
         if config.feature_weight:
             self.heads = FeatureHeads(stack.features(), latent, unit * config.feature_weight)
@@ -109,7 +111,13 @@ class Learners:
         return own
 
     def losses(
-        self, events: Any, target: Any, latent: Any = None, *, training: bool = False
+        self,
+        events: Any,
+        target: Any,
+        latent: Any = None,
+        *,
+        training: bool = False,
+        quantize: bool = True,
     ) -> Any:
         """Loss of every student, (students,).
 
@@ -121,15 +129,21 @@ class Learners:
             The teacher's, (batch, numbers), standardised; with `feature_weight` only.
         training
             With the weights that learn rather than those that are judged, and with what the
-            auxiliary heads miss, which judges nobody.
+            auxiliary heads miss and how much the tail weighs, which judge nobody.
+        quantize
+            Whether weights and activations are quantized.
         """
         vector = self.vector if training else self.judged
-        seen = self.stack.forward(self.stack.weights(vector[: self.stack.size]), events)
+        weights = self.stack.weights(vector[: self.stack.size], quantize=quantize)
+        seen = self.stack.forward(weights, events, quantize=quantize)
         entering = tf.stack([seen.scores[name] for name in self.names])
         # Where the target is clipped at the bottom, whatever lies below is right.
         low = self.score.low
         reached = tf.where(target <= low, tf.maximum(entering, low), entering)
-        found = tf.unstack(tf.reduce_mean(tf.abs(reached - target), axis=1), len(self.names))
+        missed = tf.abs(reached - target)
+        if training and self.config.tail:
+            missed *= 1 + self.config.tail * tf.cast(target > self._abnormal, tf.float32)
+        found = tf.unstack(tf.reduce_mean(missed, axis=1), len(self.names))
         for number, name in enumerate(self.names):
             if name in self._penalties:
                 weight, cost = self._penalties[name]
@@ -139,10 +153,12 @@ class Learners:
                 found[number] += self.heads.loss(own, name, seen.features[name], latent)
         return tf.stack(found)
 
-    def step(self, optimizer: Any, events: Any, target: Any, latent: Any = None) -> Any:
+    def step(
+        self, optimizer: Any, events: Any, target: Any, latent: Any = None, *, quantize: bool = True
+    ) -> Any:
         """One step of every student; pruned weights stay 0. Returns the losses, (students,)."""
         with tf.GradientTape() as tape:
-            losses = self.losses(events, target, latent, training=True)
+            losses = self.losses(events, target, latent, training=True, quantize=quantize)
         gradient = tape.gradient(losses, self.vector)
         optimizer.apply_gradients([(gradient, self.vector)])
         self.hold()

@@ -25,6 +25,8 @@ class Streamed:
         From what.
     teacher, students
         Which of them learn.
+    float_until
+        The first epoch in which students are quantized.
     """
 
     def __init__(
@@ -34,9 +36,10 @@ class Streamed:
         *,
         teacher: bool = True,
         students: bool = True,
+        float_until: int = 0,
     ) -> None:
         self.distiller, self.feed = distiller, feed
-        self.teacher, self.students = teacher, students
+        self.teacher, self.students, self.float_until = teacher, students, float_until
         self.names = ["teacher"] * teacher + distiller.learners.names * students
         steps = {
             (True, True): distiller.step,
@@ -53,7 +56,7 @@ class Streamed:
         for step, (events, exposure) in enumerate(self.feed.training(number)):
             for schedule in schedules:
                 schedule.before(number, step)
-            total += self._step(events, exposure)
+            total += self._step(events, exposure, number >= self.float_until)
             for schedule in schedules:
                 schedule.after(number, step)
             advance(1)

@@ -186,7 +186,8 @@ def _run(context: Context, distiller: Distiller, feed: Feed, phase: Phase, books
                 candidates["teacher"] = distiller.teacher.get_weights
             else:
                 for name in learners.names:
-                    if pruning.settled(epoch) or not learners.is_pruned(name):
+                    pruned = pruning.settled(epoch) or not learners.is_pruned(name)
+                    if pruned and epoch >= first + config.float_epochs:
                         candidates[name] = _part(learners, name)
             books.close(epoch, phase.name, losses, work.validate(), candidates)
     row = progress.history[-1]
@@ -204,12 +205,14 @@ def _work(context: Context, distiller: Distiller, feed: Feed, phase: Phase) -> C
     """What makes a phase's epochs: steps on kept targets, or on events as they come."""
     config, dataset = context.config, context.dataset
     own = config.distillation
+    learning = [each.first for each in phases(own) if each.students]
+    float_until = learning[0] + own.float_epochs
     if phase.teacher:
-        return Streamed(distiller, feed, students=phase.students)
+        return Streamed(distiller, feed, students=phase.students, float_until=float_until)
     draws = min(own.draws, phase.last - phase.first) if own.exposure else 1
     events = len(dataset.train) * (1 + draws * own.exposure_ratio * bool(own.exposure))
     if events * int(np.prod(dataset.shape)) > _MOST_KEPT:
-        return Streamed(distiller, feed, teacher=False, students=True)
+        return Streamed(distiller, feed, teacher=False, float_until=float_until)
     lessons = Lessons.of(
         config,
         dataset,
@@ -226,6 +229,7 @@ def _work(context: Context, distiller: Distiller, feed: Feed, phase: Phase) -> C
         draws=draws,
         seed=config.seed,
         batch=own.batch,
+        float_until=float_until,
     )
 
 

@@ -1,0 +1,213 @@
+"""What a recipe can ask for: head start, patience, averages, float epochs, tail, feature heads."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from rich.console import Console
+from tensorflow import keras
+
+import l1kd
+from l1kd import configfile
+from l1kd.config import Distillation, Student
+from l1kd.context import Context
+from l1kd.distill import train
+from l1kd.distill.features import FeatureHeads, standardise
+from l1kd.distill.learners import Learners
+from l1kd.errors import UserError
+from l1kd.fixedpoint import FixedPoint
+from l1kd.models.students import build_student
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
+
+EVENTS = np.random.default_rng(0).integers(0, 32, (64, 6)).astype(np.float32)
+
+
+def learners(latent: int = 0, **own: Any) -> Learners:
+    config = Distillation.model_validate(own)
+    student = Student(name="x", architecture="dense", hidden=[4])
+    model = build_student(student, (6,), FixedPoint(6, 6), config.score)
+    return Learners({"x": model}, config, [student], latent=latent)
+
+
+def stepped(own: Learners, steps: int = 20, **more: Any) -> list[float]:
+    optimizer = keras.optimizers.Adam(1e-2)
+    optimizer.build([own.vector])
+    target = tf.constant(EVENTS.sum(1))
+    return [float(own.step(optimizer, EVENTS, target, **more)[0]) for _ in range(steps)]
+
+
+def run(tiny: Path, directory: Path, *overrides: str) -> tuple[Context, list[dict[str, str]]]:
+    directory.mkdir()
+    config = configfile.load(tiny, ["threads=1", *overrides])
+    context = Context(directory, config, directory / "firmware", Console(quiet=True))
+    train.train(context)
+    with (directory / "history.csv").open() as handle:
+        return context, list(csv.DictReader(handle))
+
+
+def test_a_head_start_is_the_teacher_s_alone(tiny: Path, tmp_path: Path) -> None:
+    _, rows = run(tiny, tmp_path / "run", "distillation.epochs=3", "distillation.head_start=2")
+    assert [row["phase"] for row in rows] == ["teacher"] * 2 + ["together"] + ["frozen"] * 2
+    assert [bool(row["flat_loss"]) for row in rows] == [False, False, True, True, True]
+
+
+def test_the_teacher_learns_the_same_whoever_learns_with_it(tiny: Path, tmp_path: Path) -> None:
+    teachers = []
+    for number, own in enumerate(("mode=sequential", "head_start=1", "exposure=[]", "tail=1")):
+        context, _ = run(tiny, tmp_path / str(number), f"distillation.{own}")
+        teachers.append(l1kd.load_model(context.teacher_file).get_weights())
+    for other in teachers[1:]:
+        assert all((a == b).all() for a, b in zip(teachers[0], other, strict=True))
+
+
+def test_patience_ends_a_training_early(tiny: Path, tmp_path: Path) -> None:
+    rate = "distillation.student_learning_rate=1e-9"  # nothing gets better
+    more = ("distillation.final_epochs=9", "distillation.patience=2", rate)
+    _, rows = run(tiny, tmp_path / "run", *more)
+    assert 2 < len(rows) < 11
+    frozen = [float(row["flat_val_loss"]) for row in rows if row["phase"] == "frozen"]
+    assert min(frozen[-2:]) >= min(frozen[:-2])
+
+
+def test_events_that_memory_does_not_hold_are_streamed(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_MOST_KEPT", 1000)
+    _, rows = run(tiny, tmp_path / "run")
+    assert [row["phase"] for row in rows] == ["together"] * 2 + ["frozen"] * 2
+    assert all(float(row["flat_val_loss"]) > 0 and not row["teacher_loss"] for row in rows[2:])
+
+
+def test_the_average_follows_and_is_what_is_judged() -> None:
+    own, plain = learners(average=0.9), learners()
+    own.vector.assign(plain.vector)
+    own.averaged.assign(plain.vector)
+    expected = own.averaged.numpy().astype(np.float64)
+    for _ in range(5):
+        stepped(own, 1)
+        expected = 0.9 * expected + 0.1 * own.vector.numpy()
+    assert np.allclose(own.part("x"), expected, rtol=1e-5, atol=1e-6)
+    assert (own.part("x") != own.vector.numpy()).any()
+    stepped(plain, 1)
+    assert (plain.part("x") == plain.vector.numpy()).all()
+    # Validation looks at it.
+    target = tf.constant(EVENTS.sum(1))
+    seen = own.losses(EVENTS, target)
+    own.vector.assign(own.averaged)
+    assert float(seen[0]) == float(own.losses(EVENTS, target, training=True)[0])
+
+
+def test_float_epochs_round_nothing() -> None:
+    own = learners()
+    target = tf.constant(EVENTS.sum(1))
+    exact = float(own.losses(EVENTS, target, training=True)[0])
+    rough = float(own.losses(EVENTS, target, training=True, quantize=False)[0])
+    assert exact != rough
+    assert stepped(own, 1, quantize=False) == [rough]
+
+
+def test_float_epochs_are_no_one_s_best(tiny: Path, tmp_path: Path) -> None:
+    more = ("distillation.final_epochs=3", "distillation.float_epochs=4")
+    context, rows = run(tiny, tmp_path / "run", *more)
+    assert len(rows) == 5
+    assert context.student_file("flat").is_file()
+
+
+def test_the_tail_weighs_more() -> None:
+    plain, own = learners(), learners(tail=3.0)
+    own.vector.assign(plain.vector)
+    target = tf.constant(np.where(np.arange(64) < 16, 200, 60).astype(np.float32))
+    missed = [
+        float(plain.losses(EVENTS[part], target[part])[0]) for part in (slice(16), slice(16, 64))
+    ]
+    found = float(own.losses(EVENTS, target, training=True)[0])
+    assert found == pytest.approx((4 * missed[0] + 3 * missed[1]) / 4, rel=1e-5)
+    judged = float(own.losses(EVENTS, target)[0])  # by the same measure as everybody
+    assert judged == pytest.approx((missed[0] + 3 * missed[1]) / 4, rel=1e-5)
+
+
+def test_feature_heads_learn_the_latent_and_are_left_behind() -> None:
+    own = learners(latent=2, feature_weight=0.5)
+    latent = tf.constant(np.stack([EVENTS[:, 0] - 16, EVENTS[:, 1] - 16], 1) / 9)
+    stack = own.stack
+
+    def missed() -> float:
+        seen = stack.forward(stack.weights(own.vector[: stack.size]), EVENTS)
+        return float(own.heads.loss(own.vector[stack.size :], "x", seen.features["x"], latent))  # type: ignore[union-attr]
+
+    before, student = missed(), own.part("x")
+    unit = 0.5 * 256 / 16  # one spread of the fitted target, times the weight
+    assert before == pytest.approx(unit * float(tf.reduce_mean(tf.abs(latent))), rel=1e-6)
+    stepped(own, 60, latent=latent)
+    assert missed() < 0.9 * before
+    assert len(own.part("x")) == len(student) == own.students["x"].count_params()
+    assert (own.part("x") != student).any()
+
+
+def test_a_head_is_a_linear_map_of_values() -> None:
+    heads = FeatureHeads({"a": (3, 0.5), "b": (2, 0.25)}, 2, weight=4.0)
+    vector = np.arange(heads.size, dtype=np.float32)
+    assert heads.size == (3 + 1) * 2 + (2 + 1) * 2
+    features, latent = np.array([[4.0, 8.0]], np.float32), np.array([[20.0, 30.0]], np.float32)
+    # b's kernel is 8 to 11, its bias 12 and 13; the values are 1 and 2.
+    told = np.array([1 * 8 + 2 * 10 + 12, 1 * 9 + 2 * 11 + 13])
+    expected = 4 * np.abs(told - latent).mean()
+    assert float(heads.loss(vector, "b", features, latent)) == pytest.approx(expected)
+
+
+def test_latents_are_standardised_by_the_normals() -> None:
+    latent = np.random.default_rng(1).normal(5, 3, (200, 4)).astype(np.float32)
+    latent[:, 2] = 7
+    latent[100:] += 50
+    found = standardise(latent, 100).numpy()
+    assert np.allclose(found[:100].mean(0), 0, atol=1e-4)
+    assert np.allclose(found[:100, [0, 1, 3]].std(0), 1, atol=1e-3)
+    assert (found[100:, 0] > 5).all()
+
+
+@pytest.mark.parametrize("mode", ["colearning", "sequential"])
+def test_a_training_with_feature_heads_resumes(
+    tiny: Path, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from l1kd.distill.books import Books
+
+    own = (f"distillation.mode={mode}", "distillation.feature_weight=0.5")
+    whole, _ = run(tiny, tmp_path / "whole", *own, "distillation.average=0.5")
+    kept = Books.close
+
+    def stop(self: Books, epoch: int, *rest: Any) -> None:
+        kept(self, epoch, *rest)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Books, "close", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, tmp_path / "broken", *own, "distillation.average=0.5")
+    monkeypatch.setattr(Books, "close", kept)
+    broken = Context(tmp_path / "broken", whole.config, tmp_path, Console(quiet=True))
+    train.train(broken)
+    for name in ("flat", "image"):
+        first, second = (
+            l1kd.load_model(c.student_file(name)).get_weights() for c in (whole, broken)
+        )
+        assert all((a == b).all() for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ("{epochs: 4, head_start: 4}", "'head_start' is 4 of 4"),
+        ("{mode: sequential, head_start: 1}", "sequential is all of it"),
+        ("{epochs: 4, final_epochs: 2, float_epochs: 6}", "'float_epochs' is 6 of the 6"),
+        ("{average: 1}", "average"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tiny: Path, own: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        configfile.load(tiny, [f"distillation={own}"])
