@@ -6,6 +6,10 @@
 reads `runs.parquet` of the sweep, records `results/paper.json`, prints every bar with its figure,
 and with `--readme` writes the tables of README. Exit 1 if a bar is missed. Without a directory the
 recorded figures are judged. The paper's numbers are those of `l1kd.report.published`.
+
+A sweep may be done in parts (`--only`), on machines that do not share a disk: the rows of all parts
+are kept in `results/paper_runs.json`, and a row is replaced by a later one of the same run and
+recipe; `--fresh` forgets what was kept.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from l1kd.report import published
 from l1kd.report.published import DATA, MODELS, MODES, SOURCE, STUDENTS, TEACHER
 
 RESULTS = Path(__file__).parent / "results" / "paper.json"
+KEPT = RESULTS.with_name("paper_runs.json")
 README = Path(__file__).parents[2] / "README.md"
 MARKS = ("<!-- paper: made by bench_paper -->\n", "<!-- end of paper -->")
 HEADING, FOLLOWING = "## The paper, quantized", "## What it costs in silicon"
@@ -87,11 +92,21 @@ def cells_of(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def record(sweep: Path) -> dict[str, Any]:
-    """What a finished sweep found."""
+def collected(sweeps: Sequence[Path], earlier: Sequence[Row] = ()) -> list[Row]:
+    """The rows of sweeps and those that were kept earlier, one of a kind."""
     from pyarrow import parquet
 
-    rows = selected(parquet.read_table(sweep / "runs.parquet").to_pylist())
+    kind = ("data", "normal", "seed", "mode", "model", "weight_bits", "recipe")
+    read = [
+        row for sweep in sweeps for row in parquet.read_table(sweep / "runs.parquet").to_pylist()
+    ]
+    found = {tuple(row.get(key) for key in kind): row for row in (*earlier, *read)}
+    return [found[key] for key in sorted(found, key=repr)]  # means do not depend on the order
+
+
+def record(rows: Sequence[Row]) -> dict[str, Any]:
+    """What the runs of a sweep found."""
+    rows = selected(rows)
     common = [row for row in rows if row["normal"] in COMMON_CLASSES]
     widths = {(c["data"], c["model"]): c["weight_bits"] for c in main_cells(cells_of(rows))}
     chosen = [
@@ -332,7 +347,7 @@ def told(judged: Sequence[Bar]) -> str:
 def test_the_sweep_holds_what_was_asked() -> None:
     """What `make bench` runs: of `$L1KD_PAPER_SWEEP`, or of what is recorded."""
     if sweep := os.environ.get(SWEEP):
-        write_json(RESULTS, record(Path(sweep)))
+        write_json(RESULTS, record(collected([Path(sweep)])))
     if not RESULTS.exists():
         pytest.skip(f"nothing is recorded: set {SWEEP} to a finished sweep")
     assert not [bar for bar in bars(read_json(RESULTS)) if not bar.met]
@@ -341,11 +356,15 @@ def test_the_sweep_holds_what_was_asked() -> None:
 def main() -> int:
     """Record, judge, print."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    arguments.add_argument("sweep", nargs="?", type=Path)
+    arguments.add_argument("sweeps", nargs="*", type=Path, metavar="SWEEP")
+    arguments.add_argument("--fresh", action="store_true", help="forget what was kept earlier")
     arguments.add_argument("--readme", action="store_true", help="write the tables of README")
     options = arguments.parse_args()
-    if options.sweep is not None:
-        write_json(RESULTS, record(options.sweep))
+    if options.sweeps:
+        earlier = [] if options.fresh or not KEPT.exists() else read_json(KEPT)
+        rows = collected(options.sweeps, earlier)
+        write_json(KEPT, rows)
+        write_json(RESULTS, record(rows))
     found = read_json(RESULTS)
     judged = bars(found)
     sys.stdout.write(told(judged))

@@ -53,7 +53,7 @@ def write(directory, rows):
     from pyarrow import parquet
 
     parquet.write_table(pyarrow.Table.from_pylist(rows), directory / "runs.parquet")
-    return bench_paper.record(directory)
+    return bench_paper.record(bench_paper.collected([directory]))
 
 
 def missed(found):
@@ -145,3 +145,21 @@ def test_the_table_has_both_sets_and_a_place_in_readme(tmp_path):
     assert "| MNIST | exposure, 4 bits |" in made and "| MNIST | noise, paper |" in made
     with pytest.raises(SystemExit, match="no place"):
         bench_paper.in_readme("# nothing\n", found)
+
+
+def test_parts_of_a_sweep_add_up(tmp_path):
+    rows = good()
+    whole = write(tmp_path, rows)
+    parts = [[r for r in rows if r["normal"] % 2 == odd] for odd in (0, 1)]
+    for number, part in enumerate(parts):
+        (tmp_path / str(number)).mkdir()
+        write(tmp_path / str(number), part)
+    first = bench_paper.collected([tmp_path / "0"])
+    assert missed(bench_paper.record(first))
+    both = bench_paper.collected([tmp_path / "1"], first)
+    assert bench_paper.record(both) == whole
+    # A run that was done again counts once, as it came out last.
+    again = [{**r, "auc": r["auc"] - 0.5} for r in parts[1]]
+    write(tmp_path / "1", again)
+    assert len(bench_paper.collected([tmp_path / "1"], both)) == len(rows)
+    assert missed(bench_paper.record(bench_paper.collected([tmp_path / "1"], both)))
