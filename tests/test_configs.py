@@ -18,7 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWa
 @pytest.mark.slow
 @pytest.mark.parametrize("name", configfile.shipped())
 def test_a_shipped_configuration_trains(name: str, tmp_path: Path) -> None:
-    overrides = ["distillation.epochs=1", "distillation.final_epochs=1", "distillation.batch=4000"]
+    short = ("epochs=1", "head_start=0", "final_epochs=1", "batch=4000")
+    overrides = [f"distillation.{own}" for own in short]
     config = configfile.load(configfile.find(name), overrides)
     if config.data.source == "l1toy":
         few = ["data.train_events=4000", "data.test_events=2000"]
