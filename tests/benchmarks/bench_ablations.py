@@ -1,0 +1,210 @@
+"""What lifts a small quantized student: one change of the recipe at a time, all else equal.
+
+`python -m tests.benchmarks.bench_ablations [--cases mnist:4 ...] [--only NAME ...] [--work DIR]`
+trains one teacher per case by the shipped configuration `paper`, then its students against this
+frozen teacher, once for every variant, and judges them on *validation* halves, anomalies' too: the
+test halves choose no recipe. Records `results/ablations.json`: per variant and student the AUC and
+the EMD of the anomalies, and the mean change against the recipe with its standard error over cases
+and students. Needs `$L1KD_DATA`. Every finished piece is kept in DIR (default
+`runs/bench-ablations`): stopped, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import l1kd
+from l1kd import configfile
+from l1kd.config import Config
+from l1kd.context import Context, cores
+from l1kd.files import read_json, write_json
+from l1kd.run import run_configuration
+
+RESULTS = Path(__file__).parent / "results" / "ablations.json"
+CONFIGURATION = "paper"
+CASES = ("mnist:4", "fashion_mnist:4", "mnist:8", "fashion_mnist:0")
+STUDENTS = ("s3", "s4", "s5", "s6", "s7")  # s1 and s2 cost ten times as much and need help least
+EPOCHS, SEED = 12, 7
+EXPOSURE = ["dataset", "warp", "pieces"]
+RECIPE = "the recipe"
+# Name -> what is laid over the distillation, and over every student.
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    RECIPE: ({}, {}),
+    "no exposure": ({"exposure": []}, {}),
+    "exposure: the other data set": ({"exposure": ["dataset"]}, {}),
+    "exposure: noise": ({"exposure": ["noise"]}, {}),
+    "exposure: other data set, noise": ({"exposure": ["dataset", "noise"]}, {}),
+    "exposure: warp, pieces": ({"exposure": ["warp", "pieces"]}, {}),
+    "exposure: all but noise, shuffle": ({"exposure": [*EXPOSURE, "patch"]}, {}),
+    "twice the exposure": ({"exposure_ratio": 2.0}, {}),
+    "target of the paper": ({"target": "paper"}, {}),
+    "batch 100": ({"batch": 100}, {}),
+    "rate 1e-3": ({"student_learning_rate": 1e-3}, {}),
+    "rate 1e-2": ({"student_learning_rate": 1e-2}, {}),
+    "weight average": ({"average": 0.99}, {}),
+    "float epochs": ({"float_epochs": 4}, {}),
+    "tail": ({"tail": 2.0}, {}),
+    "feature heads": ({"feature_weight": 0.3}, {}),
+    "4-bit weights": ({}, {"weight_bits": 4}),
+    "8-bit activations": ({}, {"activation_bits": 8}),
+    "12-bit activations": ({}, {"activation_bits": 12}),
+}
+
+
+def configured(case: str, variant: str, students: Sequence[str]) -> Config:
+    """The configuration of a case with a variant laid over it."""
+    source, normal = case.split(":")
+    own, widths = VARIANTS[variant]
+    described = [{"architecture": name, "weight_bits": 8, **widths} for name in students]
+    values = {"exposure": EXPOSURE, **own}
+    overrides = [
+        f"data={{source: {source}, normal: {normal}}}",
+        f"students={described}",
+        f"seed={SEED}",
+        "threads=1",
+        *(f"distillation.{key}={value}" for key, value in values.items()),
+    ]
+    return configfile.load(configfile.find(CONFIGURATION), overrides)
+
+
+def teacher_of(case: str, work: Path) -> Context:
+    """A run whose teacher is trained."""
+    source, normal = case.split(":")
+    directory = work / f"{source}{normal}"
+    overrides = (
+        f"data={{source: {source}, normal: {normal}}}",
+        "students=[{architecture: s7}]",  # somebody has to learn
+        "distillation.final_epochs=1",
+        "distillation.exposure=[]",
+        f"seed={SEED}",
+        "threads=1",
+    )
+    run_configuration(CONFIGURATION, directory, until="train", overrides=overrides)
+    return Context(directory, configured(case, RECIPE, STUDENTS), directory)
+
+
+def piece(context: Context, config: Config) -> dict[str, Any]:
+    """Students of a variant, judged on validation events."""
+    from l1kd.distill.frozen import Lessons, learn
+    from l1kd.distill.targets import TARGETS, load_target
+    from l1kd.evaluation.evaluate import scorer
+    from l1kd.evaluation.metrics import auc, emd, spearman
+
+    dataset, own = context.dataset, config.distillation
+    teacher, target = l1kd.load_model(context.teacher_file), load_target(context.directory)
+    if own.target != "fitted":
+        target = TARGETS[own.target](own.score.type)
+    draws = min(own.draws, EPOCHS)
+    lessons = Lessons.of(config, dataset, teacher, target, draws=draws, limit=len(dataset.train))
+    models = learn(
+        config.students, lessons, config, dataset.grid, epochs=EPOCHS, draws=draws, seed=SEED
+    )
+    normal = dataset.val.events()
+    anomalous = np.concatenate([signal.val.events() for signal in dataset.signals.values()])
+
+    def scores(model: Any) -> list[Any]:
+        score = scorer(model, dataset.shape)
+        return [np.ravel(score(events)) for events in (normal, anomalous)]
+
+    def raw(values: Any) -> Any:
+        return np.log1p(values)
+
+    truth = scores(teacher)
+    found: dict[str, Any] = {"teacher": auc(*truth), "students": {}}
+    for name, model in models.items():
+        given = scores(model)
+        found["students"][name] = {
+            "auc": auc(*given),
+            "emd_anomalous": emd(raw(target.inverse(given[1])), raw(truth[1])),
+            "emd_normal": emd(raw(target.inverse(given[0])), raw(truth[0])),
+            "spearman": spearman(np.concatenate(given), np.concatenate(truth)),
+        }
+    return found
+
+
+def summary(pieces: dict[str, dict[str, Any]], students: Sequence[str]) -> list[dict[str, Any]]:
+    """Of pieces by variant and case: means by student, and changes against the recipe."""
+    found = []
+    for variant, cases in pieces.items():
+        shared = [case for case in cases if case in pieces[RECIPE]]
+
+        def values(key: str, case: str, of: str = variant) -> list[float]:
+            own = pieces[of][case]["students"]
+            return [own[name][key] for name in students]
+
+        row: dict[str, Any] = {"variant": variant, "cases": shared}
+        for key in ("auc", "emd_anomalous", "emd_normal"):
+            by_student = zip(*(values(key, case) for case in shared), strict=True)
+            row[key] = {
+                name: round(statistics.mean(own), 5)
+                for name, own in zip(students, by_student, strict=True)
+            }
+        changes = [
+            a - b
+            for case in shared
+            for a, b in zip(values("auc", case), values("auc", case, RECIPE), strict=True)
+        ]
+        row["auc_change"] = round(statistics.mean(changes), 5)
+        error = statistics.stdev(changes) / math.sqrt(len(changes)) if len(changes) > 1 else 0.0
+        row["auc_change_se"] = round(error, 5)
+        found.append(row)
+    return found
+
+
+def main() -> int:
+    """Train what is missing, record, print."""
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    arguments.add_argument("--cases", nargs="*", default=CASES)
+    arguments.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    arguments.add_argument("--work", type=Path, default=Path("runs/bench-ablations"))
+    options = arguments.parse_args()
+    if not os.environ.get("L1KD_DATA"):
+        sys.stderr.write("bench_ablations: set L1KD_DATA to where the images are\n")
+        return 2
+    pieces: dict[str, dict[str, Any]] = {}
+    for variant in dict.fromkeys([RECIPE, *options.only]):
+        for case in options.cases:
+            slug = "".join(c if c.isalnum() else "-" for c in f"{case} {variant}")
+            file = options.work / f"{slug}.json"
+            if not file.is_file():
+                context = teacher_of(case, options.work)
+                write_json(file, piece(context, configured(case, variant, STUDENTS)))
+            pieces.setdefault(variant, {})[case] = read_json(file)
+        last = summary({RECIPE: pieces[RECIPE], variant: pieces[variant]}, STUDENTS)[-1]
+        own = " ".join(f"{name} {value:.3f}" for name, value in last["auc"].items())
+        sys.stdout.write(
+            f"{variant}: {own}; change {last['auc_change']:+.4f} +- {last['auc_change_se']:.4f}\n"
+        )
+        sys.stdout.flush()
+        write_json(
+            RESULTS,
+            {
+                "environment": {
+                    "cores": cores(),
+                    "machine": platform.machine(),
+                    "python": platform.python_version(),
+                    **{n: metadata.version(n) for n in ("tensorflow", "qkeras", "numpy")},
+                },
+                "judged_on": "validation halves",
+                "epochs": EPOCHS,
+                "seeds": [SEED],
+                "teachers": {case: pieces[RECIPE][case]["teacher"] for case in options.cases},
+                "variants": summary(pieces, STUDENTS),
+            },
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
