@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -94,9 +94,9 @@ class Lessons:
         grid = dataset.grid
         kind = np.int16 if grid.word <= 15 else np.int32
 
-        def counts(parts: Sequence[NDArray[Any]]) -> Counts:
-            empty = np.empty((0, *dataset.shape))
-            return grid.integers(np.concatenate([empty, *parts])).astype(kind)
+        def counts(parts: Iterable[NDArray[Any]]) -> Counts:
+            empty = np.empty((0, *dataset.shape), kind)
+            return np.concatenate([empty, *(grid.integers(part).astype(kind) for part in parts)])
 
         told = bool(own.feature_weight)
 
@@ -108,11 +108,11 @@ class Lessons:
 
         chunks = list(dataset.train.chunks(own.batch, limit))
         normal = counts(chunks)
-        made = [
+        made = (
             mix(events, np.random.default_rng([config.seed, draw, step]))
             for draw in range(draws)
             for step, events in enumerate(chunks)
-        ]
+        )
         parts = Feed(dataset, mix, own.batch, config.seed).validation_parts()
         exposure, val = counts(made), counts([part for pair in parts for part in pair])
         normal_targets, latents = says(normal)

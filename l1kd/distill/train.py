@@ -186,8 +186,8 @@ def _run(context: Context, distiller: Distiller, feed: Feed, phase: Phase, books
                 candidates["teacher"] = distiller.teacher.get_weights
             else:
                 for name in learners.names:
-                    pruned = pruning.settled(epoch) or not learners.is_pruned(name)
-                    if pruned and epoch >= first + config.float_epochs:
+                    whole = pruning.settled(epoch) or not learners.is_pruned(name)
+                    if whole and epoch >= first + config.float_epochs:
                         candidates[name] = _part(learners, name)
             books.close(epoch, phase.name, losses, work.validate(), candidates)
     row = progress.history[-1]
