@@ -33,6 +33,7 @@ from l1kd.fields import (
 )
 from l1kd.fixedpoint import FixedPoint
 from l1kd.grids import Sweep
+from l1kd.recipe import Distillation, Score
 from l1kd.space import Search, Space
 
 __all__ = [
@@ -69,8 +70,6 @@ StudentArchitecture = Literal[
 ]
 # A network that came with `l1kd import`: its file says what it is.
 AnyArchitecture = Literal[StudentArchitecture, "imported"]
-Exposure = Literal["dataset", "noise", "shuffle", "patch", "warp", "pieces"]
-TargetTransform = Literal["fitted", "paper", "cicada"]
 
 
 class Strict(BaseModel):
@@ -91,26 +90,6 @@ class Grid(Strict):
         # QKeras cannot compute a quantizer with negative integer bits (its sign not counted).
         if self.signed and self.integer < 1:
             raise ValueError("a signed grid needs integer >= 1; scale the inputs by a power of two")
-        return self
-
-    @property
-    def type(self) -> FixedPoint:
-        """As the type that everything computes with."""
-        return FixedPoint(self.word, self.integer, self.signed)
-
-
-class Score(Strict):
-    """The students' output type; that of an imported network may be signed."""
-
-    word: Bits = 16
-    integer: Annotated[Int, Field(ge=0, le=24)] = 8
-    signed: bool = False
-
-    @model_validator(mode="after")
-    def _has_fraction(self) -> Score:
-        # hls4ml loses rounding and saturation of integer-only types.
-        if self.integer >= self.word:
-            raise ValueError("the score type needs at least one bit right of the binary point")
         return self
 
     @property
@@ -222,77 +201,6 @@ class Student(Strict):
             if getattr(self, key) is not None and self.architecture != "conv":
                 raise ValueError(f"{key!r} is for the architecture 'conv'; others have their own")
         return self
-
-
-class Distillation(Strict):
-    """How teacher and students are trained."""
-
-    mode: Literal["sequential", "colearning"] = "colearning"
-    epochs: Annotated[Int, Field(ge=1, le=100_000)] = 40
-    head_start: Annotated[Int, Field(ge=0, le=100_000)] = 0  # of these, the teacher's alone
-    final_epochs: Annotated[Int, Field(ge=0, le=100_000)] = 10  # best teacher frozen
-    # Epochs without a better validation loss of any student, the teacher frozen, after which
-    # training ends; null: never before the last one.
-    patience: Annotated[Int, Field(ge=1, le=100_000)] | None = None
-    batch: Annotated[Int, Field(ge=1, le=1_000_000)] = 128
-    learning_rate: Annotated[Float, Field(gt=0, le=1)] = 1e-3
-    student_learning_rate: Annotated[Float, Field(gt=0, le=1)] = 1e-3
-    # Epochs over which the students' rate rises: an untrained teacher's targets are wild.
-    warm_up: Annotated[Float, Field(ge=0, le=1000)] = 0.0
-    # Between which shares of the students' epochs their `sparsity` rises from 0 to what is asked.
-    pruning: tuple[Annotated[Float, Field(ge=0, le=1)], Annotated[Float, Field(ge=0, le=1)]] = (
-        0.2,
-        0.7,
-    )
-    exposure: list[Exposure] = []
-    exposure_ratio: Annotated[Float, Field(gt=0, le=100)] = 1.0  # exposure events per normal one
-    # Draws of exposure against a frozen teacher, each labelled once; epochs take turns.
-    draws: Annotated[Int, Field(ge=1, le=1000)] = 4
-    # Memory, per step, of a moving average of the students' weights; what is judged and kept is the
-    # average. 0: the weights themselves.
-    average: Annotated[Float, Field(ge=0, lt=1)] = 0.0
-    # The first of the students' epochs, in which nothing of theirs is quantized.
-    float_epochs: Annotated[Int, Field(ge=0, le=100_000)] = 0
-    # What an event weighs more in the students' loss whose target is abnormal: above two spreads
-    # over the median of the normals, as the `fitted` target has them.
-    tail: Annotated[Float, Field(ge=0, le=1000)] = 0.0
-    # Of the auxiliary heads that tell the teacher's latent: see `l1kd.distill.features`.
-    feature_weight: Annotated[Float, Field(ge=0, le=1000)] = 0.0
-    target: TargetTransform = "fitted"
-    score: Score = Score()
-    tensorboard: bool = False
-
-    @field_validator("exposure")
-    @classmethod
-    def _unique(cls, value: list[Exposure]) -> list[Exposure]:
-        if len(set(value)) < len(value):
-            raise ValueError("an exposure is listed twice")
-        return value
-
-    @model_validator(mode="after")
-    def _begins_before_it_ends(self) -> Distillation:
-        if self.mode == "colearning" and self.head_start >= self.epochs:
-            raise ValueError(
-                f"'head_start' is {self.head_start} of {self.epochs} 'epochs': students would "
-                "never learn with their teacher; use mode: sequential, or fewer"
-            )
-        if self.mode == "sequential" and self.head_start:
-            raise ValueError("'head_start' is for mode: colearning; sequential is all of it")
-        frozen = self.epochs if self.mode == "sequential" else max(self.final_epochs, 1)
-        learning = frozen + (self.epochs - self.head_start) * (self.mode == "colearning")
-        if self.float_epochs >= learning:
-            raise ValueError(
-                f"'float_epochs' is {self.float_epochs} of the {learning} epochs in which students "
-                "learn: they would never be quantized"
-            )
-        return self
-
-    @field_validator("pruning")
-    @classmethod
-    def _forward(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError("pruning begins before it ends")
-        return value
 
 
 class Firmware(Strict):

@@ -55,6 +55,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "weight average": ({"average": 0.99}, {}),
     "float epochs": ({"float_epochs": 4}, {}),
     "tail": ({"tail": 2.0}, {}),
+    "distribution": ({"distribution": 1.0}, {}),
     "feature heads": ({"feature_weight": 0.3}, {}),
     "4-bit weights": ({}, {"weight_bits": 4}),
     "8-bit activations": ({}, {"activation_bits": 8}),
