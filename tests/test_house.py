@@ -23,6 +23,7 @@ GROUND = {
     "fixedpoint",
     "grids",
     "provenance",
+    "recipe",
     "schemas",
     "space",
     "stages",
