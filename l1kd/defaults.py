@@ -38,7 +38,7 @@ _IMAGES: dict[str, Any] = {
         "batch": 100,
         "student_learning_rate": 5e-3,
         "warm_up": 3.0,
-        "exposure": ["dataset"],
+        "exposure": ["dataset", "warp", "pieces"],
     },
 }
 _ARRAYS: dict[str, Any] = {
