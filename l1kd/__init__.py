@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if platform.machine() in ("x86_64", "AMD64"):
     # TensorFlow reads this when it is imported; without it, it has slow convolutions on processors
-    # that lack AVX-512: an epoch of co-learning takes 1.7 times as long there.
+    # that lack AVX-512 (docs/training.md).
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
@@ -9,10 +10,31 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from l1kd.fields import STRICT, Bits, Float, Int
 from l1kd.fixedpoint import FixedPoint
 
-__all__ = ["Distillation", "Score"]
+__all__ = ["Distillation", "Phase", "Score"]
 
 Exposure = Literal["dataset", "noise", "shuffle", "patch", "warp", "pieces"]
 TargetTransform = Literal["fitted", "paper", "cicada"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs in which the same networks learn.
+
+    Parameters
+    ----------
+    name
+        For the history.
+    first, last
+        Epochs, all phases counted; `last` is the next phase's first.
+    teacher, students
+        Who learns.
+    """
+
+    name: str
+    first: int
+    last: int
+    teacher: bool
+    students: bool
 
 
 class Score(BaseModel):
@@ -71,9 +93,6 @@ class Distillation(BaseModel):
     # What an event weighs more in the students' loss whose target is abnormal: above two spreads
     # over the median of the normals, as the `fitted` target has them.
     tail: Annotated[Float, Field(ge=0, le=1000)] = 0.0
-    # Weight in the students' loss of how far the distribution of their scores is from that of the
-    # targets in a batch: the mean absolute difference in order. A regression alone narrows it.
-    distribution: Annotated[Float, Field(ge=0, le=1000)] = 0.0
     # Of the auxiliary heads that tell the teacher's latent: see `l1kd.distill.features`.
     feature_weight: Annotated[Float, Field(ge=0, le=1000)] = 0.0
     target: TargetTransform = "fitted"
@@ -96,8 +115,7 @@ class Distillation(BaseModel):
             )
         if self.mode == "sequential" and self.head_start:
             raise ValueError("'head_start' is for mode: colearning; sequential is all of it")
-        frozen = self.epochs if self.mode == "sequential" else max(self.final_epochs, 1)
-        learning = frozen + (self.epochs - self.head_start) * (self.mode == "colearning")
+        learning = sum(phase.last - phase.first for phase in self.phases if phase.students)
         if self.float_epochs >= learning:
             raise ValueError(
                 f"'float_epochs' is {self.float_epochs} of the {learning} epochs in which students "
@@ -111,3 +129,22 @@ class Distillation(BaseModel):
         if value[0] > value[1]:
             raise ValueError("pruning begins before it ends")
         return value
+
+    @property
+    def phases(self) -> list[Phase]:
+        """What happens when."""
+        start, middle = self.head_start, self.epochs
+        if self.mode == "sequential":
+            return [
+                Phase("teacher", 0, middle, teacher=True, students=False),
+                Phase("students", middle, 2 * middle, teacher=False, students=True),
+            ]
+        # Without a last phase of its own the students still need a fixed target to be chosen on.
+        last = middle + max(self.final_epochs, 1)
+        found = [
+            # An untrained teacher's targets are wild.
+            Phase("teacher", 0, start, teacher=True, students=False),
+            Phase("together", start, middle, teacher=True, students=True),
+            Phase("frozen", middle, last, teacher=False, students=True),
+        ]
+        return found if start else found[1:]

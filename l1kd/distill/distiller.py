@@ -152,6 +152,11 @@ class Distiller:
         return self.learners.step(self.student_optimizer, *lesson, quantize=quantize)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def teacher_losses(self, events: Any, exposure: Any) -> Any:
+        """The teacher's loss (1,) on validation events, nothing changed."""
+        return self._look(events, training=False)[0][None]
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def losses(self, events: Any, exposure: Any) -> Any:
         """The losses (1 + students,) on validation events, nothing changed."""
         seen = self._look(events, training=False)

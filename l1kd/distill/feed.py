@@ -31,16 +31,17 @@ class Feed:
         """Batches in an epoch."""
         return -(-len(self.dataset.train) // self.batch)
 
-    def training(self, first_epoch: int) -> tf.data.Dataset:
-        """The batches of one epoch; iterated again, those of the next."""
-        epoch = [first_epoch]
+    def alone(self) -> Feed:
+        """The same normal events, without exposure."""
+        return Feed(self.dataset, lambda events, random: events[:0], self.batch, self.seed)
+
+    def training(self, epoch: int) -> tf.data.Dataset:
+        """The batches of an epoch."""
 
         def batches() -> Iterator[tuple[Events, Events]]:
-            now = epoch[0]
-            epoch[0] += 1
-            chunks = self.dataset.train.shuffled(self.batch, self.seed, now)
+            chunks = self.dataset.train.shuffled(self.batch, self.seed, epoch)
             for step, events in enumerate(chunks):
-                yield events, self.mixer(events, np.random.default_rng([self.seed, now, step]))
+                yield events, self.mixer(events, np.random.default_rng([self.seed, epoch, step]))
 
         return self._pipeline(batches, self.steps)
 

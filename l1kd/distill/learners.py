@@ -26,11 +26,10 @@ class Learners:
     """Students that learn the same targets in one graph.
 
     Every student minimises the mean absolute error to the targets, abnormal ones weighted by
-    1 + `tail`, `distribution` times the earth mover's distance of its scores to the targets within
-    a batch, and its logic penalty times its
-    logic cost (`l1kd.models.logic_cost`) in units of one spread of the normals' scores, which the
-    `fitted` target makes a 16th of the output's range; with `feature_weight`, also what its
-    auxiliary head misses of the teacher's latent (`l1kd.distill.features`), in the same units.
+    1 + `tail`, and its logic penalty times its logic cost (`l1kd.models.logic_cost`), in units of
+    one spread of the normals' scores, which the `fitted` target makes a 16th of the output's range.
+    With `feature_weight` it also minimises what its auxiliary head misses of the teacher's latent
+    (`l1kd.distill.features`), in the same units.
 
     A student is trained on what enters its last quantizer: the output type's clip at 0 has no
     gradient, and targets lie inside the range.
@@ -130,7 +129,7 @@ class Learners:
             The teacher's, (batch, numbers), standardised; with `feature_weight` only.
         training
             With the weights that learn rather than those that are judged, and with what the
-            auxiliary heads miss, the tail's weight and the distribution, which judge nobody.
+            auxiliary heads miss and how much the tail weighs, which judge nobody.
         quantize
             Whether weights and activations are quantized.
         """
@@ -144,11 +143,7 @@ class Learners:
         missed = tf.abs(reached - target)
         if training and self.config.tail:
             missed *= 1 + self.config.tail * tf.cast(target > self._abnormal, tf.float32)
-        means = tf.reduce_mean(missed, axis=1)
-        if training and self.config.distribution:
-            apart = tf.abs(tf.sort(reached, axis=1) - tf.sort(target))
-            means += self.config.distribution * tf.reduce_mean(apart, axis=1)
-        found = tf.unstack(means, len(self.names))
+        found = tf.unstack(tf.reduce_mean(missed, axis=1), len(self.names))
         for number, name in enumerate(self.names):
             if name in self._penalties:
                 weight, cost = self._penalties[name]

@@ -38,7 +38,7 @@ class Streamed:
         students: bool = True,
         float_until: int = 0,
     ) -> None:
-        self.distiller, self.feed = distiller, feed
+        self.distiller, self.feed = distiller, feed if students else feed.alone()
         self.teacher, self.students, self.float_until = teacher, students, float_until
         self.names = ["teacher"] * teacher + distiller.learners.names * students
         steps = {
@@ -47,6 +47,7 @@ class Streamed:
             (False, True): distiller.student_step,
         }
         self._step: Callable[..., Any] = steps[teacher, students]
+        self._losses = distiller.losses if students else distiller.teacher_losses
 
     def epoch(
         self, number: int, schedules: Sequence[Cosine | Pruning], advance: Callable[[int], None]
@@ -64,11 +65,12 @@ class Streamed:
 
     def validate(self) -> dict[str, float]:
         """Mean losses over the validation events, by network."""
-        total, events = np.zeros(1 + len(self.distiller.learners.names)), 0
+        total: Any = 0.0
+        events = 0
         for normal, exposure in self.feed.validation():
-            found = self.distiller.losses(normal, exposure).numpy().astype(np.float64)
+            found = self._losses(normal, exposure).numpy().astype(np.float64)
             total, events = total + len(normal) * found, events + len(normal)
-        return self._named((total / events)[not self.teacher : None if self.students else 1])
+        return self._named((total / events)[-len(self.names) :])
 
     def _named(self, losses: Any) -> dict[str, float]:
         return dict(zip(self.names, map(float, losses), strict=True))

@@ -8,13 +8,12 @@ transform is final, and each student's best epoch is chosen on that fixed target
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tensorflow import keras
 
-from l1kd.config import Config, Distillation
+from l1kd.config import Config
 from l1kd.context import Context
 from l1kd.data.dataset import Dataset
 from l1kd.distill.books import Books, write_history
@@ -33,48 +32,12 @@ from l1kd.models.load import save_model
 from l1kd.models.runtime import prepare_tensorflow
 from l1kd.models.students import build_student
 from l1kd.models.teachers import build_teacher, measure_spread
+from l1kd.recipe import Phase
 
-__all__ = ["Phase", "build", "phases", "train"]
+__all__ = ["build", "train"]
 
 # Values of events and exposure that are kept for a frozen teacher, at most: 1 GB of 16-bit counts.
 _MOST_KEPT = 500_000_000
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of epochs in which the same networks learn.
-
-    Parameters
-    ----------
-    name
-        For the history.
-    first, last
-        Epochs, all phases counted; `last` is the next phase's first.
-    teacher, students
-        Who learns.
-    """
-
-    name: str
-    first: int
-    last: int
-    teacher: bool
-    students: bool
-
-
-def phases(config: Distillation) -> list[Phase]:
-    """What happens when."""
-    epochs, final = config.epochs, config.final_epochs
-    if config.mode == "sequential":
-        return [
-            Phase("teacher", 0, epochs, teacher=True, students=False),
-            Phase("students", epochs, 2 * epochs, teacher=False, students=True),
-        ]
-    steps = [Phase("together", config.head_start, epochs, teacher=True, students=True)]
-    if config.head_start:
-        # An untrained teacher's targets are wild.
-        steps.insert(0, Phase("teacher", 0, config.head_start, teacher=True, students=False))
-    # Without a last phase of its own the students still need a fixed target to be chosen on.
-    return [*steps, Phase("frozen", epochs, epochs + max(final, 1), teacher=False, students=True)]
 
 
 def build(config: Config, dataset: Dataset) -> Distiller:
@@ -138,7 +101,7 @@ def train(context: Context) -> None:
     tensorboard = config.distillation.tensorboard
     books = Books(progress, best, distiller.arrays, context.directory, tensorboard=tensorboard)
 
-    for phase in phases(config.distillation):
+    for phase in config.distillation.phases:
         if progress.epoch < phase.first:
             continue
         if not phase.teacher:
@@ -161,8 +124,8 @@ def _run(context: Context, distiller: Distiller, feed: Feed, phase: Phase, books
     """The epochs of a phase that are left."""
     config, learners, progress = context.config.distillation, distiller.learners, books.progress
     # One fall of the rate, one rise of the sparsity over all the epochs in which somebody learns.
-    taught = [p for p in phases(config) if p.teacher]
-    learning = [p for p in phases(config) if p.students]
+    taught = [p for p in config.phases if p.teacher]
+    learning = [p for p in config.phases if p.students]
     first, last = learning[0].first, learning[-1].last
     pruning = Pruning(learners.prune, config.pruning, first, last, feed.steps)
     schedules: list[Cosine | Pruning] = []
@@ -205,7 +168,7 @@ def _work(context: Context, distiller: Distiller, feed: Feed, phase: Phase) -> C
     """What makes a phase's epochs: steps on kept targets, or on events as they come."""
     config, dataset = context.config, context.dataset
     own = config.distillation
-    learning = [each.first for each in phases(own) if each.students]
+    learning = [each.first for each in own.phases if each.students]
     float_until = learning[0] + own.float_epochs
     if phase.teacher:
         return Streamed(distiller, feed, students=phase.students, float_until=float_until)

@@ -52,8 +52,7 @@ class Look:
 
 def epochs_of(config: Config) -> int:
     """Epochs of a whole training."""
-    own = config.distillation
-    return 2 * own.epochs if own.mode == "sequential" else own.epochs + max(own.final_epochs, 1)
+    return config.distillation.phases[-1].last
 
 
 def look(directory: Path, config: Config, until: Stage) -> Look:

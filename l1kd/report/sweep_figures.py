@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from l1kd.data.imagesets import KNOWN
 from l1kd.evaluation.svg import FAINT, INK, Line, inline, lines, panel
 from l1kd.files import atomic
 from l1kd.report import published
@@ -23,7 +24,7 @@ Cell = Mapping[str, Any]
 
 _DODGE, _SPREAD = 0.055, 0.7  # between neighbouring series of one model, and between all of them
 _ALL_CLASSES = 10
-_NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+_NAMES = {name: known.title for name, known in KNOWN.items()}
 
 
 @dataclass(frozen=True)

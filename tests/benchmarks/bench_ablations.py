@@ -58,7 +58,6 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "weight average": ({"average": 0.99}, {}),
     "float epochs": ({"float_epochs": 4}, {}),
     "tail": ({"tail": 2.0}, {}),
-    "distribution": ({"distribution": 1.0}, {}),
     "feature heads": ({"feature_weight": 0.3}, {}),
     "4-bit weights": ({}, {"weight_bits": 4}),
     "8-bit activations": ({}, {"activation_bits": 8}),
@@ -122,17 +121,14 @@ def piece(context: Context, config: Config) -> dict[str, Any]:
         score = scorer(model, dataset.shape)
         return [np.ravel(score(events)) for events in (normal, anomalous)]
 
-    def raw(values: Any) -> Any:
-        return np.log1p(values)
-
     truth = scores(teacher)
     found: dict[str, Any] = {"teacher": auc(*truth), "students": {}}
     for name, model in models.items():
         given = scores(model)
         found["students"][name] = {
             "auc": auc(*given),
-            "emd_anomalous": emd(raw(target.inverse(given[1])), raw(truth[1])),
-            "emd_normal": emd(raw(target.inverse(given[0])), raw(truth[0])),
+            "emd_anomalous": emd(np.log1p(target.inverse(given[1])), np.log1p(truth[1])),
+            "emd_normal": emd(np.log1p(target.inverse(given[0])), np.log1p(truth[0])),
             "spearman": spearman(np.concatenate(given), np.concatenate(truth)),
         }
     return found

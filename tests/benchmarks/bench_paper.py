@@ -30,6 +30,7 @@ from typing import Any
 import pytest
 
 from l1kd.context import cores
+from l1kd.data.imagesets import KNOWN
 from l1kd.files import read_json, write_json
 from l1kd.report import published
 from l1kd.report.published import DATA, MODELS, MODES, SOURCE, STUDENTS, TEACHER
@@ -52,7 +53,7 @@ CELL = (
     *("data", "mode", "model", "weight_bits", "classes", "seeds", "epochs"),
     *("auc_mean", "auc_std", "auc_se", "emd_anomalous", "emd_normal", "mae", "spearman"),
 )
-NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+NAMES = {name: known.title for name, known in KNOWN.items()}
 
 
 @dataclass(frozen=True)

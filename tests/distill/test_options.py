@@ -132,19 +132,6 @@ def test_the_tail_weighs_more() -> None:
     assert judged == pytest.approx((missed[0] + 3 * missed[1]) / 4, rel=1e-5)
 
 
-def test_the_distribution_is_compared_in_order() -> None:
-    plain, own = learners(), learners(distribution=0.5)
-    own.vector.assign(plain.vector)
-    target = tf.constant(np.random.default_rng(3).uniform(1, 200, 64).astype(np.float32))
-    stack = own.stack
-    scores = stack.forward(stack.weights(own.vector), EVENTS).scores["x"].numpy()
-    moved = np.abs(np.sort(scores) - np.sort(target)).mean()  # what the earth mover moves
-    alone = float(plain.losses(EVENTS, target, training=True)[0])
-    found = float(own.losses(EVENTS, target, training=True)[0])
-    assert found == pytest.approx(alone + 0.5 * moved, rel=1e-5)
-    assert float(own.losses(EVENTS, target)[0]) == pytest.approx(alone, rel=1e-6)
-
-
 def test_feature_heads_learn_the_latent_and_are_left_behind() -> None:
     own = learners(latent=2, feature_weight=0.5)
     latent = tf.constant(np.stack([EVENTS[:, 0] - 16, EVENTS[:, 1] - 16], 1) / 9)

@@ -135,7 +135,7 @@ def test_a_checkpoint_of_another_configuration_is_not_resumed(
 def test_phases_end_with_a_frozen_teacher() -> None:
     for mode in ("sequential", "colearning"):
         for final in (0, 3):
-            last = train.phases(Distillation(mode=mode, epochs=5, final_epochs=final))[-1]  # type: ignore[arg-type]
+            last = Distillation(mode=mode, epochs=5, final_epochs=final).phases[-1]  # type: ignore[arg-type]
             assert (last.teacher, last.students) == (False, True)
             assert last.last > last.first
 

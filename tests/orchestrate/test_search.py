@@ -18,29 +18,13 @@ import yaml
 
 from l1kd import configfile
 from l1kd.orchestrate.study import Place, Worker
+from tests.orchestrate.events import events
 
 SEARCH = {
     "epochs": 1,
     "trials": 2,
     "space": {"filters": [1, 2], "hidden": [2, 4], "weight_bits": [4, 6], "kernels": [2]},
 }
-
-
-def events(directory: Path) -> dict[str, object]:
-    random = np.random.default_rng(1)
-    normal = random.poisson(2, (300, 6, 4, 1)).clip(0, 31)
-    hot = normal[:80].copy()
-    hot[:, 2, 1] = 25
-    directory.mkdir()
-    for name, array in (("normal", normal), ("hot", hot)):
-        np.savez(directory / f"{name}.npz", events=array.astype(np.int16))
-    return {
-        "source": "arrays",
-        "background": [str(directory / "normal.npz")],
-        "signals": {"hot": [str(directory / "hot.npz")]},
-        "split": [0.5, 0.2, 0.3],
-        "grid": {"word": 6, "integer": 6},
-    }
 
 
 def command(*arguments: object) -> list[str]:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from l1kd import configfile
 from l1kd.config import Config
+from l1kd.defaults import source_defaults
 from l1kd.errors import CheckFailed, UserError
 from l1kd.fields import NAME_PATTERN
 from l1kd.grids import Group
@@ -60,7 +61,8 @@ def test_every_run_is_a_configuration_with_a_name(tmp_path: Path) -> None:
     config = third.config
     assert (config.name, config.threads, config.sweep) == (third.name, 1, None)
     assert (config.data.source, config.distillation.exposure) == ("fashion_mnist", [])
-    assert found[4].config.distillation.exposure == ["dataset"]  # the source's default
+    own = source_defaults("mnist")["distillation"]["exposure"]
+    assert own and found[4].config.distillation.exposure == own
     assert found[4].config.seed == 1
 
 

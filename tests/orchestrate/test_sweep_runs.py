@@ -19,27 +19,11 @@ import pytest
 import yaml
 
 from l1kd.report.sweep import rows, summarise
+from tests.orchestrate.events import events
 
 pytestmark = pytest.mark.slow
 GOOD = ("good-seed1", "good-seed2")
 SECONDS = 180
-
-
-def sample(directory: Path) -> dict[str, object]:
-    random = np.random.default_rng(1)
-    normal = random.poisson(2, (300, 6, 4, 1)).clip(0, 31)
-    hot = normal[:80].copy()
-    hot[:, 2, 1] = 25
-    directory.mkdir()
-    for name, array in (("normal", normal), ("hot", hot)):
-        np.savez(directory / f"{name}.npz", events=array.astype(np.int16))
-    return {
-        "source": "arrays",
-        "background": [str(directory / "normal.npz")],
-        "signals": {"hot": [str(directory / "hot.npz")]},
-        "split": [0.5, 0.2, 0.3],
-        "grid": {"word": 6, "integer": 6},
-    }
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +31,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs of many short epochs, and one that no events fit."""
     directory = tmp_path_factory.mktemp("sweep")
     given = {
-        "data": sample(directory / "data"),
+        "data": events(directory / "data"),
         "teacher": {"architecture": "dense", "latent": 2, "hidden": [4]},
         "students": [{"name": "flat", "architecture": "dense", "hidden": [2]}],
         "distillation": {"epochs": 12, "final_epochs": 1, "batch": 75, "exposure": ["shuffle"]},
