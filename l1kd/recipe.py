@@ -90,9 +90,8 @@ class Distillation(BaseModel):
     average: Annotated[Float, Field(ge=0, lt=1)] = 0.0
     # The first of the students' epochs, in which nothing of theirs is quantized.
     float_epochs: Annotated[Int, Field(ge=0, le=100_000)] = 0
-    # What an event weighs more in the students' loss whose target is abnormal: above two spreads
-    # over the median of the normals, as the `fitted` target has them.
-    tail: Annotated[Float, Field(ge=0, le=1000)] = 0.0
+    # Of what the students miss of the raw score itself, besides of its logarithm: of the tail.
+    raw_weight: Annotated[Float, Field(ge=0, le=1000)] = 0.0
     # Of the auxiliary heads that tell the teacher's latent: see `l1kd.distill.features`.
     feature_weight: Annotated[Float, Field(ge=0, le=1000)] = 0.0
     target: TargetTransform = "fitted"

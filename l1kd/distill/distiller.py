@@ -132,6 +132,11 @@ class Distiller:
         told = tf.stop_gradient(latent) if self.learners.heads else None
         return events, tf.stop_gradient(self.target(raw)), told
 
+    def _teach(self, lesson: tuple[Any, ...], quantize: bool) -> Any:
+        return self.learners.step(
+            self.student_optimizer, *lesson, gain=self.affine[0], quantize=quantize
+        )
+
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def teacher_step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
         """One step of the teacher alone, without exposure. Returns its loss, (1,)."""
@@ -142,14 +147,14 @@ class Distiller:
         """The teacher's step, then every student's. Returns the losses, (1 + students,)."""
         seen = self._learn(events)
         lesson = self._lesson(events, seen, exposure)
-        losses = self.learners.step(self.student_optimizer, *lesson, quantize=quantize)
+        losses = self._teach(lesson, quantize)
         return tf.concat([seen[0][None], losses], 0)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def student_step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
         """Every student's step against the teacher as it is. Returns the losses, (students,)."""
         lesson = self._lesson(events, self._look(events, training=False), exposure)
-        return self.learners.step(self.student_optimizer, *lesson, quantize=quantize)
+        return self._teach(lesson, quantize)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def teacher_losses(self, events: Any, exposure: Any) -> Any:

@@ -54,6 +54,8 @@ class Lessons:
     normal_latents, exposure_latents
         The teacher's latents, (N, numbers), in units of their spread over the normals; no numbers
         unless `feature_weight` asks for them.
+    gain
+        Of the target transform, ().
     """
 
     normal: Counts
@@ -64,6 +66,7 @@ class Lessons:
     val_targets: Targets
     normal_latents: Targets
     exposure_latents: Targets
+    gain: Targets
 
     @classmethod
     def of(
@@ -127,6 +130,7 @@ class Lessons:
             says(val)[0],
             (latents - mean) / spread,
             (further - mean) / spread,
+            np.float32(transform.gain),
         )
 
     def save(self, path: Path) -> None:
@@ -242,7 +246,12 @@ class Course:
         def step(quantize: bool) -> Callable[..., Any]:
             found: Callable[..., Any] = tf.function(
                 lambda events, targets, latents: learners.step(
-                    optimizer, events, targets, latents if told else None, quantize=quantize
+                    optimizer,
+                    events,
+                    targets,
+                    latents if told else None,
+                    gain=lessons.gain,
+                    quantize=quantize,
                 ),
                 input_signature=[*spec, latents],
             )

@@ -13,7 +13,7 @@ from tensorflow import keras
 from l1kd.config import Distillation, Student
 from l1kd.distill.features import FeatureHeads
 from l1kd.distill.stack import Slot, Stack
-from l1kd.distill.targets import MEDIAN_AT, SPREAD_AS
+from l1kd.distill.targets import SPREAD_AS
 from l1kd.models.logic_cost import LogicCost, logic_cost
 from l1kd.models.students import AWAKE
 
@@ -25,11 +25,15 @@ Vector = NDArray[np.float32]
 class Learners:
     """Students that learn the same targets in one graph.
 
-    Every student minimises the mean absolute error to the targets, abnormal ones weighted by
-    1 + `tail`, and its logic penalty times its logic cost (`l1kd.models.logic_cost`), in units of
-    one spread of the normals' scores, which the `fitted` target makes a 16th of the output's range.
-    With `feature_weight` it also minimises what its auxiliary head misses of the teacher's latent
-    (`l1kd.distill.features`), in the same units.
+    Every student minimises the mean absolute error to the targets and its logic penalty times its
+    logic cost (`l1kd.models.logic_cost`), in units of one spread of the normals' scores, which the
+    `fitted` target makes a 16th of the output's range. With `feature_weight` it also minimises what
+    its auxiliary head misses of the teacher's latent (`l1kd.distill.features`), in the same units.
+
+    Targets are logarithms: an error of one unit is a small one on a normal event's raw score and a
+    large one on an anomaly's. With `raw_weight` students also minimise the mean absolute error on
+    the raw scores, in units in which both errors are alike where the raw score is its mean over the
+    batch. What a student says beyond e times the batch's largest raw score counts as that much.
 
     A student is trained on what enters its last quantizer: the output type's clip at 0 has no
     gradient, and targets lie inside the range.
@@ -60,7 +64,6 @@ class Learners:
         self.config, self.score = config, config.score.type
         self.stack = stack = Stack(self.students)
         unit = SPREAD_AS * (self.score.high + self.score.lsb)
-        self._abnormal = (MEDIAN_AT + 2 * SPREAD_AS) * (self.score.high + self.score.lsb)
         self.heads = None
         if config.feature_weight:
             self.heads = FeatureHeads(stack.features(), latent, unit * config.feature_weight)
@@ -116,6 +119,7 @@ class Learners:
         target: Any,
         latent: Any = None,
         *,
+        gain: Any = 1.0,
         training: bool = False,
         quantize: bool = True,
     ) -> Any:
@@ -127,9 +131,12 @@ class Learners:
             (batch, \\*shape) and (batch,).
         latent
             The teacher's, (batch, numbers), standardised; with `feature_weight` only.
+        gain
+            Of the target transform: output units per unit of the raw score's logarithm; asked for
+            by `raw_weight` only.
         training
-            With the weights that learn rather than those that are judged, and with what the
-            auxiliary heads miss and how much the tail weighs, which judge nobody.
+            With the weights that learn rather than those that are judged, and with what is missed
+            of raw scores and latents, which judges nobody.
         quantize
             Whether weights and activations are quantized.
         """
@@ -141,8 +148,8 @@ class Learners:
         low = self.score.low
         reached = tf.where(target <= low, tf.maximum(entering, low), entering)
         missed = tf.abs(reached - target)
-        if training and self.config.tail:
-            missed *= 1 + self.config.tail * tf.cast(target > self._abnormal, tf.float32)
+        if training and self.config.raw_weight:
+            missed += self.config.raw_weight * _missed_of_raw(reached, target, gain)
         found = tf.unstack(tf.reduce_mean(missed, axis=1), len(self.names))
         for number, name in enumerate(self.names):
             if name in self._penalties:
@@ -154,11 +161,20 @@ class Learners:
         return tf.stack(found)
 
     def step(
-        self, optimizer: Any, events: Any, target: Any, latent: Any = None, *, quantize: bool = True
+        self,
+        optimizer: Any,
+        events: Any,
+        target: Any,
+        latent: Any = None,
+        *,
+        gain: Any = 1.0,
+        quantize: bool = True,
     ) -> Any:
         """One step of every student; pruned weights stay 0. Returns the losses, (students,)."""
         with tf.GradientTape() as tape:
-            losses = self.losses(events, target, latent, training=True, quantize=quantize)
+            losses = self.losses(
+                events, target, latent, gain=gain, training=True, quantize=quantize
+            )
         gradient = tape.gradient(losses, self.vector)
         optimizer.apply_gradients([(gradient, self.vector)])
         self.hold()
@@ -200,6 +216,18 @@ class Learners:
     def _kernels(self, name: str, vector: Any) -> list[Any]:
         own = [s for s in self.stack.slots if s.student == name and s.part == "kernel"]
         return [vector[slot.where] for slot in own]
+
+
+def _missed_of_raw(reached: Any, target: Any, gain: Any) -> Any:
+    """Absolute errors on the raw score, (students, batch), in output units: see `Learners`."""
+    top = tf.reduce_max(target)
+    # Relative to the largest: nothing overflows, whatever the range.
+    mean = tf.reduce_mean(tf.exp((target - top) / gain))
+
+    def raw(values: Any) -> Any:
+        return gain / mean * tf.exp((tf.minimum(values, top + gain) - top) / gain)
+
+    return tf.abs(raw(reached) - raw(target))
 
 
 def _sparsities(own: Student, student: keras.Model) -> dict[str, float]:

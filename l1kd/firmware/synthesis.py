@@ -219,7 +219,9 @@ def _script(files: list[str], top: str, family: str, *, multiplies: bool) -> str
         ],
         "placing registers": [f"{synth} map_cells:map_luts"],
         "mapping to LUTs": ["opt_expr -mux_undef -noclkinv", "abc -luts 2:2,3,6:5", "clean"],
+        # Flip-flops first: 0.23 sees no shift registers before these are cells of the family.
         "finishing": [
+            "techmap -map +/xilinx/ff_map.v",
             "xilinx_srl -fixed -minlen 3",
             "techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -map +/xilinx/ff_map.v"
             " -D LUT_WIDTH=6",

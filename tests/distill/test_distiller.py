@@ -94,6 +94,18 @@ def test_a_frozen_teacher_stays_and_its_transform_too(distiller: Distiller) -> N
     assert (distiller.affine.numpy() == affine).all()
 
 
+def test_students_are_told_how_steep_their_targets_are(distiller: Distiller) -> None:
+    own = distiller.learners
+    own.config = own.config.model_copy(update={"raw_weight": 1.0})
+    distiller.set_transform(distiller.transform.fitted(0.3, 0.7))
+    batch = (tf.constant(EVENTS), tf.constant(EVENTS[:8]))
+    shown = tf.concat(batch, 0)
+    target, gain = distiller.target(distiller.teacher(shown)), distiller.transform.gain
+    assert gain != 1
+    expected = own.losses(shown, target, gain=gain, training=True)
+    assert np.allclose(distiller.student_step(*batch), expected, rtol=1e-5)
+
+
 def test_the_fitted_transform_follows_the_teacher(distiller: Distiller) -> None:
     for _ in range(3):
         distiller.step(tf.constant(EVENTS), tf.constant(EVENTS[:8]))

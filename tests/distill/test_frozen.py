@@ -37,6 +37,7 @@ def test_targets_are_the_frozen_teacher_s(context: Context, lessons: Lessons) ->
     assert lessons.normal.dtype == np.int16
     assert (lessons.normal == context.dataset.train.events(200)).all()
     assert len(lessons.exposure) == 2 * 200
+    assert lessons.gain == np.float32(transform.gain)
     assert not (lessons.exposure[:200] == lessons.exposure[200:]).all()
     for events, targets in (
         (lessons.normal, lessons.normal_targets),

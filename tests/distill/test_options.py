@@ -1,4 +1,4 @@
-"""What a recipe can ask for: head start, patience, averages, float epochs, tail, feature heads."""
+"""What a recipe can ask for: head start, patience, averages, float epochs, raw scores, heads."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def test_a_head_start_is_the_teacher_s_alone(tiny: Path, tmp_path: Path) -> None
 
 def test_the_teacher_learns_the_same_whoever_learns_with_it(tiny: Path, tmp_path: Path) -> None:
     teachers = []
-    for number, own in enumerate(("mode=sequential", "head_start=1", "exposure=[]", "tail=1")):
+    for number, own in enumerate(
+        ("mode=sequential", "head_start=1", "exposure=[]", "raw_weight=1")
+    ):
         context, _ = run(tiny, tmp_path / str(number), f"distillation.{own}")
         teachers.append(l1kd.load_model(context.teacher_file).get_weights())
     for other in teachers[1:]:
@@ -119,17 +121,30 @@ def test_float_epochs_are_no_one_s_best(tiny: Path, tmp_path: Path) -> None:
     assert context.student_file("flat").is_file()
 
 
-def test_the_tail_weighs_more() -> None:
-    plain, own = learners(), learners(tail=3.0)
+def test_raw_scores_are_learned_too() -> None:
+    plain, own = learners(), learners(raw_weight=3.0)
     own.vector.assign(plain.vector)
-    target = tf.constant(np.where(np.arange(64) < 16, 200, 60).astype(np.float32))
-    missed = [
-        float(plain.losses(EVENTS[part], target[part])[0]) for part in (slice(16), slice(16, 64))
-    ]
-    found = float(own.losses(EVENTS, target, training=True)[0])
-    assert found == pytest.approx((4 * missed[0] + 3 * missed[1]) / 4, rel=1e-5)
-    judged = float(own.losses(EVENTS, target)[0])  # by the same measure as everybody
-    assert judged == pytest.approx((missed[0] + 3 * missed[1]) / 4, rel=1e-5)
+    random = np.random.default_rng(1)
+    target = random.uniform(10, 30, 64).astype(np.float32)
+    model = keras.Model(plain.students["x"].input, plain.students["x"].layers[-2].output)
+    said = np.ravel(model(EVENTS)).astype(np.float64)
+    gain, top = 12.0, float(target.max())
+    assert said.max() > top + gain, "one that is counted as e times the largest"
+    mean = np.exp(target.astype(np.float64) / gain).mean()
+    raw = [gain / mean * np.exp(np.minimum(v, top + gain) / gain) for v in (said, target)]
+    more = 3 * np.abs(raw[0] - raw[1]).mean()
+    logarithm = float(plain.losses(EVENTS, target, training=True)[0])
+    found = float(own.losses(EVENTS, target, gain=gain, training=True)[0])
+    assert found == pytest.approx(logarithm + more, rel=1e-4)
+    # It judges nobody.
+    assert float(own.losses(EVENTS, target, gain=gain)[0]) == logarithm
+
+
+@pytest.mark.parametrize("gain", [1e-3, 1e4])
+def test_raw_scores_of_any_spread_are_finite(gain: float) -> None:
+    own = learners(raw_weight=1.0)
+    assert np.isfinite(stepped(own, 3, gain=gain)).all()
+    assert np.isfinite(own.vector.numpy()).all()
 
 
 def test_feature_heads_learn_the_latent_and_are_left_behind() -> None:
