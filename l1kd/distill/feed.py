@@ -1,19 +1,23 @@
-"""Batches for `fit`: normal events and the exposure that goes with them."""
+"""Batches of a training: normal events and the exposure that goes with them."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import tensorflow as tf
 
 from l1kd.data.dataset import Dataset, Events
 from l1kd.distill.exposure import Mixer
 
 __all__ = ["Feed"]
 
+Batch = tuple[Events, Events]
+
 _VALIDATION = 1 << 30  # as an epoch's number: validation exposure is the same in every epoch
 _VALIDATION_EVENTS = 20_000
+_AHEAD = 4  # batches that are made while the networks learn
 
 
 class Feed:
@@ -35,33 +39,23 @@ class Feed:
         """The same normal events, without exposure."""
         return Feed(self.dataset, lambda events, random: events[:0], self.batch, self.seed)
 
-    def training(self, epoch: int) -> tf.data.Dataset:
-        """The batches of an epoch."""
+    def training(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch: events and their exposure, both (batch, \\*shape)."""
+        chunks = self.dataset.train.shuffled(self.batch, self.seed, epoch)
+        batches = (
+            (events, self.mixer(events, np.random.default_rng([self.seed, epoch, step])))
+            for step, events in enumerate(chunks)
+        )
+        with ThreadPoolExecutor(1) as thread:
+            waiting = deque(thread.submit(next, batches, None) for _ in range(_AHEAD))
+            while (batch := waiting.popleft().result()) is not None:
+                waiting.append(thread.submit(next, batches, None))
+                yield batch
 
-        def batches() -> Iterator[tuple[Events, Events]]:
-            chunks = self.dataset.train.shuffled(self.batch, self.seed, epoch)
-            for step, events in enumerate(chunks):
-                yield events, self.mixer(events, np.random.default_rng([self.seed, epoch, step]))
-
-        return self._pipeline(batches, self.steps)
-
-    def validation(self) -> tf.data.Dataset:
+    def validation(self) -> list[Batch]:
         """Validation normals with an exposure that never changes."""
-        parts = self.validation_parts()
-        return self._pipeline(lambda: iter(parts), len(parts))
-
-    def validation_parts(self) -> list[tuple[Events, Events]]:
-        """The same as arrays."""
         parts = []
         for step, events in enumerate(self.dataset.val.chunks(1024, _VALIDATION_EVENTS)):
             random = np.random.default_rng([self.seed, _VALIDATION, step])
             parts.append((events, self.mixer(events, random)))
         return parts
-
-    def _pipeline(self, batches: object, steps: int) -> tf.data.Dataset:
-        one = tf.TensorSpec((None, *self.dataset.shape), tf.float32)
-        pipeline = tf.data.Dataset.from_generator(batches, output_signature=(one, one))
-        # Without a known length Keras asks for one batch too many in the first epoch of every
-        # `fit`, and the optimizers count a step that never was: a resumed training would differ.
-        known = tf.data.experimental.assert_cardinality(steps)
-        return pipeline.apply(known).prefetch(4)

@@ -33,7 +33,7 @@ from l1kd.models.students import build_student
 
 __all__ = ["Course", "Lessons", "learn", "raw_scores"]
 
-_AT_ONCE = 4096  # events in a forward pass
+_AT_ONCE = 256  # events in a forward pass: more do not fit a cache
 
 Counts = NDArray[Any]
 Targets = NDArray[np.float32]
@@ -116,7 +116,7 @@ class Lessons:
             for draw in range(draws)
             for step, events in enumerate(chunks)
         )
-        parts = Feed(dataset, mix, own.batch, config.seed).validation_parts()
+        parts = Feed(dataset, mix, own.batch, config.seed).validation()
         exposure, val = counts(made), counts([part for pair in parts for part in pair])
         normal_targets, latents = says(normal)
         exposure_targets, further = says(exposure)
@@ -130,7 +130,7 @@ class Lessons:
             says(val)[0],
             (latents - mean) / spread,
             (further - mean) / spread,
-            np.float32(transform.gain),
+            np.asarray(transform.gain, np.float32),
         )
 
     def save(self, path: Path) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from l1kd.distill.distiller import Distiller
 from l1kd.distill.feed import Feed
 from l1kd.distill.schedules import Cosine, Pruning
 
 __all__ = ["Streamed"]
+
+_JUDGED_AT_ONCE = 256  # more events do not fit a cache
 
 
 class Streamed:
@@ -57,7 +61,8 @@ class Streamed:
         for step, (events, exposure) in enumerate(self.feed.training(number)):
             for schedule in schedules:
                 schedule.before(number, step)
-            total += self._step(events, exposure, number >= self.float_until)
+            batch = tf.constant(events), tf.constant(exposure)
+            total += self._step(*batch, number >= self.float_until)
             for schedule in schedules:
                 schedule.after(number, step)
             advance(1)
@@ -67,10 +72,21 @@ class Streamed:
         """Mean losses over the validation events, by network."""
         total: Any = 0.0
         events = 0
-        for normal, exposure in self.feed.validation():
+        for normal, exposure in self._judged:
             found = self._losses(normal, exposure).numpy().astype(np.float64)
             total, events = total + len(normal) * found, events + len(normal)
         return self._named((total / events)[-len(self.names) :])
+
+    @cached_property
+    def _judged(self) -> list[tuple[Any, Any]]:
+        """The validation events and their exposure, in parts."""
+        parts = []
+        for normal, exposure in self.feed.validation():
+            # No part without exposure, if there is any.
+            pieces = min(-(-len(normal) // _JUDGED_AT_ONCE), len(exposure) or len(normal))
+            both = (np.array_split(own, pieces) for own in (normal, exposure))
+            parts += [(tf.constant(a), tf.constant(b)) for a, b in zip(*both, strict=True)]
+        return parts
 
     def _named(self, losses: Any) -> dict[str, float]:
         return dict(zip(self.names, map(float, losses), strict=True))

@@ -3,14 +3,15 @@
 Written from the paper's description (arXiv 2310.06047) and from nobody's code: the autoencoder and
 its seven float students, LeakyReLU(0.3), an Adam with weight decay for each network, a shuffling
 `DataLoader`; for every batch one step of the teacher, then one step of every student towards
-`log(1 + mse)` of the reconstruction that the teacher has just learned from. Its epoch is training
-alone: no validation, no checkpoint, no schedule. It needs `torch` and NumPy, in an environment of
-its own (`requirements-peer.txt`):
+`log(1 + mse)` of the reconstruction that the teacher has just learned from. An epoch ends with the
+losses on validation events, batch by batch; there is no checkpoint and no schedule. It needs
+`torch` and NumPy, in an environment of its own (`requirements-peer.txt`):
 
     python authors_loop.py images.npz --epochs 6 --threads 2
 
-where `images.npz` holds `images`, (N, 28, 28, 1) in [0, 1]. Prints a line of JSON that says what
-runs, then one for every epoch; with `--wait` an epoch begins when a line comes on standard input.
+where `images.npz` holds `images` and `validation`, (N, 28, 28, 1) in [0, 1]. Prints a line of JSON
+that says what runs, then one for every epoch; with `--wait` an epoch begins when a line comes on
+standard input.
 """
 
 from __future__ import annotations
@@ -83,34 +84,57 @@ def adam(network: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.Adam(network.parameters(), lr=RATE, weight_decay=DECAY)
 
 
-def epoch(
-    loader: DataLoader[Any],
-    large: nn.Module,
-    small: dict[str, nn.Module],
-    optimizers: dict[str, torch.optim.Optimizer],
+def score(reconstruction: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """What students learn, (N,)."""
+    with torch.no_grad():
+        return torch.log1p(torch.square(reconstruction - images).mean(dim=(1, 2, 3)))
+
+
+def train(
+    loader: DataLoader[Any], networks: dict[str, nn.Module], optimizers: dict[str, Any]
 ) -> dict[str, float]:
-    """One epoch of co-learning; mean losses."""
+    """An epoch of co-learning; mean losses."""
     reconstruction_loss, distance = nn.MSELoss(), nn.L1Loss()
-    running = dict.fromkeys(optimizers, 0.0)
-    large.train()
-    for network in small.values():
+    running = dict.fromkeys(networks, 0.0)
+    for network in networks.values():
         network.train()
     for (images,) in loader:
         optimizers["teacher"].zero_grad()
-        reconstruction = large(images)
+        reconstruction = networks["teacher"](images)
         loss = reconstruction_loss(reconstruction, images)
         loss.backward()
         optimizers["teacher"].step()
         running["teacher"] += loss.item()
-        with torch.no_grad():
-            target = torch.log1p(torch.square(reconstruction - images).mean(dim=(1, 2, 3)))
-        for name, network in small.items():
+        for name in STUDENTS:
             optimizers[name].zero_grad()
-            loss = distance(network(images).squeeze(1), target)
+            target = score(reconstruction, images)
+            loss = distance(networks[name](images).squeeze(1), target)
             loss.backward()
             optimizers[name].step()
             running[name] += loss.item()
     return {name: total / len(loader) for name, total in running.items()}
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def validate(loader: DataLoader[Any], networks: dict[str, nn.Module]) -> dict[str, float]:
+    """Mean losses on events that nobody learns from."""
+    running = dict.fromkeys(networks, 0.0)
+    for network in networks.values():
+        network.eval()
+    for (images,) in loader:
+        reconstruction = networks["teacher"](images)
+        running["teacher"] += nn.functional.mse_loss(reconstruction, images).item()
+        for name in STUDENTS:
+            target = score(reconstruction, images)
+            said = networks[name](images).squeeze(1)
+            running[name] += nn.functional.l1_loss(said, target).item()
+    return {name: total / len(loader) for name, total in running.items()}
+
+
+def batches(images: Any, *, shuffle: bool) -> DataLoader[Any]:
+    """Events (N, 28, 28, 1), a batch at a time."""
+    events = torch.from_numpy(images.astype(np.float32).reshape(-1, 1, 28, 28))
+    return DataLoader(TensorDataset(events), batch_size=BATCH, shuffle=shuffle)
 
 
 def say(line: dict[str, Any]) -> None:
@@ -130,15 +154,15 @@ def main() -> None:
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    events = np.load(options.images)["images"].astype(np.float32).reshape(-1, 1, 28, 28)
-    loader = DataLoader(TensorDataset(torch.from_numpy(events)), batch_size=BATCH, shuffle=True)
-    large = teacher()
-    small = {name: student(steps) for name, steps in STUDENTS.items()}
-    networks = {"teacher": large, **small}
+    with np.load(options.images) as stored:
+        loader = batches(stored["images"], shuffle=True)
+        judged = batches(stored["validation"], shuffle=False)
+    networks = {"teacher": teacher()} | {name: student(own) for name, own in STUDENTS.items()}
     optimizers = {name: adam(network) for name, network in networks.items()}
     say(
         {
-            "images": len(events),
+            "images": len(loader.dataset),  # type: ignore[arg-type]
+            "validation": len(judged.dataset),  # type: ignore[arg-type]
             "batches": len(loader),
             "threads": torch.get_num_threads(),
             "parameters": {name: parameters(network) for name, network in networks.items()},
@@ -149,9 +173,16 @@ def main() -> None:
         if options.wait and not sys.stdin.readline():
             break
         started, worked = time.perf_counter(), time.process_time()
-        losses = epoch(loader, large, small, optimizers)
+        losses, validation = train(loader, networks, optimizers), validate(judged, networks)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - worked
-        say({"seconds": seconds, "cpu_seconds": cpu_seconds, "losses": losses})
+        say(
+            {
+                "seconds": seconds,
+                "cpu_seconds": cpu_seconds,
+                "losses": losses,
+                "validation": validation,
+            }
+        )
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ of each is not counted. Records `results/colearning.json`; exit 1 if the bar is 
 work it measures and prints but records nothing, exit 2: the peer's threads wait for each other, and
 lose far more than ours to whoever takes a core.
 
-Everything that the stage does around an epoch (validation, books, checkpoint) counts as ours; the
-peer only trains. The peer's Python needs `requirements-peer.txt`, nothing of ours.
+Both end an epoch with the losses on 600 validation images; the books and the checkpoint that the
+stage keeps count as ours, the peer keeps none. The peer's Python needs `requirements-peer.txt`,
+nothing of ours.
 """
 
 from __future__ import annotations
@@ -173,7 +174,8 @@ def paired(python: str, work: Path) -> dict[str, Any]:
     context = Timed(work, config, work, clock=clock)
     events = np.concatenate(list(context.dataset.train.chunks()))
     assert len(events) == IMAGES
-    np.savez(work / "images.npz", images=events)
+    judged = np.concatenate(list(context.dataset.val.chunks()))
+    np.savez(work / "images.npz", images=events, validation=judged)
     peer = Peer(python, work / "images.npz")
     try:
         clock.start()
@@ -198,6 +200,7 @@ def paired(python: str, work: Path) -> dict[str, Any]:
             "torch": peer.about["torch"],
         },
         "images": IMAGES,
+        "validation": len(judged),
         "batch": BATCH,
         "threads": THREADS,
         "repeats": REPEATS,
