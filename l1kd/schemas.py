@@ -158,6 +158,8 @@ class StudentMetrics(Quality):
     """A student's quality, its likeness to the teacher, its size and its thresholds."""
 
     emd: Emd | None  # null without a teacher, as `spearman`
+    emd_calibrated: Emd | None = None  # of calibrated scores; null without exposure, too
+    calibration: list[tuple[float, float]] = []  # score -> calibrated score, in output units
     spearman: float | None
     params: int
     weight_bits: int

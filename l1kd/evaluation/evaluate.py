@@ -14,6 +14,7 @@ from l1kd.data.dataset import Dataset, Events
 from l1kd.errors import UserError
 from l1kd.evaluation.baselines import NAMES as BASELINES
 from l1kd.evaluation.baselines import baselines
+from l1kd.evaluation.calibration import Calibration, calibration_sample
 from l1kd.evaluation.choosing import Cost, candidates
 from l1kd.evaluation.metrics import distance, mean_over_signals, quality, spearman
 from l1kd.evaluation.rates import out_of_reach, working_points
@@ -82,16 +83,26 @@ def evaluate(context: Context, costs: Mapping[str, Cost] | None = None) -> Metri
     samples = samples_of(dataset)
     judged = {name: samples[name] for name in ("test", *dataset.signals)}
 
-    total = sum(len(sample) for part in (samples, judged) for sample in part.values())
+    apart = calibration_sample(config, dataset) if target is not None else None
+    beyond = {} if apart is None else {apart.name: apart}
+
+    total = sum(len(sample) for part in (samples, judged, beyond) for sample in part.values())
     with context.progress("scores", total) as advance:
         arrays = score_samples(networks, samples, advance)
         arrays |= score_samples(
             {f"baseline_{name}": function for name, function in trivial.items()}, judged, advance
         )
+        further = score_samples(networks, beyond, advance)
     if target is not None:
         for name in samples:
             raw = arrays[f"teacher_{name}"]
             arrays[f"target_{name}"] = np.asarray(target.forward(raw), np.float64)
+    calibrations = {}
+    if target is not None and apart is not None:
+        wanted = target.forward(further[f"teacher_{apart.name}"])
+        calibrations = {
+            name: Calibration.fit(further[f"student_{name}_{apart.name}"], wanted) for name in names
+        }
     scores = Scores(arrays)
     score_type = config.distillation.score.type
     _check_grid(scores, names, samples, score_type)
@@ -107,6 +118,7 @@ def evaluate(context: Context, costs: Mapping[str, Cost] | None = None) -> Metri
         by=config.choose.by,
         budgets=config.choose.budgets,
         costs=costs,
+        calibrations=calibrations,
     )
     schemas.write(context.directory, "metrics.json", metrics)
     _tell(context, metrics, score_type)
@@ -137,6 +149,7 @@ def summarise(
     by: str,
     budgets: Mapping[str, float] | None = None,
     costs: Mapping[str, Cost] | None = None,
+    calibrations: Mapping[str, Calibration] | None = None,
 ) -> Metrics:
     """Metrics of a run from its scores: on test halves, the best student on validation halves.
 
@@ -162,6 +175,8 @@ def summarise(
         nearest miss.
     costs
         By student, for the budgets.
+    calibrations
+        By student, where there is one.
     """
     signals = list(dataset.signals)
     judged_on = ("test", *signals)
@@ -171,15 +186,20 @@ def summarise(
         own = {sample: scores.student(name, sample) for sample in judged_on}
         integers = {sample: score_type.integers(part) for sample, part in own.items()}
         judged = quality(*_halves(own))
-        emd, rank = None, None
+        emd, calibrated, rank = None, None, None
+        calibration = (calibrations or {}).get(name)
         if raw is not None and target is not None:
-            as_raw = {sample: np.asarray(target.inverse(part)) for sample, part in own.items()}
-            emd = distance(_halves(raw), _halves(as_raw))
+            emd = distance(_halves(raw), _as_raw(own, target))
+            if calibration is not None:
+                moved = {sample: calibration(part) for sample, part in own.items()}
+                calibrated = distance(_halves(raw), _as_raw(moved, target))
             rank = spearman(raw["test"], own["test"])
         students[name] = StudentMetrics(
             auc=judged.auc,
             efficiency=judged.efficiency,
             emd=emd,
+            emd_calibrated=calibrated,
+            calibration=[] if calibration is None else calibration.knots,
             spearman=rank,
             params=params[name],
             weight_bits=width,
@@ -209,6 +229,13 @@ def summarise(
         best=choice[0].student,
         choice=choice if budgets else [],
     )
+
+
+def _as_raw(
+    scores: Mapping[str, NDArray[Any]], target: Target
+) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """A student's scores as the teacher's raw ones, in halves."""
+    return _halves({sample: np.asarray(target.inverse(part)) for sample, part in scores.items()})
 
 
 def _halves(parts: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:

@@ -26,7 +26,12 @@ TEACHER = "teacher"
 _FLOAT_BITS = 32
 # What every table has as a column of its own; other keys of a grid follow behind.
 _KNOWN = ("data.source", "data.normal", "seed", "distillation.mode")
-_MEANS = ("emd_anomalous", "emd_normal", "mae", "spearman", "efficiency")
+_EMD = {
+    f"{name}{suffix}": (key, name.removeprefix("emd_"))
+    for key, suffix in (("emd", ""), ("emd_calibrated", "_calibrated"))
+    for name in ("emd_anomalous", "emd_normal")
+}
+_MEANS = (*_EMD, "mae", "spearman", "efficiency")
 
 
 def mode_of(distillation: Distillation) -> str:
@@ -52,10 +57,11 @@ def rows(run_directories: Iterable[Path]) -> list[dict[str, Any]]:
     list
         `group`, `run`, the grid's values by dotted key, `data`, `normal`, `seed`, `mode`, `model`
         ("teacher" or the student's name), `weight_bits`, `epochs`, `auc` (signals pooled),
-        `efficiency` (mean over signals), `emd_anomalous`, `emd_normal`, `mae` (mean absolute
-        difference to the teacher per event, on log(1 + raw score)), `spearman`, `params`, `chosen`,
-        `mismatches` of `compared` events (`exact` and `csim`), `seconds` (of the run), `recipe` (a
-        hash of all that decides its training but class and seed). None for what is unknown.
+        `efficiency` (mean over signals), `emd_anomalous`, `emd_normal`, both with `_calibrated`,
+        `mae` (mean absolute difference to the teacher per event, on log(1 + raw score)),
+        `spearman`, `params`, `chosen`, `mismatches` of `compared` events (`exact` and `csim`),
+        `seconds` (of the run), `recipe` (a hash of all that decides its training but class and
+        seed). None for what is unknown.
     """
     found: list[dict[str, Any]] = []
     for directory in run_directories:
@@ -92,8 +98,7 @@ def _rows(run: RunFiles) -> list[dict[str, Any]]:
             "epochs": epochs,
             "auc": quality.auc.get(POOLED),
             "efficiency": mean_over_signals(quality.efficiency),
-            "emd_anomalous": None,
-            "emd_normal": None,
+            **dict.fromkeys(_EMD),
             "mae": None,
             "spearman": None,
             "params": params,
@@ -110,9 +115,9 @@ def _rows(run: RunFiles) -> list[dict[str, Any]]:
         found.append(of(TEACHER, _FLOAT_BITS, metrics.teacher, metrics.teacher.params))
     for name, student in metrics.students.items():
         own: dict[str, Any] = {"spearman": student.spearman, "mae": differences.get(name)}
-        if student.emd is not None:
-            own["emd_anomalous"] = student.emd.anomalous
-            own["emd_normal"] = student.emd.normal
+        for column, (key, part) in _EMD.items():
+            if (distance := getattr(student, key)) is not None:
+                own[column] = getattr(distance, part)
         own["chosen"] = name == metrics.best
         own |= _agreement(run, name)
         found.append(of(name, student.weight_bits, student, student.params, **own))
@@ -177,8 +182,8 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         Cells: `data`, `mode`, `model`, `weight_bits`, `classes`, `seeds`, `epochs` (the most),
         `auc_mean`, `auc_std` (over classes, one degree of freedom less), `auc_se` (that over the
         root of the number of classes), `auc_seed_std` (within a class, root mean square),
-        `emd_anomalous`, `emd_normal`, `mae`, `spearman`, `efficiency`, `mismatches`, `compared`,
-        `group`, and the grid's other keys. None for what is unknown.
+        `emd_anomalous`, `emd_normal`, both calibrated, `mae`, `spearman`, `efficiency`,
+        `mismatches`, `compared`, `group`, and the grid's other keys. None for what is unknown.
     """
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for each in rows:
@@ -294,6 +299,10 @@ def markdown(cells: Sequence[Mapping[str, Any]], runs: int, of: int) -> str:
         (
             "EMD of the anomalies' scores to the teacher's",
             lambda cell: _text(cell["emd_anomalous"]),
+        ),
+        (
+            "The same of calibrated scores",
+            lambda cell: _text(cell["emd_anomalous_calibrated"]),
         ),
         ("Mean absolute difference to the teacher per event", lambda cell: _text(cell["mae"])),
     ]

@@ -82,7 +82,7 @@ def likeness_table(run: RunFiles) -> Table:
     """Size of teacher and students, and how like the teacher's the students' scores are."""
     columns = (
         "network | parameters | weights [bits] | EMD, normals | EMD, anomalies | "
-        "rank correlation | shared decisions"
+        "EMD, anomalies, calibrated | rank correlation | shared decisions"
     )
     table = Table(columns.split(" | "))
     metrics = run.metrics
@@ -90,7 +90,7 @@ def likeness_table(run: RunFiles) -> Table:
         return table
     if metrics.teacher is not None:
         params = numbers.count(metrics.teacher.params)
-        table.rows.append(row("teacher", params, "float", *[DASH] * 4, kind="teacher"))
+        table.rows.append(row("teacher", params, "float", *[DASH] * 5, kind="teacher"))
     for name in run.students:
         student = metrics.students[name]
         shared = None
@@ -102,6 +102,7 @@ def likeness_table(run: RunFiles) -> Table:
                 numbers.count(student.params),
                 str(student.weight_bits),
                 *_emd(student.emd),
+                _emd(student.emd_calibrated)[1],
                 numbers.area(student.spearman),
                 numbers.percent(shared),
                 kind="student",

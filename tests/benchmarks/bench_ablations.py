@@ -102,6 +102,7 @@ def piece(context: Context, config: Config) -> dict[str, Any]:
     """Students of a variant, judged on validation events."""
     from l1kd.distill.frozen import Lessons, learn
     from l1kd.distill.targets import TARGETS, load_target
+    from l1kd.evaluation.calibration import Calibration, calibration_sample
     from l1kd.evaluation.evaluate import scorer
     from l1kd.evaluation.metrics import auc, emd, spearman
 
@@ -122,12 +123,19 @@ def piece(context: Context, config: Config) -> dict[str, Any]:
         return [np.ravel(score(events)) for events in (normal, anomalous)]
 
     truth = scores(teacher)
+    apart = calibration_sample(config, dataset)
+    known = None if apart is None else apart.events()
     found: dict[str, Any] = {"teacher": auc(*truth), "students": {}}
     for name, model in models.items():
         given = scores(model)
+        calibrated = given[1]
+        if known is not None:
+            own, wanted = (np.ravel(scorer(m, dataset.shape)(known)) for m in (model, teacher))
+            calibrated = Calibration.fit(own, target.forward(wanted))(given[1])
         found["students"][name] = {
             "auc": auc(*given),
             "emd_anomalous": emd(np.log1p(target.inverse(given[1])), np.log1p(truth[1])),
+            "emd_calibrated": emd(np.log1p(target.inverse(calibrated)), np.log1p(truth[1])),
             "emd_normal": emd(np.log1p(target.inverse(given[0])), np.log1p(truth[0])),
             "spearman": spearman(np.concatenate(given), np.concatenate(truth)),
         }

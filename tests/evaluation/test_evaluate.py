@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from l1kd.context import Context
 from l1kd.data.dataset import Dataset, Sample, Signal
 from l1kd.distill.targets import TargetTransform, save_target
 from l1kd.errors import UserError
+from l1kd.evaluation.calibration import Calibration
 from l1kd.evaluation.choosing import Cost
 from l1kd.evaluation.evaluate import evaluate, summarise
 from l1kd.evaluation.metrics import auc
@@ -123,6 +125,18 @@ def test_a_student_like_the_teacher_is_the_best_and_no_distance_away():
     assert metrics.dataset["distinct_collisions"] == {"test": {"1e-3": 12}}
 
 
+def test_calibrated_scores_are_nearer_and_decide_alike():
+    students = {"low": lambda raw: 5 * raw, "like": lambda raw: 10 * raw}
+    own = Calibration(np.array([0.0, 100.0]), np.array([0.0, 150.0]))
+    metrics = _summarise(_dataset(), students, {"low": 1, "like": 2}, calibrations={"low": own})
+    low = metrics.students["low"]
+    assert low.emd_calibrated.anomalous < 0.7 * low.emd.anomalous
+    assert low.calibration == [(0.0, 0.0), (100.0, 150.0)]
+    free = _summarise(_dataset(), students, {"low": 1, "like": 2}).students
+    assert (free["low"].auc, free["low"].emd) == (low.auc, low.emd)
+    assert free["low"].emd_calibrated is None and metrics.students["like"].calibration == []
+
+
 def test_ties_go_to_the_smaller_student():
     students = {"large": lambda raw: 10 * raw, "small": lambda raw: 10 * raw}
     assert _summarise(_dataset(), students, {"large": 70, "small": 20}).best == "small"
@@ -230,6 +244,16 @@ def test_the_stage_writes_what_the_networks_say_and_the_same_again(context):
     before = {name: (directory / name).read_bytes() for name in ("scores.npz", "metrics.json")}
     evaluate(context)
     assert before == {name: (directory / name).read_bytes() for name in before}
+
+    # Exposure calibrates; scores stay what they are.
+    assert metrics.students["a"].emd_calibrated is None
+    own = context.config.model_dump() | {"distillation": {"exposure": ["patch"]}}
+    exposed = replace(context, config=Config.model_validate(own))
+    exposed.__dict__["dataset"] = context.dataset
+    student = evaluate(exposed).students["a"]
+    assert student.emd == metrics.students["a"].emd
+    assert student.emd_calibrated.anomalous >= 0 and len(student.calibration) > 10
+    assert (directory / "scores.npz").read_bytes() == before["scores.npz"]
 
 
 @pytest.mark.slow

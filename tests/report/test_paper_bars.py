@@ -23,6 +23,7 @@ def row(data, mode, model, normal, auc, bits=8, **other):
         "efficiency": None,
         "emd_anomalous": emd,
         "emd_normal": emd and 0.001,
+        "emd_anomalous_calibrated": None,
         "mae": emd and 0.01,
         "spearman": 0.8,
         "params": published.PARAMETERS[model],
@@ -66,8 +67,20 @@ def test_a_good_sweep_meets_all_bars(tmp_path):
     # 14 of AUC, 14 of EMD, 2 means, 6 other ways, 8 narrow, epochs, mismatches.
     assert len(bench_paper.bars(found)) == 14 + 14 + 2 + 6 + 8 + 1 + 1
     assert len(found["cells"]) == 64 + 8
-    assert set(found["cells"][0]) == set(bench_paper.CELL)
+    uncalibrated = {f"{name}_uncalibrated" for name in bench_paper.DISTANCES}
+    assert set(found["cells"][0]) == {*bench_paper.CELL, *uncalibrated}
     assert len(found["chosen"]) == 20
+
+
+def test_distances_are_those_of_calibrated_scores(tmp_path):
+    far = {"emd_anomalous": 0.5, "emd_anomalous_calibrated": 0.001}
+    rows = [r | far if r["model"] == "s7" else r for r in good()]
+    found = write(tmp_path, rows)
+    assert missed(found) == []
+    cell = bench_paper.one(found["cells"], data="mnist", model="s7", mode="exposure")
+    distances = [cell[f"emd_anomalous{suffix}"] for suffix in ("", "_uncalibrated")]
+    assert distances == [pytest.approx(0.001), pytest.approx(0.5)]
+    assert "| 0.0010 | 0.5000 | 0.007 |" in bench_paper.table(found)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ def record(normal: int | None, auc: float, **own: Any) -> dict[str, Any]:
         "efficiency": 0.5,
         "emd_anomalous": 0.01,
         "emd_normal": 0.02,
+        "emd_anomalous_calibrated": 0.005,
         "mae": 0.03,
         "spearman": 0.9,
         "params": 100,
@@ -55,6 +56,7 @@ def test_a_cell_is_a_mean_over_classes() -> None:
     assert cell["auc_se"] == pytest.approx(0.05 / math.sqrt(3))
     assert cell["auc_seed_std"] is None
     assert cell["emd_anomalous"] == pytest.approx(0.015)
+    assert (cell["emd_anomalous_calibrated"], cell["emd_normal_calibrated"]) == (0.005, None)
     assert (cell["mismatches"], cell["compared"]) == (2, 2000)
 
 
@@ -141,7 +143,7 @@ def test_markdown() -> None:
     text = markdown(summarise(found), 2, 3)
     assert text.startswith("2 of 3 runs are evaluated.")
     lines = [line for line in text.splitlines() if line.startswith("| mnist")]
-    assert len(lines) == 3  # quality, distance of the anomalies, difference
+    assert len(lines) == 4  # quality, distance of the anomalies, calibrated, difference
     assert "0.940 +- 0.010 (0.014)" in lines[0]
     assert "0.850 +- 0.050 (0.071)" in lines[0]
     assert "exposure; k 1" in lines[0]
