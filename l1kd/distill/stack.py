@@ -4,7 +4,7 @@ The weights of all students lie in one vector: they are quantized by three opera
 an optimizer has one variable to look after. Students compute in counts of each layer's LSB: every
 quantizer's scale is a power of two and goes into the weights in front of it, so that an activation
 is a clip and a round. What several students do to the same tensor, or to small tensors alike, is
-done once: the first convolutions of all students are one convolution.
+done once, unless what comes out had to be taken apart at once.
 
 Forward, this is what the students are, bit by bit (`tests/distill/test_stack.py`). Backward, every
 quantizer passes the gradient on where its value lies in its range and stops it elsewhere; a weight
@@ -13,7 +13,7 @@ always gets it (the straight-through estimator, arXiv 1308.3432).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
@@ -243,10 +243,33 @@ class _Walk:
     def share(self, x: Any, names: list[str], place: int) -> None:
         """From a tensor that all of `names` read."""
         for step, group in self._groups(names, place):
-            if step.layer:
-                self._affine(x, group, place, [self._weight(n, place, "kernel") for n in group])
-            else:
+            if not step.layer:
                 self.share(_plain(step, x, self.quantize), group, place + 1)
+                continue
+            for own in self._companions(x, group, place):
+                self._affine(x, own, place, [self._weight(n, place, "kernel") for n in own])
+
+    def _companions(self, x: Any, names: list[str], place: int) -> Iterator[list[str]]:
+        """Students that make a layer together: not those whose next convolutions are apart.
+
+        Taking a large tensor apart again costs as much as was saved.
+        """
+        for steps, group in groupby(names, lambda name: self._until_weights(name, place + 1)):
+            own = list(group)
+            here = self.plans[own[0]][place]
+            kinds = [step.kind for step in steps]
+            apart = False
+            # Neither smaller in between nor at an end.
+            if here.kind == "conv" and kinds and kinds[-1] == "conv" and "pool" not in kinds:
+                kernels = [self._weight(name, place + len(steps), "kernel") for name in own]
+                apart = not _together(steps[-1], _sides(here, x), kernels)
+            yield from ([name] for name in own) if apart else [own]
+
+    def _until_weights(self, name: str, place: int) -> tuple[_Step, ...]:
+        """The steps from a place on up to the next one with weights, and that one."""
+        plan = self.plans[name]
+        ends = (n for n in range(place, len(plan)) if plan[n].layer)
+        return tuple(plan[place : next(ends, len(plan) - 1) + 1])
 
     def _side_by_side(self, x: Any, members: list[tuple[str, int]], place: int) -> None:
         """From a tensor whose channels are those of several students, so many each."""
@@ -256,7 +279,7 @@ class _Walk:
         parts = tf.split(x, shares, axis=-1) if len(groups) > 1 else [x]
         for part, (step, group) in zip(parts, groups, strict=True):
             kernels = [self._weight(n, place, "kernel") for n in group] if step.layer else []
-            if len(group) > 1 and not _together(step, part, kernels):
+            if len(group) > 1 and not _together(step, part.shape[1:3], kernels):
                 alone = tf.split(part, [widths[name] for name in group], axis=-1)
                 for own, name in zip(alone, group, strict=True):
                     self.share(own, [name], place)
@@ -294,14 +317,26 @@ class _Walk:
         return [(step, list(group)) for step, group in groups]
 
 
-def _together(step: _Step, x: Any, kernels: list[Any]) -> bool:
-    """Whether students that have different inputs make this step in one operation."""
+def _sides(step: _Step, x: Any) -> tuple[int, int]:
+    """Rows and columns after a convolution."""
+    size, stride, padding, _ = step.options
+    lost = size if padding == "VALID" else (1, 1)
+    rows, columns = (
+        (side - less) // each + 1
+        for side, less, each in zip(x.shape[1:3], lost, stride, strict=True)
+    )
+    return rows, columns
+
+
+def _together(step: _Step, sides: Sequence[int], kernels: list[Any]) -> bool:
+    """Whether students that have different inputs, of so many rows and columns, make this step in
+    one operation."""
     if step.kind in ("dense", "flatten", "reshape"):
         return False
     if step.kind != "conv":
         return True
     (rows, columns), (down, across) = step.options[0], step.options[1]
-    positions = (x.shape[1] // down) * (x.shape[2] // across)
+    positions = (sides[0] // down) * (sides[1] // across)
     channels = sum(k.shape[2] for k in kernels) * sum(k.shape[3] for k in kernels)
     return bool(positions * channels * rows * columns <= _WORTH_MERGING)
 
@@ -339,6 +374,11 @@ def _straight_round(counts: Any, low: Any, high: Any) -> Any:
     return tf.clip_by_value(tf.round(counts), low, high), lambda upstream: (upstream, None, None)
 
 
+def _clip(x: Any, high: float) -> Any:
+    """Between 0 and `high` in one operation; `tf.clip_by_value` is two. It has no gradient."""
+    return tf.raw_ops.ClipByValue(t=x, clip_value_min=0.0, clip_value_max=high)
+
+
 def _quantized_relu(high: float, word: int) -> Any:
     """An unsigned type's clip and round, in its counts; the gradient passes inside its range."""
 
@@ -351,6 +391,6 @@ def _quantized_relu(high: float, word: int) -> Any:
                 )
             return tf.where((x >= 0) & (x <= high), upstream, 0.0)
 
-        return tf.round(tf.clip_by_value(x, 0.0, high)), gradient
+        return tf.round(_clip(x, high)), gradient
 
     return quantized_relu
