@@ -59,6 +59,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "float epochs": ({"float_epochs": 4}, {}),
     "rate 1e-2, raw scores": ({"student_learning_rate": 1e-2, "raw_weight": 1.0}, {}),
     "feature heads": ({"feature_weight": 0.3}, {}),
+    "three starts": ({}, {"starts": 3}),
     "4-bit weights": ({}, {"weight_bits": 4}),
     "8-bit activations": ({}, {"activation_bits": 8}),
     "12-bit activations": ({}, {"activation_bits": 12}),
