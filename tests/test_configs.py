@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from l1kd import configfile
 from l1kd.context import Context
+from l1kd.data.dataset import Sample
 from l1kd.data.sources import listing
 from l1kd.distill.train import train
 
@@ -22,11 +24,17 @@ def test_a_shipped_configuration_trains(name: str, tmp_path: Path) -> None:
     overrides = [f"distillation.{own}" for own in short]
     config = configfile.load(configfile.find(name), overrides)
     if config.data.source == "l1toy":
-        few = ["data.train_events=4000", "data.test_events=2000"]
-        config = configfile.load(configfile.find(name), overrides + few)
+        overrides += ["data.train_events=4000", "data.test_events=2000"]
+        config = configfile.load(configfile.find(name), overrides)
     if not any(s.name == config.data.source and s.found for s in listing()):
         pytest.skip(f"{config.data.source} was not found; set L1KD_DATA")
     context = Context(tmp_path, config, tmp_path / "firmware", Console(quiet=True))
+    whole = context.dataset
+    few = {
+        name: Sample.of(name, sample.events(200))
+        for name, sample in (("train", whole.train), ("val", whole.val))
+    }
+    context.__dict__["dataset"] = replace(whole, **few)
     train(context)
     assert context.teacher_file.is_file()
     assert all(context.student_file(student.name).is_file() for student in config.students)
