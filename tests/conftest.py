@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -58,6 +59,11 @@ def tiny_arrays(directory: Path) -> dict[str, object]:
         "split": [0.5, 0.2, 0.3],
         "grid": {"word": 6, "integer": 6},
     }
+
+
+def heeds_interrupts() -> None:
+    """In a child: SIGINT works, though tests in the background (`nohup`, `&`) may ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from l1kd.report.sweep import rows, summarise
+from tests.conftest import heeds_interrupts
 from tests.orchestrate.events import events
 
 pytestmark = pytest.mark.slow
@@ -59,6 +60,7 @@ def start(config: Path, directory: Path, *more: str) -> subprocess.Popen[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heeds_interrupts,
     )
 
 

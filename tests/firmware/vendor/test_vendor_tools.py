@@ -23,6 +23,7 @@ from l1kd.firmware.vendor import process, store
 from l1kd.firmware.vendor.costs import layer_names
 from l1kd.firmware.vendor.tools import options_tcl, parse_steps
 from l1kd.schemas import Resources
+from tests.conftest import heeds_interrupts
 from tests.firmware.networks import change_weight
 from tests.firmware.vendor.standin import calls, finished_run, stand_in
 
@@ -267,6 +268,7 @@ def test_an_interrupted_command_goes_on(
         env={**os.environ, **tool, "STAND_IN": "hang"},
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heeds_interrupts,
     )
     family = pids(tmp_path / "bin")
     started.send_signal(number)
