@@ -11,12 +11,13 @@ import numpy as np
 from l1kd.data.dataset import Dataset, Events
 from l1kd.distill.exposure import Mixer
 
-__all__ = ["Feed"]
+__all__ = ["AT_ONCE", "Feed"]
 
 Batch = tuple[Events, Events]
 
 _VALIDATION = 1 << 30  # as an epoch's number: validation exposure is the same in every epoch
 _VALIDATION_EVENTS = 20_000
+AT_ONCE = 256  # events in a forward pass that is no step: more do not fit a cache
 _AHEAD = 4  # batches that are made while the networks learn
 
 

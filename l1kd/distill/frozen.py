@@ -21,19 +21,17 @@ from tensorflow import keras
 from l1kd.config import Config, Student
 from l1kd.data.dataset import Dataset
 from l1kd.distill.exposure import measure_facts, mixer
-from l1kd.distill.feed import Feed
+from l1kd.distill.feed import AT_ONCE, Feed
 from l1kd.distill.learners import Learners, start_students
 from l1kd.distill.schedules import Cosine, Pruning
-from l1kd.distill.starts import best_starts, built, started
 from l1kd.distill.targets import TargetTransform
 from l1kd.errors import UserError
 from l1kd.files import write_arrays
 from l1kd.fixedpoint import FixedPoint
 from l1kd.models.exact import call_back
+from l1kd.models.students import build_student
 
 __all__ = ["Course", "Lessons", "learn", "raw_scores"]
-
-_AT_ONCE = 256  # events in a forward pass: more do not fit a cache
 
 Counts = NDArray[Any]
 Targets = NDArray[np.float32]
@@ -104,7 +102,7 @@ class Lessons:
         told = bool(own.feature_weight)
 
         def says(events: Counts) -> tuple[Targets, Targets]:
-            chunks = (events[i : i + _AT_ONCE] for i in range(0, len(events), _AT_ONCE))
+            chunks = (events[i : i + AT_ONCE] for i in range(0, len(events), AT_ONCE))
             values = ((chunk * grid.lsb).astype(np.float32) for chunk in chunks)
             raw, latents = teacher_says(teacher, values, latents=told)
             return transform.forward(raw).astype(np.float32), latents
@@ -278,8 +276,8 @@ class Course:
     def validate(self) -> dict[str, float]:
         """Mean losses over the validation events, by student."""
         total, lessons = 0.0, self.lessons
-        for start in range(0, len(lessons.val), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
+        for start in range(0, len(lessons.val), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
             counts, targets = lessons.val[part], lessons.val_targets[part]
             found = self._losses(self._values(counts), targets)
             total += found.numpy().astype(np.float64) * (len(counts) / len(lessons.val))
@@ -337,11 +335,10 @@ def learn(
     own = config.distillation
     keras.utils.set_random_seed(seed)
     shape = lessons.normal.shape[1:]
-    drawn = started(settings)
-    students = built(drawn, shape, grid, own.score)
+    students = {s.name: build_student(s, shape, grid, own.score) for s in settings}
     first = (lessons.normal[:1024] * grid.lsb).astype(np.float32)
-    start_students(students, drawn, first, float(np.median(lessons.normal_targets)))
-    learners = Learners(students, own, drawn, latent=lessons.normal_latents.shape[1])
+    start_students(students, settings, first, float(np.median(lessons.normal_targets)))
+    learners = Learners(students, own, settings, latent=lessons.normal_latents.shape[1])
     optimizer = keras.optimizers.Adam(own.student_learning_rate)
     optimizer.build([learners.vector])
     course = Course(
@@ -368,8 +365,6 @@ def learn(
             if counts_as_best and loss < best.get(name, (math.inf,))[0]:
                 best[name] = (loss, learners.part(name))
     learners.store({name: part for name, (_, part) in best.items()})
-    kept = best_starts({name: loss for name, (loss, _) in best.items()})
-    found = {own.name: students[kept[own.name]] for own in settings}
-    for student in found.values():
+    for student in students.values():
         call_back(student)
-    return found
+    return students

@@ -10,12 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from l1kd.distill.distiller import Distiller
-from l1kd.distill.feed import Feed
+from l1kd.distill.feed import AT_ONCE, Feed
 from l1kd.distill.schedules import Cosine, Pruning
 
 __all__ = ["Streamed"]
-
-_JUDGED_AT_ONCE = 256  # more events do not fit a cache
 
 
 class Streamed:
@@ -83,7 +81,7 @@ class Streamed:
         parts = []
         for normal, exposure in self.feed.validation():
             # No part without exposure, if there is any.
-            pieces = min(-(-len(normal) // _JUDGED_AT_ONCE), len(exposure) or len(normal))
+            pieces = min(-(-len(normal) // AT_ONCE), len(exposure) or len(normal))
             both = (np.array_split(own, pieces) for own in (normal, exposure))
             parts += [(tf.constant(a), tf.constant(b)) for a, b in zip(*both, strict=True)]
         return parts

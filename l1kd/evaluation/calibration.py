@@ -24,7 +24,7 @@ _EVENTS = 4096  # normal ones at most
 _STREAM = 0xCA1  # random events that are no one else's
 _KNOTS = 64
 # Anomalies resemble exposure, but are none: all of the way would be right for exposure, none of it
-# trusts the student. Half was best on validation events (tests/benchmarks/bench_ablations).
+# trusts the student. What half does to anomalies of validation halves: bench_ablations.
 _SHARE = 0.5
 
 

@@ -59,7 +59,6 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "float epochs": ({"float_epochs": 4}, {}),
     "rate 1e-2, raw scores": ({"student_learning_rate": 1e-2, "raw_weight": 1.0}, {}),
     "feature heads": ({"feature_weight": 0.3}, {}),
-    "three starts": ({}, {"starts": 3}),
     "4-bit weights": ({}, {"weight_bits": 4}),
     "8-bit activations": ({}, {"activation_bits": 8}),
     "12-bit activations": ({}, {"activation_bits": 12}),
@@ -160,7 +159,11 @@ def summary(pieces: dict[str, dict[str, Any]], students: Sequence[str]) -> list[
             return [own[name][key] for name in students]
 
         row: dict[str, Any] = {"variant": variant, "cases": shared}
-        for key in ("auc", "emd_anomalous", "emd_normal"):
+        keys = ["auc", "emd_anomalous", "emd_normal"]
+        # Of calibrated scores; pieces made before there were any do not have it.
+        if all("emd_calibrated" in s for c in shared for s in cases[c]["students"].values()):
+            keys.append("emd_calibrated")
+        for key in keys:
             by_student = zip(*(values(key, case) for case in shared), strict=True)
             row[key] = {
                 name: round(statistics.mean(own), 5)
