@@ -183,6 +183,8 @@ class Student(Strict):
     layers: dict[str, LayerWidths] = {}
     # Share of every layer's weights that training sets to 0 for good: see `distillation.pruning`.
     sparsity: Share = 0.0
+    # Drawings of the first weights; what is kept is the one with the lowest validation loss.
+    starts: Annotated[Int, Field(ge=1, le=100)] = 1
     # Of the adders that the weights need, in the loss: see `l1kd.models.logic_cost`.
     logic_penalty: Annotated[Float, Field(ge=0, le=1000)] = 0.0
 

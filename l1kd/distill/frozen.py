@@ -24,12 +24,12 @@ from l1kd.distill.exposure import measure_facts, mixer
 from l1kd.distill.feed import AT_ONCE, Feed
 from l1kd.distill.learners import Learners, start_students
 from l1kd.distill.schedules import Cosine, Pruning
+from l1kd.distill.starts import best_starts, built, started
 from l1kd.distill.targets import TargetTransform
 from l1kd.errors import UserError
 from l1kd.files import write_arrays
 from l1kd.fixedpoint import FixedPoint
 from l1kd.models.exact import call_back
-from l1kd.models.students import build_student
 
 __all__ = ["Course", "Lessons", "learn", "raw_scores"]
 
@@ -335,10 +335,11 @@ def learn(
     own = config.distillation
     keras.utils.set_random_seed(seed)
     shape = lessons.normal.shape[1:]
-    students = {s.name: build_student(s, shape, grid, own.score) for s in settings}
+    drawn = started(settings)
+    students = built(drawn, shape, grid, own.score)
     first = (lessons.normal[:1024] * grid.lsb).astype(np.float32)
-    start_students(students, settings, first, float(np.median(lessons.normal_targets)))
-    learners = Learners(students, own, settings, latent=lessons.normal_latents.shape[1])
+    start_students(students, drawn, first, float(np.median(lessons.normal_targets)))
+    learners = Learners(students, own, drawn, latent=lessons.normal_latents.shape[1])
     optimizer = keras.optimizers.Adam(own.student_learning_rate)
     optimizer.build([learners.vector])
     course = Course(
@@ -365,6 +366,8 @@ def learn(
             if counts_as_best and loss < best.get(name, (math.inf,))[0]:
                 best[name] = (loss, learners.part(name))
     learners.store({name: part for name, (_, part) in best.items()})
-    for student in students.values():
+    kept = best_starts({name: loss for name, (loss, _) in best.items()})
+    found = {own.name: students[kept[own.name]] for own in settings}
+    for student in found.values():
         call_back(student)
-    return students
+    return found

@@ -23,6 +23,7 @@ from l1kd.distill.feed import Feed
 from l1kd.distill.frozen import Course, Lessons, raw_scores
 from l1kd.distill.learners import Learners, start_students
 from l1kd.distill.schedules import Cosine, Pruning
+from l1kd.distill.starts import best_starts, built, only_best, started
 from l1kd.distill.state import Arrays, Progress, load_state
 from l1kd.distill.streamed import Streamed
 from l1kd.distill.targets import MEDIAN_AT, TARGETS, log_quantiles, save_target
@@ -30,7 +31,6 @@ from l1kd.files import content_hash
 from l1kd.models.exact import call_back
 from l1kd.models.load import save_model
 from l1kd.models.runtime import prepare_tensorflow
-from l1kd.models.students import build_student
 from l1kd.models.teachers import build_teacher, measure_spread
 from l1kd.recipe import Phase
 
@@ -53,14 +53,13 @@ def build(config: Config, dataset: Dataset) -> Distiller:
     teacher = build_teacher(config.teacher, dataset.shape, spread)
     score = config.distillation.score
     transform = TARGETS[config.distillation.target](score.type)
-    students = {}
-    for student in config.students:
-        students[student.name] = build_student(student, dataset.shape, dataset.grid, score)
+    settings = started(config.students)
+    students = built(settings, dataset.shape, dataset.grid, score)
     own = config.distillation
     latent = int(teacher.get_layer("latent").output.shape[-1])
     return Distiller(
         teacher,
-        Learners(students, own, config.students, latent=latent),
+        Learners(students, own, settings, latent=latent),
         transform,
         follow=own.target == "fitted",
         exposed=bool(own.exposure),
@@ -111,12 +110,15 @@ def train(context: Context) -> None:
 
     learners = distiller.learners
     learners.store({name: best[f"{name}/0"] for name in learners.names})
-    for name, student in learners.students.items():
+    kept = best_starts(progress.best)
+    for own in config.students:
+        student = learners.students[kept[own.name]]
         call_back(student)
-        save_model(student, context.student_file(name))
+        save_model(student, context.student_file(own.name))
     save_model(distiller.teacher, context.teacher_file)
     save_target(distiller.transform, context.directory)
-    write_history(progress.history, context.directory / "history.csv")
+    history = [only_best(row, kept) for row in progress.history]
+    write_history(history, context.directory / "history.csv")
     checkpoint.unlink(missing_ok=True)
 
 
@@ -153,7 +155,7 @@ def _run(context: Context, distiller: Distiller, feed: Feed, phase: Phase, books
                     if whole and epoch >= first + config.float_epochs:
                         candidates[name] = _part(learners, name)
             books.close(epoch, phase.name, losses, work.validate(), candidates)
-    row = progress.history[-1]
+    row = only_best(progress.history[-1], best_starts(progress.best))
     said = ", ".join(
         f"{k.removesuffix('_val_loss')} {v:.4g}" for k, v in row.items() if "_val_" in k
     )
@@ -211,5 +213,5 @@ def _start(distiller: Distiller, feed: Feed, config: Config) -> None:
     if not distiller.follow:
         raw = raw_scores(distiller.teacher, iter([events]))
         middle = float(np.median(distiller.transform.forward(raw)))
-    start_students(distiller.learners.students, config.students, events, middle)
+    start_students(distiller.learners.students, started(config.students), events, middle)
     distiller.learners.load()

@@ -35,6 +35,7 @@ import pytest
 from l1kd import configfile
 from l1kd.context import Context, cores
 from l1kd.files import read_json, write_json
+from l1kd.report.published import STUDENTS
 
 RESULTS = Path(__file__).parent / "results" / "colearning.json"
 PEER = Path(__file__).parent / "authors_loop.py"
@@ -50,6 +51,8 @@ OVERRIDES = (
     "distillation.mode=colearning",
     "distillation.head_start=0",
     "distillation.exposure=[]",
+    # Each student once, as the peer's.
+    f"students=[{', '.join(f'{{architecture: {s}, weight_bits: {BITS}}}' for s in STUDENTS)}]",
     f"distillation.batch={BATCH}",
     f"distillation.epochs={REPEATS + 1}",
     f"threads={THREADS}",
@@ -159,7 +162,7 @@ def paired(python: str, work: Path) -> dict[str, Any]:
     from l1kd.distill.train import train
 
     config = configfile.load(configfile.find(CONFIGURATION), OVERRIDES)
-    assert [student.weight_bits for student in config.students] == [BITS] * 7
+    assert [(s.weight_bits, s.starts) for s in config.students] == [(BITS, 1)] * 7
     before = os.getloadavg()[0]
     theirs: list[dict[str, Any]] = []
     marks: list[tuple[float, float]] = []  # time, and work of all cores, after every pair
