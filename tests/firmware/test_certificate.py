@@ -49,10 +49,22 @@ def model() -> Any:
     return network((6, 6, 1), steps, name="small")
 
 
+class Projects(dict[str, Project]):
+    """The network in every kind of project, converted when it is first asked for: a parallel worker
+    has some of the tests only."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.directory, self.model = directory, model()
+
+    def __missing__(self, kind: str) -> Project:
+        self[kind] = hls.convert(self.model, self.directory / kind, **KINDS[kind])
+        return self[kind]
+
+
 @pytest.fixture(scope="module")
-def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Project]:
-    directory, small = tmp_path_factory.mktemp("projects"), model()
-    return {name: hls.convert(small, directory / name, **kind) for name, kind in KINDS.items()}
+def projects(tmp_path_factory: pytest.TempPathFactory) -> Projects:
+    return Projects(tmp_path_factory.mktemp("projects"))
 
 
 def prove(project: Project, exact: Network | None = None) -> Certificate:
@@ -68,7 +80,7 @@ def copied(project: Project, directory: Path) -> Project:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_written_is_certified(kind: str, projects: dict[str, Project]) -> None:
+def test_what_is_written_is_certified(kind: str, projects: Projects) -> None:
     certificate = prove(projects[kind])
     assert certificate.certified, certificate.summary
     assert certificate.summary == "certified for all inputs"
@@ -79,7 +91,7 @@ def test_what_is_written_is_certified(kind: str, projects: dict[str, Project]) -
 @pytest.mark.csim
 @pytest.mark.parametrize("kind", ["stream", "adders"])
 def test_compiled_calls_are_held_against_the_proof(
-    kind: str, projects: dict[str, Project], tmp_path: Path
+    kind: str, projects: Projects, tmp_path: Path
 ) -> None:
     exact = read(model())
     certificate = certify_project(projects[kind], exact)
@@ -91,7 +103,7 @@ def test_compiled_calls_are_held_against_the_proof(
 
 @pytest.mark.csim
 def test_a_compiler_that_is_wrong_is_found(
-    projects: dict[str, Project], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    projects: Projects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The proof is right and the program is not: only running the calls can tell."""
     project = copied(projects["latency"], tmp_path / "p")
@@ -112,9 +124,7 @@ def test_a_compiler_that_is_wrong_is_found(
 
 
 @pytest.mark.parametrize("kind", ["latency", "stream", "resource", "adders"])
-def test_what_is_broken_is_refused_by_layer(
-    kind: str, projects: dict[str, Project], tmp_path: Path
-) -> None:
+def test_what_is_broken_is_refused_by_layer(kind: str, projects: Projects, tmp_path: Path) -> None:
     project, exact = projects[kind], read(model())
     refused = 0
     for number, breakage in enumerate(quiet(project, exact)):
@@ -135,7 +145,7 @@ def test_what_is_broken_is_refused_by_layer(
     assert refused > 40
 
 
-def test_negative_sums_need_no_relu(projects: dict[str, Project], tmp_path: Path) -> None:
+def test_negative_sums_need_no_relu(projects: Projects, tmp_path: Path) -> None:
     """An unsigned type that saturates makes 0 of them: another text, the same function."""
     project = copied(projects["latency"], tmp_path / "p")
     path = project.directory / "firmware" / "l1kd_small.cpp"
@@ -163,7 +173,7 @@ def test_negative_sums_need_no_relu(projects: dict[str, Project], tmp_path: Path
     ],
 )  # fmt: skip
 def test_an_edit_of_any_file_is_refused(
-    file: str, old: str, new: str, step: str, projects: dict[str, Project], tmp_path: Path
+    file: str, old: str, new: str, step: str, projects: Projects, tmp_path: Path
 ) -> None:
     project = copied(projects["latency"], tmp_path / "p")
     path = project.directory / "firmware" / file
@@ -177,7 +187,7 @@ def test_an_edit_of_any_file_is_refused(
 
 @pytest.mark.parametrize("name", ["ap_fixed.h", "nnet_utils/cmath", "weights/w99.h", "iostream"])
 def test_a_file_that_could_be_read_for_another_is_refused(
-    name: str, projects: dict[str, Project], tmp_path: Path
+    name: str, projects: Projects, tmp_path: Path
 ) -> None:
     project = copied(projects["latency"], tmp_path / "p")
     (project.directory / "firmware" / name).write_text("// nothing\n")
@@ -185,7 +195,7 @@ def test_a_file_that_could_be_read_for_another_is_refused(
     assert "is no file of the project" in certificate.refused[0].reason
 
 
-def test_a_pooling_says_its_strides(projects: dict[str, Project], tmp_path: Path) -> None:
+def test_a_pooling_says_its_strides(projects: Projects, tmp_path: Path) -> None:
     """hls4ml's default would be used in their place."""
     project = copied(projects["latency"], tmp_path / "p")
     path = project.directory / "firmware" / "parameters.h"
@@ -197,16 +207,14 @@ def test_a_pooling_says_its_strides(projects: dict[str, Project], tmp_path: Path
     assert (certificate.refused[0].layer, certificate.refused[0].step) == ("pool2", "code")
 
 
-def test_a_file_that_is_gone_is_refused(projects: dict[str, Project], tmp_path: Path) -> None:
+def test_a_file_that_is_gone_is_refused(projects: Projects, tmp_path: Path) -> None:
     for number, file in enumerate(("defines.h", "weights/w3.h", "nnet_utils/nnet_mult.h")):
         project = copied(projects["latency"], tmp_path / f"{number}")
         (project.directory / "firmware" / file).unlink()
         assert prove(project).refused
 
 
-def test_a_reuse_factor_without_code_is_refused(
-    projects: dict[str, Project], tmp_path: Path
-) -> None:
+def test_a_reuse_factor_without_code_is_refused(projects: Projects, tmp_path: Path) -> None:
     project = copied(projects["resource"], tmp_path / "p")
     path = project.directory / "firmware" / "parameters.h"
     path.write_text(path.read_text().replace("reuse_factor = 2", "reuse_factor = 5"))
@@ -214,7 +222,7 @@ def test_a_reuse_factor_without_code_is_refused(
     assert "no code for a reuse factor of 5" in certificate.refused[0].reason
 
 
-def test_code_of_another_version_is_not_covered(projects: dict[str, Project]) -> None:
+def test_code_of_another_version_is_not_covered(projects: Projects) -> None:
     project = projects["latency"]
     exact = read(model())
     certificate = certify(project.directory, exact, project.record.top, "Vitis", "1.4.0")
@@ -222,7 +230,7 @@ def test_code_of_another_version_is_not_covered(projects: dict[str, Project]) ->
     assert "only tests speak" in certificate.summary and "1.4.0" in certificate.summary
 
 
-def test_an_unknown_function_is_left_to_tests(projects: dict[str, Project], tmp_path: Path) -> None:
+def test_an_unknown_function_is_left_to_tests(projects: Projects, tmp_path: Path) -> None:
     project = copied(projects["latency"], tmp_path / "p")
     path = project.directory / "firmware" / "l1kd_small.cpp"
     path.write_text(path.read_text().replace("nnet::pooling2d_cl", "nnet::pooling2d_cf"))
@@ -313,9 +321,7 @@ def test_a_project_that_is_none_is_unreadable(tmp_path: Path) -> None:
         read_program(tmp_path, "top", library)
 
 
-def test_a_network_file_of_another_network_is_refused(
-    projects: dict[str, Project], tmp_path: Path
-) -> None:
+def test_a_network_file_of_another_network_is_refused(projects: Projects, tmp_path: Path) -> None:
     project = copied(projects["latency"], tmp_path / "p")
     path = project.directory / "network.json"
     stored = json.loads(path.read_text())
