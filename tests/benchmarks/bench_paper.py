@@ -332,6 +332,8 @@ def table(found: dict[str, Any]) -> str:
 
 def _ways(cells: Sequence[Row], data: str, mode: str) -> Iterator[str]:
     own = [cell for cell in cells if (cell["data"], cell["mode"]) == (data, mode)]
+    if not own:
+        return
     teacher = one(own, model=TEACHER)
     widths = {cell["weight_bits"] for cell in own if cell["model"] != TEACHER}
     for bits in sorted(widths, reverse=True):
