@@ -58,6 +58,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "weight average": ({"average": 0.99}, {}),
     "float epochs": ({"float_epochs": 4}, {}),
     "rate 1e-2, raw scores": ({"student_learning_rate": 1e-2, "raw_weight": 1.0}, {}),
+    "three starts": ({}, {"starts": 3}),
     "rate 1e-2, raw scores, three starts": (
         {"student_learning_rate": 1e-2, "raw_weight": 1.0},
         {"starts": 3},

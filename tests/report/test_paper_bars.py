@@ -137,6 +137,21 @@ def test_every_shortfall_is_seen(tmp_path, spoil, names):
     assert all(any(each.startswith(name) for each in found) for name in names), found
 
 
+def test_a_bar_without_a_run_is_told_from_a_missed_one(tmp_path):
+    """Nothing recorded is said; something recorded that falls short is a miss."""
+    main = [each for each in good() if (each["mode"], each["weight_bits"]) != ("exposure", 4)]
+    only = [each for each in main if each["mode"] == "exposure"]
+    bars = bench_paper.bars(write(tmp_path, only))
+    assert [bar.met for bar in bars] == [bar.measured for bar in bars]
+    assert sum(not bar.met for bar in bars) == 6 + 8
+    assert "no run MNIST: noise" in bench_paper.told(bars)
+    begun = [r for r in main if (r["mode"], r["model"]) == ("noise", "s1")]
+    noise = bench_paper.comparison_bars(write(tmp_path, [*only, *begun]))
+    partly = [bar for bar in noise if "noise" in bar.name]
+    assert [(bar.met, bar.measured) for bar in partly] == [(False, True)] * 2
+    assert "MISSED MNIST: noise" in bench_paper.told(partly)
+
+
 def test_of_two_recipes_the_one_with_all_classes_is_judged(tmp_path):
     others = [
         each | {"recipe": "ablation", "auc": 0.5, "group": "ablation"}
