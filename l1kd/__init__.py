@@ -10,9 +10,11 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 if platform.machine() in ("x86_64", "AMD64"):
-    # TensorFlow reads this when it is imported; without it, it has slow convolutions on processors
-    # that lack AVX-512 (docs/training.md).
+    # TensorFlow reads these when it is imported (docs/training.md). Without the first it has slow
+    # convolutions on processors that lack AVX-512, without the second it sets up every gradient of
+    # a convolution anew in every step; results are the same bits.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE", "false")
 
 if TYPE_CHECKING:
     from l1kd.models.load import load_model
