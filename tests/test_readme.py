@@ -31,11 +31,7 @@ def test_the_tables_of_the_search_are_the_recorded_ones_and_hold_what_was_asked(
 def test_the_tables_of_the_paper_are_the_recorded_ones_and_hold_what_was_asked() -> None:
     text, found = bench_paper.README.read_text(), json.loads(bench_paper.RESULTS.read_text())
     assert bench_paper.in_readme(text, found) == text
-    missed = [bar for bar in bench_paper.bars(found) if not bar.met]
-    assert not [bar for bar in missed if bar.measured]
-    # What README says is not recorded yet: three ways to train and four 4-bit students, of two data
-    # sets. A run of those that is recorded has to hold its bar.
-    assert len(missed) == 2 * (3 + 4)
+    assert not [bar for bar in bench_paper.bars(found) if not bar.met]
 
 
 @pytest.mark.skipif(not bench_colearning.RESULTS.exists(), reason="no timing is recorded yet")
