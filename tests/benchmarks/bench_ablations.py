@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from l1kd.config import Config
 from l1kd.context import Context, cores
 from l1kd.files import read_json, write_json
 from l1kd.run import run_configuration
+
+if TYPE_CHECKING:
+    from l1kd.distill.frozen import Lessons
 
 RESULTS = Path(__file__).parent / "results" / "ablations.json"
 CONFIGURATION = "paper"
@@ -103,13 +106,10 @@ def teacher_of(case: str, work: Path) -> Context:
     return Context(directory, configured(case, RECIPE, STUDENTS), directory)
 
 
-def piece(context: Context, config: Config) -> dict[str, Any]:
-    """Students of a variant, judged on validation events."""
+def taught(context: Context, config: Config) -> tuple[Lessons, dict[str, Any], Judge]:
+    """What a run's teacher says, a configuration's students that learned it, and their judge."""
     from l1kd.distill.frozen import Lessons, learn
     from l1kd.distill.targets import TARGETS, load_target
-    from l1kd.evaluation.calibration import Calibration, calibration_sample
-    from l1kd.evaluation.evaluate import scorer
-    from l1kd.evaluation.metrics import auc, emd, spearman
 
     dataset, own = context.dataset, config.distillation
     teacher, target = l1kd.load_model(context.teacher_file), load_target(context.directory)
@@ -120,31 +120,74 @@ def piece(context: Context, config: Config) -> dict[str, Any]:
     models = learn(
         config.students, lessons, config, dataset.grid, epochs=EPOCHS, draws=draws, seed=SEED
     )
-    normal = dataset.val.events()
-    anomalous = np.concatenate([signal.val.events() for signal in dataset.signals.values()])
+    return lessons, models, Judge(context, config, teacher, target)
 
-    def scores(model: Any) -> list[Any]:
-        score = scorer(model, dataset.shape)
-        return [np.ravel(score(events)) for events in (normal, anomalous)]
 
-    truth = scores(teacher)
-    apart = calibration_sample(config, dataset)
-    known = None if apart is None else apart.events()
-    found: dict[str, Any] = {"teacher": auc(*truth), "students": {}}
-    for name, model in models.items():
-        given = scores(model)
-        calibrated = given[1]
-        if known is not None:
-            own, wanted = (np.ravel(scorer(m, dataset.shape)(known)) for m in (model, teacher))
-            calibrated = Calibration.fit(own, target.forward(wanted))(given[1])
-        found["students"][name] = {
+class Judge:
+    """Validation events, normal ones and anomalies, and what the teacher says of them."""
+
+    def __init__(self, context: Context, config: Config, teacher: Any, target: Any) -> None:
+        from l1kd.evaluation.calibration import calibration_sample
+
+        self.shape, self.target = context.dataset.shape, target
+        signals = context.dataset.signals.values()
+        self.normal = context.dataset.val.events()
+        self.anomalous = np.concatenate([signal.val.events() for signal in signals])
+        apart = calibration_sample(config, context.dataset)
+        self.apart = None if apart is None else apart.events()
+        self.truth, self.wanted = self._scores(teacher)
+
+    def _scores(self, model: Any) -> tuple[list[Any], Any]:
+        """Of the normal events and the anomalies; and of those that a calibration is fitted to."""
+        from l1kd.evaluation.evaluate import scorer
+
+        score = scorer(model, self.shape)
+        judged = [np.ravel(score(events)) for events in (self.normal, self.anomalous)]
+        return judged, None if self.apart is None else np.ravel(score(self.apart))
+
+    def teacher(self) -> float:
+        """The teacher's AUC."""
+        from l1kd.evaluation.metrics import auc
+
+        return auc(*self.truth)
+
+    def __call__(self, model: Any) -> dict[str, Any]:
+        """A student's figures."""
+        from l1kd.evaluation.calibration import Calibration
+        from l1kd.evaluation.metrics import auc, emd, spearman
+
+        given, own = self._scores(model)
+        target, calibrated = self.target, given[1]
+        if own is not None:
+            calibrated = Calibration.fit(own, target.forward(self.wanted))(given[1])
+
+        def distance(scores: Any, truth: Any) -> float:
+            return emd(np.log1p(target.inverse(scores)), np.log1p(truth))
+
+        return {
             "auc": auc(*given),
-            "emd_anomalous": emd(np.log1p(target.inverse(given[1])), np.log1p(truth[1])),
-            "emd_calibrated": emd(np.log1p(target.inverse(calibrated)), np.log1p(truth[1])),
-            "emd_normal": emd(np.log1p(target.inverse(given[0])), np.log1p(truth[0])),
-            "spearman": spearman(np.concatenate(given), np.concatenate(truth)),
+            "emd_anomalous": distance(given[1], self.truth[1]),
+            "emd_calibrated": distance(calibrated, self.truth[1]),
+            "emd_normal": distance(given[0], self.truth[0]),
+            "spearman": spearman(np.concatenate(given), np.concatenate(self.truth)),
         }
-    return found
+
+
+def piece(context: Context, config: Config) -> dict[str, Any]:
+    """Students of a variant, judged on validation events."""
+    _, models, judge = taught(context, config)
+    students = {name: judge(model) for name, model in models.items()}
+    return {"teacher": judge.teacher(), "students": students}
+
+
+def environment() -> dict[str, Any]:
+    """Where it was measured."""
+    return {
+        "cores": cores(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("tensorflow", "qkeras", "numpy")},
+    }
 
 
 def piece_file(work: Path, case: str, variant: str) -> Path:
@@ -215,12 +258,7 @@ def main() -> int:
     write_json(
         RESULTS,
         {
-            "environment": {
-                "cores": cores(),
-                "machine": platform.machine(),
-                "python": platform.python_version(),
-                **{name: metadata.version(name) for name in ("tensorflow", "qkeras", "numpy")},
-            },
+            "environment": environment(),
             "judged_on": "validation halves",
             "base": BASE,
             "epochs": EPOCHS,

@@ -25,19 +25,18 @@ from typing import Any
 
 import numpy as np
 
-import l1kd
 from l1kd import configfile
 from l1kd.config import Config, Student
-from l1kd.context import Context, cores
+from l1kd.context import Context
 from l1kd.files import read_json, write_json
+from tests.benchmarks.bench_ablations import EPOCHS, SEED, environment, taught
 
 RESULTS = Path(__file__).parent / "results" / "starts.json"
 DRAWINGS = {"s5": 9, "s6": 8, "s7": 15}
 CASES = tuple(f"{source}-normal{n}" for n in (0, 4, 8) for source in ("mnist", "fashion_mnist"))
-EPOCHS, SEED = 12, 7
 VALUES = ("auc", "emd", "never_fires")
-# What could choose among drawings without an anomaly, and whether less of it is better. Both are of
-# validation normals and their exposure; `starts` goes by the loss.
+# What could choose among drawings without an anomaly, and the sign with which less is better. Both
+# are of validation normals and their exposure; `starts` goes by the loss.
 CRITERIA = {"loss": 1, "spearman": -1}
 
 Row = dict[str, float]
@@ -81,61 +80,32 @@ def never_fires(model: Any, events: Any) -> bool:
 
 def case(run: Path) -> dict[str, list[Row]]:
     """The drawings of a run's smallest students against its teacher, by student."""
-    from l1kd.distill.feed import AT_ONCE
-    from l1kd.distill.frozen import Lessons, learn
+    from l1kd.distill.frozen import Course
     from l1kd.distill.learners import Learners
-    from l1kd.distill.targets import load_target
-    from l1kd.evaluation.calibration import Calibration, calibration_sample
     from l1kd.evaluation.evaluate import scorer
-    from l1kd.evaluation.metrics import auc, emd, spearman
+    from l1kd.evaluation.metrics import spearman
 
     config = configfile.load(run / "config.yaml", ["threads=1"])
-    context = Context(run, config, run)
-    dataset, own = context.dataset, config.distillation
-    teacher, target = l1kd.load_model(context.teacher_file), load_target(run)
-    draws = min(own.draws, EPOCHS)
-    lessons = Lessons.of(config, dataset, teacher, target, draws=draws, limit=len(dataset.train))
     drawn = drawings(config)
-    settings = [each for group in drawn.values() for each in group]
-    models = learn(settings, lessons, config, dataset.grid, epochs=EPOCHS, draws=draws, seed=SEED)
+    config = config.model_copy(update={"students": [s for own in drawn.values() for s in own]})
+    context = Context(run, config, run)
+    lessons, models, judge = taught(context, config)
+    own, grid, shape = config.distillation, context.dataset.grid, context.dataset.shape
+    learners = Learners(models, own, config.students)
+    course = Course(learners, None, lessons, grid, draws=1, seed=SEED, batch=own.batch)
+    loss, known = course.validate(), (lessons.val * grid.lsb).astype(np.float32)
 
-    learners = Learners(models, own, settings)
-    judged = (lessons.val * dataset.grid.lsb).astype(np.float32)  # normals and their exposure
-    losses: Any = 0.0
-    for start in range(0, len(judged), AT_ONCE):
-        part = slice(start, start + AT_ONCE)
-        found = learners.losses(judged[part], lessons.val_targets[part]).numpy()
-        losses = losses + found.astype(np.float64) * (len(judged[part]) / len(judged))
-    loss = dict(zip(learners.names, map(float, losses), strict=True))
+    def row(name: str) -> Row:
+        found, said = judge(models[name]), np.ravel(scorer(models[name], shape)(known))
+        return {
+            "loss": loss[name],
+            "spearman": spearman(said, lessons.val_targets) or 0.0,
+            "auc": found["auc"],
+            "emd": found["emd_calibrated"],
+            "never_fires": float(never_fires(models[name], judge.normal)),
+        }
 
-    normal = dataset.val.events()
-    anomalous = np.concatenate([signal.val.events() for signal in dataset.signals.values()])
-    apart = calibration_sample(config, dataset)
-    assert apart is not None  # nothing but runs with exposure
-    samples = (normal, anomalous, apart.events(), judged)
-
-    def scores(model: Any) -> list[Any]:
-        score = scorer(model, dataset.shape)
-        return [np.ravel(score(events)) for events in samples]
-
-    truth = scores(teacher)
-    rows: dict[str, list[Row]] = {}
-    for name, group in drawn.items():
-        rows[name] = []
-        for each in group:
-            given = scores(models[each.name])
-            calibration = Calibration.fit(given[2], target.forward(truth[2]))
-            raw = target.inverse(calibration(given[1]))
-            rows[name].append(
-                {
-                    "loss": loss[each.name],
-                    "spearman": spearman(given[3], truth[3]) or 0.0,
-                    "auc": auc(given[0], given[1]),
-                    "emd": emd(np.log1p(raw), np.log1p(truth[1])),
-                    "never_fires": float(never_fires(models[each.name], normal)),
-                }
-            )
-    return rows
+    return {student: [row(each.name) for each in group] for student, group in drawn.items()}
 
 
 def judged(rows: Sequence[Row], starts: int) -> dict[str, Any]:
@@ -183,7 +153,6 @@ def main() -> int:
         sys.stderr.write("bench_starts: set L1KD_DATA to where the images are\n")
         return 2
     cases: dict[str, Any] = {}
-    starts: dict[str, int] = {}
     for name in options.cases:
         file, run = options.work / f"{name}.json", options.sweep / "runs" / f"exposure-{name}"
         if not file.is_file():
@@ -200,8 +169,8 @@ def main() -> int:
     for student, own in found.items():
         said = ", ".join(f"{key} {mean:+.4f} +- {error:.4f}" for key, (mean, error) in own.items())
         sys.stdout.write(f"{student}: {said}\n")
-    about = {"cores": cores(), "epochs": EPOCHS, "seed": SEED, "judged_on": "validation halves"}
-    write_json(RESULTS, {**about, "cases": cases, "changes": found})
+    about = {"environment": environment(), "judged_on": "validation halves", "epochs": EPOCHS}
+    write_json(RESULTS, {**about, "seeds": [SEED], "cases": cases, "changes": found})
     return 0
 
 
