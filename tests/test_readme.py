@@ -27,14 +27,12 @@ def test_the_tables_of_the_search_are_the_recorded_ones_and_hold_what_was_asked(
     assert verdict["lut_ratio"] <= 0.5 and verdict["latency_cycles_ratio"] <= 1
 
 
-@pytest.mark.skipif(not bench_paper.RESULTS.exists(), reason="no sweep is recorded yet")
 def test_the_tables_of_the_paper_are_the_recorded_ones_and_hold_what_was_asked() -> None:
     text, found = bench_paper.README.read_text(), json.loads(bench_paper.RESULTS.read_text())
     assert bench_paper.in_readme(text, found) == text
     assert not [bar for bar in bench_paper.bars(found) if not bar.met]
 
 
-@pytest.mark.skipif(not bench_colearning.RESULTS.exists(), reason="no timing is recorded yet")
 def test_the_recorded_epoch_is_of_the_same_networks_and_takes_half_of_the_peers() -> None:
     found = json.loads(bench_colearning.RESULTS.read_text())
     assert found["peer_parameters"] == published.PARAMETERS

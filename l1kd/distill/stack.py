@@ -4,7 +4,8 @@ The weights of all students lie in one vector: they are quantized by three opera
 an optimizer has one variable to look after. Students compute in counts of each layer's LSB: every
 quantizer's scale is a power of two and goes into the weights in front of it, so that an activation
 is a clip and a round. What several students do to the same tensor, or to small tensors alike, is
-done once, unless what comes out had to be taken apart at once.
+done once, unless what comes out had to be taken apart at once. Nothing is
+computed that no stride reads.
 
 Forward, this is what the students are, bit by bit (`tests/distill/test_stack.py`). Backward, every
 quantizer passes the gradient on where its value lies in its range and stops it elsewhere; a weight
@@ -16,19 +17,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow import keras
 
+from l1kd.distill.steps import Step, looked_at, plain, sides_after
 from l1kd.fixedpoint import FixedPoint
 from l1kd.models.quantizers import type_of
 
 __all__ = ["Forward", "Slot", "Stack"]
 
-Kind = Literal["reshape", "flatten", "pool", "conv", "dense", "relu"]
 # Multiplications of an event below which different inputs share a convolution that is zero but on
 # its diagonal blocks: a call costs about as much.
 _WORTH_MERGING = 100_000
@@ -76,16 +77,6 @@ class Slot:
         return slice(self.start, self.start + self.size)
 
 
-@dataclass(frozen=True)
-class _Step:
-    """What a layer does; students with equal steps can share them."""
-
-    kind: Kind
-    options: tuple[Any, ...] = ()
-    # Name of a layer with weights; no part of what the step does.
-    layer: str = field(default="", compare=False)
-
-
 class Stack:
     """Students of `l1kd.models.students` as one network.
 
@@ -121,9 +112,9 @@ class Stack:
         for slot in self.slots:
             slot.variable.assign(vector[slot.where].reshape(slot.shape))
 
-    def _read(self, name: str, model: keras.Model) -> list[_Step]:
+    def _read(self, name: str, model: keras.Model) -> list[Step]:
         """The steps of a student up to what enters its last quantizer."""
-        steps: list[_Step] = []
+        steps: list[Step] = []
         held = 1.0  # LSB of what the next layer reads: events come as they are
         layers = model.layers[:-1]
         for place, layer in enumerate(layers):
@@ -134,19 +125,19 @@ class Stack:
                 own = type_of(layer.quantizer)
                 if own is not None and not own.signed and steps:
                     scale = held / own.lsb if steps[-1].kind == "pool" else 1.0
-                    steps.append(_Step("relu", (own.high / own.lsb, own.word, scale)))
+                    steps.append(Step("relu", (own.high / own.lsb, own.word, scale)))
                     held = own.lsb
                     continue
                 if own is not None and own.signed and not steps:
                     continue  # the port: events are on its grid
             elif kind == "Reshape":
-                steps.append(_Step("reshape", layer.target_shape))
+                steps.append(Step("reshape", layer.target_shape))
                 continue
             elif kind == "Flatten":
-                steps.append(_Step("flatten"))
+                steps.append(Step("flatten"))
                 continue
             elif kind == "AveragePooling2D" and layer.padding == "valid":
-                steps.append(_Step("pool", (layer.pool_size, layer.strides)))
+                steps.append(Step("pool", (layer.pool_size, layer.strides, "VALID")))
                 continue
             elif kind in ("QConv2D", "QDense"):
                 last = layer is layers[-1]
@@ -157,7 +148,7 @@ class Stack:
             raise TypeError(f"{name}: layer {layer.name!r} ({kind}) is none of a student's")
         return steps
 
-    def _affine(self, name: str, layer: Any, held: float, after: float) -> _Step:
+    def _affine(self, name: str, layer: Any, held: float, after: float) -> Step:
         parts = [("kernel", layer.kernel, layer.kernel_quantizer_internal, held / after)]
         if layer.use_bias:
             parts.append(("bias", layer.bias, layer.bias_quantizer_internal, 1 / after))
@@ -169,9 +160,9 @@ class Stack:
             shape = tuple(int(side) for side in variable.shape)
             self.slots.append(Slot(name, layer.name, part, shape, start, own, unit, variable))
         if type(layer).__name__ == "QDense":
-            return _Step("dense", (layer.use_bias,), layer.name)
+            return Step("dense", (layer.use_bias,), layer.name)
         options = (layer.kernel_size, layer.strides, layer.padding.upper(), layer.use_bias)
-        return _Step("conv", options, layer.name)
+        return Step("conv", options, layer.name)
 
     @property
     def size(self) -> int:
@@ -235,7 +226,7 @@ class Forward:
 class _Walk:
     """One pass through all students at once; `into` is filled."""
 
-    plans: Mapping[str, list[_Step]]
+    plans: Mapping[str, list[Step]]
     weights: Mapping[tuple[str, str, str], Any]
     quantize: bool
     into: Forward
@@ -244,10 +235,11 @@ class _Walk:
         """From a tensor that all of `names` read."""
         for step, group in self._groups(names, place):
             if not step.layer:
-                self.share(_plain(step, x, self.quantize), group, place + 1)
+                self.share(plain(step, x, self.quantize), group, place + 1)
                 continue
             for own in self._companions(x, group, place):
-                self._affine(x, own, place, [self._weight(n, place, "kernel") for n in own])
+                kernels = [self._weight(name, place, "kernel") for name in own]
+                self._affine(self._cropped(x, own, place), own, place, kernels)
 
     def _companions(self, x: Any, names: list[str], place: int) -> Iterator[list[str]]:
         """Students that make a layer together: not those whose next convolutions are apart.
@@ -262,10 +254,19 @@ class _Walk:
             # Neither smaller in between nor at an end.
             if here.kind == "conv" and kinds and kinds[-1] == "conv" and "pool" not in kinds:
                 kernels = [self._weight(name, place + len(steps), "kernel") for name in own]
-                apart = not _together(steps[-1], _sides(here, x), kernels)
+                apart = not _together(steps[-1], sides_after(here, x.shape[1:3]), kernels)
             yield from ([name] for name in own) if apart else [own]
 
-    def _until_weights(self, name: str, place: int) -> tuple[_Step, ...]:
+    def _cropped(self, x: Any, names: list[str], place: int) -> Any:
+        """A convolution's input without the last rows and columns that none of `names` looks at."""
+        if self.plans[names[0]][place].kind != "conv":
+            return x
+        sides = x.shape[1], x.shape[2]
+        looks = [looked_at(self.plans[name][place:], sides) for name in names]
+        rows, columns = (max(each) for each in zip(*looks, strict=True))
+        return x if (rows, columns) == sides else x[:, :rows, :columns]
+
+    def _until_weights(self, name: str, place: int) -> tuple[Step, ...]:
         """The steps from a place on up to the next one with weights, and that one."""
         plan = self.plans[name]
         ends = (n for n in range(place, len(plan)) if plan[n].layer)
@@ -286,7 +287,7 @@ class _Walk:
             elif step.layer:
                 self._affine(part, group, place, [_diagonal(kernels)])
             else:
-                after = _plain(step, part, self.quantize)
+                after = plain(step, part, self.quantize)
                 self._side_by_side(after, [(name, widths[name]) for name in group], place + 1)
 
     def _affine(self, x: Any, group: list[str], place: int, kernels: list[Any]) -> None:
@@ -311,24 +312,13 @@ class _Walk:
     def _weight(self, name: str, place: int, part: str) -> Any:
         return self.weights[name, self.plans[name][place].layer, part]
 
-    def _groups(self, names: list[str], place: int) -> list[tuple[_Step, list[str]]]:
+    def _groups(self, names: list[str], place: int) -> list[tuple[Step, list[str]]]:
         """Neighbours whose steps are equal."""
         groups = groupby(names, lambda name: self.plans[name][place])
         return [(step, list(group)) for step, group in groups]
 
 
-def _sides(step: _Step, x: Any) -> tuple[int, int]:
-    """Rows and columns after a convolution."""
-    size, stride, padding, _ = step.options
-    lost = size if padding == "VALID" else (1, 1)
-    rows, columns = (
-        (side - less) // each + 1
-        for side, less, each in zip(x.shape[1:3], lost, stride, strict=True)
-    )
-    return rows, columns
-
-
-def _together(step: _Step, sides: Sequence[int], kernels: list[Any]) -> bool:
+def _together(step: Step, sides: Sequence[int], kernels: list[Any]) -> bool:
     """Whether students that have different inputs, of so many rows and columns, make this step in
     one operation."""
     if step.kind in ("dense", "flatten", "reshape"):
@@ -339,20 +329,6 @@ def _together(step: _Step, sides: Sequence[int], kernels: list[Any]) -> bool:
     positions = (sides[0] // down) * (sides[1] // across)
     channels = sum(k.shape[2] for k in kernels) * sum(k.shape[3] for k in kernels)
     return bool(positions * channels * rows * columns <= _WORTH_MERGING)
-
-
-def _plain(step: _Step, x: Any, quantize: bool) -> Any:
-    """A step without weights, on a tensor of any number of students."""
-    if step.kind == "reshape":
-        return tf.reshape(x, (-1, *step.options))
-    if step.kind == "flatten":
-        return tf.reshape(x, (-1, int(np.prod(x.shape[1:]))))
-    if step.kind == "pool":
-        return tf.nn.avg_pool2d(x, step.options[0], step.options[1], "VALID")
-    high, word, scale = step.options
-    if scale != 1.0:
-        x = x * scale
-    return _quantized_relu(high, word)(x) if quantize else tf.clip_by_value(x, 0.0, high)
 
 
 def _diagonal(kernels: list[Any]) -> Any:
@@ -372,25 +348,3 @@ def _diagonal(kernels: list[Any]) -> Any:
 def _straight_round(counts: Any, low: Any, high: Any) -> Any:
     """Rounded half to even and clipped; the gradient passes everywhere."""
     return tf.clip_by_value(tf.round(counts), low, high), lambda upstream: (upstream, None, None)
-
-
-def _clip(x: Any, high: float) -> Any:
-    """Between 0 and `high` in one operation; `tf.clip_by_value` is two. It has no gradient."""
-    return tf.raw_ops.ClipByValue(t=x, clip_value_min=0.0, clip_value_max=high)
-
-
-def _quantized_relu(high: float, word: int) -> Any:
-    """An unsigned type's clip and round, in its counts; the gradient passes inside its range."""
-
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def quantized_relu(x: Any) -> Any:
-        def gradient(upstream: Any) -> Any:
-            if 2 <= word <= 16:  # one operation instead of four
-                return tf.raw_ops.FakeQuantWithMinMaxArgsGradient(
-                    gradients=upstream, inputs=x, min=0.0, max=high, num_bits=word
-                )
-            return tf.where((x >= 0) & (x <= high), upstream, 0.0)
-
-        return tf.round(_clip(x, high)), gradient
-
-    return quantized_relu

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 from tensorflow import keras
 
 from l1kd.config import Score, Student
 from l1kd.distill.stack import Stack
+from l1kd.distill.steps import Step, looked_at
 from l1kd.exact.evaluate import predict
 from l1kd.fixedpoint import FixedPoint
 from l1kd.models.exact import read
@@ -122,6 +125,61 @@ def test_convolutions_are_shared() -> None:
     operations = [operation.type for operation in concrete.graph.get_operations()]
     # Five each of s1 and s2, three of s3, two of s4 to s7 together; they have 24 in all.
     assert operations.count("Conv2D") == 15
+
+
+def entering(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """What the convolutions of all students read when they are one computation."""
+    models = {}
+    for setting in PAPER:
+        own = Student.model_validate(setting)
+        models[own.name] = build_student(own, shape, GRIDS["paper"], Score())
+    stack = Stack(models)
+    vector = stack.gather()
+    graph = tf.function(lambda x: stack.forward(stack.weights(vector), x).scores)
+    concrete = graph.get_concrete_function(tf.TensorSpec((None, *shape), tf.float32))
+    found = [o for o in concrete.graph.get_operations() if o.type == "Conv2D"]
+    return [tuple(operation.inputs[0].shape[1:]) for operation in found]
+
+
+def test_what_no_stride_reads_is_not_computed() -> None:
+    wide = sorted(shape for shape in entering((28, 28, 1)) if shape[-1] == 1)
+    # s1 and s2 alone; s3; the smaller ones together.
+    assert wide == [(25, 25, 1), (25, 25, 1), (28, 28, 1), (28, 28, 1)]
+    # A last convolution's input is read to the end: 9 = 3 * 2 + 3.
+    assert (9, 9, 16) in entering((28, 28, 1)) and (9, 9, 8) in entering((28, 28, 1))
+    assert (21, 13, 1) in entering((24, 14, 1))  # s1
+
+
+windows = st.tuples(
+    st.sampled_from(["conv", "pool"]), st.integers(1, 4), st.integers(1, 4), st.booleans()
+)
+
+
+@given(st.lists(windows, min_size=1, max_size=5), st.integers(1, 40))
+def test_what_is_looked_at_is_what_some_window_reads(
+    drawn: list[tuple[Any, int, int, bool]], side: int
+) -> None:
+    steps, sides = [], [side]
+    for kind, size, stride, relu in drawn:
+        if size > sides[-1]:
+            break
+        steps.append(Step(kind, ((size, 1), (stride, 1), "VALID", False)))
+        sides.append((sides[-1] - size) // stride + 1)
+        steps += [Step("relu", (1.0, 8, 1.0))] * relu
+    read = set(range(sides[-1]))
+    for step in reversed([each for each in steps if each.kind != "relu"]):
+        (size, _), (stride, _) = step.options[:2]
+        read = {row * stride + k for row in read for k in range(size)}
+    # Rows in the middle that a large stride leaves out stay where they are.
+    assert looked_at([*steps, Step("flatten")], (side, 7)) == (max(read) + 1, 7)
+
+
+def test_padding_reads_everything() -> None:
+    same = Step("conv", ((3, 3), (2, 2), "SAME", True))
+    pool = Step("pool", ((2, 2), (2, 2), "VALID"))
+    assert looked_at([same], (9, 8)) == (9, 8)
+    assert looked_at([pool, same], (9, 8)) == (8, 8)
+    assert looked_at([same, pool], (9, 8)) == (9, 8)
 
 
 def test_weights_go_there_and_back() -> None:

@@ -6,6 +6,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from tensorflow import keras
 
 from l1kd.config import Teacher, TeacherArchitecture
 from l1kd.data.dataset import Sample
@@ -25,6 +26,22 @@ def test_published_sizes() -> None:
     images = np.random.default_rng(0).random((9, 28, 28, 1)).astype(np.float32)
     assert teacher("paper", images, latent=20).count_params() == 19_357
     assert teacher("cicada", CALO, latent=80).count_params() == 323_731
+
+
+def test_nothing_is_computed_that_no_stride_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).random((20, 28, 28, 1)).astype(np.float32)
+    model = teacher("paper", images)
+    monkeypatch.setattr(keras.layers, "Cropping2D", lambda sides: lambda x: x)
+    whole = teacher("paper", images)
+    assert len(whole.layers) == len(model.layers) - 1
+    whole.set_weights(model.get_weights())
+    assert (whole(images).numpy() == model(images).numpy()).all()
+
+    latent = keras.Model(whole.input, whole.get_layer("latent").output)
+    for first, changes in ((25, False), (24, True)):
+        other = images.copy()
+        other[:, first:] = other[:, :, first:] = 1 - other[:, first:, first:].mean()
+        assert (latent(other).numpy() != latent(images).numpy()).any() == changes
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0, 4.0])
