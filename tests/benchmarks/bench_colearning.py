@@ -8,8 +8,9 @@ work it measures and prints but records nothing, exit 2: the peer's threads wait
 lose far more than ours to whoever takes a core.
 
 Both end an epoch with the losses on 600 validation images; the books and the checkpoint that the
-stage keeps count as ours, the peer keeps none. The peer's Python needs `requirements-peer.txt`,
-nothing of ours.
+stage keeps count as ours, the peer keeps none. The peer computes every layer as it is written down;
+ours leave out the rows and columns that no stride reads, with the same scores. The peer's Python
+needs `requirements-peer.txt`, nothing of ours.
 """
 
 from __future__ import annotations
