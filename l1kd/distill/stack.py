@@ -4,8 +4,7 @@ The weights of all students lie in one vector: they are quantized by three opera
 an optimizer has one variable to look after. Students compute in counts of each layer's LSB: every
 quantizer's scale is a power of two and goes into the weights in front of it, so that an activation
 is a clip and a round. What several students do to the same tensor, or to small tensors alike, is
-done once, unless what comes out had to be taken apart at once. Nothing is
-computed that no stride reads.
+done once, unless what comes out had to be taken apart at once. What no stride reads is not made.
 
 Forward, this is what the students are, bit by bit (`tests/distill/test_stack.py`). Backward, every
 quantizer passes the gradient on where its value lies in its range and stops it elsewhere; a weight

@@ -40,7 +40,7 @@ def test_nothing_is_computed_that_no_stride_reads(monkeypatch: pytest.MonkeyPatc
     latent = keras.Model(whole.input, whole.get_layer("latent").output)
     for first, changes in ((25, False), (24, True)):
         other = images.copy()
-        other[:, first:] = other[:, :, first:] = 1 - other[:, first:, first:].mean()
+        other[:, first:] = other[:, :, first:] = 0
         assert (latent(other).numpy() != latent(images).numpy()).any() == changes
 
 
