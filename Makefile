@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but make, a C++ compiler and Python 3.10 or 3.11 (or uv).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench zoo clean lock
+.PHONY: help demo test test-full lint bench zoo clean lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3,
 PYTEST_WORKERS ?= auto
 
 help: ## say what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1  - /'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1  - /'
 
 $(BIN)/python:
 	@for python in python3.11 python3.10 python3; do \
@@ -32,7 +32,10 @@ demo: $(VENV)/.demo ## train, convert and verify on the embedded sample: runs/de
 	$(BIN)/l1kd run l1toy --run runs/demo
 
 test: $(VENV)/.dev ## the tests
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal -m "not full"
+
+test-full: test ## the tests, then those that are a matter of number
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal -m full
 
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	$(BIN)/ruff format --check .

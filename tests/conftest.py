@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 import yaml
+from filelock import FileLock
 
 TINY: dict[str, object] = {
     "teacher": {"architecture": "dense", "latent": 2, "hidden": [8]},
@@ -74,9 +79,52 @@ def tiny(tmp_path: Path) -> Path:
     return path
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A directory of the whole test run, filled by the first worker that asks for it. Read only."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # the directory of all workers
+    directory = root / name
+    with FileLock(root / f"{name}.lock"):
+        if not directory.is_dir():
+            unfinished = root / f"{name}.unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(directory)
+    return directory
+
+
 @pytest.fixture
 def l1kd(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command line in a process of its own, in an empty directory."""
+    """Call the command line in this process, in an empty directory."""
+    from l1kd import cli
+
+    def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        given = [*map(str, arguments)]
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("default")  # what is shown to a user is no error of a test
+            patch.chdir(tmp_path)
+            for key, value in environment.items():
+                patch.setenv(key, value)
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                try:
+                    cli.main(given)
+                except SystemExit as end:
+                    code = end.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(given, code, out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture
+def l1kd_process(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Call the command line in a process of its own, in an empty directory.
+
+    For what only a process shows: its exit status, signals, limits, what it imports.
+    """
 
     def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

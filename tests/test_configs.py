@@ -17,7 +17,6 @@ from l1kd.distill.train import train
 pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", configfile.shipped())
 def test_a_shipped_configuration_trains(name: str, tmp_path: Path) -> None:
     short = ("epochs=1", "head_start=0", "final_epochs=1", "batch=4000")

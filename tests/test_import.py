@@ -133,7 +133,6 @@ def test_what_else_the_directory_may_hold(
     assert refused.returncode == 2 and "l1kd import" in refused.stderr
 
 
-@pytest.mark.slow
 def test_kill_9_anywhere_and_the_same_command_gives_the_same(
     l1kd: Call, config: Path, theirs: Path, tmp_path: Path
 ) -> None:

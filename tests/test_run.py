@@ -166,7 +166,6 @@ def arrays(run: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.csim
 def test_kill_9_in_every_stage_and_the_same_command_gives_the_same(
     l1kd: Call, tiny: Path, tmp_path: Path

@@ -110,7 +110,6 @@ def judge(project: Project, exact: Network, breakage: Breakage, copy: Path) -> d
 
 
 @pytest.mark.csim
-@pytest.mark.slow
 def test_broken_projects_are_refused(tmp_path: Path) -> None:
     warnings.filterwarnings("ignore")
     found: dict[str, Any] = {"cases": {}}

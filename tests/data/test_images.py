@@ -242,7 +242,6 @@ def test_pixels_are_exact():
     assert images.GRID.holds(events).all()
 
 
-@pytest.mark.slow
 def test_the_input_quantizer_of_the_students_gives_pixels_exactly():
     quantizers = pytest.importorskip("qkeras.quantizers")
     pixels = (np.arange(256) / 256).astype(np.float32)

@@ -216,7 +216,6 @@ def context(networks):
     return context
 
 
-@pytest.mark.slow
 def test_the_stage_writes_what_the_networks_say_and_the_same_again(context):
     evaluate(context)
     directory = context.directory
@@ -256,7 +255,6 @@ def test_the_stage_writes_what_the_networks_say_and_the_same_again(context):
     assert (directory / "scores.npz").read_bytes() == before["scores.npz"]
 
 
-@pytest.mark.slow
 def test_a_student_off_its_output_type_is_refused_by_name(context):
     narrow = _config()
     narrow = narrow.model_copy(

@@ -220,14 +220,12 @@ def _costs(monkeypatch, **found):
     return asked
 
 
-@pytest.mark.slow
 def test_without_budgets_nothing_is_traced(networks, monkeypatch):
     asked = _costs(monkeypatch)
     metrics, _ = _evaluate(networks)
     assert metrics.best == "fine" and metrics.choice == [] and asked == []
 
 
-@pytest.mark.slow
 def test_the_better_student_is_too_large_and_the_other_is_chosen(networks, monkeypatch):
     asked = _costs(monkeypatch, fine=(2_000.0, 3), coarse=(100.0, 1))
     metrics, said = _evaluate(networks, max_lut=1_000, max_latency_ns=20)
@@ -240,7 +238,6 @@ def test_the_better_student_is_too_large_and_the_other_is_chosen(networks, monke
     assert _evaluate(networks, max_lut=2_000)[0].best == "fine"
 
 
-@pytest.mark.slow
 def test_if_none_is_within_the_nearest_miss_is_written_and_the_check_fails(networks, monkeypatch):
     _costs(monkeypatch, fine=(2_000.0, 3), coarse=(100.0, 1))
     with pytest.raises(CheckFailed) as error:
@@ -252,7 +249,6 @@ def test_if_none_is_within_the_nearest_miss_is_written_and_the_check_fails(netwo
     assert metrics.best == "coarse" and metrics.choice[0].ratio == 1.25
 
 
-@pytest.mark.slow
 def test_a_student_whose_cost_is_unknown_is_not_chosen(networks, monkeypatch):
     _costs(monkeypatch, fine="fine: about 2,000,000 LUTs", coarse=(100.0, 1))
     metrics, _ = _evaluate(networks, max_lut=1_000)
@@ -264,7 +260,6 @@ def test_a_student_whose_cost_is_unknown_is_not_chosen(networks, monkeypatch):
     assert schemas.read(networks, "metrics.json").best == "fine"  # then quality alone
 
 
-@pytest.mark.slow
 def test_a_student_that_the_lint_refuses_costs_nobody_knows_what(networks, monkeypatch):
     def refuse(model):
         raise CheckFailed(f"{model.name}: alpha is auto")
@@ -277,7 +272,6 @@ def test_a_student_that_the_lint_refuses_costs_nobody_knows_what(networks, monke
     assert notes == ["fine: alpha is auto", "coarse: alpha is auto"]
 
 
-@pytest.mark.slow
 def test_a_share_of_an_unknown_part_is_the_users_to_mend(networks, monkeypatch):
     asked = _costs(monkeypatch)
     context = _context(networks, max_share=0.01)
@@ -292,7 +286,6 @@ def test_a_share_of_an_unknown_part_is_the_users_to_mend(networks, monkeypatch):
     assert _evaluate(networks, max_share=0.02)[0].best == "fine"
 
 
-@pytest.mark.slow
 def test_alkaids_own_estimates_tell_the_students_apart(networks):
     metrics, _ = _evaluate(networks, max_lut=1e6)
     by_name = {each.student: each for each in metrics.choice}
@@ -301,7 +294,6 @@ def test_alkaids_own_estimates_tell_the_students_apart(networks):
     assert _evaluate(networks, max_lut=between)[0].best == "coarse"
 
 
-@pytest.mark.slow
 def test_a_missed_budget_ends_with_1_and_the_page_says_so(l1kd, tiny, tmp_path):
     config = yaml.safe_load(tiny.read_text())
     tiny.write_text(yaml.safe_dump({**config, "choose": {"max_lut": 1}}))

@@ -250,7 +250,6 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     return lambda: len(runs)
 
 
-@pytest.mark.slow
 def test_yosys_itself(tmp_path: Path, counted: Callable[[], int]) -> None:
     """An adder is a LUT a bit; a delay by eight is a shift register, its last bit a flip-flop."""
     made = project(tmp_path / "p", delay=DELAY, lookup_table="this is no Verilog")
@@ -268,7 +267,6 @@ def test_yosys_itself(tmp_path: Path, counted: Callable[[], int]) -> None:
     assert counted() == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("part", ["xc7vx690tffg1927-2", "xcku115-flvb2104-2-i"])
 def test_other_families(tmp_path: Path, part: str) -> None:
     found = synthesize(project(tmp_path / "p", delay=DELAY), "top", part=part)
@@ -285,7 +283,6 @@ def test_a_kept_result_that_is_damaged_is_no_result(path: Path, tmp_path: Path) 
         assert synthesize(made, "top", part=PART).lut == first.lut
 
 
-@pytest.mark.slow
 def test_products_of_variables_are_dsp_slices(tmp_path: Path) -> None:
     top = """
     module top (input clk, input [16:0] a, input [16:0] b, output reg [33:0] product);

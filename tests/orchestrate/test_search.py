@@ -107,7 +107,6 @@ def test_a_trial_says_what_it_measured(finished: Path) -> None:
     )
 
 
-@pytest.mark.slow
 def test_a_killed_worker_loses_its_trial_and_nothing_else(config: Path, copied: Path) -> None:
     before = [trial.params for trial in trials(copied)]
     process = subprocess.Popen(
@@ -135,7 +134,6 @@ def test_a_killed_worker_loses_its_trial_and_nothing_else(config: Path, copied: 
     assert [trial.params for trial in trials(copied)][:2] == before
 
 
-@pytest.mark.slow
 def test_two_processes_share_a_study(config: Path, copied: Path) -> None:
     both = [
         subprocess.Popen(

@@ -22,7 +22,6 @@ from l1kd.report.sweep import rows, summarise
 from tests.conftest import heeds_interrupts
 from tests.orchestrate.events import events
 
-pytestmark = pytest.mark.slow
 GOOD = ("good-seed1", "good-seed2")
 SECONDS = 180
 
