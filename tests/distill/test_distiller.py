@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,14 +11,15 @@ import tensorflow as tf
 from l1kd.config import Config
 from l1kd.data.dataset import Dataset, Sample
 from l1kd.distill.distiller import Distiller
+from l1kd.distill.state import Arrays
+from l1kd.distill.targets import TARGETS
 from l1kd.distill.train import build
 from l1kd.fixedpoint import FixedPoint
 
 EVENTS = np.random.default_rng(0).poisson(3, (64, 6, 4, 1)).astype(np.float32)
 
 
-@pytest.fixture
-def distiller() -> Distiller:
+def build_distiller() -> Distiller:
     config = Config.model_validate(
         {
             "name": "x",
@@ -31,6 +34,22 @@ def distiller() -> Distiller:
     )
     sample = Sample.of("train", EVENTS)
     return build(config, Dataset(sample, sample, sample, {}, FixedPoint(11, 11)))
+
+
+@pytest.fixture(scope="module")
+def shared() -> tuple[Distiller, Arrays]:
+    distiller = build_distiller()
+    return distiller, distiller.arrays()
+
+
+@pytest.fixture
+def distiller(shared: tuple[Distiller, Arrays]) -> Iterator[Distiller]:
+    """Untrained; its steps stay traced, so nothing but what training changes may be changed."""
+    distiller, start = shared
+    distiller.restore(start)
+    transform = distiller.transform
+    yield distiller
+    distiller.transform = transform
 
 
 def students(distiller: Distiller) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
@@ -94,7 +113,8 @@ def test_a_frozen_teacher_stays_and_its_transform_too(distiller: Distiller) -> N
     assert (distiller.affine.numpy() == affine).all()
 
 
-def test_students_are_told_how_steep_their_targets_are(distiller: Distiller) -> None:
+def test_students_are_told_how_steep_their_targets_are() -> None:
+    distiller = build_distiller()
     own = distiller.learners
     own.config = own.config.model_copy(update={"raw_weight": 1.0})
     distiller.set_transform(distiller.transform.fitted(0.3, 0.7))
@@ -115,9 +135,12 @@ def test_the_fitted_transform_follows_the_teacher(distiller: Distiller) -> None:
     assert 8 < targets.std() < 40
 
 
-def test_the_graph_s_target_is_the_stored_transform(distiller: Distiller) -> None:
+@pytest.mark.parametrize("kind", TARGETS)
+def test_the_graph_s_target_is_the_stored_transform(distiller: Distiller, kind: str) -> None:
     raw = np.geomspace(1e-3, 1e3, 200).astype(np.float32)
-    transform = distiller.transform.fitted(0.3, 0.7)
+    transform = TARGETS[kind](distiller.transform.score)
+    if kind == "fitted":
+        transform = transform.fitted(0.3, 0.7)
     distiller.set_transform(transform)
     seen = distiller.target(tf.constant(raw)).numpy()
     # float32 in the graph, float64 and the grid in the transform: half a step and rounding

@@ -6,25 +6,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
+import yaml
 
-from l1kd import configfile
 from l1kd.config import Student
 from l1kd.context import Context
 from l1kd.distill import train
 from l1kd.distill.frozen import Lessons, learn
 from l1kd.distill.targets import TARGETS
 from l1kd.errors import UserError
+from tests.conftest import TINY, tiny_arrays
+from tests.distill.conftest import context_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
 
 
-@pytest.fixture
-def context(tiny: Path, tmp_path: Path) -> Context:
-    return Context(tmp_path, configfile.load(tiny, ["threads=1"]), tmp_path, Console(quiet=True))
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    place = tmp_path_factory.mktemp("frozen")
+    tiny = place / "tiny.yaml"
+    tiny.write_text(yaml.safe_dump({"data": tiny_arrays(place / "data"), **TINY}))
+    return context_of(tiny, place)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def lessons(context: Context) -> Lessons:
     teacher = train.build(context.config, context.dataset).teacher
     transform = TARGETS["fitted"](context.config.distillation.score.type)

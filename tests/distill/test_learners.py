@@ -1,4 +1,4 @@
-"""Pruning and the logic penalty: what they reach, and that they survive a kill."""
+"""Pruning and the logic penalty: what they reach."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 import l1kd
 from l1kd import configfile
@@ -21,16 +20,13 @@ from l1kd.distill.state import Progress
 from l1kd.exact.graph import Affine
 from l1kd.fixedpoint import FixedPoint, signed_digits
 from l1kd.models.exact import read
+from tests.distill.conftest import SPARSE, context_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
 
-SPARSE = "{name: sparse, architecture: conv, hidden: [6], sparsity: 0.75, layers: {conv1: {sparsity: 0.25}, output: {sparsity: 0}}}"  # noqa: E501
 
-
-def trained(tiny: Path, directory: Path, student: str, *overrides: str) -> Context:
-    directory.mkdir()
-    config = configfile.load(tiny, ["threads=1", f"students=[{student}]", *overrides])
-    context = Context(directory, config, directory / "firmware", Console(quiet=True))
+def trained_with(tiny: Path, directory: Path, student: str, *overrides: str) -> Context:
+    context = context_of(tiny, directory, f"students=[{student}]", *overrides)
     train.train(context)
     return context
 
@@ -41,7 +37,7 @@ def zeros(context: Context, name: str) -> dict[str, float]:
     return {layer.name: float(np.mean(layer.kernel == 0)) for layer in layers}
 
 
-@pytest.mark.parametrize("mode", ["colearning", "sequential"])
+@pytest.mark.parametrize("mode", ["colearning", pytest.param("sequential", marks=pytest.mark.full)])
 def test_a_stored_student_has_the_zeros_that_were_asked_for(
     tiny: Path, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,7 +49,7 @@ def test_a_stored_student_has_the_zeros_that_were_asked_for(
         kept(self, epoch, *rest)
 
     monkeypatch.setattr(Books, "close", note)
-    run = trained(tiny, tmp_path / "run", SPARSE, f"distillation.mode={mode}")
+    run = trained_with(tiny, tmp_path / "run", SPARSE, f"distillation.mode={mode}")
     settled = 2 if mode == "colearning" else 3  # students learn in epochs 0 to 4, or 2 to 4
     # An epoch in which weights were still to be pruned is nobody's best.
     assert asked == [(epoch, epoch >= settled) for epoch in range(4)]
@@ -66,35 +62,6 @@ def test_a_stored_student_has_the_zeros_that_were_asked_for(
     assert exact == {"conv1": 0.25, "dense1": 0.75, "output": 0.0}
     found = zeros(run, "sparse")
     assert all(found[name] >= share for name, share in exact.items())
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-def test_a_killed_pruning_ends_with_the_same_arrays(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = trained(tiny, tmp_path / "whole", SPARSE)
-    kept = Books.close
-
-    def stop(self: Books, epoch: int, *rest: Any) -> None:
-        kept(self, epoch, *rest)
-        if epoch == 1:
-            raise Killed
-
-    monkeypatch.setattr(Books, "close", stop)
-    with pytest.raises(Killed):
-        trained(tiny, tmp_path / "broken", SPARSE)
-    monkeypatch.setattr(Books, "close", kept)
-    config = configfile.load(tiny, ["threads=1", f"students=[{SPARSE}]"])
-    directory = tmp_path / "broken"
-    broken = Context(directory, config, directory / "firmware", Console(quiet=True))
-    train.train(broken)
-    first, second = (
-        l1kd.load_model(run.student_file("sparse")).get_weights() for run in (whole, broken)
-    )
-    assert all((a == b).all() for a, b in zip(first, second, strict=True))
 
 
 def test_an_epoch_that_does_not_count_is_no_one_s_best(tmp_path: Path) -> None:
@@ -167,12 +134,12 @@ def test_the_penalty_lowers_digits_and_the_estimate_of_logic(tiny: Path, tmp_pat
     from l1kd.firmware import rtl
 
     students = ", ".join(
-        f"{{name: {name}, architecture: conv, hidden: [8], logic_penalty: {penalty}}}"
+        f"{{name: {name}, architecture: conv, hidden: [4], logic_penalty: {penalty}}}"
         for name, penalty in (("free", 0), ("frugal", 0.3))
     )
     epochs = ("distillation.epochs=4", "distillation.final_epochs=2")
     rate = "distillation.student_learning_rate=0.01"
-    run = trained(tiny, tmp_path / "run", students, *epochs, rate)
+    run = trained_with(tiny, tmp_path / "run", students, *epochs, rate)
     counted, logic = {}, {}
     for name in ("free", "frugal"):
         network = read(l1kd.load_model(run.student_file(name)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -44,12 +45,21 @@ SHAPES = {"paper": (28, 28, 1), "trigger": (18, 14, 1)}
 SETTINGS = {"paper": PAPER, "trigger": TRIGGER}
 
 
+def built(shape: tuple[int, ...], grid: FixedPoint, settings: Any) -> dict[str, keras.Model]:
+    own = [Student.model_validate(setting) for setting in settings]
+    return {each.name: build_student(each, shape, grid, Score()) for each in own}
+
+
+@cache
+def untrained(which: str) -> dict[str, keras.Model]:
+    """Built once; every test gives them weights."""
+    return built(SHAPES[which], GRIDS[which], SETTINGS[which])
+
+
 def students(which: str, seed: int = 0, size: float = 1.0) -> dict[str, keras.Model]:
     """With random weights: `size` of the range of their types."""
-    random, built = np.random.default_rng(seed), {}
-    for setting in SETTINGS[which]:
-        own = Student.model_validate(setting)
-        model = build_student(own, SHAPES[which], GRIDS[which], Score())
+    random, models = np.random.default_rng(seed), untrained(which)
+    for model in models.values():
         for layer in model.layers:
             if hasattr(layer, "kernel_quantizer_internal"):
                 kernel, *bias = layer.get_weights()
@@ -60,8 +70,7 @@ def students(which: str, seed: int = 0, size: float = 1.0) -> dict[str, keras.Mo
                 middle = 100 if layer.name == "output" else 0
                 bias = [middle + random.uniform(0.1, 3, each.shape) for each in bias]
                 layer.set_weights([kernel, *bias])
-        built[own.name] = model
-    return built
+    return models
 
 
 def events(which: str, count: int = 50, seed: int = 1) -> np.ndarray:  # type: ignore[type-arg]
@@ -117,12 +126,8 @@ def test_a_student_does_not_depend_on_its_neighbours() -> None:
         assert (own.numpy() == found[name].numpy()).all()
 
 
-def entering(shape: tuple[int, ...], settings: list[dict[str, str]]) -> list[tuple[int, ...]]:
+def entering(shape: tuple[int, ...], models: dict[str, keras.Model]) -> list[tuple[int, ...]]:
     """What the convolutions of students read when they are one computation."""
-    models = {}
-    for setting in settings:
-        own = Student.model_validate(setting)
-        models[own.name] = build_student(own, shape, GRIDS["paper"], Score())
     stack = Stack(models)
     vector = stack.gather()
     graph = tf.function(lambda x: stack.forward(stack.weights(vector), x).scores)
@@ -132,7 +137,7 @@ def entering(shape: tuple[int, ...], settings: list[dict[str, str]]) -> list[tup
 
 
 def test_convolutions_are_shared_and_what_no_stride_reads_is_not_made() -> None:
-    found = entering((28, 28, 1), PAPER)
+    found = entering(SHAPES["paper"], untrained("paper"))
     # Five each of s1 and s2, three of s3, two of s4 to s7 together; they have 24 in all.
     assert len(found) == 15
     # s1 and s2 alone; s3; the smaller ones together.
@@ -140,7 +145,8 @@ def test_convolutions_are_shared_and_what_no_stride_reads_is_not_made() -> None:
     assert wide == [(25, 25, 1), (25, 25, 1), (28, 28, 1), (28, 28, 1)]
     # A last convolution's input is read to the end: 9 = 3 * 2 + 3.
     assert (9, 9, 16) in found and (9, 9, 8) in found
-    assert entering((24, 14, 1), PAPER[:1])[0] == (21, 13, 1)
+    shape = (24, 14, 1)
+    assert entering(shape, built(shape, GRIDS["paper"], PAPER[:1]))[0] == (21, 13, 1)
 
 
 windows = st.tuples(

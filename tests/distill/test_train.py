@@ -10,23 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from rich.console import Console
 
 import l1kd
-from l1kd import configfile
 from l1kd.config import Distillation
-from l1kd.context import Context
 from l1kd.distill import train
 from l1kd.distill.books import Books
 from l1kd.distill.targets import load_target
+from tests.distill.conftest import context_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
 
 
-def context(tiny: Path, directory: Path, *overrides: str) -> Context:
-    directory.mkdir()
-    config = configfile.load(tiny, ["threads=1", *overrides])
-    return Context(directory, config, directory / "firmware", Console(quiet=True))
+full = pytest.mark.full
+Trained = Callable[[str], Path]
 
 
 def weights(directory: Path) -> list[np.ndarray]:  # type: ignore[type-arg]
@@ -34,23 +30,37 @@ def weights(directory: Path) -> list[np.ndarray]:  # type: ignore[type-arg]
     return [weight for file in files for weight in l1kd.load_model(file).get_weights()]
 
 
-@pytest.mark.parametrize("mode", ["colearning", "sequential"])
-@pytest.mark.parametrize("target", ["fitted", "paper", "cicada"])
+def history(directory: Path) -> list[dict[str, str]]:
+    with (directory / "history.csv").open() as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.mark.parametrize(
+    ("mode", "target"),
+    [
+        ("colearning", "fitted"),
+        ("sequential", "fitted"),
+        ("colearning", "paper"),
+        pytest.param("colearning", "cicada", marks=full),
+        pytest.param("sequential", "paper", marks=full),
+        pytest.param("sequential", "cicada", marks=full),
+    ],
+)
 def test_it_leaves_networks_transform_and_history(
-    tiny: Path, tmp_path: Path, mode: str, target: str
+    tiny: Path, tmp_path: Path, trained: Trained, mode: str, target: str
 ) -> None:
-    here = context(
-        tiny, tmp_path / "run", f"distillation.mode={mode}", f"distillation.target={target}"
-    )
-    train.train(here)
+    place = trained(mode) if target == "fitted" else tmp_path / "run"
+    own = f"distillation.mode={mode}", f"distillation.target={target}"
+    here = context_of(tiny, place, *own)
+    if target != "fitted":
+        train.train(here)
     assert {file.name for file in here.directory.iterdir()} == {
         "teacher.keras",
         "students",
         "target.json",
         "history.csv",
     }
-    with (here.directory / "history.csv").open() as handle:
-        rows = list(csv.DictReader(handle))
+    rows = history(here.directory)
     phases = {"colearning": ["together"] * 2 + ["frozen"] * 2}.get(
         mode, ["teacher"] * 2 + ["students"] * 2
     )
@@ -62,11 +72,11 @@ def test_it_leaves_networks_transform_and_history(
         assert abs(np.median(targets) - 64) < 0.1
 
 
-def test_the_teacher_is_the_best_epoch_s_and_frozen_afterwards(tiny: Path, tmp_path: Path) -> None:
-    here = context(tiny, tmp_path / "run")
-    train.train(here)
-    with (here.directory / "history.csv").open() as handle:
-        rows = list(csv.DictReader(handle))
+def test_the_teacher_is_the_best_epoch_s_and_frozen_afterwards(
+    tiny: Path, trained: Trained
+) -> None:
+    here = context_of(tiny, trained("colearning"))
+    rows = history(here.directory)
     learning = [float(row["teacher_val_loss"]) for row in rows if row["phase"] == "together"]
     assert all(row["teacher_val_loss"] == "" for row in rows if row["phase"] == "frozen")
     # The stored teacher's own loss on validation events is the lowest of the history.
@@ -82,12 +92,24 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("mode", ["colearning", "sequential"])
+@pytest.mark.parametrize(
+    ("mode", "ends"),
+    [
+        ("colearning", (1,)),
+        ("sequential", (3,)),
+        pytest.param("colearning", (1, 2, 3), marks=full),
+        pytest.param("sequential", (1, 2, 3), marks=full),
+    ],
+)
 def test_a_training_stopped_after_any_epoch_ends_with_the_same_arrays(
-    tiny: Path, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+    tiny: Path,
+    tmp_path: Path,
+    trained: Trained,
+    mode: str,
+    ends: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = context(tiny, tmp_path / "whole", f"distillation.mode={mode}")
-    train.train(whole)
+    whole = trained(mode)
     kept = Books.close
 
     def stop_after(number: int) -> Callable[..., None]:
@@ -98,28 +120,29 @@ def test_a_training_stopped_after_any_epoch_ends_with_the_same_arrays(
 
         return end
 
-    broken = context(tiny, tmp_path / "broken", f"distillation.mode={mode}")
-    for number in (1, 2, 3):
+    broken = context_of(tiny, tmp_path / "broken", f"distillation.mode={mode}")
+    for number in ends:
         monkeypatch.setattr(Books, "close", stop_after(number))
         with pytest.raises(Killed):
             train.train(broken)
     monkeypatch.setattr(Books, "close", kept)
     train.train(broken)
-    for a, b in zip(weights(whole.directory), weights(broken.directory), strict=True):
+    for a, b in zip(weights(whole), weights(broken.directory), strict=True):
         assert (a == b).all()
     for name in ("history.csv", "target.json"):
-        assert (whole.directory / name).read_text() == (broken.directory / name).read_text()
+        assert (whole / name).read_text() == (broken.directory / name).read_text()
 
 
 def test_a_checkpoint_of_another_configuration_is_not_resumed(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = context(tiny, tmp_path / "one")
-    other = context(tiny, tmp_path / "other", "seed=8")
-    kept = Books.close
+    one = context_of(tiny, tmp_path / "one", "seed=8")
+    other = context_of(tiny, tmp_path / "other")
+    kept, first = Books.close, {}
 
-    def end(self: Books, epoch: int, *rest: Any) -> None:
-        kept(self, epoch, *rest)
+    def end(self: Books, epoch: int, phase: str, losses: dict[str, float], *rest: Any) -> None:
+        kept(self, epoch, phase, losses, *rest)
+        first.update(losses)
         raise Killed
 
     monkeypatch.setattr(Books, "close", end)
@@ -128,8 +151,14 @@ def test_a_checkpoint_of_another_configuration_is_not_resumed(
     monkeypatch.setattr(Books, "close", kept)
     (one.directory / "checkpoint.npz").rename(other.directory / "checkpoint.npz")
     train.train(other)
-    with (other.directory / "history.csv").open() as handle:
-        assert len(list(csv.DictReader(handle))) == 4
+    # As if it had never been there: two trainings of one seed are equal.
+    whole = trained("colearning")
+    for a, b in zip(weights(whole), weights(other.directory), strict=True):
+        assert (a == b).all()
+    assert history(other.directory) == history(whole)
+    # And those of another seed are not.
+    row = history(whole)[0]
+    assert all(float(row[f"{name}_loss"]) != loss for name, loss in first.items())
 
 
 def test_phases_end_with_a_frozen_teacher() -> None:
@@ -140,12 +169,13 @@ def test_phases_end_with_a_frozen_teacher() -> None:
             assert last.last > last.first
 
 
+@full
 def test_two_trainings_of_one_seed_are_equal_and_of_two_seeds_are_not(
     tiny: Path, tmp_path: Path
 ) -> None:
     runs = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        here = context(tiny, tmp_path / name, f"seed={seed}")
+        here = context_of(tiny, tmp_path / name, f"seed={seed}")
         train.train(here)
         runs.append(weights(here.directory))
     assert all((a == b).all() for a, b in zip(runs[0], runs[1], strict=True))

@@ -94,9 +94,9 @@ def test_the_written_verilog_is_the_exact_network(logic: Logic) -> None:
     assert logic.simulate(events[:0], "icarus").shape == (0, 1)
 
 
-@simulators
-def test_ports_of_every_kind(simulator: str, tmp_path: Path) -> None:
-    # Signed outputs, several of them, fractions on both sides, a port narrower than the layer's.
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> tuple[Logic, Any]:
+    """Several signed outputs, fractions on both sides, a port narrower than the layer's."""
     model = network(
         (5,),
         [("dense", 3)],
@@ -105,9 +105,15 @@ def test_ports_of_every_kind(simulator: str, tmp_path: Path) -> None:
         outputs=3,
         name="ports",
     )
-    mine = rtl.convert(model, tmp_path / "p", clock_ns=2.0, port=FixedPoint(7, 2, False))
+    place = tmp_path_factory.mktemp("ports") / "p"
+    return rtl.convert(model, place, clock_ns=2.0, port=FixedPoint(7, 2, False)), read(model)
+
+
+@simulators
+def test_ports_of_every_kind(simulator: str, ports: tuple[Logic, Any]) -> None:
+    mine, exact = ports
     events = events_for(FixedPoint(7, 2, False), (5,), 200, seed=3)
-    wanted = read(model).predict(events)
+    wanted = exact.predict(events)
     assert (wanted < 0).any() and wanted.shape == (200, 3)
     assert np.array_equal(mine.predict(events), wanted)
     assert np.array_equal(mine.simulate(events, simulator), wanted)
@@ -174,8 +180,8 @@ def test_two_networks_fit_into_one_design(logic: Logic, tmp_path: Path) -> None:
     assert len(files) > len(logic.sources)
 
 
-def test_two_writings_are_equal(tmp_path: Path) -> None:
-    one, other = (rtl.convert(little(), tmp_path / name) for name in "ab")
+def test_two_writings_are_equal(logic: Logic, tmp_path: Path) -> None:
+    one, other = logic, rtl.convert(little(), tmp_path / "p")
     assert [p.read_bytes() for p in one.sources] == [p.read_bytes() for p in other.sources]
     assert one.description == other.description
 
@@ -233,8 +239,14 @@ def test_a_design_that_does_not_compile_is_one_line(logic: Logic, tmp_path: Path
     assert list((mine.directory / "sim").iterdir()) == []
 
 
-def test_events_like_detectors(tmp_path: Path) -> None:
-    model: Any = conv_counts()
+def small_conv() -> Any:
+    steps = [("conv", 2, 2, 2), ("flatten",), ("dense", 4)]
+    return network((6, 4, 1), steps, scale=0.2, name="conv")
+
+
+@pytest.mark.parametrize("made", [small_conv, pytest.param(conv_counts, marks=pytest.mark.full)])
+def test_events_like_detectors(made: Any, tmp_path: Path) -> None:
+    model: Any = made()
     mine = rtl.convert(model, tmp_path / "p")
     events = events_like(model, COUNTS, 2000)
     assert np.array_equal(mine.predict(events), read(model).predict(events))

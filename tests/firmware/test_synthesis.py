@@ -7,7 +7,6 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -236,41 +235,78 @@ def test_the_wheel_ends_with_the_process_that_started_it() -> None:
     assert time.monotonic() - started < 50
 
 
-@pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How often Yosys was run."""
-    runs: list[int] = []
-    run: Any = yosys.run
+PRODUCT = """
+module top (input clk, input [7:0] a, input [7:0] b, input late_in, input [16:0] c,
+            input [16:0] d, output [8:0] sum, output late, output reg [33:0] product);
+  wire [33:0] now;
+  counter both (.clk(clk), .a(a), .b(b), .late_in(late_in), .sum(sum), .late(late));
+  multiplier by (.in0(c), .in1(d), .out(now));
+  always @(posedge clk) product <= now;
+endmodule
+"""
+MULTIPLIER = """
+module multiplier (input [16:0] in0, input [16:0] in1, output [33:0] out);
+  assign out = in0 * in1;
+endmodule
+"""
 
-    def noted(*arguments: Any, **options: Any) -> None:
-        runs.append(1)
-        run(*arguments, **options)
 
-    monkeypatch.setattr(yosys, "run", noted)
-    return lambda: len(runs)
-
-
-def test_yosys_itself(tmp_path: Path, counted: Callable[[], int]) -> None:
-    """An adder is a LUT a bit; a delay by eight is a shift register, its last bit a flip-flop."""
-    made = project(tmp_path / "p", delay=DELAY, lookup_table="this is no Verilog")
+def test_yosys_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adder is a LUT a bit, a delay by eight a shift register, a product of variables a DSP."""
+    parts = {
+        "counter": COUNTER.replace("module top", "module counter"),
+        "delay": DELAY,
+        "multiplier": MULTIPLIER,
+        "lookup_table": "this is no Verilog",
+    }
+    made = project(tmp_path / "p", PRODUCT, **parts)
     found = synthesize(made, "top", part=PART)
     assert found.cells["SRL16E"] == 1
-    assert (found.lut, found.dsp, found.bram, found.uram) == (8 + 1, 0, 0, 0)
-    assert found.ff in (9, 10)
+    assert (found.lut, found.dsp, found.bram, found.uram) == (8 + 1, 1, 0, 0)
+    assert found.ff - 34 in (9, 10), "and the register of the product"
     assert found.tool.startswith("Yosys ")
 
+    scripts: list[str] = []
+
+    def noted(tool: Any, script: Path, **options: Any) -> None:
+        scripts.append(script.read_text())
+        (script.parent / "stat.json").write_text(STAT)
+
+    monkeypatch.setattr(yosys, "run", noted)
     again = synthesize(made, "top", part="xcvu9p-flgb2104-2-e")
-    assert (again, counted()) == (found, 1), "same files, same family: nothing is run"
+    assert (again, scripts) == (found, []), "same files, same family: nothing is run"
+    (made / "src" / "top.v").write_text(f"{PRODUCT}// more\n")
+    assert synthesize(made, "top", part=PART).lut == 5
+    assert len(scripts) == 1
+    assert synthesize(made, "top", part="xc7vx690tffg1927-2").lut == 5, "another family"
+    assert ["-family xcup " in scripts[0], "-family xc7 " in scripts[1]] == [True, True]
 
-    (made / "src" / "top.v").write_text(COUNTER.replace("a + b", "a"))
-    assert synthesize(made, "top", part=PART).lut == 1
-    assert counted() == 2
+
+def test_slices_for_products_are_looked_for_only_where_there_are_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts: list[str] = []
+
+    def noted(tool: Any, script: Path, **options: Any) -> None:
+        scripts.append(script.read_text())
+        (script.parent / "stat.json").write_text(STAT)
+
+    monkeypatch.setattr(yosys, "run", noted)
+    synthesize(project(tmp_path / "without", delay=DELAY), "top", part=PART)
+    own = {"counter": COUNTER.replace("module top", "module counter"), "delay": DELAY}
+    made = project(tmp_path / "with", PRODUCT, **own, multiplier=MULTIPLIER)
+    synthesize(made, "top", part="xcku115-flvb2104-2-i")
+    assert [" -nodsp" in script for script in scripts] == [True, False]
+    assert "-family xcu " in scripts[1]
 
 
-@pytest.mark.parametrize("part", ["xc7vx690tffg1927-2", "xcku115-flvb2104-2-i"])
-def test_other_families(tmp_path: Path, part: str) -> None:
+@pytest.mark.full
+@pytest.mark.parametrize("part", [PART, "xc7vx690tffg1927-2", "xcku115-flvb2104-2-i"])
+def test_every_family(tmp_path: Path, part: str) -> None:
     found = synthesize(project(tmp_path / "p", delay=DELAY), "top", part=part)
-    assert found.lut == 9
+    assert found.cells["SRL16E"] == 1
+    assert (found.lut, found.dsp) == (8 + 1, 0)
+    assert found.ff in (9, 10)
 
 
 def test_a_kept_result_that_is_damaged_is_no_result(path: Path, tmp_path: Path) -> None:
@@ -281,21 +317,3 @@ def test_a_kept_result_that_is_damaged_is_no_result(path: Path, tmp_path: Path) 
     for text in ("", "[]", kept.replace('"lut": 5', '"lut": "many"'), kept[:-20]):
         (made / synthesis.FILE).write_text(text)
         assert synthesize(made, "top", part=PART).lut == first.lut
-
-
-def test_products_of_variables_are_dsp_slices(tmp_path: Path) -> None:
-    top = """
-    module top (input clk, input [16:0] a, input [16:0] b, output reg [33:0] product);
-      wire [33:0] now;
-      multiplier by (.in0(a), .in1(b), .out(now));
-      always @(posedge clk) product <= now;
-    endmodule
-    """
-    multiplier = """
-    module multiplier (input [16:0] in0, input [16:0] in1, output [33:0] out);
-      assign out = in0 * in1;
-    endmodule
-    """
-    found = synthesize(project(tmp_path / "p", top, multiplier=multiplier), "top", part=PART)
-    assert found.dsp == 1
-    assert found.lut == 0

@@ -7,28 +7,38 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from l1kd import schemas
+from l1kd.config import Config
 from l1kd.context import Context
 from l1kd.errors import CheckFailed, UserError
 from l1kd.firmware.project import open_project
 from l1kd.firmware.verify import verify
+from tests.conftest import made_once
 from tests.firmware.networks import change_weight, copy_of
 
 pytestmark = pytest.mark.csim
 ICARUS = shutil.which("iverilog") is not None
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def verified(run: Context, tmp_path_factory: pytest.TempPathFactory) -> Context:
-    place = tmp_path_factory.mktemp("verified") / "r"
+    """A verified run, compiled once for all workers; do not change it, take `copy_of` it."""
     rtl = {"simulate": "best", "simulator": "icarus", "events": 100} if ICARUS else {}
-    mine = copy_of(run, place, verify={"max_auc_loss": 1}, rtl=rtl)
-    verify(mine)
-    return mine
+    sections: dict[str, Any] = {"verify": {"max_auc_loss": 1}, "rtl": rtl}
+
+    def make(place: Path) -> None:
+        verify(copy_of(run, place / "r", **sections))
+
+    directory = made_once(tmp_path_factory, "verified", make) / "r"
+    data = run.config.model_dump(mode="json")
+    for section, values in sections.items():
+        data[section] |= values
+    return Context(directory, Config.model_validate(data), directory / "firmware")
 
 
 def test_every_project_agrees_on_test_events_and_corners(verified: Context) -> None:
@@ -69,8 +79,9 @@ def test_the_simulated_latency_is_the_reported_one(verified: Context) -> None:
     assert record.simulated.latency_cycles == written[best].latency_cycles > 0
 
 
-def test_verilog_that_differs_fails_it(run: Context, tmp_path: Path) -> None:
-    mine = copy_of(run, tmp_path / "r", verify={"max_auc_loss": 1, "events": 50})
+def test_verilog_that_differs_fails_it(verified: Context, tmp_path: Path) -> None:
+    rtl = {"simulate": "none"}
+    mine = copy_of(verified, tmp_path / "r", verify={"events": 50}, rtl=rtl)
     program = mine.projects / "flat-rtl" / "model" / "comb.json.gz"
     stored = json.loads(gzip.decompress(program.read_bytes()))
     # The constant of the first addition of one: another bias.
