@@ -134,7 +134,7 @@ def test_the_penalty_lowers_digits_and_the_estimate_of_logic(tiny: Path, tmp_pat
     from l1kd.firmware import rtl
 
     students = ", ".join(
-        f"{{name: {name}, architecture: conv, hidden: [4], logic_penalty: {penalty}}}"
+        f"{{name: {name}, architecture: conv, hidden: [8], logic_penalty: {penalty}}}"
         for name, penalty in (("free", 0), ("frugal", 0.3))
     )
     epochs = ("distillation.epochs=4", "distillation.final_epochs=2")
