@@ -52,6 +52,8 @@ class Hold:
 
     def __enter__(self) -> Hold:
         self.root.mkdir(exist_ok=True)
+        for left in self.root.glob(".held-*"):  # a copy of what was held before
+            left.unlink()
         self._file.write_text(self._point)
         self._lock = self._file.open()
         fcntl.flock(self._lock, fcntl.LOCK_EX)
