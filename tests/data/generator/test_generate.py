@@ -27,7 +27,7 @@ PLAN = Plan(
     train=25,
     test=20,
     signal_events=4,
-    signals=("qcd20", "suep"),
+    signals=("suep",),
     pileup_mean=6.0,
     pileup_spread=2.0,
     seed=11,
@@ -97,7 +97,6 @@ def test_the_files_follow_the_cicada_schema(sample):
     assert {role: len(arrays(path)["CaloRegions"]) for role, path in sample.items()} == {
         "train": 25,
         "test": 20,
-        "qcd20": 4,
         "suep": 4,
     }
     for path in sample.values():
@@ -132,12 +131,9 @@ def test_the_files_say_how_they_were_made(sample):
             assert json.loads(told["effective_collisions_by_score"]).keys() == SCORES.keys()
 
 
-@pytest.mark.parametrize(
-    "own_table", [False, pytest.param(True, marks=pytest.mark.full)], ids=["shared", "own"]
-)
-def test_two_processes_give_the_same(sample, table, tmp_path, own_table):
-    out = tmp_path / "out"
-    assert_same(make(out if own_table else begin(out, table), processes=2), sample)
+@pytest.mark.full
+def test_two_processes_and_a_table_of_their_own_give_the_same(sample, tmp_path):
+    assert_same(make(tmp_path / "out", processes=2), sample)
 
 
 def test_other_seeds_give_other_events(sample, table, tmp_path, monkeypatch):
@@ -294,7 +290,7 @@ def test_kill_9_and_again_gives_the_same(sample, table, tmp_path, processes):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generate, "run_jobs", watch)
-        assert_same(make(out), sample)
+        assert_same(make(out, processes=processes), sample)
     assert len(remade) == 2 * len(sample) - len(kept)
 
 

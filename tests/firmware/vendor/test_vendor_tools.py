@@ -33,8 +33,8 @@ Call = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def mine(run: Context, tmp_path: Path) -> Context:
-    """A run that the command line can open."""
-    return finished_run(run, tmp_path / "r")
+    """A run of one student that the command line can open."""
+    return finished_run(run, tmp_path / "r", only="flat")
 
 
 @pytest.fixture
@@ -54,8 +54,9 @@ def best(context: Context) -> str:
 
 
 def test_all_steps_and_their_numbers(
-    mine: Context, tool: dict[str, str], l1kd: Call, tmp_path: Path
+    run: Context, tool: dict[str, str], l1kd: Call, tmp_path: Path
 ) -> None:
+    mine = finished_run(run, tmp_path / "both")
     options = ("synth", mine.directory, "--tool", "vitis", "--student", "image")
     some = (*options, "--io-type", "io_parallel")
     every = ("--steps", "vsynth,csim,csynth,cosim")
