@@ -138,16 +138,11 @@ def _prepare(place: Place, console: Console) -> None:
 
 def _employ(place: Place, trials: int, workers: int, console: Console) -> None:
     """Let processes work until there are `trials`; what others do is left to them."""
-    command = [
-        sys.executable,
-        "-m",
-        "l1kd",
-        "search",
-        str(place.directory),
-        "--join",
-        "--trials",
-        str(trials),
-    ]
+    with Worker(place, trials) as worker:
+        if worker.counts()[0] >= trials:
+            return
+    work = ["search", str(place.directory), "--join", "--trials", str(trials)]
+    command = [sys.executable, "-m", "l1kd", *work]
     processes: list[subprocess.Popen[bytes]] = []
     try:
         processes += [subprocess.Popen(command) for _ in range(workers)]

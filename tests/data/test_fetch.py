@@ -95,7 +95,7 @@ def server(monkeypatch):
 
 
 def get(server, out, **more):
-    return fetch("mnist", out, mirrors=[server.address], pause_s=0.001, timeout_s=5, **more)
+    return fetch("mnist", out, mirrors=[server.address], pause_s=0.001, timeout_s=60, **more)
 
 
 def check_whole(server, out):

@@ -250,14 +250,14 @@ def test_the_input_quantizer_of_the_students_gives_pixels_exactly():
 
 
 @needs_data
-@pytest.mark.parametrize("source", ["mnist", "fashion_mnist"])
+@pytest.mark.parametrize("source", ["mnist", pytest.param("fashion_mnist", marks=pytest.mark.full)])
 def test_the_real_sets(source):
     files = imagesets.find(source)
     if files is None:
         pytest.skip(f"{source} is not where L1KD_DATA says")
+    real = imagesets.load(source, [Path(file) for file in files])
     for normal in (0, 7):
         dataset = open_dataset(config(source, normal=normal), 7)
-        real = imagesets.load(source, [Path(file) for file in files])
         check_protocol(
             dataset,
             normal,

@@ -1,4 +1,4 @@
-"""`l1kd search` as a process: killed, joined, continued; what it leaves and what it says."""
+"""`l1kd search`: killed, joined, continued; what it leaves and what it says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,11 @@ import yaml
 
 from l1kd import configfile
 from l1kd.orchestrate.study import Place, Worker
+from tests.conftest import made_once
+from tests.orchestrate.conftest import Hold, environment, until
 from tests.orchestrate.events import events
 
+Call = Callable[..., subprocess.CompletedProcess[str]]
 SEARCH = {
     "epochs": 1,
     "trials": 2,
@@ -27,41 +31,37 @@ SEARCH = {
 }
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "l1kd", "search", *map(str, arguments)]
-
-
-def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=600, check=False
-    )
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("search")
     given = {
         "threads": 1,
-        "data": events(directory / "data"),
+        "data": events(tmp_path_factory),
         "teacher": {"architecture": "dense", "latent": 2, "hidden": [8]},
         "students": [{"name": "flat", "architecture": "dense", "hidden": [3]}],
-        "distillation": {"epochs": 4, "final_epochs": 1, "batch": 32, "exposure": ["patch"]},
+        "distillation": {"epochs": 2, "final_epochs": 1, "batch": 32, "exposure": ["patch"]},
         "search": SEARCH,
     }
-    (directory / "tiny.yaml").write_text(yaml.safe_dump(given))
-    return directory / "tiny.yaml"
+    path = tmp_path_factory.mktemp("search") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(given))
+    return path
 
 
-@pytest.fixture(scope="module")
-def finished(config: Path) -> Path:
-    """A study of two trials; copied by those who go on with it."""
-    directory = config.parent / "study"
-    ended = call(config, "--study", directory)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.strip() == str(directory / "front.md")
-    assert "trial 1 (2 of 2): AUC" in ended.stderr
-    assert "Pareto front" in ended.stderr
-    return directory
+@pytest.fixture
+def finished(
+    config: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Path:
+    """A study of two trials. Read only."""
+
+    def make(directory: Path) -> None:
+        study = directory / "study"
+        capfd: pytest.CaptureFixture[str] = request.getfixturevalue("capfd")
+        ended = request.getfixturevalue("l1kd")("search", config, "--study", study)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.strip() == str(study / "front.md")
+        assert "trial 1 (2 of 2): AUC" in capfd.readouterr().err  # of its worker
+        assert "Pareto front" in ended.stderr
+
+    return made_once(tmp_path_factory, "search-finished", make) / "study"
 
 
 @pytest.fixture
@@ -107,41 +107,62 @@ def test_a_trial_says_what_it_measured(finished: Path) -> None:
     )
 
 
-def test_a_killed_worker_loses_its_trial_and_nothing_else(config: Path, copied: Path) -> None:
+@pytest.mark.parametrize(
+    ("point", "lost"), [("tensorflow", 0), pytest.param("student", 1, marks=pytest.mark.full)]
+)
+def test_a_killed_worker_loses_its_trial_and_nothing_else(
+    config: Path, copied: Path, l1kd: Call, point: str, lost: int
+) -> None:
     before = [trial.params for trial in trials(copied)]
-    process = subprocess.Popen(
-        command(config, "--study", copied, "--trials", 4), stderr=subprocess.PIPE, text=True
-    )
-    for _ in range(1200):
-        files = [file for file in (copied / "workers").glob("*") if file.read_text()]
-        running = [t for t in trials(copied) if t.state == optuna.trial.TrialState.RUNNING]
-        if files and any("student" in trial.user_attrs for trial in running):
-            break
-        time.sleep(0.1)
-    os.kill(int(files[0].read_text().split()[1]), signal.SIGKILL)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert "ended by signal 9" in said
-    assert len(said.strip().splitlines()[-1]) < 200
 
-    ended = call(config, "--study", copied, "--trials", 4)
-    assert ended.returncode == 0, ended.stderr
-    assert "teacher" not in ended.stderr.partition("Pareto")[0]
+    def kill(held: Hold) -> None:
+        try:
+            os.kill(until(held.there)[0], signal.SIGKILL)
+        finally:
+            held.release()
+
+    with ThreadPoolExecutor(1) as pool, Hold(copied, point) as held:
+        killed = pool.submit(kill, held)
+        path = environment()["PYTHONPATH"]
+        ended = l1kd("search", config, "--study", copied, "--trials", 3, PYTHONPATH=path)
+        killed.result()
+    assert ended.returncode == 2
+    assert "ended by signal 9 with 2 of 3 trials done" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()[-1]) < 200
+
+    joined = l1kd("search", copied, "--join", "--trials", 3)
+    assert joined.returncode == 0, joined.stderr
     states = [trial.state.name for trial in trials(copied)]
-    assert states.count("COMPLETE") == 4
-    assert states.count("FAIL") == 1
+    assert states.count("COMPLETE") == 3
+    assert states.count("FAIL") == lost
     assert states.count("RUNNING") == 0
     assert [trial.params for trial in trials(copied)][:2] == before
 
 
-def test_two_processes_share_a_study(config: Path, copied: Path) -> None:
-    both = [
-        subprocess.Popen(
-            command(config, "--study", copied, "--trials", 5), stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=600)[1] for process in both]
+@pytest.mark.full
+def test_two_commands_share_a_study(config: Path, copied: Path) -> None:
+    with Hold(copied, "student") as held:
+        both = [
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "l1kd",
+                    "search",
+                    config,
+                    "--study",
+                    copied,
+                    "--trials",
+                    "5",
+                ],
+                env=environment(),
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        until(lambda: len(held.there()) == 2 or any(each.poll() is not None for each in both))
+    said = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     found = trials(copied)
     assert [trial.state.name for trial in found] == ["COMPLETE"] * 5
@@ -150,10 +171,11 @@ def test_two_processes_share_a_study(config: Path, copied: Path) -> None:
     assert json.loads((copied / "front.json").read_text())["trials"] == 5
 
 
-def test_a_finished_study_is_not_searched_again(config: Path, copied: Path) -> None:
+def test_a_finished_study_is_not_searched_again(config: Path, copied: Path, l1kd: Call) -> None:
     (copied / "front.json").unlink()
-    ended = call(config, "--study", copied)
+    ended = l1kd("search", config, "--study", copied)
     assert ended.returncode == 0, ended.stderr
+    assert "teacher" not in ended.stderr.partition("Pareto")[0]
     assert complete(copied) == 2
     assert (copied / "front.json").exists()
 
@@ -169,21 +191,27 @@ def test_a_finished_study_is_not_searched_again(config: Path, copied: Path) -> N
         (["--workers", "0"], "workers"),
     ],
 )
-def test_mistakes_are_one_line(config: Path, arguments: list[str], words: str) -> None:
-    place = str(config.parent / "data")
-    ended = call(config, *(argument.replace("{data}", place) for argument in arguments))
+def test_mistakes_are_one_line(
+    config: Path, arguments: list[str], words: str, l1kd: Call, tmp_path: Path
+) -> None:
+    place = tmp_path / "data"
+    place.mkdir()
+    (place / "normal.npz").touch()
+    ended = l1kd(
+        "search", config, *(argument.replace("{data}", str(place)) for argument in arguments)
+    )
     assert ended.returncode == 2
     assert words in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
-def test_another_configuration_is_refused(config: Path, finished: Path) -> None:
-    ended = call(config, "--study", finished, "--set", "seed=9")
+def test_another_configuration_is_refused(config: Path, finished: Path, l1kd: Call) -> None:
+    ended = l1kd("search", config, "--study", finished, "--set", "seed=9")
     assert ended.returncode == 2
     assert "differs in seed" in ended.stderr
 
 
-def test_nobody_joins_what_is_no_study(tmp_path: Path) -> None:
-    ended = call(tmp_path, "--join")
+def test_nobody_joins_what_is_no_study(tmp_path: Path, l1kd: Call) -> None:
+    ended = l1kd("search", tmp_path, "--join")
     assert ended.returncode == 2
     assert "no study" in ended.stderr

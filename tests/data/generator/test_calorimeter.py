@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l1kd.data.generator import calorimeter
@@ -91,6 +91,7 @@ def test_collisions_stay_apart_and_empty_ones_stay():
     assert len(concatenate([])) == 0
 
 
+@settings(deadline=None)
 @given(st.integers(0, N_PHI - 1), st.integers(0, N_ETA - 1), st.floats(0, 2000))
 def test_one_tower_fills_one_region_up_to_nine_bits(phi, eta, et_gev):
     towers = np.zeros((N_PHI, N_ETA))

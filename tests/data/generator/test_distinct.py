@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -22,12 +22,14 @@ def test_the_effective_number_of_one_of_none_and_of_all_different():
     assert effective_number(np.array([1, 1, 2])) == pytest.approx(9 / 5)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-5, 5), min_size=1))
 def test_the_effective_number_lies_between_one_and_the_number_of_names(names):
     number = effective_number(np.array(names))
     assert 1 <= number <= len(set(names)) + 1e-9
 
 
+@settings(deadline=None)
 @given(
     hnp.arrays(np.int64, st.integers(1, 300), elements=st.integers(0, 50)),
     st.sampled_from((*RATES, 0.1, 1.0)),

@@ -151,6 +151,7 @@ def test_pileup_has_the_stated_mean_and_spread():
     assert (draw_pileup(100, 0, 0, np.random.default_rng(0)) == 0).all()
 
 
+@settings(deadline=None)
 @given(st.floats(0, 200), st.floats(0, 200), st.integers(0, 2**32))
 def test_pileup_is_never_negative(mean, spread, seed):
     drawn = draw_pileup(20, mean, spread, np.random.default_rng(seed))

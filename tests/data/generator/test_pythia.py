@@ -10,14 +10,6 @@ from l1kd.data.generator.calorimeter import Collisions
 from l1kd.errors import UserError
 
 
-@pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    pytest.importorskip("pythia8mc", reason="needs the extra l1kd[physics]")
-    path = tmp_path_factory.mktemp("pythia") / "multiparton.dat"
-    pythia.write_multiparton_table(path)
-    return path
-
-
 def equal(one: Collisions, other: Collisions) -> bool:
     return all(
         np.array_equal(getattr(one, name), getattr(other, name))
@@ -32,20 +24,20 @@ def test_a_missing_extra_is_named(monkeypatch):
 
 
 def test_seeds_reproduce_soft_collisions(table):
-    one, vetoed = pythia.soft_collisions(150, np.random.SeedSequence(1), table)
-    again, vetoed_again = pythia.soft_collisions(150, np.random.SeedSequence(1), table)
-    other, _ = pythia.soft_collisions(150, np.random.SeedSequence(2), table)
-    assert len(one) == 150
+    one, vetoed = pythia.soft_collisions(70, np.random.SeedSequence(1), table)
+    again, vetoed_again = pythia.soft_collisions(70, np.random.SeedSequence(1), table)
+    other, _ = pythia.soft_collisions(70, np.random.SeedSequence(2), table)
+    assert len(one) == 70 > pythia.CHUNK
     assert equal(one, again)
     assert vetoed == vetoed_again
     assert not equal(one, other)
 
 
 def test_hard_collisions_are_hard_and_soft_ones_are_vetoed(table, monkeypatch):
-    soft, _ = pythia.soft_collisions(150, np.random.SeedSequence(3), table)
-    hard = pythia.hard_collisions(40, np.random.SeedSequence(3))
-    assert len(hard) == 40
-    assert hard.et_gev.sum() / 40 > 3 * soft.et_gev.sum() / 150
+    soft, _ = pythia.soft_collisions(70, np.random.SeedSequence(3), table)
+    hard = pythia.hard_collisions(30, np.random.SeedSequence(3))
+    assert len(hard) == 30
+    assert hard.et_gev.sum() / 30 > 3 * soft.et_gev.sum() / 70
     monkeypatch.setattr(pythia, "HARD_PT_GEV", 4.0)
     _, vetoed = pythia.soft_collisions(50, np.random.SeedSequence(3), table)
     assert vetoed > 5

@@ -207,8 +207,12 @@ def calls(directory: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def finished_run(run: Context, directory: Path) -> Context:
-    """A copy of a run with its projects, as the command line opens it."""
+def finished_run(run: Context, directory: Path, only: str | None = None) -> Context:
+    """A copy of a run with its projects, as the command line opens it.
+
+    With one student `only`, it is the best, and nothing else was converted: every command
+    estimates all that was.
+    """
     mine = copy_of(run, directory, rtl={"synthesize": "none"})  # of Yosys others speak
     configfile.save(mine.config, directory / "config.yaml")
     manifest = schemas.Manifest(
@@ -222,4 +226,10 @@ def finished_run(run: Context, directory: Path) -> Context:
         data={},
     )
     schemas.write(directory, "manifest.json", manifest)
+    if only is not None:
+        metrics = schemas.read(directory, "metrics.json")
+        schemas.write(directory, "metrics.json", metrics.model_copy(update={"best": only}))
+        for name in ("firmware.json", "rtl.json"):
+            records = schemas.read(directory, name)
+            schemas.write(directory, name, [each for each in records if each.student == only])
     return mine

@@ -33,16 +33,23 @@ def mine(run: Context, tmp_path: Path) -> Context:
     return finished_run(run, tmp_path / "r")
 
 
-@pytest.fixture
-def brought(mine: Context, tmp_path: Path) -> Path:
-    """A copy of one of the run's projects, on which the stand-in has run all steps."""
-    there = tmp_path / "there" / NAME
-    shutil.copytree(mine.projects / NAME, there)
-    environment = {**os.environ, **stand_in(tmp_path / "bin", "vitis-run")}
+@pytest.fixture(scope="session")
+def left(run: Context, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of one of the run's projects, on which the stand-in has run all steps. Read only."""
+    directory = tmp_path_factory.mktemp("left")
+    there = directory / NAME
+    shutil.copytree(run.projects / NAME, there)
+    environment = {**os.environ, **stand_in(directory / "bin", "vitis-run")}
     (there / "build_opt.tcl").write_text(options_tcl(["csim", "csynth", "cosim", "vsynth"]))
-    command = [str(tmp_path / "bin" / "vitis-run"), "--mode", "hls", "--tcl", "build_prj.tcl"]
+    command = [str(directory / "bin" / "vitis-run"), "--mode", "hls", "--tcl", "build_prj.tcl"]
     subprocess.run(command, cwd=there, env=environment, check=True, capture_output=True)
     return there
+
+
+@pytest.fixture
+def brought(left: Path, tmp_path: Path) -> Path:
+    """What was brought back from the machine that has the tool."""
+    return Path(shutil.copytree(left, tmp_path / "there" / NAME))
 
 
 def projects(context: Context) -> list[Project]:
@@ -58,10 +65,8 @@ def describe(directory: Path, **record: Any) -> None:
     path.write_text(json.dumps(said))
 
 
-def test_through_the_command_line(
-    mine: Context, brought: Path, command: Call, tmp_path: Path
-) -> None:
-    answer = command("synth", mine.directory, "--collect", brought)
+def test_through_the_command_line(mine: Context, brought: Path, l1kd: Call, tmp_path: Path) -> None:
+    answer = l1kd("synth", mine.directory, "--collect", brought)
     assert answer.returncode == 0, answer.stderr
     rows = schemas.read(mine.directory, "resources.json")
     assert {row.source for row in rows if (row.student, row.io_type) == ("flat", "io_stream")} == {
@@ -69,12 +74,12 @@ def test_through_the_command_line(
         "csynth",
         "vsynth",
     }
-    gone = command("synth", mine.directory, "--collect", tmp_path / "nowhere")
+    gone = l1kd("synth", mine.directory, "--collect", tmp_path / "nowhere")
     assert gone.returncode == 2 and "is no directory" in gone.stderr
     assert len(gone.stderr.strip().splitlines()[-1:]) == 1
     # The numbers stay when the stage is run again, and what is refused does not disturb them.
     change_weight(brought)
-    refused = command("synth", mine.directory, "--collect", brought)
+    refused = l1kd("synth", mine.directory, "--collect", brought)
     assert refused.returncode == 2 and "another version of the project" in refused.stderr
     rows = schemas.read(mine.directory, "resources.json")
     assert len([row for row in rows if row.source == "csynth"]) == 1
