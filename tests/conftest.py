@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import shutil
@@ -33,6 +34,7 @@ TINY: dict[str, object] = {
 
 
 RUNS = {
+    "test_bad_input.py",
     "test_run.py",
     "test_import.py",
     "test_configs.py",
@@ -42,7 +44,12 @@ RUNS = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole runs first: one of two minutes at the end leaves every other worker idle."""
+    """Whole runs first: a long one at the end would leave every other worker idle.
+
+    `--dist worksteal` deals equal shares of this list and takes from the end of the longest queue:
+    of two workers the first begins with the runs, which share what is made once, and the second
+    takes over what stands behind them.
+    """
     items.sort(key=lambda item: item.path.name not in RUNS)
 
 
@@ -80,43 +87,76 @@ def tiny(tmp_path: Path) -> Path:
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A directory of the whole test run, filled by the first worker that asks for it. Read only."""
+    """A directory of the whole test run, filled by the first worker that asks for it. Read only.
+
+    It is filled in its final place: runs hold absolute paths into themselves.
+    """
     root = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent  # the directory of all workers
-    directory = root / name
+    directory, whole = root / name, root / f"{name}.whole"
     with FileLock(root / f"{name}.lock"):
-        if not directory.is_dir():
-            unfinished = root / f"{name}.unfinished"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            make(unfinished)
-            unfinished.rename(directory)
+        if not whole.is_file():
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+            make(directory)
+            whole.touch()
     return directory
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with all its stages done, made by a process; `../tiny.yaml` is its configuration.
+
+    Read only: take a `copy_of_run`.
+    """
+
+    def make(directory: Path) -> None:
+        config = {
+            "data": tiny_arrays(directory / "data"),
+            **TINY,
+            "firmware": {"students": "best"},  # in both kinds of project
+            "verify": {"max_auc_loss": 1},  # two epochs make no good student
+        }
+        (directory / "tiny.yaml").write_text(yaml.safe_dump(config))
+        command = [sys.executable, "-m", "l1kd", "run", "tiny.yaml", "--run", "run"]
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+
+    return made_once(tmp_path_factory, "finished", make) / "run"
+
+
+def copy_of_run(run: Path, directory: Path) -> Path:
+    """A copy of a run, to be changed, with its projects and what was compiled of them."""
+    return Path(shutil.copytree(run, directory))
+
+
+def call_l1kd(
+    directory: Path, *arguments: object, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Call the command line in this process, in a directory."""
+    from l1kd import cli
+
+    given = [*map(str, arguments)]
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("default")  # what is shown to a user is no error of a test
+        patch.chdir(directory)
+        for key, value in environment.items():
+            patch.setenv(key, value)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                cli.main(given)
+            except SystemExit as end:
+                code = end.code
+    assert isinstance(code, int)
+    return subprocess.CompletedProcess(given, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
 def l1kd(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Call the command line in this process, in an empty directory."""
-    from l1kd import cli
-
-    def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        given = [*map(str, arguments)]
-        out, err = io.StringIO(), io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-            warnings.simplefilter("default")  # what is shown to a user is no error of a test
-            patch.chdir(tmp_path)
-            for key, value in environment.items():
-                patch.setenv(key, value)
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                try:
-                    cli.main(given)
-                except SystemExit as end:
-                    code = end.code
-        assert isinstance(code, int)
-        return subprocess.CompletedProcess(given, code, out.getvalue(), err.getvalue())
-
-    return call
+    return functools.partial(call_l1kd, tmp_path)
 
 
 @pytest.fixture
@@ -138,3 +178,40 @@ def l1kd_process(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[st
         )
 
     return call
+
+
+_KILLED = """
+import os, signal, sys
+
+file, number, *arguments = sys.argv[1:]
+left = int(number)
+
+def watch(event, details):
+    global left
+    if event == "os.rename" and os.fspath(details[1]).endswith(file):
+        left -= 1
+        if not left:
+            os.killpg(0, signal.SIGKILL)
+
+sys.addaudithook(watch)
+from l1kd.cli import main
+main(arguments)
+"""
+
+
+def killed_before(file: str, number: int, directory: Path, *arguments: object) -> None:
+    """Call the command line in a process that is killed when a file is whole and not in place.
+
+    Files are renamed into place: the process and its children get SIGKILL when the name `file` is
+    about to be given for the `number`-th time. The moment is the same on every machine.
+    """
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED, file, str(number), *map(str, arguments)],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        start_new_session=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr

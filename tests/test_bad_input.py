@@ -27,6 +27,7 @@ import yaml
 
 from l1kd import cli
 from l1kd.data.imagesets import FILES
+from tests.conftest import copy_of_run
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 Refused = Callable[..., None]
@@ -295,42 +296,21 @@ def test_calorimeter_regions(
     ids=["configuration", "events"],
 )
 def test_it_is_found_before_tensorflow_is_imported(
-    data: dict[str, Any], l1kd: Call, tmp_path: Path
+    data: dict[str, Any], l1kd_process: Call, tmp_path: Path
 ) -> None:
     (tmp_path / "tensorflow.py").write_text("raise ImportError('TensorFlow was imported')")
     (tmp_path / CONFIG).write_text(yaml.safe_dump({"data": data}))
-    answer = l1kd("run", CONFIG)
+    answer = l1kd_process("run", CONFIG)
     check(answer.returncode, answer.stderr, [])
 
 
 # --- runs -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run up to `convert`, of one small student; never changed."""
-    base = tmp_path_factory.mktemp("converted")
-    random = np.random.default_rng(5)
-    for name, mean in (("normal", 2), ("wide", 5)):
-        write_npz(base / f"{name}.npz", events=random.poisson(mean, (1500, 3, 2)).clip(0, 15))
-    config = {
-        "data": arrays("normal.npz", signals={"wide": "wide.npz"}),
-        "teacher": {"architecture": "dense", "latent": 2, "hidden": [8]},
-        "students": [{"name": "flat", "architecture": "dense", "hidden": [4]}],
-        "distillation": {"epochs": 1, "final_epochs": 1},
-        "firmware": {"io_type": "io_parallel"},
-    }
-    (base / "tiny.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "l1kd", "run", "tiny.yaml", "--run", "run"]
-    done = subprocess.run([*command, "--until", "convert"], cwd=base, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    return base / "run"
-
-
 @pytest.fixture
-def run(converted: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be damaged."""
-    return Path(shutil.copytree(converted, tmp_path / "run"))
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    """A finished run, to be damaged."""
+    return copy_of_run(finished_run, tmp_path / "run")
 
 
 def rewrite_layer(path: Path, **values: Any) -> None:
@@ -409,9 +389,9 @@ def test_damaged_runs(
     refused(words, "verify", "run")
 
 
-def test_another_configuration_of_a_run(refused: Refused, converted: Path, run: Path) -> None:
+def test_another_configuration_of_a_run(refused: Refused, finished_run: Path, run: Path) -> None:
     words = ["run", "another configuration", "seed: 7 -> 8", "--run"]
-    config = converted.parent / "tiny.yaml"
+    config = finished_run.parent / "tiny.yaml"
     refused(words, "run", config, "--run", "run", "--set", "name=run", "--set", "seed=8")
 
 
@@ -453,39 +433,75 @@ def on_disk(tmp_path: Path) -> Call:
     return call
 
 
-@pytest.mark.parametrize(
-    "room",
-    [
-        0,
-        16_384,
-    ],
-)
-def test_a_full_disk(room: int, on_disk: Call, run: Path, tmp_path: Path) -> None:
+# Commands in one process, which starts TensorFlow once; the exit code of each on a line.
+COMMANDS = """
+import sys
+from l1kd.cli import main
+def l1kd(*arguments):
+    try:
+        main([*arguments])
+    except SystemExit as end:
+        print(end.code, flush=True)
+    print("--", file=sys.stderr, flush=True)
+"""
+
+
+def said(answer: subprocess.CompletedProcess[str]) -> list[tuple[int, str]]:
+    """Exit code and standard error of each of the commands."""
+    assert answer.returncode == 0, answer.stderr
+    *errors, rest = answer.stderr.split("--\n")
+    assert not rest
+    return list(zip(map(int, answer.stdout.split()), errors, strict=True))
+
+
+def test_a_full_disk(on_disk: Call, run: Path, tmp_path: Path) -> None:
     # With some room the manifest is still written, and the scores no longer.
-    answer = on_disk(
-        "size=2m",
-        f"cp -r run disk/run; rm disk/run/l1kd.log; head -c {room} /dev/zero > disk/room\n"
-        "cat /dev/zero > disk/filler 2> filled; rm disk/room\n"
-        '"$PYTHON" -m l1kd evaluate disk/run; code=$?; cp -r disk/run after; exit $code',
+    rooms = (0, 16_384)
+    (tmp_path / "commands.py").write_text(
+        f"""{COMMANDS}
+import contextlib, shutil
+from pathlib import Path
+for room in {rooms}:
+    shutil.copytree("run", "disk/run", ignore=shutil.ignore_patterns("l1kd.log", "firmware"))
+    Path("disk/room").write_bytes(bytes(room))
+    with contextlib.suppress(OSError), open("disk/filler", "wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(1024))
+    Path("disk/room").unlink()
+    l1kd("evaluate", "disk/run")
+    shutil.copytree("disk/run", f"after{{room}}")
+    Path("disk/filler").unlink()
+    shutil.rmtree("disk/run")
+"""
     )
-    check(answer.returncode, answer.stderr, ["No space left", "free some space"], "evaluate")
-    check_left(tmp_path / "after", tree(run))
+    answers = said(on_disk("size=8m", '"$PYTHON" commands.py'))
+    for room, (code, stderr) in zip(rooms, answers, strict=True):
+        check(code, stderr, ["No space left", "free some space"], "evaluate")
+        shutil.copytree(run / "firmware", tmp_path / f"after{room}" / "firmware")
+        check_left(tmp_path / f"after{room}", tree(run))
 
 
-def test_a_read_only_disk(on_disk: Call, converted: Path, run: Path) -> None:
-    new = on_disk("ro", f'"$PYTHON" -m l1kd run {converted.parent}/tiny.yaml --run disk/run')
-    check(new.returncode, new.stderr, ["disk/run", "Read-only", "can be written"])
+def test_a_read_only_disk(on_disk: Call, finished_run: Path, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "commands.py").write_text(
+        f"""{COMMANDS}
+l1kd("run", "{finished_run.parent}/tiny.yaml", "--run", "disk/new")
+l1kd("evaluate", "disk/run")
+l1kd("report", "disk/run")
+"""
+    )
     before = tree(run)
-    old = on_disk(
-        "size=2m",
-        "cp -r run disk/run; mount -o remount,ro none disk\n"
-        'for verb in evaluate report; do "$PYTHON" -m l1kd $verb disk/run || code=$?; done\n'
-        "cp -r disk/run after; exit $code",
+    new, *old = said(
+        on_disk(
+            "size=64m",
+            "cp -r run disk/run; mount -o remount,ro none disk\n"
+            '"$PYTHON" commands.py; code=$?; cp -r disk/run after; exit $code',
+        )
     )
-    first, second = old.stderr.splitlines()
-    for line in (first, second):
-        check(old.returncode, line, ["disk/run", "Read-only"])
-    check_left(run.parent / "after", before)
+    check(*new, ["disk/new", "Read-only", "can be written"])
+    assert len(old) == 2
+    for code, stderr in old:
+        check(code, stderr, ["disk/run", "Read-only"])
+    check_left(tmp_path / "after", before)
 
 
 def test_a_disk_that_generate_cannot_write(on_disk: Call) -> None:

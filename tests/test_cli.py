@@ -15,16 +15,17 @@ from l1kd.errors import CheckFailed, UserError
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.mark.parametrize("statement", ["import l1kd", "import l1kd.cli", "import l1kd.run"])
-def test_importing_loads_no_heavy_library(statement: str) -> None:
+def test_importing_loads_no_heavy_library() -> None:
     code = (
-        f"{statement}; import sys; heavy = {{'tensorflow', 'hls4ml', 'qkeras', 'matplotlib', "
-        "'sklearn'}; print(sorted(heavy & set(sys.modules)))"
+        "import sys, importlib\n"
+        "heavy = {'tensorflow', 'hls4ml', 'qkeras', 'matplotlib', 'sklearn'}\n"
+        "for name in ('l1kd', 'l1kd.cli', 'l1kd.run'):\n"
+        "    importlib.import_module(name); print(name, sorted(heavy & set(sys.modules)))"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert answer.stdout.strip() == "[]"
+    assert answer.stdout.split("\n") == ["l1kd []", "l1kd.cli []", "l1kd.run []", ""]
 
 
 def test_help_loads_no_tensorflow_and_every_verb_has_an_example(l1kd: Call) -> None:

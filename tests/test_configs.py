@@ -17,7 +17,16 @@ from l1kd.distill.train import train
 pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
 
 
-@pytest.mark.parametrize("name", configfile.shipped())
+REPRESENTATIVE = "l1toy"  # the demo; its events are in the package
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == REPRESENTATIVE else pytest.mark.full)
+        for name in configfile.shipped()
+    ],
+)
 def test_a_shipped_configuration_trains(name: str, tmp_path: Path) -> None:
     short = ("epochs=1", "head_start=0", "final_epochs=1", "batch=4000")
     overrides = [f"distillation.{own}" for own in short]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +20,13 @@ from l1kd import cli
 from l1kd.config import NAME_PATTERN
 from l1kd.errors import CheckFailed
 from l1kd.evaluation import importing
-from tests.conftest import tiny_arrays
+from tests.conftest import call_l1kd, copy_of_run, killed_before, made_once, tiny_arrays
 from tests.models.foreign import cicada_v1, network, trained
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 layers = keras.layers
 W = "quantized_bits(6,1,0,alpha=1)"
+PARALLEL = "firmware.io_type=io_parallel"
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning"),
@@ -36,18 +35,36 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """Data of images (6, 4, 1), and nothing else."""
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump({"data": tiny_arrays(tmp_path / "data")}))
-    return path
+@pytest.fixture(scope="session")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CICADA's first network, as its authors define it, for 24 inputs: a run with all stages.
+
+    Beside it `mine.yaml`, data of images (6, 4, 1), and `their-v1.h5`. Read only.
+    """
+
+    def make(directory: Path) -> None:
+        verilog = {"simulate": "none", "synthesize": "none"}
+        config = {"data": tiny_arrays(directory / "data"), "rtl": verilog}
+        (directory / "mine.yaml").write_text(yaml.safe_dump(config))
+        saved(trained(cicada_v1(24, 4), spread=0.5), directory / "their-v1.h5")
+        words = ["import", "their-v1.h5", "mine.yaml", "--run", "run", "--set", PARALLEL]
+        done = call_l1kd(directory, *words)
+        assert done.returncode == 0, done.stderr
+        (directory / "said").write_text(done.stderr)
+
+    return made_once(tmp_path_factory, "imported", make) / "run"
 
 
 @pytest.fixture
-def theirs(tmp_path: Path) -> Path:
-    """CICADA's first network, as its authors define it, for 24 inputs."""
-    return saved(trained(cicada_v1(24, 4), spread=0.5), tmp_path / "their-v1.h5")
+def config(imported: Path) -> Path:
+    """Data of images (6, 4, 1); nothing of teacher, students and training."""
+    return imported.parent / "mine.yaml"
+
+
+@pytest.fixture
+def theirs(imported: Path) -> Path:
+    """CICADA's first network for 24 inputs."""
+    return imported.parent / "their-v1.h5"
 
 
 def saved(model: keras.Model, path: Path) -> Path:
@@ -73,12 +90,10 @@ def normalised(x: Any) -> Any:
 
 @pytest.mark.csim
 def test_a_run_from_a_foreign_network(
-    l1kd: Call, config: Path, theirs: Path, tmp_path: Path
+    l1kd: Call, imported: Path, config: Path, theirs: Path, tmp_path: Path
 ) -> None:
-    run = tmp_path / "run"
-    done = l1kd("import", theirs, config, "--run", run, "--set", "firmware.io_type=io_parallel")
-    assert done.returncode == 0, done.stderr
-    assert "0 of 250 scores differ" in done.stderr
+    assert "0 of 250 scores differ" in (imported.parent / "said").read_text()
+    run = copy_of_run(imported, tmp_path / "run")
     facts = read(run, "manifest.json")
     assert [*facts["stages"]] == ["import", "evaluate", "convert", "verify", "synth", "report"]
     assert facts["imported"]["student"] == "their-v1" and facts["imported"]["findings"] == []
@@ -107,15 +122,15 @@ def test_a_run_from_a_foreign_network(
     table = l1kd("compare", run)
     assert table.returncode == 0 and "their-v1*" in table.stdout
     assert "| teacher " not in table.stdout
-    again = l1kd("import", theirs, config, "--run", run, "--set", "firmware.io_type=io_parallel")
+    again = l1kd("import", theirs, config, "--run", run, "--set", PARALLEL)
     assert again.returncode == 0 and "import: done already" in again.stderr
 
 
 def test_what_else_the_directory_may_hold(
-    l1kd: Call, config: Path, theirs: Path, tmp_path: Path
+    l1kd: Call, imported: Path, config: Path, theirs: Path, tmp_path: Path
 ) -> None:
-    run = tmp_path / "run"
-    assert l1kd("import", theirs, config, "--run", run, "--until", "train").returncode == 0
+    run = copy_of_run(imported, tmp_path / "run")
+    (run / "metrics.json").unlink()
     before = (run / "manifest.json").read_bytes()
     other = saved(trained(cicada_v1(24, 4), seed=1), tmp_path / "other.h5")
     refused = l1kd("import", other, config, "--run", run)
@@ -133,43 +148,47 @@ def test_what_else_the_directory_may_hold(
     assert refused.returncode == 2 and "l1kd import" in refused.stderr
 
 
-def test_kill_9_anywhere_and_the_same_command_gives_the_same(
-    l1kd: Call, config: Path, theirs: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("until", "moments"),
+    [
+        ("evaluate", [("their-v1.keras", 1)]),
+        pytest.param(
+            "convert",
+            [
+                ("manifest.json", 1),  # nothing is there but the log
+                ("config.yaml", 1),  # the manifest is there already
+                ("manifest.json", 1),  # the stage `import` is not yet said to run
+                ("their-v1.keras", 1),
+                ("manifest.json", 2),  # the student is there, and `import` not done
+                ("scores.npz", 1),
+                ("metrics.json", 1),
+                ("-latency", 1),
+                ("firmware.json", 1),
+            ],
+            marks=pytest.mark.full,
+        ),
+    ],
+    ids=["as the student is stored", "anywhere"],
+)
+def test_kill_9_and_the_same_command_gives_the_same(
+    until: str,
+    moments: list[tuple[str, int]],
+    l1kd: Call,
+    imported: Path,
+    config: Path,
+    theirs: Path,
+    tmp_path: Path,
 ) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    words = ["import", str(theirs), str(config), "--until", "convert", "--run"]
-    assert l1kd(*words, whole).returncode == 0
-    command = [sys.executable, "-m", "l1kd", *words, str(broken)]
-
-    def state(stage: str) -> str | None:
-        try:
-            found: str = read(broken, "manifest.json")["stages"][stage]["state"]
-            return found
-        except (OSError, KeyError):
-            return None
-
-    def kill_when(condition: Callable[[], bool]) -> None:
-        assert not condition()
-        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
-        try:
-            while not condition():
-                assert process.poll() is None
-                time.sleep(0.001)
-        finally:
-            process.kill()
-            process.wait()
-
-    kill_when((broken / "l1kd.log").exists)
-    if not (broken / "manifest.json").exists():
-        kill_when((broken / "manifest.json").exists)
-    kill_when(lambda: state("import") == "running")
-    kill_when(lambda: any((broken / "students").glob("*")))
-    kill_when(lambda: state("evaluate") == "running")
-    kill_when(lambda: state("convert") == "running")
-    assert l1kd(*words, broken).returncode == 0
-    assert arrays(whole) == arrays(broken)
-    assert read(whole, "metrics.json") == read(broken, "metrics.json")
-    assert read(whole, "manifest.json")["imported"] == read(broken, "manifest.json")["imported"]
+    broken = tmp_path / "broken"
+    words = ["import", theirs, config, "--set", PARALLEL, "--run", broken]
+    for file, number in moments:
+        killed_before(file, number, tmp_path, *words)
+    done = l1kd(*words, "--until", until)
+    assert done.returncode == 0, done.stderr
+    assert [*read(broken, "manifest.json")["stages"]][-1] == until
+    assert arrays(imported) == arrays(broken)
+    assert read(imported, "metrics.json") == read(broken, "metrics.json")
+    assert read(imported, "manifest.json")["imported"] == read(broken, "manifest.json")["imported"]
     assert [path.name for path in (broken / "students").iterdir()] == ["their-v1.keras"]
 
 

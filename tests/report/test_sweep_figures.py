@@ -3,6 +3,8 @@
 import re
 from xml.etree import ElementTree
 
+import pytest
+
 from l1kd.report import published
 from l1kd.report.sweep_figures import draw
 
@@ -41,25 +43,28 @@ def whole():
     ]
 
 
-def test_both_sets_of_points(tmp_path):
-    written = draw([*whole(), cell(bits=4, group="narrow")], tmp_path)
-    assert {path.name for path in written} == {
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The figures of a whole sweep; read only."""
+    return draw([*whole(), cell(bits=4, group="narrow")], tmp_path_factory.mktemp("drawn"))
+
+
+def test_both_sets_of_points(drawn):
+    assert {path.name for path in drawn} == {
         f"{quantity}-{data}.svg" for quantity in ("auc", "emd") for data in published.DATA
     }
-    texts = labels(tmp_path / "auc-mnist.svg")
+    texts = labels(drawn[0].parent / "auc-mnist.svg")
     for mode in published.MODES:
         assert f"{mode}, 8 bits" in texts
         assert f"{mode}, the paper's float students" in texts
     assert "exposure, 4 bits" in texts
     assert "teacher" in texts and "19,357" in texts and "77" in texts
-    assert "teacher" not in labels(tmp_path / "emd-mnist.svg")
+    assert "teacher" not in labels(drawn[0].parent / "emd-mnist.svg")
 
 
-def test_equal_cells_give_equal_figures(tmp_path):
-    (tmp_path / "again").mkdir()
-    first = draw(whole(), tmp_path)
-    second = draw(whole(), tmp_path / "again")
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+def test_equal_cells_give_equal_figures(drawn, tmp_path):
+    again = draw([*whole(), cell(bits=4, group="narrow")], tmp_path)
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in drawn]
 
 
 def test_other_data_have_our_points_alone(tmp_path):
@@ -110,8 +115,8 @@ def test_cells_without_a_group_are_drawn(tmp_path):
     assert "teacher" in labels(tmp_path / "auc-mnist.svg")
 
 
-def test_labels_keep_their_digits(tmp_path):
+def test_labels_keep_their_digits(drawn):
     """`inline` shortens numbers, in texts too: no axis may need three decimals."""
-    for path in draw(whole(), tmp_path):
+    for path in drawn:
         ticks = [text for text in labels(path) if re.fullmatch(r"[\d.]+", text)]
         assert len(ticks) == len(set(ticks)), path
