@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -111,18 +112,40 @@ def images(name: str) -> Any:
     return fill(ending(events, x, name))
 
 
+def inputs(exact: graph.Network, search: bool, limit: int) -> Any:
+    """Corner inputs of the port, or those that a search finds for every inner quantizer."""
+    return corners(exact.port, exact.shape, exact if search else None, limit=limit)[0]
+
+
+def with_and_without_search(names: Iterable[str], kept: set[str]) -> Any:
+    """Each of `names` on the port's corners; the search, that takes seconds, for those `kept`."""
+    return [
+        pytest.param(
+            name,
+            search,
+            marks=pytest.mark.full if search and name not in kept else (),
+            id=f"{name}{'-searched' * search}",
+        )
+        for name in names
+        for search in (False, True)
+    ]
+
+
 @pytest.mark.parametrize(
-    "name",
-    [
-        *("same", "strides", "average", "global", "sequence", "separable", "depthwise"),
-        *("products", "branches", "plain"),
-    ],
+    ("name", "search"),
+    with_and_without_search(
+        [
+            *("same", "strides", "average", "global", "sequence", "separable", "depthwise"),
+            *("products", "branches", "plain"),
+        ],
+        {"same", "branches"},
+    ),
 )
-def test_every_layer_equals_qkeras(name: str) -> None:
+def test_every_layer_equals_qkeras(name: str, search: bool) -> None:
     model = images(name)
     exact = read(model)
     assert doubts(model, exact) == {}
-    events, _ = corners(exact.port, exact.shape, exact, limit=800)
+    events = inputs(exact, search, 800)
     own = [layer.name for layer in model.layers[1:]]
     parts = keras.Model(model.input, [model.get_layer(each).output for each in own])
     theirs = parts(events.astype(np.float32), training=False)
@@ -265,8 +288,11 @@ BEYOND = {
 }
 
 
-@pytest.mark.parametrize("name", [*clean.CLEAN, *clean.CLEAN_IN_PARALLEL])
-def test_all_that_is_clean_is_read_exactly(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "search"),
+    with_and_without_search([*clean.CLEAN, *clean.CLEAN_IN_PARALLEL], {"activations"}),
+)
+def test_all_that_is_clean_is_read_exactly(name: str, search: bool) -> None:
     """The networks that together hold the lint's whole grammar."""
     model = clean.built(name)
     problem = beyond(model)
@@ -277,7 +303,7 @@ def test_all_that_is_clean_is_read_exactly(name: str) -> None:
         return
     exact = read(model)
     assert to_json(from_json(json.loads(json.dumps(to_json(exact))))) == to_json(exact)
-    events, _ = corners(exact.port, exact.shape, exact, limit=500)
+    events = inputs(exact, search, 500)
     if not doubts(model, exact):
         theirs = np.asarray(model(events.astype(np.float32), training=False), np.float64)
         assert (exact.predict(events) == theirs.reshape(len(events), -1)).all()
@@ -306,6 +332,6 @@ def test_a_hard_sigmoid_of_coarse_sums_is_exact() -> None:
     model.set_weights([np.array([[4, -8], [-4, 0], [0, 4]], np.float32)])
     exact = read(model)
     assert exact.bounds["d"].fraction == -2
-    inputs, _ = corners(exact.port, exact.shape, exact, limit=300)
-    theirs = model(inputs.astype(np.float32), training=False).numpy()
-    assert (exact.predict(inputs) == theirs).all() and len(np.unique(theirs)) > 2
+    events = inputs(exact, True, 300)
+    theirs = model(events.astype(np.float32), training=False).numpy()
+    assert (exact.predict(events) == theirs).all() and len(np.unique(theirs)) > 2

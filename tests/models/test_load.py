@@ -6,7 +6,7 @@ import functools
 import json
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import qkeras
 from tensorflow import keras
+from tensorflow.python.autograph.core import ag_ctx
 
 import l1kd
 from l1kd.config import Score, Student, Teacher
@@ -35,6 +36,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5.*:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*is unseeded and being called:UserWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _without_autograph() -> Iterator[None]:
+    """AutoGraph takes most of the time of building a network; whole runs load with it."""
+    with ag_ctx.ControlStatusCtx(ag_ctx.Status.DISABLED):
+        yield
 
 
 SIZES = {"s1", "s3", "s4", "s5", "s6"}  # of the same layers as s2 and s7
