@@ -414,9 +414,20 @@ def test_rounding_to_a_grid_saturates_nothing(largest: float, word: int) -> None
     assert kind.integer >= 1
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.integers(0, 10**6))
 def test_random_networks(seed: int) -> None:
+    random_network(seed)
+
+
+@pytest.mark.full
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10**6))
+def test_more_random_networks(seed: int) -> None:
+    random_network(seed)
+
+
+def random_network(seed: int) -> None:
     """Whatever is repaired exactly gives the same scores; all of it within 24 bits."""
     random = np.random.default_rng(seed)
 
