@@ -14,6 +14,8 @@ layers = keras.layers
 
 # Their weights: symmetric, scale 1.
 NARROW, WIDE = (8, 1), (12, 3)
+# AutoGraph would rewrite each layer's Python while a network is built, for nothing.
+UNCONVERTED = tf.autograph.experimental.do_not_convert
 
 
 class QDenseBatchnorm(QDense):
@@ -78,12 +80,14 @@ def _behind(x: Any, units: int) -> Any:
     return QActivation("quantized_relu(16, 8)", name="outputs")(x)
 
 
+@UNCONVERTED
 def cicada_v1(inputs: int = 252, units: int = 16) -> keras.Model:
     """The first CICADA network: no quantizer at the input, where integers come in."""
     events = keras.Input((inputs,), name="inputs_")
     return keras.Model(events, _behind(events, units), name="cicada-v1")
 
 
+@UNCONVERTED
 def cicada_v2(shape: tuple[int, int] = (18, 14), units: int = 16) -> keras.Model:
     """The second: flat events are an image, one convolution in front."""
     events = keras.Input((shape[0] * shape[1],), name="inputs_")
@@ -127,6 +131,7 @@ def trained(model: keras.Model, seed: int = 0, spread: float = 0.3) -> keras.Mod
 Body = Callable[[Any], Any]
 
 
+@UNCONVERTED
 def network(body: Body, shape: tuple[int, ...], seed: int = 0) -> keras.Model:
     """A trained network of one input."""
     events = keras.Input(shape, name="events")

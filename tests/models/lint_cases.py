@@ -40,15 +40,15 @@ class Case:
     """A network that is refused.
 
     `layer` and `construct` are what the lint has to say; `evidence` is what hls4ml makes of it:
-    another result than QKeras' network `reference` (by default the same one), or an error that
-    says `says`; or it is known of vendors' tools.
+    another result than QKeras' network `reference` (by default the same one), an error that says
+    `says`, or C++ that does not compile or not run; or it is known of vendors' tools.
     """
 
     name: str
     build: Callable[[], Any]
     layer: str
     construct: str
-    evidence: Literal["differs", "fails", "source"]
+    evidence: Literal["differs", "fails", "does not compile", "does not run", "source"]
     io_type: Literal["io_parallel", "io_stream"] = "io_parallel"
     says: str = ""
     reference: Callable[[], Any] | None = None
@@ -144,7 +144,8 @@ def called(name: str) -> Any:
 
 
 def _fails(name: str, build: Any, layer: str, construct: str, says: str, **options: Any) -> Case:
-    return Case(name, build, layer, construct, "fails", says=says, **options)
+    evidence: Any = says if says in ("does not compile", "does not run") else "fails"
+    return Case(name, build, layer, construct, evidence, says=says, **options)
 
 
 def _differs(name: str, build: Any, layer: str, construct: str, **options: Any) -> Case:
@@ -308,7 +309,7 @@ CASES: list[Case] = [
         image(lambda x: layers().MaxPooling2D(3, 2, name="p")(x)),
         "p",
         "strides=(2, 2) and io_stream",
-        "",
+        "does not run",
         io_type="io_stream",
     ),
     _fails(
@@ -316,7 +317,7 @@ CASES: list[Case] = [
         image(lambda x: layers().AveragePooling2D(2, padding="same", name="p")(x)),
         "p",
         "padding='same' and io_stream",
-        "",
+        "does not run",
         io_type="io_stream",
     ),
     _differs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.models.lint_networks import (
     layers,
     network,
     separable,
+    unconverted,
 )
 
 CLEAN_ACTIVATIONS = [
@@ -175,4 +177,10 @@ def parallel_readers() -> Any:
     return network((4, 2), body, score=None)
 
 
-CLEAN_IN_PARALLEL = {"images": parallel_images, "readers": parallel_readers}
+CLEAN_IN_PARALLEL = {"parallel_images": parallel_images, "parallel_readers": parallel_readers}
+
+
+@functools.cache
+def built(name: str) -> Any:
+    """One of `CLEAN` or `CLEAN_IN_PARALLEL`, built once."""
+    return unconverted({**CLEAN, **CLEAN_IN_PARALLEL}[name])

@@ -16,6 +16,13 @@ FINE = "quantized_bits(24,4,0,alpha=1)"
 FINER = "quantized_bits(28,3,0,alpha=1)"
 
 
+def unconverted(build: Callable[[], Any]) -> Any:
+    """What `build` builds, without AutoGraph: it rewrites each layer's Python for nothing."""
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(build)()
+
+
 def network(
     shape: tuple[int, ...],
     body: Callable[[Any], Any],

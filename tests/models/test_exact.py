@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import qkeras
+import tensorflow as tf
 from tensorflow import keras
 
 from l1kd.config import Score, Student
@@ -56,6 +58,7 @@ def ending(events: Any, x: Any, name: str) -> Any:
     return keras.Model(events, quantized("quantized_bits(12,5,alpha=1)", "out", x), name=name)
 
 
+@tf.autograph.experimental.do_not_convert
 def images(name: str) -> Any:
     events = keras.Input((6, 5, 2), name="ev")
     x = quantized("quantized_bits(8,3,alpha=1)", "port", events)
@@ -109,28 +112,56 @@ def images(name: str) -> Any:
     return fill(ending(events, x, name))
 
 
+def inputs(exact: graph.Network, search: bool, limit: int) -> Any:
+    """Corner inputs of the port, or those that a search finds for every inner quantizer."""
+    return corners(exact.port, exact.shape, exact if search else None, limit=limit)[0]
+
+
+def with_and_without_search(names: Iterable[str], kept: set[str]) -> Any:
+    """Each of `names` on the port's corners; the search, that takes seconds, for those `kept`."""
+    return [
+        pytest.param(
+            name,
+            search,
+            marks=pytest.mark.full if search and name not in kept else (),
+            id=f"{name}{'-searched' * search}",
+        )
+        for name in names
+        for search in (False, True)
+    ]
+
+
 @pytest.mark.parametrize(
-    "name",
-    [
-        *("same", "strides", "average", "global", "sequence", "separable", "depthwise"),
-        *("products", "branches", "plain"),
-    ],
+    ("name", "search"),
+    with_and_without_search(
+        [
+            *("same", "strides", "average", "global", "sequence", "separable", "depthwise"),
+            *("products", "branches", "plain"),
+        ],
+        {"same", "branches"},
+    ),
 )
-def test_every_layer_equals_qkeras(name: str) -> None:
+def test_every_layer_equals_qkeras(name: str, search: bool) -> None:
     model = images(name)
     exact = read(model)
     assert doubts(model, exact) == {}
-    events, _ = corners(exact.port, exact.shape, exact, limit=800)
+    events = inputs(exact, search, 800)
     own = [layer.name for layer in model.layers[1:]]
     parts = keras.Model(model.input, [model.get_layer(each).output for each in own])
-    theirs = parts.predict(events, verbose=0)
+    theirs = parts(events.astype(np.float32), training=False)
     ours = exact.values(events, tuple(own))
     for layer, values in zip(own, theirs, strict=True):
         assert (ours[layer] == np.asarray(values, np.float64)).all(), layer
     assert len(np.unique(ours["out"])) > 50
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+SIZES = {"s1", "s3", "s4", "s5", "s6"}  # of the same layers as s2 and s7
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.full if n in SIZES else ()) for n in STUDENTS],
+)
 def test_our_own_students_are_read(name: str) -> None:
     shape = (28, 28, 1) if name.startswith("s") else (18, 14, 1)
     grid = FixedPoint(9, 1) if name.startswith("s") else FixedPoint(11, 11)
@@ -140,7 +171,7 @@ def test_our_own_students_are_read(name: str) -> None:
     assert exact.shape == shape and doubts(model, exact) == {}
     random = np.random.default_rng(0)
     events = random.integers(0, 256, (20, *shape)) * grid.lsb
-    theirs = model.predict(events.astype(np.float32), verbose=0)
+    theirs = np.asarray(model(events.astype(np.float32), training=False), np.float64)
     assert (exact.predict(events) == theirs).all()
 
 
@@ -162,10 +193,10 @@ def test_where_float32_ends_the_firmware_is_right_and_qkeras_is_named(tmp_path: 
     assert "sums" in named and "bits, a float32 holds 24" in named["sums"]
     random = np.random.default_rng(2)
     events = random.integers(-(2**15), 2**15, (2000, 64)).astype(np.float64)
-    project = hls.convert(model, tmp_path / "p")
+    project = hls.convert(model, tmp_path / "p", vectors=events[:8])
     found = exact.predict(events)
     assert (project.predict(events) == found).all()
-    theirs = model.predict(events.astype(np.float32), verbose=0)
+    theirs = np.asarray(model(events.astype(np.float32), training=False), np.float64)
     different = (theirs != found).any(axis=1)
     assert 0 < different.sum() < len(events)
     # By hand, in integers: half to even, 6 fraction bits of 15.
@@ -257,10 +288,13 @@ BEYOND = {
 }
 
 
-@pytest.mark.parametrize("name", [*clean.CLEAN, *clean.CLEAN_IN_PARALLEL])
-def test_all_that_is_clean_is_read_exactly(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "search"),
+    with_and_without_search([*clean.CLEAN, *clean.CLEAN_IN_PARALLEL], {"activations"}),
+)
+def test_all_that_is_clean_is_read_exactly(name: str, search: bool) -> None:
     """The networks that together hold the lint's whole grammar."""
-    model = {**clean.CLEAN, **clean.CLEAN_IN_PARALLEL}[name]()
+    model = clean.built(name)
     problem = beyond(model)
     if problem is not None:
         assert any(each in problem.construct for each in BEYOND.values()), problem
@@ -269,9 +303,9 @@ def test_all_that_is_clean_is_read_exactly(name: str) -> None:
         return
     exact = read(model)
     assert to_json(from_json(json.loads(json.dumps(to_json(exact))))) == to_json(exact)
-    events, _ = corners(exact.port, exact.shape, exact, limit=500)
+    events = inputs(exact, search, 500)
     if not doubts(model, exact):
-        theirs = np.asarray(model.predict(events, verbose=0), np.float64)
+        theirs = np.asarray(model(events.astype(np.float32), training=False), np.float64)
         assert (exact.predict(events) == theirs.reshape(len(events), -1)).all()
     else:
         assert name == "wide"
@@ -298,6 +332,6 @@ def test_a_hard_sigmoid_of_coarse_sums_is_exact() -> None:
     model.set_weights([np.array([[4, -8], [-4, 0], [0, 4]], np.float32)])
     exact = read(model)
     assert exact.bounds["d"].fraction == -2
-    inputs, _ = corners(exact.port, exact.shape, exact, limit=300)
-    theirs = model.predict(inputs, verbose=0)
-    assert (exact.predict(inputs) == theirs).all() and len(np.unique(theirs)) > 2
+    events = inputs(exact, True, 300)
+    theirs = model(events.astype(np.float32), training=False).numpy()
+    assert (exact.predict(events) == theirs).all() and len(np.unique(theirs)) > 2

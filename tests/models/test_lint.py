@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from l1kd.errors import CheckFailed
-from l1kd.firmware import csim
+from l1kd.config import Score, Student
+from l1kd.errors import CheckFailed, UserError
 from l1kd.fixedpoint import FixedPoint
 from l1kd.models.lint import Problem, check, demand
+from l1kd.models.students import STUDENTS, build_student
 from tests.models import lint_cases as cases
 from tests.models import lint_clean as clean
 from tests.models import lint_heads
 from tests.models.lint_cases import Case
-
-TOP = "lint_net"
+from tests.models.lint_networks import unconverted
+from tests.models.lint_projects import Together, port_of, refusals, write
 
 
 @pytest.fixture(autouse=True)
@@ -37,16 +37,6 @@ def _quiet_and_seeded() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def port_of(model: Any) -> FixedPoint:
-    """The type that the network gives its input; that of most tests if it does not say."""
-    quantizers = [layer.quantizer for layer in model.layers if hasattr(layer, "quantizer")]
-    if not quantizers or type(quantizers[0]).__name__ != "quantized_bits":
-        return FixedPoint(6, 4)
-    first = quantizers[0]
-    signed = bool(first.keep_negative)
-    return FixedPoint(int(first.bits), int(first.integer) + signed, signed)
 
 
 def events(model: Any, count: int = 400) -> NDArray[np.float32]:
@@ -69,47 +59,6 @@ def qkeras_values(model: Any, inputs: NDArray[np.float32]) -> NDArray[np.float64
     )
 
 
-def hls4ml_values(
-    model: Any, inputs: NDArray[np.float32], directory: Path, io_type: str
-) -> NDArray[np.float64]:
-    """What hls4ml's C++ makes of the events; the recipe is that of `l1kd.firmware.hls`."""
-    import hls4ml
-
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        config = hls4ml.utils.config_from_keras_model(model, granularity="name", backend="Vitis")
-        graph = hls4ml.converters.convert_from_keras_model(
-            model,
-            hls_config=config,
-            bit_exact=True,
-            backend="Vitis",
-            io_type=io_type,
-            output_dir=str(directory),
-            project_name=TOP,
-            write_weights_txt=False,
-        )
-        graph.config.config.pop("KerasModel")
-        graph.write()
-    (sink,) = graph.get_output_variables()
-    given = FixedPoint.parse(str(sink.type.precision))
-    size, outputs = int(np.prod(model.input_shape[1:])), int(np.prod(sink.shape))
-    program = csim.build(directory, csim.Ports(TOP, "", size, outputs))
-    # A trigger system sends the bits of the type that the network says.
-    bits = port_of(model).integers(inputs.reshape(len(inputs), -1))
-    return csim.simulate(program, bits, outputs, 1) * given.lsb
-
-
-def outcome(model: Any, directory: Path, io_type: str, reference: Any = None) -> tuple[str, str]:
-    """Whether hls4ml is exact, differs or fails, and the error's text."""
-    inputs = events(model)
-    try:
-        expected = qkeras_values(reference or model, inputs)
-        got = hls4ml_values(model, inputs, directory, io_type)
-    except Exception as error:
-        return "fails", f"{type(error).__name__}: {error}"
-    assert len(np.unique(expected)) > 1, "a constant says nothing"
-    return ("exact" if np.array_equal(expected, got) else "differs"), ""
-
-
 def head_shapes(model: Any) -> list[tuple[int, ...]]:
     """The shapes of the heads of a network whose layers end in a chain of Concatenate."""
     shapes: list[tuple[int, ...]] = []
@@ -124,13 +73,23 @@ def named(problems: list[Problem], layer: str, construct: str) -> bool:
     return any(problem.layer == layer and construct in problem.construct for problem in problems)
 
 
-def case_ids(items: list[Case]) -> Any:
+@functools.cache
+def built(case: Case) -> Any:
+    return unconverted(case.build)
+
+
+def case_ids(items: Iterable[Case]) -> Any:
     return [pytest.param(item, id=item.name.replace(" ", "_")) for item in items]
+
+
+def numbered(*evidence: str) -> dict[str, Case]:
+    """The cases of this evidence, by the names of their projects."""
+    return {f"case{k}": case for k, case in enumerate(cases.CASES) if case.evidence in evidence}
 
 
 @pytest.mark.parametrize("case", case_ids(cases.CASES))
 def test_the_lint_names_what_it_refuses(case: Case) -> None:
-    model = case.build()
+    model = built(case)
     problems = check(model, io_type=case.io_type)
     assert named(problems, case.layer, case.construct), problems
     for problem in problems:
@@ -140,69 +99,123 @@ def test_the_lint_names_what_it_refuses(case: Case) -> None:
         demand(model, io_type=case.io_type)
 
 
-@pytest.mark.csim
-@pytest.mark.parametrize("case", case_ids([c for c in cases.CASES if c.evidence != "source"]))
-def test_hls4ml_is_wrong_where_the_lint_refuses(case: Case, tmp_path: Path) -> None:
-    reference = case.reference and case.reference()
-    found, said = outcome(case.build(), tmp_path / "p", case.io_type, reference)
-    assert found == case.evidence, said
-    assert case.says in said
+@pytest.mark.parametrize("case", case_ids(numbered("fails").values()))
+def test_hls4ml_fails_where_the_lint_refuses(case: Case, tmp_path: Path) -> None:
+    model = built(case)
+    with pytest.raises(Exception) as caught:
+        qkeras_values(model, events(model, 10))
+        write(model, "net", tmp_path, case.io_type)
+    assert case.says in f"{caught.type.__name__}: {caught.value}"
 
 
 @pytest.mark.csim
-@pytest.mark.parametrize("kind", lint_heads.HEADS)
-def test_heads_that_are_refused_differ(kind: str, tmp_path: Path) -> None:
-    model, constructs = lint_heads.HEADS[kind]()
+def test_what_hls4ml_writes_does_not_compile_where_the_lint_refuses(tmp_path: Path) -> None:
+    given = numbered("does not compile")
+    projects = [write(built(case), name, tmp_path, case.io_type) for name, case in given.items()]
+    control = write(unconverted(lambda: cases.called("events")), "control", tmp_path, "io_parallel")
+    said = refusals([*projects, control], tmp_path)
+    assert said.keys() == given.keys(), (said, given)
+
+
+@pytest.mark.csim
+def test_hls4ml_is_wrong_where_the_lint_refuses(tmp_path: Path) -> None:
+    """One compilation for all that are wrong as whole networks, and for those with many heads."""
+    given = numbered("differs", "does not run")
+    projects = [write(built(case), name, tmp_path, case.io_type) for name, case in given.items()]
+    with_heads = {kind: unconverted(make) for kind, make in lint_heads.HEADS.items()}
+    for kind, (model, _) in with_heads.items():
+        projects.append(write(model, f"heads_{kind}", tmp_path, "io_parallel"))
+    sums = unconverted(cases.wide_sums)
+    projects.append(write(sums, "sums", tmp_path, "io_parallel"))
+    together = Together(projects, tmp_path)
+
+    for name, case in given.items():
+        inputs = events(built(case))
+        if case.evidence == "does not run":
+            with pytest.raises(UserError, match="C simulation failed"):
+                together.values(name, inputs)
+            continue
+        expected = qkeras_values(unconverted(case.reference or (lambda c=case: built(c))), inputs)
+        assert len(np.unique(expected)) > 1, f"{case.name}: a constant says nothing"
+        assert (expected != together.values(name, inputs)).any(), case.name
+
+    for kind, (model, constructs) in with_heads.items():
+        heads_differ(model, constructs, together, f"heads_{kind}")
+
+    # A sum beyond float64 wraps around.
+    lowest = np.full((1, 2), -(2.0**15), np.float32)
+    assert qkeras_values(sums, lowest).item() == 2.0**15
+    assert together.values("sums", lowest).item() == -(2.0**15)
+
+
+def heads_differ(
+    model: Any, constructs: list[tuple[str, str]], together: Together, name: str
+) -> None:
+    """The columns of every head but the control's differ, and the lint names each."""
     problems = check(model)
     inputs = events(model)
-    expected = qkeras_values(model, inputs)
-    differ = expected != hls4ml_values(model, inputs, tmp_path / "p", "io_parallel")
+    differ = qkeras_values(model, inputs) != together.values(name, inputs)
     sizes = [int(np.prod(shape)) for shape in head_shapes(model)]
     assert sum(sizes) == differ.shape[1]
     columns = np.split(differ, np.cumsum(sizes)[:-1], axis=1)
     for (layer, construct), wrong in zip(constructs, columns, strict=True):
-        assert wrong.any() == (layer != lint_heads.CONTROL), (construct, layer)
+        assert wrong.any() == (layer != lint_heads.CONTROL), (name, construct, layer)
         if layer != lint_heads.CONTROL:
-            assert named(problems, layer, construct), (construct, problems)
+            assert named(problems, layer, construct), (name, construct, problems)
     assert {problem.layer for problem in problems} <= {layer for layer, _ in constructs}
 
 
-@pytest.mark.csim
-@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
 @pytest.mark.parametrize("name", clean.CLEAN)
-def test_what_is_clean_is_exact(name: str, io_type: str, tmp_path: Path) -> None:
-    model = clean.CLEAN[name]()
+def test_what_is_clean_has_no_problem(name: str) -> None:
+    model = clean.built(name)
     assert check(model, io_type="io_stream") == []
     demand(model, io_type="io_stream")
-    assert outcome(model, tmp_path / "p", io_type) == ("exact", "")
 
 
-@pytest.mark.csim
 @pytest.mark.parametrize("name", clean.CLEAN_IN_PARALLEL)
-def test_what_only_io_stream_cannot_do_is_exact_with_io_parallel(name: str, tmp_path: Path) -> None:
-    model = clean.CLEAN_IN_PARALLEL[name]()
+def test_what_io_stream_cannot_do_is_a_problem_of_io_stream_only(name: str) -> None:
+    model = clean.built(name)
     assert check(model) == check(model, io_type="io_parallel") == []
     assert check(model, io_type="io_stream")
-    assert outcome(model, tmp_path / "p", "io_parallel") == ("exact", "")
 
 
 @pytest.mark.csim
-def test_a_sum_beyond_float64_wraps_around(tmp_path: Path) -> None:
-    model = cases.wide_sums()
-    lowest = np.full((1, 2), -(2.0**15), np.float32)
-    assert qkeras_values(model, lowest).item() == 2.0**15
-    assert hls4ml_values(model, lowest, tmp_path / "p", "io_parallel").item() == -(2.0**15)
+def test_what_is_clean_is_exact(tmp_path: Path) -> None:
+    """With both interfaces, or with the one that it is clean with; all in one compilation."""
+    io_types = {
+        **dict.fromkeys(clean.CLEAN, ("io_parallel", "io_stream")),
+        **dict.fromkeys(clean.CLEAN_IN_PARALLEL, ("io_parallel",)),
+    }
+    projects = {
+        f"{name}_{io_type}": (
+            name,
+            write(clean.built(name), f"{name}_{io_type}", tmp_path, io_type),
+        )
+        for name, several in io_types.items()
+        for io_type in several
+    }
+    together = Together([project for _, project in projects.values()], tmp_path)
+    for project, (name, _) in projects.items():
+        inputs = events(clean.built(name))
+        expected = qkeras_values(clean.built(name), inputs)
+        assert len(np.unique(expected)) > 1, f"{name}: a constant says nothing"
+        assert np.array_equal(expected, together.values(project, inputs)), project
 
 
-def test_students_are_clean() -> None:
-    from l1kd.config import Score, Student
-    from l1kd.models.students import STUDENTS, build_student
-
-    for architecture in STUDENTS:
-        shape = (28, 28, 1) if architecture.startswith("s") else (18, 14, 1)
-        student = Student.model_validate({"name": "x", "architecture": architecture})
-        model = build_student(student, shape, FixedPoint(11, 11), Score())
-        assert check(model) == [], architecture
+# Of the paper's sizes of one network, two: one has pools.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.full if n in {"s1", "s3", "s4", "s5", "s6"} else ())
+        for n in STUDENTS
+    ],
+)
+def test_students_are_clean(name: str) -> None:
+    shape = (28, 28, 1) if name.startswith("s") else (18, 14, 1)
+    student = Student.model_validate({"name": "x", "architecture": name})
+    grid = FixedPoint(11, 11)
+    model = unconverted(lambda: build_student(student, shape, grid, Score()))
+    assert check(model) == []
 
 
 def test_a_demand_names_the_first_and_counts_the_others() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import qkeras
 from tensorflow import keras
+from tensorflow.python.autograph.core import ag_ctx
 
 import l1kd
 from l1kd.config import Score, Student, Teacher
@@ -36,6 +38,17 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _without_autograph() -> Iterator[None]:
+    """AutoGraph takes most of the time of building a network; whole runs load with it."""
+    with ag_ctx.ControlStatusCtx(ag_ctx.Status.DISABLED):
+        yield
+
+
+SIZES = {"s1", "s3", "s4", "s5", "s6"}  # of the same layers as s2 and s7
+
+
+@functools.cache
 def student(architecture: str = "s7") -> keras.Model:
     keras.utils.set_random_seed(4)
     return build_student(
@@ -46,7 +59,10 @@ def student(architecture: str = "s7") -> keras.Model:
     )
 
 
-@pytest.mark.parametrize("architecture", STUDENTS)
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(n, marks=pytest.mark.full if n in SIZES else ()) for n in STUDENTS],
+)
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_students_come_back_the_same(architecture: str, suffix: str, tmp_path: Path) -> None:
     model = student(architecture)
@@ -89,11 +105,16 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     return new
 
 
-@pytest.fixture
-def stored(tmp_path: Path) -> Path:
-    path = tmp_path / "s7.keras"
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("load") / "s7.keras"
     save_model(student(), path)
     return path
+
+
+@pytest.fixture
+def stored(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(saved, tmp_path))
 
 
 def set_layer(index: int, **values: Any) -> Callable[[dict[str, Any]], None]:
@@ -191,6 +212,11 @@ def test_a_failed_save_leaves_the_old_model(stored: Path, monkeypatch: pytest.Mo
 # --- other people's networks ----------------------------------------------------------------------
 
 
+@functools.cache
+def of_others() -> keras.Model:
+    return network(everything, (10, 10, 1))
+
+
 def everything(x: Any) -> Any:
     """Layers and quantizers that trained networks hold, whether they can be firmware or not."""
     layers, w = keras.layers, "quantized_bits(6,1,0,alpha=1)"
@@ -217,9 +243,9 @@ def everything(x: Any) -> Any:
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_networks_of_others_come_back_the_same(suffix: str, frozen: bool, tmp_path: Path) -> None:
-    model = network(everything, (10, 10, 1))
-    for layer in model.layers if frozen else ():
-        layer.trainable = False  # their weights are stored in another order
+    model = of_others()
+    for layer in model.layers:
+        layer.trainable = not frozen  # their weights are stored in another order
     model.save(tmp_path / f"m{suffix}")
     again = l1kd.load_model(tmp_path / f"m{suffix}")
     events = np.random.default_rng(0).integers(-64, 64, (50, 10, 10, 1)).astype(np.float32) / 16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from qkeras import (
     quantized_relu,
 )
 from tensorflow import keras
+from tensorflow.python.autograph.core import ag_ctx
 
 from l1kd.errors import UserError
 from l1kd.fixedpoint import FixedPoint
@@ -39,6 +40,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*is unseeded and being called:UserWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _without_autograph() -> Iterator[None]:
+    """AutoGraph takes most of the time of building a network; whole runs load with it."""
+    with ag_ctx.ControlStatusCtx(ag_ctx.Status.DISABLED):
+        yield
 
 
 def events(shape: tuple[int, ...], grid: FixedPoint = GRID, number: int = 2000) -> Any:
@@ -406,9 +414,20 @@ def test_rounding_to_a_grid_saturates_nothing(largest: float, word: int) -> None
     assert kind.integer >= 1
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.integers(0, 10**6))
 def test_random_networks(seed: int) -> None:
+    random_network(seed)
+
+
+@pytest.mark.full
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10**6))
+def test_more_random_networks(seed: int) -> None:
+    random_network(seed)
+
+
+def random_network(seed: int) -> None:
     """Whatever is repaired exactly gives the same scores; all of it within 24 bits."""
     random = np.random.default_rng(seed)
 
