@@ -97,6 +97,15 @@ def events_like(model: Any, port: FixedPoint, count: int, seed: int = 5) -> np.n
     return (np.clip(values, low, high) * port.lsb).astype(np.float32)
 
 
+def few_vectors(model: Any, port: FixedPoint | None = None, count: int = 16) -> np.ndarray:
+    """Events for a project's test bench, in place of the search for them that `convert` makes."""
+    from l1kd.models.exact import read
+
+    kind = port or read(model).port
+    events = events_like(model, kind, count).astype(np.float64)
+    return np.clip(events, kind.low, kind.high)
+
+
 def predict(model: Any, events: np.ndarray) -> np.ndarray:
     """What QKeras gives, (N, outputs) float64."""
     return np.asarray(model.predict(events, verbose=0, batch_size=512), np.float64)

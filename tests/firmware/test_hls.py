@@ -380,16 +380,6 @@ def test_the_vendor_s_limit_is_refused_by_name(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.csim
-def test_a_new_conversion_keeps_what_was_compiled(tmp_path: Path) -> None:
-    first = hls.convert(little(), tmp_path / "p").compile()
-    written = first.stat().st_mtime_ns
-    again = hls.convert(little(), tmp_path / "p").compile()
-    assert again == first and again.stat().st_mtime_ns == written
-    other = hls.convert(little(seed=8), tmp_path / "p").compile()
-    assert other != first and not first.exists()
-
-
 def test_a_project_of_another_format_is_said(tmp_path: Path) -> None:
     (tmp_path / "l1kd.json").write_text('{"format_version": 1, "model": "x"}')
     with pytest.raises(UserError, match=r"written in format 1.*convert the student again"):
