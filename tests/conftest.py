@@ -10,11 +10,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# What is compiled is shared by all workers and later runs; the user's own cache is left alone.
+os.environ.setdefault(
+    "L1KD_CSIM_CACHE", str(Path(tempfile.gettempdir(), f"l1kd-tests-csim-{os.getuid()}"))
+)
 
 import numpy as np
 import pytest

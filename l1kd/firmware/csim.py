@@ -8,16 +8,21 @@ What is compiled is the C++ that is synthesised: the project's sources and the w
 - `ap_private` declares its one inner helper `volatile`, which sends every intermediate value
   through memory. For objects that are not volatile a second, plain one is put beside it.
 
-The program's name carries the hash of everything it is made of, so an unchanged project is not
-compiled twice and a changed one never meets a stale program; it is renamed into place when it is
-whole. Events go through pipes, one process per core and slice of events: code for io_stream keeps
-static buffers, so threads could not share it, and two projects never share a process's symbols.
+Programs live in a cache of the user's (`cache_directory`), never in a project: nothing that came
+with a copied project is run. A program's name carries the hash of everything it is made of, and of
+itself: an unchanged project is not compiled twice, a changed one never meets a stale program, a
+damaged program is compiled again. It is renamed into place when it is whole, and two processes that
+want the same one wait for each other. Events go through pipes, one process per core and slice of
+events: code for io_stream keeps static buffers, so threads could not share it, and two projects
+never share a process's symbols.
 Nothing here needs TensorFlow or hls4ml.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -33,15 +38,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from l1kd.errors import UserError
+from l1kd.files import file_hash
 
 __all__ = [
     "NO_CALLS",
     "Ports",
     "build",
+    "cache_directory",
     "compiler",
+    "compiler_environment",
     "first_error",
     "run_call",
     "simulate",
@@ -71,6 +80,21 @@ _PLAIN = """  INLINE void clearUnusedBits(void) volatile {
 NO_CALLS = "static const l1kd::call l1kd_calls[] = {{0, 0, 0}};\n"
 _BLOCK = 16384  # events in a process's hands at a time
 _ALONE = 16  # events that are not worth a second process
+_ROOM = 2 << 30  # bytes of programs in the cache; beyond them the least recently used are deleted
+_RECENT = 3600.0  # seconds after its last use in which a program is not deleted
+_REMEMBERED = 512  # texts of calls that one process remembers
+# They would bring files into a program that its key does not know.
+_DISTRACTING = (
+    "CPATH",
+    "C_INCLUDE_PATH",
+    "CPLUS_INCLUDE_PATH",
+    "LIBRARY_PATH",
+    "GCC_EXEC_PREFIX",
+    "COMPILER_PATH",
+    "LD_RUN_PATH",
+    "DEPENDENCIES_OUTPUT",
+    "SUNPRO_DEPENDENCIES",
+)
 
 
 @dataclass(frozen=True)
@@ -100,33 +124,85 @@ def compiler() -> tuple[str, ...]:
     return command
 
 
-def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None) -> Path:
-    """Compile a project's C simulation, if this very project has not been compiled already.
+def compiler_environment() -> dict[str, str]:
+    """The environment of a C++ compiler: ours, without variables that add files to a program."""
+    return {name: value for name, value in os.environ.items() if name not in _DISTRACTING}
 
-    Parameters
-    ----------
-    directory
-        The project; its program is kept in its directory `csim`.
-    ports
-        Its top function.
-    calls
-        Gives the C++ that runs single calls of the top function (`certificate.compiled`), from the
-        project's own files: it is asked when something is compiled.
 
-    Returns
-    -------
-    Path
-        The program.
+def cache_directory() -> Path:
+    """Where compiled programs are kept: a directory that belongs to the user alone.
+
+    `$L1KD_CSIM_CACHE`, or `l1kd/csim` in `$XDG_CACHE_HOME` or `~/.cache`; without a usable home, a
+    temporary directory of this process.
 
     Raises
     ------
     UserError
-        If there is no compiler, or it does not accept the project.
+        If `$L1KD_CSIM_CACHE` cannot be made, or others may write to it.
+    """
+    if stated := os.environ.get("L1KD_CSIM_CACHE"):
+        try:
+            return _private(Path(stated).absolute())
+        except OSError as error:
+            raise UserError(
+                f"L1KD_CSIM_CACHE={stated}: {error.strerror}; compiled programs are kept in it and "
+                "run from it; set it to a directory that you own and that only you may write to"
+            ) from error
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        home = base if base.is_absolute() else Path.home() / ".cache"
+        return _private(home / "l1kd" / "csim")
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
+        return _temporary_cache(os.getpid())
+
+
+def _private(directory: Path) -> Path:
+    """Make a directory that only its owner may write to, or see that an existing one is."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    held = directory.stat()
+    if held.st_uid != os.geteuid():
+        raise PermissionError(0, f"the directory belongs to the user number {held.st_uid}")
+    if held.st_mode & 0o022:
+        raise PermissionError(
+            0, f"others may write to the directory (mode {held.st_mode & 0o777:o})"
+        )
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(0, "the directory is not writable")
+    return directory
+
+
+@functools.cache
+def _temporary_cache(_process: int) -> Path:
+    directory = tempfile.mkdtemp(prefix="l1kd-csim-cache-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return Path(directory)
+
+
+def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None) -> Path:
+    """Compile a project's C simulation, if the same has not been compiled already.
+
+    Parameters
+    ----------
+    directory
+        The project. Nothing is written to it.
+    ports
+        Its top function.
+    calls
+        Gives the C++ that runs single calls of the top function (`certificate.compiled`). It must
+        depend on the project's own files alone: it is asked once for these very files.
+
+    Returns
+    -------
+    Path
+        The program, in the cache.
+
+    Raises
+    ------
+    UserError
+        If there is no compiler, or it does not accept the project; if there is no cache.
     """
     command = compiler()
     files = {**dict(sources(directory)), "l1kd_csim.cpp": _BRIDGE.read_bytes()}
-    network = directory / "network.json"
-    hashed = {**files, network.name: network.read_bytes() if network.is_file() else b""}
     arguments = (
         *_FLAGS,
         f'-DL1KD_SOURCE="{ports.top}.cpp"',
@@ -134,12 +210,37 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
         f"-DL1KD_INPUTS={ports.inputs}",
         f"-DL1KD_OUTPUTS={ports.outputs}",
     )
-    program = directory / "csim" / f"{ports.top}-{_hash(hashed, (*command, *arguments))}"
-    if not os.access(program, os.X_OK):
-        files["l1kd_calls.h"] = (calls() if calls else NO_CALLS).encode()
-        _compile(program, files, (*command, *arguments), directory)
-        _forget_others(program)
+    files["l1kd_calls.h"] = _calls(directory, files, calls).encode()
+    key = _hash(files, (*command, *arguments))
+    cache = cache_directory()
+    if found := _cached(cache, key):
+        return found
+    with _locked(cache, key):
+        if found := _cached(cache, key):
+            return found  # somebody else compiled it while this process waited
+        _forget(cache, key)
+        program = _compile(cache, key, files, (*command, *arguments), directory)
+    _make_room(cache)
     return program
+
+
+_CALLS: dict[str, str] = {}
+
+
+def _calls(directory: Path, files: dict[str, bytes], calls: Callable[[], str] | None) -> str:
+    """The text of the calls, from memory where these very files were read before."""
+    if calls is None:
+        return NO_CALLS
+    read = dict(files)
+    for name in ("network.json", "l1kd.json"):
+        path = directory / name
+        read[name] = path.read_bytes() if path.is_file() else b""
+    key = _digest(read)
+    if key not in _CALLS:
+        while len(_CALLS) >= _REMEMBERED:
+            _CALLS.pop(next(iter(_CALLS)))
+        _CALLS[key] = calls()
+    return _CALLS[key]
 
 
 def simulate(
@@ -245,33 +346,61 @@ def sources(directory: Path) -> Iterator[tuple[str, bytes]]:
             yield name, rewrite(name, path.read_text()).encode()
 
 
+def _digest(files: dict[str, bytes], start: bytes = b"") -> str:
+    digest = hashlib.sha256(start)
+    for name, content in files.items():
+        digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
 def _hash(files: dict[str, bytes], command: Sequence[str]) -> str:
+    """The key of a program: what it is made of, and by which compiler."""
     version = subprocess.run(
         [*command[:1], "--version"], capture_output=True, check=False, stdin=subprocess.DEVNULL
     ).stdout
-    digest = hashlib.sha256(f"{platform.machine()} {command}".encode() + version)
-    for name, content in files.items():
-        digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()[:16]
+    place = Path(shutil.which(command[0]) or command[0]).resolve()
+    held = place.stat()  # another program of the same name and version: a wrapper that was edited
+    known = (platform.machine(), str(place), held.st_size, held.st_mtime_ns, *command)
+    return _digest(files, repr(known).encode() + version)[:40]
+
+
+def _cached(cache: Path, key: str) -> Path | None:
+    """The program of a key, if it is whole: its name ends in the hash of its bytes."""
+    for program in cache.glob(f"{key}-*"):
+        with contextlib.suppress(OSError):
+            whole = file_hash(program).startswith(program.name.removeprefix(f"{key}-"))
+            if whole and os.access(program, os.X_OK):
+                os.utime(program)  # it is in use: the last to be deleted
+                return program
+    return None
+
+
+@contextlib.contextmanager
+def _locked(cache: Path, key: str, timeout: float = -1) -> Iterator[None]:
+    """One process for a key at a time; a killed one lets go.
+
+    One of 4,096 files, so that they need not be deleted: two keys rarely share one.
+    """
+    with FileLock(cache / f".{key[:3]}.lock", timeout=timeout):
+        yield
 
 
 def _compile(
-    program: Path, files: dict[str, bytes], command: Sequence[str], directory: Path
-) -> None:
-    program.parent.mkdir(exist_ok=True)
-    # The copy lies outside of the project: one that a killed process leaves is no part of it.
+    cache: Path, key: str, files: dict[str, bytes], command: Sequence[str], directory: Path
+) -> Path:
     with tempfile.TemporaryDirectory(prefix="l1kd-csim-") as work:
         for name, content in files.items():
             target = Path(work, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        descriptor, name = tempfile.mkstemp(prefix=f".{program.name}.", dir=program.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{key}.", suffix=".part", dir=cache)
         os.close(descriptor)
         unfinished = Path(name)
         try:
             done = subprocess.run(
-                [*command, "-I.", "-Iap_types", "l1kd_csim.cpp", "-o", str(unfinished.resolve())],
+                [*command, "-I.", "-Iap_types", "l1kd_csim.cpp", "-o", str(unfinished)],
                 cwd=work,
+                env=compiler_environment(),
                 capture_output=True,
                 text=True,
                 errors="replace",
@@ -285,8 +414,8 @@ def _compile(
                 )
             with unfinished.open("rb") as handle:
                 os.fsync(handle.fileno())
-            unfinished.chmod(0o755)
-            unfinished.replace(program)
+            unfinished.chmod(0o700)
+            return unfinished.replace(cache / f"{key}-{file_hash(unfinished)[:32]}")
         finally:
             unfinished.unlink(missing_ok=True)
 
@@ -297,13 +426,30 @@ def first_error(stderr: str) -> str:
     return next((line for line in lines if "error" in line.lower()), lines[-1])
 
 
-def _forget_others(program: Path) -> None:
-    """Delete programs of earlier contents, and what killed compilers left an hour ago."""
-    for other in program.parent.iterdir():
-        unfinished = other.name.startswith(".")
-        with contextlib.suppress(FileNotFoundError):
-            if other != program and (not unfinished or other.stat().st_mtime < time.time() - 3600):
-                other.unlink()
+def _forget(cache: Path, key: str) -> None:
+    """Delete damaged programs of a key, whose lock is held."""
+    for program in cache.glob(f"{key}-*"):
+        program.unlink(missing_ok=True)
+
+
+def _make_room(cache: Path) -> None:
+    """Delete what killed compilers left, and of too many programs the least recently used ones."""
+    now, programs = time.time(), []
+    for path in cache.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process deletes it too
+            held = path.stat()
+            idle = now - held.st_mtime > _RECENT
+            if path.suffix == ".part" and idle:
+                path.unlink()
+            elif not path.name.startswith("."):
+                programs.append((held.st_mtime, held.st_size, idle, path))
+    too_much = sum(size for _, size, _, _ in programs) - _ROOM
+    for _, size, idle, path in sorted(programs, key=lambda entry: entry[0]):
+        if too_much <= 0 or not idle:
+            return
+        with contextlib.suppress(Timeout), _locked(cache, path.name.partition("-")[0], timeout=0):
+            path.unlink(missing_ok=True)
+            too_much -= size
 
 
 def _run(command: list[str], bits: NDArray[np.int64]) -> bytes:
@@ -313,8 +459,8 @@ def _run(command: list[str], bits: NDArray[np.int64]) -> bytes:
         )
     except OSError as error:
         raise UserError(
-            f"{command[0]} cannot be run ({error.strerror}); the project's directory has to be on "
-            "a file system that programs can be run from"
+            f"{command[0]} cannot be run ({error.strerror}); set L1KD_CSIM_CACHE to a directory "
+            "on a file system that programs can be run from"
         ) from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]

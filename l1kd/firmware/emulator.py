@@ -166,6 +166,7 @@ def build(project: Project, directory: Path | str) -> Emulator:
         done = subprocess.run(
             [*command, *flags, *sources, "-o", library],
             cwd=written,
+            env=csim.compiler_environment(),
             capture_output=True,
             text=True,
             errors="replace",

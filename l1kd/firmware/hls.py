@@ -11,7 +11,6 @@ import contextlib
 import io
 import logging
 import re
-import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -213,9 +212,6 @@ def convert(
         write_json(written / NETWORK, to_json(exact))
         testbench.write(written, description, (source.type.name, sink.type.name))
         testbench.write_vectors(written, counts, result.integers(expected))
-        # Programs are named by the hash of what they were made of: they stay true.
-        if (directory / "csim").is_dir():
-            shutil.copytree(directory / "csim", written / "csim")
     return Project(directory, description)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from l1kd.context import Context
-from tests.firmware.networks import make_run
+from tests.firmware.networks import Projects, make_run
 
 
 @pytest.fixture(autouse=True)
@@ -27,3 +27,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Context:
     context = make_run(tmp_path_factory.mktemp("run"))
     convert(context)
     return context
+
+
+@pytest.fixture(scope="session")
+def projects(tmp_path_factory: pytest.TempPathFactory) -> Projects:
+    """One small network in every kind of project; do not change one, copy it."""
+    return Projects(tmp_path_factory.mktemp("projects"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 
 from l1kd.config import Config
 from l1kd.context import Context
+from l1kd.exact.graph import Network
+from l1kd.firmware import hls
+from l1kd.firmware.project import Project
 from l1kd.fixedpoint import FixedPoint
 
 COUNTS, PIXELS = FixedPoint(11, 11), FixedPoint(10, 2)
@@ -87,6 +91,53 @@ def little(**options: Any) -> Any:
     return network((6,), [("dense", 3)], **{"name": "little", **options})
 
 
+def small(**options: Any) -> Any:
+    """6x6 counts, a convolution, a pooling, three hidden units: what `KINDS` is made of."""
+    steps = [("conv", 2, 3, 1), ("pool",), ("flatten",), ("dense", 3)]
+    return network((6, 6, 1), steps, **{"name": "small", **options})
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "latency": {},
+    "stream": {"io_type": "io_stream"},
+    "resource": {"strategy": "resource", "reuse": 2, "backend": "Vivado"},
+    "resource_stream": {"strategy": "resource", "reuse": 3, "io_type": "io_stream"},
+    "adders": {"strategy": "distributed_arithmetic"},
+    "adders_stream": {
+        "strategy": "distributed_arithmetic",
+        "io_type": "io_stream",
+        "backend": "Vivado",
+    },
+    "one_by_one": {"unroll": False},
+}
+
+
+class Projects(dict[str, Project]):
+    """`small` in every kind of project, each converted when it is first asked for. Read only."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.directory = directory
+
+    @cached_property
+    def model(self) -> Any:
+        """The QKeras network."""
+        return small()
+
+    @cached_property
+    def exact(self) -> Network:
+        """The exact network."""
+        from l1kd.models.exact import read
+
+        return read(self.model)
+
+    def __missing__(self, kind: str) -> Project:
+        self[kind] = hls.convert(
+            self.model, self.directory / kind, vectors=few_vectors(self.model), **KINDS[kind]
+        )
+        return self[kind]
+
+
 def events_like(model: Any, port: FixedPoint, count: int, seed: int = 5) -> np.ndarray:
     """Sparse, falling spectra on the port's grid, as counts and pixels are; some are negative."""
     random = np.random.default_rng(seed)
@@ -95,6 +146,15 @@ def events_like(model: Any, port: FixedPoint, count: int, seed: int = 5) -> np.n
     values = np.rint(random.exponential(high / 10, size)) * (random.random(size) < 0.4)
     values *= np.where(random.random(size) < 0.1, -1, 1)
     return (np.clip(values, low, high) * port.lsb).astype(np.float32)
+
+
+def few_vectors(model: Any, port: FixedPoint | None = None, count: int = 16) -> np.ndarray:
+    """Events for a project's test bench, in place of the search for them that `convert` makes."""
+    from l1kd.models.exact import read
+
+    kind = port or read(model).port
+    events = events_like(model, kind, count).astype(np.float64)
+    return np.clip(events, kind.low, kind.high)
 
 
 def predict(model: Any, events: np.ndarray) -> np.ndarray:

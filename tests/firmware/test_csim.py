@@ -9,37 +9,75 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from l1kd.errors import UserError
 from l1kd.firmware import csim, hls
 from l1kd.firmware.corners import corners
 from l1kd.firmware.project import Project
-from l1kd.models.exact import read
-from tests.firmware.networks import change_weight, events_like, little, network
+from tests.firmware.networks import Projects, change_weight, events_like, few_vectors, little
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A small project; tests that change it take a copy."""
-    return hls.convert(little(), tmp_path_factory.mktemp("csim") / "p")
+    model = little()
+    return hls.convert(model, tmp_path_factory.mktemp("csim") / "p", vectors=few_vectors(model))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("L1KD_CSIM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+FAKE = """#!/bin/sh
+# A compiler that counts its calls and writes programs that say what they are made of.
+case "$*" in *--version*) echo fake; exit 0;; esac
+here="$(dirname "$0")"
+echo x >> "$here/calls"
+sleep ${FAKE_SECONDS:-0}
+for last; do :; done
+{ echo "#!/bin/sh"; echo "# $(cat "$(ls weights/w*.h | head -1)" l1kd_calls.h | cksum)"; } > "$last"
+env > "$here/environment"
+"""
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A compiler that costs nothing; its calls are counted in `calls` beside it."""
+    place = tmp_path / "fake"
+    place.mkdir()
+    (place / "c++").write_text(FAKE)
+    (place / "c++").chmod(0o755)
+    monkeypatch.setenv("CXX", str(place / "c++"))
+    return place
+
+
+def compiled(fake: Path) -> int:
+    calls = fake / "calls"
+    return len(calls.read_text().split()) if calls.exists() else 0
 
 
 def copy(project: Project, directory: Path) -> Project:
-    shutil.copytree(project.directory, directory, ignore=shutil.ignore_patterns("csim"))
+    shutil.copytree(project.directory, directory)
     return hls.open_project(directory)
 
 
-def programs(project: Project) -> list[str]:
-    directory = project.directory / "csim"
-    return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+def programs(cache: Path) -> list[str]:
+    if not cache.exists():
+        return []
+    return sorted(path.name for path in cache.iterdir() if not path.name.endswith(".lock"))
 
 
 def test_without_a_compiler_it_says_what_to_install(
-    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    project: Project, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fresh = copy(project, tmp_path / "p")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -49,19 +87,179 @@ def test_without_a_compiler_it_says_what_to_install(
     monkeypatch.setenv("CXX", "nowhere/clang++ -stdlib=libc++")
     with pytest.raises(UserError, match=r"'nowhere/clang\+\+' is not found"):
         fresh.compile()
-    assert programs(fresh) == []
+    assert programs(cache) == []
 
 
-@pytest.mark.csim
-def test_an_unchanged_project_is_compiled_once(project: Project, tmp_path: Path) -> None:
+def test_an_unchanged_project_is_compiled_once(
+    project: Project, cache: Path, fake: Path, tmp_path: Path
+) -> None:
     mine = copy(project, tmp_path / "p")
     first = mine.compile()
-    made = first.stat().st_mtime_ns
+    made = first.read_bytes()
     assert mine.compile() == first == hls.open_project(mine.directory).compile()
     for name in ("README.md", "Makefile", "tb_data/inputs.dat"):  # are no part of the program
         with (mine.directory / name).open("a") as file:
             file.write("# mine\n")
-    assert mine.compile() == first and first.stat().st_mtime_ns == made
+    assert mine.compile() == first and first.read_bytes() == made
+    # A new conversion, and another copy in another place, are the same program.
+    hls.convert(little(), mine.directory, vectors=few_vectors(little()))
+    assert mine.compile() == first
+    moved = tmp_path / "else where" / "q"
+    moved.parent.mkdir()
+    other = copy(project, moved)
+    moved.chmod(0o500)
+    assert other.compile() == first
+    assert not (mine.directory / "csim").exists() and not (moved / "csim").exists()
+    assert compiled(fake) == 1 and programs(cache) == [first.name]
+
+
+def test_other_content_is_another_program(
+    project: Project, cache: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = copy(project, tmp_path / "p")
+    seen = {mine.compile()}
+    change_weight(mine.directory, 1)
+    seen.add(mine.compile())
+    # The exact network decides which calls are run alone, and nothing else.
+    (mine.directory / "network.json").write_text("{}")
+    seen.add(mine.compile())
+    bare = csim.build(mine.directory, mine._ports)
+    assert bare in seen and len(seen) == 3  # a project that cannot be read has no calls
+    monkeypatch.setenv("CXX", f"{fake / 'c++'} -O2")
+    seen.add(mine.compile())
+    monkeypatch.setenv("CXX", str(fake / "c++"))
+    with (fake / "c++").open("a") as compiler:
+        compiler.write("# another one of the same version\n")
+    seen.add(mine.compile())
+    assert len(seen) == compiled(fake) == 5
+
+
+def test_a_damaged_program_is_compiled_again(
+    project: Project, cache: Path, fake: Path, tmp_path: Path
+) -> None:
+    program = project.compile()
+    whole = program.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", whole + b"rm -rf /\n"):
+        program.write_bytes(damaged)
+        assert project.compile() == program and program.read_bytes() == whole
+    forged = program.with_name(program.name[:41] + 32 * "0")
+    program.rename(forged)
+    assert project.compile() == program and programs(cache) == [program.name]
+    program.chmod(0o600)
+    assert project.compile() == program and os.access(program, os.X_OK)
+    assert compiled(fake) == 6
+
+
+def test_a_program_in_a_project_is_not_run_and_not_deleted(
+    project: Project, cache: Path, fake: Path, tmp_path: Path
+) -> None:
+    """Somebody's project may bring one along, under the very name that is looked for."""
+    mine, elsewhere = copy(project, tmp_path / "p"), tmp_path / "elsewhere"
+    name = mine.compile().name
+    shutil.rmtree(cache)
+    elsewhere.mkdir()
+    forged = elsewhere / name
+    forged.write_text(f"#!/bin/sh\ntouch {tmp_path}/mark\n")
+    forged.chmod(0o755)
+    os.utime(forged, (0, 0))
+    (mine.directory / "csim").symlink_to(elsewhere)
+    program = mine.compile()
+    assert program.parent == cache and program.read_bytes() != forged.read_bytes()
+    subprocess.run([program], check=True)
+    hls.convert(little(), mine.directory, vectors=few_vectors(little()))
+    assert not (tmp_path / "mark").exists() and forged.exists()
+
+
+def test_two_processes_compile_once(
+    project: Project, cache: Path, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SECONDS", "0.5")
+    with ThreadPoolExecutor(4) as pool:
+        found = {done.result() for done in [pool.submit(project.compile) for _ in range(4)]}
+    script = (
+        "from l1kd.firmware.project import open_project; "
+        f"print(open_project({str(project.directory)!r}).compile())"
+    )
+    change_to = {**os.environ, "PYTHONPATH": str(Path(csim.__file__).parents[2])}
+    shutil.rmtree(cache)
+    command = [sys.executable, "-c", script]
+    both = [
+        subprocess.Popen(command, env=change_to, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    found |= {Path(process.communicate(timeout=60)[0].strip()) for process in both}
+    assert len(found) == 1 and compiled(fake) == 2  # once by threads, once by processes
+
+
+def test_the_cache_is_bounded_and_keeps_what_is_in_use(
+    cache: Path, fake: Path, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cache.mkdir(mode=0o700)
+    old = {}
+    for age, name in enumerate(("new", "recent", "old", "locked", "oldest")):
+        key = f"{age:03x}{name}"
+        old[name] = cache / f"{key}-0"
+        old[name].write_bytes(bytes(1000))
+        used = time.time() - (10 if name == "new" else 4000 + 1000 * age)
+        os.utime(old[name], (used, used))
+    left, writing = cache / ".abc.x.part", cache / ".abc.y.part"
+    left.touch()
+    os.utime(left, (0, 0))
+    writing.touch()
+    monkeypatch.setattr(csim, "_ROOM", 3500)
+    with FileLock(cache / ".003.lock"):  # another process works on it
+        program = project.compile()
+    kept = {name for name, path in old.items() if path.exists()}
+    assert kept == {"new", "recent", "locked"} and program.exists()
+    assert writing.exists() and not left.exists()
+    monkeypatch.setattr(csim, "_ROOM", 0)
+    mine = copy(project, tmp_path / "p")
+    change_weight(mine.directory, 1)
+    assert mine.compile().exists() and program.exists() and old["new"].exists()
+    assert not old["recent"].exists() and not old["locked"].exists()
+
+
+def test_the_cache_belongs_to_the_user(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert csim.cache_directory() == cache and cache.stat().st_mode & 0o777 == 0o700
+    cache.chmod(0o777)
+    with pytest.raises(
+        UserError, match=r"L1KD_CSIM_CACHE=.*others may write .*mode 777.*set it to"
+    ):
+        csim.cache_directory()
+    cache.chmod(0o700)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: cache.stat().st_uid + 1)
+        with pytest.raises(UserError, match=r"belongs to the user number \d+"):
+            csim.cache_directory()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("L1KD_CSIM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"L1KD_CSIM_CACHE=.*file: File exists"):
+        csim.cache_directory()
+    monkeypatch.delenv("L1KD_CSIM_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert csim.cache_directory() == tmp_path / "xdg" / "l1kd" / "csim"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert csim.cache_directory() == tmp_path / "home" / ".cache" / "l1kd" / "csim"
+    # No home that can be used: a directory of this process alone.
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    private = csim.cache_directory()
+    assert private == csim.cache_directory() and private.stat().st_mode & 0o777 == 0o700
+    assert tmp_path not in private.parents
+
+
+def test_a_compiler_reads_no_files_that_the_key_does_not_know(
+    project: Project, cache: Path, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("GCC_EXEC_PREFIX", "/nowhere/")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/needed")
+    project.compile()
+    seen = (fake / "environment").read_text()
+    assert "/nowhere" not in seen and "LD_LIBRARY_PATH=/needed" in seen and "PATH=" in seen
 
 
 @pytest.mark.csim
@@ -70,9 +268,7 @@ def test_a_changed_project_never_meets_a_stale_program(project: Project, tmp_pat
     events = events_like(little(), mine.input_type, 300)
     before, first = mine.predict(events), mine.compile()
     change_weight(mine.directory, 1)
-    after = mine.predict(events)
-    assert (before != after).any()
-    assert programs(mine) == [mine.compile().name] != [first.name]
+    assert (before != mine.predict(events)).any() and mine.compile() != first
 
 
 @pytest.mark.csim
@@ -87,14 +283,13 @@ def test_a_moved_project_works(project: Project, tmp_path: Path) -> None:
 
 
 @pytest.mark.csim
-@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
+@pytest.mark.parametrize("kind", ["latency", pytest.param("stream", marks=pytest.mark.full)])
 def test_rewriting_changes_no_value(
-    io_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, projects: Projects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is compiled for speed gives what the project's own files give, and the same layers."""
-    model = network((6, 6, 1), [("conv", 3, 2, 2), ("flatten",), ("dense", 8)])
-    mine = hls.convert(model, tmp_path / "p", io_type=io_type)
-    corner, _ = corners(mine.input_type, (6, 6, 1), read(model), limit=500)
+    mine, model = projects[kind], projects.model
+    corner, _ = corners(mine.input_type, (6, 6, 1), projects.exact, limit=500)
     events = np.concatenate([corner, events_like(model, mine.input_type, 1000)])
     fast, shown = mine.predict(events), mine.trace(events[:200])
     with monkeypatch.context() as patch:
@@ -125,14 +320,14 @@ def test_both_rewrites_find_what_hls4ml_writes(project: Project) -> None:
 
 
 @pytest.mark.csim
-def test_what_does_not_compile_is_one_line(project: Project, tmp_path: Path) -> None:
+def test_what_does_not_compile_is_one_line(project: Project, cache: Path, tmp_path: Path) -> None:
     mine = copy(project, tmp_path / "p")
     with (mine.directory / "firmware" / "defines.h").open("a") as header:
         header.write("\nthis is no C++;\n")
     with pytest.raises(UserError, match=r"does not compile the project: .*error") as caught:
         mine.compile()
     assert "\n" not in str(caught.value)
-    assert programs(mine) == []
+    assert programs(cache) == []
 
 
 @pytest.mark.csim
@@ -166,7 +361,9 @@ exec sleep 60
 
 
 @pytest.mark.csim
-def test_a_killed_compilation_leaves_no_program(project: Project, tmp_path: Path) -> None:
+def test_a_killed_compilation_leaves_no_program(
+    project: Project, cache: Path, fake: Path, tmp_path: Path
+) -> None:
     mine = copy(project, tmp_path / "p")
     stuck = tmp_path / "c++"
     stuck.write_text(STUCK)
@@ -189,9 +386,9 @@ def test_a_killed_compilation_leaves_no_program(project: Project, tmp_path: Path
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGKILL)
     # What the killed compiler left is no program's name; the next call compiles.
-    assert all(name.startswith(".") for name in programs(mine))
-    assert mine.compile().name in programs(mine)
-    assert mine.predict(np.zeros((2, 6))).shape == (2, 1)
+    (left,) = programs(cache)
+    assert left.startswith(".") and left.endswith(".part")
+    assert mine.compile().name in programs(cache) and compiled(fake) == 1
 
 
 def test_simulation_needs_neither_tensorflow_nor_hls4ml() -> None:

@@ -17,6 +17,7 @@ import pytest
 from l1kd.errors import CheckFailed, UserError
 from l1kd.firmware import hls
 from l1kd.firmware.agreement import compare
+from l1kd.firmware.certificate.prove import certify
 from l1kd.firmware.corners import corners
 from l1kd.firmware.limits import reuse_for
 from l1kd.firmware.network import float_twin, layer_outputs
@@ -24,16 +25,18 @@ from l1kd.firmware.project import open_project
 from l1kd.fixedpoint import FixedPoint
 from l1kd.models.exact import read
 from tests.firmware.networks import (
+    Projects,
     conv_counts,
     dense_counts,
     events_like,
+    few_vectors,
     images,
     little,
     network,
     predict,
 )
 
-KINDS = [("Vitis", "io_parallel"), ("Vivado", "io_stream")]
+BACKENDS = [("Vitis", "io_parallel"), ("Vivado", "io_stream")]
 OTHERS = [("Vivado", "io_parallel"), ("Vitis", "io_stream")]
 
 
@@ -41,7 +44,7 @@ def agrees(model: Any, directory: Path, **options: Any) -> hls.Project:
     """Convert, and demand agreement on events, corners and between this and the next process."""
     port = read(model).port
     assert port is not None
-    project = hls.convert(model, directory, **options)
+    project = hls.convert(model, directory, vectors=few_vectors(model), **options)
     corner, report = corners(port, model.input_shape[1:], read(model), limit=600)
     assert report.events == len(corner) > 100
     for events in (events_like(model, port, 700), corner):
@@ -54,8 +57,48 @@ def agrees(model: Any, directory: Path, **options: Any) -> hls.Project:
     return project
 
 
+@pytest.fixture(scope="module")
+def sample(projects: Projects) -> tuple[np.ndarray, np.ndarray]:
+    """Events and corners for the small network, and what QKeras gives for them."""
+    model, exact = projects.model, projects.exact
+    corner, report = corners(exact.port, exact.shape, exact, limit=600)
+    assert report.events == len(corner) > 100
+    events = np.concatenate([events_like(model, exact.port, 700), corner]).astype(np.float32)
+    expected = predict(model, events)
+    assert len(np.unique(expected)) > 20, "a network that says one thing is no test"
+    return events, expected
+
+
 @pytest.mark.csim
-@pytest.mark.parametrize(("backend", "io_type"), KINDS + OTHERS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("latency", "stream", "resource", "adders", "one_by_one"),
+        pytest.param("resource_stream", marks=pytest.mark.full),
+        pytest.param("adders_stream", marks=pytest.mark.full),
+    ],
+)
+def test_every_kind_of_project_is_exact(
+    kind: str, projects: Projects, sample: tuple[np.ndarray, np.ndarray]
+) -> None:
+    if "adders" in kind:
+        pytest.importorskip("da4ml")
+    project, (events, expected) = projects[kind], sample
+    found = open_project(project.directory).predict(events)
+    assert found.shape == expected.shape == (len(events), 1)
+    assert compare(expected, found, project.output_type.lsb).mismatches == 0
+    assert project.record.input_type == "ap_int<11>"
+    assert project.record.output_type == "ap_ufixed<16,8,AP_RND_CONV,AP_SAT>"
+    pipelined = project.record.io_type == "io_parallel" and project.record.reuse == 1
+    assert project.description.interval_cycles == (1 if pipelined and "one" not in kind else None)
+    source = (project.directory / "firmware" / "parameters.h").read_text()
+    if kind in ("latency", "one_by_one"):
+        assert ("n_partitions = 1;" in source) == (kind == "latency")
+
+
+@pytest.mark.full
+@pytest.mark.csim
+@pytest.mark.parametrize(("backend", "io_type"), BACKENDS + OTHERS)
 def test_a_network_on_counts_is_exact(backend: str, io_type: str, tmp_path: Path) -> None:
     project = agrees(conv_counts(), tmp_path / "p", backend=backend, io_type=io_type)
     assert project.record.input_type == "ap_int<11>"
@@ -63,29 +106,22 @@ def test_a_network_on_counts_is_exact(backend: str, io_type: str, tmp_path: Path
     assert project.description.interval_cycles == (1 if io_type == "io_parallel" else None)
 
 
+@pytest.mark.full
 @pytest.mark.csim
-@pytest.mark.parametrize(("backend", "io_type"), KINDS)
+@pytest.mark.parametrize(("backend", "io_type"), BACKENDS)
 def test_dense_counts_are_exact(backend: str, io_type: str, tmp_path: Path) -> None:
     agrees(dense_counts(), tmp_path / "p", backend=backend, io_type=io_type)
 
 
+@pytest.mark.full
 @pytest.mark.csim
-@pytest.mark.parametrize(("backend", "io_type"), KINDS)
+@pytest.mark.parametrize(("backend", "io_type"), BACKENDS)
 def test_images_are_exact(backend: str, io_type: str, tmp_path: Path) -> None:
-    # All positions at once compile three times longer; a smaller network has both ways below.
+    # All positions at once compile three times longer; a smaller network has both ways above.
     agrees(images(), tmp_path / "p", backend=backend, io_type=io_type, unroll=False)
 
 
-@pytest.mark.csim
-@pytest.mark.parametrize("unroll", [True, False])
-def test_convolutions_are_exact_at_once_and_one_by_one(unroll: bool, tmp_path: Path) -> None:
-    model = network((6, 6, 1), [("conv", 2, 3, 1), ("flatten",)], name="small")
-    project = agrees(model, tmp_path / "p", unroll=unroll)
-    source = (tmp_path / "p" / "firmware" / "parameters.h").read_text()
-    assert ("n_partitions = 1;" in source) == unroll
-    assert project.description.interval_cycles == (1 if unroll else None)
-
-
+@pytest.mark.full
 @pytest.mark.csim
 @pytest.mark.parametrize(
     ("strategy", "io_type", "reuse"),
@@ -95,14 +131,30 @@ def test_resource_is_exact(strategy: str, io_type: str, reuse: int, tmp_path: Pa
     agrees(little(outputs=3), tmp_path / "p", strategy=strategy, io_type=io_type, reuse=reuse)
 
 
-@pytest.mark.csim
+def cell() -> Any:
+    return network((4, 4, 2), [("conv", 3, 1, 1), ("flatten",)], name="cell")
+
+
 def test_a_kernel_of_one_cell_gets_a_reuse_factor_that_there_is_code_for(tmp_path: Path) -> None:
     """hls4ml leaves 4 as it is, for 2 x 3 multiplications, and computes from beyond the weights."""
-    model = network((4, 4, 2), [("conv", 3, 1, 1), ("flatten",)], name="cell")
-    agrees(model, tmp_path / "p", strategy="resource", reuse=4)
+    model = cell()
+    options: dict[str, Any] = {"strategy": "resource", "reuse": 4}
+    project = hls.convert(model, tmp_path / "p", vectors=few_vectors(model), **options)
+    (record,) = [layer for layer in project.record.layers if layer.name == "conv1"]
+    source = (tmp_path / "p" / "firmware" / "parameters.h").read_text()
+    convolution = source[source.index("conv2d_config") :]
+    assert record.weights == 6 and "reuse_factor = 2;" in convolution.partition("};")[0]
+    certificate = certify(tmp_path / "p", read(model), project.record.top, "Vitis", "1.3.0")
+    assert certificate.certified, certificate.summary
     assert reuse_for(model.get_layer("conv1"), 4) == 2
     assert [reuse_for(model.get_layer("conv1"), reuse) for reuse in (1, 2, 3, 100)] == [1, 2, 2, 2]
     assert reuse_for(model.get_layer("output"), 7) == 7  # hls4ml corrects those itself
+
+
+@pytest.mark.full
+@pytest.mark.csim
+def test_a_kernel_of_one_cell_is_exact(tmp_path: Path) -> None:
+    agrees(cell(), tmp_path / "p", strategy="resource", reuse=4)
 
 
 def test_a_depthwise_convolution_has_no_resource_strategy_in_parallel(tmp_path: Path) -> None:
@@ -134,6 +186,7 @@ def keras_model(events: Any, output: Any) -> Any:
     return Model(events, output, name="deep")
 
 
+@pytest.mark.full
 @pytest.mark.csim
 @pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
 def test_distributed_arithmetic_is_exact(io_type: str, tmp_path: Path) -> None:
@@ -146,9 +199,9 @@ def test_distributed_arithmetic_is_exact(io_type: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("backend", "io_type", "strategy"),
     [
-        ("Vitis", "io_parallel", "latency"),
+        pytest.param("Vitis", "io_parallel", "latency", marks=pytest.mark.full),
         ("Vivado", "io_stream", "resource"),
-        ("Vitis", "io_stream", "distributed_arithmetic"),
+        pytest.param("Vitis", "io_stream", "distributed_arithmetic", marks=pytest.mark.full),
     ],
 )
 def test_a_stated_port_is_exact(backend: str, io_type: str, strategy: str, tmp_path: Path) -> None:
@@ -157,7 +210,13 @@ def test_a_stated_port_is_exact(backend: str, io_type: str, strategy: str, tmp_p
         pytest.importorskip("da4ml")
     model, port = network((4, 4, 1), [("conv", 2, 2, 2), ("flatten",)]), FixedPoint(10, 10, False)
     project = hls.convert(
-        model, tmp_path / "p", backend=backend, io_type=io_type, strategy=strategy, port=port
+        model,
+        tmp_path / "p",
+        backend=backend,
+        io_type=io_type,
+        strategy=strategy,
+        port=port,
+        vectors=few_vectors(model, port),
     )
     assert project.record.input_type == "ap_ufixed<10,10,AP_RND_CONV,AP_SAT>"
     assert open_project(tmp_path / "p").input_type == port
@@ -181,7 +240,8 @@ def test_a_port_that_the_network_cannot_hold_is_refused(port: FixedPoint, tmp_pa
 
 def test_a_namespace_names_the_version(tmp_path: Path) -> None:
     def namespace(model: Any, **options: Any) -> str:
-        project = hls.convert(model, tmp_path / "p", **options)
+        vectors = few_vectors(model, options.get("port"))
+        project = hls.convert(model, tmp_path / "p", vectors=vectors, **options)
         name = project.description.namespace
         firmware = tmp_path / "p" / "firmware"
         for file in (f"{project.record.top}.cpp", "defines.h", "parameters.h", "weights/w2.h"):
@@ -231,7 +291,8 @@ def test_two_versions_are_linked_into_one_program(tmp_path: Path) -> None:
     models = {"one": little(seed=1), "two": little(seed=4)}
     text, objects = TWO, []
     for name, model in models.items():
-        namespace = hls.convert(model, tmp_path / name).description.namespace
+        made = hls.convert(model, tmp_path / name, vectors=few_vectors(model))
+        namespace = made.description.namespace
         text = text.replace(f"@{name.upper()}@", namespace)
         objects.append(f"{name}.o")
         source = f"{name}/firmware/l1kd_little.cpp"
@@ -241,9 +302,10 @@ def test_two_versions_are_linked_into_one_program(tmp_path: Path) -> None:
     events = (100.0 * np.arange(6) + 3)[None]
     expected = [predict(model, events)[0, 0] for model in models.values()]
     assert expected[0] != expected[1]
+    command = ["g++", "-std=c++14", "-w", "-Ione/firmware/ap_types", "-c", "main.cpp"]
+    subprocess.run(command, check=True, cwd=tmp_path)
     for order in (objects, objects[::-1]):
-        command = ["g++", "-std=c++14", "-w", "-Ione/firmware/ap_types", "main.cpp", *order]
-        subprocess.run([*command, "-o", "main"], check=True, cwd=tmp_path)
+        subprocess.run(["g++", "main.o", *order, "-o", "main"], check=True, cwd=tmp_path)
         done = subprocess.run(["./main"], capture_output=True, text=True, check=True, cwd=tmp_path)
         assert [float(line) for line in done.stdout.split()] == expected
 
@@ -288,6 +350,7 @@ def test_somebody_else_s_network_is_exact_and_traced(tmp_path: Path) -> None:
 
 
 def test_projects_are_the_same_every_time_and_name_no_machine(tmp_path: Path) -> None:
+    """Their vectors too, which are searched for here."""
     model = little()
     trees = []
     for name in ("one", "two"):
@@ -311,7 +374,9 @@ def test_projects_are_the_same_every_time_and_name_no_machine(tmp_path: Path) ->
 
 
 def test_a_project_describes_its_layers(tmp_path: Path) -> None:
-    record = hls.convert(conv_counts(), tmp_path / "p", name="a.b-c").record
+    model = conv_counts()
+    vectors = few_vectors(model)
+    record = hls.convert(model, tmp_path / "p", name="a.b-c", vectors=vectors).record
     assert (record.student, record.top) == ("a.b-c", "l1kd_a_b_c")
     assert Path(record.directory) == tmp_path / "p"
     rows = {layer.name: layer for layer in record.layers}
@@ -324,7 +389,7 @@ def test_a_project_describes_its_layers(tmp_path: Path) -> None:
 
 @pytest.mark.csim
 def test_events_off_the_port_are_refused(tmp_path: Path) -> None:
-    project = hls.convert(little(), tmp_path / "p")
+    project = hls.convert(little(), tmp_path / "p", vectors=few_vectors(little()))
     good = np.zeros((3, 6))
     assert project.predict(good).shape == (3, 1)
     assert project.predict(good[:0]).shape == (0, 1)
@@ -380,16 +445,6 @@ def test_the_vendor_s_limit_is_refused_by_name(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.csim
-def test_a_new_conversion_keeps_what_was_compiled(tmp_path: Path) -> None:
-    first = hls.convert(little(), tmp_path / "p").compile()
-    written = first.stat().st_mtime_ns
-    again = hls.convert(little(), tmp_path / "p").compile()
-    assert again == first and again.stat().st_mtime_ns == written
-    other = hls.convert(little(seed=8), tmp_path / "p").compile()
-    assert other != first and not first.exists()
-
-
 def test_a_project_of_another_format_is_said(tmp_path: Path) -> None:
     (tmp_path / "l1kd.json").write_text('{"format_version": 1, "model": "x"}')
     with pytest.raises(UserError, match=r"written in format 1.*convert the student again"):
@@ -408,16 +463,34 @@ SLOW = """
 import sys, time
 from pathlib import Path
 sys.path[:0] = [{here!r}]
-from tests.firmware.networks import little
+from tests.firmware.networks import few_vectors, little
 from l1kd.firmware import hls
 def wait(*_):
     Path({mark!r}).touch()
     time.sleep(60)
 hls.tidy = wait
-hls.convert(little(), {directory!r})
+hls.convert(little(), {directory!r}, vectors=few_vectors(little()))
 """
 
 
+def test_a_conversion_that_fails_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, directory = little(), tmp_path / "p"
+    before = hls.convert(model, directory, vectors=few_vectors(model)).description
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(hls, "tidy", full)
+    for place in (directory, tmp_path / "q"):
+        with pytest.raises(OSError, match="No space left"):
+            hls.convert(little(seed=2), place, vectors=few_vectors(model))
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+    assert open_project(directory).description == before
+
+
+@pytest.mark.full
 def test_a_killed_conversion_leaves_no_project(tmp_path: Path) -> None:
     directory, mark = tmp_path / "projects" / "p", tmp_path / "mark"
     here = str(Path(__file__).parents[2])
@@ -431,7 +504,8 @@ def test_a_killed_conversion_leaves_no_project(tmp_path: Path) -> None:
     assert not directory.exists()
     with pytest.raises(UserError, match="no HLS project"):
         open_project(directory)
-    assert hls.convert(little(), directory).record.top == "l1kd_little"
+    again = hls.convert(little(), directory, vectors=few_vectors(little()))
+    assert again.record.top == "l1kd_little"
 
 
 def test_the_float_twin_has_no_quantizers() -> None:

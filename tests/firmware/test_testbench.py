@@ -14,12 +14,16 @@ import pytest
 from l1kd.errors import UserError
 from l1kd.firmware import hls, testbench
 from l1kd.firmware.project import Project
-from tests.firmware.networks import change_weight, events_like, little, predict
+from l1kd.models.exact import read
+from tests.firmware.networks import change_weight, events_like, few_vectors, little, predict
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose bench has been built; tests that change it take a copy."""
+    """A project whose bench has been built; tests that change it take a copy.
+
+    Its vectors are searched for: tests that break it rely on them.
+    """
     made = hls.convert(little(outputs=2), tmp_path_factory.mktemp("bench") / "p")
     done = make(made.directory)
     assert done.returncode == 0, done.stderr
@@ -59,9 +63,11 @@ def test_vectors_are_what_the_network_says(project: Project) -> None:
 
 
 @pytest.mark.csim
-@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
+@pytest.mark.parametrize(
+    "io_type", [pytest.param("io_parallel", marks=pytest.mark.full), "io_stream"]
+)
 def test_a_moved_project_is_built_and_passes(io_type: str, tmp_path: Path) -> None:
-    made = hls.convert(little(), tmp_path / "p", io_type=io_type)
+    made = hls.convert(little(), tmp_path / "p", io_type=io_type, vectors=few_vectors(little()))
     moved = tmp_path / "else where" / "q"
     moved.parent.mkdir()
     made.directory.rename(moved)
@@ -77,10 +83,12 @@ def test_a_moved_project_is_built_and_passes(io_type: str, tmp_path: Path) -> No
 
 
 @pytest.mark.csim
-@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
+@pytest.mark.parametrize(
+    "io_type", ["io_parallel", pytest.param("io_stream", marks=pytest.mark.full)]
+)
 def test_as_vendor_tools_compile_it(io_type: str, tmp_path: Path) -> None:
     """Their flags, from their scripts: no namespace, and results in the file they compare."""
-    made = hls.convert(little(), tmp_path / "p", io_type=io_type)
+    made = hls.convert(little(), tmp_path / "p", io_type=io_type, vectors=few_vectors(little()))
     script = (made.directory / "build_prj.tcl").read_text()
     flags = set(re.findall(r'cflags "([^"]*)"', script))
     assert flags == {"-std=c++0x -DL1KD_GLOBAL", "-std=c++0x -DL1KD_GLOBAL -DRTL_SIM"}
@@ -193,7 +201,7 @@ def test_a_changed_input_that_changes_no_output_is_seen(project: Project, tmp_pa
 
 def test_given_vectors_are_shipped(tmp_path: Path) -> None:
     model = little()
-    events = events_like(model, hls.convert(model, tmp_path / "p").input_type, 40)
+    events = events_like(model, read(model).port, 40)
     project = hls.convert(model, tmp_path / "p", vectors=events)
     inputs, outputs = testbench.read_vectors(project.directory)
     assert (inputs == events).all() and len(outputs) == 40

@@ -10,7 +10,7 @@ from l1kd.firmware import hls
 from l1kd.firmware.agreement import compare
 from l1kd.firmware.trace import first_difference, in_csim, in_qkeras
 from l1kd.models.exact import read
-from tests.firmware.networks import change_weight, events_like, network
+from tests.firmware.networks import Projects, change_weight, events_like, few_vectors, network
 
 pytestmark = pytest.mark.csim
 
@@ -21,12 +21,19 @@ def model() -> object:
     return network((6, 4, 1), steps, name="traced", scale=0.2, seed=6)
 
 
-@pytest.mark.parametrize(("layer", "name"), [(0, "conv1"), (1, "dense3"), (2, "output")])
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        pytest.param(0, "conv1", marks=pytest.mark.full),
+        (1, "dense3"),
+        pytest.param(2, "output", marks=pytest.mark.full),
+    ],
+)
 def test_a_changed_weight_is_found_by_name(
     model: object, layer: int, name: str, tmp_path: Path
 ) -> None:
     io_type = "io_stream" if layer == 1 else "io_parallel"
-    project = hls.convert(model, tmp_path / "p", io_type=io_type)
+    project = hls.convert(model, tmp_path / "p", io_type=io_type, vectors=few_vectors(model))
     network = read(model)
     events = events_like(model, project.input_type, 64)
     change_weight(project.directory, layer)
@@ -39,10 +46,9 @@ def test_a_changed_weight_is_found_by_name(
     assert f"layer {name!r} ({difference.type}, exact {difference.needed})" in difference.summary
 
 
-def test_an_unchanged_project_has_no_difference(model: object, tmp_path: Path) -> None:
-    project = hls.convert(model, tmp_path / "p")
-    network = read(model)
-    events = events_like(model, project.input_type, 64)
+def test_an_unchanged_project_has_no_difference(projects: Projects) -> None:
+    project, network = projects["latency"], projects.exact
+    events = events_like(projects.model, project.input_type, 64)
     shown = in_csim(project, network, events)
     assert list(shown)[-2:] == ["output", "score"] and "conv1" in shown
     assert first_difference(network, shown, events) is None
