@@ -17,7 +17,7 @@ if platform.machine() in ("x86_64", "AMD64"):
     os.environ.setdefault("TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE", "false")
 
 if TYPE_CHECKING:
-    from l1kd.models.load import load_model
+    from l1kd.networks.load import load_model
 
 __all__ = ["__version__", "load_model"]
 
@@ -26,7 +26,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "load_model":
-        from l1kd.models.load import load_model
+        from l1kd.networks.load import load_model
 
         return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

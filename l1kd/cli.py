@@ -1,10 +1,16 @@
-"""The command line: one function per verb, no logic."""
+"""The command line: one function per verb, no logic.
+
+The verbs of `l1kd data`.
+
+The verbs that make many runs: `l1kd search` and `l1kd sweep`.
+"""
 
 from __future__ import annotations
 
 import errno
 import logging
 import os
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -12,14 +18,178 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from l1kd import __version__
-from l1kd.cli_data import data_app
-from l1kd.cli_many import SEARCH_HELP, SWEEP_HELP, ConfigArgument, search, sweep
-from l1kd.config import Stage
-from l1kd.errors import CheckFailed, UserError
+from l1kd.core.config_types import Stage
+from l1kd.core.errors import CheckFailed, UserError
 
-__all__ = ["app", "main"]
+data_app = typer.Typer(no_args_is_help=True, help="Events: list, fetch, generate.")
+
+
+@data_app.command("list", epilog="Example: [bold]l1kd data list[/]")
+def data_list() -> None:
+    """List the sources of events and where they would be read from."""
+    from l1kd.data.sources import listing
+
+    table = Table("source", "what", "found", "remedy")
+    for source in listing():
+        table.add_row(source.name, source.about, source.found or "", source.remedy)
+    Console().print(table)
+
+
+@data_app.command("fetch", epilog="Example: [bold]l1kd data fetch fashion_mnist[/]")
+def data_fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="mnist or fashion_mnist.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to.")] = None,
+    mirror: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="The address of a directory with the files, asked instead of the public ones; "
+            "repeat.",
+        ),
+    ] = None,
+) -> None:
+    """Download a data set, resuming, with its checksum verified."""
+    from l1kd.data.mnist_files import bars, fetch
+
+    with bars() as progress:
+        directory = fetch(name, out, mirrors=mirror or None, progress=progress)
+    typer.echo(directory)
+
+
+@data_app.command(
+    "generate",
+    epilog="Example: [bold]l1kd data generate --out mine --train 5000 --test 5000 "
+    "--signal-events 500 --signal ttbar --pileup-mean 60[/], then "
+    "[bold]l1kd run l1toy --set data.directory=mine[/]",
+)
+def data_generate(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="One HDF5 file per role goes here.")],
+    train: Annotated[int | None, typer.Option(help="Zero-bias events to train on.")] = None,
+    test: Annotated[int | None, typer.Option(help="Zero-bias events held out.")] = None,
+    signal_events: Annotated[int | None, typer.Option(help="Events of each signal.")] = None,
+    signal: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A signal; repeat. Default: all.")
+    ] = None,
+    pileup_mean: Annotated[float | None, typer.Option(help="Collisions per event, mean.")] = None,
+    pileup_spread: Annotated[float | None, typer.Option(help="Spread of that mean.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
+) -> None:
+    """Generate toy-calorimeter events with Pythia 8; continues where it was stopped.
+
+    Without options, the events that l1kd ships. Needs the extra l1kd\\[physics].
+    """
+    from dataclasses import replace
+
+    from l1kd.data.pythia_toy.generate import SHIPPED, generate
+
+    given = {
+        "train": train,
+        "test": test,
+        "signal_events": signal_events,
+        "signals": tuple(signal) if signal else None,
+        "pileup_mean": pileup_mean,
+        "pileup_spread": pileup_spread,
+        "seed": seed,
+    }
+    plan = replace(SHIPPED, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+    command = shlex.join(["l1kd", *sys.argv[1:]])
+    for path in generate(out, plan, processes=processes, command=command):
+        typer.echo(path)
+
+
+SEARCH_HELP = (
+    "Example: [bold]l1kd search search --workers 2[/], then "
+    "[bold]l1kd run runs/search-study/front/01.yaml[/]. The same command on another machine, on a "
+    "shared directory, joins in; after a stop it goes on."
+)
+SWEEP_HELP = (
+    "Example: [bold]l1kd sweep paper[/]; a part of it: [bold]l1kd sweep paper --only "
+    "'exposure-mnist-*'[/]; on a cluster: [bold]l1kd sweep paper --sweep /shared/paper --scheduler "
+    "tcp://login:8786[/]. After a stop the same command goes on (docs/sweep.md)."
+)
+ConfigArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        help="A shipped configuration (l1toy, mnist, fashion_mnist, cicada_v1, cicada_v2, paper, "
+        "search) or a YAML file.",
+    ),
+]
+
+
+def search(
+    config: ConfigArgument,
+    trials: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Trials in all; default search.trials."),
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The study; by default runs/<name>-study.")
+    ] = None,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes here.")] = 1,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override any key, e.g. seed=3; repeat."),
+    ] = None,
+    join: Annotated[bool, typer.Option("--join", hidden=True)] = False,
+) -> None:
+    """Search for students that are good and cheap; write their Pareto front."""
+    from l1kd.runs import search as searching
+
+    if join:  # a worker of a search; CONFIG is the study
+        searching.join(Path(config), trials or 1)
+        return
+    directory = searching.search(
+        config, study, trials=trials, workers=workers, overrides=set_ or ()
+    )
+    typer.echo(directory / "front.md")
+
+
+def sweep(
+    config: ConfigArgument,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--sweep", "--run", metavar="DIR", help="The sweep; by default runs/<name>-sweep."
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Runs whose name fits, e.g. 'noise-*'; repeat."),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tcp://...", help="A Dask scheduler; by default this machine's cores."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Here; by default one per core.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override any key of every run; repeat."),
+    ] = None,
+) -> None:
+    """Make a grid of runs, on all cores or on a cluster; write one table of them."""
+    from l1kd.runs.sweep import sweep as sweeping
+
+    if scheduler and workers:
+        raise typer.BadParameter("--workers is of this machine; a --scheduler has its own")
+    made = sweeping(
+        config,
+        directory,
+        only=only or (),
+        scheduler=scheduler,
+        workers=workers,
+        overrides=set_ or (),
+    )
+    typer.echo(made / "summary.md")
+
 
 app = typer.Typer(
     name="l1kd",
@@ -51,7 +221,7 @@ def run(
     ] = None,
 ) -> None:
     """Create or resume a run: train, evaluate, convert, verify, synth, report."""
-    from l1kd.run import run_configuration
+    from l1kd.runs.run import run_configuration
 
     directory = run_configuration(config, run, until=until, overrides=set_ or ())
     if until == "report":
@@ -81,7 +251,7 @@ def import_(
     ] = None,
 ) -> None:
     """Create a run from somebody's trained network: repair, convert, verify, report."""
-    from l1kd.run import import_network
+    from l1kd.runs.run import import_network
 
     directory = import_network(model, config, run, lossy=lossy, until=until, overrides=set_ or ())
     if until == "report":
@@ -89,7 +259,7 @@ def import_(
 
 
 def _stage(stage: Stage, directory: Path) -> None:
-    from l1kd.run import run_stage
+    from l1kd.runs.run import run_stage
 
     run_stage(stage, directory)
 
@@ -149,7 +319,7 @@ def synth(
     ] = None,
 ) -> None:
     """Tell what the students cost in logic and time: estimated, or by a vendor's tool."""
-    from l1kd.actions import collect_results, run_vendor_tool
+    from l1kd.runs.emulator_and_vendor import collect_results, run_vendor_tool
 
     if tool and collect:
         raise typer.BadParameter("--tool runs a tool, --collect reads results: give one of them")
@@ -207,15 +377,15 @@ def compare(
     ] = None,
 ) -> None:
     """Print one table of several runs and their students."""
-    from l1kd.report.compare import compare as table
-    from l1kd.report.cost import Selection
+    from l1kd.report.costs import Selection
+    from l1kd.report.export import compare as table
 
     typer.echo(table(runs, Selection(implementation, io_type, source), form))
 
 
 @app.command(
     epilog="Example: [bold]l1kd emulator runs/l1toy[/], then in Python "
-    "[bold]l1kd.firmware.emulator.load(directory).predict(events)[/]"
+    "[bold]l1kd.firmware.hls.emulator.load(directory).predict(events)[/]"
 )
 def emulator(
     run: RunArgument,
@@ -228,7 +398,7 @@ def emulator(
     ] = None,
 ) -> None:
     """Build the shared library that trigger software loads, and check it bit by bit."""
-    from l1kd.actions import deliver_emulator
+    from l1kd.runs.emulator_and_vendor import deliver_emulator
 
     typer.echo(deliver_emulator(run, student, out))
 
@@ -240,7 +410,7 @@ app.command(epilog=SWEEP_HELP)(sweep)
 @app.command(epilog="Example: [bold]l1kd doctor[/]")
 def doctor() -> None:
     """Say what this machine has, what it lacks, and how to get it."""
-    from l1kd.doctor import examine
+    from l1kd.runs.doctor import examine
 
     if not examine(Console(soft_wrap=True)):
         raise CheckFailed("something that `l1kd run` needs is missing; the table says what")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from l1kd import cli
-from l1kd.errors import CheckFailed, UserError
+from l1kd.core.errors import CheckFailed, UserError
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 

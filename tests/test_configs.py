@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from l1kd import configfile
-from l1kd.context import Context
+from l1kd.core import config_file
+from l1kd.core.context import Context
 from l1kd.data.dataset import Sample
 from l1kd.data.sources import listing
-from l1kd.distill.train import train
+from l1kd.training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
 
@@ -24,16 +24,16 @@ REPRESENTATIVE = "l1toy"  # the demo; its events are in the package
     "name",
     [
         pytest.param(name, marks=() if name == REPRESENTATIVE else pytest.mark.full)
-        for name in configfile.shipped()
+        for name in config_file.shipped()
     ],
 )
 def test_a_shipped_configuration_trains(name: str, tmp_path: Path) -> None:
     short = ("epochs=1", "head_start=0", "final_epochs=1", "batch=4000")
     overrides = [f"distillation.{own}" for own in short]
-    config = configfile.load(configfile.find(name), overrides)
+    config = config_file.load(config_file.find(name), overrides)
     if config.data.source == "l1toy":
         overrides += ["data.train_events=4000", "data.test_events=2000"]
-        config = configfile.load(configfile.find(name), overrides)
+        config = config_file.load(config_file.find(name), overrides)
     if not any(s.name == config.data.source and s.found for s in listing()):
         pytest.skip(f"{config.data.source} was not found; set L1KD_DATA")
     context = Context(tmp_path, config, tmp_path / "firmware", Console(quiet=True))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from l1kd.report import published
+from l1kd.report import paper_numbers
 from tests.benchmarks import bench_colearning, bench_paper, bench_search, bench_zoo
 
 
@@ -35,8 +35,8 @@ def test_the_tables_of_the_paper_are_the_recorded_ones_and_hold_what_was_asked()
 
 def test_the_recorded_epoch_is_of_the_same_networks_and_takes_half_of_the_peers() -> None:
     found = json.loads(bench_colearning.RESULTS.read_text())
-    assert found["peer_parameters"] == published.PARAMETERS
-    assert found["students"] == dict.fromkeys(published.STUDENTS, bench_colearning.BITS)
+    assert found["peer_parameters"] == paper_numbers.PARAMETERS
+    assert found["students"] == dict.fromkeys(paper_numbers.STUDENTS, bench_colearning.BITS)
     assert found["ratio"] == pytest.approx(
         found["ours"]["median_s"] / found["peer"]["median_s"], abs=1e-3
     )

@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd.fixedpoint import FixedPoint
-
-__all__ = ["Block", "Dataset", "Events", "Sample", "Signal"]
+from l1kd.core.fixed_point import FixedPoint
 
 Events = NDArray[np.float32]
 

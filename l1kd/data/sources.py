@@ -6,19 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from l1kd.config import Data
-from l1kd.data import arrays, calo, images, imagesets, toy
+from l1kd.core.config import Data
+from l1kd.core.errors import UserError
+from l1kd.data import cicada_regions, mnist, mnist_files, toy_sample, user_arrays
 from l1kd.data.dataset import Dataset
-from l1kd.errors import UserError
-
-__all__ = ["SOURCES", "Listed", "listing", "open_dataset"]
 
 SOURCES: dict[str, Callable[[Any, int], Dataset]] = {
-    "l1toy": toy.open_toy,
-    "calo": calo.open_calo,
-    "mnist": images.open_images,
-    "fashion_mnist": images.open_images,
-    "arrays": arrays.open_arrays,
+    "l1toy": toy_sample.open_toy,
+    "calo": cicada_regions.open_calo,
+    "mnist": mnist.open_images,
+    "fashion_mnist": mnist.open_images,
+    "arrays": user_arrays.open_arrays,
 }
 
 
@@ -64,7 +62,7 @@ def open_dataset(data: Data, seed: int) -> Dataset:
 
 def listing() -> list[Listed]:
     """All sources and whether their events are at hand. Nothing is verified yet."""
-    sample = toy.embedded_directory()
+    sample = toy_sample.embedded_directory()
     there = (sample / "train.h5").is_file()
     listed = [
         Listed(
@@ -74,11 +72,11 @@ def listing() -> list[Listed]:
             "" if there else "install l1kd again, or `l1kd data generate`",
         )
     ]
-    for name, known in imagesets.KNOWN.items():
+    for name, known in mnist_files.KNOWN.items():
         try:
-            files = imagesets.find(name)
+            files = mnist_files.find(name)
             found, remedy = (
-                (str(files[0].parent), "") if files else (None, imagesets.not_found(name))
+                (str(files[0].parent), "") if files else (None, mnist_files.not_found(name))
             )
         except UserError as error:
             found, remedy = None, str(error)

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from l1kd.data.dataset import Events
 
-__all__ = ["NAMES", "Baseline", "baselines"]
-
 Baseline = Callable[[Events], NDArray[np.float64]]
 
 NAMES = ("sum", "max", "top4", "mean_square", "std_mean_square", "std_fourth")

@@ -8,24 +8,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd import schemas
-from l1kd.context import Context
+from l1kd.core import run_files
+from l1kd.core.context import Context
+from l1kd.core.errors import UserError
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.run_files import Metrics, Quality, StudentMetrics, TeacherMetrics
 from l1kd.data.dataset import Dataset, Events
-from l1kd.errors import UserError
 from l1kd.evaluation.baselines import NAMES as BASELINES
 from l1kd.evaluation.baselines import baselines
-from l1kd.evaluation.calibration import Calibration, calibration_sample
-from l1kd.evaluation.choosing import Cost, candidates
 from l1kd.evaluation.metrics import distance, mean_over_signals, quality, spearman
 from l1kd.evaluation.rates import out_of_reach, working_points
+from l1kd.evaluation.score_calibration import Calibration, calibration_sample
 from l1kd.evaluation.scores import Scorer, Scores, check_names, samples_of, score_samples
-from l1kd.fixedpoint import FixedPoint
-from l1kd.schemas import Metrics, Quality, StudentMetrics, TeacherMetrics
+from l1kd.evaluation.student_choice import Cost, candidates
 
 if TYPE_CHECKING:
     from tensorflow import keras
-
-__all__ = ["evaluate", "scorer", "summarise"]
 
 
 class Target(Protocol):
@@ -50,7 +48,7 @@ def evaluate(context: Context, costs: Mapping[str, Cost] | None = None) -> Metri
         The run.
     costs
         What every student would cost, for the configuration's budgets; the stage itself is
-        `l1kd.firmware.budget.evaluate`, which knows.
+        `l1kd.firmware.budgets.evaluate`, which knows.
 
     Returns
     -------
@@ -63,8 +61,8 @@ def evaluate(context: Context, costs: Mapping[str, Cost] | None = None) -> Metri
         If a network's scores are not finite, or a student's are not values of the output type.
     """
     import l1kd
-    from l1kd.distill.targets import load_target
-    from l1kd.models.teachers import measure_spread
+    from l1kd.networks.teachers import measure_spread
+    from l1kd.training.target_transform import load_target
 
     dataset, config = context.dataset, context.config
     names = [student.name for student in config.students]
@@ -120,7 +118,7 @@ def evaluate(context: Context, costs: Mapping[str, Cost] | None = None) -> Metri
         costs=costs,
         calibrations=calibrations,
     )
-    schemas.write(context.directory, "metrics.json", metrics)
+    run_files.write(context.directory, "metrics.json", metrics)
     _tell(context, metrics, score_type)
     return metrics
 

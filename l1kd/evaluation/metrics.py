@@ -9,20 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from l1kd.core.run_files import Emd, PerSignal, Quality
 from l1kd.evaluation.rates import REPORTED_FPR, accept, threshold
-from l1kd.schemas import Emd, PerSignal, Quality
-
-__all__ = [
-    "POOLED",
-    "auc",
-    "distance",
-    "efficiency",
-    "emd",
-    "mean_over_signals",
-    "quality",
-    "shared_decisions",
-    "spearman",
-]
 
 POOLED = "all"  # the key of `auc` that stands for all signals together
 

@@ -12,20 +12,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd.fixedpoint import FixedPoint
-from l1kd.schemas import WorkingPoint
-
-__all__ = [
-    "CROSSING_RATE_KHZ",
-    "REPORTED_FPR",
-    "TRIGGER_FPR",
-    "WORKING_FPRS",
-    "accept",
-    "out_of_reach",
-    "rate_khz",
-    "threshold",
-    "working_points",
-]
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.run_files import WorkingPoint
 
 # Filled bunch crossings a second at the LHC (2,544 bunches, 11.246 kHz): what CMS quotes rates on.
 CROSSING_RATE_KHZ = 28_610.0

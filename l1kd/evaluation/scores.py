@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from l1kd.core.errors import UserError
+from l1kd.core.files import write_arrays
 from l1kd.data.dataset import Dataset, Events, Sample
-from l1kd.errors import UserError
-from l1kd.files import write_arrays
-
-__all__ = ["Scorer", "Scores", "check_names", "samples_of", "score_samples"]
 
 CHUNK = 4096  # events at a time
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd.exact import operations
-from l1kd.exact.graph import (
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact import arithmetic
+from l1kd.exact.network import (
     Affine,
     Conv,
     Dense,
@@ -28,9 +29,6 @@ from l1kd.exact.graph import (
     Rectify,
     Reshape,
 )
-from l1kd.fixedpoint import FixedPoint
-
-__all__ = ["Bound", "aligned", "bounds", "halved", "pool_shift"]
 
 Counts = NDArray[Any]
 
@@ -97,22 +95,22 @@ def _bound(node: Node, before: list[Bound]) -> Bound:
         return _affine(node, source)
     if isinstance(node, Pool):
         lowest = int(source.low.min())
-        low, high = (operations.pool(node, each[None], lowest)[0] for each in _ends(source))
+        low, high = (arithmetic.pool(node, each[None], lowest)[0] for each in _ends(source))
         shift = pool_shift(node)
         found = _made(source.fraction + shift, low, high)
         furthest = max(abs(int(source.low.min())), abs(int(source.high.max())))
         return Bound(found.fraction, found.low, found.high, furthest << shift)
     if isinstance(node, Pad):
-        low, high = (operations.padded(node, each[None])[0] for each in _ends(source))
+        low, high = (arithmetic.padded(node, each[None])[0] for each in _ends(source))
         return _made(source.fraction, low, high)
     if isinstance(node, Reshape):
         low, high = (each.reshape(node.shape) for each in _ends(source))
         return _made(source.fraction, low, high)
     if isinstance(node, Permute):
-        low, high = (operations.permuted(node, each[None])[0] for each in _ends(source))
+        low, high = (arithmetic.permuted(node, each[None])[0] for each in _ends(source))
         return _made(source.fraction, low, high)
     if isinstance(node, Rectify):
-        low, high = (operations.rectified(node, each) for each in _ends(source))
+        low, high = (arithmetic.rectified(node, each) for each in _ends(source))
         return _made(source.fraction + (node.shift or 0), low, high)
     assert isinstance(node, Merge)
     return _merged(node, before)
@@ -153,9 +151,9 @@ def _affine(node: Dense | Conv, source: Bound) -> Bound:
         up, down, low, high, furthest = (
             each.astype(np.int64) for each in (up, down, low, high, furthest)
         )
-    lowest = operations.affine(node, low, up) + operations.affine(node, high, down)
-    highest = operations.affine(node, high, up) + operations.affine(node, low, down)
-    reached = operations.affine(node, furthest, up - down)
+    lowest = arithmetic.affine(node, low, up) + arithmetic.affine(node, high, down)
+    highest = arithmetic.affine(node, high, up) + arithmetic.affine(node, low, down)
+    reached = arithmetic.affine(node, furthest, up - down)
     reached = reached.astype(object) + abs(bias)
     return Bound(
         fraction,
@@ -188,7 +186,7 @@ def _merged(node: Merge, before: list[Bound]) -> Bound:
     if node.operation == "subtract":
         low, high = lows[0] - highs[1], highs[0] - lows[1]
     else:
-        low, high = operations.merge(node, lows), operations.merge(node, highs)
+        low, high = arithmetic.merge(node, lows), arithmetic.merge(node, highs)
     bound = _made(fraction + (node.operation == "average"), low[0], high[0])
     furthest = [
         max(int(abs(each).max()) for each in ends) for ends in zip(lows, highs, strict=True)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from l1kd.exact import operations
+from l1kd.exact import arithmetic
 from l1kd.exact.bounds import Bound, aligned, halved
-from l1kd.exact.graph import (
+from l1kd.exact.network import (
     Conv,
     Dense,
     Input,
@@ -29,8 +29,6 @@ from l1kd.exact.graph import (
     Rectify,
     Reshape,
 )
-
-__all__ = ["carrier", "counts_of", "predict", "values"]
 
 Counts = NDArray[Any]
 _CELLS = 1 << 22  # values of the largest layer that are in memory at a time
@@ -140,25 +138,25 @@ def step(network: Network, node: Node, parts: list[Counts]) -> Counts:
     if isinstance(node, (Dense, Conv)):
         _, left, bias_left = aligned(node, before[0].fraction)
         kernel = _shifted(node.kernel, left, kind)
-        product = operations.affine(node, _carried(parts[0], kind), kernel)
+        product = arithmetic.affine(node, _carried(parts[0], kind), kernel)
         if node.bias.any():
             product += _shifted(node.bias, bias_left, kind)
         return product
     if isinstance(node, Pool):
-        return operations.pool(node, _carried(parts[0], kind), int(before[0].low.min()))
+        return arithmetic.pool(node, _carried(parts[0], kind), int(before[0].low.min()))
     if isinstance(node, Pad):
-        return operations.padded(node, parts[0])
+        return arithmetic.padded(node, parts[0])
     if isinstance(node, Reshape):
         return parts[0].reshape(len(parts[0]), *node.shape)
     if isinstance(node, Permute):
-        return operations.permuted(node, parts[0])
+        return arithmetic.permuted(node, parts[0])
     if isinstance(node, Rectify):
-        return operations.rectified(node, _carried(parts[0], kind))
+        return arithmetic.rectified(node, _carried(parts[0], kind))
     assert isinstance(node, Merge)
     if node.operation == "multiply":
-        return operations.merge(node, [_carried(part, kind) for part in parts])
+        return arithmetic.merge(node, [_carried(part, kind) for part in parts])
     fraction = max(bound.fraction for bound in before)
-    return operations.merge(
+    return arithmetic.merge(
         node,
         [
             _shifted(part, fraction - bound.fraction, kind)

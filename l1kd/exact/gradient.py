@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from l1kd.exact import operations
+from l1kd.exact import arithmetic
 from l1kd.exact.bounds import pool_shift
 from l1kd.exact.evaluate import counts_of, step
-from l1kd.exact.graph import (
+from l1kd.exact.network import (
     Conv,
     Dense,
     Input,
@@ -29,8 +29,6 @@ from l1kd.exact.graph import (
     Rectify,
     Reshape,
 )
-
-__all__ = ["ancestors", "backward", "gradient", "record", "seen", "sensitivities"]
 
 Counts = NDArray[Any]
 Slopes = NDArray[np.float64]
@@ -164,7 +162,7 @@ def _pulled(
     if isinstance(node, Pool):
         return [_pooled(network, node, parts[0], slope)]
     if isinstance(node, Pad):
-        whole = operations.as_images(slope.reshape(len(slope), *node.shape))
+        whole = arithmetic.as_images(slope.reshape(len(slope), *node.shape))
         return [_cropped(whole, node.padding).reshape(shape)]
     if isinstance(node, Reshape):
         return [slope.reshape(shape)]
@@ -194,7 +192,7 @@ def _quantized(
 def _convolved(node: Conv, shape: tuple[int, ...], slope: Slopes) -> Slopes:
     kernel = node.kernel * 2.0**-node.kernel_fraction
     height, width, channels, filters = kernel.shape
-    images = operations.as_images(slope.reshape(len(slope), *node.shape))
+    images = arithmetic.as_images(slope.reshape(len(slope), *node.shape))
     events, rows, columns = images.shape[:3]
     flat = images.reshape(-1, filters) @ kernel.transpose(3, 0, 1, 2).reshape(filters, -1)
     flat = flat.reshape(events, rows, columns, height, width, channels)
@@ -228,15 +226,15 @@ def _cropped(images: Slopes, padding: tuple[tuple[int, int], tuple[int, int]]) -
 
 def _pooled(network: Network, node: Pool, source: Counts, slope: Slopes) -> Slopes:
     whole = node.shape if len(node.shape) > 1 else (1, 1, *node.shape)  # a global pool
-    images = operations.as_images(slope.reshape(len(slope), *whole))
+    images = arithmetic.as_images(slope.reshape(len(slope), *whole))
     height, width = node.window
     if node.operation == "average":
         share = images[:, :, :, None, None] * 2.0 ** -pool_shift(node)
         share = np.broadcast_to(share, (*images.shape[:3], height, width, images.shape[3]))
     else:
         lowest = int(network.bounds[node.sources[0]].low.min())
-        padded = operations.pad(operations.as_images(source), node.padding, lowest)
-        view = operations.windows(padded, node.window, node.strides)
+        padded = arithmetic.pad(arithmetic.as_images(source), node.padding, lowest)
+        view = arithmetic.windows(padded, node.window, node.strides)
         cells = view.reshape(*view.shape[:4], height * width)
         # The first of equals: a step along it is a step of the highest.
         chosen = np.arange(height * width) == cells.argmax(axis=-1)[..., None]
@@ -312,9 +310,9 @@ def sensitivities(
     if isinstance(node, Dense):
         rows = values.reshape(len(values), -1, node.kernel.shape[0])
     else:
-        images = operations.pad(operations.as_images(values), node.padding)
+        images = arithmetic.pad(arithmetic.as_images(values), node.padding)
         height, width = node.kernel.shape[:2]
-        view = operations.windows(images, (height, width), node.strides, node.dilation)
+        view = arithmetic.windows(images, (height, width), node.strides, node.dilation)
         rows = view.transpose(0, 1, 2, 4, 5, 3).reshape(len(values), per_output.shape[1], -1)
     kernels = np.matmul(rows.transpose(0, 2, 1), per_output)
     return kernels.reshape(len(values), *node.kernel.shape), per_output.sum(axis=1)

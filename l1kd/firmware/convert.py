@@ -6,15 +6,16 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from l1kd import schemas
-from l1kd.config import Which
-from l1kd.context import Context
-from l1kd.errors import UserError
-from l1kd.firmware import hls, rtl
-from l1kd.firmware.limits import IoType, check_size
-from l1kd.firmware.network import multiplications
-from l1kd.firmware.vectors import choose
-from l1kd.fixedpoint import FixedPoint
+from l1kd.core import run_files
+from l1kd.core.config import Which
+from l1kd.core.context import Context
+from l1kd.core.errors import UserError
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.firmware.hls import hls4ml_convert
+from l1kd.firmware.hls.limits import IoType, check_size
+from l1kd.firmware.stimuli.test_vectors import choose
+from l1kd.firmware.verilog import alkaid_convert
+from l1kd.networks.inspect import multiplications
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from tensorflow import keras
-
-__all__ = ["PARALLEL", "chosen", "convert", "io_types", "project_name", "rtl_name", "stated_port"]
 
 # Multiplications of a network up to which `auto` writes an io_parallel project.
 PARALLEL = 65_536
@@ -52,7 +51,7 @@ def convert(context: Context) -> None:
     config = context.config.firmware
     names = [student.name for student in context.config.students]
     if config.students == "best":
-        best = schemas.read(context.directory, "metrics.json").best
+        best = run_files.read(context.directory, "metrics.json").best
         if best not in names:
             raise UserError(
                 f"metrics.json calls {best!r} the best student and the configuration has no such; "
@@ -72,7 +71,7 @@ def convert(context: Context) -> None:
             port = stated_port(context, models[name])
             if name not in vectors:
                 vectors[name] = _vectors(context, models[name], port)
-            project = hls.convert(
+            project = hls4ml_convert.convert(
                 models[name],
                 directory,
                 backend=config.backend,
@@ -87,7 +86,7 @@ def convert(context: Context) -> None:
             )
             records.append(project.record)
             advance(1)
-    schemas.write(context.directory, "firmware.json", records)
+    run_files.write(context.directory, "firmware.json", records)
     context.say(f"{len(records)} HLS projects in {context.projects}")
     wanted = chosen(context, context.config.rtl.students, names)
     _write_rtl(context, {name: models[name] for name in wanted})
@@ -95,14 +94,14 @@ def convert(context: Context) -> None:
 
 def chosen(context: Context, which: Which, names: Sequence[str]) -> list[str]:
     """Of some students those that `all`, `best` or `none` means; the best one first."""
-    best = schemas.read(context.directory, "metrics.json").best
+    best = run_files.read(context.directory, "metrics.json").best
     ordered = sorted(names, key=lambda name: name != best)
     return [name for name in ordered if which == "all" or (which == "best" and name == best)]
 
 
 def _write_rtl(context: Context, models: dict[str, keras.Model]) -> None:
     """Write the Verilog projects and `rtl.json`."""
-    from l1kd.models.exact import read
+    from l1kd.networks.to_exact import read
 
     config, records = context.config.firmware, []
     for name, model in models.items():
@@ -112,7 +111,7 @@ def _write_rtl(context: Context, models: dict[str, keras.Model]) -> None:
         network = read(model)
         try:
             with context.progress(f"{name}: Verilog", len(network.nodes)) as advance:
-                logic = rtl.convert(
+                logic = alkaid_convert.convert(
                     model,
                     directory,
                     clock_ns=config.clock_ns,
@@ -127,7 +126,7 @@ def _write_rtl(context: Context, models: dict[str, keras.Model]) -> None:
             context.say(f"{name}: no Verilog: {error}")
             (result, *_) = network.output_types
             records.append(
-                schemas.RtlRecord(
+                run_files.RtlRecord(
                     student=name,
                     directory=None,
                     refused=str(error),
@@ -143,7 +142,7 @@ def _write_rtl(context: Context, models: dict[str, keras.Model]) -> None:
             f"{name}: Verilog of about {logic.record.lut:,.0f} LUTs, "
             f"{logic.record.latency_cycles} cycles"
         )
-    schemas.write(context.directory, "rtl.json", records)
+    run_files.write(context.directory, "rtl.json", records)
 
 
 def io_types(model: keras.Model, wanted: str) -> tuple[IoType, ...]:
@@ -184,7 +183,7 @@ def project_name(student: str, backend: str, io_type: str, strategy: str) -> str
 
 def stated_port(context: Context, model: keras.Model) -> FixedPoint | None:
     """The data's type as a port, where it says more than the network's own and fits into it."""
-    from l1kd.models.exact import read
+    from l1kd.networks.to_exact import read
 
     own, grid = read(model).port, context.dataset.grid
     if context.config.data.source in _UNSIGNED and grid.signed:
@@ -197,7 +196,7 @@ def stated_port(context: Context, model: keras.Model) -> FixedPoint | None:
 
 def _vectors(context: Context, model: keras.Model, port: FixedPoint | None) -> NDArray[np.float64]:
     """Events for a student's test bench: corners, and some of the run's own test events."""
-    from l1kd.models.exact import read
+    from l1kd.networks.to_exact import read
 
     network = read(model)
     events = context.dataset.test.events(limit=_OWN)

@@ -19,22 +19,20 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from l1kd import schemas
-from l1kd.context import Context
-from l1kd.errors import UserError
-from l1kd.exact.graph import Merge
-from l1kd.firmware.budget import check
+from l1kd.core import run_files
+from l1kd.core.context import Context
+from l1kd.core.errors import UserError
+from l1kd.core.run_files import Resources
+from l1kd.exact.network import Merge
+from l1kd.firmware.budgets import check
 from l1kd.firmware.convert import chosen, project_name
-from l1kd.firmware.kernels import Kernel, kernels, lut
-from l1kd.firmware.parts import share
-from l1kd.firmware.project import Project, open_project
-from l1kd.firmware.student import logic_of
-from l1kd.firmware.synthesis import synthesize
-from l1kd.firmware.vendor.store import collected
-from l1kd.firmware.verilog import Logic
-from l1kd.schemas import Resources
-
-__all__ = ["synth"]
+from l1kd.firmware.fpga_parts import share
+from l1kd.firmware.hls.project import Project, open_project
+from l1kd.firmware.vendor_tools.tool_results import collected
+from l1kd.firmware.verify.comparison import logic_of
+from l1kd.firmware.verilog.lut_ff_estimate import Kernel, kernel_lut, kernels
+from l1kd.firmware.verilog.project import Logic
+from l1kd.firmware.verilog.synthesize import synthesize
 
 
 def synth(context: Context) -> None:
@@ -48,15 +46,15 @@ def synth(context: Context) -> None:
         If the best student misses a budget.
     """
     import l1kd
-    from l1kd.models.exact import read
+    from l1kd.networks.to_exact import read
 
     projects = []
-    for record in schemas.read(context.directory, "firmware.json"):
+    for record in run_files.read(context.directory, "firmware.json"):
         name = project_name(record.student, record.backend, record.io_type, record.strategy)
         projects.append(open_project(context.projects / name))
     costs = {
         student: [
-            (kernel, lut(kernel))
+            (kernel, kernel_lut(kernel))
             for kernel in kernels(read(l1kd.load_model(context.student_file(student))))
         ]
         for student in _students(projects)
@@ -66,11 +64,11 @@ def synth(context: Context) -> None:
     logics = [logic for name in _students(projects) if (logic := logic_of(context, name))]
     found += [_expected(logic) for logic in logics]
     # What takes minutes comes last, and what is known by then is there to be read.
-    schemas.write(context.directory, "resources.json", found)
+    run_files.write(context.directory, "resources.json", found)
     written = {logic.record.student: logic for logic in logics}
     for name in chosen(context, context.config.rtl.synthesize, list(written)):
         found += _synthesized(context, written[name])
-    schemas.write(context.directory, "resources.json", found)
+    run_files.write(context.directory, "resources.json", found)
     check(context, found)
 
 

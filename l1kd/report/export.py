@@ -1,4 +1,7 @@
-"""A run's numbers for other programs and for a terminal: JSON, CSV, Markdown."""
+"""A run's numbers for other programs and for a terminal: JSON, CSV, Markdown.
+
+Several runs in one table, a line for each teacher and student.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,32 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from l1kd.report.agreement import agreement_table
-from l1kd.report.cost import TIMING, costs
-from l1kd.report.cost_tables import (
+from l1kd.core.errors import UserError
+from l1kd.report import number_format
+from l1kd.report.costs import (
+    AMOUNTS,
+    CANNOT_FOLLOW,
+    SOURCES,
+    SPACING_NS,
+    TIMING,
+    UNKNOWN,
+    Cost,
+    Selection,
     beside_tables,
     choice_table,
     cost_notes,
+    costs,
     layer_cost_tables,
     resource_table,
+    select,
+    share_text,
     verilog_table,
 )
-from l1kd.report.files import RunFiles, mean_quality, read_run
+from l1kd.report.load_run import RunFiles, mean_quality, read_run
+from l1kd.report.number_format import DASH
 from l1kd.report.table import Table, row
-from l1kd.report.tables import auc_table, efficiency_table, ladder_table
+from l1kd.report.tables import agreement_table, auc_table, efficiency_table, ladder_table
 from l1kd.report.verdict import judge
-
-__all__ = ["Form", "as_csv", "as_json", "export"]
 
 Form = Literal["json", "csv", "markdown"]
 
@@ -150,3 +163,162 @@ def _markdown(run: RunFiles) -> str:
     for each in layer_cost_tables(run):
         section(f"Cost per layer, {each.caption}", each.table)
     return "\n\n".join(parts)
+
+
+TableForm = Literal["text", "markdown", "json", "csv"]
+
+
+def compare(
+    runs: Sequence[Path], selection: Selection | None = None, form: TableForm = "text"
+) -> str:
+    """Quality, agreement and cost of several runs.
+
+    One implementation is shown for all students, so that the numbers of a column compare; what is
+    not known of it is shown as unknown, whatever another implementation would cost.
+
+    Parameters
+    ----------
+    runs
+        Their directories.
+    selection
+        Which cost is meant; what it leaves open is settled by what most is known of.
+    form
+        `text` is a Markdown table with what it says of itself below; `markdown` the same.
+
+    Returns
+    -------
+    str
+        In the text, a `*` marks the student that was chosen.
+
+    Raises
+    ------
+    UserError
+        If a directory is no run, or the selection is of nothing that exists.
+    """
+    read = {Path(each): read_run(Path(each), scores=False) for each in runs}
+    wanted = selection or Selection()
+    if wanted.implementation == "alkaid" and wanted.io_type is not None:
+        raise UserError(
+            f"alkaid's Verilog has no {wanted.io_type}: it takes an event at every clock cycle; "
+            "leave --io-type out, or ask for --implementation hls4ml"
+        )
+    known = {directory: costs(run) for directory, run in read.items()}
+    settled = wanted.settled(each.record for every in known.values() for each in every)
+    lines = [
+        line for directory, run in read.items() for line in _lines(run, known[directory], settled)
+    ]
+    if form == "json":
+        return as_json([values for values, _ in lines])
+    if form == "csv":
+        return as_csv([values for values, _ in lines])
+    return _text(lines, settled, [each for every in known.values() for each in every])
+
+
+Line = tuple[dict[str, Any], Cost | None]
+
+
+def _lines(run: RunFiles, every: list[Cost], selection: Selection) -> list[Line]:
+    """The run's networks as rows of numbers, each with the cost that is shown."""
+    first: dict[str, Any] = {"run": str(run.directory), "network": None, "best": None}
+    quality = dict.fromkeys(("parameters", "mean_auc", "mean_efficiency", "agreement", "budgets"))
+    if run.metrics is None:
+        return [(first | quality | {"agreement": "not evaluated"} | UNKNOWN, None)]
+    lines: list[Line] = []
+    networks = ["teacher"] if run.metrics.teacher is not None else []
+    excluded = {each.student: each.excluded for each in run.metrics.choice}
+    for name in (*networks, *run.students):
+        metrics = (
+            run.metrics.teacher if networks and name == "teacher" else run.metrics.students[name]
+        )
+        assert metrics is not None
+        student = metrics is not run.metrics.teacher
+        area, share = mean_quality(metrics)
+        cost = select(every, name, selection) if student else None
+        budgets = None
+        if student and name in excluded:
+            budgets = "; ".join(excluded[name]) or "within"
+        values = {
+            **first,
+            "network": name,
+            "best": student and name == run.metrics.best,
+            "parameters": metrics.params,
+            "mean_auc": area,
+            "mean_efficiency": share,
+            "agreement": agreement_of(run, name) if student else None,
+            "budgets": budgets,
+        }
+        own = UNKNOWN if cost is None else cost.row()
+        lines.append((values | {key: own[key] for key in UNKNOWN}, cost))
+    return lines
+
+
+def _text(lines: Sequence[Line], selection: Selection, every: Sequence[Cost]) -> str:
+    chosen = any(values["budgets"] for values, _ in lines)
+    columns = [
+        *("run", "network", "parameters", "mean AUC", "mean efficiency", "agreement"),
+        *("LUT", "FF", "DSP", "BRAM", "latency [cycles]", "latency [ns]", "interval [ns]"),
+        *("share of the part", "source (tool)"),
+        *(["budgets"] if chosen else []),
+    ]
+    table = Table(columns, text_columns=(0, 1, 5, 14, 15))
+    slow = False
+    for values, cost in lines:
+        record = cost.record if cost else None
+        interval = number_format.quantity(cost.interval_ns if cost else None)
+        if cost is not None and cost.follows is False:
+            interval, slow = f"{interval} !", True
+        name = values["network"] or DASH
+        table.rows.append(
+            row(
+                values["run"],
+                f"{name}*" if values["best"] else name,
+                number_format.count(values["parameters"]),
+                number_format.area(values["mean_auc"]),
+                number_format.percent(values["mean_efficiency"]),
+                values["agreement"] or DASH,
+                *(
+                    number_format.count(getattr(record, what) if record else None)
+                    for what in AMOUNTS
+                    if what != "uram"
+                ),
+                number_format.count(record.latency_cycles if record else None),
+                number_format.quantity(record.latency_ns if record else None),
+                interval,
+                share_text(cost) if cost else DASH,
+                cost.source if cost else DASH,
+                *([values["budgets"] or DASH] if chosen else []),
+            )
+        )
+    notes = [f"Cost of {selection}; a dash is unknown. {TIMING}"]
+    if slow:
+        notes.append(f"! {CANNOT_FOLLOW}: an interval of more than {SPACING_NS:g} ns.")
+    sources = {cost.record.source for _, cost in lines if cost is not None}
+    if len(sources) > 1:
+        least = min(sources, key=list(SOURCES).index)
+        notes.append(f"Lines differ in their source; `--source {least}` takes one for all.")
+    others = dict.fromkeys(_option(each) for each in every if not selection.admits(each.record))
+    if others:
+        notes.append(f"Also known: {', '.join(others)}.")
+    return "\n\n".join([table.markdown(), *notes])
+
+
+def _option(cost: Cost) -> str:
+    record = cost.record
+    interface = f" --io-type {record.io_type}" if record.io_type else ""
+    return (
+        f"`--implementation {record.implementation}{interface} --source {record.source}` "
+        f"({SOURCES[record.source]})"
+    )
+
+
+def agreement_of(run: RunFiles, student: str) -> str:
+    """Whether a student's implementations agree, in a few words."""
+    pairs = [p for r in run.agreement or [] if r.student == student for p in r.pairs]
+    if not pairs:
+        return "not verified"
+    different = sum(pair.mismatches for pair in pairs if not pair.excused)
+    events = sum(pair.events for pair in pairs)
+    proofs = [c for r in run.agreement or [] if r.student == student for c in r.certificates]
+    if not different and proofs and all(each.certified for each in proofs):
+        return f"certified, 0 of {events:,} differ"
+    return f"{'FAILED' if different else 'exact'}, {different:,} of {events:,} differ"

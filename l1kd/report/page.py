@@ -1,27 +1,148 @@
-"""The stage `report`: one self-contained page about a run, from the run's files alone."""
+"""The stage `report`: one self-contained page about a run, from the run's files alone.
+
+What stands beside the numbers of a report: which events, which networks, how far to trust.
+"""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from l1kd import __version__
-from l1kd.context import Context
-from l1kd.files import atomic
-from l1kd.firmware.budget import of_best
-from l1kd.report import agreement, cost, cost_figures, cost_tables, facts, figures, numbers, tables
-from l1kd.report.files import RunFiles, mean_quality, read_run
+from l1kd.core.context import Context
+from l1kd.core.files import atomic
+from l1kd.core.run_files import FirmwareRecord
+from l1kd.core.stages import order
+from l1kd.evaluation.rates import REPORTED_FPR
+from l1kd.firmware.budgets import of_best
+from l1kd.report import costs, figures, number_format, tables
+from l1kd.report.load_run import RunFiles, mean_quality, read_run
 from l1kd.report.table import Table
 from l1kd.report.verdict import faults_of, judge
-from l1kd.schemas import FirmwareRecord
-from l1kd.stages import order
 
-__all__ = ["render", "report"]
+ENOUGH = 50  # distinct collisions behind a false-positive rate that may be quoted
+
+
+def events(run: RunFiles) -> list[tuple[str, str]]:
+    """What is known of the events, as labels and texts."""
+    if run.metrics is None:
+        return [("source", run.config.data.source)]
+    described = dict(run.metrics.dataset)
+    described.pop("events", None)
+    shape, grid = described.pop("shape", None), described.pop("grid", None)
+    distinct = described.pop("distinct_collisions", None)
+    facts = list(_flat(described))
+    if isinstance(distinct, dict):
+        for role, by_rate in distinct.items():
+            if isinstance(by_rate, dict) and by_rate:
+                text = ", ".join(f"{_text(number)} at {rate}" for rate, number in by_rate.items())
+                facts.append((f"distinct collisions behind a false-positive rate, {role}", text))
+    if isinstance(shape, list):
+        facts.append(("shape of an event", " x ".join(map(str, shape))))
+    if isinstance(grid, dict):
+        kind = "ap_fixed" if grid.get("signed") else "ap_ufixed"
+        facts.append(("grid of the inputs", f"{kind}<{grid.get('word')},{grid.get('integer')}>"))
+    return facts
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+    facts = []
+    for key, value in values.items():
+        label = f"{above} {key.replace('_', ' ')}".strip()
+        if isinstance(value, dict) and all(
+            isinstance(each, (int, float, str)) or each is None for each in value.values()
+        ):
+            text = ", ".join(
+                f"{name.replace('_', ' ')}: {_text(each)}" for name, each in value.items()
+            )
+            facts.append((label, text or number_format.DASH))
+        elif isinstance(value, dict):
+            facts += _flat(value, label)
+        else:
+            facts.append((label, _text(value)))
+    return facts
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(_text(each) for each in value) or "none"
+    return number_format.DASH if value is None else str(value)
+
+
+def rate_note(run: RunFiles) -> tuple[bool, str]:
+    """What stands behind a false-positive rate of 1e-3, and whether it is enough to quote."""
+    if run.metrics is None or not run.signals:
+        return True, ""
+    test = run.metrics.dataset.get("events", {}).get("test", 0)
+    accepted = int(test * REPORTED_FPR + 1e-9)
+    known = run.metrics.dataset.get("distinct_collisions")
+    distinct = known.get("test", {}).get("1e-3") if isinstance(known, dict) else None
+    text = (
+        f"A false-positive rate of 1e-3 lets {number_format.plural(accepted, 'event')} of "
+        f"{number_format.count(test)} normal test events pass"
+    )
+    if isinstance(distinct, (int, float)):
+        text += (
+            f", made of effectively {number_format.count(distinct)} distinct simulated collisions"
+        )
+        accepted = min(accepted, int(distinct))
+    if accepted < ENOUGH:
+        text += f": fewer than {ENOUGH}, too few to quote an efficiency on"
+    return accepted >= ENOUGH, f"{text}."
+
+
+def uncertainty(run: RunFiles) -> str:
+    """The statistical uncertainty of an efficiency, from the smallest signal."""
+    if run.metrics is None or not run.signals:
+        return ""
+    sizes = run.metrics.dataset.get("events", {}).get("signals", {})
+    tested = [each.get("test") for each in sizes.values() if each.get("test")]
+    if not tested:
+        return ""
+    largest = 0.5 / min(tested) ** 0.5
+    return f"Binomial uncertainty of one signal's efficiency: at most {100 * largest:.1f} points."
+
+
+def recipe(run: RunFiles) -> list[tuple[str, str]]:
+    """How the networks were trained, in a few lines; the whole configuration stands below."""
+    config = run.config
+    distillation, score = config.distillation, config.distillation.score
+    return [
+        (
+            "teacher",
+            f"{config.teacher.architecture}, latent size {config.teacher.latent}, residual power "
+            f"{config.teacher.residual_power:g}"
+            + (", inputs standardised" if config.teacher.standardise else ""),
+        ),
+        (
+            "students",
+            ", ".join(
+                each.name + (f" ({each.architecture})" if each.name != each.architecture else "")
+                for each in config.students
+            ),
+        ),
+        (
+            "training",
+            f"{distillation.mode}, {distillation.epochs} epochs and {distillation.final_epochs} "
+            f"with the best teacher frozen, batch {distillation.batch}",
+        ),
+        ("exposure of the students", ", ".join(distillation.exposure) or "none"),
+        (
+            "target transform",
+            f"{distillation.target}, onto ap_ufixed<{score.word},{score.integer}>",
+        ),
+        ("seed", str(run.manifest.seed)),
+    ]
 
 
 @dataclass(frozen=True)
@@ -67,8 +188,8 @@ def render(run: RunFiles) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["svg"] = Markup  # what l1kd.evaluation.plots drew
-    environment.globals["count"] = numbers.count
+    environment.filters["svg"] = Markup  # what l1kd.report.plots drew
+    environment.globals["count"] = number_format.count
     template = environment.get_template("report.html.j2")
     style = Path(__file__).parent / "templates" / "report.css"
     page = template.render(
@@ -78,29 +199,29 @@ def render(run: RunFiles) -> str:
         verdict=judge(run),
         cards=_cards(run),
         intro=_intro(run),
-        facts=facts.events(run),
+        facts=events(run),
         samples=tables.sample_table(run),
-        rate_note=facts.rate_note(run),
-        uncertainty=facts.uncertainty(run),
+        rate_note=rate_note(run),
+        uncertainty=uncertainty(run),
         figures={name: draw(run) for name, draw in _FIGURES.items()},
         auc=tables.auc_table(run),
         efficiency=tables.efficiency_table(run),
         likeness=tables.likeness_table(run),
         points={name: tables.working_point_table(run, name) for name in _evaluated(run)},
         ladder=tables.ladder_table(run),
-        agreement=agreement.agreement_table(run),
-        certificates=agreement.certificate_table(run),
-        float32=agreement.float32_table(run),
-        resources=cost_tables.resource_table(run),
-        beside=cost_tables.beside_tables(run),
-        layer_costs=cost_tables.layer_cost_tables(run),
-        cost_notes=cost_tables.cost_notes(run),
-        timing=cost.TIMING,
-        spacing_ns=cost.SPACING_NS,
-        choice=cost_tables.choice_table(run),
-        verilog=cost_tables.verilog_table(run),
+        agreement=tables.agreement_table(run),
+        certificates=tables.certificate_table(run),
+        float32=tables.float32_table(run),
+        resources=costs.resource_table(run),
+        beside=costs.beside_tables(run),
+        layer_costs=costs.layer_cost_tables(run),
+        cost_notes=costs.cost_notes(run),
+        timing=costs.TIMING,
+        spacing_ns=costs.SPACING_NS,
+        choice=costs.choice_table(run),
+        verilog=costs.verilog_table(run),
         projects=_projects(run),
-        recipe=facts.recipe(run) if run.taught else _imported(run),
+        recipe=recipe(run) if run.taught else _imported(run),
         repairs=tables.repair_table(run),
         stages=_stages(run),
         configuration=(run.directory / "config.yaml").read_text(encoding="utf-8"),
@@ -116,7 +237,7 @@ _FIGURES: dict[str, Callable[[RunFiles], figures.Group | None]] = {
     "density": figures.density,
     "quality": figures.quality,
     "ladders": figures.ladders,
-    "cost": cost_figures.cost,
+    "cost": figures.cost,
 }
 
 
@@ -134,7 +255,7 @@ def _intro(run: RunFiles) -> str:
             f"A trained quantized network, imported from {file}, on {source}; {firmware} "
             "There is no teacher: nothing here was trained, and no score is compared with one."
         )
-    students = numbers.plural(len(run.config.students), "quantized student")
+    students = number_format.plural(len(run.config.students), "quantized student")
     return (
         f"A float autoencoder, the teacher, and {students} that learn its anomaly score, trained "
         f"on {source}; {firmware}"
@@ -149,27 +270,35 @@ def _cards(run: RunFiles) -> list[Card]:
     area, share = mean_quality(best)
     teacher_area, teacher_share = mean_quality(metrics.teacher) if metrics.teacher else (None, None)
     taught = metrics.teacher is not None
-    size = f"{numbers.count(best.params)} parameters, {best.weight_bits}-bit weights"
+    size = f"{number_format.count(best.params)} parameters, {best.weight_bits}-bit weights"
     cards = [Card("Best student" if taught else "Imported network", metrics.best, size)]
     if area is not None:
         cards += [
-            Card("Mean AUC", numbers.area(area), _of_teacher(numbers.area(teacher_area), taught)),
+            Card(
+                "Mean AUC",
+                number_format.area(area),
+                _of_teacher(number_format.area(teacher_area), taught),
+            ),
             Card(
                 "Mean efficiency at FPR 1e-3",
-                numbers.percent(share),
-                _of_teacher(numbers.percent(teacher_share), taught),
+                number_format.percent(share),
+                _of_teacher(number_format.percent(teacher_share), taught),
             ),
         ]
     elif taught:
         cards.append(
-            Card("Rank correlation", numbers.area(best.spearman), "with the teacher, test normals")
+            Card(
+                "Rank correlation",
+                number_format.area(best.spearman),
+                "with the teacher, test normals",
+            )
         )
     pairs = [pair for record in run.agreement or [] for pair in record.pairs]
     if pairs:
         different = sum(faults_of(pair) for pair in pairs)
-        compared = numbers.count(sum(pair.events for pair in pairs))
+        compared = number_format.count(sum(pair.events for pair in pairs))
         note = f"in {compared} comparisons, all students"
-        cards.append(Card("Mismatches", numbers.count(different), note, bad=different > 0))
+        cards.append(Card("Mismatches", number_format.count(different), note, bad=different > 0))
     proofs = [each for record in run.agreement or [] for each in record.certificates]
     if proofs:
         proved = sum(each.certified for each in proofs)
@@ -186,11 +315,11 @@ def _cost_cards(run: RunFiles) -> list[Card]:
     found = of_best(run.metrics, run.resources or [], run.config.choose.budgets)
     titles = {"lut": "LUT", "latency_ns": "Latency", "share": "Share of the part"}
     shown = {
-        what: numbers.share(value)
+        what: number_format.share(value)
         if what == "share"
-        else numbers.count(value)
+        else number_format.count(value)
         if what == "lut"
-        else f"{numbers.quantity(value)} ns"
+        else f"{number_format.quantity(value)} ns"
         for what, value in found.amounts.items()
     }
     cards = [
@@ -199,9 +328,9 @@ def _cost_cards(run: RunFiles) -> list[Card]:
         if what in shown
     ]
     interval = found.amounts.get("interval_ns")
-    if interval is not None and interval > cost.SPACING_NS:
-        value = f"{numbers.quantity(interval)} ns"
-        cards.append(Card("Interval", value, cost.CANNOT_FOLLOW, bad=True))
+    if interval is not None and interval > costs.SPACING_NS:
+        value = f"{number_format.quantity(interval)} ns"
+        cards.append(Card("Interval", value, costs.CANNOT_FOLLOW, bad=True))
     return cards
 
 
@@ -214,10 +343,10 @@ def _imported(run: RunFiles) -> list[tuple[str, str]]:
     imported = run.manifest.imported
     if imported is None:
         return []
-    facts = [("file", imported.file), ("SHA-256", imported.sha256)]
-    facts.append(("lossy repairs", "asked for" if imported.lossy else "not asked for"))
+    rows = [("file", imported.file), ("SHA-256", imported.sha256)]
+    rows.append(("lossy repairs", "asked for" if imported.lossy else "not asked for"))
     if (price := imported.price) is not None:
-        text = f"{numbers.count(price.different)} of {numbers.count(price.events)}"
+        text = f"{number_format.count(price.different)} of {number_format.count(price.events)}"
         if price.different:
             text += f", by up to {price.max_lsb:g} LSB, {price.mean_lsb:.3g} in the mean"
         refused = bool(imported.findings)
@@ -226,11 +355,11 @@ def _imported(run: RunFiles) -> list[tuple[str, str]]:
             if refused
             else ("scores that differ from the file's")
         )
-        facts.append((label, text))
+        rows.append((label, text))
         if "all" in price.auc:
             before, after = price.auc_file["all"], price.auc["all"]
-            facts.append(("AUC, all signals", f"{before:.4f} before, {after:.4f} after"))
-    return facts
+            rows.append(("AUC, all signals", f"{before:.4f} before, {after:.4f} after"))
+    return rows
 
 
 def _projects(run: RunFiles) -> list[Project]:
@@ -270,5 +399,5 @@ def _stages(run: RunFiles) -> list[tuple[str, str, str]]:
     for stage in order(run.config)[:-1]:
         record = run.manifest.stages.get(stage)
         state = {"running": "not finished"}.get(record.state, record.state) if record else "not run"
-        rows.append((stage, state, numbers.duration(record.duration_s if record else None)))
+        rows.append((stage, state, number_format.duration(record.duration_s if record else None)))
     return rows

@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from l1kd.data.imagesets import KNOWN
-from l1kd.evaluation.svg import FAINT, INK, Line, inline, lines, panel
-from l1kd.files import atomic
-from l1kd.report import published
-from l1kd.report.numbers import plural
-from l1kd.report.published import TEACHER
-
-__all__ = ["draw"]
+from l1kd.core.files import atomic
+from l1kd.data.mnist_files import KNOWN
+from l1kd.report import paper_numbers
+from l1kd.report.number_format import plural
+from l1kd.report.paper_numbers import TEACHER
+from l1kd.report.plots import FAINT, INK, Line, inline, lines, panel
 
 Cell = Mapping[str, Any]
 
@@ -69,7 +67,7 @@ def draw(cells: Sequence[Cell], directory: Path) -> list[Path]:
     Parameters
     ----------
     cells
-        Of `l1kd.report.sweep.summarise`; what is missing or None is left out.
+        Of `l1kd.report.sweep_tables.summarise`; what is missing or None is left out.
     directory
         Where to: `auc-<data>.svg` and `emd-<data>.svg`.
 
@@ -96,7 +94,7 @@ def _series(cells: Sequence[Cell], quantity: _Quantity) -> list[_Series]:
     """Students that were trained alike; a teacher goes with those that it taught."""
     found: dict[tuple[str, str, Any], _Series] = {}
     students = [cell for cell in cells if cell["model"] != TEACHER]
-    for cell in sorted(students, key=lambda cell: _place(published.MODES, cell["mode"])):
+    for cell in sorted(students, key=lambda cell: _place(paper_numbers.MODES, cell["mode"])):
         mode, group, bits = str(cell["mode"]), str(cell.get("group") or ""), cell["weight_bits"]
         own = found.setdefault((mode, group, bits), _Series(mode, f"{mode}, {bits} bits"))
         own.cells.setdefault(str(cell["model"]), cell)
@@ -130,7 +128,7 @@ def _place(order: Sequence[str], name: str) -> tuple[int, str]:
 def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity) -> str:
     models = sorted(
         {model for each in series for model in each.cells},
-        key=lambda model: _place(published.MODELS, model),
+        key=lambda model: _place(paper_numbers.MODELS, model),
     )
     places = {model: place for place, model in enumerate(models)}
     styles = lines([each.label for each in series])
@@ -178,7 +176,7 @@ def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity
     for text in legend.get_texts():
         text.set_color(FAINT)
     drawn = ", ".join(each.label for each in series)
-    beside = f", beside {published.SOURCE}" if papers else ""
+    beside = f", beside {paper_numbers.SOURCE}" if papers else ""
     return inline(figure, name, f"{quantity.label}, {_NAMES.get(data, data)}: {drawn}{beside}")
 
 
@@ -218,8 +216,8 @@ def _shift(number: int, count: int) -> float:
 
 def _paper(data: str, mode: str, quantity: _Quantity) -> dict[str, float]:
     found = {}
-    for model in published.MODELS:
-        cell = published.find(data, mode, model)
+    for model in paper_numbers.MODELS:
+        cell = paper_numbers.find(data, mode, model)
         value = getattr(cell, quantity.paper) if cell else None
         if value is not None:
             found[model] = value / quantity.unit
@@ -227,8 +225,8 @@ def _paper(data: str, mode: str, quantity: _Quantity) -> dict[str, float]:
 
 
 def _label(model: str, data: str) -> str:
-    known = data in published.DATA and model in published.PARAMETERS
-    return f"{model}\n{published.PARAMETERS[model]:,}" if known else model
+    known = data in paper_numbers.DATA and model in paper_numbers.PARAMETERS
+    return f"{model}\n{paper_numbers.PARAMETERS[model]:,}" if known else model
 
 
 def _standing_alone(svg: str) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Cell", "Row", "Table", "row"]
-
 
 @dataclass(frozen=True)
 class Cell:

@@ -1,28 +1,93 @@
-"""The tables of a report on quality, fidelity and layers."""
+"""The tables of a report on quality, fidelity and layers.
+
+The tables of what was compared and proved.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from l1kd.core.run_files import Emd, FirmwareRecord, Pair, PerSignal
 from l1kd.evaluation.metrics import POOLED, mean_over_signals, shared_decisions
 from l1kd.evaluation.rates import out_of_reach
-from l1kd.report import numbers
-from l1kd.report.files import RunFiles, mean_quality
-from l1kd.report.numbers import DASH
+from l1kd.report import number_format
+from l1kd.report.load_run import RunFiles, mean_quality
+from l1kd.report.number_format import DASH
 from l1kd.report.table import Cell, Row, Table, row
-from l1kd.schemas import Emd, FirmwareRecord, PerSignal
 
-__all__ = [
-    "RUNGS",
-    "auc_table",
-    "efficiency_table",
-    "ladder_table",
-    "layer_table",
-    "likeness_table",
-    "repair_table",
-    "sample_table",
-    "working_point_table",
-]
+
+def agreement_table(run: RunFiles) -> Table:
+    """Every pair of implementations that was compared."""
+    columns = (
+        "student | candidate | reference | project | inputs | events | mismatches | "
+        "largest [LSB] | first layer | smallest event"
+    )
+    table = Table(columns.split(" | "), text_columns=(0, 1, 2, 3, 4, 8, 9))
+    for record in run.agreement or []:
+        for pair in record.pairs:
+            table.rows.append(
+                row(
+                    record.student,
+                    pair.candidate,
+                    pair.reference,
+                    project_of(pair) or DASH,
+                    pair.inputs,
+                    number_format.count(pair.events),
+                    number_format.count(pair.mismatches),
+                    number_format.count(pair.max_lsb),
+                    pair.first_layer or DASH,
+                    pair.reproducer or DASH,
+                    mark="bad" if pair.mismatches and not pair.excused else "",
+                    kind=record.student,
+                )
+            )
+    return table
+
+
+def certificate_table(run: RunFiles) -> Table:
+    """What is proved of every project, and where only tests speak."""
+    columns = "student | project | verdict | layers proved | layer | step | reason"
+    table = Table(columns.split(" | "), text_columns=(0, 1, 2, 4, 5, 6))
+    for record in run.agreement or []:
+        for each in record.certificates:
+            project = f"{each.backend} {each.io_type} {each.strategy}"
+            proved = number_format.count(len(each.layers))
+            if each.certified:
+                cells = ("certified for all inputs", proved, DASH, DASH, DASH)
+                table.rows.append(row(record.student, project, *cells, kind=record.student))
+            for found in each.findings:
+                refused = found.state == "refused"
+                table.rows.append(
+                    row(
+                        record.student,
+                        project,
+                        "refused" if refused else "only tests speak",
+                        proved,
+                        found.layer,
+                        found.step,
+                        found.reason,
+                        mark="bad" if refused else "",
+                        kind=record.student,
+                    )
+                )
+    return table
+
+
+def float32_table(run: RunFiles) -> Table:
+    """Layers that QKeras itself may not compute exactly."""
+    table = Table(["student", "layer", "why"], text_columns=(0, 1, 2))
+    for record in run.agreement or []:
+        for layer, reason in record.float32.items():
+            table.rows.append(row(record.student, layer, reason, kind=record.student))
+    return table
+
+
+def project_of(pair: Pair) -> str:
+    """The project that a pair is about: `Vitis io_stream latency`, `Verilog`, or nothing."""
+    if pair.candidate in ("rtl", "rtlsim") and pair.backend is None:
+        return "Verilog"
+    return " ".join(filter(None, (pair.backend, pair.io_type, pair.strategy)))
+
 
 RUNGS = {
     "teacher": "float teacher",
@@ -36,13 +101,13 @@ RUNGS = {
 def auc_table(run: RunFiles) -> Table:
     """AUC of teacher, students and baselines: mean over signals, signals pooled, each signal."""
     titles = {POOLED: "pooled", **{signal: signal for signal in run.signals}}
-    return _by_signal(run, "auc", titles, numbers.area)
+    return _by_signal(run, "auc", titles, number_format.area)
 
 
 def efficiency_table(run: RunFiles) -> Table:
     """The same for the efficiency at a false-positive rate of 1e-3."""
     titles = {signal: signal for signal in run.signals}
-    return _by_signal(run, "efficiency", titles, numbers.percent)
+    return _by_signal(run, "efficiency", titles, number_format.percent)
 
 
 def _by_signal(
@@ -89,7 +154,7 @@ def likeness_table(run: RunFiles) -> Table:
     if metrics is None:
         return table
     if metrics.teacher is not None:
-        params = numbers.count(metrics.teacher.params)
+        params = number_format.count(metrics.teacher.params)
         table.rows.append(row("teacher", params, "float", *[DASH] * 5, kind="teacher"))
     for name in run.students:
         student = metrics.students[name]
@@ -99,12 +164,12 @@ def likeness_table(run: RunFiles) -> Table:
         table.rows.append(
             row(
                 name,
-                numbers.count(student.params),
+                number_format.count(student.params),
                 str(student.weight_bits),
                 *_emd(student.emd),
                 _emd(student.emd_calibrated)[1],
-                numbers.area(student.spearman),
-                numbers.percent(shared),
+                number_format.area(student.spearman),
+                number_format.percent(shared),
                 kind="student",
                 chosen=name == metrics.best,
             )
@@ -115,7 +180,7 @@ def likeness_table(run: RunFiles) -> Table:
 def _emd(distance: Emd | None) -> tuple[str, str]:
     if distance is None:
         return DASH, DASH
-    return numbers.quantity(distance.normal), numbers.quantity(distance.anomalous)
+    return number_format.quantity(distance.normal), number_format.quantity(distance.anomalous)
 
 
 def working_point_table(run: RunFiles, student: str) -> Table:
@@ -129,14 +194,16 @@ def working_point_table(run: RunFiles, student: str) -> Table:
         beyond = out_of_reach(point.threshold, score)
         table.rows.append(
             row(
-                numbers.rate(point.target_fpr),
-                numbers.count(point.threshold),
-                "above range" if beyond else numbers.score(point.threshold * score.lsb, score.lsb),
-                numbers.count(None if events is None else point.fpr * events),
-                numbers.rate(point.fpr),
-                *([numbers.quantity(point.rate_khz)] if run.of_crossings else []),
-                numbers.percent(mean_over_signals(point.efficiency)),
-                *(numbers.percent(point.efficiency.get(signal)) for signal in run.signals),
+                number_format.rate(point.target_fpr),
+                number_format.count(point.threshold),
+                "above range"
+                if beyond
+                else number_format.score(point.threshold * score.lsb, score.lsb),
+                number_format.count(None if events is None else point.fpr * events),
+                number_format.rate(point.fpr),
+                *([number_format.quantity(point.rate_khz)] if run.of_crossings else []),
+                number_format.percent(mean_over_signals(point.efficiency)),
+                *(number_format.percent(point.efficiency.get(signal)) for signal in run.signals),
                 mark="bad" if beyond else "",
             )
         )
@@ -171,10 +238,10 @@ def ladder_table(run: RunFiles) -> Table:
                 row(
                     "" if place else student,
                     RUNGS[rung.stage],
-                    numbers.area(mean_auc),
-                    numbers.percent(mean_efficiency),
+                    number_format.area(mean_auc),
+                    number_format.percent(mean_efficiency),
                     *_emd(rung.emd),
-                    numbers.area(rung.spearman),
+                    number_format.area(rung.spearman),
                     kind=student,
                     chosen=student == best,
                 )
@@ -195,9 +262,9 @@ def layer_table(project: FirmwareRecord) -> Table:
                 layer.name,
                 layer.kind,
                 " x ".join(map(str, layer.shape)) or "1",
-                numbers.count(layer.weights),
-                numbers.count(layer.zeros),
-                numbers.count(layer.multiplications),
+                number_format.count(layer.weights),
+                number_format.count(layer.zeros),
+                number_format.count(layer.multiplications),
                 layer.weight_type or DASH,
                 layer.bias_type or DASH,
                 layer.accumulator_type or DASH,
@@ -212,9 +279,9 @@ def sample_table(run: RunFiles) -> Table:
     table = Table(["sample", "training", "validation", "test"])
     events = run.metrics.dataset.get("events", {}) if run.metrics else {}
     if events:
-        sizes = (numbers.count(events.get(half)) for half in ("train", "val", "test"))
+        sizes = (number_format.count(events.get(half)) for half in ("train", "val", "test"))
         table.rows.append(row("normal", *sizes))
     for name, halves in events.get("signals", {}).items():
-        sizes = (numbers.count(halves.get(half)) for half in ("val", "test"))
+        sizes = (number_format.count(halves.get(half)) for half in ("val", "test"))
         table.rows.append(row(name, DASH, *sizes))
     return table

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from l1kd.evaluation.choosing import BUDGETS, amount
-from l1kd.firmware.budget import of_best
-from l1kd.report.agreement import project_of
-from l1kd.report.files import RunFiles, mean_quality
-from l1kd.report.numbers import area, count, plural
-from l1kd.schemas import Pair, Rung
-from l1kd.stages import order
-
-__all__ = ["Gate", "State", "Verdict", "faults_of", "judge", "pair_name"]
+from l1kd.core.run_files import Pair, Rung
+from l1kd.core.stages import order
+from l1kd.evaluation.student_choice import BUDGETS, amount
+from l1kd.firmware.budgets import of_best
+from l1kd.report.load_run import RunFiles, mean_quality
+from l1kd.report.number_format import area, count, plural
+from l1kd.report.tables import project_of
 
 State = Literal["passed", "failed", "open"]
 

@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import l1kd
-from l1kd import configfile
-from l1kd.config import Config
-from l1kd.context import Context, cores
-from l1kd.files import read_json, write_json
-from l1kd.run import run_configuration
+from l1kd.core import config_file
+from l1kd.core.config import Config
+from l1kd.core.context import Context, cores
+from l1kd.core.files import read_json, write_json
+from l1kd.runs.run import run_configuration
 
 if TYPE_CHECKING:
-    from l1kd.distill.frozen import Lessons
+    from l1kd.training.frozen_teacher import Lessons
 
 RESULTS = Path(__file__).parent / "results" / "ablations.json"
 CONFIGURATION = "paper"
@@ -86,7 +86,7 @@ def configured(case: str, variant: str, students: Sequence[str]) -> Config:
         "threads=1",
         *(f"distillation.{key}={value}" for key, value in values.items()),
     ]
-    return configfile.load(configfile.find(CONFIGURATION), overrides)
+    return config_file.load(config_file.find(CONFIGURATION), overrides)
 
 
 def teacher_of(case: str, work: Path) -> Context:
@@ -108,8 +108,8 @@ def teacher_of(case: str, work: Path) -> Context:
 
 def taught(context: Context, config: Config) -> tuple[Lessons, dict[str, Any], Judge]:
     """What a run's teacher says, a configuration's students that learned it, and their judge."""
-    from l1kd.distill.frozen import Lessons, learn
-    from l1kd.distill.targets import TARGETS, load_target
+    from l1kd.training.frozen_teacher import Lessons, learn
+    from l1kd.training.target_transform import TARGETS, load_target
 
     dataset, own = context.dataset, config.distillation
     teacher, target = l1kd.load_model(context.teacher_file), load_target(context.directory)
@@ -127,7 +127,7 @@ class Judge:
     """Validation events, normal ones and anomalies, and what the teacher says of them."""
 
     def __init__(self, context: Context, config: Config, teacher: Any, target: Any) -> None:
-        from l1kd.evaluation.calibration import calibration_sample
+        from l1kd.evaluation.score_calibration import calibration_sample
 
         self.shape, self.target = context.dataset.shape, target
         signals = context.dataset.signals.values()
@@ -153,8 +153,8 @@ class Judge:
 
     def __call__(self, model: Any) -> dict[str, Any]:
         """A student's figures."""
-        from l1kd.evaluation.calibration import Calibration
         from l1kd.evaluation.metrics import auc, emd, spearman
+        from l1kd.evaluation.score_calibration import Calibration
 
         given, own = self._scores(model)
         target, calibrated = self.target, given[1]

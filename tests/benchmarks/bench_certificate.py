@@ -20,17 +20,17 @@ from typing import Any
 
 import pytest
 
-from l1kd.context import cores
-from l1kd.errors import UserError
-from l1kd.exact.graph import Network
-from l1kd.files import write_json
-from l1kd.firmware import csim, hls
-from l1kd.firmware.certificate.compiled import calls_code, compare_calls
-from l1kd.firmware.certificate.prove import certify, follow
-from l1kd.firmware.certificate.walk import Walk
-from l1kd.firmware.corners import corners
-from l1kd.firmware.project import Project, open_project
-from l1kd.models.exact import read
+from l1kd.core.context import cores
+from l1kd.core.errors import UserError
+from l1kd.core.files import write_json
+from l1kd.exact.network import Network
+from l1kd.firmware.certificate.compiled_calls import calls_code, compare_calls
+from l1kd.firmware.certificate.findings import Walk
+from l1kd.firmware.certificate.proof import certify, follow
+from l1kd.firmware.hls import c_simulation, hls4ml_convert
+from l1kd.firmware.hls.project import Project, open_project
+from l1kd.firmware.stimuli.corner_inputs import corners
+from l1kd.networks.to_exact import read
 from tests.firmware.breakages import Breakage, quiet, usual
 from tests.firmware.networks import network
 
@@ -52,7 +52,7 @@ def candidates(directory: Path) -> Iterator[tuple[str, Project, Network, Breakag
     waiting = []
     for name, (shape, steps, options) in PROJECTS.items():
         model = network(shape, steps, name=name, scale=0.2)
-        project = hls.convert(model, directory / name, **options)
+        project = hls4ml_convert.convert(model, directory / name, **options)
         project.compile()
         exact = read(model)
         # The library's parts that are not this project's strategy change nothing.
@@ -84,7 +84,7 @@ def judge(project: Project, exact: Network, breakage: Breakage, copy: Path) -> d
         return {"state": "nothing to edit"}
     broken = open_project(copy)
     try:
-        program = csim.build(copy, broken._ports, lambda: calls_code(whole))
+        program = c_simulation.build(copy, broken._ports, lambda: calls_code(whole))
         events = usual(exact, EVENTS)
         noticed = int((broken.predict(events) != exact.predict(events)).any(axis=1).sum())
         corner, _ = corners(exact.port, exact.shape, exact)

@@ -33,10 +33,10 @@ from typing import IO, Any
 import numpy as np
 import pytest
 
-from l1kd import configfile
-from l1kd.context import Context, cores
-from l1kd.files import read_json, write_json
-from l1kd.report.published import STUDENTS
+from l1kd.core import config_file
+from l1kd.core.context import Context, cores
+from l1kd.core.files import read_json, write_json
+from l1kd.report.paper_numbers import STUDENTS
 
 RESULTS = Path(__file__).parent / "results" / "colearning.json"
 PEER = Path(__file__).parent / "authors_loop.py"
@@ -160,9 +160,9 @@ def busy() -> float:
 
 def paired(python: str, work: Path) -> dict[str, Any]:
     """Epochs of both, in turn."""
-    from l1kd.distill.train import train
+    from l1kd.training.train import train
 
-    config = configfile.load(configfile.find(CONFIGURATION), OVERRIDES)
+    config = config_file.load(config_file.find(CONFIGURATION), OVERRIDES)
     assert [(s.weight_bits, s.starts) for s in config.students] == [(BITS, 1)] * 7
     before = os.getloadavg()[0]
     theirs: list[dict[str, Any]] = []

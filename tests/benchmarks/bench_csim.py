@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l1kd.config import Score, Student
-from l1kd.context import cores
-from l1kd.files import write_json
-from l1kd.firmware import hls
-from l1kd.fixedpoint import FixedPoint
-from l1kd.models.students import build_student
+from l1kd.core.config import Score, Student
+from l1kd.core.context import cores
+from l1kd.core.files import write_json
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.firmware.hls import hls4ml_convert
+from l1kd.networks.students import build_student
 
 RESULTS = Path(__file__).parent / "results"
 REPEATS = 5
@@ -73,7 +73,7 @@ def test_csim_speed(case: str, tmp_path: Path) -> None:
     steps = random.integers(0, 256, (count, *shape))
     events = (steps * grid.lsb).astype(np.float32)
 
-    project = hls.convert(model, tmp_path / "ours", io_type=io_type)  # type: ignore[arg-type]
+    project = hls4ml_convert.convert(model, tmp_path / "ours", io_type=io_type)  # type: ignore[arg-type]
     project.compile()
     with tempfile.TemporaryDirectory() as directory:
         theirs = stock(model, io_type, directory)

@@ -8,7 +8,7 @@ calibrate, odd ones judge.
 `make bench` does a tenth of it again and holds it against what is recorded;
 `python -m tests.benchmarks.bench_estimates` does all and records `results/estimates.json`. It goes
 on where it was stopped; `--fresh` starts again. It prints the coefficients that belong into
-`l1kd.firmware.calibration`.
+`l1kd.firmware.verilog.lut_ff_estimate`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
-from l1kd.exact import graph
-from l1kd.exact.store import to_json
-from l1kd.files import content_hash, write_json
-from l1kd.firmware import calibration, rtl, synthesis
-from l1kd.fixedpoint import FixedPoint
+from l1kd.core.files import content_hash, write_json
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact import network as graph
+from l1kd.exact.json_format import to_json
+from l1kd.firmware.verilog import alkaid_convert, lut_ff_estimate, synthesize
 
 RESULTS = Path(__file__).parent / "results" / "estimates.json"
 STUDENTS = 60
@@ -181,10 +181,10 @@ def student(number: int) -> tuple[graph.Network, float]:
 def measured(number: int) -> dict[str, Any]:
     """What a student is expected to take, and what Yosys makes of it."""
     network, clock_ns = student(number)
-    features = rtl.estimate(network, clock_ns=clock_ns).features
+    features = alkaid_convert.estimate(network, clock_ns=clock_ns).features
     with tempfile.TemporaryDirectory() as work:
-        logic = rtl.convert(network, Path(work, "rtl"), clock_ns=clock_ns, part=PART)
-        found = synthesis.synthesize(
+        logic = alkaid_convert.convert(network, Path(work, "rtl"), clock_ns=clock_ns, part=PART)
+        found = synthesize.synthesize(
             Path(work, "rtl"), logic.record.top, part=PART, time_limit_s=1800
         )
     return {
@@ -200,15 +200,15 @@ def measured(number: int) -> dict[str, Any]:
     }
 
 
-def features_of(row: dict[str, Any]) -> calibration.Features:
-    return calibration.Features(**row["features"])
+def features_of(row: dict[str, Any]) -> lut_ff_estimate.Features:
+    return lut_ff_estimate.Features(**row["features"])
 
 
 def errors(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Relative errors of the estimate in `rows`."""
     found = {}
     for what in ("lut", "ff"):
-        estimate = getattr(calibration, what)
+        estimate = getattr(lut_ff_estimate, what)
         off = [estimate(features_of(row)) / row[what] - 1 for row in rows]
         found[what] = {
             "median_absolute": round(statistics.median(map(abs, off)), 4),
@@ -221,7 +221,7 @@ def errors(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def fitted(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Coefficients, none negative, that make the relative errors of `rows` smallest."""
     found = {}
-    for what, names in calibration.COEFFICIENTS.items():
+    for what, names in lut_ff_estimate.COEFFICIENTS.items():
         matrix = [[row["features"][name] / row[what] for name in names] for row in rows]
         values, _ = nnls(np.array(matrix), np.ones(len(rows)))
         found[what] = dict(zip(names, np.round(values, 3).tolist(), strict=True))

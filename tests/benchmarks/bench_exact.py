@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l1kd.config import Score, Student
-from l1kd.context import cores
+from l1kd.core.config import Score, Student
+from l1kd.core.context import cores
+from l1kd.core.files import write_json
+from l1kd.core.fixed_point import FixedPoint
 from l1kd.evaluation.evaluate import scorer
-from l1kd.files import write_json
-from l1kd.firmware import hls
-from l1kd.fixedpoint import FixedPoint
-from l1kd.models.exact import read
-from l1kd.models.students import build_student
+from l1kd.firmware.hls import hls4ml_convert
+from l1kd.networks.students import build_student
+from l1kd.networks.to_exact import read
 
 RESULTS = Path(__file__).parent / "results" / "exact.json"
 REPEATS = 5
@@ -56,7 +56,7 @@ def test_exact_speed(case: str, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     events = (random.integers(0, 256, (count, *shape)) * grid.lsb).astype(np.float32)
     exact, qkeras = read(model), scorer(model, shape)
-    project = hls.convert(model, tmp_path / "p", io_type="io_stream")
+    project = hls4ml_convert.convert(model, tmp_path / "p", io_type="io_stream")
     project.compile()
     assert (exact.predict(events) == qkeras(events)).all()
     assert (exact.predict(events[:500]) == project.predict(events[:500])).all()

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l1kd.errors import UserError
-from l1kd.exact.graph import Network
-from l1kd.exact.store import from_json
-from l1kd.files import read_json, write_json
-from l1kd.firmware import csim, testbench
-from l1kd.firmware.project import NETWORK, Project, counts_of, open_project
+from l1kd.core.errors import UserError
+from l1kd.core.files import read_json, write_json
+from l1kd.exact.json_format import from_json
+from l1kd.exact.network import Network
+from l1kd.firmware.hls import c_simulation, testbench
+from l1kd.firmware.hls.project import NETWORK, Project, counts_of, open_project
 from tests.firmware.mutations import KINDS, mutate
 
 RESULTS = Path(__file__).parent / "results" / "mutations.json"
@@ -59,12 +59,12 @@ _TURN = ("weight", "code", "precision", "weight", "code", "precision", "weight",
 
 def build(name: str, directory: Path) -> Project:
     """One of the projects."""
-    from l1kd.firmware import hls
+    from l1kd.firmware.hls import hls4ml_convert
     from tests.firmware.networks import conv_counts, network
 
     what, options, _ = PROJECTS[name]
     if what == "student":
-        return hls.convert(conv_counts(name="student"), directory, **options)
+        return hls4ml_convert.convert(conv_counts(name="student"), directory, **options)
     label, shape, steps = what
     model = network(
         shape,
@@ -77,7 +77,7 @@ def build(name: str, directory: Path) -> Project:
         scale=0.5,
         seed=3,
     )
-    return hls.convert(model, directory, **options)
+    return hls4ml_convert.convert(model, directory, **options)
 
 
 def usual(network: Network, count: int) -> np.ndarray:
@@ -108,7 +108,7 @@ def examine(directory: Path, before: Path) -> dict[str, Any]:
     ports = project.description.output.size
     for name, inputs, wanted in (("usual", events, outputs), ("vectors", vectors, expected)):
         try:
-            given = csim.simulate(program, inputs, ports, 2)
+            given = c_simulation.simulate(program, inputs, ports, 2)
         except UserError:
             return {"outcome": "crashes"}
         found[name] = int((given != wanted).any(axis=1).sum())
@@ -118,7 +118,7 @@ def examine(directory: Path, before: Path) -> dict[str, Any]:
 
 def certificate(directory: Path) -> dict[str, Any]:
     """Whether the certificate refuses a project, and why."""
-    from l1kd.firmware.certificate.prove import certify
+    from l1kd.firmware.certificate.proof import certify
 
     project = open_project(directory)
     network = from_json(read_json(directory / NETWORK))

@@ -5,7 +5,7 @@
 
 reads `runs.parquet` of the sweep, records `results/paper.json`, prints every bar with its figure,
 and with `--readme` writes the tables of README. Exit 1 if a bar is missed. Without a directory the
-recorded figures are judged. The paper's numbers are those of `l1kd.report.published`.
+recorded figures are judged. The paper's numbers are those of `l1kd.report.paper_numbers`.
 
 A sweep may be done in parts (`--only`), on machines that do not share a disk: the rows of all parts
 are kept in `results/paper_runs.json`, and a row is replaced by a later one of the same run and
@@ -29,11 +29,11 @@ from typing import Any
 
 import pytest
 
-from l1kd.context import cores
-from l1kd.data.imagesets import KNOWN
-from l1kd.files import read_json, write_json
-from l1kd.report import published
-from l1kd.report.published import DATA, MODELS, MODES, SOURCE, STUDENTS, TEACHER
+from l1kd.core.context import cores
+from l1kd.core.files import read_json, write_json
+from l1kd.data.mnist_files import KNOWN
+from l1kd.report import paper_numbers
+from l1kd.report.paper_numbers import DATA, MODELS, MODES, SOURCE, STUDENTS, TEACHER
 
 RESULTS = Path(__file__).parent / "results" / "paper.json"
 KEPT = RESULTS.with_name("paper_runs.json")
@@ -89,7 +89,7 @@ def cells_of(rows: Sequence[Row]) -> list[Row]:
     Distances are those of calibrated scores where students saw exposure (`l1kd.evaluation.
     calibration`: by training normals and exposure, by no test event); `_uncalibrated` of all.
     """
-    from l1kd.report.sweep import summarise
+    from l1kd.report.sweep_tables import summarise
 
     found = []
     for cell in summarise(rows):
@@ -170,9 +170,9 @@ def one(cells: Sequence[Row], **wanted: Any) -> Row | None:
     return next(alike, None)
 
 
-def paper(data: str, mode: str, model: str) -> published.Published:
+def paper(data: str, mode: str, model: str) -> paper_numbers.Published:
     """The paper's number."""
-    found = published.find(data, mode, model)
+    found = paper_numbers.find(data, mode, model)
     assert found is not None
     return found
 

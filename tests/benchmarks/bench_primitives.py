@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from l1kd import configfile
-from l1kd.context import cores
-from l1kd.files import write_json
+from l1kd.core import config_file
+from l1kd.core.context import cores
+from l1kd.core.files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "primitives.json"
 VARIABLE = "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE"
@@ -32,12 +32,12 @@ EVENTS, EPOCHS, TURNS, SEED = 1000, 2, 3, 7
 
 def trained() -> dict[str, Any]:
     """The students' weights after some steps on random events, as a hash, and a step's time."""
-    from l1kd.distill.frozen import Lessons, learn
-    from l1kd.fixedpoint import FixedPoint
-    from l1kd.models.runtime import prepare_tensorflow
+    from l1kd.core.fixed_point import FixedPoint
+    from l1kd.networks.tensorflow_setup import prepare_tensorflow
+    from l1kd.training.frozen_teacher import Lessons, learn
 
     prepare_tensorflow(1)
-    config = configfile.load(configfile.find("paper"), ["distillation.exposure=[dataset]"])
+    config = config_file.load(config_file.find("paper"), ["distillation.exposure=[dataset]"])
     grid, random = FixedPoint(9, 1), np.random.default_rng(SEED)
 
     def sample() -> tuple[Any, Any, Any]:

@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from l1kd.context import cores
-from l1kd.files import write_json
+from l1kd.core.context import cores
+from l1kd.core.files import write_json
 from tests.firmware import random_networks
 
 RESULTS = Path(__file__).parent / "results" / "random_networks.json"
@@ -45,7 +45,7 @@ def measured(job: tuple[int, dict[str, Any] | None]) -> tuple[int, dict[str, Any
     """One network in a process of its own, with a thread; or its record, if it has one."""
     import tensorflow as tf
 
-    from l1kd.firmware.network import model_hash
+    from l1kd.networks.inspect import model_hash
 
     (seed, known), started = job, time.perf_counter()
     tf.keras.backend.clear_session()

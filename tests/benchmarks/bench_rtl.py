@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l1kd.errors import CheckFailed, UserError
-from l1kd.files import write_json
-from l1kd.firmware import rtl, simulate
-from l1kd.models.exact import read
+from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.files import write_json
+from l1kd.firmware.verilog import alkaid_convert, simulate
+from l1kd.networks.to_exact import read
 from tests.firmware.random_networks import draw, events_for
 
 RESULTS = Path(__file__).parent / "results" / "rtl.json"
@@ -51,7 +51,7 @@ def measured(seed: int) -> dict[str, Any]:
     wanted = network.predict(events)
     with tempfile.TemporaryDirectory() as directory:
         try:
-            logic = rtl.convert(network, Path(directory) / "rtl")
+            logic = alkaid_convert.convert(network, Path(directory) / "rtl")
         except UserError as error:
             return {"refused": str(error)}
         record = {

@@ -19,16 +19,16 @@ from typing import Any
 import yaml
 
 import l1kd
-from l1kd import configfile, schemas
-from l1kd.context import Context, cores
+from l1kd.core import config_file, run_files
+from l1kd.core.context import Context, cores
+from l1kd.core.files import read_json, write_json
 from l1kd.evaluation.metrics import mean_over_signals
-from l1kd.files import read_json, write_json
-from l1kd.firmware import rtl
 from l1kd.firmware.convert import stated_port
-from l1kd.firmware.network import model_hash
-from l1kd.firmware.synthesis import synthesize
-from l1kd.orchestrate.search import search
-from l1kd.run import run_configuration
+from l1kd.firmware.verilog import alkaid_convert
+from l1kd.firmware.verilog.synthesize import synthesize
+from l1kd.networks.inspect import model_hash
+from l1kd.runs.run import run_configuration
+from l1kd.runs.search import search
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
 README = Path(__file__).parents[2] / "README.md"
@@ -76,7 +76,7 @@ def choose(directories: list[Path], found: dict[str, dict[str, Any]]) -> str:
     """The cheapest of what was found that is as good on validation halves, mean over the seeds."""
 
     def mean(student: str, key: str) -> float:
-        metrics = [schemas.read(directory, "metrics.json") for directory in directories]
+        metrics = [run_files.read(directory, "metrics.json") for directory in directories]
         values = [mean_over_signals(getattr(m.validation[student], key)) for m in metrics]
         return statistics.mean(value for value in values if value is not None)
 
@@ -87,13 +87,13 @@ def choose(directories: list[Path], found: dict[str, dict[str, Any]]) -> str:
     return cheapest_first[-1]
 
 
-def written(directory: Path, model: Any, student: str, context: Context) -> rtl.Logic:
+def written(directory: Path, model: Any, student: str, context: Context) -> alkaid_convert.Logic:
     """The Verilog project of a student, as it was if it is there: with it goes Yosys' result."""
     if (directory / "l1kd.json").exists():
-        there = rtl.open_logic(directory)
+        there = alkaid_convert.open_logic(directory)
         if there.description.model == model_hash(model) and there.record.clock_ns == CLOCK_NS:
             return there
-    return rtl.convert(
+    return alkaid_convert.convert(
         model,
         directory,
         clock_ns=CLOCK_NS,
@@ -105,9 +105,9 @@ def written(directory: Path, model: Any, student: str, context: Context) -> rtl.
 
 def measured(directory: Path, student: str) -> dict[str, Any]:
     """Quality on test halves, cost by estimate and by Yosys."""
-    config = configfile.load_resolved(directory / "config.yaml")
+    config = config_file.load_resolved(directory / "config.yaml")
     context = Context(directory, config, directory / "firmware")
-    metrics: schemas.Metrics = schemas.read(directory, "metrics.json")
+    metrics: run_files.Metrics = run_files.read(directory, "metrics.json")
     own, validation = metrics.students[student], metrics.validation[student]
     model = l1kd.load_model(context.student_file(student))
     logic = written(context.projects / f"{student}-rtl", model, student, context)

@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from l1kd import configfile
-from l1kd.config import Config, Student
-from l1kd.context import Context
-from l1kd.files import read_json, write_json
+from l1kd.core import config_file
+from l1kd.core.config import Config, Student
+from l1kd.core.context import Context
+from l1kd.core.files import read_json, write_json
 from tests.benchmarks.bench_ablations import EPOCHS, SEED, environment, taught
 
 RESULTS = Path(__file__).parent / "results" / "starts.json"
@@ -80,12 +80,12 @@ def never_fires(model: Any, events: Any) -> bool:
 
 def case(run: Path) -> dict[str, list[Row]]:
     """The drawings of a run's smallest students against its teacher, by student."""
-    from l1kd.distill.frozen import Course
-    from l1kd.distill.learners import Learners
     from l1kd.evaluation.evaluate import scorer
     from l1kd.evaluation.metrics import spearman
+    from l1kd.training.frozen_teacher import Course
+    from l1kd.training.student_losses import Learners
 
-    config = configfile.load(run / "config.yaml", ["threads=1"])
+    config = config_file.load(run / "config.yaml", ["threads=1"])
     drawn = drawings(config)
     config = config.model_copy(update={"students": [s for own in drawn.values() for s in own]})
     context = Context(run, config, run)
@@ -158,7 +158,7 @@ def main() -> int:
         if not file.is_file():
             options.work.mkdir(parents=True, exist_ok=True)
             write_json(file, case(run))
-        starts = {each.name: each.starts for each in configfile.load(run / "config.yaml").students}
+        starts = {each.name: each.starts for each in config_file.load(run / "config.yaml").students}
         cases[name] = {
             student: judged(rows, starts[student]) for student, rows in read_json(file).items()
         }

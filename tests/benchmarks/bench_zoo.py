@@ -19,8 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from l1kd.context import Context, cores
-from l1kd.files import write_json
+from l1kd.core.context import Context, cores
+from l1kd.core.files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "zoo.json"
 README = Path(__file__).parents[2] / "README.md"
@@ -62,7 +62,7 @@ def cases() -> Iterator[tuple[str, str, str, str, str]]:
 
 def trained(data: str, directory: Path) -> Context:
     """A run with its students trained, and no further."""
-    from l1kd.run import open_run, run_configuration
+    from l1kd.runs.run import open_run, run_configuration
 
     overrides = [*SHORT, *([STUDENTS] if data == "l1toy" else [])]
     run_configuration(data, directory / data, until="evaluate", overrides=overrides)
@@ -72,17 +72,17 @@ def trained(data: str, directory: Path) -> Context:
 def judge(context: Context, student: str, options: dict[str, Any], where: Path) -> dict[str, Any]:
     """One project: certificate, corners and the whole test split against the exact network."""
     import l1kd
-    from l1kd.firmware import hls
     from l1kd.firmware.certificate.certify import certify_project
     from l1kd.firmware.convert import stated_port
-    from l1kd.firmware.corners import corners
-    from l1kd.firmware.student import samples_of
-    from l1kd.models.exact import doubts, read
+    from l1kd.firmware.hls import hls4ml_convert
+    from l1kd.firmware.stimuli.corner_inputs import corners
+    from l1kd.firmware.verify.comparison import samples_of
+    from l1kd.networks.to_exact import doubts, read
 
     model = l1kd.load_model(context.student_file(student))
     port = stated_port(context, model)
     reuse = 4 if options["strategy"] == "resource" else 1
-    project = hls.convert(model, where, port=port, reuse=reuse, **options)
+    project = hls4ml_convert.convert(model, where, port=port, reuse=reuse, **options)
     own = read(model)
     exact = own.at_port(port) if port else own
     certificate = certify_project(project, exact)

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l1kd.data import tables
+from l1kd.core.errors import UserError
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.data import event_tables
 from l1kd.data.dataset import Block, Sample
-from l1kd.data.roles import Roles, assemble, check_overlap
-from l1kd.data.split import part_sizes, split
-from l1kd.data.tables import Table, blocks, concatenate, window
-from l1kd.errors import UserError
-from l1kd.fixedpoint import FixedPoint
+from l1kd.data.event_tables import Table, blocks, concatenate, window
+from l1kd.data.train_test_roles import Roles, assemble, check_overlap, part_sizes, split
 
 GRID = FixedPoint(20, 20)
 SHAPE = (2, 3)
@@ -168,7 +167,7 @@ def test_concatenated_and_cut_tables():
 
 @pytest.mark.parametrize("held_out", [False, True])
 def test_streamed_and_kept_are_the_same(monkeypatch, held_out):
-    monkeypatch.setattr(tables, "BLOCK_EVENTS", 100)
+    monkeypatch.setattr(event_tables, "BLOCK_EVENTS", 100)
 
     def opened():
         given = Roles(
@@ -180,7 +179,7 @@ def test_streamed_and_kept_are_the_same(monkeypatch, held_out):
         return assemble(given, (0.5, 0.1, 0.4), 3, GRID)
 
     kept = opened()
-    monkeypatch.setattr(tables, "MEMORY_LIMIT", 1000)
+    monkeypatch.setattr(event_tables, "MEMORY_LIMIT", 1000)
     read = opened()
     pairs = [
         (kept.train, read.train),
@@ -199,8 +198,8 @@ def test_streamed_and_kept_are_the_same(monkeypatch, held_out):
 
 
 def test_blocks_are_bounded(monkeypatch):
-    monkeypatch.setattr(tables, "BLOCK_EVENTS", 10)
-    monkeypatch.setattr(tables, "BLOCK_VALUES", 30)
+    monkeypatch.setattr(event_tables, "BLOCK_EVENTS", 10)
+    monkeypatch.setattr(event_tables, "BLOCK_VALUES", 30)
     assert [block.events for block in blocks(table(12), True)] == [5, 5, 2]
     assert math.prod(SHAPE) * 5 == 30
 

@@ -8,8 +8,8 @@ from typing import get_args
 
 import numpy as np
 
-from l1kd.config import ArraysData, Source
-from l1kd.data import imagesets, toy
+from l1kd.core.config import ArraysData, Source
+from l1kd.data import mnist_files, toy_sample
 from l1kd.data.sources import SOURCES, listing, open_dataset
 
 
@@ -21,8 +21,8 @@ def test_every_source_of_the_configuration_is_there():
 def test_what_is_nowhere_has_a_remedy(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("L1KD_DATA", raising=False)
-    monkeypatch.setattr(imagesets, "_DEBIAN", tmp_path)
-    monkeypatch.setattr(toy, "embedded_directory", lambda: tmp_path)
+    monkeypatch.setattr(mnist_files, "_DEBIAN", tmp_path)
+    monkeypatch.setattr(toy_sample, "embedded_directory", lambda: tmp_path)
     listed = {each.name: each for each in listing()}
     assert listed["mnist"].found is None
     assert "l1kd data fetch mnist" in listed["mnist"].remedy
@@ -33,7 +33,7 @@ def test_what_is_nowhere_has_a_remedy(monkeypatch, tmp_path):
 
 
 def test_what_is_there_needs_none(monkeypatch, tmp_path):
-    for file in imagesets.FILES:
+    for file in mnist_files.FILES:
         (tmp_path / "mnist").mkdir(exist_ok=True)
         (tmp_path / "mnist" / file).touch()
     monkeypatch.setenv("L1KD_DATA", str(tmp_path))
@@ -49,7 +49,9 @@ def test_open_dataset_goes_to_the_source(tmp_path):
 
 
 def test_reading_events_needs_no_tensorflow():
-    code = "import sys, l1kd.data.sources, l1kd.data.fetch; print('tensorflow' in sys.modules)"
+    code = (
+        "import sys, l1kd.data.sources, l1kd.data.mnist_files; print('tensorflow' in sys.modules)"
+    )
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

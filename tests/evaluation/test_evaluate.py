@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from l1kd import schemas
-from l1kd.config import Config
-from l1kd.context import Context
+from l1kd.core import run_files
+from l1kd.core.config import Config
+from l1kd.core.context import Context
+from l1kd.core.errors import UserError
+from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset, Sample, Signal
-from l1kd.distill.targets import TargetTransform, save_target
-from l1kd.errors import UserError
-from l1kd.evaluation.calibration import Calibration
-from l1kd.evaluation.choosing import Cost
 from l1kd.evaluation.evaluate import evaluate, summarise
 from l1kd.evaluation.metrics import auc
+from l1kd.evaluation.score_calibration import Calibration
 from l1kd.evaluation.scores import Scores
-from l1kd.fixedpoint import FixedPoint
+from l1kd.evaluation.student_choice import Cost
+from l1kd.training.target_transform import TargetTransform, save_target
 
 SCORE = FixedPoint(16, 8, signed=False)
 GRID = FixedPoint(8, 8, signed=True)
@@ -229,7 +229,7 @@ def test_the_stage_writes_what_the_networks_say_and_the_same_again(context):
     np.testing.assert_array_equal(scores.student("a", "test"), student)
     assert set(scores.arrays) >= {"target_near", "student_b_val_far", "baseline_top4_far"}
 
-    metrics = schemas.read(directory, "metrics.json")
+    metrics = run_files.read(directory, "metrics.json")
     assert metrics.teacher.params == 4
     assert metrics.students["a"].params == 5
     assert metrics.students["a"].weight_bits == 6

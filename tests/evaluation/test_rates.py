@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from l1kd.core.fixed_point import FixedPoint
 from l1kd.evaluation.rates import (
     CROSSING_RATE_KHZ,
     TRIGGER_FPR,
@@ -15,7 +16,6 @@ from l1kd.evaluation.rates import (
     threshold,
     working_points,
 )
-from l1kd.fixedpoint import FixedPoint
 
 INTEGERS = hnp.arrays(np.int64, st.integers(1, 60), elements=st.integers(-8, 8))
 FLOATS = hnp.arrays(

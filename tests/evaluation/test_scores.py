@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from l1kd.core.errors import UserError
 from l1kd.data.dataset import Block, Sample
-from l1kd.errors import UserError
 from l1kd.evaluation import scores as module
 from l1kd.evaluation.scores import Scores, check_names, score_samples
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from l1kd.exact import graph
-from l1kd.fixedpoint import FixedPoint
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact import network as graph
 
 
 def integers(random: np.random.Generator, shape: tuple[int, ...], bits: int) -> Any:

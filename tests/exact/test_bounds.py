@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from l1kd.exact.float32 import beyond_float32
-from l1kd.fixedpoint import FixedPoint
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact.float32_limits import beyond_float32
 from tests.exact.networks import chain, events_of, everything
 
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l1kd.exact import graph
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact import network as graph
 from l1kd.exact.evaluate import carrier, counts_of
-from l1kd.fixedpoint import FixedPoint
+from tests.core.test_fixed_point import exact as quantized
 from tests.exact.networks import chain, events_of, everything
-from tests.test_fixedpoint import exact as quantized
 
 Values = dict[tuple[int, ...], Fraction]
 

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.gradient import backward, gradient, record, sensitivities
-from l1kd.exact.graph import (
+from l1kd.exact.network import (
     Conv,
     Dense,
     Input,
@@ -20,7 +21,6 @@ from l1kd.exact.graph import (
     Quantize,
     Reshape,
 )
-from l1kd.fixedpoint import FixedPoint
 
 PORT = FixedPoint(8, 8)
 FINE = FixedPoint(60, 40)  # holds whatever comes: the identity

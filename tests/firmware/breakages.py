@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from l1kd.exact.graph import Network
-from l1kd.firmware.project import Project
+from l1kd.exact.network import Network
+from l1kd.firmware.hls.project import Project
 
 __all__ = ["Breakage", "quiet", "usual"]
 

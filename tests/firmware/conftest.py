@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from l1kd.context import Context
+from l1kd.core.context import Context
 from tests.firmware.networks import Projects, make_run
 
 

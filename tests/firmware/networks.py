@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from l1kd.config import Config
-from l1kd.context import Context
-from l1kd.exact.graph import Network
-from l1kd.firmware import hls
-from l1kd.firmware.project import Project
-from l1kd.fixedpoint import FixedPoint
+from l1kd.core.config import Config
+from l1kd.core.context import Context
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact.network import Network
+from l1kd.firmware.hls import hls4ml_convert
+from l1kd.firmware.hls.project import Project
 
 COUNTS, PIXELS = FixedPoint(11, 11), FixedPoint(10, 2)
 
@@ -127,12 +127,12 @@ class Projects(dict[str, Project]):
     @cached_property
     def exact(self) -> Network:
         """The exact network."""
-        from l1kd.models.exact import read
+        from l1kd.networks.to_exact import read
 
         return read(self.model)
 
     def __missing__(self, kind: str) -> Project:
-        self[kind] = hls.convert(
+        self[kind] = hls4ml_convert.convert(
             self.model, self.directory / kind, vectors=few_vectors(self.model), **KINDS[kind]
         )
         return self[kind]
@@ -150,7 +150,7 @@ def events_like(model: Any, port: FixedPoint, count: int, seed: int = 5) -> np.n
 
 def few_vectors(model: Any, port: FixedPoint | None = None, count: int = 16) -> np.ndarray:
     """Events for a project's test bench, in place of the search for them that `convert` makes."""
-    from l1kd.models.exact import read
+    from l1kd.networks.to_exact import read
 
     kind = port or read(model).port
     events = events_like(model, kind, count).astype(np.float64)
@@ -165,11 +165,11 @@ def predict(model: Any, events: np.ndarray) -> np.ndarray:
 def make_run(directory: Path, **sections: Any) -> Context:
     """A run of untrained students as the stages before `convert` leave it."""
     from l1kd.data.sources import open_dataset
-    from l1kd.distill.targets import TARGETS, save_target
     from l1kd.evaluation.evaluate import evaluate
-    from l1kd.models.load import save_model
-    from l1kd.models.students import build_student
-    from l1kd.models.teachers import build_teacher, measure_spread
+    from l1kd.networks.load import save_model
+    from l1kd.networks.students import build_student
+    from l1kd.networks.teachers import build_teacher, measure_spread
+    from l1kd.training.target_transform import TARGETS, save_target
 
     config = Config.model_validate(
         {

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd.fixedpoint import FixedPoint
+from l1kd.core.fixed_point import FixedPoint
 
 __all__ = ["BACKENDS", "IO_TYPES", "STRATEGIES", "Specimen", "draw", "events_for", "measure"]
 
@@ -51,7 +51,7 @@ class Specimen:
 
 def draw(seed: int) -> Specimen:
     """The network of a seed."""
-    from l1kd.models.lint import check
+    from l1kd.networks.lint.check import check
 
     refused: Counter[str] = Counter()
     for attempt in range(_MOST):
@@ -93,10 +93,10 @@ def measure(specimen: Specimen, directory: Path, events: int) -> dict[str, Any]:
     `mismatches` is None, and there is an `error`, if the network cannot be read exactly, converted
     or compiled.
     """
-    from l1kd.errors import CheckFailed, UserError
-    from l1kd.exact.graph import Affine
-    from l1kd.firmware import hls
-    from l1kd.models.exact import doubts, read
+    from l1kd.core.errors import CheckFailed, UserError
+    from l1kd.exact.network import Affine
+    from l1kd.firmware.hls import hls4ml_convert
+    from l1kd.networks.to_exact import doubts, read
 
     model = specimen.model
     record: dict[str, Any] = {
@@ -119,7 +119,7 @@ def measure(specimen: Specimen, directory: Path, events: int) -> dict[str, Any]:
             "qkeras_doubted": len(doubts(model, network)),
             "qkeras_mismatches": int((qkeras != expected).any(axis=1).sum()),
         }
-        project = hls.convert(model, directory, vectors=inputs[:8], **specimen.options)
+        project = hls4ml_convert.convert(model, directory, vectors=inputs[:8], **specimen.options)
         found = project.predict(inputs, processes=1)
         record["mismatches"] = int((found != expected).any(axis=1).sum())
     except (CheckFailed, UserError, KeyError, ValueError) as error:

@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from l1kd import schemas
-from l1kd.config import Score, Student
-from l1kd.context import Context
-from l1kd.errors import CheckFailed, UserError
+from l1kd.core import run_files
+from l1kd.core.config import Score, Student
+from l1kd.core.context import Context
+from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.fixed_point import FixedPoint
 from l1kd.firmware.convert import convert, io_types, stated_port
-from l1kd.firmware.project import open_project
-from l1kd.fixedpoint import FixedPoint
-from l1kd.models.students import build_student
+from l1kd.firmware.hls.project import open_project
+from l1kd.networks.students import build_student
 from tests.firmware.networks import copy_of, little
 
 
 def test_every_student_becomes_its_projects(run: Context) -> None:
-    records = schemas.read(run.directory, "firmware.json")
+    records = run_files.read(run.directory, "firmware.json")
     assert [(record.student, record.io_type) for record in records] == [
         (student, kind) for student in ("flat", "image") for kind in ("io_parallel", "io_stream")
     ]
@@ -34,11 +34,11 @@ def test_every_student_becomes_its_projects(run: Context) -> None:
 
 def test_the_best_student_alone(run: Context, tmp_path: Path) -> None:
     mine = copy_of(run, tmp_path / "r", firmware={"students": "best", "io_type": "io_stream"})
-    best = schemas.read(mine.directory, "metrics.json").best
+    best = run_files.read(mine.directory, "metrics.json").best
     left = mine.projects / f".{best}-Vitis-io_stream-latency.xyz.part"
     left.mkdir()
     convert(mine)
-    (record,) = schemas.read(mine.directory, "firmware.json")
+    (record,) = run_files.read(mine.directory, "firmware.json")
     assert (record.student, record.io_type) == (best, "io_stream")
     assert not left.exists()
 

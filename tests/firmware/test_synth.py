@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from l1kd import schemas
-from l1kd.context import Context
-from l1kd.errors import CheckFailed
+from l1kd.core import run_files
+from l1kd.core.context import Context
+from l1kd.core.errors import CheckFailed
+from l1kd.core.fixed_point import FixedPoint
 from l1kd.firmware import synth as stage
-from l1kd.firmware.kernels import Kernel, kernels, lut
-from l1kd.fixedpoint import FixedPoint
-from l1kd.models.exact import read
+from l1kd.firmware.verilog.lut_ff_estimate import Kernel, kernel_lut, kernels
+from l1kd.networks.to_exact import read
 from tests.conftest import made_once
 from tests.firmware.networks import conv_counts, copy_of
 
@@ -21,30 +21,30 @@ UNKNOWN = ("latency_cycles", "latency_ns", "ff", "dsp", "bram", "uram")
 
 
 @pytest.fixture(scope="session")
-def resources(run: Context, tmp_path_factory: pytest.TempPathFactory) -> list[schemas.Resources]:
+def resources(run: Context, tmp_path_factory: pytest.TempPathFactory) -> list[run_files.Resources]:
     """Of a run whose best student, `flat`, was synthesised; once for all workers."""
 
     def make(place: Path) -> None:
         mine = copy_of(run, place / "r", rtl={"synthesize": "best"})
-        metrics = schemas.read(mine.directory, "metrics.json")
-        schemas.write(mine.directory, "metrics.json", metrics.model_copy(update={"best": "flat"}))
+        metrics = run_files.read(mine.directory, "metrics.json")
+        run_files.write(mine.directory, "metrics.json", metrics.model_copy(update={"best": "flat"}))
         stage.synth(mine)
 
     directory = made_once(tmp_path_factory, "synthesised", make) / "r"
-    found: list[schemas.Resources] = schemas.read(directory, "resources.json")
+    found: list[run_files.Resources] = run_files.read(directory, "resources.json")
     return found
 
 
 def only(context: Context, student: str) -> Context:
     """A run of which one student's projects are known."""
     for name in ("firmware.json", "rtl.json"):
-        records = schemas.read(context.directory, name)
-        schemas.write(context.directory, name, [r for r in records if r.student == student])
+        records = run_files.read(context.directory, name)
+        run_files.write(context.directory, name, [r for r in records if r.student == student])
     return context
 
 
 def test_verilog_is_estimated_and_the_best_is_synthesised(
-    resources: list[schemas.Resources],
+    resources: list[run_files.Resources],
 ) -> None:
     rows = {(row.student, row.source): row for row in resources if row.implementation == "alkaid"}
     assert set(rows) == {("flat", "estimate"), ("image", "estimate"), ("flat", "yosys")}
@@ -62,17 +62,17 @@ def test_a_missed_budget_fails_it_after_the_numbers_are_written(
     run: Context, tmp_path: Path
 ) -> None:
     mine = copy_of(run, tmp_path / "r", choose={"max_lut": 10})
-    mine = only(mine, schemas.read(mine.directory, "metrics.json").best)
+    mine = only(mine, run_files.read(mine.directory, "metrics.json").best)
     with pytest.raises(CheckFailed, match=r"budget missed by the best student.*LUT"):
         stage.synth(mine)
-    assert schemas.read(mine.directory, "resources.json")
+    assert run_files.read(mine.directory, "resources.json")
 
 
 def test_synthesis_that_takes_too_long_is_left_out(run: Context, tmp_path: Path) -> None:
     rtl = {"synthesize": "all", "time_limit_s": 0.2}
     mine = only(copy_of(run, tmp_path / "r", rtl=rtl), "flat")
     stage.synth(mine)
-    rows = schemas.read(mine.directory, "resources.json")
+    rows = run_files.read(mine.directory, "resources.json")
     assert {row.source for row in rows} == {"estimate"}
 
 
@@ -86,11 +86,11 @@ def test_a_design_that_is_too_large_for_the_tools_is_estimated_only(
     rtl = {"synthesize": "all", "tools_max_lut": 10}
     mine = only(copy_of(run, tmp_path / "r", rtl=rtl), "flat")
     stage.synth(mine)
-    assert {row.source for row in schemas.read(mine.directory, "resources.json")} == {"estimate"}
+    assert {row.source for row in run_files.read(mine.directory, "resources.json")} == {"estimate"}
 
 
 def test_of_the_projects_matrices_and_interval_are_known(
-    resources: list[schemas.Resources],
+    resources: list[run_files.Resources],
 ) -> None:
     rows = {(r.student, r.io_type): r for r in resources if r.implementation == "hls4ml"}
     # io_parallel has the convolution once per position, io_stream once.
@@ -105,10 +105,10 @@ def test_of_the_projects_matrices_and_interval_are_known(
 
 def test_one_adder_costs_its_bits() -> None:
     both = np.ones((2, 1))
-    cost = lut(Kernel("x", both, np.zeros(1), FixedPoint(8, 8), 1))
+    cost = kernel_lut(Kernel("x", both, np.zeros(1), FixedPoint(8, 8), 1))
     assert 7 <= cost <= 9
-    assert lut(Kernel("x", both / 2, np.zeros(1), FixedPoint(8, 8), 1)) == cost
-    assert lut(Kernel("x", both * 0, np.zeros(1), FixedPoint(8, 8), 1)) == 0
+    assert kernel_lut(Kernel("x", both / 2, np.zeros(1), FixedPoint(8, 8), 1)) == cost
+    assert kernel_lut(Kernel("x", both * 0, np.zeros(1), FixedPoint(8, 8), 1)) == 0
 
 
 def test_kernels_are_the_quantized_matrices() -> None:

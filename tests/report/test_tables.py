@@ -2,13 +2,18 @@
 
 import pytest
 
-from l1kd import schemas
-from l1kd.report import numbers
-from l1kd.report.agreement import agreement_table, certificate_table, float32_table
-from l1kd.report.compare import compare
-from l1kd.report.files import read_run
+from l1kd.core import run_files
+from l1kd.report import number_format
+from l1kd.report.export import compare
+from l1kd.report.load_run import read_run
 from l1kd.report.table import Table, row
-from l1kd.report.tables import efficiency_table, ladder_table
+from l1kd.report.tables import (
+    agreement_table,
+    certificate_table,
+    efficiency_table,
+    float32_table,
+    ladder_table,
+)
 from l1kd.report.verdict import judge
 
 
@@ -42,7 +47,7 @@ def test_mismatches_are_marked(make):
 
 def certified(directory, **certificate):
     """Give every student's record one certificate."""
-    records = schemas.read(directory, "agreement.json")
+    records = run_files.read(directory, "agreement.json")
     given = {
         "backend": "Vitis",
         "io_type": "io_parallel",
@@ -53,8 +58,8 @@ def certified(directory, **certificate):
         **certificate,
     }
     for record in records:
-        record.certificates = [schemas.CertificateRecord.model_validate(given)]
-    schemas.write(directory, "agreement.json", records)
+        record.certificates = [run_files.CertificateRecord.model_validate(given)]
+    run_files.write(directory, "agreement.json", records)
     return read_run(directory)
 
 
@@ -87,12 +92,12 @@ def test_what_is_not_proved_is_left_to_tests(make):
 
 def test_an_inexact_qkeras_is_said_and_fails_nothing(make):
     directory = make("inexact", mismatches=2)
-    records = schemas.read(directory, "agreement.json")
+    records = run_files.read(directory, "agreement.json")
     for record in records:
         record.float32 = {"dense1": "its sums need 30 bits"}
         for pair in record.pairs:
             pair.excused = "dense1: its sums need 30 bits" if pair.mismatches else None
-    schemas.write(directory, "agreement.json", records)
+    run_files.write(directory, "agreement.json", records)
     run = read_run(directory)
     gates = [each for each in judge(run).gates if each.name.startswith("Agreement")]
     assert {each.state for each in gates} == {"passed"}
@@ -104,28 +109,28 @@ def test_an_inexact_qkeras_is_said_and_fails_nothing(make):
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        (numbers.count(None), numbers.DASH),
-        (numbers.count(16384.0), "16,384"),
-        (numbers.percent(0.3784), "37.8 %"),
-        (numbers.quantity(0.0), "0"),
-        (numbers.quantity(0.016849), "0.0168"),
-        (numbers.quantity(2.861), "2.86"),
-        (numbers.quantity(286.1), "286"),
-        (numbers.quantity(26318.4), "26,318"),
-        (numbers.share(0.0213), "2.1 %"),
-        (numbers.share(0.000568), "0.057 %"),
-        (numbers.share(None), numbers.DASH),
-        (numbers.rate(1.05e-4), "1.05e-4"),
-        (numbers.rate(1e-2), "1e-2"),
-        (numbers.rate(0), "0"),
-        (numbers.score(1.5, 0.25), "1.50"),
-        (numbers.score(3, 1.0), "3"),
-        (numbers.score(1 / 256, 1 / 256), "0.0039"),
-        (numbers.duration(4.21), "4.2 s"),
-        (numbers.duration(192), "3 min 12 s"),
-        (numbers.duration(7500), "2 h 5 min"),
-        (numbers.plural(1, "pair"), "1 pair"),
-        (numbers.plural(2, "mismatch", "mismatches"), "2 mismatches"),
+        (number_format.count(None), number_format.DASH),
+        (number_format.count(16384.0), "16,384"),
+        (number_format.percent(0.3784), "37.8 %"),
+        (number_format.quantity(0.0), "0"),
+        (number_format.quantity(0.016849), "0.0168"),
+        (number_format.quantity(2.861), "2.86"),
+        (number_format.quantity(286.1), "286"),
+        (number_format.quantity(26318.4), "26,318"),
+        (number_format.share(0.0213), "2.1 %"),
+        (number_format.share(0.000568), "0.057 %"),
+        (number_format.share(None), number_format.DASH),
+        (number_format.rate(1.05e-4), "1.05e-4"),
+        (number_format.rate(1e-2), "1e-2"),
+        (number_format.rate(0), "0"),
+        (number_format.score(1.5, 0.25), "1.50"),
+        (number_format.score(3, 1.0), "3"),
+        (number_format.score(1 / 256, 1 / 256), "0.0039"),
+        (number_format.duration(4.21), "4.2 s"),
+        (number_format.duration(192), "3 min 12 s"),
+        (number_format.duration(7500), "2 h 5 min"),
+        (number_format.plural(1, "pair"), "1 pair"),
+        (number_format.plural(2, "mismatch", "mismatches"), "2 mismatches"),
     ],
 )
 def test_numbers_as_people_read_them(shown, expected):

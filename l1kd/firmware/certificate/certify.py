@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from l1kd.exact.graph import Network
-from l1kd.exact.store import to_json
-from l1kd.files import read_json
-from l1kd.firmware.certificate.compiled import compare_calls
-from l1kd.firmware.certificate.prove import follow
-from l1kd.firmware.certificate.walk import Certificate, Finding
-from l1kd.firmware.project import NETWORK, Project
-
-__all__ = ["certify_project"]
+from l1kd.core.files import read_json
+from l1kd.exact.json_format import to_json
+from l1kd.exact.network import Network
+from l1kd.firmware.certificate.compiled_calls import compare_calls
+from l1kd.firmware.certificate.findings import Certificate, Finding
+from l1kd.firmware.certificate.proof import follow
+from l1kd.firmware.hls.project import NETWORK, Project
 
 
 def certify_project(project: Project, network: Network) -> Certificate:

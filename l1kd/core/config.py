@@ -1,0 +1,416 @@
+"""The typed configuration tree; `config_file` reads it from YAML.
+
+Every key is checked; names that stand for code (sources, architectures, ...) are literals here and
+keys of a dict of functions where they are implemented.
+
+The configuration of a training: how teacher and students learn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from l1kd.core.config_types import (
+    STRICT,
+    Bits,
+    Float,
+    Int,
+    Name,
+    Paths,
+    Share,
+    Sides,
+    Size,
+    Split,
+)
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.sweep_config import Search, Sweep
+
+Exposure = Literal["dataset", "noise", "shuffle", "patch", "warp", "pieces"]
+TargetTransform = Literal["fitted", "paper", "cicada"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs in which the same networks learn.
+
+    Parameters
+    ----------
+    name
+        For the history.
+    first, last
+        Epochs, all phases counted; `last` is the next phase's first.
+    teacher, students
+        Who learns.
+    """
+
+    name: str
+    first: int
+    last: int
+    teacher: bool
+    students: bool
+
+
+class Score(BaseModel):
+    """The students' output type; that of an imported network may be signed."""
+
+    model_config = STRICT
+
+    word: Bits = 16
+    integer: Annotated[Int, Field(ge=0, le=24)] = 8
+    signed: bool = False
+
+    @model_validator(mode="after")
+    def _has_fraction(self) -> Score:
+        # hls4ml loses rounding and saturation of integer-only types.
+        if self.integer >= self.word:
+            raise ValueError("the score type needs at least one bit right of the binary point")
+        return self
+
+    @property
+    def type(self) -> FixedPoint:
+        """As the type that everything computes with."""
+        return FixedPoint(self.word, self.integer, self.signed)
+
+
+class Distillation(BaseModel):
+    """How teacher and students are trained."""
+
+    model_config = STRICT
+
+    mode: Literal["sequential", "colearning"] = "colearning"
+    epochs: Annotated[Int, Field(ge=1, le=100_000)] = 40
+    head_start: Annotated[Int, Field(ge=0, le=100_000)] = 0  # of these, the teacher's alone
+    final_epochs: Annotated[Int, Field(ge=0, le=100_000)] = 10  # best teacher frozen
+    # Epochs without a better validation loss of any student, the teacher frozen, after which
+    # training ends; null: never before the last one.
+    patience: Annotated[Int, Field(ge=1, le=100_000)] | None = None
+    batch: Annotated[Int, Field(ge=1, le=1_000_000)] = 128
+    learning_rate: Annotated[Float, Field(gt=0, le=1)] = 1e-3
+    student_learning_rate: Annotated[Float, Field(gt=0, le=1)] = 1e-3
+    # Epochs over which the students' rate rises: an untrained teacher's targets are wild.
+    warm_up: Annotated[Float, Field(ge=0, le=1000)] = 0.0
+    # Between which shares of the students' epochs their `sparsity` rises from 0 to what is asked.
+    pruning: tuple[Annotated[Float, Field(ge=0, le=1)], Annotated[Float, Field(ge=0, le=1)]] = (
+        0.2,
+        0.7,
+    )
+    exposure: list[Exposure] = []
+    exposure_ratio: Annotated[Float, Field(gt=0, le=100)] = 1.0  # exposure events per normal one
+    # Draws of exposure against a frozen teacher, each labelled once; epochs take turns.
+    draws: Annotated[Int, Field(ge=1, le=1000)] = 4
+    # Memory, per step, of a moving average of the students' weights; what is judged and kept is the
+    # average. 0: the weights themselves.
+    average: Annotated[Float, Field(ge=0, lt=1)] = 0.0
+    # The first of the students' epochs, in which nothing of theirs is quantized.
+    float_epochs: Annotated[Int, Field(ge=0, le=100_000)] = 0
+    # Of what the students miss of the raw score itself, besides of its logarithm: of the tail.
+    raw_weight: Annotated[Float, Field(ge=0, le=1000)] = 0.0
+    # Of the auxiliary heads that tell the teacher's latent: see `l1kd.training.student_losses`.
+    feature_weight: Annotated[Float, Field(ge=0, le=1000)] = 0.0
+    target: TargetTransform = "fitted"
+    score: Score = Score()
+    tensorboard: bool = False
+
+    @field_validator("exposure")
+    @classmethod
+    def _unique(cls, value: list[Exposure]) -> list[Exposure]:
+        if len(set(value)) < len(value):
+            raise ValueError("an exposure is listed twice")
+        return value
+
+    @model_validator(mode="after")
+    def _begins_before_it_ends(self) -> Distillation:
+        if self.mode == "colearning" and self.head_start >= self.epochs:
+            raise ValueError(
+                f"'head_start' is {self.head_start} of {self.epochs} 'epochs': students would "
+                "never learn with their teacher; use mode: sequential, or fewer"
+            )
+        if self.mode == "sequential" and self.head_start:
+            raise ValueError("'head_start' is for mode: colearning; sequential is all of it")
+        learning = sum(phase.last - phase.first for phase in self.phases if phase.students)
+        if self.float_epochs >= learning:
+            raise ValueError(
+                f"'float_epochs' is {self.float_epochs} of the {learning} epochs in which students "
+                "learn: they would never be quantized"
+            )
+        return self
+
+    @field_validator("pruning")
+    @classmethod
+    def _forward(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("pruning begins before it ends")
+        return value
+
+    @property
+    def phases(self) -> list[Phase]:
+        """What happens when."""
+        start, middle = self.head_start, self.epochs
+        if self.mode == "sequential":
+            return [
+                Phase("teacher", 0, middle, teacher=True, students=False),
+                Phase("students", middle, 2 * middle, teacher=False, students=True),
+            ]
+        # Without a last phase of its own the students still need a fixed target to be chosen on.
+        last = middle + max(self.final_epochs, 1)
+        found = [
+            # An untrained teacher's targets are wild.
+            Phase("teacher", 0, start, teacher=True, students=False),
+            Phase("together", start, middle, teacher=True, students=True),
+            Phase("frozen", middle, last, teacher=False, students=True),
+        ]
+        return found if start else found[1:]
+
+
+Source = Literal["l1toy", "calo", "mnist", "fashion_mnist", "arrays"]
+TeacherArchitecture = Literal["paper", "cicada", "dense"]
+StudentArchitecture = Literal[
+    "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense"
+]
+# A network that came with `l1kd import`: its file says what it is.
+AnyArchitecture = Literal[StudentArchitecture, "imported"]
+
+
+class Strict(BaseModel):
+    """A section of the configuration."""
+
+    model_config = STRICT
+
+
+class Grid(Strict):
+    """A fixed-point type in a configuration: bits in all, bits left of the point, sign."""
+
+    word: Bits
+    integer: Annotated[Int, Field(ge=0, le=48)]
+    signed: bool = True
+
+    @model_validator(mode="after")
+    def _quantizable(self) -> Grid:
+        # QKeras cannot compute a quantizer with negative integer bits (its sign not counted).
+        if self.signed and self.integer < 1:
+            raise ValueError("a signed grid needs integer >= 1; scale the inputs by a power of two")
+        return self
+
+    @property
+    def type(self) -> FixedPoint:
+        """As the type that everything computes with."""
+        return FixedPoint(self.word, self.integer, self.signed)
+
+
+class ToyData(Strict):
+    """The embedded sample, a Pythia 8 toy calorimeter."""
+
+    source: Literal["l1toy"]
+    directory: str | None = None  # what `l1kd data generate` wrote; null: the embedded sample
+    train_events: Annotated[Int, Field(ge=1)] | None = None  # null: all of them
+    test_events: Annotated[Int, Field(ge=1)] | None = None
+
+
+class CaloData(Strict):
+    """CICADA's HDF5 files, by role."""
+
+    source: Literal["calo"]
+    background: Annotated[Paths, Field(min_length=1)]
+    test: Paths = []
+    signals: dict[Name, Annotated[Paths, Field(min_length=1)]] = {}
+    exposure: Paths = []
+    split: Split = (0.5, 0.1, 0.4)
+    acceptance: Literal["ignore", "require"] = "ignore"
+
+
+class ImagesData(Strict):
+    """MNIST or Fashion-MNIST with one class as the normal one."""
+
+    source: Literal["mnist", "fashion_mnist"]
+    normal: Annotated[Int, Field(ge=0, le=9)] = 0
+    directory: str | None = None
+
+
+class ArraysData(Strict):
+    """The user's own `.npz` or `.h5` arrays, `path` or `path:key`."""
+
+    source: Literal["arrays"]
+    background: Annotated[Paths, Field(min_length=1)]
+    test: Paths = []
+    signals: dict[Name, Annotated[Paths, Field(min_length=1)]] = {}
+    exposure: Paths = []
+    split: Split = (0.5, 0.1, 0.4)
+    grid: Grid | None = None  # null: the narrowest integer type, for arrays of integers
+
+
+Data = Annotated[ToyData | CaloData | ImagesData | ArraysData, Field(discriminator="source")]
+
+
+class Teacher(Strict):
+    """The float autoencoder, and what its residual is measured in."""
+
+    architecture: TeacherArchitecture
+    latent: Annotated[Int, Field(ge=1, le=4096)] = 20
+    hidden: list[Annotated[Int, Field(ge=1, le=4096)]] = [128, 64]  # `dense` only
+    # Inputs are counts: sqrt(x + this), whose spread hardly depends on pile-up; null: as they are.
+    square_root: Annotated[Float, Field(ge=0, le=1e6)] | None = None
+    standardise: bool = False
+    residual_power: Annotated[Float, Field(gt=0, le=16)] = 2.0
+    # Weight of each input in the score: its standard deviation over training normals to this power.
+    residual_scale: Annotated[Float, Field(ge=-4, le=4)] = 0.0
+
+
+class LayerWidths(Strict):
+    """What one layer of a student has of its own; null: as the student."""
+
+    weight_bits: Bits | None = None
+    weight_integer: Annotated[Int, Field(ge=1, le=12)] | None = None
+    bias_bits: Bits | None = None
+    activation_bits: Bits | None = None
+    size: Size | None = None  # filters or units
+    sparsity: Share | None = None
+
+
+class Student(Strict):
+    """A quantized network."""
+
+    name: Name
+    architecture: AnyArchitecture
+    weight_bits: Bits | None = None  # null: the architecture's own, here and below
+    weight_integer: Annotated[Int, Field(ge=1, le=12)] | None = None  # of these, with the sign
+    bias_bits: Bits | None = None
+    activation_bits: Bits | None = None
+    hidden: list[Size] = [32, 16]  # `conv` and `dense` only
+    filters: Size | None = None  # these three: `conv` only; null: 4
+    kernel: Sides | None = None  # null: 2 x 2
+    stride: Sides | None = None  # null: as the kernel
+    layers: dict[str, LayerWidths] = {}
+    # Share of every layer's weights that training sets to 0 for good: see `distillation.pruning`.
+    sparsity: Share = 0.0
+    # Drawings of the first weights; what is kept is the one with the lowest validation loss.
+    starts: Annotated[Int, Field(ge=1, le=100)] = 1
+    # Of the adders that the weights need, in the loss: see `l1kd.training.adder_penalty`.
+    logic_penalty: Annotated[Float, Field(ge=0, le=1000)] = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value, "architecture": value}
+        if isinstance(value, dict) and "name" not in value and "architecture" in value:
+            return {"name": value["architecture"], **value}
+        return value
+
+    @model_validator(mode="after")
+    def _of_a_convolution(self) -> Student:
+        for key in ("filters", "kernel", "stride"):
+            if getattr(self, key) is not None and self.architecture != "conv":
+                raise ValueError(f"{key!r} is for the architecture 'conv'; others have their own")
+        return self
+
+
+class Firmware(Strict):
+    """What hls4ml is asked for."""
+
+    backend: Literal["Vitis", "Vivado"] = "Vitis"
+    part: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)] = (
+        "xcvu13p-flga2577-2-e"
+    )
+    clock_ns: Annotated[Float, Field(gt=0, le=1000)] = 5.0
+    # auto: io_stream, and io_parallel too where the unrolled network is small enough
+    io_type: Literal["auto", "both", "io_parallel", "io_stream"] = "auto"
+    strategy: Literal["latency", "resource", "distributed_arithmetic"] = "latency"
+    reuse: Annotated[Int, Field(ge=1, le=65536)] = 1
+    students: Literal["all", "best"] = "all"
+
+
+Which = Literal["all", "best", "none"]
+
+
+class Rtl(Strict):
+    """Verilog of the students, beside the HLS projects: what open tools can judge."""
+
+    students: Which = "all"  # Verilog is written and its interpreter compared
+    simulate: Which = "best"  # the written Verilog is simulated, cycle by cycle
+    events: Annotated[Int, Field(ge=1)] = 2000  # of the test samples, in the simulator
+    simulator: Literal["auto", "icarus", "verilator"] = "auto"
+    synthesize: Which = "best"  # Yosys
+    time_limit_s: Annotated[Float, Field(gt=0)] = 1800.0  # of Yosys, for one student
+    max_lut: Annotated[Float, Field(gt=0)] = 1.5e6  # larger networks are not written
+    # Larger designs are neither simulated nor synthesised: hours, and more than Yosys' wheel holds.
+    tools_max_lut: Annotated[Float, Field(gt=0)] = 250_000.0
+
+
+class Choose(Strict):
+    """Which student is the best one."""
+
+    by: Literal["auc", "efficiency"] = "auc"
+    max_lut: Annotated[Float, Field(gt=0)] | None = None
+    max_latency_ns: Annotated[Float, Field(gt=0)] | None = None
+    max_interval_ns: Annotated[Float, Field(gt=0)] | None = None
+    # Of LUT, FF, DSP and BRAM that the part has, whichever share is largest: 0.021 is 2.1 %.
+    max_share: Annotated[Float, Field(gt=0, le=1)] | None = None
+
+    @property
+    def budgets(self) -> dict[str, float]:
+        """The limits that are set, by key."""
+        return {
+            key: value
+            for key, value in self.model_dump().items()
+            if key.startswith("max_") and value is not None
+        }
+
+
+class Verify(Strict):
+    """What the firmware is held to."""
+
+    events: Annotated[Int, Field(ge=1)] | None = None  # null: the whole test split
+    corners: bool = True
+    max_auc_loss: Annotated[Float, Field(ge=0, le=1)] = 0.05
+
+
+class Config(Strict):
+    """A whole configuration."""
+
+    name: Name
+    seed: Annotated[Int, Field(ge=0, lt=2**31)] = 7
+    threads: Annotated[Int, Field(ge=1, le=1024)] | None = None  # null: all cores
+    data: Data
+    teacher: Teacher
+    students: Annotated[list[Student], Field(min_length=1)]
+    distillation: Distillation = Distillation()
+    firmware: Firmware = Firmware()
+    rtl: Rtl = Rtl()
+    choose: Choose = Choose()
+    verify: Verify = Verify()
+    search: Search | None = None  # null: `l1kd search` takes the defaults
+    sweep: Sweep | None = None
+
+    @field_validator("students")
+    @classmethod
+    def _distinct(cls, value: list[Student], info: ValidationInfo) -> list[Student]:
+        names = [student.name.lower() for student in value]
+        for student in value:
+            # Case does not make a difference on every file system.
+            if names.count(student.name.lower()) > 1:
+                raise ValueError(f"two students are named {student.name!r}; names are unique")
+            if student.name.lower() == "teacher":
+                raise ValueError("a student cannot be named 'teacher'")
+        return value
+
+    @property
+    def imported(self) -> bool:
+        """Whether this is the configuration of a run made by `l1kd import`: it has no teacher."""
+        return self.students[0].architecture == "imported"
+
+    @model_validator(mode="after")
+    def _trainable(self) -> Config:
+        if self.imported and len(self.students) > 1:
+            raise ValueError("an imported network is the only student of its run")
+        if self.distillation.score.signed and not self.imported:
+            raise ValueError("distillation.score: a student's last activation is an unsigned ReLU")
+        return self

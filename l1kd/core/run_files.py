@@ -1,0 +1,362 @@
+"""The JSON files of a run as types: what other people's scripts read.
+
+`None` stands for what is unknown or does not apply; it is never written as 0.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from l1kd.core.errors import UserError
+from l1kd.core.files import read_json, write_json
+
+FORMAT_VERSION = 1
+
+PerSignal = dict[str, float]
+RepairKind = Literal["exact", "settled", "lossy", "offered", "impossible"]
+Implementation = Literal["exact", "qkeras", "csim", "rtl", "rtlsim", "emulator"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class StageRecord(_Record):
+    """What the manifest says of a stage."""
+
+    state: Literal["running", "done", "failed"]
+    duration_s: float | None = None
+    inputs: str  # hash of the configuration and the files the stage read
+    message: str | None = None
+
+
+class RepairRecord(_Record):
+    """What was done to an imported network, or could be done, or cannot."""
+
+    layer: str
+    what: str
+    # settled: exact by the definition of its quantizer, which QKeras' float32 missed; offered:
+    # lossy and not asked for; impossible: no exact counterpart is known
+    kind: RepairKind
+
+
+class Finding(_Record):
+    """A construct that the lint refuses."""
+
+    layer: str
+    found: str  # the construct
+    reason: str
+    remedy: str
+
+
+class Price(_Record):
+    """An imported network against the network of its file, on test normals and signals."""
+
+    events: int
+    different: int  # events with another score
+    max_lsb: float  # of the output type
+    mean_lsb: float
+    auc_file: PerSignal  # of the network in the file; empty without signals
+    auc: PerSignal  # of the network as it was imported
+
+
+class Imported(_Record):
+    """Where the network of a run without a teacher comes from."""
+
+    file: str
+    sha256: str
+    student: str
+    lossy: bool  # whether lossy repairs were asked for
+    repairs: list[RepairRecord] = []
+    findings: list[Finding] = []
+    price: Price | None = None
+
+
+class Manifest(_Record):
+    """Where a run comes from and how far it got."""
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    created: str
+    versions: dict[str, str]
+    git_commit: str | None
+    seed: int
+    threads: int
+    machine: str
+    data: dict[str, str]  # file -> SHA-256
+    stages: dict[str, StageRecord] = {}
+    imported: Imported | None = None  # null: the run's students were trained
+    firmware: dict[str, str] = {}  # `<student>-<backend>-<io_type>-<strategy>` -> directory
+
+
+class Quality(_Record):
+    """How well a score tells signals from normal events, on test halves."""
+
+    auc: PerSignal  # per signal, and `all`: the signals pooled
+    efficiency: PerSignal  # per signal, at false-positive rate 1e-3
+
+
+class TeacherMetrics(Quality):
+    """The teacher's quality and size."""
+
+    params: int
+
+
+class Emd(_Record):
+    """Earth mover's distance of a student's scores to the teacher's, on log(1 + raw score)."""
+
+    normal: float
+    anomalous: float | None
+
+
+class WorkingPoint(_Record):
+    """A threshold on the integer score; an event is accepted when its score is `>=` it."""
+
+    target_fpr: float
+    threshold: int  # in LSBs of the output type
+    fpr: float  # reached on the test normals
+    rate_khz: float  # at 28.61 MHz of crossings
+    efficiency: PerSignal
+
+
+class StudentMetrics(Quality):
+    """A student's quality, its likeness to the teacher, its size and its thresholds."""
+
+    emd: Emd | None  # null without a teacher, as `spearman`
+    emd_calibrated: Emd | None = None  # of calibrated scores; null without exposure, too
+    calibration: list[tuple[float, float]] = []  # score -> calibrated score, in output units
+    spearman: float | None
+    params: int
+    weight_bits: int
+    working_points: list[WorkingPoint] = []
+
+
+class Candidate(_Record):
+    """A student that was considered as the best one, its cost held against the budgets."""
+
+    student: str
+    quality: float | None  # what it is chosen by, on validation halves
+    tool: str  # what estimated the cost: of alkaid's Verilog
+    lut: float | None = None
+    latency_ns: float | None = None
+    interval_ns: float | None = None
+    share: float | None = None  # of the part: the largest of its resources' shares
+    note: str | None = None  # why the cost is not known
+    ratio: float | None = None  # the largest of cost over budget; null: a cost is not known
+    excluded: list[str] = []  # the budgets that it misses, in words
+
+
+class Metrics(_Record):
+    """`metrics.json`."""
+
+    dataset: dict[str, Any]
+    teacher: TeacherMetrics | None  # null in a run of an imported network
+    baselines: dict[str, Quality]
+    students: dict[str, StudentMetrics]
+    validation: dict[
+        str, Quality
+    ] = {}  # per student, on validation halves: what `best` is chosen on
+    best: str
+    choice: list[Candidate] = []  # with budgets: who was considered, the nearest first
+
+
+class Pair(_Record):
+    """Two implementations of one student on the same events."""
+
+    reference: Implementation
+    candidate: Implementation
+    backend: str | None
+    io_type: str | None
+    strategy: str | None
+    inputs: Literal["test", "corner"]
+    events: int
+    mismatches: int
+    max_lsb: int
+    first_layer: str | None = None  # the first layer whose output differs
+    excused: str | None = None  # why mismatches are no fault: QKeras beyond float32, by layer
+    reproducer: str | None = None  # a file of the run with the smallest event that shows it
+
+
+class Doubted(_Record):
+    """A layer of which a certificate does not speak, or says that it is wrong."""
+
+    layer: str
+    step: Literal["port", "code", "weights", "sums", "quantizer", "compiled"]
+    state: Literal["refused", "open"]  # known to be wrong; or beyond what is proved: tests speak
+    reason: str
+
+
+class CertificateRecord(_Record):
+    """What is proved of a project: equality with the exact network, for every input."""
+
+    backend: str
+    io_type: str
+    strategy: str
+    certified: bool
+    layers: list[str]  # proved, in order
+    findings: list[Doubted]
+
+
+class Simulated(_Record):
+    """A simulator's run of the written Verilog."""
+
+    simulator: str  # with its version
+    latency_cycles: int | None  # as measured; null: every event has the same result
+
+
+class AgreementRecord(_Record):
+    """`agreement.json` is a list of these."""
+
+    student: str
+    lsb: float
+    pairs: list[Pair]
+    float32: dict[str, str] = {}  # layers that QKeras may not compute exactly, and why
+    certificates: list[CertificateRecord] = []
+    simulated: Simulated | None = None
+
+
+class Rung(Quality):
+    """One step of the ladder from the float teacher to the firmware."""
+
+    stage: Literal["teacher", "float", "qkeras", "csim", "rtl"]
+    emd: Emd | None  # null without a teacher, as `spearman`
+    spearman: float | None
+
+
+Fidelity = dict[str, list[Rung]]
+
+
+class LayerCost(_Record):
+    """What one layer of a design costs."""
+
+    name: str  # as the network names it, or as the tool does
+    lut: float | None = None
+    ff: float | None = None
+    dsp: float | None = None
+    bram: float | None = None
+    latency_cycles: int | None = None
+
+
+class Resources(_Record):
+    """`resources.json` is a list of these: a design's cost, by one source."""
+
+    student: str
+    source: Literal["estimate", "yosys", "csynth", "vsynth", "impl"]
+    implementation: Literal["hls4ml", "alkaid"]
+    tool: str
+    part: str | None
+    clock_ns: float | None
+    latency_cycles: int | None = None
+    latency_ns: float | None = None
+    interval_cycles: int | None = None
+    lut: float | None = None
+    ff: float | None = None
+    dsp: float | None = None
+    bram: float | None = None
+    uram: float | None = None
+    backend: str | None = None  # of hls4ml, as the next two
+    io_type: str | None = None
+    strategy: str | None = None
+    note: str | None = None  # how the numbers came about
+    # The tool's own estimate of the longest path; a bound on the clock period, not a closed timing.
+    estimated_clock_ns: float | None = None
+    share: dict[str, float] = {}  # lut, ff, dsp, bram, uram -> fraction of what the part has
+    layers: list[LayerCost] = []
+
+
+class LayerRecord(_Record):
+    """A layer of a written project, with its precisions as `ap_fixed` text."""
+
+    name: str
+    kind: str
+    shape: list[int]  # of its output, without the batch
+    weights: int | None = None
+    zeros: int | None = None  # weights that are zero
+    multiplications: int | None = None  # for one event
+    weight_type: str | None = None
+    bias_type: str | None = None
+    accumulator_type: str | None = None
+    result_type: str | None = None
+
+
+class FirmwareRecord(_Record):
+    """`firmware.json` is a list of these: the projects that were written."""
+
+    student: str
+    backend: str
+    io_type: str
+    strategy: str
+    reuse: int
+    part: str
+    clock_ns: float
+    directory: str
+    top: str  # the top function
+    input_type: str
+    output_type: str
+    layers: list[LayerRecord]
+
+
+class RtlRecord(_Record):
+    """`rtl.json` is a list of these: Verilog that was written, or why it was not."""
+
+    student: str
+    directory: str | None  # null: refused
+    refused: str | None = None
+    top: str = ""
+    part: str
+    clock_ns: float
+    input_type: str
+    output_type: str
+    latency_cycles: int | None = None  # clock edges, from the sampling one to the result's
+    interval_cycles: int | None = None
+    estimated_clock_ns: float | None = None  # longest path between registers, by alkaid's model
+    lut: float | None = None  # estimates
+    ff: float | None = None
+    layers: list[LayerCost] = []
+
+
+_T = TypeVar("_T")
+_FILES: dict[str, Any] = {
+    "manifest.json": Manifest,
+    "metrics.json": Metrics,
+    "agreement.json": list[AgreementRecord],
+    "fidelity.json": Annotated[Fidelity, Field()],
+    "resources.json": list[Resources],
+    "firmware.json": list[FirmwareRecord],
+    "rtl.json": list[RtlRecord],
+}
+
+
+def write(directory: Path, name: str, value: Any) -> None:
+    """Check `value` against the type of the run's file `name` and write it, atomically."""
+    adapter: TypeAdapter[Any] = TypeAdapter(_FILES[name])
+    checked = adapter.validate_python(value)
+    write_json(directory / name, adapter.dump_python(checked, mode="json"))
+
+
+def read(directory: Path, name: str) -> Any:
+    """Read the run's file `name` as its type.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is no JSON, or does not have the shape that this version writes.
+    """
+    path = directory / name
+    try:
+        return TypeAdapter(_FILES[name]).validate_python(read_json(path))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{directory} has no {name}: the stage that writes it has not run"
+        ) from error
+    except (ValueError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        remedy = (
+            "use the version of l1kd that made the run, or make a new one"
+            if name == "manifest.json"
+            else "delete it and run its stage again"
+        )
+        raise UserError(f"{path}: not as l1kd writes it ({first}); {remedy}") from error

@@ -1,0 +1,134 @@
+"""Events in files as tables of rows: checked as they are read, in memory or streamed from disk."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd.core.errors import UserError
+from l1kd.data.dataset import Block
+
+# Above this much data in all, a data set is read block by block when events are asked for.
+MEMORY_LIMIT = 1 << 30
+# A block is at most so many events, and at most so many values (64 MiB as float32).
+BLOCK_EVENTS = 1 << 16
+BLOCK_VALUES = 1 << 24
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of events in one or several files.
+
+    Parameters
+    ----------
+    name
+        The file, and the key where one was given, as messages show it.
+    files
+        What is read.
+    rows
+        How many there are; a selection may leave fewer events.
+    shape
+        Of one event.
+    dtype
+        Of the events that `read` returns.
+    read
+        Takes a range of rows and returns its events (events, *shape), checked. Raises UserError
+        for what is not as it should be.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    rows: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[int, int], NDArray[Any]]
+
+
+def concatenate(tables: Sequence[Table]) -> Table:
+    """One table of all the rows of several, in order.
+
+    Raises
+    ------
+    UserError
+        If their events differ in shape.
+    """
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+    for table in tables:
+        if table.shape != first.shape:
+            raise UserError(
+                f"{table.name}: events of shape {table.shape}, but {first.name} has events of "
+                f"shape {first.shape}; all events of a data set have one shape"
+            )
+    edges = np.cumsum([0, *(table.rows for table in tables)]).tolist()
+    dtype = np.result_type(*(table.dtype for table in tables))
+
+    def read(start: int, stop: int) -> NDArray[Any]:
+        parts = [
+            table.read(max(start - low, 0), min(stop, high) - low)
+            for table, low, high in zip(tables, edges[:-1], edges[1:], strict=True)
+            if low < stop and start < high
+        ]
+        return np.concatenate([np.empty((0, *first.shape), dtype), *parts])
+
+    return Table(
+        name=f"{first.name} and {len(tables) - 1} more",
+        files=tuple(dict.fromkeys(file for table in tables for file in table.files)),
+        rows=edges[-1],
+        shape=first.shape,
+        dtype=dtype,
+        read=read,
+    )
+
+
+def window(table: Table, start: int, stop: int) -> Table:
+    """The rows from `start` up to `stop`, as a table."""
+
+    def read(first: int, last: int) -> NDArray[Any]:
+        return table.read(start + first, start + last)
+
+    return Table(table.name, table.files, stop - start, table.shape, table.dtype, read)
+
+
+def fits_in_memory(tables: Iterable[Table]) -> bool:
+    """Whether the tables together are small enough to be kept."""
+    size = sum(table.rows * math.prod(table.shape) * table.dtype.itemsize for table in tables)
+    return size <= MEMORY_LIMIT
+
+
+def blocks(table: Table, in_memory: bool) -> Iterator[Block]:
+    """Read a whole table once, block by block, so that bad data shows before hours of training.
+
+    Parameters
+    ----------
+    table
+        What to read.
+    in_memory
+        Keep what was read; otherwise the blocks read it again, with the same checks. Which of the
+        two makes no difference to the blocks' boundaries and events.
+    """
+    size = min(BLOCK_EVENTS, max(1, BLOCK_VALUES // max(1, math.prod(table.shape))))
+    for start in range(0, table.rows, size):
+        stop = min(start + size, table.rows)
+        events = table.read(start, stop)
+        count = len(events)
+        load: Callable[[], NDArray[Any]]
+        if in_memory:
+            events.flags.writeable = False  # chunks may be views of it
+            load = functools.partial(_kept, events)
+        else:
+            load = functools.partial(table.read, start, stop)
+        del events  # not ours to keep while others work on the block
+        yield Block(count, load)
+
+
+def _kept(events: NDArray[Any]) -> NDArray[Any]:
+    return events

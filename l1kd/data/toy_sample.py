@@ -1,0 +1,182 @@
+"""The Pythia 8 toy calorimeter: the sample that comes with l1kd, or one that `generate` wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l1kd.core.config import ToyData
+from l1kd.core.config_types import NAME_PATTERN
+from l1kd.core.errors import UserError
+from l1kd.data import hdf5_reader
+from l1kd.data.cicada_regions import GRID, PHI_AXIS, SHAPE, table
+from l1kd.data.dataset import Dataset, Sample
+from l1kd.data.event_tables import Table, blocks, fits_in_memory, window
+from l1kd.data.train_test_roles import check_sizes, halves
+
+# Of the file with the training events, so much trains and the rest validates.
+_TRAINING_SHARE = 5 / 6
+
+
+def embedded_directory() -> Path:
+    """Where the embedded sample is, in a checkout as in an installed wheel."""
+    return Path(str(resources.files("l1kd.data"))) / "samples" / "l1toy"
+
+
+def training_table(directory: Path | None = None) -> Table:
+    """The training events of the embedded sample, or of another one.
+
+    Raises
+    ------
+    UserError
+        If there is no sample.
+    """
+    whole, training = _train_file(directory or embedded_directory())
+    return window(whole, 0, training)
+
+
+def open_toy(data: ToyData, seed: int) -> Dataset:
+    """The data set of a toy sample.
+
+    Training, validation and test events are the same ones whatever the seed: they stem from
+    collisions that no two of them share. The signals' halves depend on it.
+
+    Raises
+    ------
+    UserError
+        If the directory holds no whole sample, or a limit leaves nothing.
+    """
+    directory = embedded_directory() if data.directory is None else Path(data.directory)
+    if (directory / ".work").exists():
+        raise UserError(
+            f"{directory}: the sample is not finished; give the same `l1kd data generate` again, "
+            "it goes on where it stopped"
+        )
+    whole, training = _train_file(directory)
+    test_file = _required(directory, "test")
+    test = table(test_file)
+    train_events = _limit("train_events", data.train_events, training, whole)
+    test_events = _limit("test_events", data.test_events, test.rows, test)
+    signal_tables = {
+        path.stem: table(path)
+        for path in sorted(directory.glob("*.h5"))
+        if path.stem not in ("train", "test")
+    }
+    for name in signal_tables:
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise UserError(
+                f"{signal_tables[name].name}: a file's name is its signal's: letters, digits, '_', "
+                "'.', '-'; rename it or move it elsewhere"
+            )
+    in_memory = fits_in_memory([whole, test, *signal_tables.values()])
+    samples = {
+        name: Sample(name, SHAPE, tuple(blocks(rows, in_memory)))
+        for name, rows in {
+            "train": window(whole, 0, train_events),
+            "val": window(whole, training, whole.rows),
+            "test": window(test, 0, test_events),
+        }.items()
+    }
+    check_sizes(samples, {"train": whole.name, "val": whole.name, "test": test.name})
+    signals = {name: halves(name, rows, seed, in_memory) for name, rows in signal_tables.items()}
+    train_attributes, test_attributes = _attributes(whole.files[0]), _attributes(test_file)
+    description = {
+        "source": "l1toy",
+        "about": "Pythia 8 toy calorimeter, not calibrated to any detector; counts of 0.5 GeV",
+        "directory": "embedded" if data.directory is None else str(directory),
+        "command": test_attributes.get("command"),
+        "pile_up": {
+            "mean": test_attributes.get("pileup_mean"),
+            "spread": test_attributes.get("pileup_spread"),
+        },
+        "distinct_collisions": {
+            "train": _distinct(train_attributes, 1.0),
+            "test": _distinct(test_attributes, test_events / test.rows),
+        },
+        "acceptance": "does not apply: every generated event is used",
+        "exposure": "the toy has no other data set beside it; noise, shuffle and patch need none",
+    }
+    return Dataset(
+        **samples,
+        signals=signals,
+        grid=GRID,
+        standardise_axes=(PHI_AXIS,),
+        description=description,
+        files=tuple(
+            str(file) for rows in (whole, test, *signal_tables.values()) for file in rows.files
+        ),
+    )
+
+
+def _required(directory: Path, role: str) -> Path:
+    path = directory / f"{role}.h5"
+    if not path.is_file():
+        if directory == embedded_directory():
+            raise UserError(
+                f"{path}: the embedded sample is missing; install l1kd again, or make a sample "
+                "(`l1kd data generate`) and name its directory as data.directory"
+            )
+        raise UserError(
+            f"{path}: no such file; data.directory is what `l1kd data generate` wrote, "
+            "with train.h5, test.h5 and a file per signal"
+        )
+    return path
+
+
+def _train_file(directory: Path) -> tuple[Table, int]:
+    """The table of train.h5 and how many of its first rows train."""
+    path = _required(directory, "train")
+    whole = table(path)
+    attributes = _attributes(path)
+    training = int(whole.rows * _TRAINING_SHARE)
+    # Events of one block share soft collisions: a block is not torn apart.
+    block = attributes.get("block_events")
+    if isinstance(block, int) and 0 < block <= training:
+        training -= training % block
+    return whole, training
+
+
+def _limit(key: str, wanted: int | None, there: int, rows: Table) -> int:
+    if wanted is not None and wanted > there:
+        raise UserError(
+            f"data.{key} is {wanted}, but {rows.name} has {there} such events; "
+            "ask for fewer, or generate more"
+        )
+    if wanted is not None and wanted < 2:
+        raise UserError(f"data.{key} is {wanted}, at least 2 are needed; ask for more")
+    return there if wanted is None else wanted
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    """The file's attributes as plain Python values; what is no such value is left out."""
+    plain: dict[str, Any] = {}
+    with hdf5_reader.opened(path) as file:
+        for key, value in file.attrs.items():
+            if isinstance(value, (np.ndarray, np.generic)):
+                plain[key] = value.tolist()
+            elif isinstance(value, (str, int, float, bool)):
+                plain[key] = value
+    return plain
+
+
+def _distinct(attributes: dict[str, Any], share: float) -> dict[str, float]:
+    """Effective numbers of distinct collisions by false-positive rate, of a share of the events."""
+    numbers: dict[str, float] = {}
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        for rate, number in zip(
+            attributes["effective_collisions_rates"],
+            attributes["effective_collisions"],
+            strict=True,
+        ):
+            numbers[_rate(float(rate))] = float(number) * share
+    return numbers
+
+
+def _rate(rate: float) -> str:
+    mantissa, exponent = f"{rate:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"

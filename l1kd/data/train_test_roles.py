@@ -1,0 +1,297 @@
+"""From tables to a data set: who trains, who chooses, who judges.
+
+Every event to one part: seeded, the same everywhere, without a list that grows with the data.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd.core.config import ArraysData, CaloData
+from l1kd.core.errors import UserError
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.data.dataset import Block, Dataset, Sample, Signal
+from l1kd.data.event_tables import Table, blocks, fits_in_memory
+
+
+def part_sizes(fractions: Sequence[float], start: int, stop: int) -> list[int]:
+    """How many of the events number `start` up to `stop` each part gets.
+
+    Cumulative, so that over consecutive ranges the sizes add up to what the whole would get, and a
+    part of n events in all has its fraction of n to within one event.
+    """
+    sizes = []
+    left = 1.0
+    for fraction in fractions[:-1]:
+        share = fraction / left
+        before, after = math.floor(start * share + 0.5), math.floor(stop * share + 0.5)
+        sizes.append(after - before)
+        # What follows divides what is left by the fractions that are left.
+        start, stop, left = start - before, stop - after, left - fraction
+    return [*sizes, stop - start]
+
+
+def split(
+    whole: Iterable[Block], fractions: Sequence[float], key: tuple[int, ...], in_memory: bool
+) -> list[tuple[Block, ...]]:
+    """Assign every event to one part, at random inside its block.
+
+    Parameters
+    ----------
+    whole
+        The blocks; each is let go before the next one comes.
+    fractions
+        Of the parts; normalised here.
+    key
+        Of the random stream. The assignment depends on it, the block's number and the number of
+        events alone; a part keeps the order of the events.
+    in_memory
+        Whether the parts keep their events or select them anew from the block at every load.
+
+    Returns
+    -------
+    The blocks of each part, in the order of `fractions`.
+    """
+    fractions = [fraction / sum(fractions) for fraction in fractions]
+    parts: list[list[Block]] = [[] for _ in fractions]
+    start = 0
+    for number, block in enumerate(whole):
+        sizes = part_sizes(fractions, start, start + block.events)
+        start += block.events
+        edges = np.cumsum([0, *sizes]).tolist()
+        for part, low, high in zip(parts, edges[:-1], edges[1:], strict=True):
+            if high == low:
+                continue
+            load: Callable[[], NDArray[Any]]
+            load = functools.partial(_select, block, (*key, number), low, high)
+            if in_memory:
+                load = functools.partial(_kept, load())
+            part.append(Block(high - low, load))
+    return [tuple(part) for part in parts]
+
+
+def _select(block: Block, key: tuple[int, ...], low: int, high: int) -> NDArray[Any]:
+    # Drawn again at every load: kept, the choices would grow with the data.
+    order = np.random.default_rng(key).permutation(block.events)
+    events = block.load()[np.sort(order[low:high])]
+    events.flags.writeable = False  # chunks may be views of it
+    return events
+
+
+def _kept(events: NDArray[Any]) -> NDArray[Any]:
+    return events
+
+
+# Different parts of a data set draw from different random streams of one seed.
+_BACKGROUND, _SIGNAL = 0xB6, 0x51
+_SIGNALS = "signals."
+_RESERVED = ("train", "val", "test", "all")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Tables by what they are for.
+
+    Parameters
+    ----------
+    background
+        Normal events, to be split.
+    test
+        Normal events to judge with; None: a part of `background`.
+    signals
+        Anomalies by name.
+    exposure
+        Training events of another data set.
+    """
+
+    background: Table
+    test: Table | None = None
+    signals: Mapping[str, Table] = field(default_factory=dict)
+    exposure: Table | None = None
+
+    @classmethod
+    def of(cls, tables: Mapping[str, Table]) -> Roles:
+        """From tables by role, as `paths_by_role` names them."""
+        return cls(
+            background=tables["background"],
+            test=tables.get("test"),
+            signals={
+                role.removeprefix(_SIGNALS): table
+                for role, table in tables.items()
+                if role.startswith(_SIGNALS)
+            },
+            exposure=tables.get("exposure"),
+        )
+
+    def all(self) -> list[Table]:
+        """Every table there is."""
+        rest = [table for table in (self.test, self.exposure) if table is not None]
+        return [self.background, *rest, *self.signals.values()]
+
+
+def assemble(
+    roles: Roles,
+    split_fractions: tuple[float, float, float],
+    seed: int,
+    grid: FixedPoint,
+    standardise_axes: tuple[int, ...] = (),
+    description: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Read, check and split all tables.
+
+    Parameters
+    ----------
+    roles
+        The tables.
+    split_fractions
+        Train, validation, test. With a table for `test`, train and validation share the background
+        in their proportion.
+    seed
+        Of the random split; the same seed and events give the same split everywhere.
+    grid, standardise_axes, description
+        As in `Dataset`.
+
+    Raises
+    ------
+    UserError
+        For events that are not what they should be, and parts of fewer than two events.
+    """
+    in_memory = fits_in_memory(roles.all())
+    shape = roles.background.shape
+    for table in roles.all():
+        if table.shape != shape:
+            raise UserError(
+                f"{table.name}: events of shape {table.shape}, but {roles.background.name} has "
+                f"events of shape {shape}; all events of a data set have one shape"
+            )
+    background = blocks(roles.background, in_memory)
+    train_fraction, val_fraction, test_fraction = split_fractions
+    if roles.test is None:
+        fractions = [train_fraction, val_fraction, test_fraction]
+        train, val, test = split(background, fractions, (seed, _BACKGROUND), in_memory)
+    else:
+        fractions = [train_fraction, val_fraction]
+        train, val = split(background, fractions, (seed, _BACKGROUND), in_memory)
+        test = tuple(blocks(roles.test, in_memory))
+    samples = {
+        "train": Sample("train", shape, train),
+        "val": Sample("val", shape, val),
+        "test": Sample("test", shape, test),
+    }
+    source = dict.fromkeys(samples, roles.background.name)
+    if roles.test is not None:
+        source["test"] = roles.test.name
+    check_sizes(samples, source)
+    signals = {name: halves(name, table, seed, in_memory) for name, table in roles.signals.items()}
+    exposure = None
+    if roles.exposure is not None:
+        exposure = Sample("exposure", shape, tuple(blocks(roles.exposure, in_memory)))
+        if len(exposure) < 1:
+            raise UserError(f"{roles.exposure.name}: no event is left for the exposure")
+    return Dataset(
+        **samples,
+        signals=signals,
+        grid=grid,
+        exposure=exposure,
+        standardise_axes=standardise_axes,
+        description=description or {},
+        files=tuple(dict.fromkeys(str(file) for table in roles.all() for file in table.files)),
+    )
+
+
+def paths_by_role(data: CaloData | ArraysData) -> dict[str, list[str]]:
+    """The files of a configuration by role: `background`, ..., `signals.<name>`; none is empty.
+
+    Raises
+    ------
+    UserError
+        For a signal with a name that a sample has already.
+    """
+    roles = {
+        "background": data.background,
+        "test": data.test,
+        "exposure": data.exposure,
+        **{f"{_SIGNALS}{name}": paths for name, paths in data.signals.items()},
+    }
+    for name in data.signals:
+        _check_name(name)
+    return {role: paths for role, paths in roles.items() if paths}
+
+
+def check_overlap(roles: Mapping[str, Sequence[tuple[Hashable, str]]]) -> None:
+    """Refuse events that stand in two roles: who trains on an event cannot be judged by it.
+
+    Parameters
+    ----------
+    roles
+        By role what it consists of: what identifies a file or array, and its name for the message.
+        Two signals may share events.
+
+    Raises
+    ------
+    UserError
+        Naming the file and its roles.
+    """
+    seen: dict[Hashable, str] = {}
+    for role, parts in roles.items():
+        for identity, name in parts:
+            before = seen.get(identity)
+            seen[identity] = role
+            if before == role:
+                raise UserError(f"{name} stands twice in data.{role}; name it once")
+            if before and not (before.startswith(_SIGNALS) and role.startswith(_SIGNALS)):
+                raise UserError(
+                    f"{name} stands in data.{before} and in data.{role}; events that are trained "
+                    "on cannot judge: give it one role"
+                )
+
+
+def check_sizes(samples: Mapping[str, Sample], source: Mapping[str, str]) -> None:
+    """Refuse samples too small to say anything: fewer than two events.
+
+    Raises
+    ------
+    UserError
+        Naming the sample and where its events come from.
+    """
+    for name, sample in samples.items():
+        if len(sample) < 2:
+            found = {0: "no event", 1: "one event"}[len(sample)]
+            raise UserError(
+                f"{source[name]}: {found} left for {name!r}, at least 2 are needed; "
+                "give more events or change data.split"
+            )
+
+
+def halves(name: str, table: Table, seed: int, in_memory: bool) -> Signal:
+    """A signal's events, one random half to choose with and one to judge with.
+
+    Raises
+    ------
+    UserError
+        For a name that a sample has already, and for fewer than two events.
+    """
+    _check_name(name)
+    val, test = split(blocks(table, in_memory), [0.5, 0.5], (seed, _SIGNAL), in_memory)
+    signal = Signal(Sample(name, table.shape, val), Sample(name, table.shape, test))
+    if min(len(signal.val), len(signal.test)) < 1:
+        raise UserError(
+            f"{table.name}: {len(signal.val) + len(signal.test)} events of the signal {name!r}, "
+            "at least 2 are needed: one to choose a student with, one to judge it"
+        )
+    return signal
+
+
+def _check_name(signal: str) -> None:
+    if signal.lower() in _RESERVED:
+        raise UserError(
+            f"data.signals: no signal can be named {signal!r}, a sample of every run is; "
+            "choose another name"
+        )

@@ -1,0 +1,313 @@
+"""The stage `import`: a run begins with a network that somebody else has trained.
+
+It is read, repaired, judged by the lint, and compared with the network of the file on the run's own
+events: exact repairs have to leave every score as it was, lossy ones have a price.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from l1kd.core.config import Config, Distillation, Score, Student
+from l1kd.core.context import Context
+from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.files import file_hash
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.run_files import Finding, Imported, Price, RepairRecord
+from l1kd.data.dataset import Dataset, Events, Sample
+from l1kd.evaluation.evaluate import scorer
+from l1kd.evaluation.metrics import quality
+from l1kd.evaluation.scores import Scorer
+
+if TYPE_CHECKING:
+    from tensorflow import keras
+
+    from l1kd.networks.repair.repair import Repaired
+
+_CHUNK = 8192  # events at a time
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as it was read, and as it is imported.
+
+    Parameters
+    ----------
+    original
+        As the file has it.
+    repaired
+        What the run works with, and what was done to it.
+    output
+        The type of its scores; None if the lint refuses it.
+    record
+        For the manifest.
+    """
+
+    original: keras.Model
+    repaired: Repaired
+    output: FixedPoint | None
+    record: Imported
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a model file.
+
+    Raises
+    ------
+    UserError
+        If it is missing, or a SavedModel's directory.
+    """
+    if not path.is_file():
+        from l1kd.networks.keras_files import read_file
+
+        read_file(path)
+    return file_hash(path)
+
+
+def student_name(path: Path) -> str:
+    """The name of an imported network in its run: the file's stem, made to fit.
+
+    `teacher` is taken, and a name begins with a letter or a digit.
+    """
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem).lstrip("_.-")[:64]
+    return "imported" if not name or name.lower() == "teacher" else name
+
+
+def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Network:
+    """Read a network, repair it and judge it. Nothing is written.
+
+    Parameters
+    ----------
+    path, sha256
+        The model file and its hash.
+    context
+        The run's data.
+    lossy
+        Whether repairs may change the network's values.
+
+    Raises
+    ------
+    UserError
+        If the file is no model that can be read, or not one of these events and of one score.
+    """
+    dataset = context.dataset  # first: TensorFlow's import takes seconds
+    from l1kd.networks.lint.check import check
+    from l1kd.networks.load import read_model
+    from l1kd.networks.repair.repair import Repair, repair
+    from l1kd.networks.tensorflow_setup import prepare_tensorflow
+
+    prepare_tensorflow(context.threads)
+    loaded = read_model(path)
+    _check_ends(loaded.model, path)
+    try:
+        repaired = repair(
+            loaded.model,
+            grid=dataset.grid,
+            shape=dataset.shape,
+            lossy=lossy,
+            name=student_name(path),
+        )
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    _check_port(repaired.model, dataset, path)
+    folded = [
+        Repair(name, "its own batch normalisation folded into its weights, as it defines", "exact")
+        for name in loaded.folded
+    ]
+    repaired = replace(repaired, repairs=[*folded, *repaired.repairs])
+    output = _output(repaired.model)
+    findings = [
+        Finding(layer=p.layer, found=p.construct, reason=p.reason, remedy=p.remedy)
+        for p in check(repaired.model)
+    ]
+    if output is None and not findings:
+        findings.append(
+            Finding(
+                layer=repaired.model.output_names[0],
+                found="no quantizer at the output",
+                reason="a score has a type, to count thresholds in",
+                remedy="end the network in a QActivation of quantized_relu or quantized_bits",
+            )
+        )
+    record = Imported(
+        file=str(path.absolute()),
+        sha256=sha256,
+        student=student_name(path),
+        lossy=lossy,
+        repairs=[RepairRecord(layer=r.layer, what=r.what, kind=r.kind) for r in repaired.repairs],
+        findings=findings,
+    )
+    return Network(loaded.model, repaired, None if findings else output, record)
+
+
+def configuration(config: Config, network: Network) -> Config:
+    """The configuration of the run: its one student, and the type of that student's scores.
+
+    Raises
+    ------
+    UserError
+        If the network's output is of a type that scores cannot have.
+    """
+    kept: dict[str, Any] = {"name": network.record.student, "architecture": "imported"}
+    update: dict[str, Any] = {"students": [Student.model_validate(kept)]}
+    if network.output is not None:
+        output = network.output
+        try:
+            score = Score(word=output.word, integer=output.integer, signed=output.signed)
+        except ValueError as error:
+            raise UserError(
+                f"{network.record.file}: its output is {output.text}; scores have a word of at "
+                "most 24 bits and at least one bit right of the binary point"
+            ) from error
+        update["distillation"] = Distillation(score=score)
+    else:
+        update["distillation"] = Distillation()
+    return config.model_copy(update=update)
+
+
+def import_(context: Context, network: Network) -> Imported:
+    """Tell what was done, measure what it costs, and write the student.
+
+    Raises
+    ------
+    CheckFailed
+        If the lint refuses the network, or a repair that is called exact is not.
+    """
+    from l1kd.networks.load import save_model
+    from l1kd.networks.to_exact import doubts
+
+    record, name = network.record, network.record.student
+    target = context.student_file(name)
+    for left in target.parent.glob(".*.part*"):  # of an import that was killed; the run is locked
+        left.unlink()
+    for each in record.repairs:
+        context.say(f"{each.layer}: {each.what} ({each.kind})")
+    if record.findings:
+        target.unlink(missing_ok=True)
+        for found in record.findings:
+            context.say(f"refused: {found.layer}: {found.found}: {found.reason}; {found.remedy}")
+        raise CheckFailed(_refusal(context, network))
+    if record.repairs:
+        price = measure(context.dataset, network)
+        record.price = price
+        context.say(_worth(price))
+        if price.different and network.repaired.exact and not doubts(network.repaired.model):
+            target.unlink(missing_ok=True)
+            raise CheckFailed(
+                f"{record.file}: {price.different} of {price.events} scores changed, by repairs "
+                "that are to change none; please report it with the model"
+            )
+    save_model(network.repaired.model, target)
+    return record
+
+
+def measure(dataset: Dataset, network: Network) -> Price:
+    """Scores of the repaired network against those of the file's, on test normals and signals."""
+    samples = {"test": dataset.test}
+    samples |= {name: signal.test for name, signal in dataset.signals.items()}
+    shape = _events_shape(network.original)
+    before = scorer(network.original, shape)
+    after = scorer(network.repaired.model, dataset.shape)
+    old: dict[str, Any] = {}
+    new: dict[str, Any] = {}
+    for name, sample in samples.items():
+        old[name] = _scores(lambda events: before(events.reshape(-1, *shape)), sample)
+        new[name] = _scores(after, sample)
+    kind = _output(network.repaired.model)
+    assert kind is not None  # or the network would have been refused
+    apart = np.concatenate([np.abs(new[name] - old[name]) for name in samples]) / kind.lsb
+    judged = {
+        "auc_file": quality(old["test"], {s: old[s] for s in dataset.signals}).auc,
+        "auc": quality(new["test"], {s: new[s] for s in dataset.signals}).auc,
+    }
+    return Price(
+        events=len(apart),
+        different=int(np.count_nonzero(apart)),
+        max_lsb=float(apart.max(initial=0.0)),
+        mean_lsb=float(apart.mean()) if len(apart) else 0.0,
+        **judged,
+    )
+
+
+def _scores(function: Scorer, sample: Sample) -> Events:
+    return np.concatenate([np.asarray(function(e)).reshape(-1) for e in sample.chunks(_CHUNK)])
+
+
+def _worth(price: Price) -> str:
+    text = f"against the file's network: {price.different} of {price.events} scores differ"
+    if price.different:
+        text += f", by up to {price.max_lsb:g} LSB, {price.mean_lsb:.3g} in the mean"
+        if "all" in price.auc:
+            text += f"; AUC {price.auc_file['all']:.4f} -> {price.auc['all']:.4f}"
+    return text
+
+
+def _refusal(context: Context, network: Network) -> str:
+    """One line: what the lint refuses, and whether lossy repairs would help and what they cost."""
+    from l1kd.networks.lint.check import check
+    from l1kd.networks.repair.repair import repair
+
+    record, dataset = network.record, context.dataset
+    first = record.findings[0]
+    more = f" (and {len(record.findings) - 1} more)" if len(record.findings) > 1 else ""
+    text = (
+        f"{record.file}: refused: layer {first.layer!r}: {first.found}: {first.reason}; "
+        f"{first.remedy}{more}"
+    )
+    if not any(each.kind == "offered" for each in record.repairs):
+        return text
+    lossy = repair(network.original, grid=dataset.grid, shape=dataset.shape, lossy=True)
+    if check(lossy.model) or _output(lossy.model) is None:
+        return f"{text}; lossy repairs alone do not help"
+    record.price = measure(dataset, replace(network, repaired=lossy))
+    return f"{text}; with --lossy it goes through: {_worth(record.price)}"
+
+
+def _check_ends(model: keras.Model, path: Path) -> None:
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise UserError(
+            f"{path}: {len(model.inputs)} inputs and {len(model.outputs)} outputs; a run is of a "
+            "network with one of each"
+        )
+    shape = tuple(model.outputs[0].shape)[1:]
+    if int(np.prod(shape, dtype=int)) != 1:
+        raise UserError(
+            f"{path}: an output of shape {shape} for each event; a run is of a network with one "
+            "score, others are converted by l1kd.firmware.hls.hls4ml_convert.convert"
+        )
+
+
+def _check_port(model: keras.Model, dataset: Dataset, path: Path) -> None:
+    """Events that are not on the port's grid would be rounded before the firmware sees them."""
+    from l1kd.networks.quantizers import type_of
+    from l1kd.networks.repair.input_port import contains
+
+    first = next((layer for layer in model.layers if type(layer).__name__ != "InputLayer"), None)
+    port = type_of(getattr(first, "quantizer", None))
+    if port is not None and not contains(port, dataset.grid):
+        raise UserError(
+            f"{path}: its input is quantized to {port.text}, and the data's grid is "
+            f"{dataset.grid.text}, which has other values; scale the events, or set data.grid "
+            "to a type within the network's"
+        )
+
+
+def _events_shape(model: keras.Model) -> tuple[int, ...]:
+    return tuple(int(side) for side in model.inputs[0].shape[1:])
+
+
+def _output(model: keras.Model) -> FixedPoint | None:
+    """The type of a network's last quantizer; None if it does not end in one."""
+    from l1kd.networks.quantizers import reading
+
+    last = model.get_layer(model.output_names[0])
+    while type(last).__name__ in ("Flatten", "Reshape", "Permute"):
+        last = last.inbound_nodes[0].inbound_layers
+    held = getattr(last, "quantizer", None) or getattr(last, "activation", None)
+    found = None if held is None else reading(held)
+    return found.type if found is not None else None

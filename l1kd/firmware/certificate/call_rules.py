@@ -1,0 +1,449 @@
+"""Call by call: what a function of hls4ml makes of what it reads.
+
+A handler finds the layer of the exact network that a call has to be, demands what `layers` says it
+needs, and notes what the result then holds.
+
+What handlers of calls have in common: which layer of the exact network comes next.
+
+Calls of dense layers and convolutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact.network import Conv, Dense, Merge, Node, Pad, Pool, Quantize, Reshape
+from l1kd.firmware.certificate import layer_conditions
+from l1kd.firmware.certificate.cpp_reader import Call, Config
+from l1kd.firmware.certificate.findings import NO_PADS, SUMS, Meaning, Walk, settled, unsettled
+from l1kd.firmware.certificate.layer_conditions import Doubt, geometry, image
+
+
+def meaning_of(walk: Walk, name: str) -> Meaning:
+    found: Meaning = walk.meanings[walk.program.aliases.get(name, name)]
+    return found
+
+
+def doubt_of(node: Node, doubt: Doubt) -> Doubt:
+    """The same, with the layer that it is about."""
+    return Doubt(doubt.step, f"{node.name}\0{doubt}", known=doubt.known)
+
+
+def config_of(walk: Walk, call: Call) -> Config:
+    for name in call.template:
+        if name in walk.program.configs:
+            found: Config = walk.program.configs[name]
+            return found
+    raise Doubt("code", f"{call.function} has no configuration")
+
+
+def behind(walk: Walk, call: Call, source: str, kinds: tuple[type, ...]) -> tuple[Any, str]:
+    """The layer of some kind that reads what an array holds, and the layer that it reads."""
+    meaning = meaning_of(walk, source)
+    held = settled(walk.network, meaning)
+    if not held:
+        unsettled(walk, meaning)
+        # Go on as if it were right, so that what is behind it is judged too.
+        held = _all_behind(walk, meaning.node)
+    found = [
+        node
+        for node in walk.network.nodes
+        if isinstance(node, kinds) and node.sources[0] in held and node.name not in walk.matched
+    ]
+    named = [node for node in found if node.name.removesuffix(SUMS) == call.label]
+    if not found:
+        raise Doubt("code", f"no layer of the network is what {call.function} should be here")
+    node = (named or found)[0]
+    walk.matched += [name for name in held if name not in walk.matched]
+    walk.matched.append(node.name)
+    return node, node.sources[0]
+
+
+def _all_behind(walk: Walk, name: str) -> set[str]:
+    found = {name}
+    for node in walk.network.nodes:
+        if isinstance(node, (Quantize, Reshape)) and set(node.sources) & found:
+            found.add(node.name)
+    return found
+
+
+def sized(walk: Walk, name: str, node: Node) -> FixedPoint:
+    """The type of an array's values; its size has to be the layer's."""
+    array = walk.program.array(name)
+    if array.size not in (None, node.size):
+        raise Doubt("code", f"{name} has {array.size} values, {node.name!r} has {node.size}")
+    kind: FixedPoint = array.type
+    return kind
+
+
+def dense(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
+    node, source = behind(walk, call, sources[0], (Dense,))
+    kind = walk.program.array(results[0]).type
+    walk.meanings[results[0]] = Meaning(node.name).then(kind)
+    bounds = walk.network.bounds
+    config = config_of(walk, call)
+    try:
+        sized(walk, results[0], node)
+        geometry(config, {"n_in": node.kernel.shape[0], "n_out": node.kernel.shape[1]})
+        if node.shape != (node.kernel.shape[1],):
+            raise Doubt("code", "a dense layer on more than one axis", known=False)
+        if code := config.templates.get("dense_da"):
+            layer_conditions.adders_are(_adders(walk, code), node, bounds[source])
+            return
+        layer_conditions.kernel_known(config)
+        _matrix(walk, config, call, node, bounds[source], depthwise=False)
+    except Doubt as doubt:
+        raise doubt_of(node, doubt) from doubt
+
+
+def matrix_code(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
+    """A dense layer in distributed arithmetic: `dense_da_3<a_t, b_t>(a, b)`."""
+    node, source = behind(walk, call, sources[0], (Dense,))
+    walk.meanings[results[0]] = Meaning(node.name).then(walk.program.array(results[0]).type)
+    try:
+        sized(walk, results[0], node)
+        adders = walk.program.generated.adders[call.function]
+        layer_conditions.adders_are(adders, node, walk.network.bounds[source])
+    except Doubt as doubt:
+        raise doubt_of(node, doubt) from doubt
+
+
+def _adders(walk: Walk, code: str) -> Any:
+    name = code.partition("<")[0]
+    generated = walk.program.generated
+    name = generated.wrappers.get(name, name)
+    if name not in generated.adders:
+        raise Doubt("code", f"{code} is not there")
+    return generated.adders[name]
+
+
+def _matrix(
+    walk: Walk, config: Config, call: Call, node: Any, source: Any, *, depthwise: bool
+) -> None:
+    """Weights, biases and accumulators of a call with tables."""
+    program = walk.program
+    if len(call.arguments) != 4:
+        raise Doubt("code", f"{call.function} has {len(call.arguments)} arguments")
+    layer_conditions.numbers(program, config, *call.arguments[2:], node, depthwise=depthwise)
+    name = config.types["accum_t"]
+    layer_conditions.sums(
+        program.types[name][0], node, source, walk.network.bounds[node.name], name
+    )
+
+
+def convolution(rank: int, *, depthwise: bool = False) -> Callable[..., None]:
+    def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
+        kinds = (Conv,) if depthwise else (Conv, Dense)
+        node, source = behind(walk, call, sources[0], kinds)
+        walk.meanings[results[0]] = Meaning(node.name).then(walk.program.array(results[0]).type)
+        try:
+            sized(walk, results[0], node)
+            _check_convolution(walk, call, sources[0], node, source, rank, depthwise)
+        except Doubt as doubt:
+            raise doubt_of(node, doubt) from doubt
+
+    return handler
+
+
+def _check_convolution(
+    walk: Walk, call: Call, array: str, node: Any, source: str, rank: int, depthwise: bool
+) -> None:
+    config, before = config_of(walk, call), meaning_of(walk, array).padding
+    conv = layer_conditions.as_convolution(node)
+    shape = walk.network[source].shape
+    height, width, channels = image(shape)
+    rows, columns, filters = image(conv.shape)
+    own = tuple(
+        tuple(whole - already for whole, already in zip(*sides, strict=True))
+        for sides in zip(conv.padding, before, strict=True)
+    )
+    sizes: dict[str, int | str] = {
+        "in_width": width + sum(before[1]),
+        "n_chan": channels,
+        "filt_width": conv.kernel.shape[1],
+        "stride_width": conv.strides[1],
+        "out_width": columns,
+        "n_filt": filters,
+        "pad_left": own[1][0],
+        "pad_right": own[1][1],
+    }
+    if rank == 2:
+        sizes |= {
+            "in_height": height + sum(before[0]),
+            "filt_height": conv.kernel.shape[0],
+            "stride_height": conv.strides[0],
+            "out_height": rows,
+            "pad_top": own[0][0],
+            "pad_bottom": own[0][1],
+        }
+        sizes |= {"dilation_height": 1, "dilation_width": 1}
+    else:
+        sizes["dilation"] = 1
+    if rank == 1 and (height, rows) != (1, 1):
+        raise Doubt("code", f"{call.function} for an image")
+    if depthwise and filters != channels:
+        raise Doubt("code", "a depth multiplier above 1", known=False)
+    if conv.dilation != (1, 1):
+        raise Doubt("code", "a dilated convolution", known=False)
+    stream = walk.program.array(array).pack is not None
+    if stream and conv.kernel.shape[0] == 1 < conv.kernel.shape[1] and conv.strides[0] > 1:
+        # Found by random networks: what is written of each row is not only every second row's.
+        raise Doubt("code", f"{call.function} of a stream skips no rows for a kernel of height 1")
+    geometry(config, {k: v for k, v in sizes.items() if k in config.constants or "dil" not in k})
+    _check_windows(walk, config, conv, shape, stream=stream)
+    bound = walk.network.bounds[source]
+    if code := config.templates.get("dense_da"):
+        layer_conditions.adders_are(_adders(walk, code), conv, bound)
+        return
+    mult = walk.program.configs.get(config.types.get("mult_config", ""))
+    if mult is None:
+        raise Doubt("code", f"{config.name} has no mult_config")
+    for role in ("accum_t", "weight_t", "bias_t"):
+        if mult.types.get(role) != config.types.get(role):
+            raise Doubt("code", f"{config.name} and {mult.name} have two types for {role}")
+    if not depthwise:
+        geometry(mult, {"n_in": int(np.prod(conv.kernel.shape[:3])), "n_out": filters})
+    if str(mult.templates.get("kernel", "")).startswith("dense_da_wrapper_"):
+        layer_conditions.adders_are(_adders(walk, mult.templates["kernel"]), conv, bound)
+        return
+    layer_conditions.kernel_known(mult)
+    if mult.constants.get("strategy") != config.constants.get("strategy"):
+        raise Doubt("code", f"{config.name} and {mult.name} have two strategies")
+    _matrix(walk, config, call, node if depthwise else conv, bound, depthwise=depthwise)
+
+
+def _check_windows(
+    walk: Walk, config: Config, conv: Conv, shape: tuple[int, ...], *, stream: bool
+) -> None:
+    """Which inputs every window sees: in a table for arrays, by a line buffer for streams."""
+    if stream:
+        implementation = config.constants.get("implementation")
+        if implementation != "nnet::conv_implementation::linebuffer":
+            raise Doubt("code", f"{config.name}: {implementation}", known=False)
+        return
+    name = str(config.templates.get("fill_buffer", "")).partition("<")[0]
+    parts = walk.program.generated.buffers.get(name)
+    wanted = layer_conditions.window_table(conv, shape)
+    if parts is None:
+        raise Doubt("code", f"{config.name}: {name or 'no fill_buffer'}", known=False)
+    if not np.array_equal(np.concatenate(parts), wanted):
+        raise Doubt("code", f"{name} shows windows other inputs than the network sees")
+    count, pixels = config.constants.get("n_partitions"), config.constants.get("n_pixels")
+    if count != len(parts) or {len(part) for part in parts} != {pixels}:
+        raise Doubt(
+            "code", f"{config.name} asks for {count} times {pixels} windows, {name} has other parts"
+        )
+
+
+def _activation(*steps: Any) -> Callable[..., None]:
+    def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
+        meaning, config = meaning_of(walk, sources[0]), config_of(walk, call)
+        node = walk.network[meaning.node]
+        wanted: dict[str, int | str] = {"n_in": node.size}
+        if steps and steps[0] in ("hard_tanh", "hard_sigmoid"):
+            wanted |= {"slope": "0.5", "shift": "0.5"}
+        walk.meanings[results[0]] = meaning.then(*steps, walk.program.array(results[0]).type)
+        geometry(config, wanted)
+        sized(walk, results[0], node)
+
+    return handler
+
+
+def _pool(rank: int, *, whole: bool = False) -> Callable[..., None]:
+    def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
+        node, source = behind(walk, call, sources[0], (Pool,))
+        kind = walk.program.array(results[0]).type
+        config = config_of(walk, call)
+        accumulator = walk.program.types.get(config.types.get("accum_t", ""))
+        walk.meanings[results[0]] = Meaning(node.name).then(kind)
+        try:
+            sized(walk, results[0], node)
+            if accumulator is None:
+                raise Doubt("code", f"{config.name} has no accum_t")
+            _check_pool(walk, config, node, source, rank, whole)
+            bounds = walk.network.bounds
+            name = config.types["accum_t"]
+            layer_conditions.pool_sums(
+                accumulator[0], node, bounds[source], bounds[node.name], name
+            )
+            stream = walk.program.array(sources[0]).pack is not None
+            if stream and not whole:
+                implementation = config.constants.get("implementation")
+                if implementation != "nnet::conv_implementation::linebuffer":
+                    raise Doubt("code", f"{config.name}: {implementation}", known=False)
+        except Doubt as doubt:
+            raise doubt_of(node, doubt) from doubt
+
+    return handler
+
+
+def _check_pool(
+    walk: Walk, config: Config, node: Pool, source: str, rank: int, whole: bool
+) -> None:
+    height, width, channels = image(walk.network[source].shape)
+    operation = {"max": "nnet::Max", "average": "nnet::Average"}[node.operation]
+    sizes: dict[str, int | str] = {"n_filt": channels, "n_chan": channels, "pool_op": operation}
+    sides = [("width", width, 1)] if rank == 1 else [("height", height, 0), ("width", width, 1)]
+    for side, cells, axis in sides:
+        sizes[f"in_{side}"] = cells
+        sizes[f"pool_{side}"] = sizes[f"filt_{side}"] = node.window[axis]
+        sizes[f"stride_{side}"] = node.strides[axis]
+        if not whole:
+            out = node.shape[:-1]
+            sizes[f"out_{side}"] = out[-1] if side == "width" else out[0]
+    names = (("pad_top", "pad_bottom"), ("pad_left", "pad_right"))
+    for axis, pair in enumerate(names):
+        sizes |= dict(zip(pair, node.padding[axis], strict=True))
+    if rank == 1:
+        sizes["n_in"] = sizes.pop("in_width")
+        if not whole:
+            sizes["n_out"] = sizes.pop("out_width")
+    present = {
+        k: v for k, v in sizes.items() if k in config.constants or not _optional(k, v, whole)
+    }
+    geometry(config, present)
+    if not whole and any(f"pool_{side}" not in config.constants for side, _, _ in sides):
+        raise Doubt("code", f"{config.name} does not say its window")
+
+
+def _optional(name: str, value: int | str, whole: bool) -> bool:
+    """What need not be said: what only repeats, no padding, and the window of a global pooling."""
+    if name.startswith("pad_"):
+        return value == 0
+    return name.startswith(("filt_", "n_chan")) or (whole and name.startswith(("pool_", "stride_")))
+
+
+def _merge(operation: str) -> Callable[..., None]:
+    def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
+        held = [settled(walk.network, meaning_of(walk, name)) for name in sources]
+        found = [
+            node
+            for node in walk.network.nodes
+            if isinstance(node, Merge)
+            and node.operation == operation
+            and len(node.sources) == len(sources)
+            and all(name in each for name, each in zip(node.sources, held, strict=True))
+            and node.name not in walk.matched
+        ]
+        if not found:
+            for name, each in zip(sources, held, strict=True):
+                if not each:
+                    unsettled(walk, meaning_of(walk, name))
+            raise Doubt("code", f"no layer of the network is this {operation}")
+        node = next((each for each in found if each.name == call.label), found[0])
+        walk.matched += [name for each in held for name in each if name not in walk.matched]
+        walk.matched.append(node.name)
+        walk.meanings[results[0]] = Meaning(node.name).then(walk.program.array(results[0]).type)
+        try:
+            sized(walk, results[0], node)
+            _check_merge(walk, config_of(walk, call), node)
+        except Doubt as doubt:
+            raise doubt_of(node, doubt) from doubt
+
+    return handler
+
+
+def _check_merge(walk: Walk, config: Config, node: Merge) -> None:
+    one, two = (walk.network[name] for name in node.sources)
+    if node.operation != "concatenate":
+        if one.size != node.size or two.size != node.size:
+            raise Doubt("code", f"{node.operation} of different shapes", known=False)
+        geometry(config, {"n_elem": node.size, "n_elem1": one.size, "n_elem2": two.size})
+        return
+    wanted: dict[str, int | str] = {}
+    for number, part in enumerate((one, two), 1):
+        sides = (*part.shape, 0, 0)[:3]  # hls4ml writes three of them, whatever the rank
+        wanted |= {f"n_elem{number}_{axis}": side for axis, side in enumerate(sides)}
+    axis = config.constants.get("axis")
+    rank = len(node.shape)
+    # hls4ml counts from the batch, or from behind.
+    if axis not in (node.axis, node.axis - rank if node.axis >= 0 else node.axis + rank + 1):
+        raise Doubt("code", f"{config.name}::axis is {axis}")
+    if node.axis % rank != rank - 1:
+        raise Doubt("code", "a concatenation along an inner axis", known=False)
+    geometry(config, {**wanted, "axis": axis})
+
+
+def _clone(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
+    meaning = meaning_of(walk, sources[0])
+    for name in results:
+        walk.meanings[name] = meaning.then(walk.program.array(name).type)
+    if call.template[2:] != (str(walk.network[meaning.node].size),):
+        raise Doubt("code", f"{call.function} of {call.template[2:]} values")
+
+
+def _repack(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
+    _clone(walk, call, sources, results)
+
+
+def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
+    meaning, config = meaning_of(walk, sources[0]), config_of(walk, call)
+    sides = []
+    for names in (("pad_top", "pad_bottom"), ("pad_left", "pad_right")):
+        values = [config.constants.get(name, 0) for name in names]
+        if not all(isinstance(value, int) for value in values):
+            raise Doubt("code", f"{config.name} pads by {values}")
+        sides.append((int(values[0]), int(values[1])))
+    pads = (sides[0], sides[1])
+    held = settled(walk.network, meaning)
+    kind = walk.program.array(results[0]).type
+    node = walk.network[meaning.node]
+    height, width, channels = image(node.shape)
+    padded = Meaning(meaning.node, (*meaning.steps, kind), pads)
+    walk.meanings[results[0]] = padded
+    if meaning.padding != NO_PADS or not held:
+        raise Doubt("code", f"{call.function} of what is no layer")
+    sizes: dict[str, int | str] = {
+        "in_width": width,
+        "n_chan": channels,
+        "out_width": width + sum(pads[1]),
+        "pad_left": pads[1][0],
+        "pad_right": pads[1][1],
+    }
+    if "in_height" in config.constants:
+        sizes |= {
+            "in_height": height,
+            "out_height": height + sum(pads[0]),
+            "pad_top": pads[0][0],
+            "pad_bottom": pads[0][1],
+        }
+    geometry(config, sizes)
+    for node in walk.network.nodes:
+        if isinstance(node, Pad) and node.sources[0] in held and node.padding == pads:
+            walk.meanings[results[0]] = Meaning(node.name).then(kind)
+
+
+HANDLERS: dict[str, Callable[..., None]] = {
+    "relu": _activation("relu"),
+    "linear": _activation(),
+    "hard_tanh": _activation("hard_tanh"),
+    "hard_sigmoid": _activation("hard_sigmoid"),
+    "dense": dense,
+    "conv_1d_cl": convolution(1),
+    "conv_2d_cl": convolution(2),
+    "conv1d_cl": convolution(1),
+    "conv2d_cl": convolution(2),
+    "pointwise_conv_1d_cl": convolution(1),
+    "pointwise_conv_2d_cl": convolution(2),
+    "depthwise_conv_1d_cl": convolution(1, depthwise=True),
+    "depthwise_conv_2d_cl": convolution(2, depthwise=True),
+    "pooling1d_cl": _pool(1),
+    "pooling2d_cl": _pool(2),
+    "global_pooling1d_cl": _pool(1, whole=True),
+    "global_pooling2d_cl": _pool(2, whole=True),
+    "add": _merge("add"),
+    "subtract": _merge("subtract"),
+    "multiply": _merge("multiply"),
+    "average": _merge("average"),
+    "maximum": _merge("maximum"),
+    "minimum": _merge("minimum"),
+    **{f"concatenate{rank}d": _merge("concatenate") for rank in (1, 2, 3)},
+    "clone_stream": _clone,
+    "repack_stream": _repack,
+    "zeropad1d_cl": _zero_padding,
+    "zeropad2d_cl": _zero_padding,
+}

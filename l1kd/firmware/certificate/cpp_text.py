@@ -1,0 +1,175 @@
+"""C++ text of a written project, reduced to what has a meaning: a strict reader, not a compiler.
+
+It knows the forms that hls4ml and l1kd write and no others. Whatever it does not know is an
+`Unreadable`: code that nobody has read is not certified.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeGuard
+
+_COMMENTS = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_DIRECTIVE = re.compile(
+    r"^#\s*(?:include [\"<](?P<include>[\w./]+)[\">]|pragma HLS\b.*|pragma once|"
+    r"ifndef (?P<unless>\w+)|(?P<endif>endif)|define (?P<define>\w+))$"
+)
+# What stands between these is for the C simulation alone, or for the vendor's tool alone.
+_CONDITIONS = {"__SYNTHESIS__", "L1KD_GLOBAL"}
+
+
+class Unreadable(Exception):  # noqa: N818 - the project is at fault, not the program
+    """A file of a project is not of the form that is written: where, and what stands there."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.file = file
+        shown = " ".join(text.split())
+        super().__init__(f"{file}: {shown[:120]!r} is nothing that l1kd writes")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file without comments, pragmas and preprocessor lines.
+
+    Parameters
+    ----------
+    file
+        Its name.
+    code
+        What is left, outside of conditions.
+    conditional
+        What stands under `#ifndef`, by condition.
+    includes
+        Names of the headers that it includes.
+    """
+
+    file: str
+    code: str
+    conditional: Mapping[str, str]
+    includes: tuple[str, ...]
+
+
+def clean(file: str, text: str) -> Source:
+    """Take a file apart.
+
+    Raises
+    ------
+    Unreadable
+        For a preprocessor line of another kind: a macro, an `#if`, an `#else`.
+    """
+    # A line that goes on: `\` at its end.
+    text = _COMMENTS.sub(" ", text.replace("\\\n", " "))
+    code: list[str] = []
+    conditional: dict[str, list[str]] = {}
+    includes: list[str] = []
+    open_: list[str] = []
+    guard = ""
+    for line in text.splitlines():
+        if not line.lstrip().startswith("#"):
+            place = [name for name in open_ if name in _CONDITIONS]
+            (conditional.setdefault(place[-1], []) if place else code).append(line)
+            continue
+        found = _DIRECTIVE.match(" ".join(line.split()))
+        if not found:
+            raise Unreadable(file, line)
+        if found["include"]:
+            includes.append(found["include"])
+        elif found["unless"]:
+            open_.append(found["unless"])
+            if found["unless"] not in _CONDITIONS:
+                if guard or "".join(code).strip():
+                    raise Unreadable(file, line)
+                guard = found["unless"]
+        elif found["endif"]:
+            if not open_:
+                raise Unreadable(file, line)
+            open_.pop()
+        elif found["define"] and found["define"] != guard:
+            raise Unreadable(file, line)
+    if open_:
+        raise Unreadable(file, f"#ifndef {open_[-1]}")
+    return Source(
+        file,
+        "\n".join(code),
+        {name: "\n".join(lines) for name, lines in conditional.items()},
+        tuple(includes),
+    )
+
+
+def words(text: str) -> str:
+    """Text with single spaces, and none around punctuation."""
+    return re.sub(r"\s*([^\w\s])\s*", r"\1", " ".join(text.split()))
+
+
+def statements(text: str) -> Iterator[str]:
+    """What stands between semicolons, by `words`; empty ones are left out."""
+    for part in text.split(";"):
+        if reduced := words(part):
+            yield reduced
+
+
+def integer(expression: str, known: Mapping[str, int | str]) -> int:
+    """The value of a C++ expression of unsigned integers.
+
+    Raises
+    ------
+    ValueError
+        If it is more than sums, products, quotients and names.
+    """
+    try:
+        tree = ast.parse(expression, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{expression!r} is no arithmetic") from error
+    return _value(tree, known)
+
+
+def _value(node: ast.expr, known: Mapping[str, int | str]) -> int:
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return node.value
+    if isinstance(node, ast.Name):
+        value = known.get(node.id)
+        if isinstance(value, int):
+            return value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_value(node.operand, known)
+    if isinstance(node, ast.BinOp):
+        left, right = _value(node.left, known), _value(node.right, known)
+        if isinstance(node.op, ast.Mult):
+            return left * right
+        if isinstance(node.op, ast.Add):
+            return left + right
+        if isinstance(node.op, ast.Sub):
+            return left - right
+        if isinstance(node.op, ast.Div) and right > 0 and left >= 0:
+            return left // right
+    if _is_quotient(node):
+        left, right = (_value(each, known) for each in node.args)
+        if right > 0:
+            return -(-left // right)
+    raise ValueError("no arithmetic that is known")
+
+
+def _is_quotient(node: ast.expr) -> TypeGuard[ast.Call]:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "DIV_ROUNDUP"
+        and len(node.args) == 2
+        and not node.keywords
+    )
+
+
+def constant(text: str) -> float:
+    """A decimal number of C++.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if not re.fullmatch(r"-?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
+        raise ValueError(f"{text!r} is no number")
+    return float(text)

@@ -1,0 +1,307 @@
+"""What a certificate says, and what is known on the way to it.
+
+What an array of the written code holds: a layer of the exact network, and what was done to it.
+
+Applieds between fixed-point types are functions of one number. Whether a chain of them is the
+network's quantizer is decided on *every* count that interval arithmetic lets through: one by one up
+to four million, by argument beyond.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact.network import Network, Node, Quantize, Rectify, Reshape
+from l1kd.firmware.certificate.cpp_reader import Program
+
+EXHAUSTIVE = 1 << 22
+Counts = NDArray[Any]
+Applied = FixedPoint | Literal["relu", "hard_tanh", "hard_sigmoid"]
+Single = Quantize | Rectify  # layers that are functions of single values
+Pads = tuple[tuple[int, int], tuple[int, int]]
+NO_PADS: Pads = ((0, 0), (0, 0))
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What an array holds.
+
+    Parameters
+    ----------
+    node
+        The layer of the exact network whose values entered the steps.
+    steps
+        What was done to them, in order.
+    padding
+        Zeros around them.
+    """
+
+    node: str
+    steps: tuple[Applied, ...] = ()
+    padding: Pads = NO_PADS
+
+    def then(self, *steps: Applied) -> Meaning:
+        """The same with more steps."""
+        return Meaning(self.node, (*self.steps, *steps), self.padding)
+
+
+def applied(steps: tuple[Applied, ...], counts: Counts, fraction: int) -> tuple[Counts, int]:
+    """Steps on counts of 2^-fraction: counts, and their fraction."""
+    for step in steps:
+        if isinstance(step, FixedPoint):
+            counts, fraction = step.requantize(counts, fraction), step.fraction
+            continue
+        if step == "relu":
+            counts = np.maximum(counts, 0)
+            continue
+        if fraction < 0:
+            counts, fraction = counts * (1 << -fraction), 0
+        if step == "hard_tanh":
+            counts = np.clip(counts, -(1 << fraction), 1 << fraction)
+        else:  # x/2 + 1/2, between 0 and 1
+            counts, fraction = counts + (1 << fraction), fraction + 1
+            counts = np.clip(counts, 0, 1 << fraction)
+    return counts, fraction
+
+
+def lossless(kind: FixedPoint, low: int, high: int, fraction: int) -> bool:
+    """Whether a type holds every count from `low` to `high` of 2^-fraction as it is."""
+    if not low and not high:
+        return True
+    shift = kind.fraction - fraction
+    bottom, top = kind.bounds
+    return shift >= 0 and bottom <= low << shift and high << shift <= top
+
+
+def settled(network: Network, meaning: Meaning) -> set[str]:
+    """Layers of the exact network that an array holds, for every event; empty if none.
+
+    Followed are quantizers behind the layer, one after the other, and reshapes, which move no value
+    in memory.
+    """
+    found: set[str] = set()
+    waiting: list[tuple[str, tuple[Single, ...]]] = [(meaning.node, ())]
+    while waiting:
+        name, chain = waiting.pop()
+        if _equal(network, meaning, chain):
+            found.add(name)
+        for node in network.nodes:
+            if name not in node.sources:
+                continue
+            if isinstance(node, Reshape):
+                waiting.append((node.name, chain))
+            elif isinstance(node, Quantize) or (isinstance(node, Rectify) and node.shift is None):
+                waiting.append((node.name, (*chain, node)))
+    return found
+
+
+def next_quantizer(network: Network, name: str) -> Node | None:
+    """The first quantizer behind a layer, for messages."""
+    for node in network.nodes:
+        if name in node.sources:
+            return node if isinstance(node, Quantize) else next_quantizer(network, node.name)
+    return None
+
+
+def _equal(network: Network, meaning: Meaning, chain: tuple[Single, ...]) -> bool:
+    bound = network.bounds[meaning.node]
+    low, high = int(bound.low.min()), int(bound.high.max())
+    if high - low < EXHAUSTIVE and max(abs(low), abs(high)) < 1 << 40:
+        counts = np.arange(low, high + 1, dtype=np.int64)
+        ours, fraction = applied(meaning.steps, counts, bound.fraction)
+        wanted, other = applied(_as_steps(chain), counts, bound.fraction)
+        common = max(fraction, other)
+        return bool(np.array_equal(_at(ours, common - fraction), _at(wanted, common - other)))
+    return _by_argument(meaning.steps, chain, low, high, bound.fraction)
+
+
+def _as_steps(chain: tuple[Single, ...]) -> tuple[Applied, ...]:
+    steps: list[Applied] = []
+    for node in chain:
+        if isinstance(node, Rectify):
+            steps.append("relu")
+        else:
+            steps += ["hard_sigmoid", node.type] if node.halved else [node.type]
+    return tuple(steps)
+
+
+def _at(counts: Counts, left: int) -> Counts:
+    return counts.astype(object) * (1 << left) if left > 20 else counts * (1 << left)
+
+
+def _by_argument(
+    steps: tuple[Applied, ...], chain: tuple[Single, ...], low: int, high: int, fraction: int
+) -> bool:
+    """Steps that lose nothing can be left out; what is left has to be the quantizers themselves."""
+    kept: list[Applied] = []
+    wanted = list(_as_steps(chain))
+    for place, step in enumerate(steps):
+        following = steps[place + 1] if place + 1 < len(steps) else None
+        if not kept and isinstance(step, FixedPoint):
+            last = following is None and bool(wanted)  # it may be the quantizer itself
+            if not last and lossless(step, low, high, fraction):
+                continue
+        if not kept and step == "relu" and _is_relu(following):
+            continue
+        kept.append(step)
+    if wanted and not kept:
+        return all(
+            isinstance(step, FixedPoint) and lossless(step, low, high, fraction) for step in wanted
+        )
+    return kept == wanted
+
+
+def _is_relu(step: Applied | None) -> bool:
+    """Whether a type makes 0 of what is below 0: then nothing before it has to."""
+    return (
+        isinstance(step, FixedPoint)
+        and not step.signed
+        and (step.rounding, step.overflow) == ("RND_CONV", "SAT")
+    )
+
+
+Step = Literal["port", "code", "weights", "sums", "quantizer", "compiled"]
+STEPS: tuple[Step, ...] = ("port", "code", "weights", "sums", "quantizer", "compiled")
+State = Literal["refused", "open"]
+SUMS = ":sums"  # the exact network's name for what a layer computes before its activation
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A layer of which something could not be proved.
+
+    `refused`: it is known to be other than it has to be. `open`: it is beyond what the argument
+    covers, and only tests speak.
+    """
+
+    layer: str
+    step: Step
+    state: State
+    reason: str
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is proved of a project.
+
+    Parameters
+    ----------
+    layers
+        The network's layers that were shown to be computed, in order.
+    findings
+        What was not, in the order of the data's flow; empty for a certified project.
+    """
+
+    layers: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def certified(self) -> bool:
+        """Whether every output is proved for every event."""
+        return not self.findings
+
+    @property
+    def refused(self) -> tuple[Finding, ...]:
+        """What is known to be wrong."""
+        return tuple(each for each in self.findings if each.state == "refused")
+
+    @property
+    def summary(self) -> str:
+        """One line for the user."""
+        if self.certified:
+            return "certified for all inputs"
+        first = (*self.refused, *self.findings)[0]
+        word = "refused" if first.state == "refused" else "only tests speak"
+        return f"{word}: layer {first.layer!r}, {first.step}: {first.reason}"
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """What a call was proved to compute, so that it can be run alone and compared.
+
+    Parameters
+    ----------
+    layer
+        Whose call it is, for messages.
+    node
+        The layer of the exact network that it computes; empty for a function of single values.
+    sources, results
+        Names of the arrays that it reads and writes.
+    reads, writes
+        Values of each.
+    fractions
+        What is read are counts of 2^-fraction.
+    pads
+        Zeros that already stand around what is read.
+    steps
+        What is done to the layer's values, or to the values read, for each result.
+    low, high
+        The ends of what is read by a function of single values, as counts.
+    padding, shape
+        Zeros that it puts around an image of a shape.
+    """
+
+    layer: str
+    node: str
+    sources: tuple[str, ...]
+    results: tuple[str, ...]
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    fractions: tuple[int, ...]
+    pads: tuple[Pads, ...]
+    steps: tuple[tuple[Applied, ...], ...]
+    low: int = 0
+    high: int = 0
+    padding: Pads = NO_PADS
+    shape: tuple[int, ...] = ()
+
+
+@dataclass
+class Walk:
+    """The calls of a program, one after the other, and what was found of them."""
+
+    network: Network
+    program: Program
+    meanings: dict[str, Meaning] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
+    matched: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    models: dict[int, Modelled] = field(default_factory=dict)
+
+    @property
+    def certificate(self) -> Certificate:
+        """What was proved, and what was not."""
+        doubted = {each.layer for each in self.findings}
+        matched = set(self.matched)  # several layers may be matched at once, in no order
+        proved = (n.name.removesuffix(SUMS) for n in self.network.nodes if n.name in matched)
+        layers = tuple(dict.fromkeys(name for name in proved if name not in doubted))
+        return Certificate(layers, tuple(self.findings))
+
+
+def unsettled(walk: Walk, meaning: Meaning, wanted: str = "") -> None:
+    """Note that what an array holds is not the quantizer that it has to be."""
+    network, first = walk.network, meaning.steps[0] if meaning.steps else None
+    bound = network.bounds[meaning.node]
+    low, high = int(bound.low.min()), int(bound.high.max())
+    step: Step = "quantizer"
+    if (
+        isinstance(first, FixedPoint)
+        and (first.rounding, first.overflow) == ("TRN", "WRAP")
+        and not lossless(first, low, high, bound.fraction)
+    ):
+        # No quantizer looks like this: the layer's own result is cut.
+        needed = replace(bound.type, rounding="TRN", overflow="WRAP")
+        layer, step = meaning.node.removesuffix(SUMS), "sums"
+        reason = f"its result ({first.text}) does not hold what it can be ({needed.text})"
+    else:
+        node = next_quantizer(network, meaning.node)
+        layer = wanted or (node.name if node else meaning.node)
+        steps = ", ".join(each if isinstance(each, str) else each.text for each in meaning.steps)
+        reason = f"({steps}) of {meaning.node!r} is not the network's quantizer on every value"
+    if not any(each.layer == layer and each.step == step for each in walk.findings):
+        walk.findings.append(Finding(layer, step, "refused", reason))

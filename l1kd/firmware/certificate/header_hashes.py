@@ -1,0 +1,89 @@
+"""The code that written projects share: hls4ml's functions and the vendor's types, by their hash.
+
+What the functions compute is argued once, in `layer_conditions`, for exactly these
+files. A project with another file is not covered by the argument.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+_FILE = "library.json"
+_CODE = "nnet_utils/nnet_code_gen.h"  # code is inserted into this one
+
+
+@dataclass(frozen=True)
+class Library:
+    """Headers of one backend of one version of hls4ml.
+
+    Parameters
+    ----------
+    hls4ml
+        The version.
+    files
+        SHA-256 by path, relative to `firmware/`.
+    frame
+        SHA-256 of what `nnet_code_gen.h` holds before anything is inserted, by `words`.
+    """
+
+    hls4ml: str
+    files: Mapping[str, str]
+    frame: str
+
+    @property
+    def headers(self) -> set[str]:
+        """How a project includes them."""
+        return {name for name in self.files if name.startswith("nnet_utils/")} | {_CODE}
+
+    def changed(self, firmware: Path) -> list[str]:
+        """Files of a project's `firmware/` that are not the library's, or are missing."""
+        found = []
+        for name, digest in self.files.items():
+            path = firmware / name
+            if not path.is_file() or _hash(path.read_bytes()) != digest:
+                found.append(name)
+        return found
+
+    def strangers(self, firmware: Path, own: Iterable[str]) -> list[str]:
+        """Files of a project's `firmware/` that are neither the library's nor its own.
+
+        One of the name of a header would be included in its place.
+        """
+        expected = {*self.files, *own, _CODE}
+        present = (
+            path.relative_to(firmware).as_posix()
+            for path in sorted(firmware.rglob("*"))
+            if not path.is_dir()
+        )
+        return [name for name in present if name not in expected]
+
+
+def known(backend: str, hls4ml: str) -> Library | None:
+    """The library of a backend and version, None if no argument was made for it."""
+    text = (resources.files("l1kd.firmware.certificate") / _FILE).read_text()
+    stored: Any = json.loads(text)
+    if stored["hls4ml"] != hls4ml or backend not in stored["backends"]:
+        return None
+    files = {**stored["common"], **stored["backends"][backend]}
+    return Library(hls4ml, files, stored["frame"])
+
+
+def measure(firmware: Path) -> dict[str, str]:
+    """SHA-256 of the shared headers of a project: how `library.json` was made."""
+    names = sorted(
+        path.relative_to(firmware).as_posix()
+        for folder in ("nnet_utils", "ap_types")
+        for path in (firmware / folder).rglob("*")
+        if path.is_file()
+    )
+    return {name: _hash((firmware / name).read_bytes()) for name in names if name != _CODE}
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

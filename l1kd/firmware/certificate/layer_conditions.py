@@ -1,0 +1,279 @@
+"""What hls4ml's functions compute, and what has to hold for it to be what the network computes.
+
+The argument, for the files of `library.json`:
+
+- *Dense layers and convolutions*, in every strategy, add products of the full width of their
+  factors and the bias in variables of `accum_t`, and convert the sum once, to the result's type.
+  Where `accum_t` has every fraction bit of a product and of the bias, nothing is dropped; where it
+  wraps, sums are right modulo its range whatever happens on the way, so that it is enough that the
+  final sum is in range; where it saturates, every partial sum has to be.
+- *Pooling* takes the highest value as it is, or adds in `accum_t` and divides by a power of two,
+  which is exact where `accum_t` has the quotient's fraction bits.
+- *Activations* are functions of one value: see `meaning`.
+- *Merges* compute in full width and convert once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact.arithmetic import windows
+from l1kd.exact.bounds import Bound, aligned
+from l1kd.exact.network import Conv, Dense, Pool
+from l1kd.firmware.certificate.adder_code import Adders
+from l1kd.firmware.certificate.cpp_reader import Config, Program
+from l1kd.firmware.certificate.cpp_text import Unreadable
+from l1kd.firmware.certificate.findings import lossless
+from l1kd.firmware.hls.limits import reusable
+
+_KERNELS = {
+    "nnet::latency": tuple(
+        f"nnet::{name}DenseLatency<data_T,res_T,CONFIG_T>" for name in ("", "Depthwise")
+    ),
+    "nnet::resource": tuple(
+        f"nnet::DenseResource_rf_{name}<data_T,res_T,CONFIG_T>"
+        for name in ("leq_nin", "gt_nin_rem0", "gt_nin")
+    ),
+}
+_PRODUCT = "nnet::product::mult<x_T,y_T>"
+# Constants that have no part in what is computed: how much hardware it is spread over.
+_FREE = {
+    "io_type",
+    "reuse_factor",
+    "n_zeros",
+    "n_nonzeros",
+    "multiplier_limit",
+    "store_weights_in_bram",
+    "min_height",
+    "min_width",
+    "pixels",
+    "strategy",
+    "implementation",
+    "kernel_size",
+    "n_partitions",
+    "n_pixels",
+    "count_pad",
+    "table_size",
+}
+
+
+class Doubt(Exception):  # noqa: N818 - it is the project that is doubted
+    """Something that has to hold does not; `step` is which part of the argument."""
+
+    def __init__(self, step: str, reason: str, *, known: bool = True) -> None:
+        super().__init__(reason)
+        self.step, self.known = step, known
+
+
+def as_convolution(node: Dense | Conv) -> Conv:
+    """A dense layer on the last of several axes as the convolution of size 1 that it is."""
+    if isinstance(node, Conv):
+        return node
+    return Conv(
+        name=node.name,
+        sources=node.sources,
+        shape=node.shape,
+        kernel=node.kernel[None, None],
+        kernel_fraction=node.kernel_fraction,
+        bias=node.bias,
+        bias_fraction=node.bias_fraction,
+        strides=(1, 1),
+    )
+
+
+def image(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Height, width and channels of a shape; a sequence has height 1."""
+    if len(shape) == 2:
+        return 1, shape[0], shape[1]
+    return shape[0], shape[1], shape[2]
+
+
+def geometry(config: Config, wanted: Mapping[str, int | str]) -> None:
+    """Demand constants of a configuration, and that it has no others that matter.
+
+    Raises
+    ------
+    Doubt
+        If one differs, is missing or is not known.
+    """
+    for name, value in config.constants.items():
+        if name in wanted:
+            if value != wanted[name]:
+                raise Doubt("code", f"{config.name}::{name} is {value}, not {wanted[name]}")
+        elif name not in _FREE:
+            raise Doubt("code", f"{config.name}::{name} is not known", known=False)
+    if missing := [
+        name
+        for name, value in wanted.items()
+        if name not in config.constants and not (name.startswith("pad_") and value == 0)
+    ]:
+        raise Doubt("code", f"{config.name} does not say {missing[0]}")
+
+
+def numbers(
+    program: Program,
+    config: Config,
+    weights: str,
+    biases: str,
+    node: Dense | Conv,
+    *,
+    depthwise: bool,
+) -> None:
+    """Demand that the tables of a call are the network's weights.
+
+    Raises
+    ------
+    Doubt
+        If one is not.
+    """
+    for table, role in ((weights, "weight_t"), (biases, "bias_t")):
+        if table not in program.weights:
+            raise Doubt("weights", f"there is no table {table}")
+        if program.types[config.types[role]][0] != program.weights[table].type:
+            raise Doubt("weights", f"{config.name}::{role} is not the type of {table}")
+    strategy = config.constants.get("strategy")
+    kernel = node.kernel
+    if depthwise:
+        channels = kernel.shape[2]
+        kernel = kernel[:, :, np.arange(channels), np.arange(channels)]
+    elif strategy == "nnet::resource":
+        kernel = np.moveaxis(kernel, -1, 0)
+    stored = program.weights[weights].values
+    _same(stored, kernel, node.kernel_fraction, weights)
+    _same(program.weights[biases].values, node.bias, node.bias_fraction, biases)
+
+
+def _same(
+    stored: NDArray[np.float64], counts: NDArray[np.int64], fraction: int, table: str
+) -> None:
+    wanted = counts.reshape(-1) * 2.0**-fraction
+    if stored.shape != wanted.shape:
+        raise Doubt("weights", f"{table} has {stored.size} values, the network {wanted.size}")
+    off = np.flatnonzero(stored != wanted)
+    if len(off):
+        first = int(off[0])
+        raise Doubt(
+            "weights",
+            f"{len(off)} of {stored.size} values of {table} differ, the first at {first}: "
+            f"{stored[first]:g} in the project, {wanted[first]:g} in the network",
+        )
+
+
+def kernel_known(config: Config) -> None:
+    """Demand a multiplication and a strategy that the argument covers.
+
+    Raises
+    ------
+    Doubt
+        If it is another.
+    """
+    strategy = str(config.constants.get("strategy"))
+    if config.templates.get("product") != _PRODUCT:
+        raise Doubt("code", f"{config.name} multiplies by {config.templates.get('product')}")
+    if config.templates.get("kernel") not in _KERNELS.get(strategy, ()):
+        raise Doubt(
+            "code", f"{config.name}: {config.templates.get('kernel')} for {strategy}", known=False
+        )
+    if strategy == "nnet::resource":
+        inputs, outputs, reuse = (
+            config.constants.get(name) for name in ("n_in", "n_out", "reuse_factor")
+        )
+        known = all(isinstance(each, int) and each > 0 for each in (inputs, outputs, reuse))
+        if not known or not reusable(inputs, outputs, reuse):  # type: ignore[arg-type]
+            raise Doubt("code", f"{config.name}: hls4ml has no code for a reuse factor of {reuse}")
+
+
+def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name: str) -> None:
+    """Demand that accumulators of a type lose nothing.
+
+    Raises
+    ------
+    Doubt
+        If a bit can be dropped or a sum can leave the range.
+    """
+    fraction, _, _ = aligned(node, source.fraction)
+    low, high = int(bound.low.min()), int(bound.high.max())
+    if low == high == 0 and not bound.magnitude:
+        return
+    if kind.fraction < fraction:
+        raise Doubt(
+            "sums",
+            f"{name} ({kind.text}) drops {fraction - kind.fraction} of the {fraction} fraction "
+            "bits of its sums",
+        )
+    if kind.overflow != "WRAP":
+        low, high = -bound.magnitude, bound.magnitude
+    if not lossless(kind, low, high, fraction):
+        needed = FixedPoint.holding(low, high, fraction)
+        raise Doubt(
+            "sums",
+            f"{name} ({kind.text}) overflows: the sums go from {low * 2.0**-fraction:g} to "
+            f"{high * 2.0**-fraction:g} and need {needed.integer} integer bits",
+        )
+
+
+def pool_sums(kind: FixedPoint, node: Pool, source: Bound, bound: Bound, name: str) -> None:
+    """Demand that a pooling's variables lose nothing.
+
+    Raises
+    ------
+    Doubt
+        If they can.
+    """
+    low, high = int(source.low.min()), int(source.high.max())
+    cells = int(np.prod(node.window)) if node.operation == "average" else 1
+    ends = (min(low * cells, low, 0), max(high * cells, high, 0))
+    if not lossless(kind, *ends, source.fraction) or kind.fraction < bound.fraction:
+        raise Doubt("sums", f"{name} ({kind.text}) does not hold every sum and quotient")
+
+
+def window_table(node: Conv, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """What every window of a convolution sees: (windows, cells), flat inputs, -1 for a zero."""
+    height, width, channels = image(shape)
+    places = np.arange(height * width * channels).reshape(1, height, width, channels)
+    padded = np.pad(places, ((0, 0), *node.padding, (0, 0)), constant_values=-1)
+    seen = windows(padded, node.kernel.shape[:2], node.strides, node.dilation)  # type: ignore[arg-type]
+    return seen[0].transpose(0, 1, 3, 4, 2).reshape(-1, int(np.prod(node.kernel.shape[:3])))
+
+
+def adders_are(adders: Adders, node: Dense | Conv, source: Bound) -> None:
+    """Demand that straight-line code is a layer's matrix and bias, for every input.
+
+    Raises
+    ------
+    Doubt
+        If it is not, or can lose a bit.
+    """
+    matrix = node.kernel.reshape(-1, node.kernel.shape[-1]).astype(object)
+    if (adders.inputs, adders.outputs) != matrix.shape:
+        raise Doubt("code", f"{adders.name} has another size than the layer")
+    if isinstance(node, Dense):
+        low, high = source.low.reshape(-1), source.high.reshape(-1)
+    else:  # the same code at every position, where padding shows zeros
+        low = np.full(len(matrix), min(int(source.low.min()), 0), object)
+        high = np.full(len(matrix), max(int(source.high.max()), 0), object)
+    try:
+        forms = adders.forms(source.fraction, low, high)
+    except ValueError as error:
+        raise Doubt("sums", f"{adders.name}: {error}") from error
+    except (Unreadable, KeyError, IndexError) as error:
+        raise Doubt("code", f"{adders.name}: {error}") from error
+    for place, form in enumerate(forms):
+        fraction, left, bias_left = aligned(node, source.fraction)
+        wanted = np.append(
+            matrix[:, place] * (1 << left),
+            int(node.bias[place]) * (1 << max(bias_left, 0)),
+        )
+        ours, theirs = (
+            form.reduced(),
+            replace(form, coefficients=wanted, fraction=fraction).reduced(),
+        )
+        if ours.fraction != theirs.fraction or not np.array_equal(
+            ours.coefficients, theirs.coefficients
+        ):
+            raise Doubt("weights", f"{adders.name}: output {place} is not the network's sum")

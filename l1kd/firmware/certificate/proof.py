@@ -1,0 +1,365 @@
+"""The certificate: a written project computes its network, for every event on its port.
+
+The project's files are read back, call by call, and every array of its top function is shown to
+hold a layer of the exact network: the weights are the network's, no sum can overflow or drop a bit,
+every quantizer is the same function of every value that can reach it. The code that is not the
+network's own is pinned by its hash (`library`). Nothing here runs the project, or needs more than
+its files.
+
+What a call was proved to compute, in a form that can be run beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact.network import Input, Network, Quantize
+from l1kd.firmware.certificate.call_rules import HANDLERS, matrix_code
+from l1kd.firmware.certificate.cpp_reader import Call, Program, read_program
+from l1kd.firmware.certificate.cpp_text import Unreadable, words
+from l1kd.firmware.certificate.findings import (
+    EXHAUSTIVE,
+    NO_PADS,
+    SUMS,
+    Certificate,
+    Finding,
+    Meaning,
+    Modelled,
+    Pads,
+    State,
+    Walk,
+    applied,
+    lossless,
+    next_quantizer,
+    settled,
+    unsettled,
+)
+from l1kd.firmware.certificate.header_hashes import known
+from l1kd.firmware.certificate.layer_conditions import Doubt, image
+from l1kd.firmware.hls.namespace_and_ports import ports_header
+
+
+def modelled(walk: Walk, label: str, sources: list[str], results: list[str]) -> Modelled:
+    """The model of a call whose arrays' meanings are known; `label` is its comment."""
+    program, network = walk.program, walk.network
+    before = [walk.meanings[program.aliases.get(name, name)] for name in sources]
+    after = [walk.meanings[name] for name in results]
+    first, last = before[0], after[0]
+    if last.node == first.node and last.steps[: len(first.steps)] == first.steps:
+        found = _of_values(network, sources, results, first, after)
+        return replace(found, layer=_layer(network, label, first.node))
+    node = network[last.node]
+    return Modelled(
+        layer=last.node.removesuffix(SUMS),
+        node=last.node,
+        sources=tuple(sources),
+        results=tuple(results),
+        reads=tuple(
+            _size(network[name].shape, meaning.padding)
+            for name, meaning in zip(node.sources, before, strict=True)
+        ),
+        writes=tuple(node.size for _ in results),
+        fractions=tuple(network.bounds[name].fraction for name in node.sources),
+        pads=tuple(meaning.padding for meaning in before),
+        steps=tuple(meaning.steps for meaning in after),
+    )
+
+
+def _layer(network: Network, label: str, node: str) -> str:
+    """Whose function of single values it is: the comment's, or the next quantizer's."""
+    if any(label == each.name for each in network.nodes):
+        return label
+    behind = next_quantizer(network, node)
+    return (behind.name if behind else node).removesuffix(SUMS)
+
+
+def _of_values(
+    network: Network, sources: list[str], results: list[str], first: Meaning, after: list[Meaning]
+) -> Modelled:
+    shape = network[first.node].shape
+    low, high, fraction = _ends(network, first)
+    return Modelled(
+        layer=first.node.removesuffix(SUMS),
+        node="",
+        sources=tuple(sources),
+        results=tuple(results),
+        reads=(_size(shape, first.padding),),
+        writes=tuple(_size(shape, meaning.padding) for meaning in after),
+        fractions=(fraction,),
+        pads=(NO_PADS,),
+        steps=tuple(meaning.steps[len(first.steps) :] for meaning in after),
+        low=low,
+        high=high,
+        padding=after[0].padding if first.padding == NO_PADS else NO_PADS,
+        shape=shape,
+    )
+
+
+def _ends(network: Network, meaning: Meaning) -> tuple[int, int, int]:
+    """The lowest and highest count that an array can hold, and its fraction."""
+    bound = network.bounds[meaning.node]
+    low, high = int(bound.low.min()), int(bound.high.max())
+    counts = np.arange(low, high + 1) if high - low < EXHAUSTIVE else np.array([low, 0, high])
+    held, fraction = applied(meaning.steps, counts.astype(np.int64), bound.fraction)
+    return int(held.min()), int(held.max()), fraction
+
+
+def _size(shape: tuple[int, ...], padding: Pads) -> int:
+    if padding == NO_PADS:
+        return int(np.prod(shape, dtype=int))
+    height, width, channels = image(shape)
+    return (height + sum(padding[0])) * (width + sum(padding[1])) * channels
+
+
+_TWO = {
+    *("add", "subtract", "multiply", "average", "maximum", "minimum"),
+    *("concatenate1d", "concatenate2d", "concatenate3d"),
+}
+
+
+def certify(directory: Path, network: Network, top: str, backend: str, hls4ml: str) -> Certificate:
+    """The certificate of a written project, from its files; nothing is run.
+
+    Parameters
+    ----------
+    directory
+        The project.
+    network
+        What it has to compute.
+    top, backend, hls4ml
+        Its top function, backend, and the version of hls4ml that wrote it.
+    """
+    walk = follow(directory, network, top, backend, hls4ml)
+    return walk if isinstance(walk, Certificate) else walk.certificate
+
+
+def follow(
+    directory: Path, network: Network, top: str, backend: str, hls4ml: str
+) -> Walk | Certificate:
+    """The proof's whole way through a project; a certificate of nothing if it cannot be read.
+
+    Parameters
+    ----------
+    directory, network, top, backend, hls4ml
+        As for `certify`.
+    """
+    library, first = known(backend, hls4ml), network.nodes[0].name
+    if library is None:
+        reason = f"no argument was made for the code of hls4ml {hls4ml}, {backend}"
+        return Certificate((), (Finding(first, "code", "open", reason),))
+    try:
+        program = read_program(directory, top, library)
+    except Unreadable as error:
+        layer = _owner(network, directory / "firmware" / f"{top}.cpp", str(error))
+        return Certificate((), (Finding(layer, "code", "refused", str(error)),))
+    walk = Walk(network, program)
+    if changed := library.changed(directory / "firmware"):
+        reason = f"firmware/{changed[0]} is not the file that hls4ml {hls4ml} ships"
+        user = _user(program, changed[0]) or first
+        walk.findings.append(Finding(user, "code", "refused", reason))
+    if strangers := library.strangers(directory / "firmware", program.files):
+        reason = f"firmware/{strangers[0]} is no file of the project: it could be read for another"
+        walk.findings.append(Finding(first, "code", "refused", reason))
+    if len(program.ports) != 1 + len(network.outputs):
+        reason = f"the top function has {len(program.ports)} ports"
+        walk.findings.append(Finding(first, "port", "refused", reason))
+        return walk
+    _stated(walk, directory)
+    _port(walk)
+    for number, call in enumerate(program.calls):
+        _follow(walk, number, call)
+    _check_ends(walk)
+    return walk
+
+
+def _stated(walk: Walk, directory: Path) -> None:
+    """The ports are asserted in C++ as they are: `ports.h` is what l1kd writes for their types."""
+    program, network = walk.program, walk.network
+    output = network.output_types[0]
+    if not isinstance(network[network.outputs[0]], Quantize):
+        found = program.array(program.ports[1]).type
+        output = FixedPoint(found.word, found.integer, found.signed)
+    types = (network.port, output)
+    ends = [
+        (program.array(name).declared, kind)
+        for name, kind in zip(program.ports[:2], types, strict=True)
+    ]
+    wanted = ports_header(program.namespace, *ends)
+    try:
+        same = words((directory / "firmware" / "ports.h").read_text()) == words(wanted)
+    except (OSError, UnicodeDecodeError):
+        same = False
+    if not same:
+        reason = "firmware/ports.h does not assert the types of the ports"
+        walk.findings.append(Finding(walk.network.nodes[0].name, "port", "refused", reason))
+
+
+def _port(walk: Walk) -> None:
+    name, node = walk.program.ports[0], walk.network.nodes[0]
+    array = walk.program.array(name)
+    assert isinstance(node, Input)
+    low, high = node.type.bounds
+    if not lossless(array.type, low, high, node.type.fraction) or array.size not in (
+        None,
+        node.size,
+    ):
+        reason = f"{array.type.text} is not the port's type {node.type.text}"
+        walk.findings.append(Finding(node.name, "port", "refused", reason))
+    walk.meanings[name] = Meaning(node.name)
+    walk.matched.append(node.name)
+
+
+def _check_ends(walk: Walk) -> None:
+    for name, wanted in zip(walk.program.ports[1:], walk.network.outputs, strict=True):
+        kind, array = walk.network[wanted], walk.program.array(name)
+        meaning = walk.meanings.get(name)
+        if meaning is None:
+            reason = "nothing writes the output"
+            walk.findings.append(Finding(wanted, "code", "refused", reason))
+        elif wanted not in settled(walk.network, meaning):
+            unsettled(walk, meaning, wanted)
+        else:
+            walk.matched.append(wanted)
+        output = walk.network.output_types[walk.network.outputs.index(wanted)]
+        same = (array.type.word, array.type.integer, array.type.signed) == (
+            output.word,
+            output.integer,
+            output.signed,
+        )
+        if not isinstance(kind, Quantize):  # sums that are not quantized: whatever holds them
+            bound = walk.network.bounds[wanted]
+            ends = int(bound.low.min()), int(bound.high.max())
+            same = lossless(array.type, *ends, bound.fraction)
+        if not same or array.size not in (None, kind.size):
+            reason = f"{array.type.text} is not the port's type {output.text}"
+            walk.findings.append(Finding(wanted, "port", "refused", reason))
+
+
+def _follow(walk: Walk, number: int, call: Call) -> None:
+    """One call: what its result holds, and what could not be proved of it."""
+    program = walk.program
+    handler, operands = _handler(walk, call)
+    if handler is None:
+        name = call.label if call.label in {n.name for n in walk.network.nodes} else _nearest(walk)
+        reason = f"{call.space}{call.function} is no function that the argument covers"
+        walk.findings.append(Finding(name, "code", "open", reason))
+        for argument in call.arguments:
+            if argument in program.arrays and argument not in walk.meanings:
+                walk.meanings[argument] = Meaning(name)
+        return
+    sources, results = operands
+    try:
+        _check_arrays(walk, call, sources, results)
+        handler(walk, call, sources, results)
+        walk.models[number] = modelled(walk, call.label, sources, results)
+    except Doubt as doubt:
+        layer, _, reason = str(doubt).partition("\0")
+        name = layer if reason else _label(walk, call)
+        # A kernel whose scale hls4ml applies in a layer of its own is none of the network's.
+        scaled = doubt.step == "weights" and any(
+            each.function == "normalize" and each.arguments[0] in results for each in program.calls
+        )
+        state: State = "refused" if doubt.known and not scaled else "open"
+        step: Any = doubt.step
+        walk.findings.append(Finding(name.removesuffix(SUMS), step, state, reason or layer))
+    for result in results:
+        if result not in walk.meanings:  # go on as if it were right: what follows is judged too
+            walk.meanings[result] = Meaning(_label(walk, call))
+
+
+def _label(walk: Walk, call: Call) -> str:
+    names = {node.name for node in walk.network.nodes}
+    for name in (call.label + SUMS, call.label):
+        if name in names:
+            return name
+    return _nearest(walk)
+
+
+def _nearest(walk: Walk) -> str:
+    return walk.matched[-1] if walk.matched else walk.network.nodes[0].name
+
+
+def _owner(network: Network, source: Path, text: str) -> str:
+    """The layer that code which could not be read has to do with; the first if nothing says."""
+    for node in network.nodes:
+        name = re.escape(node.name.removesuffix(SUMS))
+        if re.search(rf"(?<!\w){name}(?:_(?:accum_|weight_|bias_)?t)?\b", text):
+            return node.name.removesuffix(SUMS)
+    # `config3`, `w3`, `fill_buffer_3`, `layer3_out`: what has the number, and a comment behind it.
+    numbers = re.findall(r"(?:config|fill_buffer_|dense_da_|layer|\bw|\bb)(\d+)", text)
+    for number in reversed(numbers):  # the last one is what is written to
+        try:
+            lines = source.read_text().splitlines()
+        except (OSError, UnicodeDecodeError):
+            break
+        for line in lines:
+            label = line.rpartition("; // ")[2].strip()
+            names = {node.name.removesuffix(SUMS) for node in network.nodes}
+            if re.search(rf"config{number}\b|layer{number}_out\b", line) and label in names:
+                return label
+    return network.nodes[0].name
+
+
+def _user(program: Program, header: str) -> str | None:
+    """The first layer whose function a header has something to do with."""
+    functions = {
+        "dense": ("dense",),
+        "conv": ("conv",),
+        "pool": ("pool",),
+        "activation": ("relu", "linear", "hard_"),
+        "merge": ("add", "subtract", "maximum", "minimum", "concatenate"),
+    }
+    named = [names for word, names in functions.items() if word in header]
+    for call in program.calls:
+        if not named or any(name in call.function for names in named for name in names):
+            return call.label or None
+    return None
+
+
+def _check_arrays(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
+    """Arrays are written once, and before they are read; streams are read once; types fit."""
+    program = walk.program
+    for name in sources:
+        array = program.array(name)
+        if _base(program, name) not in walk.meanings:
+            raise Doubt("code", f"{name} is read before anything is written to it")
+        if array.pack is not None:
+            if array.name in walk.read:
+                raise Doubt("code", f"the stream {name} is read twice")
+            walk.read.add(array.name)
+    for name in results:
+        if _base(program, name) in walk.meanings:
+            raise Doubt("code", f"{name} is written twice")
+    declared = [program.array(name).declared for name in (*sources, *results)]
+    given = [each for each in call.template if each in program.types]
+    if call.function in ("clone_stream",):
+        declared = declared[:2]
+    if given != declared:
+        raise Doubt("code", f"{call.function} is called for {given}, its arrays are {declared}")
+
+
+def _base(program: Program, name: str) -> str:
+    return program.aliases.get(name, name)
+
+
+def _handler(
+    walk: Walk, call: Call
+) -> tuple[Callable[..., None] | None, tuple[list[str], list[str]]]:
+    arrays = [name for name in call.arguments if _is_array(walk.program, name)]
+    if call.space != "nnet::":
+        adders = call.function in walk.program.generated.adders
+        return (matrix_code if adders else None), (arrays[:1], arrays[1:])
+    handler = HANDLERS.get(call.function)
+    readers = 2 if call.function in _TWO else 1
+    return handler, (arrays[:readers], arrays[readers:])
+
+
+def _is_array(program: Program, name: str) -> bool:
+    return _base(program, name) in program.arrays

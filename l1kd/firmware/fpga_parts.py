@@ -1,0 +1,115 @@
+"""What the FPGAs of common triggers have: "2.1 % of a VU13P".
+
+Counts are those of AMD's product tables: DS180 (7 series), DS190 (Zynq-7000), DS890 (UltraScale and
+UltraScale+). One DSP is a DSP48 slice. Block RAM counts in blocks of 18 Kb, as hls4ml reports it
+(`BRAM_18K`); a block of 36 Kb is two of them. URAM counts in blocks of 288 Kb.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Family = Literal["7 series", "UltraScale", "UltraScale+"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A device, of any package and speed grade.
+
+    Parameters
+    ----------
+    name
+        As full part names begin, in lower case.
+    short
+        As people say it.
+    family
+        Of its logic cells.
+    lut, ff, dsp, bram, uram
+        How many of them it has; `bram` in blocks of 18 Kb.
+    source
+        The table.
+    """
+
+    name: str
+    short: str
+    family: Family
+    lut: int
+    ff: int
+    dsp: int
+    bram: int
+    uram: int
+    source: str
+
+
+_TABLE: tuple[tuple[str, str, Family, tuple[int, int, int, int, int], str], ...] = (
+    ("xc7vx690t", "VX690T", "7 series", (433_200, 866_400, 3_600, 2_940, 0), "DS180"),
+    ("xc7z020", "Zynq 7020", "7 series", (53_200, 106_400, 220, 280, 0), "DS190"),
+    ("xcku115", "KU115", "UltraScale", (663_360, 1_326_720, 5_520, 4_320, 0), "DS890"),
+    ("xcvu9p", "VU9P", "UltraScale+", (1_182_240, 2_364_480, 6_840, 4_320, 960), "DS890"),
+    ("xcvu13p", "VU13P", "UltraScale+", (1_728_000, 3_456_000, 12_288, 5_376, 1_280), "DS890"),
+)
+PARTS: dict[str, Part] = {
+    name: Part(name, short, family, *counts, source)
+    for name, short, family, counts, source in _TABLE
+}
+# Other devices whose family their names tell; what they have is not known here. Alveo cards carry
+# UltraScale+ devices.
+_FAMILIES: tuple[tuple[str, Family], ...] = (
+    (r"xc7[akvsz]", "7 series"),
+    (r"xc(zu|au)\d|xc[kv]u\d+p|xcu\d", "UltraScale+"),
+    (r"xc[kv]u\d", "UltraScale"),
+)
+
+
+def part(name: str) -> Part | None:
+    """The device of a full part name, such as `xcvu13p-flga2577-2-e` or `xc7vx690tffg1927-2`.
+
+    Returns
+    -------
+    Part or None
+        None where it is not one of `PARTS`.
+    """
+    name = name.lower()
+    return next((entry for prefix, entry in PARTS.items() if name.startswith(prefix)), None)
+
+
+def family(name: str) -> Family | None:
+    """The family of a part's logic cells; None where its name does not tell."""
+    name = name.lower()
+    return next((kind for pattern, kind in _FAMILIES if re.match(pattern, name)), None)
+
+
+def share(name: str, **counts: float | None) -> dict[str, float]:
+    """Which fraction of a part a design takes.
+
+    Parameters
+    ----------
+    name
+        The part.
+    counts
+        `lut`, `ff`, `dsp`, `bram` (of 18 Kb), `uram`; what is not known is None.
+
+    Returns
+    -------
+    dict
+        A fraction per count that is known and that the part has; empty for a part not in `PARTS`.
+    """
+    device = part(name)
+    if device is None:
+        return {}
+    has: dict[str, int] = {what: getattr(device, what) for what in counts}
+    return {
+        what: count / has[what]
+        for what, count in counts.items()
+        if count is not None and has[what] > 0
+    }
+
+
+def share_text(name: str, fraction: float) -> str:
+    """A fraction of a part in words, such as "2.1 % of a VU13P"."""
+    device = part(name)
+    percent = 100 * fraction
+    digits = 1 if percent >= 0.1 or percent == 0 else 3
+    return f"{percent:.{digits}f} % of a {device.short if device else name}"

@@ -1,0 +1,367 @@
+"""A project as the shared library that trigger software loads, and its Python loader.
+
+The library's interface is the field's (`templates/emulator.h`): a model is created, given an event,
+asked for its result. Everything else in the library is hidden and lies in the project's version
+namespace, so that any number of versions answer for themselves in one process. Python comes in by
+one more function, which takes batches and uses the same interface for each event.
+
+Loading needs neither TensorFlow nor hls4ml, nor a compiler.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from l1kd import __version__
+from l1kd.core import run_files
+from l1kd.core.context import cores
+from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.files import atomic_directory, content_hash, file_hash, read_json, write_json
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.run_files import FirmwareRecord
+from l1kd.firmware.hls import c_simulation, testbench
+from l1kd.firmware.hls.namespace_and_ports import template
+from l1kd.firmware.hls.project import Port, Project, counts_of, open_project
+
+_FORMAT = 1
+_FLAGS = (
+    *("-std=c++17", "-O1", "-fwrapv", "-w", "-fPIC", "-shared", "-fvisibility=hidden"),
+    *("-Wl,--version-script=source/exports.map", "-Wl,-z,defs"),
+    *("-Iinclude", "-Isource/firmware/ap_types"),
+)
+_CHANGED = "// Changed by l1kd: see NOTICE.\n"
+_SHARE = 256  # events that are worth a thread
+_Counts = ctypes.POINTER(ctypes.c_int64)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Library(_Record):
+    """The library's file, its hash and the machine that it is for."""
+
+    file: str
+    sha256: str
+    machine: str
+
+
+class Manifest(_Record):
+    """`manifest.json` of an emulator.
+
+    `project` is the hash of the project's C++, `model` that of the network.
+    """
+
+    format_version: int = _FORMAT
+    name: str
+    version: str
+    namespace: str
+    io_type: str
+    input: Port
+    output: Port
+    project: str
+    model: str
+    versions: dict[str, str]
+    compiler: str
+    library: Library
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """A loaded emulator.
+
+    Parameters
+    ----------
+    directory
+        Where it is.
+    manifest
+        What it says of itself.
+    """
+
+    directory: Path
+    manifest: Manifest
+    _library: ctypes.CDLL = field(repr=False)
+
+    def predict(self, events: ArrayLike) -> NDArray[np.float64]:
+        """What the library gives.
+
+        Parameters
+        ----------
+        events
+            (N, *shape) or (N, inputs), any real type, every value one of the input port's type.
+
+        Returns
+        -------
+        ndarray
+            (N, outputs), exact values of the output type.
+
+        Raises
+        ------
+        UserError
+            If events have another shape, or a value is off the port's grid or range.
+        """
+        counts = np.ascontiguousarray(counts_of(events, self.manifest.input, self.manifest.name))
+        found = np.empty((len(counts), self.manifest.output.size), np.int64)
+        # Each call has a model of its own, and Python waits outside of its lock.
+        share = max(_SHARE, -(-len(counts) // cores()))
+        with ThreadPoolExecutor(cores()) as pool:
+            starts = range(0, len(counts), share)
+            calls = [
+                (counts[start : start + share], found[start : start + share]) for start in starts
+            ]
+            if any(pool.map(self._call, calls)):
+                raise RuntimeError(f"{self.directory}: the emulator failed")
+        return found * FixedPoint.parse(self.manifest.output.type).lsb
+
+    def _call(self, arrays: tuple[NDArray[np.int64], NDArray[np.int64]]) -> int:
+        events, found = (array.ctypes.data_as(_Counts) for array in arrays)
+        return int(self._library.l1kd_predict(events, found, len(arrays[0])))
+
+
+def build(project: Project, directory: Path | str) -> Emulator:
+    """Build a project's emulator, whole or not at all.
+
+    Parameters
+    ----------
+    project
+        Of either kind.
+    directory
+        Where; an existing one is replaced.
+
+    Returns
+    -------
+    Emulator
+        Loaded.
+
+    Raises
+    ------
+    UserError
+        If there is no compiler, or it does not accept the project.
+    """
+    directory, command = Path(directory), c_simulation.compiler()
+    with atomic_directory(directory) as written:
+        manifest = _write(project, written)
+        library = manifest.library.file
+        flags = (*_FLAGS, f"-Wl,-soname,{library}")
+        sources = ("source/emulator.cpp", f"source/firmware/{project.record.top}.cpp")
+        text = template(
+            "emulator.mk", library=library, flags=" ".join(flags), sources=" ".join(sources)
+        )
+        (written / "Makefile").write_text(text)
+        done = subprocess.run(
+            [*command, *flags, *sources, "-o", library],
+            cwd=written,
+            env=c_simulation.compiler_environment(),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        if done.returncode:
+            raise UserError(
+                f"{project.directory}: {command[0]} does not compile the emulator: "
+                f"{c_simulation.first_error(done.stderr)}; convert the student again if you did "
+                "not edit it"
+            )
+        said = subprocess.run(
+            [*command, "--version"], capture_output=True, text=True, check=False
+        ).stdout.splitlines()
+        known = manifest.library.model_copy(update={"sha256": file_hash(written / library)})
+        manifest = manifest.model_copy(
+            update={"compiler": said[0].strip() if said else command[0], "library": known}
+        )
+        write_json(written / "manifest.json", manifest.model_dump(mode="json"))
+    return load(directory)
+
+
+def _write(project: Project, directory: Path) -> Manifest:
+    """Write everything but the library, its Makefile and the manifest."""
+    description, record = project.description, project.record
+    version = description.namespace.removeprefix(f"{record.top}_")
+    name = record.top.removeprefix("l1kd_")
+    files = dict(c_simulation.sources(project.directory))
+    for path, content in files.items():
+        target = directory / "source" / "firmware" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        mark = _CHANGED if path.endswith("etc/ap_private.h") else ""
+        target.write_bytes(mark.encode() + content)
+    header = f"{name}_{version}.h"
+    values: dict[str, object] = {
+        "name": name,
+        "version": version,
+        "namespace": description.namespace,
+        "top": record.top,
+        "header": header,
+        "inputs": description.input.size,
+        "outputs": description.output.size,
+    }
+    types = _typedefs(project.directory)
+    ports = (("input", project.input_type), ("output", project.output_type))
+    for (what, port), kind in zip(ports, types, strict=True):
+        plain = replace(port, rounding="TRN", overflow="WRAP")
+        whole = replace(plain, rounding="TRN_ZERO") if not port.fraction else plain
+        values |= {what: port.text, f"{what}_plain": plain.text, f"{what}_integer": whole.text}
+        values[f"{what}_t"] = kind
+    values["compute"] = template(f"emulate_{record.io_type}.cpp", top=record.top).strip("\n")
+    (directory / "include").mkdir()
+    (directory / "include" / "emulator.h").write_text(template("emulator.h"))
+    (directory / "include" / header).write_text(template("emulator_ports.h", **values))
+    (directory / "source" / "emulator.cpp").write_text(template("emulator.cpp", **values))
+    (directory / "source" / "exports.map").write_text(template("emulator.map"))
+    (directory / "NOTICE").write_text(template("emulator.notice"))
+    licence = "LICENSE-Apache-2.0.txt"
+    (directory / licence).write_text(template(licence))
+    return Manifest(
+        name=name,
+        version=version,
+        namespace=description.namespace,
+        io_type=record.io_type,
+        input=description.input,
+        output=description.output,
+        project=content_hash({path: content.decode() for path, content in files.items()}),
+        model=description.model,
+        versions={**description.versions, "emulator": __version__},
+        compiler="",
+        library=Library(file=f"lib{name}_{version}.so", sha256="", machine=platform.machine()),
+    )
+
+
+def _typedefs(directory: Path) -> tuple[str, str]:
+    """The names of the ports' types in a project, as its `ports.h` has them."""
+    text = (directory / "firmware" / "ports.h").read_text()
+    names = [part.split(">")[0] for part in text.split("static_assert(port_bits<")[1:]]
+    return names[0], names[-1]
+
+
+def load(directory: Path | str) -> Emulator:
+    """Load an emulator that `build` has written.
+
+    Raises
+    ------
+    UserError
+        If something is missing, or the library is not the one that the manifest describes, not for
+        this machine, or no emulator.
+    """
+    directory = Path(directory)
+    try:
+        manifest = Manifest.model_validate(read_json(directory / "manifest.json"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{directory} is no emulator: it has no manifest.json; `l1kd emulator RUN` builds one"
+        ) from error
+    except (ValueError, ValidationError) as error:
+        raise UserError(
+            f"{directory / 'manifest.json'}: not as l1kd writes it ({str(error).splitlines()[0]}); "
+            f"{_AGAIN}"
+        ) from error
+    # What is checked is what is loaded: a private copy, which no one replaces in between, and which
+    # the system does not take for a library of the same path that it has loaded before.
+    with tempfile.TemporaryDirectory(prefix="l1kd-emulator-") as private:
+        path, copy = directory / manifest.library.file, Path(private, "emulator.so")
+        try:
+            shutil.copyfile(path, copy)
+        except FileNotFoundError as error:
+            raise UserError(f"{path} is missing; {_AGAIN}") from error
+        _check_elf(copy, path)
+        if file_hash(copy) != manifest.library.sha256:
+            raise UserError(
+                f"{path} is not the library of manifest.json: its hash differs; {_AGAIN}"
+            )
+        try:
+            library = ctypes.CDLL(str(copy), mode=os.RTLD_LAZY | os.RTLD_LOCAL)
+        except OSError as error:
+            reason = str(error).replace(str(copy), path.name)
+            raise UserError(f"{path} cannot be loaded ({reason}); {_AGAIN}") from error
+    for name in ("create_model", "destroy_model", "l1kd_version", "l1kd_predict"):
+        if not hasattr(library, name):
+            raise UserError(f"{path} is no emulator of l1kd: it has no {name}; {_AGAIN}")
+    library.l1kd_version.restype = ctypes.c_char_p
+    version = library.l1kd_version().decode()
+    if version != manifest.namespace:
+        raise UserError(f"{path} is version {version}, not {manifest.namespace}; {_AGAIN}")
+    library.l1kd_predict.argtypes = [_Counts, _Counts, ctypes.c_size_t]
+    return Emulator(directory, manifest, library)
+
+
+_AGAIN = "build it again with `l1kd emulator RUN`, or with make in its directory"
+
+
+def _check_elf(copy: Path, path: Path) -> None:
+    """Refuse what the loader might crash on: no library, a part of one, another machine's."""
+    with copy.open("rb") as handle:
+        head = handle.read(64)
+    if len(head) < 64 or head[:4] != b"\x7fELF":
+        raise UserError(f"{path} is no shared library; {_AGAIN}")
+    own = Path(sys.executable).read_bytes()[:64] if Path(sys.executable).is_file() else head
+    kind = slice(4, 6), slice(18, 20)  # word size and byte order; the machine
+    if own[:4] == b"\x7fELF" and any(head[part] != own[part] for part in kind):
+        raise UserError(f"{path} is a library for another machine than this one; {_AGAIN}")
+    wide, order = head[4] == 2, "<" if head[5] == 1 else ">"
+    (start,) = struct.unpack_from(f"{order}{'Q' if wide else 'I'}", head, 40 if wide else 32)
+    size, count = struct.unpack_from(f"{order}HH", head, 58 if wide else 46)
+    if copy.stat().st_size < start + size * count:
+        raise UserError(f"{path} is cut short; {_AGAIN}")
+
+
+def deliver(run: Path, student: str | None = None, out: Path | None = None) -> tuple[str, Emulator]:
+    """Build the emulator of a run's student and hold it against the project's vectors.
+
+    Parameters
+    ----------
+    run
+        The run's directory.
+    student
+        Which; default: the best one.
+    out
+        Where to; default: `<run>/emulator/<name>_<version>`.
+
+    Returns
+    -------
+    tuple
+        The student's name and its emulator.
+
+    Raises
+    ------
+    UserError
+        If the run has no project of that student.
+    CheckFailed
+        If the library gives other outputs than the network; it is not kept then.
+    """
+    records: list[FirmwareRecord] = run_files.read(run, "firmware.json")
+    names = list(dict.fromkeys(record.student for record in records))
+    if student is None:
+        student = names[0] if len(names) == 1 else run_files.read(run, "metrics.json").best
+    mine = [record for record in records if record.student == student]
+    if not mine:
+        raise UserError(
+            f"{run} has no project of a student {student!r}; it has those of {', '.join(names)}"
+        )
+    record = min(mine, key=lambda record: record.io_type != "io_parallel")
+    project = open_project(record.directory)
+    inputs, expected = testbench.read_vectors(project.directory)
+    label = project.description.namespace.removeprefix("l1kd_")
+    emulator = build(project, out or run / "emulator" / label)
+    found = emulator.predict(inputs * project.input_type.lsb)
+    wrong = int(np.sum((found != expected * project.output_type.lsb).any(axis=1)))
+    if wrong:
+        shutil.rmtree(emulator.directory)
+        raise CheckFailed(
+            f"{student}: the emulator differs from the network in {wrong} of {len(inputs)} events "
+            f"of {project.directory}; `make test` there shows them"
+        )
+    return student, emulator

@@ -1,0 +1,385 @@
+"""Everything that knows hls4ml's API: a QKeras network to an HLS project.
+
+The recipe that is exact (measured: 0 mismatches, ours and others' networks) is the configuration
+`config_from_keras_model(granularity='name')` *and* `bit_exact=True`; either alone is wrong. The
+network begins with a `quantized_bits` QActivation and ends with a QActivation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from l1kd import __version__
+from l1kd.core.errors import UserError
+from l1kd.core.files import atomic_directory, content_hash, write_json
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.run_files import FirmwareRecord, LayerRecord
+from l1kd.exact.json_format import to_json
+from l1kd.exact.network import Quantize
+from l1kd.firmware.hls import testbench
+from l1kd.firmware.hls.limits import (
+    Backend,
+    IoType,
+    Strategy,
+    check_arguments,
+    check_port,
+    check_size,
+    reuse_for,
+)
+from l1kd.firmware.hls.namespace_and_ports import assert_ports, enclose, tidy
+from l1kd.firmware.hls.project import (
+    NETWORK,
+    Description,
+    Port,
+    Project,
+    Traced,
+    counts_of,
+    save,
+)
+from l1kd.firmware.stimuli.test_vectors import choose
+from l1kd.networks.inspect import model_hash, multiplications
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tensorflow import keras
+
+logger = logging.getLogger("l1kd")
+
+# Multiplications of a network whose convolutions io_parallel computes at all positions at once.
+UNROLLED = 16_384
+_WIDEST = 53  # bits of a port that a float64 holds
+_NAMES: dict[str, str] = {
+    "latency": "Latency",
+    "resource": "Resource",
+    "distributed_arithmetic": "distributed_arithmetic",
+}
+
+
+def top_name(name: str) -> str:
+    """The top function's name for a network's name: `l1kd_` and a valid C identifier."""
+    return "l1kd_" + re.sub(r"\W", "_", name, flags=re.ASCII)
+
+
+def convert(
+    model: keras.Model,
+    directory: Path | str,
+    *,
+    backend: Backend = "Vitis",
+    io_type: IoType = "io_parallel",
+    strategy: Strategy = "latency",
+    reuse: int = 1,
+    part: str = "xcvu13p-flga2577-2-e",
+    clock_ns: float = 5.0,
+    name: str | None = None,
+    unroll: bool | None = None,
+    port: FixedPoint | None = None,
+    vectors: NDArray[Any] | None = None,
+) -> Project:
+    """Write the HLS project of a QKeras network, whole or not at all.
+
+    Parameters
+    ----------
+    model
+        A `quantized_bits` QActivation first, a QActivation last, layers that convert exactly.
+    directory
+        Where; an existing one is replaced.
+    backend, io_type, strategy
+        Names in hls4ml's sense; the strategy holds for dense layers and convolutions.
+    reuse
+        How often a multiplier is used for one event.
+    part, clock_ns
+        The device and its clock period in nanoseconds.
+    name
+        The network's; default `model.name`. The top function is `l1kd_<name>`.
+    unroll
+        For io_parallel: compute a convolution at all positions at once, so that an event enters
+        every `reuse` clock cycles, or (hls4ml's own way) at one position per cycle. Default: unroll
+        networks of at most 16,384 multiplications.
+    port
+        The type that events come in, where it is narrower than what the network's first layer says
+        (QKeras cannot say unsigned). Each of its values is one of that layer's.
+    vectors
+        Events (N, *shape) for the project's test bench; default: corners of the network.
+
+    Returns
+    -------
+    Project
+        The written project.
+
+    Raises
+    ------
+    UserError
+        If an argument is wrong, or hls4ml cannot convert the network.
+    CheckFailed
+        If the lint refuses the network, or it is beyond a limit of the vendor tools.
+    """
+    directory, name = Path(directory), name or model.name
+    check_arguments(backend, io_type, strategy, part, reuse, clock_ns)
+    check_size(model, io_type, strategy)
+    from l1kd.networks.lint.check import demand
+    from l1kd.networks.to_exact import read
+
+    demand(model, io_type=io_type)
+    exact = read(model)
+    own, (result,) = exact.port, exact.output_types
+    check_port(name, port, own)
+    if max(own.word, result.word) > _WIDEST:
+        raise UserError(f"{name}: ports wider than {_WIDEST} bits cannot be simulated")
+    if vectors is not None and not len(vectors):
+        raise UserError(f"{name}: a test bench needs at least one event in its vectors")
+    port, stated = port or own, port is not None
+    exact = exact.at_port(port)
+    if unroll is None:
+        unroll = sum(multiplications(layer) or 0 for layer in model.layers) <= UNROLLED
+    unroll = unroll and io_type == "io_parallel"
+    top, network = top_name(name), model_hash(model)
+    versions = {"l1kd": __version__, "hls4ml": metadata.version("hls4ml")}
+    options = [backend, io_type, strategy, reuse, part, clock_ns, unroll, port.text]
+    # Two versions of hls4ml write two programs, so theirs is part of the name; ours is not.
+    version = content_hash([network, versions["hls4ml"], options])[:8]
+    namespace = f"{top}_v{version}"
+    with atomic_directory(directory) as written:
+        graph = _graph(
+            model,
+            written,
+            backend=backend,
+            io_type=io_type,
+            strategy=strategy,
+            reuse=reuse,
+            unroll=unroll,
+            own=own,
+            port=port if stated else None,
+            project_name=top,
+            namespace=namespace,
+            part=part,
+            clock_period=clock_ns if clock_ns % 1 else int(clock_ns),
+        )
+        with _hls4ml(name):
+            graph.config.trace_output = True  # without it no layer is shown, `Trace` or not
+            graph.config.config.pop("KerasModel")  # would be saved into the project, by its path
+            graph.write()
+        tidy(written)
+        (source,), (sink,) = graph.get_input_variables(), graph.get_output_variables()
+        if not isinstance(exact[exact.outputs[0]], Quantize):
+            # Sums that are not quantized: hls4ml's own type of them, if it holds them all.
+            found = FixedPoint.parse(_text(sink.type.precision))
+            result = replace(found, rounding="RND_CONV", overflow="SAT")
+        _check_ports(name, port, source, result, sink)
+        enclose(written, top, namespace)
+        types = (source.type.name, port), (sink.type.name, result)
+        assert_ports(written, top, namespace, types)
+        record = FirmwareRecord(
+            student=name,
+            backend=backend,
+            io_type=io_type,
+            strategy=strategy,
+            reuse=reuse,
+            part=part,
+            clock_ns=clock_ns,
+            directory=".",
+            top=top,
+            input_type=_text(source.type.precision),
+            output_type=_text(sink.type.precision),
+            layers=[_layer(layer, model) for layer in graph.get_layers()],
+        )
+        description = Description(
+            versions=versions,
+            model=network,
+            namespace=namespace,
+            record=record,
+            unrolled=unroll,
+            interval_cycles=_interval(graph, reuse),
+            input=Port(shape=tuple(model.input_shape[1:]), type=record.input_type),
+            output=Port(shape=tuple(model.output_shape[1:]), type=record.output_type),
+            layers=tuple(_traced(graph, model)),
+        )
+        save(written, description)
+        events = choose(exact) if vectors is None else vectors
+        counts = counts_of(events, description.input, name)
+        expected = exact.predict(counts * port.lsb)
+        write_json(written / NETWORK, to_json(exact))
+        testbench.write(written, description, (source.type.name, sink.type.name))
+        testbench.write_vectors(written, counts, result.integers(expected))
+    return Project(directory, description)
+
+
+def _graph(
+    model: keras.Model,
+    directory: Path,
+    *,
+    backend: str,
+    io_type: str,
+    strategy: str,
+    reuse: int,
+    unroll: bool,
+    own: FixedPoint,
+    port: FixedPoint | None,
+    **options: Any,
+) -> Any:
+    """hls4ml's model of the network, configured and precisions resolved."""
+    if strategy == "distributed_arithmetic":
+        try:
+            metadata.version("da4ml")
+        except metadata.PackageNotFoundError:
+            raise UserError(
+                "the strategy distributed_arithmetic needs da4ml; pip install 'l1kd[da]'"
+            ) from None
+    with _hls4ml(model.name):
+        import hls4ml
+
+        config = hls4ml.utils.config_from_keras_model(
+            model, granularity="name", backend=backend, default_reuse_factor=reuse
+        )
+        # Set on an activation, distributed_arithmetic raises; the network's own is a real strategy.
+        config["Model"]["Strategy"] = _NAMES["resource" if strategy == "resource" else "latency"]
+        if port is None and strategy == "distributed_arithmetic" and not own.fraction:
+            # hls4ml's distributed arithmetic refuses `ap_int`; these are the same values.
+            port = own
+        if port is not None:
+            # All that follows is derived from this type; a port on the layer's grid needs no mode.
+            config["LayerName"][model.layers[1].name]["Precision"]["result"] = (
+                f"{'' if port.signed else 'u'}fixed<{port.word},{port.integer},RND_CONV,SAT,0>"
+            )
+        for layer in model.layers:
+            mine = config["LayerName"].get(layer.name)
+            if mine is None:
+                continue
+            mine["Trace"] = True
+            for name, other in config["LayerName"].items():
+                if name.startswith(f"{layer.name}_"):
+                    other["Trace"] = True
+            if multiplications(layer) is None:
+                continue
+            mine["Strategy"] = _NAMES[strategy]
+            mine["ReuseFactor"] = reuse_for(layer, reuse) if strategy == "resource" else reuse
+            if unroll and "Conv" in type(layer).__name__:
+                positions = 1
+                for side in layer.output_shape[1:-1]:
+                    positions *= int(side)
+                mine["ParallelizationFactor"] = positions
+        return hls4ml.converters.convert_from_keras_model(
+            model,
+            hls_config=config,
+            bit_exact=True,
+            backend=backend,
+            io_type=io_type,
+            output_dir=str(directory),
+            # The C simulation reads the weights that synthesis reads.
+            write_weights_txt=False,
+            **options,
+        )
+
+
+@contextlib.contextmanager
+def _hls4ml(name: str) -> Iterator[None]:
+    """hls4ml's chatter into the log, its errors into one line."""
+    said = io.StringIO()
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    except UserError:
+        raise
+    except OSError:
+        raise  # a full disk is no matter of the network
+    except Exception as error:
+        raise UserError(
+            f"hls4ml cannot convert {name}: {type(error).__name__}: {error}; use QDense, QConv2D, "
+            "pooling, Flatten and QActivation as in l1kd's own students"
+        ) from error
+    finally:
+        for line in said.getvalue().splitlines():
+            logger.debug("hls4ml: %s", line)
+
+
+def _check_ports(name: str, port: FixedPoint, source: Any, result: FixedPoint, sink: Any) -> None:
+    for what, wanted, variable in (("input", port, source), ("output", result, sink)):
+        given = FixedPoint.parse(_text(variable.type.precision))
+        if (given.word, given.integer, given.signed) != (
+            wanted.word,
+            wanted.integer,
+            wanted.signed,
+        ):
+            raise UserError(
+                f"{name}: hls4ml makes the {what} port {given.text}, the network says "
+                f"{wanted.text}; use quantizers as in l1kd's own students"
+            )
+
+
+def _text(precision: Any) -> str:
+    return FixedPoint.parse(str(precision)).text
+
+
+def _layer(layer: Any, model: keras.Model) -> LayerRecord:
+    def kind_of(attribute: str) -> str | None:
+        named = layer.get_attr(attribute)
+        return None if named is None else _text(named.precision)
+
+    weights = layer.weights.get("weight")
+    names = {own.name: own for own in model.layers}
+    return LayerRecord(
+        name=layer.name,
+        kind=layer.class_name,
+        shape=[int(side) for side in layer.get_output_variable().shape],
+        weights=None if weights is None else int(weights.data.size),
+        zeros=None if weights is None else int((weights.data == 0).sum()),
+        multiplications=multiplications(names[layer.name]) if layer.name in names else None,
+        weight_type=kind_of("weight_t"),
+        bias_type=kind_of("bias_t"),
+        accumulator_type=kind_of("accum_t"),
+        result_type=_text(layer.get_output_variable().type.precision),
+    )
+
+
+def _traced(graph: Any, model: keras.Model) -> Iterator[Traced]:
+    """The layers whose output the written code can show, each with its Keras layer."""
+    own = {layer.name: layer for layer in model.layers}
+    for layer in graph.get_layers():
+        if not layer.get_attr("function_cpp") or not layer.get_attr("trace"):
+            continue
+        variable = layer.get_output_variable()
+        yield Traced(
+            name=layer.name,
+            keras=_keras_name(layer.name, own),
+            shape=tuple(int(side) for side in variable.shape),
+            type=_text(variable.type.precision),
+        )
+
+
+def _keras_name(name: str, own: dict[str, Any]) -> str:
+    """The Keras layer whose output a layer of the written code has; empty if there is none."""
+    fused = {key for key, layer in own.items() if _has_activation(layer)}
+    if name in own:
+        return "" if name in fused else name
+    owner = next((key for key in own if name.startswith(f"{key}_")), None)
+    if owner is None or owner in fused:
+        # A layer with an activation of its own becomes two: the second has its output.
+        return owner or ""
+    # A linear quantizer is folded into the layer before it, as `<layer>_linear`.
+    after = [node.outbound_layer for node in own[owner].outbound_nodes]
+    return after[0].name if [type(layer).__name__ for layer in after] == ["QActivation"] else ""
+
+
+def _has_activation(layer: Any) -> bool:
+    activation = getattr(layer, "activation", None)
+    if multiplications(layer) is None or activation is None:
+        return False
+    return str(getattr(activation, "__name__", activation)) != "linear"
+
+
+def _interval(graph: Any, reuse: int) -> int | None:
+    """Clock cycles between two events where the design leaves no choice; None elsewhere."""
+    return reuse if graph.config.pipeline_style == "pipeline" and reuse == 1 else None

@@ -1,0 +1,260 @@
+"""A written HLS project as an object. After conversion its files are all there is to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from l1kd.core.context import cores
+from l1kd.core.errors import UserError
+from l1kd.core.files import read_json, write_json
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.run_files import FirmwareRecord
+from l1kd.firmware.hls import c_simulation
+
+FILE = "l1kd.json"
+NETWORK = "network.json"  # the exact network
+_FORMAT = 2
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Port(_Record):
+    """An input or output: its shape without the batch, and its type as `ap_fixed` text."""
+
+    shape: tuple[int, ...]
+    type: str
+
+    @property
+    def size(self) -> int:
+        """Values of one event."""
+        return int(np.prod(self.shape))
+
+
+class Traced(_Record):
+    """A layer that the C simulation can show, and the Keras layer that has the same output."""
+
+    name: str
+    keras: str
+    shape: tuple[int, ...]
+    type: str
+
+
+class Description(_Record):
+    """What a project says of itself in `l1kd.json`.
+
+    `record` is what a run's `firmware.json` has of it, `model` the hash of the network that it was
+    made from, `namespace` the version namespace of its C++ (the top function's name, `_v`, eight
+    digits of a hash of network and options), `unrolled` whether convolutions are computed at all
+    positions at once, and `interval_cycles` the clock cycles between two events where the design
+    leaves no choice.
+    """
+
+    format_version: int = _FORMAT
+    versions: dict[str, str]
+    model: str
+    namespace: str
+    unrolled: bool
+    interval_cycles: int | None
+    record: FirmwareRecord
+    input: Port
+    output: Port
+    layers: tuple[Traced, ...]
+
+
+@dataclass(frozen=True)
+class Project:
+    """An HLS project.
+
+    Parameters
+    ----------
+    directory
+        Where it is.
+    description
+        What it says of itself.
+    """
+
+    directory: Path
+    description: Description
+
+    @property
+    def record(self) -> FirmwareRecord:
+        """Its entry of `firmware.json`: backend, types, layers."""
+        # Inside the project there is no path: it can be moved.
+        return self.description.record.model_copy(
+            update={"directory": str(self.directory.absolute())}
+        )
+
+    @cached_property
+    def input_type(self) -> FixedPoint:
+        """The input port's type."""
+        return FixedPoint.parse(self.description.input.type)
+
+    @cached_property
+    def output_type(self) -> FixedPoint:
+        """The output port's type."""
+        return FixedPoint.parse(self.description.output.type)
+
+    def compile(self) -> Path:
+        """Compile the C simulation, unless these very files have been compiled already.
+
+        Returns
+        -------
+        Path
+            The program.
+
+        Raises
+        ------
+        UserError
+            If there is no g++, or it does not accept the project.
+        """
+        from l1kd.firmware.certificate.compiled_calls import calls_of
+
+        return c_simulation.build(self.directory, self._ports, lambda: calls_of(self.directory))
+
+    def predict(self, events: ArrayLike, processes: int | None = None) -> NDArray[np.float64]:
+        """Run events through the C simulation.
+
+        Memory is that of the events given; a large sample goes through in chunks.
+
+        Parameters
+        ----------
+        events
+            (N, *shape) or (N, inputs), any real type, every value one of the input port's type.
+        processes
+            How many to use; by default one per core.
+
+        Returns
+        -------
+        ndarray
+            (N, outputs), exact values of the output type.
+
+        Raises
+        ------
+        UserError
+            If events have another shape, a value is off the port's grid or range, or the project
+            does not compile.
+        """
+        bits = counts_of(events, self.description.input, self.directory.name)
+        outputs = c_simulation.simulate(
+            self.compile(), bits, self.description.output.size, processes or cores()
+        )
+        return outputs * self.output_type.lsb
+
+    def trace(self, events: ArrayLike) -> dict[str, NDArray[np.float64]]:
+        """Run events through the C simulation and return what every layer gives.
+
+        Parameters
+        ----------
+        events
+            As for `predict`.
+
+        Returns
+        -------
+        dict
+            Layer name to its values, (N, *shape of the layer), in the order of the data's flow.
+        """
+        layers = self.description.layers
+        sizes = [(layer.name, int(np.prod(layer.shape))) for layer in layers]
+        _, values = c_simulation.trace(
+            self.compile(),
+            counts_of(events, self.description.input, self.directory.name),
+            self.description.output.size,
+            sizes,
+        )
+        return {
+            layer.name: part.reshape(len(part), *layer.shape)
+            for layer, part in zip(layers, values, strict=True)
+        }
+
+    @property
+    def _ports(self) -> c_simulation.Ports:
+        return c_simulation.Ports(
+            self.record.top,
+            self.description.namespace,
+            self.description.input.size,
+            self.description.output.size,
+        )
+
+
+def counts_of(events: ArrayLike, port: Port, name: str) -> NDArray[np.int64]:
+    """Events as counts of a port's LSB, (N, inputs).
+
+    Parameters
+    ----------
+    events
+        (N, *shape) or (N, inputs), any real type.
+    port
+        Where they go in.
+    name
+        Of what reads them, for the message.
+
+    Raises
+    ------
+    UserError
+        If events have another shape, or a value is off the port's grid or range.
+    """
+    array: NDArray[Any] = np.asarray(events)
+    kind, shape, size = FixedPoint.parse(port.type), port.shape, port.size
+    if array.ndim < 1 or array.shape[1:] not in (shape, (size,)):
+        raise UserError(
+            f"{name} reads events of the shape {shape}; "
+            f"these are {array.shape[1:] if array.ndim else 'a single number'}"
+        )
+    array = array.reshape(len(array), size)
+    # One pass in place of `holds` and `integers`: this is what a simulation waits for.
+    steps = np.multiply(array, 1 / kind.lsb, dtype=np.float64)
+    low, high = kind.bounds
+    with np.errstate(invalid="ignore"):
+        bits = steps.astype(np.int64)
+    held = (bits == steps) & (bits >= low) & (bits <= high)
+    if not held.all():
+        event, place = np.argwhere(~held)[0]
+        where = tuple(int(i) for i in np.unravel_index(place, shape))
+        raise UserError(
+            f"event {event}, input {where}: {array[event, place]} is no value of the input "
+            f"port of {name}, {kind.text} (steps of {kind.lsb:g} from {kind.low:g} to "
+            f"{kind.high:g}); round and clip events before they are given"
+        )
+    return bits
+
+
+def open_project(directory: Path | str) -> Project:
+    """Open a written project; neither TensorFlow nor hls4ml is needed.
+
+    Raises
+    ------
+    UserError
+        If the directory is no project that l1kd has written, or one of another format.
+    """
+    directory = Path(directory)
+    path = directory / FILE
+    try:
+        raw = read_json(path)
+        written = raw.get("format_version") if isinstance(raw, dict) else None
+        if isinstance(written, int) and written != _FORMAT:
+            raise UserError(
+                f"{directory} was written in format {written}, this version reads {_FORMAT}; "
+                "convert the student again"
+            )
+        description = Description.model_validate(raw)
+    except FileNotFoundError as error:
+        raise UserError(f"{directory} is no HLS project of l1kd: it has no {FILE}") from error
+    except (ValueError, ValidationError) as error:
+        raise UserError(
+            f"{path}: not as l1kd writes it ({str(error).splitlines()[0]}); convert it again"
+        ) from error
+    return Project(directory, description)
+
+
+def save(directory: Path, description: Description) -> None:
+    """Write `l1kd.json`."""
+    write_json(directory / FILE, description.model_dump(mode="json"))

@@ -1,0 +1,148 @@
+"""What lets a project be checked without Python: vectors, a C++ test bench, a Makefile, a README.
+
+The bench runs the top function on the vectors and compares bit by bit; it ends with 0 if, and only
+if, every output of every event is the expected one. Plain g++, the vendor's C simulation and the
+RTL co-simulation run the same file.
+
+Vectors are text, integers in counts of the port's LSB. `tb_data/inputs.dat` and
+`tb_data/outputs.dat` have one event per line, between a first line that says how many there are and
+a last one with a checksum: the polynomial of all integers (modulo 2^64) at `_BASE`, the first
+integer with the highest power.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from l1kd.core.errors import UserError
+from l1kd.core.files import atomic
+from l1kd.firmware.hls.namespace_and_ports import GLOBAL, template
+from l1kd.firmware.hls.project import Description
+
+INPUTS, OUTPUTS = Path("tb_data", "inputs.dat"), Path("tb_data", "outputs.dat")
+_BASE = 0x100000001B3
+_FIRST = re.compile(r"^# l1kd vectors 1: (\d+) events of (\d+) integers$")
+_LAST = re.compile(r"^# end ([0-9a-f]{16})$")
+
+
+def write(directory: Path, description: Description, types: tuple[str, str]) -> None:
+    """Write the bench, the Makefile and the README of a project.
+
+    Parameters
+    ----------
+    directory
+        The project.
+    description
+        Its own.
+    types
+        The names of the input's and the output's type in its `defines.h`.
+    """
+    record = description.record
+    values = {
+        "top": record.top,
+        "namespace": description.namespace,
+        "global": GLOBAL,
+        "input_t": types[0],
+        "output_t": types[1],
+        "inputs": description.input.size,
+        "outputs": description.output.size,
+        "base": f"0x{_BASE:x}",
+        "run": template(f"run_{record.io_type}.cpp", top=record.top).strip(),
+    }
+    (directory / f"{record.top}_test.cpp").write_text(template("test.cpp", **values))
+    (directory / "Makefile").write_text(template("project.mk", top=record.top))
+    tool = {
+        "Vitis": "vitis-run --mode hls --tcl build_prj.tcl",
+        "Vivado": "vivado_hls -f build_prj.tcl",
+    }
+    text = template(
+        "project.md",
+        top=record.top,
+        student=record.student,
+        kind=f"{record.backend}, {record.io_type}, {record.strategy} strategy",
+        part=record.part,
+        clock=f"{record.clock_ns:g}",
+        namespace=description.namespace,
+        version=", ".join(f"{name} {version}" for name, version in description.versions.items()),
+        input=f"{description.input.size} x `{description.input.type}`",
+        output=f"{description.output.size} x `{description.output.type}`",
+        shape=" x ".join(map(str, description.input.shape)),
+        tool=tool[record.backend],
+        **{"global": GLOBAL},
+    )
+    (directory / "README.md").write_text(text)
+
+
+def write_vectors(directory: Path, inputs: NDArray[np.int64], outputs: NDArray[np.int64]) -> None:
+    """Write the vectors of a project; each file is whole or as it was.
+
+    Parameters
+    ----------
+    directory
+        The project.
+    inputs
+        Events in counts of the input's LSB, (N, inputs).
+    outputs
+        What has to come out, in counts of the output's LSB, (N, outputs).
+    """
+    if len(inputs) != len(outputs) or not len(inputs):
+        raise ValueError(f"{len(inputs)} events and {len(outputs)} outputs are no vectors")
+    for name, array in ((INPUTS, inputs), (OUTPUTS, outputs)):
+        text = io.StringIO()
+        text.write(f"# l1kd vectors 1: {len(array)} events of {array.shape[1]} integers\n")
+        for row in array.tolist():
+            text.write(" ".join(map(str, row)) + "\n")
+        text.write(f"# end {checksum(array):016x}\n")
+        with atomic(directory / name) as temporary:
+            temporary.write_text(text.getvalue())
+
+
+def read_vectors(directory: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The vectors of a project: inputs (N, inputs) and expected outputs (N, outputs), as counts.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged.
+    """
+    inputs, outputs = _read(directory / INPUTS), _read(directory / OUTPUTS)
+    if len(inputs) != len(outputs):
+        raise UserError(
+            f"{directory}: {len(inputs)} events and {len(outputs)} expected outputs; {_AGAIN}"
+        )
+    return inputs, outputs
+
+
+_AGAIN = "convert the student again"
+
+
+def _read(path: Path) -> NDArray[np.int64]:
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {_AGAIN}") from error
+    first, last = _FIRST.match(lines[0] if lines else ""), _LAST.match(lines[-1] if lines else "")
+    if not first or not last:
+        raise UserError(f"{path} is no whole file of vectors; {_AGAIN}")
+    try:
+        rows = [[int(value) for value in line.split(" ")] for line in lines[1:-1]]
+        array = np.array(rows, np.int64).reshape(int(first[1]), int(first[2]))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}; {_AGAIN}") from error
+    if checksum(array) != int(last[1], 16):
+        raise UserError(f"{path} is damaged: the checksum differs; {_AGAIN}")
+    return array
+
+
+def checksum(counts: ArrayLike) -> int:
+    """The checksum of a file of vectors."""
+    values = np.ascontiguousarray(counts, np.int64).reshape(-1).view(np.uint64)
+    powers = np.full(len(values), _BASE, np.uint64)
+    powers[:1] = 1
+    # Unsigned integers of NumPy's arrays wrap around, as those of C++ do.
+    return int(np.sum(values * np.cumprod(powers, dtype=np.uint64)[::-1], dtype=np.uint64))

@@ -1,0 +1,505 @@
+"""The search for corner inputs: events that are hard on a network's inner quantizers.
+
+A quantizer is given what the layer before it computes. For single values of that layer the search
+looks for events that make them as high and as low as they can be, put them exactly half way between
+two steps of the quantizer (where rounding modes part) or one count beside that, and next to the
+ends of its range and to 0. It follows derivatives (`l1kd.exact.gradient`); for the first layer of
+sums one step along their signs is the best there is, further back it is a start.
+
+Events are counts of the port's LSB here, (N, inputs).
+
+Events that make what enters a quantizer as high, and as low, as a search can.
+
+One step along the signs of the derivatives is the best there is for the first layer of sums.
+Further back it is a start, and small parts of the event are tried with other values: all parts at
+once, each in an event of its own, so that what helps in one place is kept together with what helps
+in another.
+
+Events in which a value that enters a quantizer is exactly what is hard on it.
+
+Half way between two of its steps, a count beside that, next to the ends of its range, next to 0.
+Derivatives say what a step of an input makes of the value, so one or two inputs can be changed by
+what is missing: exact for the first layer of sums, a try further back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd.exact.gradient import ancestors, backward, record, seen
+from l1kd.exact.network import Affine, Network, Node, Quantize
+
+Counts = NDArray[np.int64]
+Array = NDArray[Any]
+
+_WORK = 1e9  # multiplications that a search may cost, about
+_FEWEST, _MOST = 4_000, 200_000  # evaluations of an event, at least and at most
+_LEAK = 0.05
+_INPUT_VALUES = 1 << 21  # of the events that searches start from
+_CELLS = 1 << 22  # of the largest layer in memory at a time
+
+
+def inner(network: Network) -> list[Quantize]:
+    """The quantizers behind sums, pools and merges: not those that see the port's own values."""
+    plain = {network.nodes[0].name}
+    found = []
+    for node in network.nodes[1:]:
+        if isinstance(node, Quantize) and node.sources[0] in plain:
+            held = node.type.requantize(_ends(network), network.port.fraction)
+            back = held * 2.0 ** (network.port.fraction - node.type.fraction)
+            if not node.halved and (back == _ends(network)).all():
+                plain.add(node.name)
+                continue
+        if isinstance(node, Quantize):
+            found.append(node)
+        elif type(node).__name__ in ("Reshape", "Pad") and node.sources[0] in plain:
+            plain.add(node.name)
+    return found
+
+
+def _ends(network: Network) -> Counts:
+    low, high = network.port.bounds
+    return np.array([low, high, 1 if high else 0])
+
+
+class Search:
+    """A network and how many evaluations its search may take.
+
+    Parameters
+    ----------
+    network
+        Behind the port that events come on: see `Network.at_port`.
+    random
+        Where chance comes from; everything else is determined.
+    """
+
+    def __init__(self, network: Network, random: np.random.Generator) -> None:
+        self.network, self.random = network, random
+        self.low, self.high = network.port.bounds
+        self.size = network.nodes[0].size
+        self.quantizers = inner(network)
+        cost = max(1, sum(_cost(node) for node in network.nodes))
+        self.effort = int(np.clip(_WORK / cost, _FEWEST, _MOST))
+        # Events to start from: as many as memory and time allow.
+        self.pool = max(256, min(self.effort // 16, _INPUT_VALUES // self.size))
+
+    def values(self, counts: Counts, names: list[str]) -> dict[str, Array]:
+        """What layers give for events, (N, size), as counts."""
+        parts: dict[str, list[Array]] = {name: [] for name in names}
+        for chunk in self._chunks(counts, names):
+            found = record(self.network, chunk.reshape(-1, *self.network.shape), names)
+            for name in parts:  # two quantizers may read one layer
+                parts[name].append(found[name].reshape(len(chunk), -1))
+        return {name: np.concatenate(each) for name, each in parts.items()}
+
+    def at(self, counts: Counts, name: str, units: NDArray[np.int64]) -> Array:
+        """One value of a layer per event, (N,)."""
+        parts = [
+            found[name].reshape(len(chunk), -1)[np.arange(len(chunk)), mine]
+            for chunk, mine, found in self._recorded(counts, name, units)
+        ]
+        return np.concatenate(parts)
+
+    def slopes(
+        self, counts: Counts, name: str, units: NDArray[np.int64]
+    ) -> tuple[Array, NDArray[np.float64]]:
+        """One value of a layer per event, and how many of its counts a count of an input makes."""
+        scale = 2.0 ** (self.network.bounds[name].fraction - self.network.port.fraction)
+        values, slopes = [], []
+        for chunk, mine, found in self._recorded(counts, name, units):
+            rows = np.arange(len(chunk))
+            upstream = np.zeros((len(chunk), self.network[name].size))
+            upstream[rows, mine] = scale
+            shaped = {name: upstream.reshape(found[name].shape)}
+            slope = backward(self.network, found, shaped, leak=_LEAK)[self.network.nodes[0].name]
+            values.append(found[name].reshape(len(chunk), -1)[rows, mine])
+            slopes.append(slope.reshape(len(chunk), -1))
+        return np.concatenate(values), np.concatenate(slopes)
+
+    def _recorded(
+        self, counts: Counts, name: str, units: NDArray[np.int64]
+    ) -> Iterator[tuple[Counts, NDArray[np.int64], dict[str, Array]]]:
+        place = 0
+        for chunk in self._chunks(counts, [name]):
+            shaped = chunk.reshape(-1, *self.network.shape)
+            yield (
+                chunk,
+                units[place : place + len(chunk)],
+                record(self.network, shaped, [name]),
+            )
+            place += len(chunk)
+
+    def _chunks(self, counts: Counts, names: list[str]) -> Iterator[Counts]:
+        largest = max(_cells(node) for node in ancestors(self.network, names))
+        size = max(1, _CELLS // largest)
+        for start in range(0, max(1, len(counts)), size):
+            yield counts[start : start + size]
+
+    def units(self, node: Node, most: int) -> NDArray[np.int64]:
+        """Some values of a layer, all of them if they are few: as many of each channel."""
+        if node.size <= most:
+            return np.arange(node.size)
+        channels = node.shape[-1]
+        positions = node.size // channels
+        each = max(1, most // channels)
+        chosen = self.random.permutation(channels)[:most]
+        picked = [
+            self.random.choice(positions, min(each, positions), False) * channels + channel
+            for channel in chosen
+        ]
+        return np.sort(np.concatenate(picked))
+
+
+def _cells(node: Node) -> int:
+    if isinstance(node, Affine) and node.kernel.ndim == 4:
+        return node.size // node.shape[-1] * int(np.prod(node.kernel.shape[:3]))
+    return node.size
+
+
+def _cost(node: Node) -> int:
+    if isinstance(node, Affine):
+        return node.size * int(np.prod(node.kernel.shape[:-1])) + _cells(node)
+    return node.size
+
+
+Floats = NDArray[np.float64]
+
+_UNITS = 48  # values of a layer that are driven to their ends, at most
+_STARTS = 16  # of one value, where there are few
+_SIGNS = 4  # steps along the derivatives' signs before parts are tried again
+_SIZES = (2, 3, 4)  # of parts that are tried on their own
+_ROUNDS = 16  # tries of every part, about
+_PARTS = 60  # of an event, about
+
+
+def extremes(search: Search, node: Quantize, pool: Counts, reached: Array, budget: int) -> Counts:
+    """Events that drive values to their ends: each value's best first, high and low in turn.
+
+    Parameters
+    ----------
+    search
+        The network.
+    node
+        The quantizer.
+    pool
+        Events to start from, (N, inputs).
+    reached
+        What enters the quantizer for each of them, counts (N, size).
+    budget
+        Evaluations of an event that this may take, about.
+    """
+    name = node.sources[0]
+    bound = search.network.bounds[name]
+    most = max(3, budget // (2 * _PARTS * _ROUNDS))
+    units = search.units(search.network[name], min(most, _UNITS))
+    few, starts = len(units), max(1, min(most, _STARTS) // len(units))
+    sign = np.repeat([1.0, -1.0], few * starts)
+    units = np.tile(units, 2 * starts)
+    ends = np.where(sign > 0, bound.high.reshape(-1)[units], bound.low.reshape(-1)[units])
+    order = np.argsort(reached[:, units[:few]], axis=0, kind="stable")
+    turn, column = np.repeat(np.arange(starts), few) % len(pool), np.tile(np.arange(few), starts)
+    best = np.concatenate([order[-1 - turn, column], order[turn, column]])
+    climb = _Climb(search, name, units, sign, pool[best], reached[best, units])
+    climb.along(np.arange(len(units)), whole=True)
+    if (climb.at != ends).any():
+        for size in _SIZES:
+            climb.compose(size, budget // (3 * len(_SIZES)))
+    while climb.spent < budget:
+        todo = np.flatnonzero(climb.at != ends)
+        if not len(todo):
+            break
+        for _ in range(_SIGNS):
+            climb.along(todo, whole=False)
+        climb.parts(todo)
+    ranks = (
+        (-sign * climb.at).reshape(2, starts, few).argsort(axis=1, kind="stable").argsort(axis=1)
+    )
+    return climb.events[np.lexsort((sign < 0, np.tile(column, 2), ranks.reshape(-1)))]
+
+
+class _Climb:
+    """Events, each with the value that is to become higher (lower, where its sign is -1)."""
+
+    def __init__(
+        self,
+        search: Search,
+        name: str,
+        units: NDArray[np.int64],
+        sign: Floats,
+        events: Counts,
+        at: Array,
+    ) -> None:
+        self.search, self.name, self.units, self.sign = search, name, units, sign
+        self.events, self.at = events.copy(), at.astype(np.float64)
+        self.slopes: Floats = np.zeros(events.shape)
+        self.spent = 0
+
+    def along(self, rows: NDArray[np.int64], *, whole: bool) -> None:
+        """All inputs, or some that chance picks, to the end that the derivative's sign says."""
+        if not len(rows):
+            return
+        search = self.search
+        _, slopes = search.slopes(self.events[rows], self.name, self.units[rows])
+        self.spent += 3 * len(rows)
+        self.slopes[rows] = slopes * self.sign[rows, None]
+        moved = np.where(
+            self.slopes[rows] > 0,
+            search.high,
+            np.where(self.slopes[rows] < 0, search.low, self.events[rows]),
+        )
+        if not whole:
+            share = search.random.random((len(rows), 1)) ** 2
+            moved = np.where(search.random.random(moved.shape) < share, moved, self.events[rows])
+        self._keep(rows, moved)
+
+    def compose(self, size: int, budget: int) -> None:
+        """Events of parts, each the best of many that were tried alone: the same ones for all."""
+        search = self.search
+        tiles = _tiles(search, [size] * max(1, len(search.network.shape) - 1))
+        each = budget // len(tiles)
+        if each < 4:
+            return
+        base = np.clip(np.zeros((1, search.size), np.int64), search.low, search.high)
+        start = search.values(base, [self.name])[self.name][0, self.units].astype(np.float64)
+        self.spent += each * len(tiles)
+        composed = np.repeat(base, len(self.units), axis=0)
+        for inside in tiles:
+            tried = np.where(inside, self._drawn((each, search.size)), base)
+            values = search.values(tried, [self.name])[self.name][:, self.units]
+            gain = (values.astype(np.float64) - start) * self.sign
+            best = np.argmax(gain, axis=0)
+            helps = gain[best, np.arange(len(best))] > 0
+            composed[np.ix_(helps, inside)] = tried[best[helps]][:, inside]
+        self._keep(np.arange(len(self.units)), composed)
+
+    def _drawn(self, shape: tuple[int, int]) -> Counts:
+        """Values of all sizes, or ends and zeros."""
+        search = self.search
+        random, low, high = search.random, search.low, search.high
+        size = np.exp(random.uniform(0, np.log(high + 1), shape)).astype(np.int64)
+        sizes = size * random.choice([1, 1, -1, -1, 0] if low else [1, 1, 0], shape)
+        ends = random.choice([low, 0, high], shape)
+        return np.clip(np.where(random.random((shape[0], 1)) < 0.25, ends, sizes), low, high)
+
+    def parts(self, rows: NDArray[np.int64]) -> None:
+        """Every part of every event tried with other values; what helps is kept together."""
+        tiles = _tiles(self.search)
+        # Inputs that the value does not hang on are no use.
+        hanging = (self.slopes[rows] != 0).astype(np.float64) @ tiles.T.astype(np.float64) > 0
+        row, tile = np.nonzero(hanging)
+        if not len(row):
+            self.spent += len(rows)
+            return
+        inside = tiles[tile]
+        base = self.events[rows[row]]
+        tried = np.where(inside, self._other(base, self.slopes[rows[row]]), base)
+        gain = self.sign[rows[row]] * (self._value(tried, rows[row]) - self.at[rows[row]])
+        together = self.events[rows].copy()
+        helps = gain > 0
+        for one in np.flatnonzero(helps):
+            together[row[one], inside[one]] = tried[one, inside[one]]
+        self._keep(rows, together)
+        # Parts that do not add up: the best of them alone.
+        best = np.full(len(rows), -1)
+        order = np.argsort(gain, kind="stable")
+        best[row[order]] = order
+        some = np.flatnonzero(best >= 0)
+        self._keep(rows[some], tried[best[some]])
+
+    def _other(self, base: Counts, slopes: Floats) -> Counts:
+        """Other values for all inputs of events, in one of several ways for each event."""
+        random, low, high = self.search.random, self.search.low, self.search.high
+        near = 1 << random.integers(0, max(1, (high - low).bit_length()), (len(base), 1))
+        slope = np.sign(slopes).astype(np.int64)
+        moved, way = base.copy(), random.integers(0, 5, (len(base), 1))
+        moved = np.where(way == 0, np.where(slope > 0, high, np.where(slope < 0, low, base)), moved)
+        moved = np.where(way == 1, base + slope * near, moved)
+        moved = np.where(way == 2, base + random.integers(-1, 2, base.shape) * near, moved)
+        new = np.flatnonzero(way >= 3)
+        drawn = self._drawn((len(new), base.shape[1]))
+        stay = (way[new] == 3) & (random.random(drawn.shape) < 0.5)
+        moved[new] = np.where(stay, base[new], drawn)
+        return np.clip(moved, low, high)
+
+    def _value(self, events: Counts, rows: NDArray[np.int64]) -> Floats:
+        self.spent += len(events)
+        value: Floats = self.search.at(events, self.name, self.units[rows]).astype(np.float64)
+        return value
+
+    def _keep(self, rows: NDArray[np.int64], moved: Counts) -> None:
+        if not len(rows):
+            return
+        after = self._value(moved, rows)
+        better = self.sign[rows] * after > self.sign[rows] * self.at[rows]
+        self.events[rows[better]], self.at[rows[better]] = moved[better], after[better]
+
+
+def _tiles(search: Search, sizes: list[int] | None = None) -> NDArray[np.bool_]:
+    """An event's inputs in parts, (parts, inputs): of given sizes, or as chance picks them."""
+    random, shape = search.random, search.network.shape
+    sides = shape[:-1] if len(shape) > 1 else shape
+    number = np.zeros(shape, np.int64)
+    least = int(np.ceil((np.prod(sides) / (2 * _PARTS)) ** (1 / len(sides))))
+    for axis, side in enumerate(sides):
+        # Windows that do not overlap begin at 0.
+        offset = 0
+        if sizes is not None:
+            size = sizes[axis]
+        else:
+            size = int(random.integers(max(1, least), max(least, 2) + 3))
+            offset = int(random.integers(size)) if random.random() < 0.3 else 0
+        place = (np.arange(side) + offset) // size
+        wide = [1] * len(shape)
+        wide[axis] = side
+        number = number * (place[-1] + 1) + place.reshape(wide)
+    flat = number.reshape(-1)
+    tiles: NDArray[np.bool_] = flat == np.unique(flat)[:, None]
+    return tiles
+
+
+STEPS = 6  # towards a value that is aimed at
+_MEETING_STARTS = 400  # events to choose a start from
+_INPUTS = 48  # that may move
+_MULTIPLES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
+
+
+def met(
+    search: Search, node: Quantize, pool: Counts, reached: Array, most: int
+) -> tuple[Counts, Counts]:
+    """Events with ties and their neighbours, and with values at the ends of the range.
+
+    Parameters
+    ----------
+    search
+        The network.
+    node
+        The quantizer.
+    pool
+        Events to start from, (N, inputs).
+    reached
+        What enters the quantizer for each of them, counts (N, size).
+    most
+        Tries for each value that is aimed at.
+    """
+    offset, fraction = seen(search.network, node)
+    shift = fraction - node.type.fraction
+    step = 1 << max(shift, 0)
+    half = step // 2
+    low, high = (end * step if shift > 0 else end for end in node.type.bounds)
+    around = {base + beside for base in (low, 0, high) for beside in (-1, 0, 1)}
+    around |= {low - half, low - half - 1, -half, half, high + half - 1, high + half}
+    # Of two steps: half to even goes down from one tie and up from the next.
+    ties = [half, step + half, half + 1, step + half - 1] if half else []
+    if shift < 0:
+        around = set()  # nothing is rounded, and an end lies between two values
+    edges = _reached(search, node, pool, reached, most, sorted(around), None, offset)
+    tied = _reached(search, node, pool, reached, 3 * most, ties, 2 * step, offset)
+    return tied, edges
+
+
+def _reached(
+    search: Search,
+    node: Quantize,
+    pool: Counts,
+    reached: Array,
+    most: int,
+    targets: list[int],
+    modulus: int | None,
+    offset: float,
+) -> Counts:
+    """Events in which values equal targets, modulo `modulus` if there is one."""
+    name = node.sources[0]
+    if not targets:
+        return np.empty((0, search.size), np.int64)
+    units = search.units(search.network[name], min(most, 48))
+    units = np.tile(units, max(1, min(most, 24) // len(units)))  # from several starts each
+    aims = np.repeat(np.array(targets, np.float64) - offset, len(units))
+    units = np.tile(units, len(targets))
+    some = search.random.permutation(len(pool))[:_MEETING_STARTS]
+    start = reached[some][:, units].astype(np.float64)
+    if modulus is None:
+        # From one that is near, and another one for each try.
+        best = np.argmin(abs(start - aims) * search.random.uniform(1, 2, start.shape), axis=0)
+    else:
+        # Inside of the range, where rounding shows, and from another event for each.
+        low, high = (e * modulus / 2 - offset for e in node.type.bounds)
+        order = search.random.random(start.shape) + 2.0 * ((start < low) | (start > high))
+        best = np.argmin(order, axis=0)
+    events = pool[some[best]].copy()
+    # Every unit in turn, with all of its targets.
+    turns = np.arange(len(units)).reshape(len(targets), -1).T.reshape(-1).argsort()
+    hits, places = [], []
+    for _ in range(STEPS):
+        value, slope = search.slopes(events, name, units)
+        missing = _missing(aims - value.astype(np.float64), modulus)
+        there = missing == 0
+        hits.append(events[there])
+        places.append(turns[there])
+        if there.all():
+            break
+        events, units, aims, turns = (each[~there] for each in (events, units, aims, turns))
+        events = _stepped(search, events, missing[~there], slope[~there], modulus)
+    return np.concatenate(hits)[np.argsort(np.concatenate(places))]
+
+
+def _stepped(
+    search: Search,
+    events: Counts,
+    missing: NDArray[np.float64],
+    slope: NDArray[np.float64],
+    modulus: int | None,
+) -> Counts:
+    """Events with an input or two changed so that least is missing."""
+    span = search.high - search.low
+    multiples = [size for size in _MULTIPLES if size <= span] or [1]
+    steps = np.array([sign * size for size in multiples for sign in (1, -1)], np.int64)
+    moved = events.copy()
+    for row in range(len(events)):
+        useful = np.flatnonzero(slope[row])
+        if not len(useful):
+            useful = search.random.integers(0, search.size, 1)
+        # Which inputs, chance decides, or the same ones would always move.
+        useful = search.random.permutation(useful)[:_INPUTS]
+        after = events[row, useful][:, None] + steps
+        where, which = np.nonzero((after >= search.low) & (after <= search.high))
+        made = slope[row, useful[where]] * steps[which]
+        for choice in _least(missing[row], made, where, np.abs(steps)[which], modulus):
+            moved[row, useful[where[choice]]] += steps[which[choice]]
+    return moved
+
+
+def _least(
+    missing: float,
+    made: NDArray[np.float64],
+    where: NDArray[np.int64],
+    size: NDArray[np.int64],
+    modulus: int | None,
+) -> tuple[int, ...]:
+    """The change, or the two of different inputs, that leave least missing, by small steps."""
+    if not len(made):
+        return ()
+    left = abs(_missing(missing - made, modulus))
+    if left.min() == 0:
+        exact = np.flatnonzero(left == 0)
+        return (int(exact[np.argmin(size[exact])]),)
+    order = np.argsort(_missing(made, modulus), kind="stable")
+    ordered = _missing(made, modulus)[order]
+    wanted = _missing(missing - made, modulus)
+    place = np.minimum(np.searchsorted(ordered, wanted), len(made) - 1)
+    other = order[place]
+    exact = np.flatnonzero((ordered[place] == wanted) & (where[other] != where))
+    if len(exact):
+        best = int(exact[np.argmin((size + size[other])[exact])])
+        return best, int(other[best])
+    return (int(np.argmin(left)),)
+
+
+def _missing(difference: NDArray[np.float64], modulus: int | None) -> NDArray[np.float64]:
+    if modulus is None:
+        return difference
+    turned: NDArray[np.float64] = np.mod(difference + modulus / 2, modulus) - modulus / 2
+    return turned

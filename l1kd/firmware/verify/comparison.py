@@ -1,0 +1,417 @@
+"""An implementation of a student against the exact network, event by event, and why they differ.
+
+A student of a run in all its forms, and the events that they are held against each other on.
+
+A run's emulators against the exact network.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd.core import run_files
+from l1kd.core.context import Context
+from l1kd.core.errors import UserError
+from l1kd.core.files import write_arrays
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.run_files import FirmwareRecord, Implementation, Pair
+from l1kd.data.dataset import Sample
+from l1kd.exact.agreement import Agreement, compare
+from l1kd.exact.network import Network
+from l1kd.firmware.convert import project_name, rtl_name
+from l1kd.firmware.hls.project import Project, open_project
+from l1kd.firmware.stimuli.corner_inputs import corners
+from l1kd.firmware.verify.first_difference import Shown, first_difference
+from l1kd.firmware.verify.smallest_event import shrink
+from l1kd.firmware.verilog.project import Logic, open_logic
+from l1kd.networks.inspect import model_hash
+
+if TYPE_CHECKING:
+    from tensorflow import keras
+from l1kd.core.errors import CheckFailed
+from l1kd.core.run_files import AgreementRecord
+from l1kd.firmware.hls.emulator import Emulator, load
+
+DIRECTORY = "mismatches"  # of a run: where reproducers are kept
+_SUSPECTS = 32  # events that differ and are traced
+Values = NDArray[np.float64]
+Inputs = Literal["test", "corner"]
+
+
+@dataclass
+class Comparison:
+    """An implementation against the exact network, on one kind of inputs, as far as it got.
+
+    Parameters
+    ----------
+    candidate
+        The implementation.
+    inputs
+        What it is tried on.
+    predict
+        Events (N, *shape) to its outputs (N, outputs).
+    show
+        Events to what it gives layer by layer; None if it does not show its layers.
+    project
+        The HLS project that it is made of, if it is.
+    excused
+        Why it may differ.
+    limit
+        Events that it is tried on at most, in each sample its share of them; None: all.
+    """
+
+    candidate: Implementation
+    inputs: Inputs
+    predict: Callable[[NDArray[Any]], Values]
+    show: Callable[[NDArray[Any]], Mapping[str, Shown]] | None = None
+    project: FirmwareRecord | None = None
+    excused: str | None = None
+    limit: int | None = None
+    left: int | None = None
+    result: Agreement = field(default_factory=lambda: Agreement(0, 0, 0))
+    suspects: list[NDArray[Any]] = field(default_factory=list)
+    first_layer: str | None = None
+    where: str = ""
+    reproducer: str | None = None
+
+    def share(self, fraction: float) -> None:
+        """Begin another sample, which has this share of all events."""
+        self.left = None if self.limit is None else math.ceil(self.limit * fraction)
+
+    def add(self, events: NDArray[Any], expected: Values, lsb: float) -> Values:
+        """Compare on one more chunk, as far as the limit goes; returns what was given."""
+        if self.left is not None:
+            events, expected = events[: self.left], expected[: self.left]
+            self.left -= len(events)
+        found = self.predict(events)
+        self.result = self.result.then(compare(expected, found, lsb))
+        if len(self.suspects) < _SUSPECTS:
+            differs = ~(expected == found).all(axis=1)
+            self.suspects.extend(events[differs][: _SUSPECTS - len(self.suspects)])
+        return found
+
+    def explain(self, network: Network, directory: Path, student: str) -> None:
+        """Find the first layer that differs, and keep the smallest event that shows it.
+
+        Parameters
+        ----------
+        network
+            The exact network.
+        directory
+            The run.
+        student
+            For the file's name.
+        """
+        if not self.suspects:
+            return
+        events = np.stack(self.suspects)
+        if self.show is not None:
+            difference = first_difference(network, self.show(events), events)
+            if difference is not None:
+                self.first_layer, self.where = difference.layer, difference.summary
+        if not self.excused:
+            self._reproduce(network, events[0], directory, student)
+
+    def _reproduce(
+        self, network: Network, event: NDArray[Any], directory: Path, student: str
+    ) -> None:
+        shape, port = network.shape, network.port
+
+        def differs(counts: NDArray[np.int64]) -> NDArray[Any]:
+            tried = (counts * port.lsb).reshape(-1, *shape)
+            return ~(network.predict(tried) == self.predict(tried)).all(axis=1)
+
+        counts = shrink(port.integers(event).reshape(-1), differs)
+        smallest = (counts * port.lsb).reshape(1, *shape)
+        arrays = {
+            "events": smallest,
+            "counts": counts.reshape(1, -1),
+            "expected": network.predict(smallest),
+            "found": self.predict(smallest),
+        }
+        parts = (student, self.candidate, self.inputs, *self.kind.split())
+        name = "-".join(re.sub(r"[^\w.]", "_", part) for part in parts)
+        self.reproducer = f"{DIRECTORY}/{name}.npz"
+        write_arrays(directory / self.reproducer, arrays)
+
+    @property
+    def kind(self) -> str:
+        """The HLS project in words: `Vitis io_stream latency`, or nothing."""
+        record = self.project
+        return f"{record.backend} {record.io_type} {record.strategy}" if record else ""
+
+    @property
+    def label(self) -> str:
+        """What was compared, for messages."""
+        return f"{self.candidate} {self.kind}".strip()
+
+    @property
+    def told(self) -> str:
+        """What came of it, in one line."""
+        result, excuse = self.result, self.pair.excused
+        return (
+            f"{self.label}: {result.mismatches} mismatches in {result.events} {self.inputs} events"
+            + (f" (QKeras is inexact: {excuse})" if excuse else "")
+        )
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong, in one line; None if nothing is."""
+        result = self.result
+        if not result.mismatches or self.excused:
+            return None
+        unseen = "its layers are not shown" if self.show is None else ""
+        where = self.where or unseen or "no inner layer differs on these events"
+        saved = f"; {self.reproducer} holds the smallest event that shows it"
+        return (
+            f"{self.label}: {result.mismatches} of {result.events} {self.inputs} events, up to "
+            f"{result.max_lsb} LSB; {where}{saved if self.reproducer else ''}"
+        )
+
+    @property
+    def pair(self) -> Pair:
+        """As `agreement.json` has it."""
+        record = self.project
+        return Pair(
+            reference="exact",
+            candidate=self.candidate,
+            backend=record.backend if record else None,
+            io_type=record.io_type if record else None,
+            strategy=record.strategy if record else None,
+            inputs=self.inputs,
+            events=self.result.events,
+            mismatches=self.result.mismatches,
+            max_lsb=self.result.max_lsb,
+            first_layer=self.first_layer,
+            excused=self.excused if self.result.mismatches else None,
+            reproducer=self.reproducer,
+        )
+
+
+_CHUNK = 8192  # events at a time
+Predictor = Callable[[NDArray[Any]], Values]
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student in all its forms.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    model
+        The QKeras network.
+    exact
+        The exact network, on the projects' port.
+    projects
+        Its HLS projects.
+    doubts
+        Layers that QKeras may not compute exactly, with reasons.
+    logic
+        Its Verilog, if it was written.
+    """
+
+    name: str
+    model: keras.Model
+    exact: Network
+    projects: list[Project]
+    doubts: dict[str, str]
+    logic: Logic | None = None
+
+    @property
+    def lsb(self) -> float:
+        """The step of its output."""
+        return self.projects[0].output_type.lsb
+
+
+def samples_of(context: Context) -> dict[str, Sample]:
+    """What a run's firmware is tried on: the test split and the signals' test halves."""
+    samples = {"test": context.dataset.test}
+    return samples | {name: signal.test for name, signal in context.dataset.signals.items()}
+
+
+def open_student(context: Context, name: str, projects: list[Project]) -> Student:
+    """A student of a run with its exact network.
+
+    Raises
+    ------
+    UserError
+        If a project was written from another network: its difference would be no fault of its.
+    """
+    import l1kd
+    from l1kd.networks.to_exact import doubts, read
+
+    path = context.student_file(name)
+    model = l1kd.load_model(path)
+    own = model_hash(model)
+    logic = logic_of(context, name)
+    written: list[Project | Logic] = [*projects, *([logic] if logic else [])]
+    for project in written:
+        if project.description.model != own:
+            raise UserError(
+                f"{project.directory} was written from another network than {path}; run "
+                f"`l1kd convert {context.directory}` first"
+            )
+    port = projects[0].input_type
+    exact = read(model).at_port(FixedPoint(port.word, port.integer, port.signed))
+    return Student(name, model, exact, projects, doubts(model, exact), logic)
+
+
+def compare_on(
+    context: Context,
+    student: Student,
+    comparisons: Mapping[Inputs, Sequence[Comparison]],
+    samples: Mapping[str, Sample],
+    others: Mapping[str, Predictor] | None = None,
+) -> dict[str, dict[str, Values]]:
+    """Compare on the corners, then on a run's samples.
+
+    Parameters
+    ----------
+    context
+        The run.
+    student
+        Whose.
+    comparisons
+        What is compared, by kind of inputs; they keep their results.
+    samples
+        The samples of the kind `test`.
+    others
+        Further functions of events whose scores are wanted.
+
+    Returns
+    -------
+    dict
+        Scores (N,) of the comparisons of the kind `test` and of `others`, by implementation and
+        sample; of several projects' C simulations the first's: where they differ the gate fails.
+    """
+    network, config = student.exact, context.config
+    if config.verify.corners:
+        events, report = corners(network.port, context.dataset.shape, network, seed=config.seed)
+        context.say(f"{student.name}: {report.summary}")
+        expected = network.predict(events)
+        for comparison in comparisons["corner"]:
+            comparison.add(events, expected, student.lsb)
+    scores: dict[str, dict[str, list[Values]]] = {}
+    limit = config.verify.events
+    sizes = {name: min(len(sample), limit or len(sample)) for name, sample in samples.items()}
+    total = sum(sizes.values())
+    with context.progress(f"{student.name}: events", total) as advance:
+        for name, sample in samples.items():
+            for comparison in comparisons["test"]:
+                comparison.share(sizes[name] / total)
+            for chunk in sample.chunks(_CHUNK, limit):
+                expected = network.predict(chunk)
+                given = {stage: predict(chunk) for stage, predict in (others or {}).items()}
+                for comparison in comparisons["test"]:
+                    found = comparison.add(chunk, expected, student.lsb)
+                    given.setdefault(comparison.candidate, found)
+                for stage, values in given.items():
+                    scores.setdefault(stage, {}).setdefault(name, []).append(values.reshape(-1))
+                advance(len(chunk))
+    return {
+        stage: {name: np.concatenate(parts) for name, parts in by_sample.items()}
+        for stage, by_sample in scores.items()
+    }
+
+
+def projects_of(context: Context) -> dict[str, list[Project]]:
+    """The run's projects by student."""
+    groups: dict[str, list[Project]] = {}
+    for record in run_files.read(context.directory, "firmware.json"):
+        name = project_name(record.student, record.backend, record.io_type, record.strategy)
+        groups.setdefault(record.student, []).append(open_project(context.projects / name))
+    return groups
+
+
+def logic_of(context: Context, name: str) -> Logic | None:
+    """A student's Verilog, if it was written."""
+    if not (context.directory / "rtl.json").exists():
+        return None
+    records: list[run_files.RtlRecord] = run_files.read(context.directory, "rtl.json")
+    written = any(record.student == name and record.directory for record in records)
+    return open_logic(context.projects / rtl_name(name)) if written else None
+
+
+def compare_emulator(context: Context, name: str, emulator: Emulator) -> None:
+    """Hold a student's emulator against the exact network, and note the pair in `agreement.json`.
+
+    Parameters
+    ----------
+    context
+        The run.
+    name
+        The student.
+    emulator
+        Built from one of its projects.
+
+    Raises
+    ------
+    UserError
+        If it was built from no project of the student that is there.
+    CheckFailed
+        If a single bit differs.
+    """
+    projects = projects_of(context).get(name, [])
+    comparisons = emulated([emulator], projects)
+    if not comparisons["test"]:
+        raise UserError(
+            f"{emulator.directory} was built from another project of {name!r} than the run has; "
+            f"run `l1kd emulator {context.directory}` again"
+        )
+    student = open_student(context, name, projects)
+    compare_on(context, student, comparisons, samples_of(context))
+    done = [each for kind in comparisons.values() for each in kind if each.result.events]
+    for comparison in done:
+        comparison.explain(student.exact, context.directory, name)
+    if (context.directory / "agreement.json").is_file():
+        records: list[AgreementRecord] = run_files.read(context.directory, "agreement.json")
+        for record in records:
+            if record.student == name:
+                others = [pair for pair in record.pairs if pair.candidate != "emulator"]
+                record.pairs = [*others, *(each.pair for each in done)]
+        run_files.write(context.directory, "agreement.json", records)
+    for comparison in done:
+        context.say(f"{name} {comparison.told}")
+    if faults := [comparison.fault for comparison in done if comparison.fault]:
+        raise CheckFailed(f"emulator and network differ: student {name!r}, {faults[0]}")
+
+
+def emulators(context: Context) -> list[Emulator]:
+    """The emulators that were built into the run; of broken ones it is said."""
+    found = []
+    for directory in sorted((context.directory / "emulator").glob("*/")):
+        try:
+            found.append(load(directory))
+        except UserError as error:
+            context.say(f"not compared: {error}")
+    return found
+
+
+def emulated(
+    emulators: Sequence[Emulator], projects: Sequence[Project]
+) -> dict[Inputs, list[Comparison]]:
+    """Comparisons of emulators that were built from these projects, as they are now."""
+    records = {project.description.namespace: project.record for project in projects}
+    kept = [each for each in emulators if each.manifest.namespace in records]
+    found: dict[Inputs, list[Comparison]] = {}
+    for inputs in ("corner", "test"):
+        found[inputs] = [
+            Comparison(
+                "emulator",
+                inputs,
+                emulator.predict,
+                project=records[emulator.manifest.namespace],
+            )
+            for emulator in kept
+        ]
+    return found

@@ -1,0 +1,320 @@
+"""A network as pipelined Verilog without a multiplier, by alkaid: what open tools can judge.
+
+It is another implementation of the function that the HLS project computes, and costs something
+else: every number of it is labelled `alkaid`. `trace_layers` draws the network; this module
+optimises it, cuts it into pipeline stages, writes it and opens it again.
+
+*Latency* is the number of clock edges from the one that samples an event to the one that shows its
+result; one event enters per clock cycle.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from l1kd import __version__
+from l1kd.core.errors import UserError
+from l1kd.core.files import atomic_directory, write_json
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.run_files import LayerCost, RtlRecord
+from l1kd.exact.json_format import to_json
+from l1kd.exact.network import Network
+from l1kd.firmware.hls.project import FILE, NETWORK, Port
+from l1kd.firmware.verilog.port_wrapper import Kif, wrapper
+from l1kd.firmware.verilog.project import Description, Logic
+from l1kd.firmware.verilog.trace_layers import draw, expected_lut
+from l1kd.firmware.verilog.trace_quantizers import UnfitError
+from l1kd.networks.inspect import model_hash
+
+if TYPE_CHECKING:
+    from tensorflow import keras
+
+    from l1kd.firmware.verilog.lut_ff_estimate import Features
+
+MAX_LUT = 1.5e6  # the largest network that is drawn: most of a VU13P
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a network's logic is expected to cost, before synthesis.
+
+    Parameters
+    ----------
+    lut, ff
+        Expected of Yosys: see `l1kd.firmware.verilog.lut_ff_estimate`.
+    latency_cycles, interval_cycles
+        Clock edges from sampling to result; cycles between two events.
+    clock_ns
+        The longest path between registers by alkaid's model of delays: no timing is closed.
+    layers
+        The LUTs' distribution over the network's layers.
+    features
+        The raw counts that `lut` and `ff` follow from.
+    """
+
+    lut: float
+    ff: float
+    latency_cycles: int
+    interval_cycles: int
+    clock_ns: float
+    layers: list[LayerCost]
+    features: Features
+
+
+def estimate(network: Network, *, clock_ns: float = 5.0, max_lut: float = MAX_LUT) -> Estimate:
+    """What a network's logic is expected to cost; nothing is written.
+
+    Parameters
+    ----------
+    network
+        An exact network, at the port that events come in.
+    clock_ns
+        The clock period that the logic is cut for.
+    max_lut
+        Above this size nothing is drawn.
+
+    Raises
+    ------
+    UserError
+        If the network is larger, or has something that the logic cannot compute.
+    """
+    model, costs = _optimised(network, clock_ns=clock_ns, max_lut=max_lut)
+    return _estimated(model, costs)
+
+
+def convert(
+    model: keras.Model | Network,
+    directory: Path | str,
+    *,
+    clock_ns: float = 5.0,
+    part: str = "xcvu13p-flga2577-2-e",
+    max_lut: float = MAX_LUT,
+    name: str | None = None,
+    port: FixedPoint | None = None,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> Logic:
+    """Write the Verilog project of a network, whole or not at all.
+
+    Parameters
+    ----------
+    model
+        A QKeras network that the lint lets through, or an exact network.
+    directory
+        Where; an existing one is replaced.
+    clock_ns
+        The clock period in nanoseconds that the logic is cut for, by alkaid's estimate of delays:
+        no timing is closed.
+    part
+        The device, for the vendor's scripts that are written too.
+    max_lut
+        Networks above this estimate are refused before they are drawn.
+    name
+        The network's; default its own. The top module is `l1kd_<name>`.
+    port
+        The type that events come in, where it is narrower than the network's first layer says.
+    advance
+        Called with 1 for every layer that is drawn.
+
+    Returns
+    -------
+    Logic
+        The written project.
+
+    Raises
+    ------
+    UserError
+        If the network is too large, or has something that the logic cannot compute.
+    CheckFailed
+        If the lint refuses the network.
+    """
+    directory = Path(directory)
+    network, digest = (model, "") if isinstance(model, Network) else _read(model)
+    if port is not None:
+        network = network.at_port(port)
+    (result, *others) = network.output_types
+    if any(other.text != result.text for other in others):
+        raise UserError(f"{network.name}: outputs of several types are not written as Verilog")
+    name = name or network.name
+    top = "l1kd_" + re.sub(r"\W", "_", name, flags=re.ASCII)
+    with atomic_directory(directory) as written:
+        built, costs = _optimised(
+            network,
+            clock_ns=clock_ns,
+            max_lut=max_lut,
+            advance=advance,
+            path=written,
+            top=top,
+            part=part,
+        )
+        expected = _estimated(built, costs)
+        outputs = sum(network[output].size for output in network.outputs)
+        record = RtlRecord(
+            student=name,
+            directory=".",
+            top=top,
+            part=part,
+            clock_ns=clock_ns,
+            input_type=network.port.text,
+            output_type=result.text,
+            latency_cycles=expected.latency_cycles,
+            interval_cycles=expected.interval_cycles,
+            estimated_clock_ns=expected.clock_ns,
+            lut=expected.lut,
+            ff=expected.ff,
+            layers=expected.layers,
+        )
+        description = Description(
+            versions={"l1kd": __version__, "alkaid": metadata.version("alkaid")},
+            model=digest,
+            record=record,
+            input=Port(shape=network.shape, type=network.port.text),
+            output=Port(shape=(outputs,), type=result.text),
+        )
+        _write(built, written, top, network.port, result)
+        write_json(written / NETWORK, to_json(network))
+        write_json(written / FILE, description.model_dump(mode="json"))
+    return Logic(directory, description)
+
+
+def _read(model: keras.Model) -> tuple[Network, str]:
+    from l1kd.networks.lint.check import demand
+    from l1kd.networks.to_exact import read
+
+    demand(model, io_type="io_parallel")
+    return read(model), model_hash(model)
+
+
+def _optimised(
+    network: Network,
+    *,
+    clock_ns: float,
+    max_lut: float,
+    advance: Callable[[int], None] = lambda steps: None,
+    path: Path = Path("unwritten"),
+    top: str = "top",
+    part: str = "",
+) -> tuple[Any, dict[str, float]]:
+    """alkaid's model of a network's logic, cut into stages, and LUTs by layer."""
+    rough = expected_lut(network)
+    if rough > max_lut:
+        raise UserError(
+            f"{network.name}: about {rough:,.0f} LUTs as fully parallel logic, and at most "
+            f"{max_lut:,.0f} are drawn (rtl.max_lut); use its io_stream HLS project, fewer or "
+            "narrower weights, or rtl.students: none"
+        )
+    from alkaid.codegen import RTLModel
+    from alkaid.trace import trace
+    from alkaid.trace.passes import optimize
+
+    try:
+        drawn = draw(network, advance)
+    except UnfitError as error:
+        raise UserError(f"{network.name} cannot be written as Verilog: {error}") from error
+    # alkaid's own choice of passes retraces too: that saves nothing here, and gets clamps wrong
+    # (three of 300 random networks differed after it, none before).
+    program = optimize(trace(drawn.inputs, drawn.outputs, optimize=False), retrace=False)
+    model = RTLModel(
+        program,
+        path,
+        top,
+        latency_cutoff=clock_ns,
+        print_latency=False,
+        part_name=part,
+        clock_period=clock_ns,
+    )
+    return model, drawn.costs
+
+
+def _estimated(model: Any, costs: dict[str, float]) -> Estimate:
+    from l1kd.firmware.verilog import lut_ff_estimate
+
+    features = _features(model)
+    lut, ff = lut_ff_estimate.lut(features), lut_ff_estimate.ff(features)
+    scale = lut / (sum(costs.values()) or 1.0)
+    return Estimate(
+        lut=lut,
+        ff=ff,
+        latency_cycles=int(model.latency),
+        interval_cycles=1,
+        clock_ns=round(model._comb.latency[1] / max(int(model.latency), 1), 3),
+        layers=[LayerCost(name=name, lut=round(cost * scale, 1)) for name, cost in costs.items()],
+        features=features,
+    )
+
+
+def _features(model: Any) -> Features:
+    """Raw counts of a design."""
+    from l1kd.firmware.verilog.lut_ff_estimate import Features
+
+    program = model._comb
+    used = program.ref_count
+    total = dict.fromkeys(
+        ("adder_bits", "ternary_bits", "constant_bits", "mux_bits", "gate_bits", "product_bits"),
+        0.0,
+    )
+    total["table_cost"] = 0.0
+    widths = [sum(op.qint.kif) for op in program.ops]
+    for index, op in enumerate(program.ops):
+        if not used[index]:
+            continue
+        if op.opcode in (0, 1):
+            total["adder_bits"] += op.cost
+        elif op.opcode == 11:
+            total["ternary_bits"] += op.cost
+        elif op.opcode == 4:
+            total["constant_bits"] += widths[index]
+        elif op.opcode == 6:
+            total["mux_bits"] += widths[index]
+        elif op.opcode == 9 and op.data[0]:  # a reduction
+            total["gate_bits"] += widths[op.addr[0]]
+        elif op.opcode in (2, 9, 10):
+            total["gate_bits"] += widths[index]
+        elif op.opcode == 7:
+            total["product_bits"] += widths[op.addr[0]] * widths[op.addr[1]]
+        elif op.opcode == 8:
+            total["table_cost"] += op.cost
+    signals = model.fsm
+    return Features(
+        **total,
+        registers=float(model.reg_bits),
+        stages=int(model.latency),
+        input_bits=float(sum(signal.width for signal in signals.inp_signals)),
+        output_bits=float(sum(signal.width for signal in signals.out_signals)),
+        cost=float(program.cost),
+    )
+
+
+def _write(model: Any, directory: Path, top: str, port: FixedPoint, result: FixedPoint) -> None:
+    """The model's files, with ports that follow from the types alone."""
+    model.write()
+    sources = directory / "src"
+    # Two networks in one design: no module but the shared ones may have a general name.
+    for path in sorted(sources.glob("logic*.v")):
+        text = re.sub(r"\b(logic\d+)\b", rf"{top}_\1", path.read_text(), count=1)
+        (sources / f"{top}_{path.name}").write_text(text)
+        path.unlink()
+    core = (sources / f"{top}.v").read_text()
+    core = re.sub(r"^(\s+)(logic\d+) _inst_", rf"\1{top}_\2 _inst_", core, flags=re.MULTILINE)
+    core = core.replace(f"module {top} (", f"module {top}_core (", 1)
+    (sources / f"{top}_core.v").write_text(core)
+    program = model._comb
+    inside = _kifs(program.inp_kifs), _kifs(program.out_kifs)
+    (sources / f"{top}.v").write_text(wrapper(top, inside, port, result))
+    (sources / f"{top}_wrapper.v").unlink()
+    for left in ("sim", "metadata.json", "model/fsm.json.gz"):
+        path = directory / left
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    templates = resources.files("l1kd.firmware") / "templates"
+    (directory / "NOTICE").write_text((templates / "rtl_notice").read_text())
+
+
+def _kifs(array: NDArray[Any]) -> list[Kif]:
+    return [(int(sign), int(integer), int(fraction)) for sign, integer, fraction in array.T]

@@ -1,0 +1,65 @@
+"""Layers of our own that stored models use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+class SquareRoot(tf.keras.layers.Layer):
+    """`sqrt(x + offset)`: counts, whose variance grows with their mean, get about equal spread.
+
+    The variance-stabilising transform of Poisson counts (Anscombe 1948, with 3/8 for a pure Poisson
+    variable; pile-up is not one, and larger offsets serve it better).
+    """
+
+    def __init__(self, offset: float = 0.375, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.offset = float(offset)
+
+    def call(self, inputs: Any) -> Any:
+        """A tensor of any shape; what lies below `-offset` counts as there."""
+        return tf.sqrt(tf.maximum(inputs + self.offset, 0.0))
+
+    def get_config(self) -> dict[str, Any]:
+        """What `l1kd.load_model` needs to build it again."""
+        return {**super().get_config(), "offset": self.offset}
+
+
+class PowerMean(tf.keras.layers.Layer):
+    r"""The raw anomaly score: a weighted power mean of an event's reconstruction residual.
+
+    .. math:: s = \frac{1}{n} \sum_i w_i |x_i - y_i|^p
+
+    With `p = 2` and unit weights it is the mean squared error. The power mean's root is left out:
+    it does not change how events rank.
+
+    Parameters
+    ----------
+    power
+        p.
+    weights
+        w as (nested) lists of the event's shape, or None for ones.
+    """
+
+    def __init__(self, power: float = 2.0, weights: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.power = float(power)
+        self.residual_weights = weights
+        self._factor = None if weights is None else np.asarray(weights, np.float32)
+
+    def call(self, inputs: Any) -> Any:
+        """Two tensors (batch, \\*event) to scores (batch,)."""
+        events, reconstruction = inputs
+        residual = tf.abs(events - reconstruction)
+        # tf.pow is slow and its gradient is not finite at 0 for powers below 1.
+        powered = tf.square(residual) if self.power == 2 else tf.pow(residual + 1e-12, self.power)
+        if self._factor is not None:
+            powered *= self._factor
+        return tf.reduce_mean(tf.reshape(powered, (tf.shape(powered)[0], -1)), axis=1)
+
+    def get_config(self) -> dict[str, Any]:
+        """What `l1kd.load_model` needs to build it again."""
+        return {**super().get_config(), "power": self.power, "weights": self.residual_weights}

@@ -1,0 +1,238 @@
+"""A network as plain data: layers with their stored configurations, their sources and weights.
+
+It is what a model file holds and what Keras says of a model that it has built; networks are read
+and repaired in this form. Building one runs only classes on the list of `allowed_layers`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorflow import keras
+
+from l1kd.core.errors import UserError
+from l1kd.networks.allowed_layers import LAYERS, arguments
+from l1kd.networks.keras_files import Weights, layer_list
+
+_HINTS = {
+    "PruneLowMagnitude": "; strip the pruning from the model before it is saved",
+    "Functional": "; put the layers of the model inside into the one around it",
+    "Sequential": "; put the layers of the model inside into the one around it",
+}
+
+
+@dataclass
+class Node:
+    """A layer.
+
+    Parameters
+    ----------
+    kind
+        The name of its class; `InputLayer` for an input.
+    name
+        Unique in its graph.
+    config
+        As stored: `get_config()` of the layer after JSON.
+    sources
+        Names of the layers it reads.
+    weights
+        In the order of `layer.weights`.
+    """
+
+    kind: str
+    name: str
+    config: dict[str, Any]
+    sources: list[str]
+    weights: list[NDArray[Any]] = field(default_factory=list)
+
+
+@dataclass
+class Graph:
+    """Layers in an order in which each follows its sources.
+
+    Parameters
+    ----------
+    name
+        Of the network.
+    nodes
+        Its layers, inputs among them.
+    inputs, outputs
+        Names of layers.
+    where
+        What messages call it: the file, as a rule.
+    """
+
+    name: str
+    nodes: list[Node]
+    inputs: list[str]
+    outputs: list[str]
+    where: str
+
+    @classmethod
+    def read(cls, config: Any, weights: Weights, where: str) -> Graph:
+        """The graph that a stored configuration describes.
+
+        Raises
+        ------
+        UserError
+            For what is not supported in the way its layers are joined.
+        """
+        stored = layer_list(config, where)
+        chain = config["class_name"] == "Sequential"
+        nodes: list[Node] = []
+        for layer in stored:
+            kind, own = str(layer["class_name"]), dict(layer["config"])
+            name = str(own["name"])
+            if chain and not nodes and kind != "InputLayer":
+                shape = own["batch_input_shape"]
+                nodes.append(Node("InputLayer", f"{name}_input", {"batch_input_shape": shape}, []))
+            if kind == "InputLayer":
+                sources: list[str] = []
+            elif chain:
+                sources = [nodes[-1].name]
+            else:
+                sources = _sources(layer["inbound_nodes"], name, where)
+            nodes.append(Node(kind, name, own, sources, list(weights.get(name, []))))
+        if chain:
+            inputs, outputs = [nodes[0].name], [nodes[-1].name]
+        else:
+            inputs = _ends(config["config"]["input_layers"])
+            outputs = _ends(config["config"]["output_layers"])
+        name = re.sub(r"\W", "_", str(config["config"].get("name", "model")))
+        return cls(name, nodes, inputs, outputs, where)
+
+    @classmethod
+    def of(cls, model: keras.Model) -> Graph:
+        """The graph of a model in memory.
+
+        Raises
+        ------
+        UserError
+            If it has layers that are not on the list, or is no functional model.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Keras' doubts about QKeras' constraints
+                config = json.loads(model.to_json())
+        except (NotImplementedError, TypeError, ValueError) as error:
+            raise UserError(f"the model {model.name!r} cannot be described ({error})") from error
+        weights = {layer.name: layer.get_weights() for layer in model.layers}
+        return cls.read(config, weights, f"the model {model.name!r}")
+
+    def node(self, name: str) -> Node:
+        """The layer of that name."""
+        return next(node for node in self.nodes if node.name == name)
+
+    def readers(self, name: str) -> list[Node]:
+        """The layers that read the layer `name`."""
+        return [node for node in self.nodes if name in node.sources]
+
+    def remove(self, name: str) -> None:
+        """Take a layer with one source out; its readers read its source."""
+        (source,) = self.node(name).sources
+        self._redirect(name, source)
+        self.nodes = [node for node in self.nodes if node.name != name]
+
+    def insert_after(self, source: str, kind: str, name: str, config: dict[str, Any]) -> Node:
+        """Put a layer without weights between a layer and everything that reads it."""
+        taken = {node.name for node in self.nodes}
+        unique = next(
+            n for n in (name, *(f"{name}_{i}" for i in range(2, 10**6))) if n not in taken
+        )
+        self._redirect(source, unique)
+        node = Node(kind, unique, {**config, "name": unique}, [source])
+        self.nodes.insert(self.nodes.index(self.node(source)) + 1, node)
+        return node
+
+    def _redirect(self, old: str, new: str) -> None:
+        for node in self.nodes:
+            node.sources = [new if source == old else source for source in node.sources]
+        self.outputs = [new if output == old else output for output in self.outputs]
+
+    def build(self) -> keras.Model:
+        """The network, with its weights.
+
+        Raises
+        ------
+        UserError
+            If a layer is not on the list, or its weights do not fit.
+        """
+        with warnings.catch_warnings():
+            # Initial weights, which warn of seeds when several layers share QKeras' own, are not
+            # what the network keeps.
+            warnings.filterwarnings("ignore", message=".*is unseeded and being called")
+            return self._built()
+
+    def _built(self) -> keras.Model:
+        tensors: dict[str, Any] = {}
+        for node in self.nodes:
+            if node.kind == "InputLayer":
+                shape = node.config["batch_input_shape"][1:]
+                tensors[node.name] = keras.Input(tuple(int(side) for side in shape), name=node.name)
+                continue
+            tensors[node.name] = self._call(node, tensors)
+        ins = [tensors[name] for name in self.inputs]
+        outs = [tensors[name] for name in self.outputs]
+        single = len(ins) == 1 and len(outs) == 1
+        model = keras.Model(ins[0] if single else ins, outs[0] if single else outs, name=self.name)
+        for node in self.nodes:
+            if node.name in tensors and node.kind != "InputLayer":
+                self._fill(model, node)
+        return model
+
+    def _call(self, node: Node, tensors: dict[str, Any]) -> Any:
+        if node.kind not in LAYERS:
+            raise UserError(
+                f"{self.where}: layer {node.name!r} is of class {node.kind!r}, which is not on the "
+                f"list of classes that are loaded without running code{_HINTS.get(node.kind, '')}"
+            )
+        given = arguments(node.kind, node.config, f"{self.where}: layer {node.name!r}")
+        layer = LAYERS[node.kind](**given)
+        missing = [source for source in node.sources if source not in tensors]
+        if missing:
+            raise UserError(
+                f"{self.where}: layer {node.name!r} reads {missing[0]!r}, which is not before it"
+            )
+        values = [tensors[source] for source in node.sources]
+        return layer(values if len(values) > 1 else values[0])
+
+    def _fill(self, model: keras.Model, node: Node) -> None:
+        try:
+            layer = model.get_layer(node.name)
+        except ValueError:
+            return  # it leads to no output
+        shapes = [tuple(weight.shape) for weight in layer.weights]
+        found = [np.asarray(array) for array in node.weights]
+        if [array.shape for array in found] != shapes:
+            raise UserError(
+                f"{self.where}: layer {node.name!r} needs weights of the shapes {shapes}, the file "
+                f"has {[array.shape for array in found]}"
+            )
+        if found:
+            layer.set_weights(found)
+
+
+def _ends(stored: Any) -> list[str]:
+    # One end is written flat, several as a list of lists.
+    return (
+        [str(stored[0])] if stored and isinstance(stored[0], str) else [str(e[0]) for e in stored]
+    )
+
+
+def _sources(nodes: Any, name: str, where: str) -> list[str]:
+    if len(nodes) != 1:
+        raise UserError(
+            f"{where}: layer {name!r} is used {len(nodes)} times; shared layers are not read"
+        )
+    sources = []
+    for source in nodes[0]:
+        if source[1] != 0 or source[2] != 0 or (len(source) > 3 and source[3]):
+            raise UserError(f"{where}: layer {name!r} is called with more than its input")
+        sources.append(str(source[0]))
+    return sources

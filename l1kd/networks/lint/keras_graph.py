@@ -1,0 +1,150 @@
+"""A Keras network as the lint sees it: who reads whom, and what a layer's place is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tensorflow import keras
+
+# Layers with quantized weights, and what their quantizers are called.
+PARTS = {
+    "QDense": ("kernel", "bias"),
+    "QConv1D": ("kernel", "bias"),
+    "QConv2D": ("kernel", "bias"),
+    "QDepthwiseConv2D": ("depthwise", "bias"),
+    "QSeparableConv1D": ("depthwise", "pointwise", "bias"),
+    "QSeparableConv2D": ("depthwise", "pointwise", "bias"),
+}
+# Layers that hand values on as they are, in the same order or another.
+_SAME = {"Flatten", "Reshape", "Permute", "Dropout"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A construct that does not convert exactly.
+
+    Parameters
+    ----------
+    layer
+        The name of the layer; the network's for what is no single layer's.
+    construct
+        What it is, as the network's code has it: `quantized_bits(symmetric=1)`.
+    reason
+        What hls4ml makes of it.
+    remedy
+        What to do instead.
+    """
+
+    layer: str
+    construct: str
+    reason: str
+    remedy: str
+
+
+def kind(layer: Any) -> str:
+    """The name of a layer's class."""
+    return type(layer).__name__
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The layers of a network and their connections.
+
+    Parameters
+    ----------
+    model
+        The network.
+    layers
+        All of them in an order in which none comes before what it reads.
+    calls
+        For each layer's name, what it reads, call by call: a layer is called once, or it is shared.
+    readers
+        For each layer's name, the layers that read it, as often as they do.
+    """
+
+    model: keras.Model
+    layers: tuple[Any, ...]
+    calls: dict[str, list[list[Any]]]
+    readers: dict[str, list[Any]]
+
+    @classmethod
+    def of(cls, model: keras.Model) -> Graph:
+        """The graph of a built model."""
+        used = getattr(model, "_network_nodes", None)
+        names, calls, layers = set(), {}, []
+        ordered = list(getattr(model, "_self_tracked_trackables", model.layers))
+        for layer in ordered:
+            if layer.name in names or not hasattr(layer, "inbound_nodes"):
+                continue
+            names.add(layer.name)
+            layers.append(layer)
+            calls[layer.name] = [
+                _parents(node)
+                for place, node in enumerate(layer.inbound_nodes)
+                if used is None or f"{layer.name}_ib-{place}" in used
+            ]
+        readers: dict[str, list[Any]] = {name: [] for name in names}
+        for layer in layers:
+            for call in calls[layer.name]:
+                for parent in call:
+                    readers.setdefault(parent.name, []).append(layer)
+        return cls(model, tuple(layers), calls, readers)
+
+    def parents(self, layer: Any) -> list[Any]:
+        """What a layer reads, in the order of its arguments; of a shared one, in its first call."""
+        calls = self.calls[layer.name]
+        return calls[0] if calls else []
+
+    def source(self, layer: Any) -> Any:
+        """What a layer reads, seen through layers that hand values on unchanged; None: not one."""
+        parents = self.parents(layer)
+        while len(parents) == 1 and kind(parents[0]) in _SAME:
+            parents = self.parents(parents[0])
+        return parents[0] if len(parents) == 1 else None
+
+    def reached(self, layer: Any) -> list[Any]:
+        """What reads a layer, seen through layers that hand values on unchanged."""
+        found = []
+        for reader in self.readers[layer.name]:
+            found += self.reached(reader) if kind(reader) in _SAME else [reader]
+        return found
+
+    def before(self, layer: Any) -> Any:
+        """The one layer that a layer reads, in hls4ml's graph (without Dropout), or None."""
+        parents = self.parents(layer)
+        while len(parents) == 1 and kind(parents[0]) == "Dropout":
+            parents = self.parents(parents[0])
+        return parents[0] if len(parents) == 1 else None
+
+    def after(self, layer: Any) -> list[Any]:
+        """The layers that read a layer, in hls4ml's graph."""
+        found = []
+        for reader in self.readers[layer.name]:
+            found += self.after(reader) if kind(reader) == "Dropout" else [reader]
+        return found
+
+    def is_port(self, layer: Any) -> bool:
+        """Whether a layer is a quantizer that reads the network's input itself."""
+        return kind(layer) == "QActivation" and kind(self.source(layer)) == "InputLayer"
+
+
+def _parents(node: Any) -> list[Any]:
+    found = node.inbound_layers
+    if isinstance(found, (list, tuple)):
+        return list(found)
+    return [] if found is None else [found]
+
+
+def own_activation(layer: Any) -> Any:
+    """The activation inside a layer, None if it is linear."""
+    activation = getattr(layer, "activation", None)
+    if activation is None or kind(layer) not in PARTS:
+        return None
+    return None if getattr(activation, "__name__", "") == "linear" else activation
+
+
+def sides(value: Any) -> tuple[int, ...]:
+    """An argument that is one number or several, as several."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (int(value),)

@@ -1,0 +1,561 @@
+"""The lint's rules for layers and for the network as a whole.
+
+The lint's rule for sums that are too wide: how many bits a layer's values need.
+
+hls4ml bounds every sum by interval arithmetic in float64. Past 53 bits such a bound is rounded, and
+a sum that reaches a power of two exactly has one bit too few: it wraps around.
+
+The lint's rules for pooling layers.
+
+The lint's rules for what io_stream alone cannot do.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd.networks.lint import quantizer_rules as quantizers
+from l1kd.networks.lint.keras_graph import PARTS, Graph, Problem, kind, own_activation, sides
+from l1kd.networks.lint.quantizer_rules import Finding
+from l1kd.networks.quantizers import reading
+
+_WIDEST = 53  # bits that a float64 holds
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """Values are at most `most` in size, in steps of 2^-`fraction`."""
+
+    most: float
+    fraction: int
+
+    @property
+    def bits(self) -> int:
+        return math.ceil(math.log2(self.most)) + self.fraction + 1 if self.most else 1
+
+
+def too_wide(graph: Graph, layer: Any) -> Iterator[Finding]:
+    """Sums of a dense layer or a convolution that need more bits than hls4ml can bound."""
+    if kind(layer) not in PARTS:
+        return
+    reach = _reach(graph, graph.parents(layer)[0])
+    found = None if reach is None else _sum(layer, reach)
+    if found is not None and found.bits > _WIDEST:
+        yield Finding(
+            f"sums of {found.bits} bits",
+            f"hls4ml's bounds hold {_WIDEST} bits; beyond them a sum can wrap around",
+            "use fewer fraction bits in its weights or in what it reads",
+        )
+
+
+def _reach(graph: Graph, layer: Any) -> _Reach | None:
+    """What a layer's output needs; None where that is not known."""
+    quantizer = layer.quantizer if kind(layer) == "QActivation" else own_activation(layer)
+    if quantizer is not None and getattr(quantizer, "__name__", "") != "relu":
+        found = reading(quantizer)
+        if found is None:
+            return None
+        return _Reach(max(-found.type.low, found.type.high), found.type.fraction)
+    before = [_reach(graph, parent) for parent in graph.parents(layer)]
+    known = [each for each in before if each is not None]
+    if not known or len(known) < len(before):
+        return None
+    if kind(layer) in PARTS:
+        return _sum(layer, known[0])
+    most, fraction = [each.most for each in known], max(each.fraction for each in known)
+    if kind(layer) in ("Add", "Subtract"):
+        return _Reach(sum(most), fraction)
+    if kind(layer) == "Multiply":
+        return _Reach(math.prod(most), sum(each.fraction for each in known))
+    return _Reach(max(most), fraction)
+
+
+def _sum(layer: Any, before: _Reach) -> _Reach | None:
+    """The sums of a layer with weights; None if QKeras cannot quantize them."""
+    reach = before
+    for part, stored in zip(PARTS[kind(layer)], layer.get_weights(), strict=False):
+        quantizer = getattr(layer, f"{part}_quantizer_internal", None)
+        if float(getattr(quantizer, "integer", 0)) < 0:
+            return None
+        stored = np.asarray(stored, np.float32)
+        values = np.asarray(stored if quantizer is None else quantizer(stored), np.float64)
+        if part == "bias":
+            size = float(np.abs(values).max(initial=0))
+            reach = _Reach(reach.most + size, max(reach.fraction, _fraction(values)))
+            continue
+        kept = values.ndim - (2 if part == "depthwise" else 1)
+        axes = tuple(range(kept))
+        largest = float(np.abs(values).sum(axis=axes).max(initial=0))
+        reach = _Reach(reach.most * largest, reach.fraction + _fraction(values))
+    return reach
+
+
+def _fraction(values: NDArray[np.float64]) -> int:
+    """Fraction bits of the finest of some values."""
+    present = np.abs(values[(values != 0) & np.isfinite(values)])
+    if not present.size:
+        return 0
+    mantissas, exponents = np.frexp(present)
+    counts = np.ldexp(mantissas, 53).astype(np.int64)
+    spare = np.log2((counts & -counts).astype(np.float64)).astype(int)
+    return int((53 - exponents - spare).max())
+
+
+_GLOBAL_2D = ("GlobalMaxPooling2D", "GlobalAveragePooling2D")
+
+
+def pool(graph: Graph, layer: Any) -> Iterator[Finding]:
+    """What is wrong with a pooling layer."""
+    yield from channels(graph, layer)
+    same = getattr(layer, "padding", "valid") == "same"
+    if same and "Max" in kind(layer) and not _signed(graph, graph.parents(layer)[0]):
+        yield Finding(
+            "padding='same' of unsigned values",
+            "hls4ml pads with half of the type's range, not with its lowest value",
+            "use padding='valid'",
+        )
+    if "Average" in kind(layer):
+        yield from _quotients(graph, layer)
+    if kind(layer) in _GLOBAL_2D and any(
+        kind(reader) == "Concatenate" for reader in graph.reached(layer)
+    ):
+        yield Finding(
+            f"{kind(layer)} before Concatenate",
+            "hls4ml's exact types of the two have different shapes",
+            "put a QActivation between them",
+        )
+
+
+def channels(graph: Graph, layer: Any) -> Iterator[Finding]:
+    """What is wrong with where a layer has its channels."""
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        yield Finding(
+            "data_format='channels_first'",
+            "hls4ml's exact types know channels last only",
+            "build the network with data_format='channels_last'",
+        )
+
+
+def _quotients(graph: Graph, layer: Any) -> Iterator[Finding]:
+    """Averages over a number that is no power of two: exact once they are quantized."""
+    counts = cells_seen(layer)
+    odd = sorted(count for count in counts if count & (count - 1))
+    readers = graph.reached(layer)
+    if not odd or (readers and all(kind(reader) == "QActivation" for reader in readers)):
+        return
+    yield Finding(
+        f"average of {odd[0]} values without a quantizer behind it",
+        "the quotient has no last bit: QKeras rounds it to float32, hls4ml cuts it elsewhere",
+        "put a QActivation behind it, or average over a power of two",
+    )
+
+
+def cells_seen(layer: Any) -> set[int]:
+    """How many cells the windows of a pooling layer see: several numbers where some are cut."""
+    return {int(rows * columns) for rows, columns in itertools.product(*_window_counts(layer))}
+
+
+def _window_counts(layer: Any) -> list[set[int]]:
+    """For rows and columns: how many cells the windows of a pooling layer see."""
+    cells = [int(side) for side in layer.input_shape[1:-1]]
+    if not hasattr(layer, "pool_size"):
+        return [set(cells[:1]), set(cells[1:]) or {1}]
+    sizes, steps = sides(layer.pool_size), sides(layer.strides)
+    seen = []
+    for side, size, step in zip(cells, sizes, steps, strict=True):
+        first = -(pads(side, size, step)[0] if layer.padding == "same" else 0)
+        last = side if layer.padding == "same" else side - size + 1
+        starts = range(first, last, step)
+        seen.append({min(start + size, side) - max(start, 0) for start in starts})
+    return seen if len(seen) == 2 else [seen[0], {1}]
+
+
+def pads(side: int, size: int, step: int) -> tuple[int, int]:
+    """Cells that `same` adds before and behind: TensorFlow puts the odd one behind."""
+    missing = max((-(-side // step) - 1) * step + size - side, 0)
+    return missing // 2, missing - missing // 2
+
+
+def _signed(graph: Graph, layer: Any) -> bool:
+    """Whether hls4ml gives a layer's output a sign."""
+    name = kind(layer)
+    if name in ("InputLayer", "Subtract"):
+        return True
+    quantizer = layer.quantizer if name == "QActivation" else own_activation(layer)
+    if quantizer is not None:
+        return type(quantizer).__name__ not in ("quantized_relu", "quantized_sigmoid")
+    if name in PARTS and any((np.asarray(values) < 0).any() for values in layer.get_weights()):
+        return True
+    return any(_signed(graph, parent) for parent in graph.parents(layer))
+
+
+_COPIES = 7  # of a stream
+_CONV_2D = ("QConv2D", "QDepthwiseConv2D", "QSeparableConv2D")
+
+
+def stream_problems(graph: Graph, layer: Any) -> Iterator[Finding]:
+    """What io_stream alone cannot do."""
+    readers = len(graph.readers[layer.name])
+    if readers > _COPIES:
+        yield Finding(
+            f"{readers} readers and io_stream",
+            f"hls4ml copies a stream at most {_COPIES} times",
+            "let fewer layers read it, or use io_parallel",
+        )
+    parents = graph.parents(layer)
+    shapes = {tuple(each.output_shape) for each in parents}
+    if len(shapes) > 1 and kind(layer) != "Concatenate":
+        yield Finding(
+            f"{kind(layer)} of different shapes and io_stream",
+            "hls4ml repeats values along an axis with io_parallel only",
+            "give both the same shape, or use io_parallel",
+        )
+    if kind(layer) in ("QConv1D", "QSeparableConv1D") and layer.padding != "valid":
+        source = graph.source(layer)
+        if _padded(layer) and source is not None and len(graph.reached(source)) > 1:
+            yield Finding(
+                f"padding={layer.padding!r} of what others read, and io_stream",
+                "hls4ml puts the padding before another of its readers",
+                "use padding='valid', or io_parallel",
+            )
+    if kind(layer) in _CONV_2D:
+        (height, width), strides = sides(layer.kernel_size), sides(layer.strides)
+        if height == 1 < width and strides[0] > 1:
+            yield Finding(
+                f"kernel_size={(height, width)} with strides={strides} and io_stream",
+                "hls4ml's streams do not skip rows for a kernel of height 1",
+                "use strides of 1 along the height, or io_parallel",
+            )
+    if hasattr(layer, "pool_size"):
+        size, step = sides(layer.pool_size), sides(layer.strides)
+        if len(size) == 2 and size != step:
+            yield Finding(
+                f"pool_size={size} with strides={step} and io_stream",
+                "hls4ml's streams pool windows that lie side by side",
+                "use strides of the window's size, or io_parallel",
+            )
+        cells = [int(side) for side in layer.input_shape[1:-1]]
+        if layer.padding == "same" and any(
+            any(pads(*each)) for each in zip(cells, size, step, strict=True)
+        ):
+            yield Finding(
+                "padding='same' and io_stream",
+                "hls4ml's streams do not pad what is pooled",
+                "use padding='valid', or io_parallel",
+            )
+
+
+def _padded(layer: Any) -> bool:
+    side, size, step = int(layer.input_shape[1]), layer.kernel_size[0], layer.strides[0]
+    return size > 1 if layer.padding == "causal" else any(pads(side, size, step))
+
+
+Rule = Callable[[Graph, Any], Iterator[Finding]]
+
+_QUANTIZED = "use {}, with kernel_quantizer='quantized_bits(bits,integer,alpha=1)'"
+_ACTIVATION = "use QActivation('quantized_relu(bits,integer)') or another quantizer"
+# Classes that are refused whatever their arguments: reason, remedy.
+_REFUSED: dict[str, tuple[str, str]] = {
+    "BatchNormalization": (
+        "hls4ml fuses it into weights that are no longer on their quantizer's grid",
+        "run l1kd.networks.repair.repair, which folds it into the layer before",
+    ),
+    "QBatchNormalization": (
+        "hls4ml does not quantize its parts as QKeras does",
+        "run l1kd.networks.repair.repair, which folds it into the layer before",
+    ),
+    "QConv2DBatchnorm": (
+        "hls4ml cannot convert it",
+        "run l1kd.networks.repair.repair, which folds it exactly into a QConv2D",
+    ),
+    "QDepthwiseConv2DBatchnorm": (
+        "hls4ml cannot convert it",
+        "run l1kd.networks.repair.repair, which folds it exactly into a QDepthwiseConv2D",
+    ),
+    "Dense": ("its weights are float32", _QUANTIZED.format("QDense")),
+    "Conv1D": ("its weights are float32", _QUANTIZED.format("QConv1D")),
+    "Conv2D": ("its weights are float32", _QUANTIZED.format("QConv2D")),
+    "PReLU": ("its slopes are float32, which QKeras rounds after", _ACTIVATION),
+    "ELU": ("hls4ml looks it up in a table", _ACTIVATION),
+    "Softmax": ("hls4ml looks it up in tables that are not exact", "end the network before it"),
+    "Functional": (
+        "a model inside a model",
+        "put the inner model's layers into the outer one",
+    ),
+    "Sequential": (
+        "a model inside a model",
+        "put the inner model's layers into the outer one",
+    ),
+}
+
+
+def problems(graph: Graph, layer: Any, *, stream: bool) -> Iterator[Problem]:
+    """What is wrong with a layer; with `stream`, also what io_stream alone cannot do."""
+    name, calls = kind(layer), len(graph.calls[layer.name])
+    found: list[Finding] = []
+    if calls > 1:
+        found.append(
+            Finding(
+                f"called {calls} times",
+                "hls4ml does not convert a layer that is shared",
+                "build a layer of its own for every call, with copies of the weights",
+            )
+        )
+    if name in _RULES:
+        found += _RULES[name](graph, layer)
+    else:
+        reason, remedy = _REFUSED.get(
+            name, ("hls4ml has no exact form of it", "leave it out of the network for the firmware")
+        )
+        found.append(Finding(name, reason, remedy))
+    found += _name(graph, layer)
+    if not found:
+        found += too_wide(graph, layer)
+    if stream:
+        found += stream_problems(graph, layer)
+    for finding in found:
+        yield Problem(layer.name, *finding)
+
+
+def _input(graph: Graph, layer: Any) -> Iterator[Finding]:
+    readers = graph.reached(layer)
+    if len(readers) == 1 and graph.is_port(readers[0]):
+        return
+    yield Finding(
+        "no quantizer behind the input" if len(readers) < 2 else f"{len(readers)} readers",
+        "hls4ml takes the input port's type from the one quantizer that reads it",
+        "let one QActivation('quantized_bits(bits,integer,alpha=1)') read the input, and all "
+        "others that quantizer",
+    )
+
+
+def _activation(graph: Graph, layer: Any) -> Iterator[Finding]:
+    port = graph.is_port(layer)
+    yield from quantizers.activation(layer.quantizer, port=port)
+    if port:
+        yield from _reshaped_port(graph, layer)
+    elif type(layer.quantizer).__name__ == "quantized_bits":
+        yield from _fused(graph, layer)
+
+
+def _fused(graph: Graph, layer: Any) -> Iterator[Finding]:
+    """hls4ml makes a `quantized_bits` the type of the layer before, if no other reads that one."""
+    before = graph.before(layer)
+    if before is None or len(graph.after(before)) > 1:
+        return
+    while kind(before) in ("Flatten", "Reshape", "Permute"):
+        further = graph.before(before)
+        if further is None:
+            return
+        if len(graph.after(further)) > 1:
+            if kind(before) != "Permute":
+                yield Finding(
+                    f"quantized_bits behind a {kind(before)} of what others read",
+                    f"hls4ml gives its type to {before.name!r}, which computes nothing, and so "
+                    "loses it",
+                    f"put the quantizer before {before.name!r}",
+                )
+            return
+        before = further
+    if _quantizes(before):
+        yield Finding(
+            "quantized_bits behind another quantizer",
+            f"hls4ml gives its type to the layer before, {before.name!r}, whose own is lost",
+            f"leave one of the two out, or use quantized_relu for {layer.name!r}",
+        )
+
+
+def _reshaped_port(graph: Graph, layer: Any) -> Iterator[Finding]:
+    """A port without fraction bits is an integer in hls4ml, which it cannot hand on."""
+    quantizer = layer.quantizer
+    if type(quantizer).__name__ != "quantized_bits" or kind(graph.parents(layer)[0]) in (
+        "InputLayer",
+        "Dropout",
+    ):
+        return
+    if quantizer.bits - quantizer.integer == 1:
+        yield Finding(
+            f"quantized_bits({quantizer.bits},{quantizer.integer}) behind a reshaped input",
+            "hls4ml stops with an error where a port without fraction bits meets a reshape",
+            "put the reshape behind the quantizer",
+        )
+
+
+def _quantizes(layer: Any) -> bool:
+    """Whether a layer's output is that of a quantizer."""
+    own = own_activation(layer)
+    return kind(layer) == "QActivation" or getattr(own, "__name__", own) not in (None, "relu")
+
+
+def _dense(graph: Graph, layer: Any) -> Iterator[Finding]:
+    rank = len(layer.input_shape) - 1
+    if rank > 1:
+        same = f"QConv{rank - 1}D with kernel_size=1" if rank < 4 else "a Flatten before it"
+        yield Finding(
+            f"QDense of an input of {rank} dimensions",
+            "hls4ml makes a convolution of it and loses its quantized weights",
+            f"use {same}",
+        )
+    yield from _weighted(graph, layer)
+
+
+def _weighted(graph: Graph, layer: Any) -> Iterator[Finding]:
+    for part, values in zip(PARTS[kind(layer)], layer.get_weights(), strict=False):
+        quantizer = getattr(layer, f"{part}_quantizer_internal", None)
+        yield from quantizers.weights(quantizer, np.asarray(values), part=part)
+    scale = getattr(getattr(layer, "kernel_quantizer_internal", None), "alpha", 1)
+    bias = getattr(layer, "bias_quantizer_internal", None)
+    if scale != 1 and type(bias).__name__ == "quantized_sigmoid":
+        yield Finding(
+            "bias: quantized_sigmoid behind a scaled kernel",
+            "hls4ml quantizes the biases twice",
+            "use quantized_bits(bits,integer,alpha=1) for the biases",
+        )
+    activation = own_activation(layer)
+    # Plain functions of Keras; that of a name is exact, as a layer of its own is.
+    if activation is not None and getattr(activation, "__name__", "") != "relu":
+        yield from quantizers.activation(activation)
+
+
+def _convolution(graph: Graph, layer: Any) -> Iterator[Finding]:
+    yield from channels(graph, layer)
+    if any(step != 1 for step in sides(layer.dilation_rate)):
+        yield Finding(
+            f"dilation_rate={sides(layer.dilation_rate)}",
+            "hls4ml ignores it",
+            "use a larger kernel with zeros in between",
+        )
+    if getattr(layer, "groups", 1) != 1:
+        yield Finding(
+            f"groups={layer.groups}",
+            "hls4ml convolves all channels with all filters",
+            "use groups=1, or a convolution for each group",
+        )
+    if getattr(layer, "depth_multiplier", 1) != 1:
+        yield Finding(
+            f"depth_multiplier={layer.depth_multiplier}",
+            "hls4ml has one filter for each channel",
+            "use depth_multiplier=1, or a QConv2D",
+        )
+    if layer.padding == "causal":
+        yield from _causal(layer)
+    yield from _weighted(graph, layer)
+
+
+def _causal(layer: Any) -> Iterator[Finding]:
+    side, size, step = int(layer.input_shape[1]), layer.kernel_size[0], layer.strides[0]
+    theirs = max(size - (side % step or step), 0)
+    if theirs != size - 1:
+        yield Finding(
+            f"padding='causal' with strides={step}",
+            f"hls4ml pads with {theirs} cells, TensorFlow with {size - 1}",
+            "use strides=1, or padding='same' or 'valid'",
+        )
+
+
+def _float_activation(graph: Graph, layer: Any) -> Iterator[Finding]:
+    name = str(getattr(layer.activation, "__name__", layer.activation))
+    if name not in ("relu", "linear"):
+        yield Finding(f"Activation({name!r})", "hls4ml looks it up in a table", _ACTIVATION)
+
+
+def _float_relu(graph: Graph, layer: Any) -> Iterator[Finding]:
+    for argument, plain in (("max_value", None), ("negative_slope", 0), ("threshold", 0)):
+        value = getattr(layer, argument)
+        if (None if value is None else float(value)) != plain:
+            yield Finding(f"ReLU({argument}={value})", "hls4ml ignores it", _ACTIVATION)
+
+
+def _leaky_relu(graph: Graph, layer: Any) -> Iterator[Finding]:
+    slope = float(layer.alpha)
+    if np.frexp(slope)[0] != 0.5:
+        yield Finding(
+            f"LeakyReLU({slope:g})",
+            "QKeras rounds its product with this slope to float32, hls4ml does not",
+            "use a slope that is a power of two, or QActivation('quantized_relu(bits,integer)')",
+        )
+
+
+def _merge(graph: Graph, layer: Any) -> Iterator[Finding]:
+    count = len(graph.parents(layer))
+    if count > 2:
+        yield Finding(
+            f"{kind(layer)} of {count} layers",
+            "hls4ml merges two",
+            f"use {count - 1} layers {kind(layer)} of two each",
+        )
+    if kind(layer) == "Concatenate" and layer.axis >= 0:
+        yield Finding(
+            f"axis={layer.axis}",
+            "hls4ml's exact types count axes without the batch",
+            f"count from behind: axis={layer.axis - len(graph.parents(layer)[0].output_shape)}",
+        )
+
+
+def _reshape(graph: Graph, layer: Any) -> Iterator[Finding]:
+    if len(layer.target_shape) > 1 and any(side < 0 for side in layer.target_shape):
+        yield Finding(
+            f"target_shape={tuple(layer.target_shape)}",
+            "hls4ml takes -1 as it comes",
+            f"write it out: {tuple(int(side) for side in layer.output_shape[1:])}",
+        )
+
+
+def _name(graph: Graph, layer: Any) -> Iterator[Finding]:
+    """Names become types and variables of the C++."""
+    name = layer.name
+    if not _IDENTIFIER.match(name) or (kind(layer) == "InputLayer" and name in _RESERVED):
+        yield Finding(
+            "its name", "hls4ml's C++ with this name does not compile", "use letters, digits and _"
+        )
+    elif name == "input":
+        yield Finding("its name", "hls4ml keeps this name for itself", "name it otherwise")
+    owner = next((each for each in graph.layers if name == f"{each.name}_linear"), None)
+    if owner is not None and kind(owner) in PARTS and own_activation(owner) is None:
+        yield Finding(
+            "its name",
+            f"hls4ml gives this name to a part of {owner.name!r}",
+            "name it otherwise",
+        )
+
+
+def _nothing(graph: Graph, layer: Any) -> Iterator[Finding]:
+    yield from ()
+
+
+_IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_RESERVED = frozenset(
+    ("bool", "char", "class", "const", "double", "float", "int", "long", "new", "short", "void")
+)
+_RULES: dict[str, Rule] = {
+    "InputLayer": _input,
+    "QActivation": _activation,
+    "QDense": _dense,
+    **dict.fromkeys(
+        ("QConv1D", "QConv2D", "QDepthwiseConv2D", "QSeparableConv1D", "QSeparableConv2D"),
+        _convolution,
+    ),
+    **{
+        f"{glob}{op}Pooling{rank}D": pool
+        for glob in ("", "Global")
+        for op in ("Max", "Average")
+        for rank in (1, 2)
+    },
+    **dict.fromkeys(
+        ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"), _merge
+    ),
+    "Activation": _float_activation,
+    "LeakyReLU": _leaky_relu,
+    "ReLU": _float_relu,
+    "Reshape": _reshape,
+    "Flatten": channels,
+    **dict.fromkeys(("Dropout", "Permute"), _nothing),
+}

@@ -1,0 +1,126 @@
+"""QKeras' quantizers as fixed-point types, and back.
+
+A quantizer is read by its class and attributes alone, so nothing here imports QKeras. Two traps of
+QKeras 0.9.0: its types cannot have negative integer bits (it raises 2 to them in integers, which
+TensorFlow refuses), and `quantized_bits` counts its integer bits without the sign.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+from l1kd.core.fixed_point import FixedPoint
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """What a quantizer does to a value in inference.
+
+    Parameters
+    ----------
+    type
+        What it rounds and saturates to.
+    halved
+        True for a hard sigmoid: x / 2 + 1 / 2 is what it quantizes, rather than x.
+    """
+
+    type: FixedPoint
+    halved: bool = False
+
+
+def reading(quantizer: Any) -> Quantizer | None:
+    """What a QKeras quantizer does; None if it is more than to round and saturate.
+
+    Such are: scales (alpha) other than 1, real tanh and sigmoid, slopes, mixtures with unquantized
+    values, and `quantized_bits` of one bit, which is a sign. Stochastic rounding is a matter of
+    training: in inference QKeras rounds half to even.
+    """
+    read = _READERS.get(type(quantizer).__name__)
+    if read is None or float(getattr(quantizer, "qnoise_factor", 1)) != 1:
+        return None
+    return read(quantizer)
+
+
+def type_of(quantizer: Any) -> FixedPoint | None:
+    """The type that a QKeras quantizer rounds and saturates to; None if it does anything else."""
+    found = reading(quantizer)
+    return None if found is None or found.halved else found.type
+
+
+def text_of(kind: FixedPoint) -> str:
+    """QKeras' text of the activation quantizer of a type.
+
+    An unsigned type is a `quantized_relu`, a signed one a `quantized_bits`.
+
+    Raises
+    ------
+    ValueError
+        If QKeras has no quantizer for this type.
+    """
+    bits, integer = kind.word, kind.integer - int(kind.signed)
+    if kind.rounding != "RND_CONV" or kind.overflow not in ("SAT", "SAT_SYM"):
+        raise ValueError(f"QKeras rounds half to even and saturates; {kind.text} does not")
+    if integer < 0:
+        raise ValueError(f"QKeras has no negative integer bits, as {kind.text} has")
+    if not kind.signed:
+        if kind.overflow == "SAT_SYM":
+            raise ValueError(f"QKeras has no unsigned type that is symmetric, as {kind.text} is")
+        return f"quantized_relu({bits},{integer})"
+    if bits == 1:
+        raise ValueError(f"QKeras makes a sign of one signed bit, not {kind.text}")
+    return f"quantized_bits({bits},{integer},{int(kind.overflow == 'SAT_SYM')},alpha=1)"
+
+
+def _bits(quantizer: Any) -> Quantizer | None:
+    alpha, symmetric = quantizer.alpha, quantizer.symmetric
+    if not (alpha is None or (isinstance(alpha, Real) and alpha == 1)):
+        return None
+    if symmetric not in (0, 1) or quantizer.keep_negative not in (0, 1):
+        return None
+    signed = bool(quantizer.keep_negative)
+    kind = _type(quantizer, signed, symmetric=signed and bool(symmetric))
+    return None if kind is None or kind.word - int(signed) < 1 else Quantizer(kind)
+
+
+def _relu(quantizer: Any) -> Quantizer | None:
+    # An upper bound is dead where values are clipped to the type's range, which is the default;
+    # the flag is not in the configuration, so a network that was saved has the default.
+    bounded = quantizer.relu_upper_bound is not None and not quantizer.is_quantized_clip
+    if quantizer.negative_slope or quantizer.use_sigmoid or bounded:
+        return None
+    kind = _type(quantizer, signed=False)
+    return None if kind is None else Quantizer(kind)
+
+
+def _tanh(quantizer: Any) -> Quantizer | None:
+    if quantizer.use_real_tanh or quantizer.symmetric not in (0, 1) or quantizer.bits < 1:
+        return None
+    if quantizer.symmetric and quantizer.bits == 1:  # always 0
+        return None
+    overflow: Any = "SAT_SYM" if quantizer.symmetric else "SAT"
+    return Quantizer(FixedPoint(int(quantizer.bits), 1, overflow=overflow))
+
+
+def _sigmoid(quantizer: Any) -> Quantizer | None:
+    # `symmetric` takes the 0 away, which no type can say.
+    if quantizer.use_real_sigmoid or quantizer.symmetric or quantizer.bits < 1:
+        return None
+    return Quantizer(FixedPoint(int(quantizer.bits), 0, False), halved=True)
+
+
+_READERS = {
+    "quantized_bits": _bits,
+    "quantized_relu": _relu,
+    "quantized_tanh": _tanh,
+    "quantized_sigmoid": _sigmoid,
+}
+
+
+def _type(quantizer: Any, signed: bool, *, symmetric: bool = False) -> FixedPoint | None:
+    bits, integer = float(quantizer.bits), float(quantizer.integer)
+    if bits < 1 or integer < 0 or bits % 1 or integer % 1:
+        return None
+    overflow: Any = "SAT_SYM" if symmetric else "SAT"
+    return FixedPoint(int(bits), int(integer) + int(signed), signed, overflow=overflow)

@@ -1,0 +1,184 @@
+"""Teachers: float autoencoders whose output is the raw anomaly score.
+
+A teacher is one Keras model, event -> raw score (batch,), so that the stored file alone reproduces
+every score. Its layers of interest have names: `standardised` (what the residual is measured in),
+`latent`, `reconstruction` (same units as `standardised`) and `raw_score`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorflow import keras
+
+from l1kd.core.config import Teacher
+from l1kd.core.errors import UserError
+from l1kd.data.dataset import Sample
+from l1kd.networks.custom_layers import PowerMean, SquareRoot
+
+layers = keras.layers
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation of every input over normal events, both of the event's shape."""
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+
+def measure_spread(
+    sample: Sample, axes: tuple[int, ...], square_root: float | None = None
+) -> Spread:
+    """Mean and spread of a sample's inputs, pooled along `axes` of an event.
+
+    With `square_root`, of `sqrt(x + square_root)` instead.
+
+    A deviation below 1e-3 of the largest one is raised to that: an input that never fires must not
+    dominate the score when it does by one count.
+    """
+    count, total, square = 0, np.zeros(sample.shape), np.zeros(sample.shape)
+    for chunk in sample.chunks():
+        events = chunk.astype(np.float64)
+        if square_root is not None:
+            events = np.sqrt(np.maximum(events + square_root, 0))
+        count += len(events)
+        total += events.sum(0)
+        square += np.square(events).sum(0)
+    mean, second = total / count, square / count
+    if axes:
+        mean = np.broadcast_to(mean.mean(axes, keepdims=True), sample.shape)
+        second = np.broadcast_to(second.mean(axes, keepdims=True), sample.shape)
+    deviation = np.sqrt(np.maximum(second - np.square(mean), 0))
+    floor = max(1e-3 * float(deviation.max()), 1e-6)
+    return Spread(np.array(mean), np.maximum(deviation, floor))
+
+
+def _image(x: Any, shape: tuple[int, ...], architecture: str) -> tuple[Any, int, int]:
+    if len(shape) == 2:
+        x = layers.Reshape((*shape, 1))(x)
+    elif len(shape) != 3 or shape[2] != 1:
+        raise UserError(
+            f"teacher {architecture!r} reads images of one channel; these events have the shape "
+            f"{shape}; use `teacher: {{architecture: dense}}`"
+        )
+    return x, shape[0], shape[1]
+
+
+def _paper(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
+    """19,357 parameters on 28x28 with latent 20 (arXiv 2310.06047): convolutions 3x3, `valid`."""
+    if tuple(shape[:2]) != (28, 28):
+        raise UserError(
+            f"teacher 'paper' reads 28x28 images; these events have the shape {shape}; "
+            "use `teacher: {architecture: cicada}` or `dense`"
+        )
+    x, _, _ = _image(x, shape, "paper")
+    # Of 10 rows the last window of stride 2 leaves one unread, of 22 the one before it: so nobody
+    # reads the last 3 of 28, nor what the convolutions in between would make of them.
+    x = layers.Cropping2D(((0, 3), (0, 3)))(x)
+    for filters, stride in ((8, 1), (16, 1), (16, 1), (16, 2), (8, 2)):
+        x = layers.Conv2D(filters, 3, strides=stride)(x)
+        x = layers.LeakyReLU(0.3)(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(config.latent, name="latent")(x)
+    x = layers.LeakyReLU(0.3)(layers.Dense(128)(x))
+    x = layers.Reshape((4, 4, 8))(x)
+    for _ in range(3):  # 8, 16, 32 a side
+        x = layers.LeakyReLU(0.3)(layers.Conv2DTranspose(16, 3, strides=2, padding="same")(x))
+    x = layers.LeakyReLU(0.3)(layers.Conv2D(8, 3)(x))
+    return layers.Conv2D(1, 3, activation="sigmoid")(x)
+
+
+def _cicada(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
+    """CICADA's (323,731 parameters on 18x14 with latent 80); sizes are halved once."""
+    x, height, width = _image(x, shape, "cicada")
+    if height % 2 or width % 2:
+        raise UserError(
+            f"teacher 'cicada' halves its images once; {height}x{width} has an odd side; "
+            "use `teacher: {architecture: dense}`"
+        )
+    half = (height // 2, width // 2, 30)
+    x = layers.Conv2D(20, 3, padding="same", activation="relu")(x)
+    x = layers.AveragePooling2D(2)(x)
+    x = layers.Conv2D(30, 3, padding="same", activation="relu")(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(config.latent, activation="relu", name="latent")(x)
+    x = layers.Dense(int(np.prod(half)))(x)
+    x = layers.Activation("relu")(layers.Reshape(half)(x))
+    x = layers.Conv2D(30, 3, padding="same", activation="relu")(x)
+    x = layers.UpSampling2D(2)(x)
+    x = layers.Conv2D(20, 3, padding="same", activation="relu")(x)
+    # CICADA ends in a ReLU, right for counts; a standardised input is negative half of the time.
+    last = None if config.standardise else "relu"
+    return layers.Conv2D(1, 3, padding="same", activation=last)(x)
+
+
+def _dense(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
+    """Any shape: `hidden` units down to `latent` and up again."""
+    x = layers.Flatten()(x)
+    for units in config.hidden:
+        x = layers.Dense(units, activation="relu")(x)
+    x = layers.Dense(config.latent, name="latent")(x)
+    for units in reversed(config.hidden):
+        x = layers.Dense(units, activation="relu")(x)
+    return layers.Dense(int(np.prod(shape)))(x)
+
+
+TEACHERS: dict[str, Callable[[Any, tuple[int, ...], Teacher], Any]] = {
+    "paper": _paper,
+    "cicada": _cicada,
+    "dense": _dense,
+}
+
+
+def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> keras.Model:
+    """An untrained teacher.
+
+    Parameters
+    ----------
+    config
+        What to build.
+    shape
+        Of one event.
+    spread
+        Of the training normals (after the square root, if there is one); the residual's units and
+        weights come from it.
+
+    Returns
+    -------
+    keras.Model
+        Events (batch, \\*shape) to raw scores (batch,).
+
+    Raises
+    ------
+    UserError
+        If the architecture cannot read events of that shape.
+    """
+    events = keras.Input(shape, name="events")
+    units = events
+    if config.square_root is not None:
+        units = SquareRoot(config.square_root, name="square_root")(events)
+    if config.standardise:
+        # axis=None would ask for one mean in all; every axis named keeps one per input.
+        axes = tuple(range(1, len(shape) + 1))
+        standardise = layers.Normalization(
+            axis=axes,
+            mean=spread.mean.astype(np.float32).tolist(),
+            variance=np.square(spread.deviation).astype(np.float32).tolist(),
+            name="standardised",
+        )
+    else:
+        standardise = layers.Activation("linear", name="standardised")
+    standardised = standardise(units)
+    decoded = TEACHERS[config.architecture](standardised, shape, config)
+    reconstruction = layers.Reshape(shape, name="reconstruction")(decoded)
+    weights = None
+    if config.residual_scale:
+        weight = spread.deviation**config.residual_scale
+        weights = (weight / weight.mean()).astype(np.float32).tolist()
+    score = PowerMean(config.residual_power, weights, name="raw_score")
+    return keras.Model(events, score([standardised, reconstruction]), name="teacher")

@@ -1,0 +1,363 @@
+"""The tables of a sweep: a row per network of every run, and means and spreads of the like."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l1kd.core.config import Config, Distillation
+from l1kd.core.errors import UserError
+from l1kd.core.files import atomic, content_hash, read_json
+from l1kd.core.run_files import Quality
+from l1kd.evaluation.metrics import POOLED, mean_over_signals
+from l1kd.report.load_run import RunFiles, read_run
+from l1kd.report.table import Table, row
+from l1kd.training.target_transform import load_target
+
+TEACHER = "teacher"
+_FLOAT_BITS = 32
+# What every table has as a column of its own; other keys of a grid follow behind.
+_KNOWN = ("data.source", "data.normal", "seed", "distillation.mode")
+_EMD = {
+    f"{name}{suffix}": (key, name.removeprefix("emd_"))
+    for key, suffix in (("emd", ""), ("emd_calibrated", "_calibrated"))
+    for name in ("emd_anomalous", "emd_normal")
+}
+_MEANS = (*_EMD, "mae", "spearman", "efficiency")
+
+
+def mode_of(distillation: Distillation) -> str:
+    """How students learn: `sequential`, `colearning`, `exposure` or `noise`.
+
+    `exposure` is co-learning with another data set among the sources, `noise` with others only.
+    """
+    if distillation.mode == "sequential" or not distillation.exposure:
+        return distillation.mode
+    return "exposure" if "dataset" in distillation.exposure else "noise"
+
+
+def rows(run_directories: Iterable[Path]) -> list[dict[str, Any]]:
+    """What the networks of runs are worth, on test halves: a row per network.
+
+    Parameters
+    ----------
+    run_directories
+        Runs; one that has not been evaluated yet has no rows.
+
+    Returns
+    -------
+    list
+        `group`, `run`, the grid's values by dotted key, `data`, `normal`, `seed`, `mode`, `model`
+        ("teacher" or the student's name), `weight_bits`, `epochs`, `auc` (signals pooled),
+        `efficiency` (mean over signals), `emd_anomalous`, `emd_normal`, both with `_calibrated`,
+        `mae` (mean absolute difference to the teacher per event, on log(1 + raw score)),
+        `spearman`, `params`, `chosen`, `mismatches` of `compared` events (`exact` and `csim`),
+        `seconds` (of the run), `recipe` (a hash of all that decides its training but class and
+        seed). None for what is unknown.
+    """
+    found: list[dict[str, Any]] = []
+    for directory in run_directories:
+        if not (directory / "manifest.json").is_file() or not (directory / "config.yaml").is_file():
+            continue
+        run = read_run(directory)
+        if run.metrics is not None:
+            found += _rows(run)
+    return found
+
+
+def _rows(run: RunFiles) -> list[dict[str, Any]]:
+    config, metrics = run.config, run.metrics
+    assert metrics is not None
+    known = _known(run.directory)
+    common: dict[str, Any] = {
+        "group": known.get("group", ""),
+        "run": run.directory.name,
+        **{key: value for key, value in known.get("grid", {}).items() if key not in _KNOWN},
+        "data": config.data.source,
+        "normal": getattr(config.data, "normal", None),
+        "seed": config.seed,
+        "mode": mode_of(config.distillation),
+    }
+    seconds = sum(stage.duration_s or 0.0 for stage in run.manifest.stages.values())
+    epochs = int(run.history.epochs[-1]) if run.history and run.history.epochs else None
+    differences = _differences(run)
+
+    def of(name: str, bits: int, quality: Quality, params: int, **own: Any) -> dict[str, Any]:
+        return {
+            **common,
+            "model": name,
+            "weight_bits": bits,
+            "epochs": epochs,
+            "auc": quality.auc.get(POOLED),
+            "efficiency": mean_over_signals(quality.efficiency),
+            **dict.fromkeys(_EMD),
+            "mae": None,
+            "spearman": None,
+            "params": params,
+            "chosen": False,
+            "mismatches": None,
+            "compared": None,
+            "seconds": round(seconds, 3),
+            "recipe": _recipe(config, name),
+            **own,
+        }
+
+    found = []
+    if metrics.teacher is not None:
+        found.append(of(TEACHER, _FLOAT_BITS, metrics.teacher, metrics.teacher.params))
+    for name, student in metrics.students.items():
+        own: dict[str, Any] = {"spearman": student.spearman, "mae": differences.get(name)}
+        for column, (key, part) in _EMD.items():
+            if (distance := getattr(student, key)) is not None:
+                own[column] = getattr(distance, part)
+        own["chosen"] = name == metrics.best
+        own |= _agreement(run, name)
+        found.append(of(name, student.weight_bits, student, student.params, **own))
+    return found
+
+
+def _known(directory: Path) -> dict[str, Any]:
+    """What the sweep says of one of its runs."""
+    try:
+        runs = read_json(directory.parent.parent / "sweep.json")["runs"]
+        return dict(runs[directory.name])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # a run of its own
+
+
+def _recipe(config: Config, name: str) -> str:
+    relevant = config.model_dump(mode="json", include={"data", "teacher", "distillation"})
+    relevant["data"].pop("normal", None)
+    own = [s.model_dump(mode="json") for s in config.students if s.name == name]
+    return content_hash([relevant, own])[:12]
+
+
+def _differences(run: RunFiles) -> dict[str, float]:
+    """By student: mean |log(1 + teacher's raw score) - log(1 + student's)| over all test events."""
+    if run.scores is None or run.metrics is None or run.metrics.teacher is None:
+        return {}
+    target, scores = load_target(run.directory), run.scores
+    samples = ["test", *(name for name in run.metrics.teacher.auc if name != POOLED)]
+    teacher = np.log1p(np.concatenate([scores.teacher(sample) for sample in samples]))
+    found = {}
+    for name in run.metrics.students:
+        own = np.concatenate([scores.student(name, sample) for sample in samples])
+        found[name] = float(np.mean(np.abs(np.log1p(target.inverse(own)) - teacher)))
+    return found
+
+
+def _agreement(run: RunFiles, name: str) -> dict[str, Any]:
+    pairs = [
+        pair
+        for record in run.agreement or []
+        if record.student == name
+        for pair in record.pairs
+        if (pair.reference, pair.candidate) == ("exact", "csim")
+    ]
+    if not pairs:
+        return {}
+    return {
+        "mismatches": sum(pair.mismatches for pair in pairs),
+        "compared": sum(pair.events for pair in pairs),
+    }
+
+
+def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Means and spreads over classes and seeds.
+
+    Rows belong together if data set, mode, model, width of weights and `recipe` are the same, in
+    whatever groups they are. A class's value is its mean over seeds.
+
+    Returns
+    -------
+    list
+        Cells: `data`, `mode`, `model`, `weight_bits`, `classes`, `seeds`, `epochs` (the most),
+        `auc_mean`, `auc_std` (over classes, one degree of freedom less), `auc_se` (that over the
+        root of the number of classes), `auc_seed_std` (within a class, root mean square),
+        `emd_anomalous`, `emd_normal`, both calibrated, `mae`, `spearman`, `efficiency`,
+        `mismatches`, `compared`, `group`, and the grid's other keys. None for what is unknown.
+    """
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for each in rows:
+        key = ("data", "mode", "model", "weight_bits", "recipe")
+        groups[tuple(each.get(name) for name in key)].append(each)
+    others = [name for name in dict.fromkeys(k for each in rows for k in each) if "." in name]
+    return [_cell(own, others) for own in groups.values()]
+
+
+def _cell(own: Sequence[Mapping[str, Any]], others: Sequence[str]) -> dict[str, Any]:
+    classes = list(dict.fromkeys(each["normal"] for each in own))
+    auc, spread = _by_class(own, "auc")
+    first = own[0]
+    compared = [each for each in own if each.get("compared") is not None]
+    return {
+        **{name: first[name] for name in ("data", "mode", "model", "weight_bits")},
+        "classes": sorted(each for each in classes if each is not None),
+        "seeds": sorted({each["seed"] for each in own}),
+        "epochs": max((each["epochs"] for each in own if each["epochs"] is not None), default=None),
+        "auc_mean": _mean(auc),
+        "auc_std": _std(auc),
+        "auc_se": None if (std := _std(auc)) is None else std / math.sqrt(len(auc)),
+        "auc_seed_std": spread,
+        **{name: _mean(_by_class(own, name)[0]) for name in _MEANS},
+        "mismatches": sum(each["mismatches"] for each in compared) if compared else None,
+        "compared": sum(each["compared"] for each in compared) if compared else None,
+        "group": ", ".join(dict.fromkeys(each.get("group", "") for each in own)),
+        **{name: _common(own, name) for name in others},
+    }
+
+
+def _by_class(own: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], float | None]:
+    """A value per class, its mean over seeds; and the spread over seeds within a class."""
+    values: dict[Any, dict[int, float]] = defaultdict(dict)
+    for each in own:
+        if each.get(name) is not None:
+            values[each["normal"]][each["seed"]] = each[name]  # two groups may share a run's recipe
+    means = [float(np.mean(list(seeds.values()))) for seeds in values.values()]
+    variances = [np.var(list(s.values()), ddof=1) for s in values.values() if len(s) > 1]
+    return means, float(np.sqrt(np.mean(variances))) if variances else None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _std(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _common(own: Sequence[Mapping[str, Any]], name: str) -> Any:
+    values = [each.get(name) for each in own]
+    return values[0] if all(value == values[0] for value in values) else None
+
+
+def write_tables(directory: Path, run_directories: Sequence[Path]) -> str:
+    """Write `runs.parquet`, `summary.parquet`, `summary.md` and the figures of a sweep.
+
+    Parameters
+    ----------
+    directory
+        Where to.
+    run_directories
+        The runs; those that are not evaluated yet are left out.
+
+    Returns
+    -------
+    str
+        The tables as Markdown.
+    """
+    from l1kd.report.sweep_figures import draw
+
+    found = rows(run_directories)
+    cells = summarise(found)
+    runs = len({each["run"] for each in found})
+    text = markdown(cells, runs, len(run_directories))
+    write_parquet(directory / "runs.parquet", found)
+    write_parquet(directory / "summary.parquet", cells)
+    with atomic(directory / "summary.md") as temporary:
+        temporary.write_text(text)
+    draw(cells, directory)
+    return text
+
+
+def write_parquet(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write records as Parquet, atomically; a column of mixed kinds holds JSON texts."""
+    import pyarrow
+    from pyarrow import parquet
+
+    names = list(dict.fromkeys(name for record in records for name in record))
+    columns = {}
+    for name in names:
+        values = [record.get(name) for record in records]
+        try:
+            columns[name] = pyarrow.array(values)
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
+            columns[name] = pyarrow.array([None if v is None else json.dumps(v) for v in values])
+    try:
+        with atomic(path) as temporary:
+            parquet.write_table(pyarrow.table(columns), temporary)
+    except pyarrow.ArrowException as error:
+        raise UserError(f"{path}: cannot be written ({error})") from error
+
+
+def markdown(cells: Sequence[Mapping[str, Any]], runs: int, of: int) -> str:
+    """The summary's tables: quality and likeness to the teacher, models as columns."""
+    if not cells:
+        return f"0 of {of} runs are evaluated.\n"
+    models = list(dict.fromkeys(cell["model"] for cell in cells))
+    parts = [f"{runs} of {of} runs are evaluated."]
+    kinds: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
+        ("AUC: mean over classes +- its standard error (spread over classes)", _auc_text),
+        (
+            "EMD of the anomalies' scores to the teacher's",
+            lambda cell: _text(cell["emd_anomalous"]),
+        ),
+        (
+            "The same of calibrated scores",
+            lambda cell: _text(cell["emd_anomalous_calibrated"]),
+        ),
+        ("Mean absolute difference to the teacher per event", lambda cell: _text(cell["mae"])),
+    ]
+    for title, show in kinds:
+        table = Table(["data", "students learn by", "group", "bits", "classes", "seeds", *models])
+        lines: dict[tuple[Any, ...], dict[str, str]] = {}
+        for key, cell in _lines(cells):
+            lines.setdefault(key, {})[cell["model"]] = show(cell)
+        table.rows.extend(
+            row(*key, *(own.get(m, "") for m in models)) for key, own in lines.items()
+        )
+        table = Table(table.columns, table.rows, text_columns=(0, 1, 2))
+        parts.append(f"**{title}**\n\n{table.markdown()}")
+    if compared := [cell for cell in cells if cell["compared"] is not None]:
+        parts.append(
+            f"{sum(cell['mismatches'] for cell in compared)} mismatches of `exact` and `csim` in "
+            f"{sum(cell['compared'] for cell in compared):,} comparisons."
+        )
+    parts.append("All on test halves; distances on log(1 + raw score).")
+    return "\n\n".join(parts) + "\n"
+
+
+def _lines(
+    cells: Sequence[Mapping[str, Any]],
+) -> Iterable[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Cells by the line of a table that they are in; a teacher goes with its students."""
+    for cell in cells:
+        students = [
+            other
+            for other in cells
+            if other["model"] != TEACHER
+            and (other["data"], other["mode"]) == (cell["data"], cell["mode"])
+            and set(other["group"].split(", ")) & set(cell["group"].split(", "))
+        ]
+        for like in (students or [cell]) if cell["model"] == TEACHER else [cell]:
+            yield _line(like), cell
+
+
+def _line(cell: Mapping[str, Any]) -> tuple[str, ...]:
+    own = [f"{k.rsplit('.', 1)[-1]} {v}" for k, v in cell.items() if "." in k and v is not None]
+    return (
+        cell["data"],
+        cell["mode"],
+        "; ".join([cell["group"], *own]),
+        str(cell["weight_bits"]),
+        str(len(cell["classes"]) or 1),
+        str(len(cell["seeds"])),
+    )
+
+
+def _auc_text(cell: Mapping[str, Any]) -> str:
+    if cell["auc_mean"] is None:
+        return ""
+    if cell["auc_std"] is None:
+        return f"{cell['auc_mean']:.3f}"
+    return f"{cell['auc_mean']:.3f} +- {cell['auc_se']:.3f} ({cell['auc_std']:.3f})"
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

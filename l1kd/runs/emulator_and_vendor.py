@@ -1,0 +1,188 @@
+"""What is done with a run beside its stages: an emulator delivered, vendors' tools run and read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from l1kd.core import run_files
+from l1kd.core.context import Context
+from l1kd.core.errors import CheckFailed, UserError
+from l1kd.runs.stage_runner import execute, locked, logged
+from l1kd.runs.run import open_run
+
+def deliver_emulator(
+    directory: Path,
+    student: str | None = None,
+    out: Path | None = None,
+    *,
+    console: Console | None = None,
+) -> Path:
+    """Build the emulator of a run's student and hold it against the exact network.
+
+    Parameters
+    ----------
+    directory
+        The run.
+    student
+        Which; by default the best one.
+    out
+        Where to; by default into the run.
+
+    Returns
+    -------
+    Path
+        The emulator's directory.
+
+    Raises
+    ------
+    UserError
+        If the run, the student or its project is missing, or nothing compiles.
+    CheckFailed
+        If the library differs from the network in one bit; the report says so too.
+    """
+    from l1kd.firmware.verify.comparison import compare_emulator
+    from l1kd.firmware.hls.emulator import deliver
+
+    context = open_run(directory, console=console)
+    with locked(directory), logged(directory):
+        manifest: run_files.Manifest = run_files.read(directory, "manifest.json")
+        name, emulator = deliver(directory, student, out)
+        try:
+            compare_emulator(context, name, emulator)
+        finally:
+            if "report" in manifest.stages:
+                execute(context, manifest, "report", always=True)
+    return emulator.directory
+
+
+def run_vendor_tool(
+    directory: Path,
+    tool: Literal["vitis", "vivado"],
+    steps: str,
+    *,
+    student: str | None = None,
+    io_type: Literal["io_parallel", "io_stream"] | None = None,
+    limit: float,
+    console: Console | None = None,
+) -> None:
+    """Run a vendor's tool on a student's HLS projects, and put its numbers into the run's files.
+
+    Parameters
+    ----------
+    directory
+        The run.
+    tool
+        Whose.
+    steps
+        Of csim, csynth, cosim and vsynth, joined by commas. What is done already is left alone.
+    student
+        Whose projects; by default the best one's.
+    io_type
+        Which of its projects; by default all.
+    limit
+        Of one step, in seconds.
+
+    Raises
+    ------
+    UserError
+        If the tool is not there (the commands for a machine that has it are printed), fails, or
+        takes too long; or there is no such project.
+    CheckFailed
+        If a simulation fails, or the best student misses a budget by the new numbers.
+    """
+    from l1kd.firmware.verify.comparison import projects_of
+    from l1kd.firmware.vendor_tools import tool_commands
+    from l1kd.firmware.vendor_tools.run_tool import run_steps
+
+    wanted = tool_commands.parse_steps(steps)
+    backend = {"vitis": "Vitis", "vivado": "Vivado"}[tool]
+    context = open_run(directory, console=console)
+    with locked(directory), logged(directory):
+        name = student or run_files.read(directory, "metrics.json").best
+        own = projects_of(context).get(name, [])
+        projects = [each for each in own if io_type in (None, each.record.io_type)]
+        if not projects:
+            have = [each.directory.name for each in own]
+            raise UserError(
+                f"{directory}: there is no {io_type or 'HLS'} project of the student {name!r}"
+                + (f", there is {', '.join(have)}" if have else "; see its firmware.json")
+            )
+        if other := [each for each in projects if each.record.backend != backend]:
+            kind = other[0].record.backend
+            raise UserError(
+                f"{other[0].directory.name} is written for {kind}: use --tool {kind.lower()}, or "
+                f"convert anew: l1kd run CONFIG --set firmware.backend={backend}"
+            )
+        program = tool_commands.tool_for(projects[0], wanted)
+        if program is None:
+            for line in tool_commands.instructions(directory, projects, wanted):
+                context.say(line)
+            raise UserError(
+                f"neither {tool_commands.programs(backend)} is on the PATH; source the tool's "
+                "settings64.sh, or run the commands above where it is and bring the results back: "
+                f"l1kd synth {directory} --collect DIR"
+            )
+        try:
+            for project in projects:
+                run_steps(context, project, program, wanted, limit)
+        except (UserError, CheckFailed):
+            with contextlib.suppress(UserError, CheckFailed):  # the first is what has to be known
+                _refresh(context)
+            raise
+        _refresh(context)
+
+
+def collect_results(
+    directory: Path, results: Path, *, console: Console | None = None
+) -> Sequence[str]:
+    """Read results of vendors' tools that were brought back, and put them into the run's files.
+
+    Parameters
+    ----------
+    directory
+        The run.
+    results
+        A project's directory as it was brought back, or one that holds several.
+
+    Returns
+    -------
+    sequence
+        Names of the projects that results were read of.
+
+    Raises
+    ------
+    UserError
+        If there are no results, or some are not of the run's projects as they are.
+    CheckFailed
+        If a vendor's simulation found a difference, or the best student misses a budget by the
+        new numbers.
+    """
+    from l1kd.firmware.verify.comparison import projects_of
+    from l1kd.firmware.vendor_tools.tool_results import collect
+
+    context = open_run(directory, console=console)
+    with locked(directory), logged(directory):
+        projects = [each for group in projects_of(context).values() for each in group]
+        try:
+            found = collect(context, projects, results)
+        except (UserError, CheckFailed):
+            with contextlib.suppress(UserError, CheckFailed):  # the first is what has to be known
+                _refresh(context)
+            raise
+        _refresh(context)
+    return found
+
+
+def _refresh(context: Context) -> None:
+    """Put what the tools gave into `resources.json`, and into the report where there is one."""
+    manifest: run_files.Manifest = run_files.read(context.directory, "manifest.json")
+    try:
+        execute(context, manifest, "synth", always=True)
+    finally:  # also if a budget is missed
+        if "report" in manifest.stages:
+            execute(context, manifest, "report", always=True)

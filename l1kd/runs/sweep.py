@@ -1,0 +1,336 @@
+"""`l1kd sweep`: a grid of runs on Dask.
+
+Dask as a sweep needs it: quiet, a process per worker, no dashboard and no memory limits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from l1kd.core.errors import UserError
+if TYPE_CHECKING:
+    from distributed import Client
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from rich.console import Console
+from l1kd.core import config_file
+from l1kd.core.config_types import Stage
+from l1kd.core.context import cores
+from l1kd.core.errors import CheckFailed, UserError
+from l1kd.runs.stage_runner import locked
+from l1kd.runs.sweep_grid import GridDirectory
+from l1kd.runs.sweep_grid import Job, chosen, expand
+from l1kd.runs.sweep_worker import Outcome, perform
+from l1kd.runs.sweep_progress import Watch, duration
+from l1kd.runs.run import is_done
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+_SILENT = logging.CRITICAL + 1
+_CONNECT_SECONDS = 10
+_CONFIG = {
+    # A run that waits at a busy worker would wait there while another is idle.
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    # Cores are for the runs: as Dask comes, each of its processes takes 4 % of one to watch itself.
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.worker.profile.enabled": False,
+    "distributed.scheduler.work-stealing": False,
+    **{f"distributed.{name}.http.routes": [] for name in ("scheduler", "worker", "nanny")},
+}
+
+
+@contextlib.contextmanager
+def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
+    """A client of a scheduler; of a cluster on this machine, of `workers` processes, without one.
+
+    Raises
+    ------
+    UserError
+        If nothing answers at the scheduler's address.
+    """
+    import dask
+
+    if scheduler is not None and not re.fullmatch(r"[a-z]+://[^/\s]+:\d+", scheduler):
+        raise UserError(f"--scheduler {scheduler}: an address is like tcp://host:8786")
+    with dask.config.set(_CONFIG):
+        import distributed
+        from distributed.versions import VersionMismatchWarning
+
+        # After the import, which sets levels of its own.
+        for name in ("distributed", "distributed.client", "tornado", "asyncio"):
+            logging.getLogger(name).setLevel(_SILENT)
+        warnings.filterwarnings("ignore", category=VersionMismatchWarning)
+        with contextlib.ExitStack() as stack:
+            address: object = scheduler
+            if scheduler is None:
+                with _deaf():
+                    address = stack.enter_context(
+                        distributed.LocalCluster(
+                            n_workers=workers,
+                            threads_per_worker=1,
+                            processes=True,
+                            memory_limit=0,
+                            dashboard_address=None,
+                            silence_logs=_SILENT,
+                            # Its server listens all the same, and two of them on one port warn.
+                            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                        )
+                    )
+            try:
+                client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+            except (OSError, ValueError, TypeError) as error:
+                raise UserError(
+                    f"--scheduler {scheduler}: no Dask scheduler answers there ({error}); "
+                    "`dask scheduler` says its address when it starts"
+                ) from error
+            stack.enter_context(client)
+            yield client
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started here do not hear Ctrl-C, which a terminal sends to all: we stop them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+_SECONDS = 0.5  # between two looks
+_WORKER_SECONDS = 5.0  # between two looks at who works
+_PATIENCE = 30  # seconds that an answer may take
+_CHECK, _STOPPED = 1, 130  # exit codes
+
+
+def sweep(
+    argument: str,
+    directory: Path | None = None,
+    *,
+    only: Sequence[str] = (),
+    scheduler: str | None = None,
+    workers: int | None = None,
+    overrides: Sequence[str] = (),
+    console: Console | None = None,
+) -> Path:
+    """Make every run of a grid that is not there yet, and the tables of all that are.
+
+    This process and the workers never import TensorFlow: every run has a process of its own.
+
+    Parameters
+    ----------
+    argument
+        A shipped configuration's name, or a YAML file.
+    directory
+        The sweep; by default `runs/<name>-sweep`.
+    only
+        Patterns of runs' names, to make some of them.
+    scheduler
+        Address of a Dask scheduler; by default workers are started on this machine.
+    workers
+        How many; by default one per core.
+    overrides
+        `KEY=VALUE` texts.
+
+    Returns
+    -------
+    Path
+        The sweep's directory.
+
+    Raises
+    ------
+    UserError
+        If something is wrong that the user can mend; or a run could not be made, after all others
+        were.
+    CheckFailed
+        If a gate failed in one of the runs; the tables are written all the same.
+    """
+    console = console or Console(stderr=True, soft_wrap=True)
+    config, grid, jobs = expand(config_file.find(argument), overrides)
+    wanted = chosen(jobs, only)
+    place = GridDirectory((directory or Path("runs") / f"{config.name}-sweep").absolute())
+    place.check()
+    if scheduler is None:
+        _check_events(jobs)
+    place.directory.mkdir(parents=True, exist_ok=True)
+    with locked(place.directory):
+        open_jobs = _unfinished(place, wanted, grid.until)
+        place.claim(config, jobs)
+        outcomes: dict[str, Outcome] = {}
+        if open_jobs:
+            skipped = len(wanted) - len(open_jobs)
+            watch = Watch(place, open_jobs, grid.until, skipped, console)
+            if skipped:
+                watch.say(f"{skipped} of {len(wanted)} runs are done already")
+            workers = workers or max(cores() // max(j.config.threads or 1 for j in jobs), 1)
+            with connected(scheduler, min(workers, len(open_jobs))) as client:
+                outcomes = _make(place, open_jobs, grid.until, client, watch)
+        else:
+            console.print(f"all {len(wanted)} runs are done already", highlight=False)
+        _tell(place, jobs, console)
+    _judge(place, outcomes, len(wanted))
+    return place.directory
+
+
+def _check_events(jobs: Sequence[Job]) -> None:
+    """Open the events once for every source, to find what is missing before anything runs."""
+    from l1kd.data.sources import open_dataset
+
+    seen = []
+    for job in jobs:
+        data = job.config.data.model_dump(exclude={"normal"})
+        if data not in seen:
+            seen.append(data)
+            try:
+                open_dataset(job.config.data, job.config.seed)
+            except UserError as error:
+                raise UserError(f"{error} (run {job.name})") from error
+
+
+def _unfinished(place: GridDirectory, jobs: Sequence[Job], until: Stage) -> dict[str, Job]:
+    """Runs that something is left to do of."""
+
+    def done(job: Job) -> bool:
+        try:
+            return is_done(place.run(job.name), job.config, until)
+        except FileNotFoundError:  # someone is at it: of an earlier call, on a cluster
+            return False
+        except UserError as error:
+            said = str(error).replace("give this one", "give this sweep")
+            raise UserError(said.replace("with --run", "with --sweep")) from error
+
+    with ThreadPoolExecutor(cores()) as pool:
+        found = list(pool.map(done, jobs))
+    return {job.name: job for job, ready in zip(jobs, found, strict=True) if not ready}
+
+
+def _make(
+    place: GridDirectory, jobs: dict[str, Job], until: Stage, client: Client, watch: Watch
+) -> dict[str, Outcome]:
+    outcomes: dict[str, Outcome] = {}
+    pending: dict[str, Future] = {}
+    asked = 0.0
+    with _stopping(place), watch.shown():
+        for name, job in jobs.items():
+            key, order = f"{name}-{place.token}", place.order(job, until)
+            pending[name] = client.submit(perform, order, key=key, pure=False)
+        while pending:
+            time.sleep(_SECONDS)
+            for name, future in list(pending.items()):
+                if future.status in ("cancelled", "lost"):
+                    raise UserError(
+                        f"the Dask scheduler is gone, with {len(pending)} of {len(jobs)} runs not "
+                        f"done; the same command goes on in {place.directory}"
+                    )
+                outcome = _result(future)
+                if outcome is not None:
+                    del pending[name]
+                    outcomes[name] = outcome
+                    watch.end(name, outcome.code == 0, _in_words(outcome))
+            if pending and time.monotonic() - asked > _WORKER_SECONDS:
+                _workers(client, watch)
+                asked = time.monotonic()
+            watch.refresh()
+    return outcomes
+
+
+@contextlib.contextmanager
+def _stopping(place: GridDirectory) -> Iterator[None]:
+    """Tell the workers to give up, if this is left before its end."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            place.stop.touch()
+            time.sleep(2 * _SECONDS)
+        raise
+
+
+def _result(future: Future) -> Outcome | None:
+    """How a run ended, None as long as it has not."""
+    if future.status == "error":
+        error: Any = future.exception(timeout=_PATIENCE)
+        return Outcome(2, _plain(error), 0.0, "")
+    if future.status != "finished":
+        return None
+    try:
+        outcome: Outcome = future.result(timeout=_PATIENCE)
+    except Exception:  # its worker is gone, and the answer with it: it will be asked again
+        return None
+    return outcome
+
+
+def _plain(error: BaseException) -> str:
+    kind = type(error).__name__
+    if kind == "KilledWorker":
+        return "every worker that tried it died (too little memory?)"
+    if kind in ("ModuleNotFoundError", "ImportError", "AttributeError"):
+        return f"a worker lacks this version of l1kd ({error})"
+    return f"{kind}: {error}"
+
+
+def _workers(client: Client, watch: Watch) -> None:
+    """Say who has come and gone."""
+    try:
+        now = set(client.sync(client.scheduler.ncores, workers=None, callback_timeout=_PATIENCE))
+    except (OSError, asyncio.TimeoutError):
+        return  # the futures tell whether the scheduler is gone
+    for address in sorted((watch.workers or set()) - now):
+        watch.say(f"a worker is gone ({address}); its run goes on elsewhere from its checkpoint")
+    if not now and watch.workers != now:
+        watch.say("waiting: the scheduler has no workers" + (" left" if watch.workers else ""))
+    watch.workers = now
+
+
+def _in_words(outcome: Outcome) -> str:
+    took = f"{duration(outcome.seconds)} on {outcome.host}"
+    if outcome.code == 0:
+        return f"done in {took}"
+    if outcome.code == _CHECK:
+        return f"a check failed after {took}: {outcome.reason}"
+    return f"FAILED (exit {outcome.code}): {outcome.reason}"
+
+
+def _tell(place: GridDirectory, jobs: Sequence[Job], console: Console) -> None:
+    from l1kd.report.sweep_tables import write_tables
+
+    text = write_tables(place.directory, [place.run(job.name) for job in jobs])
+    console.print(text, highlight=False, markup=False)
+
+
+def _judge(place: GridDirectory, outcomes: dict[str, Outcome], wanted: int) -> None:
+    """End as the worst run did."""
+    kinds = Counter(
+        "" if o.code == 0 else "check" if o.code == _CHECK else "failed" for o in outcomes.values()
+    )
+    for kind, error in (("failed", UserError), ("check", CheckFailed)):
+        if not kinds[kind]:
+            continue
+        names = [
+            n for n, o in outcomes.items() if o.code and (o.code == _CHECK) == (kind == "check")
+        ]
+        shown = ", ".join(f"{place.run(n)} (log: {place.log(n)})" for n in names[:3])
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        what = "could not be made" if kind == "failed" else "failed a check"
+        again = "; the same command tries them again" if kind == "failed" else ""
+        raise error(f"{len(names)} of {wanted} runs {what}: {shown}{more}{again}")

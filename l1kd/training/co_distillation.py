@@ -1,0 +1,271 @@
+"""The co-distillation step: the teacher and all students of a run in one graph.
+
+Epochs on events as they come: while the teacher learns, and where memory does not hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import keras
+
+from l1kd.training.exposure import AT_ONCE, Feed
+from l1kd.training.schedules import Cosine, Pruning
+from l1kd.training.student_losses import Learners, standardise
+from l1kd.training.target_transform import MIN_SPREAD, TINY, TargetTransform
+
+
+class Distiller:
+    """A teacher and its students.
+
+    The teacher minimises its own score's mean square on normal events, every student its loss (see
+    `Learners`) against the transformed teacher score on these and on exposure. No gradient flows
+    from a student to the teacher.
+
+    Parameters
+    ----------
+    teacher
+        Event -> raw score.
+    learners
+        The students.
+    transform
+        Where the target transform starts.
+    follow
+        Whether its median and spread follow the teacher (target `fitted`).
+    exposed
+        Whether batches hold exposure. Without it nothing is computed on its empty part:
+        TensorFlow's convolutions do not take one.
+    rates
+        Learning rates of the teacher and the students.
+    """
+
+    def __init__(
+        self,
+        teacher: keras.Model,
+        learners: Learners,
+        transform: TargetTransform,
+        *,
+        follow: bool,
+        exposed: bool = True,
+        rates: tuple[float, float] = (1e-3, 1e-3),
+    ) -> None:
+        self.teacher, self.learners = teacher, learners
+        names = ("standardised", "reconstruction", "latent")
+        self.reconstruct = keras.Model(
+            teacher.input, [teacher.get_layer(name).output for name in names]
+        )
+        self.score_layer = teacher.get_layer("raw_score")
+        self.transform, self.follow, self.exposed = transform, follow, exposed
+        # gain, offset; and median, spread, steps seen of the moving fit
+        self.affine = tf.Variable([transform.gain, transform.offset], trainable=False)
+        self.moving = tf.Variable([0.0, 1.0, 0.0], trainable=False)
+        # Adam works per element: one optimizer serves all students alike.
+        self.teacher_optimizer, self.student_optimizer = (
+            keras.optimizers.Adam(rate) for rate in rates
+        )
+        self.teacher_optimizer.build(teacher.trainable_variables)
+        self.student_optimizer.build([learners.vector])
+
+    def set_transform(self, transform: TargetTransform) -> None:
+        """Fix the target transform from outside."""
+        self.transform = transform
+        self.affine.assign([transform.gain, transform.offset])
+
+    def target(self, raw: Any) -> Any:
+        """Raw scores (batch,) to targets (batch,), inside the output type's range."""
+        log1p = self.transform.base == "log1p"
+        log = tf.math.log1p(raw) if log1p else tf.math.log(tf.maximum(raw, TINY))
+        score = self.transform.score
+        return tf.clip_by_value(self.affine[1] + self.affine[0] * log, score.low, score.high)
+
+    def _look(self, events: Any, training: bool) -> tuple[Any, Any, Any]:
+        """The teacher's loss, raw scores (batch,) and latents (batch, numbers)."""
+        standardised, reconstruction, latent = self.reconstruct(events, training=training)
+        raw = self.score_layer([standardised, reconstruction])
+        # Training minimises the mean square in the score's own weights, whatever its power:
+        # higher powers follow single outliers and learn slowly.
+        square = tf.square(standardised - reconstruction)
+        if self.score_layer._factor is not None:
+            square *= self.score_layer._factor
+        return tf.reduce_mean(square), raw, latent
+
+    def _follow(self, raw: Any) -> None:
+        """Let the fitted transform move with the teacher: running quantiles of log(raw)."""
+        log = tf.sort(tf.math.log(tf.maximum(raw, TINY)))
+        size = tf.cast(tf.shape(log)[0] - 1, tf.float32)
+        low, median, high = (
+            tf.gather(log, tf.cast(tf.round(q * size), tf.int32)) for q in (0.16, 0.5, 0.84)
+        )
+        seen = self.moving[2]
+        # A plain mean over the first steps, then a memory of 50.
+        rate = tf.maximum(1.0 / (seen + 1.0), 0.02)
+        middle = self.moving[0] + rate * (median - self.moving[0])
+        spread = self.moving[1] + rate * ((high - low) / 2 - self.moving[1])
+        self.moving.assign([middle, spread, seen + 1.0])
+        fit = self.transform.fitted
+        unit, unit_offset = fit(0.0, 1.0).gain, fit(0.0, 1.0).offset
+        gain = unit / tf.maximum(spread, MIN_SPREAD)
+        self.affine.assign([gain, unit_offset - gain * middle])
+
+    def _learn(self, events: Any) -> tuple[Any, Any, Any]:
+        with tf.GradientTape() as tape:
+            loss, raw, latent = self._look(events, training=True)
+        variables = self.teacher.trainable_variables
+        self.teacher_optimizer.apply_gradients(
+            zip(tape.gradient(loss, variables), variables, strict=True)
+        )
+        if self.follow:
+            self._follow(raw)
+        return loss, raw, latent
+
+    def _lesson(self, events: Any, seen: tuple[Any, Any, Any], exposure: Any) -> tuple[Any, ...]:
+        """What students are shown, normal events and exposure, with targets and latents."""
+        _, raw, latent = seen
+        if self.exposed:
+            _, further, beyond = self._look(exposure, training=False)
+            normals = tf.shape(events)[0]
+            events, raw = tf.concat([events, exposure], 0), tf.concat([raw, further], 0)
+            latent = standardise(tf.concat([latent, beyond], 0), normals)
+        elif self.learners.heads:
+            latent = standardise(latent, tf.shape(events)[0])
+        told = tf.stop_gradient(latent) if self.learners.heads else None
+        return events, tf.stop_gradient(self.target(raw)), told
+
+    def _teach(self, lesson: tuple[Any, ...], quantize: bool) -> Any:
+        return self.learners.step(
+            self.student_optimizer, *lesson, gain=self.affine[0], quantize=quantize
+        )
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def teacher_step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
+        """One step of the teacher alone, without exposure. Returns its loss, (1,)."""
+        return self._learn(events)[0][None]
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
+        """The teacher's step, then every student's. Returns the losses, (1 + students,)."""
+        seen = self._learn(events)
+        lesson = self._lesson(events, seen, exposure)
+        losses = self._teach(lesson, quantize)
+        return tf.concat([seen[0][None], losses], 0)
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def student_step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
+        """Every student's step against the teacher as it is. Returns the losses, (students,)."""
+        lesson = self._lesson(events, self._look(events, training=False), exposure)
+        return self._teach(lesson, quantize)
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def teacher_losses(self, events: Any, exposure: Any) -> Any:
+        """The teacher's loss (1,) on validation events, nothing changed."""
+        return self._look(events, training=False)[0][None]
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def losses(self, events: Any, exposure: Any) -> Any:
+        """The losses (1 + students,) on validation events, nothing changed."""
+        seen = self._look(events, training=False)
+        shown, target, _ = self._lesson(events, seen, exposure)
+        return tf.concat([seen[0][None], self.learners.losses(shown, target)], 0)
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Everything that training changes, by name: what a checkpoint holds."""
+        return {key: variable.numpy() for key, variable in self._variables().items()}
+
+    def restore(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Put back what `arrays` gave."""
+        for key, variable in self._variables().items():
+            variable.assign(arrays[key])
+
+    def _variables(self) -> dict[str, Any]:
+        learners = self.learners
+        named = {
+            "affine": self.affine,
+            "moving": self.moving,
+            "learners": learners.vector,
+            "averaged": learners.averaged,
+            "mask": learners.mask,
+        }
+        for number, variable in enumerate(self.teacher.variables):
+            named[f"teacher/{number}"] = variable
+        for name in ("teacher_optimizer", "student_optimizer"):
+            for number, variable in enumerate(getattr(self, name).variables):
+                named[f"{name}/{number}"] = variable
+        return named
+
+
+class Streamed:
+    """Epochs of steps in which the teacher looks at every event.
+
+    Parameters
+    ----------
+    distiller
+        Who learns.
+    feed
+        From what.
+    teacher, students
+        Which of them learn.
+    float_until
+        The first epoch in which students are quantized.
+    """
+
+    def __init__(
+        self,
+        distiller: Distiller,
+        feed: Feed,
+        *,
+        teacher: bool = True,
+        students: bool = True,
+        float_until: int = 0,
+    ) -> None:
+        self.distiller, self.feed = distiller, feed if students else feed.alone()
+        self.teacher, self.students, self.float_until = teacher, students, float_until
+        self.names = ["teacher"] * teacher + distiller.learners.names * students
+        steps = {
+            (True, True): distiller.step,
+            (True, False): distiller.teacher_step,
+            (False, True): distiller.student_step,
+        }
+        self._step: Callable[..., Any] = steps[teacher, students]
+        self._losses = distiller.losses if students else distiller.teacher_losses
+
+    def epoch(
+        self, number: int, schedules: Sequence[Cosine | Pruning], advance: Callable[[int], None]
+    ) -> dict[str, float]:
+        """Make the steps of an epoch; mean losses by network."""
+        total = 0.0
+        for step, (events, exposure) in enumerate(self.feed.training(number)):
+            for schedule in schedules:
+                schedule.before(number, step)
+            batch = tf.constant(events), tf.constant(exposure)
+            total += self._step(*batch, number >= self.float_until)
+            for schedule in schedules:
+                schedule.after(number, step)
+            advance(1)
+        return self._named(total / self.feed.steps)
+
+    def validate(self) -> dict[str, float]:
+        """Mean losses over the validation events, by network."""
+        total: Any = 0.0
+        events = 0
+        for normal, exposure in self._judged:
+            found = self._losses(normal, exposure).numpy().astype(np.float64)
+            total, events = total + len(normal) * found, events + len(normal)
+        return self._named((total / events)[-len(self.names) :])
+
+    @cached_property
+    def _judged(self) -> list[tuple[Any, Any]]:
+        """The validation events and their exposure, in parts."""
+        parts = []
+        for normal, exposure in self.feed.validation():
+            # No part without exposure, if there is any.
+            pieces = min(-(-len(normal) // AT_ONCE), len(exposure) or len(normal))
+            both = (np.array_split(own, pieces) for own in (normal, exposure))
+            parts += [(tf.constant(a), tf.constant(b)) for a, b in zip(*both, strict=True)]
+        return parts
+
+    def _named(self, losses: Any) -> dict[str, float]:
+        return dict(zip(self.names, map(float, losses), strict=True))

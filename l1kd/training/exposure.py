@@ -1,0 +1,308 @@
+"""Exposure: what students see besides normal events, so that they learn what high scores look like.
+
+The teacher never trains on it, it only labels it. Every kind makes events on the input's grid from
+a batch of normal ones and a random generator, and nothing else.
+
+Batches of a training: normal events and the exposure that goes with them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from l1kd.core.errors import UserError
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.data.dataset import Dataset, Events
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the kinds need to know of normal events.
+
+    Parameters
+    ----------
+    grid
+        The input's type.
+    low, high
+        The range a made event may use: from the lowest value seen in training to the grid's end.
+    spread
+        Root mean square of the inputs around their mean.
+    largest
+        The largest value seen in training.
+    """
+
+    grid: FixedPoint
+    low: float
+    high: float
+    spread: float
+    largest: float
+
+    def round(self, events: np.ndarray) -> Events:  # type: ignore[type-arg]
+        """Onto the grid and into the range."""
+        clipped = np.clip(events, self.low, self.high)
+        return self.grid.quantize(clipped).astype(np.float32)
+
+
+def measure_facts(dataset: Dataset) -> Facts:
+    """Look through the training events once."""
+    low, high, count, total, square = np.inf, -np.inf, 0, 0.0, 0.0
+    for chunk in dataset.train.chunks():
+        low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
+        values = chunk.astype(np.float64)
+        count, total = count + values.size, total + values.sum()
+        square += np.square(values).sum()
+    spread = float(np.sqrt(max(square / count - (total / count) ** 2, 0)))
+    return Facts(dataset.grid, low, dataset.grid.high, max(spread, dataset.grid.lsb), high)
+
+
+def noise(events: Events, random: np.random.Generator, facts: Facts) -> Events:
+    """Gaussian noise of 0.1 on every input (of the inputs' largest value), rounded to the grid.
+
+    The paper's `clip(x + 0.1 N(0, 1), 0, 1)`, whose pixels reach up to 1.
+    """
+    sigma = 0.1 * facts.largest
+    return facts.round(events + sigma * random.standard_normal(events.shape, np.float32))
+
+
+def shuffle(events: Events, random: np.random.Generator, facts: Facts) -> Events:
+    """Every event's inputs in random order."""
+    flat = events.reshape(len(events), -1)
+    return random.permuted(flat, axis=1).reshape(events.shape)
+
+
+def patch(events: Events, random: np.random.Generator, facts: Facts) -> Events:
+    """Local deposits or pieces of other events on a normal one.
+
+    A third of the events get one to six deposits, each on a window of one to three inputs a side
+    and log-uniform between the spread of normal inputs and the largest one seen; a third get a
+    window of another event added, scaled by a factor between 1 and 8; a third get a soft excess
+    on many inputs at once (the sum of one to four other events, thinned out).
+    """
+    count = len(events)
+    made = events.astype(np.float32, copy=True)
+    kind = random.integers(0, 3, count)
+    planes = made.reshape(count, *_plane(events.shape[1:]))
+    others = planes[random.permutation(count)].copy()
+    top = max(facts.largest, 2 * facts.spread)
+    for index in range(count):
+        if kind[index] == 0:
+            for _ in range(random.integers(1, 7)):
+                size = np.exp(random.uniform(np.log(facts.spread), np.log(top)))
+                rows, columns = _window(planes.shape[1:], random, 3)
+                shares = random.random((rows.stop - rows.start, columns.stop - columns.start))
+                planes[index, rows, columns] += size * shares / shares.max()
+        elif kind[index] == 1:
+            rows, columns = _window(planes.shape[1:], random, max(planes.shape[1:]))
+            factor = np.exp(random.uniform(0, np.log(8)))
+            planes[index, rows, columns] += factor * others[index, rows, columns]
+        else:
+            for _ in range(random.integers(1, 5)):
+                other = others[random.integers(count)]
+                planes[index] += other * (random.random(other.shape) < random.random())
+    return facts.round(made)
+
+
+def warp(events: Events, random: np.random.Generator, facts: Facts) -> Events:
+    """Every event turned, stretched, sheared, mirrored and moved as a plane.
+
+    Any angle, sides between 0.6 and 1.65 of their length, a shear of up to a half, and moves of up
+    to a tenth of each side; what comes in from outside is the lowest value. What is made has the
+    texture of normal events in another shape: on images it scores where anomalies do.
+    """
+    count = len(events)
+    planes = events.reshape(count, *_plane(events.shape[1:]))
+    rows, columns = planes.shape[1:]
+    flat = min(rows, columns) == 1  # one row cannot be turned
+    angle = np.zeros(count) if flat else random.uniform(-np.pi, np.pi, count)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    stretch = np.zeros((2, 2, count))
+    stretch[0, 0], stretch[1, 1] = np.exp(random.uniform(-0.5, 0.5, (2, count)))
+    stretch[1, 1] *= random.choice([-1.0, 1.0], count)
+    stretch[0, 1] = 0 if flat else random.uniform(-0.5, 0.5, count)
+    matrix = np.einsum("ijn,jkn->nik", turn, stretch).astype(np.float32)
+    sides = np.array([rows, columns], np.float32)
+    middle = (sides - 1) / 2
+    move = random.uniform(-0.1, 0.1, (count, 2)).astype(np.float32) * sides
+    grid = np.indices((rows, columns), np.float32).reshape(2, -1) - middle[:, None]
+    places = matrix @ grid + (middle + move)[:, :, None]
+    made = facts.low + _between(planes - facts.low, places[:, 0], places[:, 1])
+    return facts.round(made.reshape(events.shape))
+
+
+def _between(planes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    """Values of planes (N, rows, columns) between their points, (N, places); 0 outside."""
+    height, width = planes.shape[1:]
+    padded = np.pad(planes, ((0, 0), (1, 1), (1, 1)))
+    event = np.arange(len(planes))[:, None]
+    top, left = np.floor(rows), np.floor(columns)
+    down, right = rows - top, columns - left
+    found = np.zeros(rows.shape, np.float32)
+    for row, share in ((top, 1 - down), (top + 1, down)):
+        for column, part in ((left, 1 - right), (left + 1, right)):
+            at = np.clip(row + 1, 0, height + 1).astype(int)
+            across = np.clip(column + 1, 0, width + 1).astype(int)
+            found += share * part * padded[event, at, across]
+    return found
+
+
+def pieces(events: Events, random: np.random.Generator, facts: Facts) -> Events:
+    """One to four windows of a normal event replaced: by another's, its own, or the lowest value.
+
+    Windows have sides between a sixth and two thirds of the event's, come from anywhere and may be
+    mirrored.
+    """
+    count = len(events)
+    planes = events.reshape(count, *_plane(events.shape[1:]))
+    others = np.where(
+        (random.random(count) < 0.7)[:, None, None], planes[random.permutation(count)], planes
+    )
+    made = planes.astype(np.float32, copy=True)
+    windows = random.integers(1, 5, count)
+    event = np.arange(count)[:, None, None]
+    for window in range(4):
+        inside, source = [], []
+        for side in planes.shape[1:]:
+            size = random.integers(max(side // 6, 1), max(2 * side // 3, 1) + 1, count)[:, None]
+            to, of = (np.floor(random.random((count, 1)) * (side - size + 1)) for _ in range(2))
+            place = np.arange(side) - to
+            mirrored = np.where(random.random((count, 1)) < 0.5, size - 1 - place, place)
+            inside.append((place >= 0) & (place < size))
+            source.append(np.clip(of + mirrored, 0, side - 1).astype(int))
+        taken = others[event, source[0][:, :, None], source[1][:, None, :]]
+        taken = np.where((random.random(count) < 0.2)[:, None, None], facts.low, taken)
+        here = inside[0][:, :, None] & inside[1][:, None, :]
+        made = np.where(here & (windows > window)[:, None, None], taken, made)
+    return facts.round(made.reshape(events.shape))
+
+
+def _plane(shape: tuple[int, ...]) -> tuple[int, int]:
+    """An event as rows and columns: an image, or one row."""
+    size = int(np.prod(shape))
+    return (shape[0], size // shape[0]) if len(shape) > 1 else (1, size)
+
+
+def _window(
+    shape: tuple[int, ...], random: np.random.Generator, largest: int
+) -> tuple[slice, slice]:
+    sides = [int(random.integers(1, min(largest, side) + 1)) for side in shape]
+    starts = [
+        int(random.integers(0, side - own + 1)) for side, own in zip(shape, sides, strict=True)
+    ]
+    rows, columns = (slice(s, s + n) for s, n in zip(starts, sides, strict=True))
+    return rows, columns
+
+
+EXPOSURES: dict[str, Callable[[Events, np.random.Generator, Facts], Events]] = {
+    "noise": noise,
+    "shuffle": shuffle,
+    "patch": patch,
+    "warp": warp,
+    "pieces": pieces,
+}
+Mixer = Callable[[Events, np.random.Generator], Events]
+
+
+def mixer(kinds: list[str], ratio: float, dataset: Dataset, facts: Facts) -> Mixer:
+    """A function that makes the exposure that goes with a batch of normal events.
+
+    Parameters
+    ----------
+    kinds
+        Any of the names in `EXPOSURES`, and `dataset`: another data set's training events.
+    ratio
+        Exposure events per normal one; shared evenly among the kinds.
+
+    Raises
+    ------
+    UserError
+        If `dataset` is asked for and the source has no other data set.
+    """
+    if "dataset" in kinds and dataset.exposure is None:
+        reason = dataset.description.get("exposure", "this source has no other data set")
+        raise UserError(
+            f"distillation.exposure 'dataset': {reason}; use noise, shuffle or patch, or give "
+            "data.exposure where the source takes it"
+        )
+    other = _Draw(dataset.exposure.chunks(1 << 16, 1 << 16)) if dataset.exposure else None
+
+    def make(events: Events, random: np.random.Generator) -> Events:
+        parts = [events[:0]]
+        for position, kind in enumerate(kinds):
+            # Whole events per kind that add up to ratio * batch.
+            total = round(len(events) * ratio)
+            count = (position + 1) * total // len(kinds) - position * total // len(kinds)
+            if kind == "dataset" and other is not None:
+                parts.append(other(count, random))
+            else:
+                picked = events[random.integers(0, len(events), count)]
+                parts.append(EXPOSURES[kind](picked, random, facts) if count else picked)
+        return np.concatenate(parts)
+
+    return make
+
+
+class _Draw:
+    """Random events of a sample's first 65,536, read when first needed."""
+
+    def __init__(self, chunks: Iterator[Events]) -> None:
+        self._chunks = chunks
+        self._events: Events | None = None
+
+    def __call__(self, count: int, random: np.random.Generator) -> Events:
+        if self._events is None:
+            self._events = np.concatenate(list(self._chunks))
+        return self._events[random.integers(0, len(self._events), count)]
+
+
+Batch = tuple[Events, Events]
+
+_VALIDATION = 1 << 30  # as an epoch's number: validation exposure is the same in every epoch
+_VALIDATION_EVENTS = 20_000
+AT_ONCE = 256  # events in a forward pass that is no step: more do not fit a cache
+_AHEAD = 4  # batches that are made while the networks learn
+
+
+class Feed:
+    """The training and validation batches of a run.
+
+    Everything random follows from (seed, epoch, step), so that a restarted run sees what an
+    uninterrupted one would have seen.
+    """
+
+    def __init__(self, dataset: Dataset, mixer: Mixer, batch: int, seed: int) -> None:
+        self.dataset, self.mixer, self.batch, self.seed = dataset, mixer, batch, seed
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.dataset.train) // self.batch)
+
+    def alone(self) -> Feed:
+        """The same normal events, without exposure."""
+        return Feed(self.dataset, lambda events, random: events[:0], self.batch, self.seed)
+
+    def training(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch: events and their exposure, both (batch, \\*shape)."""
+        chunks = self.dataset.train.shuffled(self.batch, self.seed, epoch)
+        batches = (
+            (events, self.mixer(events, np.random.default_rng([self.seed, epoch, step])))
+            for step, events in enumerate(chunks)
+        )
+        with ThreadPoolExecutor(1) as thread:
+            waiting = deque(thread.submit(next, batches, None) for _ in range(_AHEAD))
+            while (batch := waiting.popleft().result()) is not None:
+                waiting.append(thread.submit(next, batches, None))
+                yield batch
+
+    def validation(self) -> list[Batch]:
+        """Validation normals with an exposure that never changes."""
+        parts = []
+        for step, events in enumerate(self.dataset.val.chunks(1024, _VALIDATION_EVENTS)):
+            random = np.random.default_rng([self.seed, _VALIDATION, step])
+            parts.append((events, self.mixer(events, random)))
+        return parts

@@ -1,0 +1,79 @@
+"""Several drawings of a student's first weights, of which the best is kept.
+
+Networks of a hundred weights often end where another drawing would not: half of two filters may
+never wake up. Training a few of them at once costs little, they are small. They are ordinary
+students for as long as training lasts; the lowest validation loss decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tensorflow import keras
+
+from l1kd.core.config import Score, Student
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.networks.students import build_student
+
+_MARK = "/"  # in no name of a configuration
+
+
+def started(settings: Sequence[Student]) -> list[Student]:
+    """Every student as often as it starts: `s7`, `s7/2`, `s7/3`."""
+    return [
+        own if number == 1 else own.model_copy(update={"name": f"{own.name}{_MARK}{number}"})
+        for own in settings
+        for number in range(1, own.starts + 1)
+    ]
+
+
+def built(
+    settings: Sequence[Student], shape: tuple[int, ...], grid: FixedPoint, score: Score
+) -> dict[str, keras.Model]:
+    """Untrained networks by the names of `started`; all starts of a student are named like it."""
+    return {
+        own.name: build_student(
+            own.model_copy(update={"name": own.name.partition(_MARK)[0]}), shape, grid, score
+        )
+        for own in settings
+    }
+
+
+def best_starts(losses: Mapping[str, float]) -> dict[str, str]:
+    """By student the start with the lowest loss, the first of equal ones; others stay as they are.
+
+    Parameters
+    ----------
+    losses
+        By network, students as `started` names them.
+    """
+    found: dict[str, str] = {}
+    for name, loss in losses.items():
+        student = name.partition(_MARK)[0]
+        if student not in found or loss < losses[found[student]]:
+            found[student] = name
+    return found
+
+
+def only_best(row: Mapping[str, Any], best: Mapping[str, str]) -> dict[str, Any]:
+    """A row of the history with one start of every student, under the student's name.
+
+    Parameters
+    ----------
+    row
+        Columns `<network>_loss` and `<network>_val_loss`, and others.
+    best
+        From `best_starts`.
+    """
+    found = {}
+    for column, value in row.items():
+        name, ending = column, ""
+        for each in ("_val_loss", "_loss"):
+            if column.endswith(each):
+                name, ending = column.removesuffix(each), each
+                break
+        student = name.partition(_MARK)[0]
+        if not ending or best.get(student, student) == name:
+            found[student + ending] = value
+    return found

@@ -1,0 +1,93 @@
+"""What changes from step to step: learning rates and sparsities, each from the step's number alone.
+
+An epoch's number counts over all phases; a step's number counts inside its epoch, from 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+
+class Cosine:
+    """Learning rates that fall along half a cosine.
+
+    Parameters
+    ----------
+    optimizer
+        Whose rate it sets.
+    rate
+        At the first step.
+    first, last
+        Epochs between which it falls; 1 % of `rate` is left at the end.
+    steps
+        Steps in an epoch.
+    warm_up
+        Epochs over which it rises from 0 first, in a straight line.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        rate: float,
+        first: int,
+        last: int,
+        steps: int,
+        warm_up: float = 0.0,
+    ) -> None:
+        self.optimizer, self.rate, self.warm_up = optimizer, rate, warm_up
+        self.first, self.last, self.steps = first, last, steps
+
+    def before(self, epoch: int, step: int) -> None:
+        """Set the rate of a step."""
+        passed = epoch + step / self.steps - self.first
+        done = passed / max(self.last - self.first, 1)
+        share = 0.5 * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0)))
+        risen = min((passed + 1 / self.steps) / self.warm_up, 1.0) if self.warm_up else 1.0
+        self.optimizer.learning_rate.assign(self.rate * risen * (0.01 + 0.99 * share))
+
+    def after(self, epoch: int, step: int) -> None:
+        """Nothing."""
+
+
+class Pruning:
+    """Sparsity that rises by a cubic law, fast at first (Zhu and Gupta, arXiv 1710.01878).
+
+    Parameters
+    ----------
+    prune
+        Given the share of the final sparsity that is to be reached.
+    between
+        Shares of the epochs `first` to `last` at which it begins and ends.
+    first, last
+        Epochs in which students learn.
+    steps
+        Steps in an epoch.
+    """
+
+    def __init__(
+        self,
+        prune: Callable[[float], None],
+        between: tuple[float, float],
+        first: int,
+        last: int,
+        steps: int,
+    ) -> None:
+        self.prune, self.steps = prune, steps
+        self.begin, self.end = (first + share * (last - first) for share in between)
+
+    def settled(self, epoch: int) -> bool:
+        """Whether all sparsity is there at the end of an epoch, by its number from 0."""
+        return epoch + 1 >= self.end
+
+    def before(self, epoch: int, step: int) -> None:
+        """Nothing."""
+
+    def after(self, epoch: int, step: int) -> None:
+        """Prune to what a step's number says."""
+        passed = epoch + (step + 1) / self.steps
+        if passed >= self.end:
+            self.prune(1.0)
+        elif passed > self.begin:
+            self.prune(1 - (1 - (passed - self.begin) / (self.end - self.begin)) ** 3)

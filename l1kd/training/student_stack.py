@@ -1,0 +1,438 @@
+"""All students of a run as one computation: what a training step costs is mostly here.
+
+The weights of all students lie in one vector: they are quantized by three operations a step, and
+an optimizer has one variable to look after. Students compute in counts of each layer's LSB: every
+quantizer's scale is a power of two and goes into the weights in front of it, so that an activation
+is a clip and a round. What several students do to the same tensor, or to small tensors alike, is
+done once, unless what comes out had to be taken apart at once. What no stride reads is not made.
+
+Forward, this is what the students are, bit by bit (`test_student_stack.py`). Backward, every
+quantizer passes the gradient on where its value lies in its range and stops it elsewhere; a weight
+always gets it (the straight-through estimator, arXiv 1308.3432).
+
+What a student's layers do, one after the other, and which rows of an image that depends on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from tensorflow import keras
+
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.networks.quantizers import type_of
+
+Kind = Literal["reshape", "flatten", "pool", "conv", "dense", "relu"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a layer does; students with equal steps can share them."""
+
+    kind: Kind
+    options: tuple[Any, ...] = ()
+    # Name of a layer with weights; no part of what the step does.
+    layer: str = field(default="", compare=False)
+
+
+def sides_after(step: Step, before: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns after a convolution or a pooling, of so many."""
+    size, stride, padding, *_ = step.options
+    lost = size if padding == "VALID" else (1, 1)
+    rows, columns = (
+        (side - less) // each + 1 for side, less, each in zip(before, lost, stride, strict=True)
+    )
+    return rows, columns
+
+
+def looked_at(steps: Sequence[Step], sides: tuple[int, int]) -> tuple[int, int]:
+    """How many rows and columns of an image have a say in what steps make of it.
+
+    A window of 3 rows and stride 2 leaves the last of 22 unread. Convolutions in front of it make
+    that row for nobody, and the rows that it alone comes from need not be there: of 28, the paper's
+    two largest students look at 25.
+
+    Parameters
+    ----------
+    steps
+        From the one that reads the image on.
+    sides
+        The image's rows and columns.
+    """
+    if not steps or steps[0].kind not in ("conv", "pool", "relu"):
+        return sides
+    step, *rest = steps
+    if step.kind == "relu":
+        return looked_at(rest, sides)
+    size, stride, padding, *_ = step.options
+    if padding != "VALID":
+        return sides
+    rows, columns = (
+        (side - 1) * each + own
+        for side, each, own in zip(
+            looked_at(rest, sides_after(step, sides)), stride, size, strict=True
+        )
+    )
+    return rows, columns
+
+
+def plain(step: Step, x: Any, quantize: bool) -> Any:
+    """A step without weights, on a tensor of any number of students."""
+    if step.kind == "reshape":
+        return tf.reshape(x, (-1, *step.options))
+    if step.kind == "flatten":
+        return tf.reshape(x, (-1, int(np.prod(x.shape[1:]))))
+    if step.kind == "pool":
+        return tf.nn.avg_pool2d(x, *step.options)
+    high, word, scale = step.options
+    if scale != 1.0:
+        x = x * scale
+    return _quantized_relu(high, word)(x) if quantize else tf.clip_by_value(x, 0.0, high)
+
+
+def _clip(x: Any, high: float) -> Any:
+    """Between 0 and `high` in one operation; `tf.clip_by_value` is two. It has no gradient."""
+    return tf.raw_ops.ClipByValue(t=x, clip_value_min=0.0, clip_value_max=high)
+
+
+def _quantized_relu(high: float, word: int) -> Any:
+    """An unsigned type's clip and round, in its counts; the gradient passes inside its range."""
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def quantized_relu(x: Any) -> Any:
+        def gradient(upstream: Any) -> Any:
+            if 2 <= word <= 16:  # one operation instead of four
+                return tf.raw_ops.FakeQuantWithMinMaxArgsGradient(
+                    gradients=upstream, inputs=x, min=0.0, max=high, num_bits=word
+                )
+            return tf.where((x >= 0) & (x <= high), upstream, 0.0)
+
+        return tf.round(_clip(x, high)), gradient
+
+    return quantized_relu
+
+
+# Multiplications of an event below which different inputs share a convolution that is zero but on
+# its diagonal blocks: a call costs about as much.
+_WORTH_MERGING = 100_000
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A trained tensor of a student: where it lies in the vector, and what it is there.
+
+    Parameters
+    ----------
+    student, layer
+        Names.
+    part
+        `kernel` or `bias`.
+    shape
+        Of the tensor.
+    start
+        Its first element in the vector.
+    type
+        Its quantizer's.
+    unit
+        Output LSB over input LSB: what a count is multiplied with.
+    variable
+        Of the Keras layer.
+    """
+
+    student: str
+    layer: str
+    part: str
+    shape: tuple[int, ...]
+    start: int
+    type: FixedPoint
+    unit: float
+    variable: Any = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return int(np.prod(self.shape))
+
+    @property
+    def where(self) -> slice:
+        """Of the vector."""
+        return slice(self.start, self.start + self.size)
+
+
+class Stack:
+    """Students of `l1kd.networks.students` as one network.
+
+    Parameters
+    ----------
+    students
+        By name: chains of layers that end in the output quantizer.
+    """
+
+    def __init__(self, students: Mapping[str, keras.Model]) -> None:
+        self.students = dict(students)
+        self.slots: list[Slot] = []
+        self._plans = {name: self._read(name, model) for name, model in self.students.items()}
+        # Neighbours do the same things for as long as they can.
+        self._order = sorted(self.students, key=lambda name: [repr(s) for s in self._plans[name]])
+        self._keys = [(slot.student, slot.layer, slot.part) for slot in self.slots]
+        self._counts = self._vector(lambda slot: 1 / slot.type.lsb)
+        self._low = self._vector(lambda slot: slot.type.low / slot.type.lsb)
+        self._high = self._vector(lambda slot: slot.type.high / slot.type.lsb)
+        self._unit = self._vector(lambda slot: slot.type.lsb * slot.unit)
+        self.low = self._vector(lambda slot: slot.type.low)
+        self.high = self._vector(lambda slot: slot.type.high)
+
+    def _vector(self, value: Any) -> NDArray[np.float32]:
+        return np.concatenate([np.full(slot.size, value(slot), np.float32) for slot in self.slots])
+
+    def gather(self) -> NDArray[np.float32]:
+        """The students' weights as one vector, as they are now."""
+        return np.concatenate([slot.variable.numpy().ravel() for slot in self.slots])
+
+    def scatter(self, vector: NDArray[np.float32]) -> None:
+        """Give the students the weights of a vector."""
+        for slot in self.slots:
+            slot.variable.assign(vector[slot.where].reshape(slot.shape))
+
+    def _read(self, name: str, model: keras.Model) -> list[Step]:
+        """The steps of a student up to what enters its last quantizer."""
+        steps: list[Step] = []
+        held = 1.0  # LSB of what the next layer reads: events come as they are
+        layers = model.layers[:-1]
+        for place, layer in enumerate(layers):
+            kind = type(layer).__name__
+            if kind == "InputLayer":
+                continue
+            if kind == "QActivation":
+                own = type_of(layer.quantizer)
+                if own is not None and not own.signed and steps:
+                    scale = held / own.lsb if steps[-1].kind == "pool" else 1.0
+                    steps.append(Step("relu", (own.high / own.lsb, own.word, scale)))
+                    held = own.lsb
+                    continue
+                if own is not None and own.signed and not steps:
+                    continue  # the port: events are on its grid
+            elif kind == "Reshape":
+                steps.append(Step("reshape", layer.target_shape))
+                continue
+            elif kind == "Flatten":
+                steps.append(Step("flatten"))
+                continue
+            elif kind == "AveragePooling2D" and layer.padding == "valid":
+                steps.append(Step("pool", (layer.pool_size, layer.strides, "VALID")))
+                continue
+            elif kind in ("QConv2D", "QDense"):
+                last = layer is layers[-1]
+                after = 1.0 if last else type_of(layers[place + 1].quantizer).lsb  # type: ignore[union-attr]
+                steps.append(self._affine(name, layer, held, after))
+                held = after
+                continue
+            raise TypeError(f"{name}: layer {layer.name!r} ({kind}) is none of a student's")
+        return steps
+
+    def _affine(self, name: str, layer: Any, held: float, after: float) -> Step:
+        parts = [("kernel", layer.kernel, layer.kernel_quantizer_internal, held / after)]
+        if layer.use_bias:
+            parts.append(("bias", layer.bias, layer.bias_quantizer_internal, 1 / after))
+        for part, variable, quantizer, unit in parts:
+            own = type_of(quantizer)
+            if own is None:
+                raise TypeError(f"{name}: the {part} of {layer.name!r} has no plain quantizer")
+            start = self.slots[-1].start + self.slots[-1].size if self.slots else 0
+            shape = tuple(int(side) for side in variable.shape)
+            self.slots.append(Slot(name, layer.name, part, shape, start, own, unit, variable))
+        if type(layer).__name__ == "QDense":
+            return Step("dense", (layer.use_bias,), layer.name)
+        options = (layer.kernel_size, layer.strides, layer.padding.upper(), layer.use_bias)
+        return Step("conv", options, layer.name)
+
+    @property
+    def size(self) -> int:
+        """Elements of the vector."""
+        return self.slots[-1].start + self.slots[-1].size
+
+    def features(self) -> dict[str, tuple[int, float]]:
+        """How many values every student's last layer reads, and their LSB."""
+        last = {slot.student: slot for slot in self.slots if slot.part == "kernel"}
+        return {name: (slot.shape[0], slot.unit) for name, slot in last.items()}
+
+    def whereabouts(self, student: str) -> slice:
+        """Of a student's weights in the vector."""
+        own = [slot for slot in self.slots if slot.student == student]
+        return slice(own[0].start, own[-1].start + own[-1].size)
+
+    def weights(self, vector: Any, *, quantize: bool = True) -> list[Any]:
+        """A vector of weights as tensors in the slots' order, scaled and, unless told not to,
+        quantized."""
+        counts = vector * self._counts
+        if quantize:
+            counts = _straight_round(counts, self._low, self._high)
+        parts = tf.split(counts * self._unit, [slot.size for slot in self.slots])
+        return [tf.reshape(p, s.shape) for p, s in zip(parts, self.slots, strict=True)]
+
+    def forward(self, weights: Sequence[Any], events: Any, *, quantize: bool = True) -> Forward:
+        """What enters every student's last quantizer.
+
+        Parameters
+        ----------
+        weights
+            Of `weights`.
+        events
+            (batch, \\*shape), on the port's grid.
+        quantize
+            Whether activations are rounded.
+        """
+        found = Forward({}, {})
+        walk = _Walk(self._plans, dict(zip(self._keys, weights, strict=True)), quantize, found)
+        walk.share(events, self._order, 0)
+        return found
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What students make of a batch, by their names.
+
+    Parameters
+    ----------
+    scores
+        What enters the last quantizer, (batch,).
+    features
+        What the last layer reads, (batch, units), in counts of its LSB.
+    """
+
+    scores: dict[str, Any]
+    features: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """One pass through all students at once; `into` is filled."""
+
+    plans: Mapping[str, list[Step]]
+    weights: Mapping[tuple[str, str, str], Any]
+    quantize: bool
+    into: Forward
+
+    def share(self, x: Any, names: list[str], place: int) -> None:
+        """From a tensor that all of `names` read."""
+        for step, group in self._groups(names, place):
+            if not step.layer:
+                self.share(plain(step, x, self.quantize), group, place + 1)
+                continue
+            for own in self._companions(x, group, place):
+                kernels = [self._weight(name, place, "kernel") for name in own]
+                self._affine(self._cropped(x, own, place), own, place, kernels)
+
+    def _companions(self, x: Any, names: list[str], place: int) -> Iterator[list[str]]:
+        """Students that make a layer together: not those whose next convolutions are apart.
+
+        Taking a large tensor apart again costs as much as was saved.
+        """
+        for steps, group in groupby(names, lambda name: self._until_weights(name, place + 1)):
+            own = list(group)
+            here = self.plans[own[0]][place]
+            kinds = [step.kind for step in steps]
+            apart = False
+            # Neither smaller in between nor at an end.
+            if here.kind == "conv" and kinds and kinds[-1] == "conv" and "pool" not in kinds:
+                kernels = [self._weight(name, place + len(steps), "kernel") for name in own]
+                apart = not _together(steps[-1], sides_after(here, x.shape[1:3]), kernels)
+            yield from ([name] for name in own) if apart else [own]
+
+    def _cropped(self, x: Any, names: list[str], place: int) -> Any:
+        """A convolution's input without the last rows and columns that none of `names` looks at."""
+        if self.plans[names[0]][place].kind != "conv":
+            return x
+        sides = x.shape[1], x.shape[2]
+        looks = [looked_at(self.plans[name][place:], sides) for name in names]
+        rows, columns = (max(each) for each in zip(*looks, strict=True))
+        return x if (rows, columns) == sides else x[:, :rows, :columns]
+
+    def _until_weights(self, name: str, place: int) -> tuple[Step, ...]:
+        """The steps from a place on up to the next one with weights, and that one."""
+        plan = self.plans[name]
+        ends = (n for n in range(place, len(plan)) if plan[n].layer)
+        return tuple(plan[place : next(ends, len(plan) - 1) + 1])
+
+    def _side_by_side(self, x: Any, members: list[tuple[str, int]], place: int) -> None:
+        """From a tensor whose channels are those of several students, so many each."""
+        widths = dict(members)
+        groups = self._groups(list(widths), place)
+        shares = [sum(widths[name] for name in group) for _, group in groups]
+        parts = tf.split(x, shares, axis=-1) if len(groups) > 1 else [x]
+        for part, (step, group) in zip(parts, groups, strict=True):
+            kernels = [self._weight(n, place, "kernel") for n in group] if step.layer else []
+            if len(group) > 1 and not _together(step, part.shape[1:3], kernels):
+                alone = tf.split(part, [widths[name] for name in group], axis=-1)
+                for own, name in zip(alone, group, strict=True):
+                    self.share(own, [name], place)
+            elif step.layer:
+                self._affine(part, group, place, [_diagonal(kernels)])
+            else:
+                after = plain(step, part, self.quantize)
+                self._side_by_side(after, [(name, widths[name]) for name in group], place + 1)
+
+    def _affine(self, x: Any, group: list[str], place: int, kernels: list[Any]) -> None:
+        """A layer with weights; kernels lie side by side along their last axis."""
+        step = self.plans[group[0]][place]
+        kernel, *_ = kernels if len(kernels) == 1 else [tf.concat(kernels, -1)]
+        if step.kind == "dense":
+            after = tf.matmul(x, kernel)
+        else:
+            after = tf.nn.conv2d(x, kernel, step.options[1], step.options[2])
+        if step.options[-1]:
+            biases = [self._weight(name, place, "bias") for name in group]
+            after = tf.nn.bias_add(after, tf.concat(biases, 0))
+        members = [(name, self._weight(name, place, "kernel").shape[-1]) for name in group]
+        if place + 1 < len(self.plans[group[0]]):
+            self._side_by_side(after, members, place + 1)
+            return
+        for number, name in enumerate(group):
+            self.into.scores[name] = after[:, number]
+            self.into.features[name] = x
+
+    def _weight(self, name: str, place: int, part: str) -> Any:
+        return self.weights[name, self.plans[name][place].layer, part]
+
+    def _groups(self, names: list[str], place: int) -> list[tuple[Step, list[str]]]:
+        """Neighbours whose steps are equal."""
+        groups = groupby(names, lambda name: self.plans[name][place])
+        return [(step, list(group)) for step, group in groups]
+
+
+def _together(step: Step, sides: Sequence[int], kernels: list[Any]) -> bool:
+    """Whether students that have different inputs, of so many rows and columns, make this step in
+    one operation."""
+    if step.kind in ("dense", "flatten", "reshape"):
+        return False
+    if step.kind != "conv":
+        return True
+    (rows, columns), (down, across) = step.options[0], step.options[1]
+    positions = (sides[0] // down) * (sides[1] // across)
+    channels = sum(k.shape[2] for k in kernels) * sum(k.shape[3] for k in kernels)
+    return bool(positions * channels * rows * columns <= _WORTH_MERGING)
+
+
+def _diagonal(kernels: list[Any]) -> Any:
+    """Kernels (rows, columns, in, out) as one that keeps their channels apart."""
+    if len(kernels) == 1:
+        return kernels[0]
+    total = sum(k.shape[3] for k in kernels)
+    rows, before = [], 0
+    for kernel in kernels:
+        own = kernel.shape[3]
+        rows.append(tf.pad(kernel, [[0, 0], [0, 0], [0, 0], [before, total - before - own]]))
+        before += own
+    return tf.concat(rows, 2)
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _straight_round(counts: Any, low: Any, high: Any) -> Any:
+    """Rounded half to even and clipped; the gradient passes everywhere."""
+    return tf.clip_by_value(tf.round(counts), low, high), lambda upstream: (upstream, None, None)

@@ -1,0 +1,113 @@
+"""Target transforms: from the teacher's raw score to the students' output type, and back.
+
+All are affine in the logarithm of the raw score, so they are monotone and keep the teacher's
+ranking up to the clip at the range's edges:
+
+========  =================================  =====================================================
+`paper`   `log(1 + s)`                       arXiv 2310.06047; a tiny range for images in [0, 1]
+`cicada`  `32 log(s)`                        CICADA; clips to 0 wherever s < 1
+`fitted`  `R/4 + R/16 (log(s) - m) / d`      m, d: median and spread of log(s) over normals; R: the
+                                             output range. 4 spreads below the median of the
+                                             normals, 12 above it for what is abnormal.
+========  =================================  =====================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from l1kd.core.errors import UserError
+from l1kd.core.files import read_json, write_json
+from l1kd.core.fixed_point import FixedPoint
+
+_FILE = "target.json"
+# Below this a raw score counts as 0: a reconstruction can be perfect in float32.
+TINY = 1e-12
+MEDIAN_AT, SPREAD_AS = 1 / 4, 1 / 16
+MIN_SPREAD = 1e-3
+
+
+@dataclass(frozen=True)
+class TargetTransform:
+    """`clip(offset + gain * log(raw))`, or of `log(1 + raw)`, on the grid of the output type.
+
+    Parameters
+    ----------
+    base
+        `log` or `log1p`.
+    gain, offset
+        In units of the output type.
+    score
+        The output type.
+    """
+
+    base: Literal["log", "log1p"]
+    gain: float
+    offset: float
+    score: FixedPoint
+
+    def forward(self, raw: ArrayLike) -> NDArray[np.float64]:
+        """Raw scores of any shape to targets: values of the output type."""
+        raw = np.asarray(raw, np.float64)
+        log = np.log1p(raw) if self.base == "log1p" else np.log(np.maximum(raw, TINY))
+        return self.score.quantize(self.offset + self.gain * log)
+
+    def inverse(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Scores of any shape to raw scores; a saturated one to that of the range's edge."""
+        scores = np.clip(np.asarray(scores, np.float64), self.score.low, self.score.high)
+        log = (scores - self.offset) / self.gain
+        raw: NDArray[np.float64] = np.expm1(log) if self.base == "log1p" else np.exp(log)
+        return np.maximum(raw, 0)
+
+    def fitted(self, median: float, spread: float) -> TargetTransform:
+        """With gain and offset from the median and the spread of log(raw) over normals."""
+        top = self.score.high + self.score.lsb
+        gain = SPREAD_AS * top / max(spread, MIN_SPREAD)
+        return replace(self, gain=gain, offset=MEDIAN_AT * top - gain * median)
+
+
+def log_quantiles(raw: ArrayLike) -> tuple[float, float]:
+    """Median of log(raw) and half the distance of its 16 and 84 % quantiles."""
+    low, median, high = np.quantile(np.log(np.maximum(raw, TINY)), (0.16, 0.5, 0.84))
+    return float(median), float(high - low) / 2
+
+
+TARGETS: dict[str, Any] = {
+    "paper": lambda score: TargetTransform("log1p", 1.0, 0.0, score),
+    "cicada": lambda score: TargetTransform("log", 32.0, 0.0, score),
+    "fitted": lambda score: TargetTransform("log", 1.0, 0.0, score).fitted(0.0, 1.0),
+}
+
+
+def save_target(transform: TargetTransform, directory: Path) -> None:
+    """Store the transform with its run."""
+    write_json(directory / _FILE, asdict(transform))
+
+
+def load_target(directory: Path) -> TargetTransform:
+    """The transform that a run stores.
+
+    Raises
+    ------
+    UserError
+        If the run has none or a damaged one.
+    """
+    path = directory / _FILE
+    try:
+        stored = read_json(path)
+        score = FixedPoint(**stored.pop("score"))
+        transform = TargetTransform(**stored, score=score)
+        if transform.base not in ("log", "log1p") or not transform.gain > 0:
+            raise ValueError("no monotone transform")
+        return transform
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{directory} has no {_FILE}: its `train` stage has not finished"
+        ) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}); train the run again") from error

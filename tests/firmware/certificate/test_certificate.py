@@ -1,0 +1,311 @@
+"""The certificate: given to what is written, refused to what is broken, with the layer's name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact.json_format import from_json, to_json
+from l1kd.exact.network import Network
+from l1kd.firmware.certificate.certify import certify_project
+from l1kd.firmware.certificate.cpp_reader import read_program
+from l1kd.firmware.certificate.cpp_text import Unreadable, clean, constant, integer
+from l1kd.firmware.certificate.findings import Certificate, Meaning, applied, settled
+from l1kd.firmware.certificate.header_hashes import known, measure
+from l1kd.firmware.certificate.proof import certify
+from l1kd.firmware.hls import c_simulation
+from l1kd.firmware.hls.project import Project, open_project
+from l1kd.networks.to_exact import read
+from tests.exact.networks import chain
+from tests.firmware.breakages import Breakage, quiet
+from tests.firmware.networks import KINDS, Projects, network
+
+
+def prove(project: Project, exact: Network | None = None) -> Certificate:
+    """Without running anything."""
+    stored = from_json(json.loads((project.directory / "network.json").read_text()))
+    record = project.record
+    return certify(project.directory, exact or stored, record.top, record.backend, "1.3.0")
+
+
+def copied(project: Project, directory: Path) -> Project:
+    shutil.copytree(project.directory, directory)
+    return open_project(directory)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_is_certified(kind: str, projects: Projects) -> None:
+    certificate = prove(projects[kind])
+    assert certificate.certified, certificate.summary
+    assert certificate.summary == "certified for all inputs"
+    names = [layer.name for layer in projects.model.layers]
+    assert set(names) == set(certificate.layers)
+
+
+@pytest.mark.csim
+@pytest.mark.parametrize("kind", ["stream", "adders"])
+def test_compiled_calls_are_held_against_the_proof(
+    kind: str, projects: Projects, tmp_path: Path
+) -> None:
+    exact = projects.exact
+    certificate = certify_project(projects[kind], exact)
+    assert certificate.certified, certificate.summary
+    other = read(network((6, 6, 1), [("conv", 2, 3, 1), ("flatten",)], name="other"))
+    refused = certify_project(projects[kind], other)
+    assert refused.refused and "network.json" in refused.summary
+
+
+@pytest.mark.csim
+def test_a_compiler_that_is_wrong_is_found(
+    projects: Projects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proof is right and the program is not: only running the calls can tell."""
+    rewrite = c_simulation.rewrite
+
+    def wrong(path: str, text: str) -> str:
+        """One comparison is made something else of on the way to the program."""
+        other = "if (datareg > 0 && datareg != 57)"
+        return rewrite(path, text).replace("if (datareg > 0)", other)
+
+    monkeypatch.setattr(c_simulation, "rewrite", wrong)
+    certificate = certify_project(projects["latency"], projects.exact)
+    (first, *_) = certificate.refused
+    assert (first.layer, first.step) == ("conv1_relu", "compiled")
+    assert "nnet::relu differs from the exact layer" in first.reason
+
+
+def refused(copy: Project, breakages: Iterable[Breakage]) -> int:
+    """How many breakages of a copied project are refused; each is undone."""
+    count = 0
+    for breakage in breakages:
+        path = copy.directory / "firmware" / breakage.file
+        text = path.read_text()
+        if not breakage.apply(copy.directory):
+            continue
+        certificate = prove(copy)
+        path.write_text(text)
+        if certificate.certified:
+            # A type that is still wide enough, a range that is never left: the same function.
+            assert breakage.kind in ("one bit short", "one fraction bit short", "overflow") or (
+                breakage.layer == "events"
+            )
+            continue
+        count += 1
+        first = certificate.refused[0]
+        assert first.layer == breakage.layer, (breakage, certificate.summary)
+    assert prove(copy).certified
+    return count
+
+
+@pytest.mark.parametrize("kind", ["latency", "stream", "resource", "adders"])
+def test_what_is_broken_is_refused_by_layer(kind: str, projects: Projects, tmp_path: Path) -> None:
+    """One breakage of each kind in each layer."""
+    copy = copied(projects[kind], tmp_path / "p")
+    every = {(each.kind, each.layer, each.file): each for each in quiet(copy, projects.exact)}
+    assert refused(copy, list(every.values())) >= 10
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["latency", "stream", "resource", "adders"])
+def test_all_that_is_broken_is_refused_by_layer(
+    kind: str, projects: Projects, tmp_path: Path
+) -> None:
+    copy = copied(projects[kind], tmp_path / "p")
+    assert refused(copy, list(quiet(copy, projects.exact))) > 40
+
+
+def test_negative_sums_need_no_relu(projects: Projects, tmp_path: Path) -> None:
+    """An unsigned type that saturates makes 0 of them: another text, the same function."""
+    project = copied(projects["latency"], tmp_path / "p")
+    path = project.directory / "firmware" / "l1kd_small.cpp"
+    path.write_text(path.read_text().replace("nnet::relu<conv1_t", "nnet::linear<conv1_t"))
+    assert prove(project).certified
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "step"),
+    [
+        ("l1kd_small.cpp", "w9, b9", "w12, b12", "weights"),
+        ("l1kd_small.cpp", "(layer3_out, layer5_out)", "(layer5_out, layer3_out)", "code"),
+        ("l1kd_small.cpp", "layer8_out = layer7_out", "layer8_out = layer5_out", "code"),
+        ("l1kd_small.cpp", "    conv1_t layer3_out", "    if (1) conv1_t layer3_out", "code"),
+        ("parameters.h", "stride_height = 1", "stride_height = 2", "code"),
+        ("parameters.h", "n_partitions = 1;", "n_partitions = 2;", "code"),
+        ("parameters.h", "pool_op = nnet::Average", "pool_op = nnet::Max", "code"),
+        ("parameters.h", "product::mult<x_T", "product::weight_binary<x_T", "code"),
+        ("parameters.h", "#include \"ap_int.h\"", "#define product mult", "code"),
+        ("parameters.h", "#include \"ap_int.h\"", "#include \"mine.h\"", "code"),
+        ("defines.h", "conv1_accum_t;", "conv1_accum_t; typedef int mine;", "code"),
+        ("weights/b9.h", "{", "{0*", "code"),
+        ("weights/w3.h", "w3[18]", "w3[17]", "code"),
+        ("ports.h", "== 11,", "!= 0,", "port"),
+    ],
+)  # fmt: skip
+def test_an_edit_of_any_file_is_refused(
+    file: str, old: str, new: str, step: str, projects: Projects, tmp_path: Path
+) -> None:
+    project = copied(projects["latency"], tmp_path / "p")
+    path = project.directory / "firmware" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    certificate = prove(project)
+    assert certificate.refused and not certificate.certified
+    assert certificate.refused[0].step == step, certificate.summary
+
+
+@pytest.mark.parametrize("name", ["ap_fixed.h", "nnet_utils/cmath", "weights/w99.h", "iostream"])
+def test_a_file_that_could_be_read_for_another_is_refused(
+    name: str, projects: Projects, tmp_path: Path
+) -> None:
+    project = copied(projects["latency"], tmp_path / "p")
+    (project.directory / "firmware" / name).write_text("// nothing\n")
+    certificate = prove(project)
+    assert "is no file of the project" in certificate.refused[0].reason
+
+
+def test_a_pooling_says_its_strides(projects: Projects, tmp_path: Path) -> None:
+    """hls4ml's default would be used in their place."""
+    project = copied(projects["latency"], tmp_path / "p")
+    path = project.directory / "firmware" / "parameters.h"
+    start, pool, rest = path.read_text().partition("nnet::pooling2d_config")
+    line = "    static const unsigned stride_height = 2;\n"
+    assert line in rest
+    path.write_text(start + pool + rest.replace(line, "", 1))
+    certificate = prove(project)
+    assert (certificate.refused[0].layer, certificate.refused[0].step) == ("pool2", "code")
+
+
+def test_a_file_that_is_gone_is_refused(projects: Projects, tmp_path: Path) -> None:
+    for number, file in enumerate(("defines.h", "weights/w3.h", "nnet_utils/nnet_mult.h")):
+        project = copied(projects["latency"], tmp_path / f"{number}")
+        (project.directory / "firmware" / file).unlink()
+        assert prove(project).refused
+
+
+def test_a_reuse_factor_without_code_is_refused(projects: Projects, tmp_path: Path) -> None:
+    project = copied(projects["resource"], tmp_path / "p")
+    path = project.directory / "firmware" / "parameters.h"
+    path.write_text(path.read_text().replace("reuse_factor = 2", "reuse_factor = 5"))
+    certificate = prove(project)
+    assert "no code for a reuse factor of 5" in certificate.refused[0].reason
+
+
+def test_code_of_another_version_is_not_covered(projects: Projects) -> None:
+    project = projects["latency"]
+    exact = projects.exact
+    certificate = certify(project.directory, exact, project.record.top, "Vitis", "1.4.0")
+    assert not certificate.certified and not certificate.refused
+    assert "only tests speak" in certificate.summary and "1.4.0" in certificate.summary
+
+
+def test_an_unknown_function_is_left_to_tests(projects: Projects, tmp_path: Path) -> None:
+    project = copied(projects["latency"], tmp_path / "p")
+    path = project.directory / "firmware" / "l1kd_small.cpp"
+    path.write_text(path.read_text().replace("nnet::pooling2d_cl", "nnet::pooling2d_cf"))
+    certificate = prove(project)
+    assert not certificate.certified and not certificate.refused
+    assert certificate.findings[0].layer == "pool2" and certificate.findings[0].state == "open"
+
+
+@pytest.mark.parametrize(("backend", "kind"), [("Vitis", "latency"), ("Vivado", "resource")])
+def test_the_pinned_library_is_the_installed_one(
+    backend: str, kind: str, projects: Projects
+) -> None:
+    project = projects[kind]
+    library = known(backend, project.description.versions["hls4ml"])
+    assert project.record.backend == backend and library is not None
+    assert measure(project.directory / "firmware") == dict(library.files)
+
+
+def test_the_proof_needs_no_framework() -> None:
+    code = (
+        "import sys, l1kd.firmware.certificate.proof, l1kd.firmware.certificate.certify\n"
+        "assert not {'tensorflow', 'hls4ml', 'qkeras'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_conversions_are_compared_on_every_value() -> None:
+    exact = chain([[1]], FixedPoint(8, 5), FixedPoint(4, 4))
+    quantizer = FixedPoint(4, 4)
+    wide = FixedPoint(12, 7, True, "TRN", "WRAP")
+    assert settled(exact, Meaning("d", (wide, quantizer))) == {"out"}
+    assert settled(exact, Meaning("d", (wide,))) == {"in", "d"} - {"in"}
+    for other in (
+        FixedPoint(4, 4, True, "RND", "SAT"),
+        FixedPoint(4, 4, True, "RND_CONV", "WRAP"),
+        FixedPoint(5, 5),
+    ):
+        assert not settled(exact, Meaning("d", (wide, other)))
+    # Rounded twice is not rounded once.
+    assert not settled(exact, Meaning("d", (FixedPoint(7, 5), quantizer)))
+
+
+def test_by_argument_where_there_are_too_many_values() -> None:
+    exact = chain([[1]], FixedPoint(30, 30), FixedPoint(8, 8, False))
+    assert settled(exact, Meaning("d", ("relu", FixedPoint(8, 8, False)))) == {"out"}
+    plain = FixedPoint(31, 31, True, "TRN", "WRAP")
+    assert settled(exact, Meaning("d", (plain, "relu", FixedPoint(8, 8, False)))) == {"out"}
+    assert settled(exact, Meaning("d", (plain,))) == {"d"}
+    short = FixedPoint(29, 29, True, "TRN", "WRAP")
+    assert not settled(exact, Meaning("d", (short, FixedPoint(8, 8, False))))
+    assert not settled(exact, Meaning("d", (FixedPoint(8, 8, False, "RND", "SAT"),)))
+
+
+def test_hard_functions_are_what_hls4ml_computes() -> None:
+    counts = np.arange(-40, 41)
+    tanh, fraction = applied(("hard_tanh",), counts, 4)
+    assert (tanh / 2.0**fraction == np.clip(counts / 16, -1, 1)).all()
+    sigmoid, fraction = applied(("hard_sigmoid",), counts, 4)
+    assert (sigmoid / 2.0**fraction == np.clip(counts / 32 + 0.5, 0, 1)).all()
+    coarse, fraction = applied(("hard_sigmoid",), np.arange(-2, 3), -2)
+    assert (coarse / 2.0**fraction == [0, 0, 0.5, 1, 1]).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["#define x 3", "#if 1", "#else", "#undef x", "#ifdef x", "#ifndef x", "#endif", "#error"],
+)
+def test_the_preprocessor_is_not_trusted(text: str) -> None:
+    with pytest.raises(Unreadable):
+        clean("file.h", f"int a;\n{text}\n")
+
+
+def test_arithmetic_of_constants() -> None:
+    known_names: dict[str, int | str] = {"n_in": 7, "word": "nnet::latency"}
+    assert integer("DIV_ROUNDUP(n_in * 3, 2) - 6 / 4", known_names) == 10
+    for bad in ("__import__('os')", "n_in ** 2", "word", "1 / 0", "f(1, 2)", "a.b", "1.5"):
+        with pytest.raises(ValueError, match="arithmetic"):
+            integer(bad, known_names)
+    assert constant("-0.5e-3") == -0.0005
+    for bad in ("0x10", "1f", "nan", "1 + 1", ""):
+        with pytest.raises(ValueError, match="no number"):
+            constant(bad)
+
+
+def test_a_project_that_is_none_is_unreadable(tmp_path: Path) -> None:
+    library = known("Vitis", "1.3.0")
+    assert library is not None
+    with pytest.raises(Unreadable, match="cannot be read"):
+        read_program(tmp_path, "top", library)
+
+
+def test_a_network_file_of_another_network_is_refused(projects: Projects, tmp_path: Path) -> None:
+    project = copied(projects["latency"], tmp_path / "p")
+    path = project.directory / "network.json"
+    stored = json.loads(path.read_text())
+    stored["nodes"][2]["bias"]["values"][0] += 1
+    path.write_text(json.dumps(stored))
+    assert to_json(projects.exact) != stored
+    assert "network.json" in certify_project(project, projects.exact).summary
+    # And what it says is not what the project computes.
+    assert prove(project).refused[0].layer == "conv1"

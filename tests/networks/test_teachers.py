@@ -1,0 +1,90 @@
+"""Teachers: published sizes; the score is the power mean it says it is."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+from tensorflow import keras
+
+from l1kd.core.config import Teacher, TeacherArchitecture
+from l1kd.core.errors import UserError
+from l1kd.data.dataset import Sample
+from l1kd.networks.teachers import TEACHERS, build_teacher, measure_spread
+
+CALO = np.random.default_rng(0).poisson(3, (300, 18, 14, 1)).astype(np.float32)
+
+
+def teacher(architecture: str, events: np.ndarray, axes: tuple[int, ...] = (), **options: object):  # type: ignore[no-untyped-def,type-arg]
+    config = Teacher(architecture=architecture, **options)  # type: ignore[arg-type]
+    spread = measure_spread(Sample.of("train", events), axes)
+    return build_teacher(config, events.shape[1:], spread)
+
+
+def test_published_sizes() -> None:
+    images = np.random.default_rng(0).random((9, 28, 28, 1)).astype(np.float32)
+    assert teacher("paper", images, latent=20).count_params() == 19_357
+    assert teacher("cicada", CALO, latent=80).count_params() == 323_731
+
+
+def test_nothing_is_computed_that_no_stride_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).random((20, 28, 28, 1)).astype(np.float32)
+    model = teacher("paper", images)
+    monkeypatch.setattr(keras.layers, "Cropping2D", lambda sides: lambda x: x)
+    whole = teacher("paper", images)
+    assert len(whole.layers) == len(model.layers) - 1
+    whole.set_weights(model.get_weights())
+    assert (whole(images).numpy() == model(images).numpy()).all()
+
+    latent = keras.Model(whole.input, whole.get_layer("latent").output)
+    for first, changes in ((25, False), (24, True)):
+        other = images.copy()
+        other[:, first:] = other[:, :, first:] = 0
+        assert (latent(other).numpy() != latent(images).numpy()).any() == changes
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0, 4.0])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.0])
+def test_the_score_is_a_weighted_power_mean_of_the_residual(power: float, scale: float) -> None:
+    model = teacher(
+        "dense", CALO, (0,), standardise=True, residual_power=power, residual_scale=scale, latent=2
+    )
+    inner = type(model)(
+        model.input, [model.get_layer(n).output for n in ("standardised", "reconstruction")]
+    )
+    seen, rebuilt = (np.asarray(part, np.float64) for part in inner(CALO))
+    deviation = measure_spread(Sample.of("train", CALO), (0,)).deviation
+    weights = deviation**scale / (deviation**scale).mean()
+    expected = (weights * np.abs(seen - rebuilt) ** power).mean((1, 2, 3))
+    np.testing.assert_allclose(model(CALO).numpy(), expected, rtol=1e-4)
+
+
+def test_standardised_inputs_have_no_mean_and_unit_spread_per_ring() -> None:
+    events = CALO * np.arange(1, 15)[:, None]
+    model = teacher("dense", events, (0,), standardise=True)
+    seen = type(model)(model.input, model.get_layer("standardised").output)(events).numpy()
+    assert np.abs(seen.mean((0, 1))).max() < 1e-3
+    np.testing.assert_allclose(seen.std((0, 1)), 1, rtol=1e-3)
+
+
+def test_a_dead_input_does_not_divide_by_zero() -> None:
+    events = CALO.copy()
+    events[:, 0, 0] = 0
+    scores = teacher("dense", events, standardise=True)(events).numpy()
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shape", "words"),
+    [("paper", (18, 14, 1), "28x28"), ("cicada", (57,), "dense"), ("cicada", (5, 4, 1), "odd")],
+)
+def test_what_cannot_be_built_is_said(
+    architecture: str, shape: tuple[int, ...], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        teacher(architecture, np.ones((9, *shape), np.float32))
+
+
+def test_every_architecture_of_the_configuration_is_there() -> None:
+    assert set(get_args(TeacherArchitecture)) == set(TEACHERS)

@@ -1,0 +1,266 @@
+"""Runs: stages in order, nothing twice, nothing half-written, kill -9 anywhere."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from l1kd.core.config_types import STAGES
+from l1kd.core.errors import CheckFailed, UserError
+from l1kd.runs.stage_runner import locked
+from l1kd.runs.run import _differences
+from tests.conftest import copy_of_run, killed_before
+
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def manifest(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "manifest.json").read_text())
+    return content
+
+
+def test_stages_run_in_order_and_once(l1kd: Call, finished_run: Path, tmp_path: Path) -> None:
+    record = manifest(finished_run)
+    assert [*record["stages"]] == [*STAGES]
+    assert {stage["state"] for stage in record["stages"].values()} == {"done"}
+    assert record["versions"]["hls4ml"] == "1.3.0"
+    assert all(len(digest) == 64 for digest in record["data"].values())
+
+    config, run = finished_run.parent / "tiny.yaml", copy_of_run(finished_run, tmp_path / "run")
+    again = l1kd("run", config, "--run", run)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("done already") == len(STAGES)
+    assert manifest(run) == record
+
+    # another choice is another evaluation, not another training
+    efficiency = ("--set", "choose.by=efficiency", "--until", "evaluate")
+    other = l1kd("run", config, "--run", run, *efficiency)
+    assert other.returncode == 0, other.stderr
+    assert "train: done already" in other.stderr
+    assert "choose.by: auc -> efficiency" in other.stderr
+    assert "evaluate: done in" in other.stderr
+
+    # another training is another run
+    refused = l1kd("run", config, "--run", run, "--set", "distillation.epochs=3")
+    assert refused.returncode == 2
+    assert "distillation.epochs: 2 -> 3" in refused.stderr
+
+    # a result that was lost is made again, and what follows from it stays
+    (run / "metrics.json").unlink()
+    lost = l1kd("run", config, "--run", run, *efficiency)
+    assert "train: done already" in lost.stderr and "evaluate: done in" in lost.stderr
+
+
+def test_the_stages_after_a_failed_gate_run_all_the_same(
+    l1kd: Call, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    def execute(context: object, manifest: object, stage: str, *, always: bool) -> None:
+        begun.append(stage)
+        if stage in ("verify", "synth"):
+            raise CheckFailed(f"{stage} found a fault")
+
+    monkeypatch.setattr("l1kd.run.execute", execute)
+    run = copy_of_run(finished_run, tmp_path / "run")
+    answer = l1kd("run", finished_run.parent / "tiny.yaml", "--run", run)
+    assert answer.returncode == 1
+    assert begun == [*STAGES]
+    assert "synth: FAILED: synth found a fault" in answer.stderr
+    assert answer.stderr.splitlines()[-1] == "l1kd: check failed: verify found a fault"
+
+
+def test_bad_input_leaves_no_run(l1kd: Call, tiny: Path, tmp_path: Path) -> None:
+    config = yaml.safe_load(tiny.read_text())
+    for change, words in (
+        ({"data": {**config["data"], "background": [str(tmp_path / "none.npz")]}}, "none.npz"),
+        ({"students": [{"architecture": "s1"}]}, "larger images"),
+        ({"distillation": {"exposure": ["dataset"]}}, "'dataset'"),
+        ({"teacher": {"architecture": "paper"}}, "28x28"),
+    ):
+        path = tmp_path / "bad.yaml"
+        path.write_text(yaml.safe_dump({**config, **change}))
+        answer = l1kd("run", path)
+        assert answer.returncode == 2
+        assert words in answer.stderr
+        assert answer.stderr.strip().count("\n") == 0
+        assert not (tmp_path / "runs").exists()
+
+
+def test_directories_that_are_no_runs(l1kd: Call, tiny: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "thesis.tex").touch()
+    for answer in (l1kd("run", tiny, "--run", there), l1kd("report", there)):
+        assert answer.returncode == 2
+        assert "not a run" in answer.stderr
+    assert [file.name for file in there.iterdir()] == ["thesis.tex"]
+    (there / "manifest.json").write_text('{"format_version": 99}')
+    (there / "config.yaml").write_text("x: 1")
+    answer = l1kd("evaluate", there)
+    assert answer.returncode == 2
+    assert "format 99" in answer.stderr
+    (there / "manifest.json").write_text("{")
+    assert "damaged" in l1kd("evaluate", there).stderr
+
+
+def test_a_run_in_use_is_left_alone(l1kd: Call, finished_run: Path, tmp_path: Path) -> None:
+    config, run = finished_run.parent / "tiny.yaml", copy_of_run(finished_run, tmp_path / "run")
+    with (run / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        for answer in (l1kd("run", config, "--run", run), l1kd("evaluate", run)):
+            assert answer.returncode == 2
+            assert "in use" in answer.stderr
+
+
+def test_what_a_killed_process_left_is_deleted_by_who_holds_the_run(tmp_path: Path) -> None:
+    (tmp_path / "students").mkdir()
+    left = [
+        tmp_path / ".history.abcd1234.part.csv",
+        tmp_path / "students" / ".x.abcd1234.part.keras",
+    ]
+    kept = [tmp_path / "history.csv", tmp_path / "students" / "part.keras"]
+    for path in (*left, *kept):
+        path.touch()
+    (tmp_path / ".emulator.abcd1234.part" / "inside").mkdir(parents=True)
+    with locked(tmp_path), pytest.raises(UserError, match="in use"), locked(tmp_path):
+        pass
+    found = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {*kept, tmp_path / ".lock"}
+    assert not (tmp_path / ".emulator.abcd1234.part").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_that_cannot_be_written(l1kd: Call, tiny: Path, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    answer = l1kd("run", tiny, "--run", closed / "run")
+    assert answer.returncode == 2
+    assert "may write" in answer.stderr
+
+
+def arrays(run: Path) -> dict[str, Any]:
+    """Everything a run's arrays and numbers are so far, times aside."""
+    found: dict[str, Any] = {}
+    with np.load(run / "scores.npz") as scores:
+        found.update({key: scores[key].tolist() for key in scores.files})
+    for name in ("metrics.json", "agreement.json", "fidelity.json", "resources.json"):
+        if (run / name).exists():
+            found[name] = json.loads((run / name).read_text())
+    return found
+
+
+def finish(config: Path, run: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """In a process, as the run that it is compared with was made."""
+    return subprocess.run(
+        [sys.executable, "-m", "l1kd", "run", str(config), "--run", str(run), *more],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def test_a_full_disk_then_kill_9_in_training_and_the_same_command_gives_the_same(
+    l1kd: Call, finished_run: Path, tmp_path: Path
+) -> None:
+    config, run = finished_run.parent / "tiny.yaml", tmp_path / "broken"
+    # A limit on file sizes fails a write just as a full disk does, in the middle of it.
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        f"from l1kd.cli import main; main(['run', {str(config)!r}, '--run', {str(run)!r}])"
+    )
+    full = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
+    assert full.returncode == 2, full.stderr
+    assert "Traceback" not in full.stderr
+    assert full.stderr.splitlines()[-1].startswith("l1kd: error: ")
+    assert not (run / "teacher.keras").exists()
+
+    # One epoch is stored; the next one's checkpoint is whole and not in place.
+    killed_before("checkpoint.npz", 2, tmp_path, "run", config, "--run", run)
+    assert manifest(run)["stages"]["train"]["state"] == "running"
+    assert (run / "checkpoint.npz").exists()
+
+    again = finish(config, run, "--until", "evaluate")
+    assert again.returncode == 0, again.stderr
+    assert [*manifest(run)["stages"]] == ["train", "evaluate"]
+    whole, found = arrays(finished_run), arrays(run)
+    assert found == {key: whole[key] for key in found}
+    assert len(found) > 10 and "metrics.json" in found
+    assert not [path for path in run.rglob("*") if ".part" in path.name]
+    skipped = l1kd("verify", run)
+    assert skipped.returncode == 2 and "'convert' has not finished" in skipped.stderr
+
+
+@pytest.mark.full
+@pytest.mark.csim
+def test_kill_9_in_every_stage_and_the_same_command_gives_the_same(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run, programs = finished_run.parent / "tiny.yaml", tmp_path / "run", tmp_path / "cache"
+    monkeypatch.setenv("L1KD_CSIM_CACHE", str(programs))  # nobody has compiled for this run yet
+    command = ["run", config, "--run", run]
+    for file, number in (
+        ("manifest.json", 1),
+        ("config.yaml", 1),  # the manifest is there already
+        ("checkpoint.npz", 2),
+        ("target.json", 1),
+        ("scores.npz", 1),
+        ("metrics.json", 1),
+        ("-latency", 2),  # one project is there
+        ("firmware.json", 1),
+    ):
+        killed_before(file, number, tmp_path, *command)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "l1kd", *map(str, command)],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:  # a compiler has begun: its lock or some of what it writes is there
+        while not (any(programs.rglob("*")) or any(run.glob("firmware/*/csim/*"))):
+            assert process.poll() is None, "it ended before anything was compiled"
+            time.sleep(0.002)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    for file in ("agreement.json", "resources.json", "report.html"):
+        killed_before(file, 1, tmp_path, *command)
+    again = finish(config, run)
+    assert again.returncode == 0, again.stderr
+    assert arrays(finished_run) == arrays(run)
+    assert not [path for path in run.rglob("*") if ".part" in path.name]
+
+
+@pytest.mark.csim
+def test_the_emulator_of_a_finished_run(l1kd: Call, finished_run: Path, tmp_path: Path) -> None:
+    run = copy_of_run(finished_run, tmp_path / "run")
+    delivered = l1kd("emulator", run)
+    assert delivered.returncode == 0, delivered.stderr
+    assert (Path(delivered.stdout.strip()) / "manifest.json").is_file()
+    records = json.loads((run / "agreement.json").read_text())
+    pairs = [p for record in records for p in record["pairs"] if p["candidate"] == "emulator"]
+    assert {pair["inputs"] for pair in pairs} == {"test", "corner"}
+    assert not any(pair["mismatches"] for pair in pairs) and all(pair["events"] for pair in pairs)
+    assert ">emulator<" in (run / "report.html").read_text()
+    missing = l1kd("emulator", tmp_path)
+    assert missing.returncode == 2 and "is not a run" in missing.stderr
+
+
+def test_differences_are_named_by_their_keys() -> None:
+    assert _differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}) == {"a.c": "a.c: 2 -> 3"}
+    assert _differences({"a": 1}, {"a": 1}) == {}

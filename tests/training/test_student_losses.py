@@ -1,0 +1,163 @@
+"""Pruning and the logic penalty: what they reach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import l1kd
+from l1kd.core import config_file
+from l1kd.core.config import Distillation, Student
+from l1kd.core.context import Context
+from l1kd.core.fixed_point import FixedPoint, signed_digits
+from l1kd.exact.network import Affine
+from l1kd.networks.to_exact import read
+from l1kd.training import train
+from l1kd.training.checkpoint import Books, Progress
+from l1kd.training.schedules import Pruning
+from l1kd.training.student_losses import Learners
+from tests.training.conftest import SPARSE, context_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
+
+
+def trained_with(tiny: Path, directory: Path, student: str, *overrides: str) -> Context:
+    context = context_of(tiny, directory, f"students=[{student}]", *overrides)
+    train.train(context)
+    return context
+
+
+def zeros(context: Context, name: str) -> dict[str, float]:
+    network = read(l1kd.load_model(context.student_file(name)))
+    layers = [node for node in network.nodes if isinstance(node, Affine)]
+    return {layer.name: float(np.mean(layer.kernel == 0)) for layer in layers}
+
+
+@pytest.mark.parametrize("mode", ["colearning", pytest.param("sequential", marks=pytest.mark.full)])
+def test_a_stored_student_has_the_zeros_that_were_asked_for(
+    tiny: Path, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, bool]] = []
+    kept = Books.close
+
+    def note(self: Books, epoch: int, *rest: Any) -> None:
+        asked.append((epoch, "sparse" in rest[-1]))
+        kept(self, epoch, *rest)
+
+    monkeypatch.setattr(Books, "close", note)
+    run = trained_with(tiny, tmp_path / "run", SPARSE, f"distillation.mode={mode}")
+    settled = 2 if mode == "colearning" else 3  # students learn in epochs 0 to 4, or 2 to 4
+    # An epoch in which weights were still to be pruned is nobody's best.
+    assert asked == [(epoch, epoch >= settled) for epoch in range(4)]
+    model = l1kd.load_model(run.student_file("sparse"))
+    exact = {
+        layer.name: np.mean(layer.kernel.numpy() == 0)
+        for layer in model.layers[1:]
+        if hasattr(layer, "kernel")
+    }
+    assert exact == {"conv1": 0.25, "dense1": 0.75, "output": 0.0}
+    found = zeros(run, "sparse")
+    assert all(found[name] >= share for name, share in exact.items())
+
+
+def test_an_epoch_that_does_not_count_is_no_one_s_best(tmp_path: Path) -> None:
+    books = Books(Progress(""), {}, dict, tmp_path)
+    for epoch, loss in enumerate((1.0, 3.0, 2.0)):
+        weights = {"flat": lambda epoch=epoch: [np.array([epoch])]} if epoch else {}
+        books.close(epoch, "x", {"flat": loss}, {"flat": loss}, weights)
+        assert books.progress.best == ({} if epoch == 0 else {"flat": 3.0 if epoch == 1 else 2.0})
+    assert books.best["flat/0"] == [2]
+    assert books.progress.improved == {"flat": 3}
+
+
+def test_a_training_that_no_longer_gets_better_is_stale(tmp_path: Path) -> None:
+    books = Books(Progress(""), {}, dict, tmp_path)
+    for epoch, losses in enumerate(((2.0, 2.0), (3.0, 1.0), (3.0, 3.0), (3.0, 3.0))):
+        validation = dict(zip("ab", losses, strict=True))
+        assert not books.stale(["a", "b"], 2)
+        books.close(epoch, "x", {}, validation, dict.fromkeys("ab", list))
+    assert books.stale(["a", "b"], 2)
+    assert not books.stale(["a", "b"], 3)
+    assert not books.stale(["a", "b"], None)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
+    books = Books(Progress(""), {}, dict, tmp_path)
+    with pytest.raises(FloatingPointError, match="a_val_loss is nan in epoch 1"):
+        books.close(0, "x", {"a": 1.0}, {"a": float("nan")}, {})
+    assert not books.checkpoint.exists()
+
+
+def test_sparsity_rises_by_the_cubic_law() -> None:
+    reached: list[float] = []
+    pruning = Pruning(reached.append, (0.2, 0.7), first=10, last=20, steps=4)
+    for epoch in range(10, 20):
+        for step in range(4):
+            pruning.after(epoch, step)
+    assert len(reached) == 32  # the first two epochs prune nothing
+    assert reached == sorted(reached)
+    assert reached[9] == pytest.approx(1 - 0.5**3)  # half way between the two points
+    assert reached[19:] == [1.0] * 13
+    assert [epoch for epoch in range(10, 20) if pruning.settled(epoch)] == [16, 17, 18, 19]
+
+
+def test_the_smallest_weights_go_and_stay() -> None:
+    from l1kd.networks.students import build_student
+
+    own = Distillation()
+    config = Student(name="x", architecture="dense", hidden=[4], sparsity=0.5)
+    model = build_student(config, (6,), FixedPoint(6, 6), own.score)
+    kernel = model.get_layer("dense1").kernel
+    values = np.arange(1, 25).reshape(6, 4) / 32
+    kernel.assign(values)
+    learners = Learners({"x": model}, own, [config])
+
+    def now() -> np.ndarray:  # type: ignore[type-arg]
+        learners.store({})
+        found: np.ndarray = kernel.numpy()  # type: ignore[type-arg]
+        return found
+
+    learners.prune(0.5)
+    assert (now() == np.where(values > 6 / 32, values, 0)).all()
+    learners.vector.assign_add(np.full(learners.vector.shape, 1 / 8))
+    learners.hold()
+    assert np.sum(now() == 0) == 6
+    learners.prune(0.25)  # never back
+    assert np.sum(now() == 0) == 6
+
+
+def test_the_penalty_lowers_digits_and_the_estimate_of_logic(tiny: Path, tmp_path: Path) -> None:
+    from l1kd.firmware.verilog import alkaid_convert
+
+    students = ", ".join(
+        f"{{name: {name}, architecture: conv, hidden: [8], logic_penalty: {penalty}}}"
+        for name, penalty in (("free", 0), ("frugal", 0.3))
+    )
+    epochs = ("distillation.epochs=4", "distillation.final_epochs=2")
+    rate = "distillation.student_learning_rate=0.01"
+    run = trained_with(tiny, tmp_path / "run", students, *epochs, rate)
+    counted, logic = {}, {}
+    for name in ("free", "frugal"):
+        network = read(l1kd.load_model(run.student_file(name)))
+        layers = [node for node in network.nodes if isinstance(node, Affine)]
+        counted[name] = sum(signed_digits(layer.kernel).sum() for layer in layers)
+        logic[name] = alkaid_convert.estimate(network).features.cost
+    assert counted["frugal"] < 0.8 * counted["free"]
+    assert logic["frugal"] < 0.8 * logic["free"]
+
+
+@pytest.mark.parametrize(
+    ("student", "words"),
+    [
+        ("{architecture: conv, sparsity: 1}", "students.0.sparsity"),
+        ("{architecture: conv, logic_penalty: -1}", "students.0.logic_penalty"),
+        ("{architecture: dense, kernel: 3}", "'conv'"),
+        ("{architecture: conv, kernel: [1, 2, 3]}", "students.0.kernel"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tiny: Path, student: str, words: str) -> None:
+    with pytest.raises(l1kd.errors.UserError, match=words):
+        config_file.load(tiny, [f"students=[{student}]"])
