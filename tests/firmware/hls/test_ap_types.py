@@ -132,8 +132,8 @@ SMALL = [
 ]
 
 
-# Every fifth row: of each table all modes, signs and many widths. Tables of few rows are whole.
-SOME = {name: rows if len(rows) < 40 else rows[::5] for name, rows in TABLES.items()}
+# Every eleventh row: of each table all modes, signs and many widths. Tables of few rows are whole.
+SOME = {name: rows if len(rows) < 40 else rows[::11] for name, rows in TABLES.items()}
 
 
 def compiled(tables: dict[str, list[Row]], directory: Path) -> np.ndarray:

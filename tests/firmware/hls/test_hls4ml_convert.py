@@ -87,7 +87,9 @@ def test_every_kind_of_project_is_exact(
     found = open_project(project.directory).predict(events)
     assert found.shape == expected.shape == (len(events), 1)
     assert compare(expected, found, project.output_type.lsb).mismatches == 0
-    assert project.record.input_type == "ap_int<11>"
+    # hls4ml's distributed arithmetic refuses `ap_int`; the values are the same.
+    other = "ap_fixed<11,11,AP_RND_CONV,AP_SAT>"
+    assert project.record.input_type == (other if "adders" in kind else "ap_int<11>")
     assert project.record.output_type == "ap_ufixed<16,8,AP_RND_CONV,AP_SAT>"
     pipelined = project.record.io_type == "io_parallel" and project.record.reuse == 1
     assert project.description.interval_cycles == (1 if pipelined and "one" not in kind else None)
