@@ -1,10 +1,20 @@
-"""l1kd: anomaly-detection trigger firmware that can be trusted.
+"""Anomaly-detection trigger firmware that can be trusted.
 
-Importing this loads neither TensorFlow nor hls4ml; `load_model` does when it is first used.
+Importing this loads neither TensorFlow nor hls4ml; a name loads what it needs when it is first used.
+
+>>> import l1kd
+>>> model = l1kd.load_model("students/v2.keras")
+>>> l1kd.check(model)                                   # [], or what cannot be exact
+>>> network = l1kd.read(model)                          # the exact network: NumPy alone
+>>> project = l1kd.to_hls(model, "out/hls")
+>>> l1kd.compare(network.predict(events), project.predict(events), project.output_type.lsb)
+>>> l1kd.certify(project, network).summary
+'certified for all inputs'
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 from typing import TYPE_CHECKING, Any
@@ -17,16 +27,58 @@ if platform.machine() in ("x86_64", "AMD64"):
     os.environ.setdefault("TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE", "false")
 
 if TYPE_CHECKING:
+    from l1kd.core.errors import CheckFailed, UserError
+    from l1kd.exact.agreement import compare
+    from l1kd.exact.json_format import load_network
+    from l1kd.firmware.certificate.certify import certify
+    from l1kd.firmware.hls.hls4ml_convert import to_hls
+    from l1kd.firmware.verilog.alkaid_convert import to_verilog
+    from l1kd.networks.lint.check import check
     from l1kd.networks.load import load_model
-
-__all__ = ["__version__", "load_model"]
+    from l1kd.networks.repair.repair import repair
+    from l1kd.networks.to_exact import read
+    from l1kd.runs.open_run import open_run
+    from l1kd.training.distill import distill
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "CheckFailed": "core.errors",
+    "UserError": "core.errors",
+    "certify": "firmware.certificate.certify",
+    "check": "networks.lint.check",
+    "compare": "exact.agreement",
+    "distill": "training.distill",
+    "load_model": "networks.load",
+    "load_network": "exact.json_format",
+    "open_run": "runs.open_run",
+    "read": "networks.to_exact",
+    "repair": "networks.repair.repair",
+    "to_hls": "firmware.hls.hls4ml_convert",
+    "to_verilog": "firmware.verilog.alkaid_convert",
+}
+__all__ = [  # what `help` and `import *` show; a test holds it to _HOMES
+    "CheckFailed",
+    "UserError",
+    "certify",
+    "check",
+    "compare",
+    "distill",
+    "load_model",
+    "load_network",
+    "open_run",
+    "read",
+    "repair",
+    "to_hls",
+    "to_verilog",
+]
+
 
 def __getattr__(name: str) -> Any:
-    if name == "load_model":
-        from l1kd.networks.load import load_model
-
-        return load_model
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)
