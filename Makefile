@@ -45,7 +45,7 @@ lint: $(VENV)/.dev ## ruff and mypy --strict
 bench: $(VENV)/.dev ## what takes long: recorded in tests/benchmarks/results/
 	$(BIN)/python -m pytest -q -p no:xdist tests/benchmarks/bench_*.py
 
-zoo: $(VENV)/.dev ## every student in every kind of project: the table in README.md
+zoo: $(VENV)/.dev ## every student in every kind of project: the table in docs/results.md
 	$(BIN)/python -m tests.benchmarks.bench_zoo
 
 lock: ## pin what CI uses, for both Pythons

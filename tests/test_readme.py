@@ -1,4 +1,4 @@
-"""README says what was recorded."""
+"""The page of results says what was recorded; README is short."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tests.benchmarks import bench_colearning, bench_paper, bench_search, bench_
 
 
 def test_the_table_of_students_is_the_recorded_one() -> None:
-    text, found = bench_zoo.README.read_text(), json.loads(bench_zoo.RESULTS.read_text())
-    assert bench_zoo.in_readme(text, found) == text
+    text, found = bench_zoo.PAGE.read_text(), json.loads(bench_zoo.RESULTS.read_text())
+    assert bench_zoo.in_page(text, found) == text
     assert len(found["cases"]) == len(list(bench_zoo.cases()))
     assert {(c["backend"], c["strategy"]) for c in found["cases"]} == set(bench_zoo.COMBINATIONS)
     assert all(case["certified"] and not case["mismatches"] for case in found["cases"])
 
 
 def test_the_tables_of_the_search_are_the_recorded_ones_and_hold_what_was_asked() -> None:
-    text, found = bench_search.README.read_text(), json.loads(bench_search.RESULTS.read_text())
-    assert bench_search.in_readme(text, found) == text
+    text, found = bench_search.PAGE.read_text(), json.loads(bench_search.RESULTS.read_text())
+    assert bench_search.in_page(text, found) == text
     verdict = found["compared"][found["chosen"]]
     assert len(found["seeds"]) == 3
     assert verdict["auc"]["not_worse"] and verdict["efficiency"]["not_worse"]
@@ -28,8 +28,8 @@ def test_the_tables_of_the_search_are_the_recorded_ones_and_hold_what_was_asked(
 
 
 def test_the_tables_of_the_paper_are_the_recorded_ones_and_hold_what_was_asked() -> None:
-    text, found = bench_paper.README.read_text(), json.loads(bench_paper.RESULTS.read_text())
-    assert bench_paper.in_readme(text, found) == text
+    text, found = bench_paper.PAGE.read_text(), json.loads(bench_paper.RESULTS.read_text())
+    assert bench_paper.in_page(text, found) == text
     assert not [bar for bar in bench_paper.bars(found) if not bar.met]
 
 
@@ -42,3 +42,8 @@ def test_the_recorded_epoch_is_of_the_same_networks_and_takes_half_of_the_peers(
     )
     assert found["ratio"] <= bench_colearning.BAR
     assert found["environment"]["taken_by_others"] <= bench_colearning.QUIET
+
+
+def test_readme_fits_on_a_few_screens() -> None:
+    readme = bench_zoo.PAGE.parents[1] / "README.md"
+    assert len(readme.read_text().splitlines()) <= 200

@@ -1,10 +1,10 @@
 """The paper's table with quantized students: does a finished sweep hold what was asked of it?
 
     l1kd sweep paper
-    python -m tests.benchmarks.bench_paper runs/paper-sweep --readme
+    python -m tests.benchmarks.bench_paper runs/paper-sweep --page
 
 reads `runs.parquet` of the sweep, records `results/paper.json`, prints every bar with its figure,
-and with `--readme` writes the tables of README. Exit 1 if a bar is missed. Without a directory the
+and with `--page` writes the tables of docs/results.md. Exit 1 if a bar is missed. Without a directory the
 recorded figures are judged. The paper's numbers are those of `l1kd.report.paper_numbers`.
 
 A sweep may be done in parts (`--only`), on machines that do not share a disk: the rows of all parts
@@ -37,9 +37,9 @@ from l1kd.report.paper_numbers import DATA, MODELS, MODES, SOURCE, STUDENTS, TEA
 
 RESULTS = Path(__file__).parent / "results" / "paper.json"
 KEPT = RESULTS.with_name("paper_runs.json")
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 MARKS = ("<!-- paper: made by bench_paper -->\n", "<!-- end of paper -->")
-HEADING, FOLLOWING = "## The paper, quantized", "## What it costs in silicon"
+HEADING, FOLLOWING = "## The paper, quantized", "## Logic"
 SWEEP = "L1KD_PAPER_SWEEP"  # `make bench` records this sweep, if it is set
 
 Row = dict[str, Any]
@@ -351,14 +351,14 @@ def _ways(cells: Sequence[Row], data: str, mode: str) -> Iterator[str]:
     yield f"| {NAMES[data]} | {mode}, paper | {theirs} |"
 
 
-def in_readme(text: str, found: dict[str, Any]) -> str:
-    """README with the tables in their place; a section is made for them if there is none."""
+def in_page(text: str, found: dict[str, Any]) -> str:
+    """The page of results with the tables in their place; a section is made for them if there is none."""
     start, end = MARKS
     if start not in text:
         text = text.replace(FOLLOWING, f"{HEADING}\n\n{start}{end}\n\n{FOLLOWING}", 1)
     pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(text):
-        raise SystemExit("README.md has no place for the paper's tables")
+        raise SystemExit("docs/results.md has no place for the paper's tables")
     return pattern.sub(lambda _: f"{start}{table(found)}{end}", text)
 
 
@@ -385,7 +385,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     arguments.add_argument("sweeps", nargs="*", type=Path, metavar="SWEEP")
     arguments.add_argument("--fresh", action="store_true", help="forget what was kept earlier")
-    arguments.add_argument("--readme", action="store_true", help="write the tables of README")
+    arguments.add_argument("--page", action="store_true", help="write the tables of docs/results.md")
     options = arguments.parse_args()
     if options.sweeps:
         earlier = [] if options.fresh or not KEPT.exists() else read_json(KEPT)
@@ -395,8 +395,8 @@ def main() -> int:
     found = read_json(RESULTS)
     judged = bars(found)
     sys.stdout.write(told(judged))
-    if options.readme:
-        README.write_text(in_readme(README.read_text(), found))
+    if options.page:
+        PAGE.write_text(in_page(PAGE.read_text(), found))
     return int(not all(bar.met for bar in judged))
 
 

@@ -3,7 +3,7 @@
 `python -m tests.benchmarks.bench_search [WORK]` searches on the embedded sample (the shipped
 configuration `search`), chooses on validation halves, trains both students with three seeds in the
 demo's recipe, writes their Verilog for one part and clock, synthesises it with Yosys, and records
-`results/search.json` and the tables of README.
+`results/search.json` and the tables of docs/results.md.
 Everything is kept in WORK (default `runs/bench-search`): stopped, it goes on where it was.
 """
 
@@ -31,7 +31,7 @@ from l1kd.runs.run import run_configuration
 from l1kd.runs.search import search
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 MARKS = ("<!-- search: made by bench_search -->", "<!-- end of search -->")
 PART, CLOCK_NS = "xcvu13p-flga2577-2-e", 5.0
 SEEDS = (7, 8, 9)
@@ -221,8 +221,8 @@ def table(found: dict[str, Any]) -> str:
     return "\n" + "\n".join(lines) + "\n"
 
 
-def in_readme(text: str, found: dict[str, Any]) -> str:
-    """README with the tables in their place."""
+def in_page(text: str, found: dict[str, Any]) -> str:
+    """The page of results with the tables in their place."""
     start, end = MARKS
     before, rest = text.split(start)
     return f"{before}{start}{table(found)}{end}{rest.split(end)[1]}"
@@ -230,4 +230,4 @@ def in_readme(text: str, found: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("runs") / "bench-search")
-    README.write_text(in_readme(README.read_text(), read_json(RESULTS)))
+    PAGE.write_text(in_page(PAGE.read_text(), read_json(RESULTS)))

@@ -1,6 +1,6 @@
 """Every student in every kind of project: certified for all inputs, and equal on whole test splits.
 
-`make zoo` runs what is not recorded yet (`results/zoo.json`) and writes the table into README.md.
+`make zoo` runs what is not recorded yet (`results/zoo.json`) and writes the table into docs/results.md.
 Students are trained for a few epochs on real events: weights as training leaves them.
 """
 
@@ -23,7 +23,7 @@ from l1kd.core.context import Context, cores
 from l1kd.core.files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "zoo.json"
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 MARKS = ("<!-- zoo: made by `make zoo` -->\n", "<!-- end of zoo -->")
 COMBINATIONS = [
     (backend, strategy)
@@ -161,12 +161,12 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def in_readme(text: str, found: dict[str, Any]) -> str:
-    """README with the table in its place."""
+def in_page(text: str, found: dict[str, Any]) -> str:
+    """The page of results with the table in its place."""
     start, end = MARKS
     pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(text):
-        raise SystemExit("README.md has no place for the table of students")
+        raise SystemExit("docs/results.md has no place for the table of students")
     return pattern.sub(lambda _: f"{start}{table(found)}{end}", text)
 
 
@@ -178,4 +178,4 @@ def test_the_zoo() -> None:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
-    README.write_text(in_readme(README.read_text(), measure()))
+    PAGE.write_text(in_page(PAGE.read_text(), measure()))
