@@ -1,9 +1,4 @@
-"""The command line: one function per verb, no logic.
-
-The verbs of `l1kd data`.
-
-The verbs that make many runs: `l1kd search` and `l1kd sweep`.
-"""
+"""The command line: one function per verb, no logic."""
 
 from __future__ import annotations
 
@@ -24,7 +19,41 @@ from l1kd import __version__
 from l1kd.core.config_types import Stage
 from l1kd.core.errors import CheckFailed, UserError
 
+ConfigArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        help="A shipped configuration (l1toy, mnist, fashion_mnist, cicada_v1, cicada_v2, paper, "
+        "search) or a YAML file.",
+    ),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run's directory.")]
+RunOption = Annotated[
+    Path | None, typer.Option("--run", metavar="DIR", help="The run; by default runs/<name>.")
+]
+UntilOption = Annotated[Stage, typer.Option(help="The last stage, inclusive.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override any key, e.g. seed=3; repeat."),
+]
+
+
+app = typer.Typer(
+    name="l1kd",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="From events to verified trigger firmware: an autoencoder teaches tiny quantized networks "
+    "its anomaly score, hls4ml turns them into HLS, and every bit is checked.",
+    epilog="Example: [bold]l1kd run l1toy[/] trains on the embedded sample and writes "
+    "runs/l1toy/report.html. Exit codes: 0 done, 1 a check failed, 2 you can mend it, "
+    "70 a fault of ours, 130 interrupted.",
+)
+
+
 data_app = typer.Typer(no_args_is_help=True, help="Events: list, fetch, generate.")
+app.add_typer(data_app, name="data")
 
 
 @data_app.command("list", epilog="Example: [bold]l1kd data list[/]")
@@ -101,124 +130,12 @@ def data_generate(
         typer.echo(path)
 
 
-SEARCH_HELP = (
-    "Example: [bold]l1kd search search --workers 2[/], then "
-    "[bold]l1kd run runs/search-study/front/01.yaml[/]. The same command on another machine, on a "
-    "shared directory, joins in; after a stop it goes on."
-)
-SWEEP_HELP = (
-    "Example: [bold]l1kd sweep paper[/]; a part of it: [bold]l1kd sweep paper --only "
-    "'exposure-mnist-*'[/]; on a cluster: [bold]l1kd sweep paper --sweep /shared/paper --scheduler "
-    "tcp://login:8786[/]. After a stop the same command goes on (docs/sweep.md)."
-)
-ConfigArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="CONFIG",
-        help="A shipped configuration (l1toy, mnist, fashion_mnist, cicada_v1, cicada_v2, paper, "
-        "search) or a YAML file.",
-    ),
-]
-
-
-def search(
-    config: ConfigArgument,
-    trials: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Trials in all; default search.trials."),
-    ] = None,
-    study: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The study; by default runs/<name>-study.")
-    ] = None,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes here.")] = 1,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override any key, e.g. seed=3; repeat."),
-    ] = None,
-    join: Annotated[bool, typer.Option("--join", hidden=True)] = False,
-) -> None:
-    """Search for students that are good and cheap; write their Pareto front."""
-    from l1kd.runs import search as searching
-
-    if join:  # a worker of a search; CONFIG is the study
-        searching.join(Path(config), trials or 1)
-        return
-    directory = searching.search(
-        config, study, trials=trials, workers=workers, overrides=set_ or ()
-    )
-    typer.echo(directory / "front.md")
-
-
-def sweep(
-    config: ConfigArgument,
-    directory: Annotated[
-        Path | None,
-        typer.Option(
-            "--sweep", "--run", metavar="DIR", help="The sweep; by default runs/<name>-sweep."
-        ),
-    ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN", help="Runs whose name fits, e.g. 'noise-*'; repeat."),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="tcp://...", help="A Dask scheduler; by default this machine's cores."
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Here; by default one per core.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override any key of every run; repeat."),
-    ] = None,
-) -> None:
-    """Make a grid of runs, on all cores or on a cluster; write one table of them."""
-    from l1kd.runs.sweep import sweep as sweeping
-
-    if scheduler and workers:
-        raise typer.BadParameter("--workers is of this machine; a --scheduler has its own")
-    made = sweeping(
-        config,
-        directory,
-        only=only or (),
-        scheduler=scheduler,
-        workers=workers,
-        overrides=set_ or (),
-    )
-    typer.echo(made / "summary.md")
-
-
-app = typer.Typer(
-    name="l1kd",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    help="From events to verified trigger firmware: an autoencoder teaches tiny quantized networks "
-    "its anomaly score, hls4ml turns them into HLS, and every bit is checked.",
-    epilog="Example: [bold]l1kd run l1toy[/] trains on the embedded sample and writes "
-    "runs/l1toy/report.html. Exit codes: 0 done, 1 a check failed, 2 you can mend it, "
-    "70 a fault of ours, 130 interrupted.",
-)
-app.add_typer(data_app, name="data")
-
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run's directory.")]
-
-
 @app.command(epilog="Example: [bold]l1kd run mnist --run runs/four --set data.normal=4[/]")
 def run(
     config: ConfigArgument,
-    run: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The run; by default runs/<name>.")
-    ] = None,
-    until: Annotated[Stage, typer.Option(help="The last stage, inclusive.")] = "report",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override any key, e.g. seed=3; repeat."),
-    ] = None,
+    run: RunOption = None,
+    until: UntilOption = "report",
+    set_: SetOption = None,
 ) -> None:
     """Create or resume a run: train, evaluate, convert, verify, synth, report."""
     from l1kd.runs.run import run_configuration
@@ -238,17 +155,12 @@ def import_(
         Path, typer.Argument(metavar="MODEL", help="A trained network, .keras or .h5 (Keras 2).")
     ],
     config: ConfigArgument,
-    run: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The run; by default runs/<name>.")
-    ] = None,
+    run: RunOption = None,
     lossy: Annotated[
         bool, typer.Option("--lossy", help="Also repairs that change the network's values.")
     ] = False,
-    until: Annotated[Stage, typer.Option(help="The last stage, inclusive.")] = "report",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override any key, e.g. seed=3; repeat."),
-    ] = None,
+    until: UntilOption = "report",
+    set_: SetOption = None,
 ) -> None:
     """Create a run from somebody's trained network: repair, convert, verify, report."""
     from l1kd.runs.run import import_network
@@ -264,28 +176,24 @@ def _stage(stage: Stage, directory: Path) -> None:
     run_stage(stage, directory)
 
 
-@app.command(epilog="Example: [bold]l1kd train runs/l1toy[/]")
-def train(run: RunArgument) -> None:
-    """Resume a training that was interrupted."""
-    _stage("train", run)
+def _stage_verb(stage: Stage, about: str, more: str = "") -> None:
+    """A verb that runs one stage and has no options."""
+
+    def verb(run: RunArgument) -> None:
+        _stage(stage, run)
+
+    example = f"Example: [bold]l1kd {stage} runs/l1toy[/]{more}"
+    app.command(stage, help=about, epilog=example)(verb)
 
 
-@app.command(epilog="Example: [bold]l1kd evaluate runs/l1toy[/]")
-def evaluate(run: RunArgument) -> None:
-    """Score all events and write scores.npz and metrics.json."""
-    _stage("evaluate", run)
-
-
-@app.command(epilog="Example: [bold]l1kd convert runs/l1toy[/]")
-def convert(run: RunArgument) -> None:
-    """Write the HLS projects of the students."""
-    _stage("convert", run)
-
-
-@app.command(epilog="Example: [bold]l1kd verify runs/l1toy[/]; exit 1 if a single bit differs")
-def verify(run: RunArgument) -> None:
-    """Compile the written projects and compare them with their networks, bit by bit."""
-    _stage("verify", run)
+_stage_verb("train", "Resume a training that was interrupted.")
+_stage_verb("evaluate", "Score all events and write scores.npz and metrics.json.")
+_stage_verb("convert", "Write the HLS projects and the Verilog of the students.")
+_stage_verb(
+    "verify",
+    "Compile the written projects and compare them with their networks, bit by bit.",
+    "; exit 1 if a single bit differs",
+)
 
 
 @app.command(
@@ -403,8 +311,78 @@ def emulator(
     typer.echo(deliver_emulator(run, student, out))
 
 
-app.command(epilog=SEARCH_HELP)(search)
-app.command(epilog=SWEEP_HELP)(sweep)
+@app.command(
+    epilog="Example: [bold]l1kd search search --workers 2[/], then "
+    "[bold]l1kd run runs/search-study/front/01.yaml[/]. The same command on another machine, on a "
+    "shared directory, joins in; after a stop it goes on."
+)
+def search(
+    config: ConfigArgument,
+    trials: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Trials in all; default search.trials."),
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The study; by default runs/<name>-study.")
+    ] = None,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes here.")] = 1,
+    set_: SetOption = None,
+    join: Annotated[bool, typer.Option("--join", hidden=True)] = False,
+) -> None:
+    """Search for students that are good and cheap; write their Pareto front."""
+    from l1kd.runs import search as searching
+
+    if join:  # a worker of a search; CONFIG is the study
+        searching.join(Path(config), trials or 1)
+        return
+    directory = searching.search(
+        config, study, trials=trials, workers=workers, overrides=set_ or ()
+    )
+    typer.echo(directory / "front.md")
+
+
+@app.command(
+    epilog="Example: [bold]l1kd sweep paper[/]; a part of it: [bold]l1kd sweep paper --only "
+    "'exposure-mnist-*'[/]; on a cluster: [bold]l1kd sweep paper --sweep /shared/paper --scheduler "
+    "tcp://login:8786[/]. After a stop the same command goes on (docs/sweep.md)."
+)
+def sweep(
+    config: ConfigArgument,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--sweep", "--run", metavar="DIR", help="The sweep; by default runs/<name>-sweep."
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Runs whose name fits, e.g. 'noise-*'; repeat."),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tcp://...", help="A Dask scheduler; by default this machine's cores."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Here; by default one per core.")
+    ] = None,
+    set_: SetOption = None,
+) -> None:
+    """Make a grid of runs, on all cores or on a cluster; write one table of them."""
+    from l1kd.runs.sweep import sweep as sweeping
+
+    if scheduler and workers:
+        raise typer.BadParameter("--workers is of this machine; a --scheduler has its own")
+    made = sweeping(
+        config,
+        directory,
+        only=only or (),
+        scheduler=scheduler,
+        workers=workers,
+        overrides=set_ or (),
+    )
+    typer.echo(made / "summary.md")
 
 
 @app.command(epilog="Example: [bold]l1kd doctor[/]")
@@ -433,7 +411,12 @@ def options(
 
 
 def _end(kind: str, message: object, code: int) -> NoReturn:
-    sys.stderr.write(f"l1kd: {kind}: {' '.join(str(message).split())}\n")
+    # One line; names from files may hold control characters, which a terminal would obey.
+    line = "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in " ".join(str(message).split())
+    )
+    sys.stderr.write(f"l1kd: {kind}: {line}\n")
     sys.exit(code)
 
 
