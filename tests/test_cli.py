@@ -19,13 +19,13 @@ def test_importing_loads_no_heavy_library() -> None:
     code = (
         "import sys, importlib\n"
         "heavy = {'tensorflow', 'hls4ml', 'qkeras', 'matplotlib', 'sklearn'}\n"
-        "for name in ('l1kd', 'l1kd.cli', 'l1kd.run'):\n"
+        "for name in ('l1kd', 'l1kd.cli', 'l1kd.runs.run'):\n"
         "    importlib.import_module(name); print(name, sorted(heavy & set(sys.modules)))"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert answer.stdout.split("\n") == ["l1kd []", "l1kd.cli []", "l1kd.run []", ""]
+    assert answer.stdout.split("\n") == ["l1kd []", "l1kd.cli []", "l1kd.runs.run []", ""]
 
 
 def test_help_loads_no_tensorflow_and_every_verb_has_an_example(l1kd: Call) -> None:

@@ -73,7 +73,7 @@ def test_the_stages_after_a_failed_gate_run_all_the_same(
         if stage in ("verify", "synth"):
             raise CheckFailed(f"{stage} found a fault")
 
-    monkeypatch.setattr("l1kd.run.execute", execute)
+    monkeypatch.setattr("l1kd.runs.run.execute", execute)
     run = copy_of_run(finished_run, tmp_path / "run")
     answer = l1kd("run", finished_run.parent / "tiny.yaml", "--run", run)
     assert answer.returncode == 1

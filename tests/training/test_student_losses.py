@@ -159,5 +159,5 @@ def test_the_penalty_lowers_digits_and_the_estimate_of_logic(tiny: Path, tmp_pat
     ],
 )
 def test_what_makes_no_sense_is_refused(tiny: Path, student: str, words: str) -> None:
-    with pytest.raises(l1kd.errors.UserError, match=words):
+    with pytest.raises(l1kd.UserError, match=words):
         config_file.load(tiny, [f"students=[{student}]"])
