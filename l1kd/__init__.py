@@ -1,6 +1,6 @@
 """Anomaly-detection trigger firmware that can be trusted.
 
-Importing this loads neither TensorFlow nor hls4ml; a name loads what it needs when it is first used.
+Importing this loads neither TensorFlow nor hls4ml; a name loads what it needs at its first use.
 
 >>> import l1kd
 >>> model = l1kd.load_model("students/v2.keras")

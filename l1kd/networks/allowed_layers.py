@@ -135,13 +135,7 @@ _CALL = re.compile(r"^\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*$", re.DOTALL)
 
 
 def arguments(kind: str, stored: dict[str, Any], where: str) -> dict[str, Any]:
-    """What a layer of the class `kind` is built with, from its stored configuration.
-
-    Raises
-    ------
-    UserError
-        If an argument is no plain value and no known quantizer.
-    """
+    """What a layer of the class `kind` is built with, from its stored configuration."""
     found: dict[str, Any] = {}
     for key, value in stored.items():
         if _DROPPED.match(key) or key in _ALSO_DROPPED:
@@ -156,24 +150,7 @@ def arguments(kind: str, stored: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def quantizer(value: Any, where: str, *, as_text: bool = False) -> Any:
-    """A quantizer, or the name of a function, from its stored form.
-
-    Parameters
-    ----------
-    value
-        A text, or a mapping with `class_name` and `config`, with or without the module and the
-        registered name that newer versions add.
-    where
-        For messages.
-    as_text
-        Return QKeras' text of it: a QActivation that was given an object is not loaded again by
-        QKeras, nor converted.
-
-    Raises
-    ------
-    UserError
-        If it is none that is known.
-    """
+    """A quantizer, or the name of a function, from its stored form."""
     if value is None or (isinstance(value, str) and value in ACTIVATIONS | _QKERAS_ACTIVATIONS):
         return value
     if isinstance(value, dict) and value.get("class_name") == "function":

@@ -31,24 +31,7 @@ _MAX_WEIGHTS = 2 << 30
 
 
 def read_file(path: Path) -> tuple[Any, Weights]:
-    """Configuration and weights by layer of a `.keras` or `.h5` file.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    tuple
-        What `json` makes of the configuration, and arrays by layer name, in the order of
-        `layer.weights` of a layer that is not frozen.
-
-    Raises
-    ------
-    UserError
-        If it is missing, damaged, too large, or no model of Keras 2.
-    """
+    """Configuration and weights by layer of a `.keras` or `.h5` file."""
     if path.is_dir():
         raise UserError(
             f"{path} is a directory: a SavedModel is a program and is not loaded; "
@@ -60,13 +43,7 @@ def read_file(path: Path) -> tuple[Any, Weights]:
 
 
 def layer_list(config: Any, where: object) -> list[dict[str, Any]]:
-    """The layers of a stored configuration.
-
-    Raises
-    ------
-    UserError
-        If the model is of a class that brings code, or was written by Keras 3.
-    """
+    """The layers of a stored configuration."""
     kind = config["class_name"]
     if kind not in ("Functional", "Model", "Sequential"):
         raise UserError(

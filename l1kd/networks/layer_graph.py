@@ -29,60 +29,28 @@ _HINTS = {
 
 @dataclass
 class Node:
-    """A layer.
+    """A layer."""
 
-    Parameters
-    ----------
-    kind
-        The name of its class; `InputLayer` for an input.
-    name
-        Unique in its graph.
-    config
-        As stored: `get_config()` of the layer after JSON.
-    sources
-        Names of the layers it reads.
-    weights
-        In the order of `layer.weights`.
-    """
-
-    kind: str
-    name: str
-    config: dict[str, Any]
-    sources: list[str]
-    weights: list[NDArray[Any]] = field(default_factory=list)
+    kind: str  # the name of its class; `InputLayer` for an input
+    name: str  # unique in its graph
+    config: dict[str, Any]  # as stored: `get_config()` of the layer after JSON
+    sources: list[str]  # names of the layers it reads
+    weights: list[NDArray[Any]] = field(default_factory=list)  # in the order of `layer.weights`
 
 
 @dataclass
 class Graph:
-    """Layers in an order in which each follows its sources.
+    """Layers in an order in which each follows its sources."""
 
-    Parameters
-    ----------
-    name
-        Of the network.
-    nodes
-        Its layers, inputs among them.
-    inputs, outputs
-        Names of layers.
-    where
-        What messages call it: the file, as a rule.
-    """
-
-    name: str
-    nodes: list[Node]
-    inputs: list[str]
+    name: str  # of the network
+    nodes: list[Node]  # its layers, inputs among them
+    inputs: list[str]  # names of layers
     outputs: list[str]
-    where: str
+    where: str  # what messages call it: the file, as a rule
 
     @classmethod
     def read(cls, config: Any, weights: Weights, where: str) -> Graph:
-        """The graph that a stored configuration describes.
-
-        Raises
-        ------
-        UserError
-            For what is not supported in the way its layers are joined.
-        """
+        """The graph that a stored configuration describes."""
         stored = layer_list(config, where)
         chain = config["class_name"] == "Sequential"
         nodes: list[Node] = []
@@ -109,13 +77,7 @@ class Graph:
 
     @classmethod
     def of(cls, model: keras.Model) -> Graph:
-        """The graph of a model in memory.
-
-        Raises
-        ------
-        UserError
-            If it has layers that are not on the list, or is no functional model.
-        """
+        """The graph of a model in memory."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Keras' doubts about QKeras' constraints
@@ -156,13 +118,7 @@ class Graph:
         self.outputs = [new if output == old else output for output in self.outputs]
 
     def build(self) -> keras.Model:
-        """The network, with its weights.
-
-        Raises
-        ------
-        UserError
-            If a layer is not on the list, or its weights do not fit.
-        """
+        """The network, with its weights."""
         with warnings.catch_warnings():
             # Initial weights, which warn of seeds when several layers share QKeras' own, are not
             # what the network keeps.

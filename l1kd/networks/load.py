@@ -24,18 +24,11 @@ from l1kd.networks.repair.batch_norm import fold_dense
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model from a file.
+    """A model from a file."""
 
-    Parameters
-    ----------
-    model
-        With the stored weights, for inference.
-    folded
-        Layers whose own batch normalisation was folded while reading: `QDenseBatchnorm`, which the
-        installed QKeras does not have. In inference they are what they were.
-    """
-
-    model: keras.Model
+    model: keras.Model  # with the stored weights, for inference
+    # layers whose own batch normalisation was folded while reading: `QDenseBatchnorm`, which the
+    # installed QKeras does not have. In inference they are what they were
     folded: list[str]
 
 
@@ -68,13 +61,7 @@ def load_model(path: str | Path) -> keras.Model:
 
 
 def read_model(path: str | Path) -> Loaded:
-    """As `load_model`, with what had to be done to the network to read it.
-
-    Raises
-    ------
-    UserError
-        As `load_model`.
-    """
+    """As `load_model`, with what had to be done to the network to read it."""
     path = Path(path)
     try:
         graph = Graph.read(*read_file(path), str(path))

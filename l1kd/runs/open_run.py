@@ -121,7 +121,7 @@ class Run:
         frequency = rates.CROSSING_RATE_KHZ if crossings_mhz is None else 1000 * crossings_mhz
         if not 0 < rate_khz < frequency:
             raise UserError(
-                f"a rate of {rate_khz:g} kHz is not between 0 and the {frequency:g} kHz of crossings"
+                f"a rate of {rate_khz:g} kHz is not between 0 and {frequency:g} kHz, the crossings'"
             )
         name = student or self.best
         lsb = self.network(name).output_types[0].lsb

@@ -4,7 +4,7 @@
     python -m tests.benchmarks.bench_paper runs/paper-sweep --page
 
 reads `runs.parquet` of the sweep, records `results/paper.json`, prints every bar with its figure,
-and with `--page` writes the tables of docs/results.md. Exit 1 if a bar is missed. Without a directory the
+and with `--page` writes the tables of docs/results.md. Exit 1 if a bar is missed. Without one the
 recorded figures are judged. The paper's numbers are those of `l1kd.report.paper_numbers`.
 
 A sweep may be done in parts (`--only`), on machines that do not share a disk: the rows of all parts
@@ -352,7 +352,7 @@ def _ways(cells: Sequence[Row], data: str, mode: str) -> Iterator[str]:
 
 
 def in_page(text: str, found: dict[str, Any]) -> str:
-    """The page of results with the tables in their place; a section is made for them if there is none."""
+    """The page of results with the tables in their place; a section is made if there is none."""
     start, end = MARKS
     if start not in text:
         text = text.replace(FOLLOWING, f"{HEADING}\n\n{start}{end}\n\n{FOLLOWING}", 1)
@@ -385,7 +385,9 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     arguments.add_argument("sweeps", nargs="*", type=Path, metavar="SWEEP")
     arguments.add_argument("--fresh", action="store_true", help="forget what was kept earlier")
-    arguments.add_argument("--page", action="store_true", help="write the tables of docs/results.md")
+    arguments.add_argument(
+        "--page", action="store_true", help="write the tables of docs/results.md"
+    )
     options = arguments.parse_args()
     if options.sweeps:
         earlier = [] if options.fresh or not KEPT.exists() else read_json(KEPT)

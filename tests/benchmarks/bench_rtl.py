@@ -89,7 +89,9 @@ def summary(networks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.skipif(shutil.which("iverilog") is None, reason="no Icarus Verilog here; apt-get install iverilog")
+@pytest.mark.skipif(
+    shutil.which("iverilog") is None, reason="no Icarus Verilog here; apt-get install iverilog"
+)
 @pytest.mark.filterwarnings("ignore")
 def test_random_networks_as_verilog() -> None:
     recorded = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

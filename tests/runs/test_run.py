@@ -19,8 +19,8 @@ import yaml
 
 from l1kd.core.config_types import STAGES
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.runs.stage_runner import locked
 from l1kd.runs.run import _differences
+from l1kd.runs.stage_runner import locked
 from tests.conftest import copy_of_run, killed_before
 
 Call = Callable[..., subprocess.CompletedProcess[str]]

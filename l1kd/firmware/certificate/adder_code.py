@@ -109,35 +109,18 @@ class Form:
 
 @dataclass(frozen=True)
 class Adders:
-    """A matrix as straight-line code.
-
-    Parameters
-    ----------
-    inputs, outputs
-        How many.
-    lines
-        Its statements.
-    """
+    """A matrix as straight-line code."""
 
     name: str
-    inputs: int
+    inputs: int  # how many
     outputs: int
-    lines: tuple[str, ...]
+    lines: tuple[str, ...]  # its statements
 
     def forms(self, fraction: int, low: Counts, high: Counts) -> list[Form]:
         """What the outputs are, if no statement loses a bit.
 
-        Parameters
-        ----------
-        fraction, low, high
-            Of the inputs: counts of 2^-fraction between two ends, (inputs,) each.
-
-        Raises
-        ------
-        ValueError
-            If a statement's type does not hold its value for every input, with the statement.
-        Unreadable
-            If a statement has another form.
+        `fraction, low, high`: of the inputs: counts of 2^-fraction between two ends, (inputs,)
+        each.
         """
         known: dict[str, Form] = {}
         found: dict[int, Form] = {}
@@ -201,13 +184,7 @@ class Generated:
 
 
 def read_generated(text: str, library: Library, types: Mapping[str, Any]) -> Generated:
-    """Read `nnet_code_gen.h`.
-
-    Raises
-    ------
-    Unreadable
-        If it holds anything else.
-    """
+    """Read `nnet_code_gen.h`."""
     source = clean(_FILE, text)
     code = words(source.code)
     # Without a namespace of its own the file has hls4ml's.

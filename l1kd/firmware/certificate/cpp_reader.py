@@ -126,22 +126,7 @@ class Program:
 
 
 def read_program(directory: Path, top: str, library: Library) -> Program:
-    """Read the files of a project.
-
-    Parameters
-    ----------
-    directory
-        The project.
-    top
-        Its top function.
-    library
-        The code that its functions come from; see there.
-
-    Raises
-    ------
-    Unreadable
-        If a file is missing or holds anything that l1kd and hls4ml do not write.
-    """
+    """Read the files of a project."""
     firmware = directory / "firmware"
     program = Program(top, "")
     try:

@@ -32,34 +32,16 @@ class Unreadable(Exception):  # noqa: N818 - the project is at fault, not the pr
 
 @dataclass(frozen=True)
 class Source:
-    """A file without comments, pragmas and preprocessor lines.
+    """A file without comments, pragmas and preprocessor lines."""
 
-    Parameters
-    ----------
-    file
-        Its name.
-    code
-        What is left, outside of conditions.
-    conditional
-        What stands under `#ifndef`, by condition.
-    includes
-        Names of the headers that it includes.
-    """
-
-    file: str
-    code: str
-    conditional: Mapping[str, str]
-    includes: tuple[str, ...]
+    file: str  # its name
+    code: str  # what is left, outside of conditions
+    conditional: Mapping[str, str]  # what stands under `#ifndef`, by condition
+    includes: tuple[str, ...]  # names of the headers that it includes
 
 
 def clean(file: str, text: str) -> Source:
-    """Take a file apart.
-
-    Raises
-    ------
-    Unreadable
-        For a preprocessor line of another kind: a macro, an `#if`, an `#else`.
-    """
+    """Take a file apart."""
     # A line that goes on: `\` at its end.
     text = _COMMENTS.sub(" ", text.replace("\\\n", " "))
     code: list[str] = []
@@ -112,13 +94,7 @@ def statements(text: str) -> Iterator[str]:
 
 
 def integer(expression: str, known: Mapping[str, int | str]) -> int:
-    """The value of a C++ expression of unsigned integers.
-
-    Raises
-    ------
-    ValueError
-        If it is more than sums, products, quotients and names.
-    """
+    """The value of a C++ expression of unsigned integers."""
     try:
         tree = ast.parse(expression, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -163,13 +139,7 @@ def _is_quotient(node: ast.expr) -> TypeGuard[ast.Call]:
 
 
 def constant(text: str) -> float:
-    """A decimal number of C++.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
+    """A decimal number of C++."""
     if not re.fullmatch(r"-?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
         raise ValueError(f"{text!r} is no number")
     return float(text)

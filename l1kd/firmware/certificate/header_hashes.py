@@ -20,21 +20,11 @@ _CODE = "nnet_utils/nnet_code_gen.h"  # code is inserted into this one
 
 @dataclass(frozen=True)
 class Library:
-    """Headers of one backend of one version of hls4ml.
+    """Headers of one backend of one version of hls4ml."""
 
-    Parameters
-    ----------
-    hls4ml
-        The version.
-    files
-        SHA-256 by path, relative to `firmware/`.
-    frame
-        SHA-256 of what `nnet_code_gen.h` holds before anything is inserted, by `words`.
-    """
-
-    hls4ml: str
-    files: Mapping[str, str]
-    frame: str
+    hls4ml: str  # the version
+    files: Mapping[str, str]  # SHA-256 by path, relative to `firmware/`
+    frame: str  # SHA-256 of what `nnet_code_gen.h` holds before anything is inserted, by `words`
 
     @property
     def headers(self) -> set[str]:

@@ -44,18 +44,7 @@ def check(model: keras.Model, *, io_type: IoType = "io_parallel") -> list[Proble
 
 
 def demand(model: keras.Model, *, io_type: IoType = "io_parallel") -> None:
-    """Refuse a network that hls4ml cannot convert exactly.
-
-    Parameters
-    ----------
-    model, io_type
-        As for `check`.
-
-    Raises
-    ------
-    CheckFailed
-        With the first problem in one line, and how many others there are.
-    """
+    """Refuse a network that hls4ml cannot convert exactly."""
     found = check(model, io_type=io_type)
     if not found:
         return

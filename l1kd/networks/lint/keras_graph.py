@@ -50,23 +50,13 @@ def kind(layer: Any) -> str:
 
 @dataclass(frozen=True)
 class Graph:
-    """The layers of a network and their connections.
+    """The layers of a network and their connections."""
 
-    Parameters
-    ----------
-    model
-        The network.
-    layers
-        All of them in an order in which none comes before what it reads.
-    calls
-        For each layer's name, what it reads, call by call: a layer is called once, or it is shared.
-    readers
-        For each layer's name, the layers that read it, as often as they do.
-    """
-
-    model: keras.Model
-    layers: tuple[Any, ...]
+    model: keras.Model  # the network
+    layers: tuple[Any, ...]  # all of them in an order in which none comes before what it reads
+    # for each layer's name, what it reads, call by call: a layer is called once, or it is shared
     calls: dict[str, list[list[Any]]]
+    # for each layer's name, the layers that read it, as often as they do
     readers: dict[str, list[Any]]
 
     @classmethod

@@ -25,15 +25,7 @@ class Finding(NamedTuple):
 
 
 def activation(quantizer: Any, *, port: bool = False) -> Iterator[Finding]:
-    """What is wrong with the quantizer of an activation.
-
-    Parameters
-    ----------
-    quantizer
-        QKeras' object, or a function of QKeras or Keras.
-    port
-        Whether it reads the network's input, and so becomes the input port's type.
-    """
+    """What is wrong with the quantizer of an activation."""
     name = _name(quantizer)
     if name not in _KNOWN:
         yield Finding(name, _UNKNOWN.get(name, "hls4ml has no such activation"), _PLAIN)
@@ -53,17 +45,7 @@ def activation(quantizer: Any, *, port: bool = False) -> Iterator[Finding]:
 
 
 def weights(quantizer: Any, values: NDArray[Any], *, part: str) -> Iterator[Finding]:
-    """What is wrong with the quantizer of a kernel or of biases.
-
-    Parameters
-    ----------
-    quantizer
-        QKeras' object; None for weights that are not quantized.
-    values
-        The stored weights.
-    part
-        Which weights they are: bias, kernel, depthwise or pointwise.
-    """
+    """What is wrong with the quantizer of a kernel or of biases."""
     if not np.isfinite(values).all():
         yield Finding(f"{part} values", "NaN or infinity is among them", "train the network again")
         return

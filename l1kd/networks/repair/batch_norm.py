@@ -95,13 +95,7 @@ def _of_normalisation(key: str) -> bool:
 
 
 def scale_and_shift(node: Node) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What a batch normalisation of its own multiplies and adds, per channel, in float64.
-
-    Parameters
-    ----------
-    node
-        A `BatchNormalization`, or a `QBatchNormalization` whose weights are its quantized ones.
-    """
+    """What a batch normalisation of its own multiplies and adds, per channel, in float64."""
     weights = [np.asarray(array, np.float64) for array in node.weights]
     gamma = weights.pop(0) if node.config.get("scale", True) else 1.0
     beta = weights.pop(0) if node.config.get("center", True) else 0.0

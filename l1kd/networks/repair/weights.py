@@ -29,21 +29,12 @@ MOST = 24  # bits that a float32 holds
 
 @dataclass(frozen=True)
 class Settled:
-    """Weights as their quantizer gives them.
+    """Weights as their quantizer gives them."""
 
-    Parameters
-    ----------
-    values
-        Of the shape of the stored weights, float64.
-    text
-        QKeras' text of a plain quantizer whose values they are; None if the quantizer stays.
-    strayed
-        How many of them QKeras' float32 arithmetic puts off their grid.
-    """
-
-    values: NDArray[np.float64]
+    values: NDArray[np.float64]  # of the shape of the stored weights, float64
+    # QKeras' text of a plain quantizer whose values they are; None if the quantizer stays
     text: str | None
-    strayed: int
+    strayed: int  # how many of them QKeras' float32 arithmetic puts off their grid
 
 
 def settled(quantizer: Any, stored: NDArray[Any]) -> Settled | None:
