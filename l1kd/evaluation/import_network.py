@@ -102,11 +102,11 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
     from l1kd.networks.tensorflow_setup import prepare_tensorflow
 
     prepare_tensorflow(context.threads)
-    loaded = read_model(path)
-    _check_ends(loaded.model, path)
+    model, dense_folded = read_model(path)
+    _check_ends(model, path)
     try:
         repaired = repair(
-            loaded.model,
+            model,
             grid=dataset.grid,
             shape=dataset.shape,
             lossy=lossy,
@@ -117,7 +117,7 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
     _check_port(repaired.model, dataset, path)
     folded = [
         Repair(name, "its own batch normalisation folded into its weights, as it defines", "exact")
-        for name in loaded.folded
+        for name in dense_folded
     ]
     repaired = replace(repaired, repairs=[*folded, *repaired.repairs])
     output = _output(repaired.model)
@@ -142,7 +142,7 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
         repairs=[RepairRecord(layer=r.layer, what=r.what, kind=r.kind) for r in repaired.repairs],
         findings=findings,
     )
-    return Network(loaded.model, repaired, None if findings else output, record)
+    return Network(model, repaired, None if findings else output, record)
 
 
 def configuration(config: Config, network: Network) -> Config:

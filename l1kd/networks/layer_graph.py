@@ -1,7 +1,6 @@
-"""A network as plain data: layers with their stored configurations, their sources and weights.
+"""A Keras network as plain data: layers with stored configurations, sources and weights.
 
-It is what a model file holds and what Keras says of a model that it has built; networks are read
-and repaired in this form. Building one runs only classes on the list of `allowed_layers`.
+Networks are read and repaired in this form. Building one runs only classes of `allowed_layers`.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow import keras
 
@@ -29,60 +29,28 @@ _HINTS = {
 
 @dataclass
 class Node:
-    """A layer.
+    """A layer; its configuration is `get_config()` after JSON."""
 
-    Parameters
-    ----------
-    kind
-        The name of its class; `InputLayer` for an input.
-    name
-        Unique in its graph.
-    config
-        As stored: `get_config()` of the layer after JSON.
-    sources
-        Names of the layers it reads.
-    weights
-        In the order of `layer.weights`.
-    """
-
-    kind: str
+    kind: str  # the name of its class; `InputLayer` for an input
     name: str
     config: dict[str, Any]
-    sources: list[str]
-    weights: list[NDArray[Any]] = field(default_factory=list)
+    sources: list[str]  # names of the layers it reads
+    weights: list[NDArray[Any]] = field(default_factory=list)  # in the order of `layer.weights`
 
 
 @dataclass
 class Graph:
-    """Layers in an order in which each follows its sources.
-
-    Parameters
-    ----------
-    name
-        Of the network.
-    nodes
-        Its layers, inputs among them.
-    inputs, outputs
-        Names of layers.
-    where
-        What messages call it: the file, as a rule.
-    """
+    """Layers, inputs among them, ordered so that each follows its sources."""
 
     name: str
     nodes: list[Node]
     inputs: list[str]
     outputs: list[str]
-    where: str
+    where: str  # for messages: the file, as a rule
 
     @classmethod
     def read(cls, config: Any, weights: Weights, where: str) -> Graph:
-        """The graph that a stored configuration describes.
-
-        Raises
-        ------
-        UserError
-            For what is not supported in the way its layers are joined.
-        """
+        """The graph of a stored configuration; shared layers are refused."""
         stored = layer_list(config, where)
         chain = config["class_name"] == "Sequential"
         nodes: list[Node] = []
@@ -109,13 +77,7 @@ class Graph:
 
     @classmethod
     def of(cls, model: keras.Model) -> Graph:
-        """The graph of a model in memory.
-
-        Raises
-        ------
-        UserError
-            If it has layers that are not on the list, or is no functional model.
-        """
+        """The graph of a model in memory, which has to be Functional or Sequential."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Keras' doubts about QKeras' constraints
@@ -156,37 +118,33 @@ class Graph:
         self.outputs = [new if output == old else output for output in self.outputs]
 
     def build(self) -> keras.Model:
-        """The network, with its weights.
-
-        Raises
-        ------
-        UserError
-            If a layer is not on the list, or its weights do not fit.
-        """
+        """The network, with its weights."""
         with warnings.catch_warnings():
             # Initial weights, which warn of seeds when several layers share QKeras' own, are not
             # what the network keeps.
             warnings.filterwarnings("ignore", message=".*is unseeded and being called")
-            return self._built()
+            # AutoGraph takes most of the time of building a layer, to rewrite Python that needs
+            # none here: these calls give shapes only. Layers that are traced later are rewritten.
+            model: keras.Model = tf.autograph.experimental.do_not_convert(self._built)()
+            return model
 
     def _built(self) -> keras.Model:
         tensors: dict[str, Any] = {}
         for node in self.nodes:
-            if node.kind == "InputLayer":
-                shape = node.config["batch_input_shape"][1:]
-                tensors[node.name] = keras.Input(tuple(int(side) for side in shape), name=node.name)
-                continue
             tensors[node.name] = self._call(node, tensors)
         ins = [tensors[name] for name in self.inputs]
         outs = [tensors[name] for name in self.outputs]
         single = len(ins) == 1 and len(outs) == 1
         model = keras.Model(ins[0] if single else ins, outs[0] if single else outs, name=self.name)
         for node in self.nodes:
-            if node.name in tensors and node.kind != "InputLayer":
+            if node.kind != "InputLayer":
                 self._fill(model, node)
         return model
 
     def _call(self, node: Node, tensors: dict[str, Any]) -> Any:
+        if node.kind == "InputLayer":
+            shape = node.config["batch_input_shape"][1:]
+            return keras.Input(tuple(int(side) for side in shape), name=node.name)
         if node.kind not in LAYERS:
             raise UserError(
                 f"{self.where}: layer {node.name!r} is of class {node.kind!r}, which is not on the "
@@ -194,11 +152,11 @@ class Graph:
             )
         given = arguments(node.kind, node.config, f"{self.where}: layer {node.name!r}")
         layer = LAYERS[node.kind](**given)
-        missing = [source for source in node.sources if source not in tensors]
-        if missing:
-            raise UserError(
-                f"{self.where}: layer {node.name!r} reads {missing[0]!r}, which is not before it"
-            )
+        for source in node.sources:
+            if source not in tensors:
+                raise UserError(
+                    f"{self.where}: layer {node.name!r} reads {source!r}, which is not before it"
+                )
         values = [tensors[source] for source in node.sources]
         return layer(values if len(values) > 1 else values[0])
 
@@ -219,10 +177,8 @@ class Graph:
 
 
 def _ends(stored: Any) -> list[str]:
-    # One end is written flat, several as a list of lists.
-    return (
-        [str(stored[0])] if stored and isinstance(stored[0], str) else [str(e[0]) for e in stored]
-    )
+    flat = stored and isinstance(stored[0], str)  # one end; several are a list of lists
+    return [str(stored[0])] if flat else [str(end[0]) for end in stored]
 
 
 def _sources(nodes: Any, name: str, where: str) -> list[str]:
