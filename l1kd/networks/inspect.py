@@ -55,7 +55,7 @@ def layer_outputs(
 
 
 def float_twin(model: keras.Model) -> keras.Model:
-    """The same network without quantizers: latent float weights, a plain ReLU for a quantized one."""
+    """The same network without quantizers: latent float weights, plain ReLUs."""
     import tensorflow as tf
 
     layers = tf.keras.layers

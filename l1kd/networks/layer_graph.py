@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tensorflow import keras
 
 from l1kd.core.errors import UserError
+from l1kd.core.run_files import RepairKind
 from l1kd.networks.allowed_layers import LAYERS, arguments
 from l1kd.networks.keras_files import Weights, layer_list
 
@@ -25,6 +26,15 @@ _HINTS = {
     "Functional": "; put the layers of the model inside into the one around it",
     "Sequential": "; put the layers of the model inside into the one around it",
 }
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A change of a layer: one that was made, could be made, or cannot; kinds in `repair`."""
+
+    layer: str
+    what: str
+    kind: RepairKind = "exact"
 
 
 @dataclass
@@ -144,6 +154,8 @@ class Graph:
     def _call(self, node: Node, tensors: dict[str, Any]) -> Any:
         if node.kind == "InputLayer":
             shape = node.config["batch_input_shape"][1:]
+            if None in shape:
+                raise UserError(f"{self.where}: input {node.name!r} has no fixed shape: {shape}")
             return keras.Input(tuple(int(side) for side in shape), name=node.name)
         if node.kind not in LAYERS:
             raise UserError(

@@ -16,7 +16,7 @@ from tensorflow import keras
 from l1kd.core.errors import UserError
 from l1kd.core.files import atomic
 from l1kd.networks.keras_files import read_file
-from l1kd.networks.layer_graph import Graph
+from l1kd.networks.layer_graph import Graph, Repair
 from l1kd.networks.repair.batch_norm import fold_dense
 
 
@@ -49,8 +49,8 @@ def load_model(path: str | Path) -> keras.Model:
     return read_model(path)[0]
 
 
-def read_model(path: str | Path) -> tuple[keras.Model, list[str]]:
-    """A model as `load_model` returns it, and the layers whose batch normalisation was folded."""
+def read_model(path: str | Path) -> tuple[keras.Model, list[Repair]]:
+    """A model as `load_model` returns it, and the batch normalizations that were folded."""
     path = Path(path)
     try:
         graph = Graph.read(*read_file(path), str(path))

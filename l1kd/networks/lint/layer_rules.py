@@ -89,16 +89,16 @@ def _sum(layer: Any, before: _Reach) -> _Reach | None:
         values = np.asarray(stored if quantizer is None else quantizer(stored), np.float64)
         if part == "bias":
             size = float(np.abs(values).max(initial=0))
-            reach = _Reach(reach.most + size, max(reach.fraction, _fraction(values)))
+            reach = _Reach(reach.most + size, max(reach.fraction, fraction_bits(values)))
             continue
         kept = values.ndim - (2 if part == "depthwise" else 1)
         axes = tuple(range(kept))
         largest = float(np.abs(values).sum(axis=axes).max(initial=0))
-        reach = _Reach(reach.most * largest, reach.fraction + _fraction(values))
+        reach = _Reach(reach.most * largest, reach.fraction + fraction_bits(values))
     return reach
 
 
-def _fraction(values: NDArray[np.float64]) -> int:
+def fraction_bits(values: NDArray[np.float64]) -> int:
     """Fraction bits of the finest of some values."""
     present = np.abs(values[(values != 0) & np.isfinite(values)])
     if not present.size:
