@@ -1,5 +1,5 @@
-"""Code that hls4ml writes for one network: which inputs a convolution's windows see, and matrices
-as additions and shifts (`strategy: distributed_arithmetic`).
+"""Reads `nnet_code_gen.h`: the inputs of convolution windows, and matrices as additions and shifts
+(`strategy: distributed_arithmetic`).
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Form:
         return Form(self.coefficients // (1 << spare), self.fraction - spare)
 
     def held_by(self, kind: FixedPoint, low: Counts, high: Counts) -> bool:
-        """Whether a type holds the form for all inputs between two ends, exactly."""
+        """True if a type holds the form for all inputs between two ends, exactly."""
         form = self.reduced()
         if form.fraction > kind.fraction:
             return False
@@ -109,35 +109,17 @@ class Form:
 
 @dataclass(frozen=True)
 class Adders:
-    """A matrix as straight-line code.
-
-    Parameters
-    ----------
-    inputs, outputs
-        How many.
-    lines
-        Its statements.
-    """
+    """A matrix as straight-line code."""
 
     name: str
     inputs: int
     outputs: int
-    lines: tuple[str, ...]
+    lines: tuple[str, ...]  # statements
 
     def forms(self, fraction: int, low: Counts, high: Counts) -> list[Form]:
-        """What the outputs are, if no statement loses a bit.
+        """The outputs, for inputs (counts of 2^-fraction) between `low` and `high`, (inputs,) each.
 
-        Parameters
-        ----------
-        fraction, low, high
-            Of the inputs: counts of 2^-fraction between two ends, (inputs,) each.
-
-        Raises
-        ------
-        ValueError
-            If a statement's type does not hold its value for every input, with the statement.
-        Unreadable
-            If a statement has another form.
+        A `ValueError` names a statement whose type does not hold its value for every input.
         """
         known: dict[str, Form] = {}
         found: dict[int, Form] = {}
@@ -189,25 +171,17 @@ class Adders:
 
 @dataclass
 class Generated:
-    """What a project's `nnet_code_gen.h` defines, by name.
+    """The definitions of a project's `nnet_code_gen.h`, by name."""
 
-    A buffer is what every window of a convolution sees, partition by partition: (windows, cells)
-    each, flat indices of the input, -1 for a zero.
-    """
-
+    # The cells that every window of a convolution sees, partition by partition: (windows, cells)
+    # each, flat indices of the input, -1 for a zero.
     buffers: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
     adders: dict[str, Adders] = field(default_factory=dict)
     wrappers: dict[str, str] = field(default_factory=dict)
 
 
 def read_generated(text: str, library: Library, types: Mapping[str, Any]) -> Generated:
-    """Read `nnet_code_gen.h`.
-
-    Raises
-    ------
-    Unreadable
-        If it holds anything else.
-    """
+    """Read `nnet_code_gen.h`; anything else in it is `Unreadable`."""
     source = clean(_FILE, text)
     code = words(source.code)
     # Without a namespace of its own the file has hls4ml's.

@@ -1,11 +1,7 @@
-"""Call by call: what a function of hls4ml makes of what it reads.
+"""Rules for calls of hls4ml's functions: which layer of the exact network a call computes.
 
-A handler finds the layer of the exact network that a call has to be, demands what `layers` says it
-needs, and notes what the result then holds.
-
-What handlers of calls have in common: which layer of the exact network comes next.
-
-Calls of dense layers and convolutions.
+A rule finds the layer that a call has to be, demands the layer's conditions, and notes the meaning
+of the result.
 """
 
 from __future__ import annotations
@@ -15,22 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.network import Conv, Dense, Merge, Node, Pad, Pool, Quantize, Reshape
 from l1kd.firmware.certificate import layer_conditions
 from l1kd.firmware.certificate.cpp_reader import Call, Config
 from l1kd.firmware.certificate.findings import NO_PADS, SUMS, Meaning, Walk, settled, unsettled
 from l1kd.firmware.certificate.layer_conditions import Doubt, geometry, image
 
+Handler = Callable[[Walk, Call, list[str], list[str]], None]  # arrays read, arrays written
+
 
 def meaning_of(walk: Walk, name: str) -> Meaning:
-    found: Meaning = walk.meanings[walk.program.aliases.get(name, name)]
+    found: Meaning = walk.meanings[walk.program.base(name)]
     return found
-
-
-def doubt_of(node: Node, doubt: Doubt) -> Doubt:
-    """The same, with the layer that it is about."""
-    return Doubt(doubt.step, f"{node.name}\0{doubt}", known=doubt.known)
 
 
 def config_of(walk: Walk, call: Call) -> Config:
@@ -48,7 +40,10 @@ def behind(walk: Walk, call: Call, source: str, kinds: tuple[type, ...]) -> tupl
     if not held:
         unsettled(walk, meaning)
         # Go on as if it were right, so that what is behind it is judged too.
-        held = _all_behind(walk, meaning.node)
+        held = {meaning.node}
+        for node in walk.network.nodes:
+            if isinstance(node, (Quantize, Reshape)) and set(node.sources) & held:
+                held.add(node.name)
     found = [
         node
         for node in walk.network.nodes
@@ -63,53 +58,48 @@ def behind(walk: Walk, call: Call, source: str, kinds: tuple[type, ...]) -> tupl
     return node, node.sources[0]
 
 
-def _all_behind(walk: Walk, name: str) -> set[str]:
-    found = {name}
-    for node in walk.network.nodes:
-        if isinstance(node, (Quantize, Reshape)) and set(node.sources) & found:
-            found.add(node.name)
-    return found
-
-
-def sized(walk: Walk, name: str, node: Node) -> FixedPoint:
-    """The type of an array's values; its size has to be the layer's."""
+def sized(walk: Walk, name: str, node: Node) -> None:
+    """Demand that an array has the size of a layer."""
     array = walk.program.array(name)
     if array.size not in (None, node.size):
         raise Doubt("code", f"{name} has {array.size} values, {node.name!r} has {node.size}")
-    kind: FixedPoint = array.type
-    return kind
+
+
+def computes(walk: Walk, result: str, node: Node, check: Callable[[], None]) -> None:
+    """Note that an array holds a layer, and demand the layer's conditions; doubts name it."""
+    walk.meanings[result] = Meaning(node.name).then(walk.program.array(result).type)
+    try:
+        sized(walk, result, node)
+        check()
+    except Doubt as doubt:
+        doubt.layer = node.name
+        raise
 
 
 def dense(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
     node, source = behind(walk, call, sources[0], (Dense,))
-    kind = walk.program.array(results[0]).type
-    walk.meanings[results[0]] = Meaning(node.name).then(kind)
-    bounds = walk.network.bounds
-    config = config_of(walk, call)
-    try:
-        sized(walk, results[0], node)
+    bound = walk.network.bounds[source]
+
+    def check() -> None:
+        config = config_of(walk, call)
         geometry(config, {"n_in": node.kernel.shape[0], "n_out": node.kernel.shape[1]})
         if node.shape != (node.kernel.shape[1],):
             raise Doubt("code", "a dense layer on more than one axis", known=False)
         if code := config.templates.get("dense_da"):
-            layer_conditions.adders_are(_adders(walk, code), node, bounds[source])
+            layer_conditions.adders_are(_adders(walk, code), node, bound)
             return
         layer_conditions.kernel_known(config)
-        _matrix(walk, config, call, node, bounds[source], depthwise=False)
-    except Doubt as doubt:
-        raise doubt_of(node, doubt) from doubt
+        _matrix(walk, config, call, node, bound, depthwise=False)
+
+    computes(walk, results[0], node, check)
 
 
 def matrix_code(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
     """A dense layer in distributed arithmetic: `dense_da_3<a_t, b_t>(a, b)`."""
     node, source = behind(walk, call, sources[0], (Dense,))
-    walk.meanings[results[0]] = Meaning(node.name).then(walk.program.array(results[0]).type)
-    try:
-        sized(walk, results[0], node)
-        adders = walk.program.generated.adders[call.function]
-        layer_conditions.adders_are(adders, node, walk.network.bounds[source])
-    except Doubt as doubt:
-        raise doubt_of(node, doubt) from doubt
+    adders = walk.program.generated.adders[call.function]
+    bound = walk.network.bounds[source]
+    computes(walk, results[0], node, lambda: layer_conditions.adders_are(adders, node, bound))
 
 
 def _adders(walk: Walk, code: str) -> Any:
@@ -135,16 +125,16 @@ def _matrix(
     )
 
 
-def convolution(rank: int, *, depthwise: bool = False) -> Callable[..., None]:
+def convolution(rank: int, *, depthwise: bool = False) -> Handler:
     def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
         kinds = (Conv,) if depthwise else (Conv, Dense)
         node, source = behind(walk, call, sources[0], kinds)
-        walk.meanings[results[0]] = Meaning(node.name).then(walk.program.array(results[0]).type)
-        try:
-            sized(walk, results[0], node)
-            _check_convolution(walk, call, sources[0], node, source, rank, depthwise)
-        except Doubt as doubt:
-            raise doubt_of(node, doubt) from doubt
+        computes(
+            walk,
+            results[0],
+            node,
+            lambda: _check_convolution(walk, call, sources[0], node, source, rank, depthwise),
+        )
 
     return handler
 
@@ -219,11 +209,9 @@ def _check_convolution(
 def _check_windows(
     walk: Walk, config: Config, conv: Conv, shape: tuple[int, ...], *, stream: bool
 ) -> None:
-    """Which inputs every window sees: in a table for arrays, by a line buffer for streams."""
+    """Demand the inputs that every window sees: a table for arrays, a line buffer for streams."""
     if stream:
-        implementation = config.constants.get("implementation")
-        if implementation != "nnet::conv_implementation::linebuffer":
-            raise Doubt("code", f"{config.name}: {implementation}", known=False)
+        _line_buffer(config)
         return
     name = str(config.templates.get("fill_buffer", "")).partition("<")[0]
     parts = walk.program.generated.buffers.get(name)
@@ -239,7 +227,7 @@ def _check_windows(
         )
 
 
-def _activation(*steps: Any) -> Callable[..., None]:
+def _activation(*steps: Any) -> Handler:
     def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
         meaning, config = meaning_of(walk, sources[0]), config_of(walk, call)
         node = walk.network[meaning.node]
@@ -253,32 +241,33 @@ def _activation(*steps: Any) -> Callable[..., None]:
     return handler
 
 
-def _pool(rank: int, *, whole: bool = False) -> Callable[..., None]:
+def _pool(rank: int, *, whole: bool = False) -> Handler:
     def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
         node, source = behind(walk, call, sources[0], (Pool,))
-        kind = walk.program.array(results[0]).type
-        config = config_of(walk, call)
-        accumulator = walk.program.types.get(config.types.get("accum_t", ""))
-        walk.meanings[results[0]] = Meaning(node.name).then(kind)
-        try:
-            sized(walk, results[0], node)
-            if accumulator is None:
+
+        def check() -> None:
+            config = config_of(walk, call)
+            name = config.types.get("accum_t", "")
+            if name not in walk.program.types:
                 raise Doubt("code", f"{config.name} has no accum_t")
             _check_pool(walk, config, node, source, rank, whole)
             bounds = walk.network.bounds
-            name = config.types["accum_t"]
             layer_conditions.pool_sums(
-                accumulator[0], node, bounds[source], bounds[node.name], name
+                walk.program.types[name][0], node, bounds[source], bounds[node.name], name
             )
-            stream = walk.program.array(sources[0]).pack is not None
-            if stream and not whole:
-                implementation = config.constants.get("implementation")
-                if implementation != "nnet::conv_implementation::linebuffer":
-                    raise Doubt("code", f"{config.name}: {implementation}", known=False)
-        except Doubt as doubt:
-            raise doubt_of(node, doubt) from doubt
+            if walk.program.array(sources[0]).pack is not None and not whole:
+                _line_buffer(config)
+
+        computes(walk, results[0], node, check)
 
     return handler
+
+
+def _line_buffer(config: Config) -> None:
+    """Demand that windows of a stream are seen by hls4ml's line buffer."""
+    implementation = config.constants.get("implementation")
+    if implementation != "nnet::conv_implementation::linebuffer":
+        raise Doubt("code", f"{config.name}: {implementation}", known=False)
 
 
 def _check_pool(
@@ -311,13 +300,13 @@ def _check_pool(
 
 
 def _optional(name: str, value: int | str, whole: bool) -> bool:
-    """What need not be said: what only repeats, no padding, and the window of a global pooling."""
+    """True for constants that may be left out: repeats, no padding, a global pooling's window."""
     if name.startswith("pad_"):
         return value == 0
     return name.startswith(("filt_", "n_chan")) or (whole and name.startswith(("pool_", "stride_")))
 
 
-def _merge(operation: str) -> Callable[..., None]:
+def _merge(operation: str) -> Handler:
     def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
         held = [settled(walk.network, meaning_of(walk, name)) for name in sources]
         found = [
@@ -337,12 +326,7 @@ def _merge(operation: str) -> Callable[..., None]:
         node = next((each for each in found if each.name == call.label), found[0])
         walk.matched += [name for each in held for name in each if name not in walk.matched]
         walk.matched.append(node.name)
-        walk.meanings[results[0]] = Meaning(node.name).then(walk.program.array(results[0]).type)
-        try:
-            sized(walk, results[0], node)
-            _check_merge(walk, config_of(walk, call), node)
-        except Doubt as doubt:
-            raise doubt_of(node, doubt) from doubt
+        computes(walk, results[0], node, lambda: _check_merge(walk, config_of(walk, call), node))
 
     return handler
 
@@ -376,10 +360,6 @@ def _clone(walk: Walk, call: Call, sources: list[str], results: list[str]) -> No
         raise Doubt("code", f"{call.function} of {call.template[2:]} values")
 
 
-def _repack(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-    _clone(walk, call, sources, results)
-
-
 def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
     meaning, config = meaning_of(walk, sources[0]), config_of(walk, call)
     sides = []
@@ -396,7 +376,7 @@ def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]
     padded = Meaning(meaning.node, (*meaning.steps, kind), pads)
     walk.meanings[results[0]] = padded
     if meaning.padding != NO_PADS or not held:
-        raise Doubt("code", f"{call.function} of what is no layer")
+        raise Doubt("code", f"{call.function} of an array that is not a layer")
     sizes: dict[str, int | str] = {
         "in_width": width,
         "n_chan": channels,
@@ -417,33 +397,29 @@ def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]
             walk.meanings[results[0]] = Meaning(node.name).then(kind)
 
 
-HANDLERS: dict[str, Callable[..., None]] = {
-    "relu": _activation("relu"),
-    "linear": _activation(),
-    "hard_tanh": _activation("hard_tanh"),
-    "hard_sigmoid": _activation("hard_sigmoid"),
-    "dense": dense,
-    "conv_1d_cl": convolution(1),
-    "conv_2d_cl": convolution(2),
-    "conv1d_cl": convolution(1),
-    "conv2d_cl": convolution(2),
-    "pointwise_conv_1d_cl": convolution(1),
-    "pointwise_conv_2d_cl": convolution(2),
-    "depthwise_conv_1d_cl": convolution(1, depthwise=True),
-    "depthwise_conv_2d_cl": convolution(2, depthwise=True),
-    "pooling1d_cl": _pool(1),
-    "pooling2d_cl": _pool(2),
-    "global_pooling1d_cl": _pool(1, whole=True),
-    "global_pooling2d_cl": _pool(2, whole=True),
-    "add": _merge("add"),
-    "subtract": _merge("subtract"),
-    "multiply": _merge("multiply"),
-    "average": _merge("average"),
-    "maximum": _merge("maximum"),
-    "minimum": _merge("minimum"),
+# A call is dispatched by the name of its function; a new layer kind adds its functions here.
+MERGES: dict[str, Handler] = {
+    **{
+        operation: _merge(operation)
+        for operation in ("add", "subtract", "multiply", "average", "maximum", "minimum")
+    },
     **{f"concatenate{rank}d": _merge("concatenate") for rank in (1, 2, 3)},
+}
+HANDLERS: dict[str, Handler] = {
+    **{name: _activation(name) for name in ("relu", "hard_tanh", "hard_sigmoid")},
+    "linear": _activation(),
+    "dense": dense,
+    **{
+        f"{name}conv_{rank}d_cl": convolution(rank)
+        for name in ("", "pointwise_")
+        for rank in (1, 2)
+    },
+    **{f"conv{rank}d_cl": convolution(rank) for rank in (1, 2)},
+    **{f"depthwise_conv_{rank}d_cl": convolution(rank, depthwise=True) for rank in (1, 2)},
+    **{f"pooling{rank}d_cl": _pool(rank) for rank in (1, 2)},
+    **{f"global_pooling{rank}d_cl": _pool(rank, whole=True) for rank in (1, 2)},
+    **MERGES,
     "clone_stream": _clone,
-    "repack_stream": _repack,
-    "zeropad1d_cl": _zero_padding,
-    "zeropad2d_cl": _zero_padding,
+    "repack_stream": _clone,
+    **{f"zeropad{rank}d_cl": _zero_padding for rank in (1, 2)},
 }

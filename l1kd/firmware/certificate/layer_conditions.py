@@ -1,4 +1,4 @@
-"""What hls4ml's functions compute, and what has to hold for it to be what the network computes.
+"""Conditions under which hls4ml's functions compute layers of the exact network.
 
 The argument, for the files of `library.json`:
 
@@ -9,7 +9,7 @@ The argument, for the files of `library.json`:
   final sum is in range; where it saturates, every partial sum has to be.
 - *Pooling* takes the highest value as it is, or adds in `accum_t` and divides by a power of two,
   which is exact where `accum_t` has the quotient's fraction bits.
-- *Activations* are functions of one value: see `meaning`.
+- *Activations* are functions of one value: see `findings`.
 - *Merges* compute in full width and convert once.
 """
 
@@ -28,7 +28,7 @@ from l1kd.exact.network import Conv, Dense, Pool
 from l1kd.firmware.certificate.adder_code import Adders
 from l1kd.firmware.certificate.cpp_reader import Config, Program
 from l1kd.firmware.certificate.cpp_text import Unreadable
-from l1kd.firmware.certificate.findings import lossless
+from l1kd.firmware.certificate.findings import Step, lossless
 from l1kd.firmware.hls.limits import reusable
 
 _KERNELS = {
@@ -43,29 +43,18 @@ _KERNELS = {
 _PRODUCT = "nnet::product::mult<x_T,y_T>"
 # Constants that have no part in what is computed: how much hardware it is spread over.
 _FREE = {
-    "io_type",
-    "reuse_factor",
-    "n_zeros",
-    "n_nonzeros",
-    "multiplier_limit",
-    "store_weights_in_bram",
-    "min_height",
-    "min_width",
-    "pixels",
-    "strategy",
-    "implementation",
-    "kernel_size",
-    "n_partitions",
-    "n_pixels",
-    "count_pad",
-    "table_size",
+    *("io_type", "reuse_factor", "n_zeros", "n_nonzeros", "multiplier_limit"),
+    *("store_weights_in_bram", "min_height", "min_width", "pixels", "strategy", "implementation"),
+    *("kernel_size", "n_partitions", "n_pixels", "count_pad", "table_size"),
 }
 
 
 class Doubt(Exception):  # noqa: N818 - it is the project that is doubted
-    """Something that has to hold does not; `step` is which part of the argument."""
+    """A condition does not hold; `known` if that is a fault, not only beyond the argument."""
 
-    def __init__(self, step: str, reason: str, *, known: bool = True) -> None:
+    layer = ""  # of the network, where it is known
+
+    def __init__(self, step: Step, reason: str, *, known: bool = True) -> None:
         super().__init__(reason)
         self.step, self.known = step, known
 
@@ -94,13 +83,7 @@ def image(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def geometry(config: Config, wanted: Mapping[str, int | str]) -> None:
-    """Demand constants of a configuration, and that it has no others that matter.
-
-    Raises
-    ------
-    Doubt
-        If one differs, is missing or is not known.
-    """
+    """Demand constants of a configuration, and that it has no others that matter."""
     for name, value in config.constants.items():
         if name in wanted:
             if value != wanted[name]:
@@ -124,13 +107,7 @@ def numbers(
     *,
     depthwise: bool,
 ) -> None:
-    """Demand that the tables of a call are the network's weights.
-
-    Raises
-    ------
-    Doubt
-        If one is not.
-    """
+    """Demand that the tables of a call are the network's weights."""
     for table, role in ((weights, "weight_t"), (biases, "bias_t")):
         if table not in program.weights:
             raise Doubt("weights", f"there is no table {table}")
@@ -165,13 +142,7 @@ def _same(
 
 
 def kernel_known(config: Config) -> None:
-    """Demand a multiplication and a strategy that the argument covers.
-
-    Raises
-    ------
-    Doubt
-        If it is another.
-    """
+    """Demand a multiplication and a strategy that the argument covers."""
     strategy = str(config.constants.get("strategy"))
     if config.templates.get("product") != _PRODUCT:
         raise Doubt("code", f"{config.name} multiplies by {config.templates.get('product')}")
@@ -189,13 +160,7 @@ def kernel_known(config: Config) -> None:
 
 
 def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name: str) -> None:
-    """Demand that accumulators of a type lose nothing.
-
-    Raises
-    ------
-    Doubt
-        If a bit can be dropped or a sum can leave the range.
-    """
+    """Demand that accumulators of a type lose nothing."""
     fraction, _, _ = aligned(node, source.fraction)
     low, high = int(bound.low.min()), int(bound.high.max())
     if low == high == 0 and not bound.magnitude:
@@ -218,13 +183,7 @@ def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name
 
 
 def pool_sums(kind: FixedPoint, node: Pool, source: Bound, bound: Bound, name: str) -> None:
-    """Demand that a pooling's variables lose nothing.
-
-    Raises
-    ------
-    Doubt
-        If they can.
-    """
+    """Demand that a pooling's variables lose nothing."""
     low, high = int(source.low.min()), int(source.high.max())
     cells = int(np.prod(node.window)) if node.operation == "average" else 1
     ends = (min(low * cells, low, 0), max(high * cells, high, 0))
@@ -242,13 +201,7 @@ def window_table(node: Conv, shape: tuple[int, ...]) -> NDArray[np.int64]:
 
 
 def adders_are(adders: Adders, node: Dense | Conv, source: Bound) -> None:
-    """Demand that straight-line code is a layer's matrix and bias, for every input.
-
-    Raises
-    ------
-    Doubt
-        If it is not, or can lose a bit.
-    """
+    """Demand that straight-line code is a layer's matrix and bias, for every input."""
     matrix = node.kernel.reshape(-1, node.kernel.shape[-1]).astype(object)
     if (adders.inputs, adders.outputs) != matrix.shape:
         raise Doubt("code", f"{adders.name} has another size than the layer")
