@@ -17,6 +17,8 @@ from l1kd.firmware.certificate.cpp_reader import Call, Config
 from l1kd.firmware.certificate.findings import NO_PADS, SUMS, Meaning, Walk, settled, unsettled
 from l1kd.firmware.certificate.layer_conditions import Doubt, geometry, image
 
+# Names of hls4ml's constants for the two axes of an image.
+_SIDES = (("height", "pad_top", "pad_bottom"), ("width", "pad_left", "pad_right"))
 Handler = Callable[[Walk, Call, list[str], list[str]], None]  # arrays read, arrays written
 
 
@@ -147,32 +149,18 @@ def _check_convolution(
     shape = walk.network[source].shape
     height, width, channels = image(shape)
     rows, columns, filters = image(conv.shape)
-    own = tuple(
-        tuple(whole - already for whole, already in zip(*sides, strict=True))
-        for sides in zip(conv.padding, before, strict=True)
-    )
-    sizes: dict[str, int | str] = {
-        "in_width": width + sum(before[1]),
-        "n_chan": channels,
-        "filt_width": conv.kernel.shape[1],
-        "stride_width": conv.strides[1],
-        "out_width": columns,
-        "n_filt": filters,
-        "pad_left": own[1][0],
-        "pad_right": own[1][1],
-    }
-    if rank == 2:
+    cells, out = (height, width), (rows, columns)
+    sizes: dict[str, int | str] = {"n_chan": channels, "n_filt": filters}
+    for axis, (side, first, last) in list(enumerate(_SIDES))[2 - rank :]:
         sizes |= {
-            "in_height": height + sum(before[0]),
-            "filt_height": conv.kernel.shape[0],
-            "stride_height": conv.strides[0],
-            "out_height": rows,
-            "pad_top": own[0][0],
-            "pad_bottom": own[0][1],
+            f"in_{side}": cells[axis] + sum(before[axis]),
+            f"filt_{side}": conv.kernel.shape[axis],
+            f"stride_{side}": conv.strides[axis],
+            f"out_{side}": out[axis],
+            first: conv.padding[axis][0] - before[axis][0],
+            last: conv.padding[axis][1] - before[axis][1],
+            "dilation" if rank == 1 else f"dilation_{side}": 1,
         }
-        sizes |= {"dilation_height": 1, "dilation_width": 1}
-    else:
-        sizes["dilation"] = 1
     if rank == 1 and (height, rows) != (1, 1):
         raise Doubt("code", f"{call.function} for an image")
     if depthwise and filters != channels:
@@ -284,26 +272,19 @@ def _check_pool(
         if not whole:
             out = node.shape[:-1]
             sizes[f"out_{side}"] = out[-1] if side == "width" else out[0]
-    names = (("pad_top", "pad_bottom"), ("pad_left", "pad_right"))
-    for axis, pair in enumerate(names):
-        sizes |= dict(zip(pair, node.padding[axis], strict=True))
+    for (_, *names), padding in zip(_SIDES, node.padding, strict=True):
+        sizes |= dict(zip(names, padding, strict=True))
     if rank == 1:
         sizes["n_in"] = sizes.pop("in_width")
         if not whole:
             sizes["n_out"] = sizes.pop("out_width")
-    present = {
-        k: v for k, v in sizes.items() if k in config.constants or not _optional(k, v, whole)
-    }
-    geometry(config, present)
+    optional = ("filt_", "n_chan", *(("pool_", "stride_") if whole else ()))  # they repeat others
+    for name in [name for name in sizes if name not in config.constants]:
+        if name.startswith(optional):
+            del sizes[name]
+    geometry(config, sizes)
     if not whole and any(f"pool_{side}" not in config.constants for side, _, _ in sides):
         raise Doubt("code", f"{config.name} does not say its window")
-
-
-def _optional(name: str, value: int | str, whole: bool) -> bool:
-    """True for constants that may be left out: repeats, no padding, a global pooling's window."""
-    if name.startswith("pad_"):
-        return value == 0
-    return name.startswith(("filt_", "n_chan")) or (whole and name.startswith(("pool_", "stride_")))
 
 
 def _merge(operation: str) -> Handler:
@@ -363,7 +344,7 @@ def _clone(walk: Walk, call: Call, sources: list[str], results: list[str]) -> No
 def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
     meaning, config = meaning_of(walk, sources[0]), config_of(walk, call)
     sides = []
-    for names in (("pad_top", "pad_bottom"), ("pad_left", "pad_right")):
+    for _, *names in _SIDES:
         values = [config.constants.get(name, 0) for name in names]
         if not all(isinstance(value, int) for value in values):
             raise Doubt("code", f"{config.name} pads by {values}")
@@ -373,24 +354,14 @@ def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]
     kind = walk.program.array(results[0]).type
     node = walk.network[meaning.node]
     height, width, channels = image(node.shape)
-    padded = Meaning(meaning.node, (*meaning.steps, kind), pads)
-    walk.meanings[results[0]] = padded
+    walk.meanings[results[0]] = Meaning(meaning.node, (*meaning.steps, kind), pads)
     if meaning.padding != NO_PADS or not held:
         raise Doubt("code", f"{call.function} of an array that is not a layer")
-    sizes: dict[str, int | str] = {
-        "in_width": width,
-        "n_chan": channels,
-        "out_width": width + sum(pads[1]),
-        "pad_left": pads[1][0],
-        "pad_right": pads[1][1],
-    }
-    if "in_height" in config.constants:
-        sizes |= {
-            "in_height": height,
-            "out_height": height + sum(pads[0]),
-            "pad_top": pads[0][0],
-            "pad_bottom": pads[0][1],
-        }
+    sizes: dict[str, int | str] = {"n_chan": channels}
+    for (side, first, last), cells, pad in zip(_SIDES, (height, width), pads, strict=True):
+        if side == "width" or "in_height" in config.constants:
+            sizes |= {f"in_{side}": cells, f"out_{side}": cells + sum(pad)}
+            sizes |= {first: pad[0], last: pad[1]}
     geometry(config, sizes)
     for node in walk.network.nodes:
         if isinstance(node, Pad) and node.sources[0] in held and node.padding == pads:

@@ -219,8 +219,7 @@ def adders_are(adders: Adders, node: Dense | Conv, source: Bound) -> None:
     for place, form in enumerate(forms):
         fraction, left, bias_left = aligned(node, source.fraction)
         wanted = np.append(
-            matrix[:, place] * (1 << left),
-            int(node.bias[place]) * (1 << max(bias_left, 0)),
+            matrix[:, place] * (1 << left), int(node.bias[place]) * (1 << max(bias_left, 0))
         )
         ours, theirs = (
             form.reduced(),

@@ -530,9 +530,7 @@ def _name(graph: Graph, layer: Any) -> Iterator[Finding]:
     owner = next((each for each in graph.layers if name == f"{each.name}_linear"), None)
     if owner is not None and kind(owner) in PARTS and own_activation(owner) is None:
         yield Finding(
-            "its name",
-            f"hls4ml gives this name to a part of {owner.name!r}",
-            "name it otherwise",
+            "its name", f"hls4ml gives this name to a part of {owner.name!r}", "name it otherwise"
         )
 
 
