@@ -184,7 +184,7 @@ def read_generated(text: str, library: Library, types: Mapping[str, Any]) -> Gen
     """Read `nnet_code_gen.h`; anything else in it is `Unreadable`."""
     source = clean(_FILE, text)
     code = words(source.code)
-    # Without a namespace of its own the file has hls4ml's.
+    # Without its own namespace the file has hls4ml's.
     code = code.removeprefix("namespace nnet{")
     end = code.find("};") + 2
     if hashlib.sha256(code[:end].encode()).hexdigest() != library.frame:

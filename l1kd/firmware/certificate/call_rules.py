@@ -321,7 +321,7 @@ def _check_merge(walk: Walk, config: Config, node: Merge) -> None:
         return
     wanted: dict[str, int | str] = {}
     for number, part in enumerate((one, two), 1):
-        sides = (*part.shape, 0, 0)[:3]  # hls4ml writes three of them, whatever the rank
+        sides = (*part.shape, 0, 0)[:3]  # hls4ml writes three of them for any rank
         wanted |= {f"n_elem{number}_{axis}": side for axis, side in enumerate(sides)}
     axis = config.constants.get("axis")
     rank = len(node.shape)

@@ -214,7 +214,7 @@ def _basis(node: Node, bounds: list[Bound]) -> list[Counts]:
     """One input at a time, at its two ends and one step from 0, the others 0.
 
     In a convolution or a pooling inputs so far apart that no window sees two of them go together,
-    each at a value of its own.
+    each at another value.
     """
     sets: list[list[NDArray[np.int64]]] = [[] for _ in bounds]
     for active, bound in enumerate(bounds):

@@ -58,7 +58,7 @@ _SIZE = re.compile(r"\d+(\*\d+)*")
 
 @dataclass(frozen=True)
 class Array:
-    """What a call reads or writes: the type of its values, how many, how many per stream pack."""
+    """An array or stream that a call reads or writes."""
 
     name: str
     type: FixedPoint

@@ -27,7 +27,7 @@ class Library:
 
     @property
     def headers(self) -> set[str]:
-        """How a project includes them."""
+        """Their names in `#include` lines."""
         return {name for name in self.files if name.startswith("nnet_utils/")} | {_CODE}
 
     def changed(self, firmware: Path) -> list[str]:

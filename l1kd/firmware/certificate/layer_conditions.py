@@ -5,7 +5,7 @@ The argument, for the files of `library.json`:
 - *Dense layers and convolutions*, in every strategy, add products of the full width of their
   factors and the bias in variables of `accum_t`, and convert the sum once, to the result's type.
   Where `accum_t` has every fraction bit of a product and of the bias, nothing is dropped; where it
-  wraps, sums are right modulo its range whatever happens on the way, so that it is enough that the
+  wraps, sums are right modulo its range in any order, so that it is enough that the
   final sum is in range; where it saturates, every partial sum has to be.
 - *Pooling* takes the highest value as it is, or adds in `accum_t` and divides by a power of two,
   which is exact where `accum_t` has the quotient's fraction bits.
@@ -192,7 +192,7 @@ def pool_sums(kind: FixedPoint, node: Pool, source: Bound, bound: Bound, name: s
 
 
 def window_table(node: Conv, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """What every window of a convolution sees: (windows, cells), flat inputs, -1 for a zero."""
+    """The cells in every window of a convolution: (windows, cells), flat inputs, -1 for a zero."""
     height, width, channels = image(shape)
     places = np.arange(height * width * channels).reshape(1, height, width, channels)
     padded = np.pad(places, ((0, 0), *node.padding, (0, 0)), constant_values=-1)

@@ -48,8 +48,7 @@ def modelled(walk: Walk, label: str, sources: list[str], results: list[str]) -> 
     after = [walk.meanings[name] for name in results]
     first, last = before[0], after[0]
     if last.node == first.node and last.steps[: len(first.steps)] == first.steps:
-        found = _of_values(network, sources, results, first, after)
-        return replace(found, layer=_layer(network, label, first.node))
+        return _of_values(walk, label, sources, results)
     node = network[last.node]
     return Modelled(
         layer=last.node.removesuffix(SUMS),
@@ -67,21 +66,20 @@ def modelled(walk: Walk, label: str, sources: list[str], results: list[str]) -> 
     )
 
 
-def _layer(network: Network, label: str, node: str) -> str:
-    """Whose function of single values it is: the comment's, or the next quantizer's."""
-    if any(label == each.name for each in network.nodes):
-        return label
-    behind = next_quantizer(network, node)
-    return (behind.name if behind else node).removesuffix(SUMS)
-
-
-def _of_values(
-    network: Network, sources: list[str], results: list[str], first: Meaning, after: list[Meaning]
-) -> Modelled:
-    shape = network[first.node].shape
-    low, high, fraction = _ends(network, first)
+def _of_values(walk: Walk, label: str, sources: list[str], results: list[str]) -> Modelled:
+    """The model of a function of single values."""
+    network, first = walk.network, walk.meanings[walk.program.base(sources[0])]
+    after = [walk.meanings[name] for name in results]
+    layer, shape = label, network[first.node].shape
+    if not any(label == each.name for each in network.nodes):
+        behind = next_quantizer(network, first.node)
+        layer = (behind.name if behind else first.node).removesuffix(SUMS)
+    bound = network.bounds[first.node]
+    low, high = int(bound.low.min()), int(bound.high.max())
+    counts = np.arange(low, high + 1) if high - low < EXHAUSTIVE else np.array([low, 0, high])
+    held, fraction = applied(first.steps, counts.astype(np.int64), bound.fraction)
     return Modelled(
-        layer=first.node.removesuffix(SUMS),
+        layer=layer,
         node="",
         sources=tuple(sources),
         results=tuple(results),
@@ -90,20 +88,11 @@ def _of_values(
         fractions=(fraction,),
         pads=(NO_PADS,),
         steps=tuple(meaning.steps[len(first.steps) :] for meaning in after),
-        low=low,
-        high=high,
+        low=int(held.min()),
+        high=int(held.max()),
         padding=after[0].padding if first.padding == NO_PADS else NO_PADS,
         shape=shape,
     )
-
-
-def _ends(network: Network, meaning: Meaning) -> tuple[int, int, int]:
-    """The lowest and highest count that an array can hold, and its fraction."""
-    bound = network.bounds[meaning.node]
-    low, high = int(bound.low.min()), int(bound.high.max())
-    counts = np.arange(low, high + 1) if high - low < EXHAUSTIVE else np.array([low, 0, high])
-    held, fraction = applied(meaning.steps, counts.astype(np.int64), bound.fraction)
-    return int(held.min()), int(held.max()), fraction
 
 
 def _size(shape: tuple[int, ...], padding: Pads) -> int:
@@ -204,7 +193,7 @@ def _check_ends(walk: Walk) -> None:
         output = walk.network.output_types[walk.network.outputs.index(wanted)]
         found = array.type
         same = found == replace(output, rounding=found.rounding, overflow=found.overflow)
-        if not isinstance(kind, Quantize):  # sums that are not quantized: whatever holds them
+        if not isinstance(kind, Quantize):  # sums without quantizer: any type that holds them
             bound = walk.network.bounds[wanted]
             ends = int(bound.low.min()), int(bound.high.max())
             same = lossless(array.type, *ends, bound.fraction)
@@ -214,7 +203,7 @@ def _check_ends(walk: Walk) -> None:
 
 
 def _follow(walk: Walk, number: int, call: Call) -> None:
-    """One call: what its result holds, and what could not be proved of it."""
+    """Note what the result of a call holds, and what could not be proved."""
     program = walk.program
     handler, operands = _handler(walk, call)
     if handler is None:
@@ -232,7 +221,7 @@ def _follow(walk: Walk, number: int, call: Call) -> None:
         walk.models[number] = modelled(walk, call.label, sources, results)
     except Doubt as doubt:
         name = doubt.layer or _label(walk, call)
-        # A kernel whose scale hls4ml applies in a layer of its own is none of the network's.
+        # A kernel whose scale hls4ml applies in a separate layer is not in the network.
         scaled = doubt.step == "weights" and any(
             each.function == "normalize" and each.arguments[0] in results for each in program.calls
         )
@@ -256,7 +245,7 @@ def _nearest(walk: Walk) -> str:
 
 
 def _owner(network: Network, source: Path, text: str) -> str:
-    """The layer that code which could not be read has to do with; the first if nothing says."""
+    """The layer that unreadable code is about; the first one if that is not known."""
     for node in network.nodes:
         name = re.escape(node.name.removesuffix(SUMS))
         if re.search(rf"(?<!\w){name}(?:_(?:accum_|weight_|bias_)?t)?\b", text):
@@ -277,7 +266,7 @@ def _owner(network: Network, source: Path, text: str) -> str:
 
 
 def _user(program: Program, header: str) -> str | None:
-    """The first layer whose function a header has something to do with."""
+    """The first layer whose function is in a header of hls4ml."""
     functions = {
         "dense": ("dense",),
         "conv": ("conv",),

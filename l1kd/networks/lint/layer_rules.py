@@ -156,7 +156,7 @@ def _channels(graph: Graph, layer: Any) -> Iterator[Finding]:
 
 
 def _quotients(graph: Graph, layer: Any) -> Iterator[Finding]:
-    """Averages over a number that is no power of two: exact once they are quantized."""
+    """Averages over a number that is not a power of two: exact once they are quantized."""
     counts = cells_seen(layer)
     odd = sorted(count for count in counts if count & (count - 1))
     readers = graph.reached(layer)
@@ -277,7 +277,7 @@ _FLOAT = (
 _OWN = ("hls4ml cannot convert it", "run l1kd.repair, which folds it exactly into a {}")
 _LAYER = "run l1kd.repair, which folds it into the layer before"
 _NESTED = ("a model inside a model", "put the inner model's layers into the outer one")
-# Kinds that are refused whatever their arguments: reason, remedy.
+# Kinds that are refused with any arguments: reason, remedy.
 _REFUSED: dict[str, tuple[str, str]] = {
     "BatchNormalization": (
         "hls4ml fuses it into weights that are no longer on their quantizer's grid",
@@ -306,7 +306,7 @@ def problems(graph: Graph, layer: Any, *, stream: bool) -> Iterator[Problem]:
             Finding(
                 f"called {calls} times",
                 "hls4ml does not convert a layer that is shared",
-                "build a layer of its own for every call, with copies of the weights",
+                "build a separate layer for every call, with copies of the weights",
             )
         )
     if name in RULES:
@@ -423,7 +423,7 @@ def _weighted(graph: Graph, layer: Any) -> Iterator[Finding]:
             "use quantized_bits(bits,integer,alpha=1) for the biases",
         )
     activation = own_activation(layer)
-    # Plain functions of Keras; that of a name is exact, as a layer of its own is.
+    # Plain functions of Keras; that of a name is exact, as a separate layer is.
     if activation is not None and getattr(activation, "__name__", "") != "relu":
         yield from quantizers.activation(activation)
 

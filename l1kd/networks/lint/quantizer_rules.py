@@ -224,7 +224,7 @@ def _scaled(quantizer: Any, part: str) -> Iterator[Finding]:
         return
     yield Finding(
         f"{part}: {name}(alpha={_text(alpha)})",
-        "hls4ml makes a layer of its own of the scale, which does not compile or is not exact",
+        "hls4ml makes the scale a separate layer, which does not compile or is not exact",
         f"{_REPAIR} alpha=1",
     )
 
