@@ -99,13 +99,7 @@ def shipped() -> dict[str, Path]:
 
 
 def find(argument: str) -> Path:
-    """The file that a command's CONFIG means: a shipped name, or a path.
-
-    Raises
-    ------
-    UserError
-        If there is no such file, or no shipped configuration of that name.
-    """
+    """The file that a command's CONFIG means: a shipped name, or a path."""
     if "/" in argument or argument.endswith((".yaml", ".yml")):
         path = Path(argument)
         if not path.is_file():
@@ -122,33 +116,14 @@ def find(argument: str) -> Path:
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a configuration file, lay it over its source's defaults, and check it.
-
-    Parameters
-    ----------
-    path
-        A YAML file.
-    overrides
-        `KEY=VALUE` texts of `--set`; the value is YAML, the key is dotted, list items by number.
-
-    Raises
-    ------
-    UserError
-        With the file, the line and the key at fault.
-    """
+    """Read a configuration file, lay it over its source's defaults, and check it."""
     return next(load_each(path, overrides, [()]))
 
 
 def load_each(
     path: Path, overrides: Sequence[str], points: Iterable[Sequence[Setting]]
 ) -> Iterator[Config]:
-    """As `load`, once for every point of a grid: its settings lie between file and `--set`.
-
-    Raises
-    ------
-    UserError
-        With the file, the line and the key at fault, when its turn comes.
-    """
+    """As `load`, once for every point of a grid: its settings lie between file and `--set`."""
     raw, lines = _read(path)
     if not isinstance(raw, dict):
         raise UserError(f"{path}: a configuration is a mapping of keys, found {_kind(raw)}")

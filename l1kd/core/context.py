@@ -29,23 +29,11 @@ def cores() -> int:
 
 @dataclass(frozen=True)
 class Context:
-    """A run directory as its stages see it. Stages talk to each other only through its files.
+    """A run directory as its stages see it. Stages talk to each other only through its files."""
 
-    Parameters
-    ----------
-    directory
-        The run.
-    config
-        Its resolved configuration.
-    projects
-        Where HLS projects of this run are written.
-    console
-        Where progress is shown.
-    """
-
-    directory: Path
-    config: Config
-    projects: Path
+    directory: Path  # the run
+    config: Config  # its resolved configuration
+    projects: Path  # where HLS projects of this run are written
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
     @functools.cached_property

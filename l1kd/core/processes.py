@@ -66,13 +66,7 @@ def workers(processes: int) -> Iterator[Pool]:
 
 
 def run_jobs(pool: Pool, jobs: Sequence[Job], advance: Callable[[float], None]) -> None:
-    """Do all `jobs`, in any order, and tell `advance` the cost of each that is done.
-
-    Raises
-    ------
-    UserError
-        If a worker was killed. What a job raises is raised here, too.
-    """
+    """Do all `jobs`, in any order, and tell `advance` the cost of each that is done."""
     if pool is None:
         for job in jobs:
             job.function(*job.arguments)

@@ -51,20 +51,7 @@ class _Flags:
 
 
 def table(path: Path, require: bool = False) -> Table:
-    """The regions of one file.
-
-    Parameters
-    ----------
-    path
-        HDF5.
-    require
-        Keep only events whose acceptance flag is true, if the file has flags.
-
-    Raises
-    ------
-    UserError
-        If the file is not such a file. Reading raises it for a value that is no 10-bit count.
-    """
+    """The regions of one file."""
     key, numbers = _regions(path)
     rows = numbers.shape[0]
     select = require and _flags(path, require).flagged > 0
@@ -79,13 +66,7 @@ def table(path: Path, require: bool = False) -> Table:
 
 
 def open_calo(data: CaloData, seed: int) -> Dataset:
-    """The data set of CICADA files that a configuration names.
-
-    Raises
-    ------
-    UserError
-        For files that are not there or not such files, bad values, and roles that share a file.
-    """
+    """The data set of CICADA files that a configuration names."""
     required = data.acceptance == "require"
     paths = {role: [Path(path) for path in given] for role, given in paths_by_role(data).items()}
     check_overlap(

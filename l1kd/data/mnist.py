@@ -28,13 +28,7 @@ _VAL, _TEST = 0x7A, 0x7E
 
 
 def open_images(data: ImagesData, seed: int) -> Dataset:
-    """The data set of one normal class.
-
-    Raises
-    ------
-    UserError
-        If the files are nowhere or damaged.
-    """
+    """The data set of one normal class."""
     known = KNOWN[data.source]
     files = find(data.source, data.directory)
     if files is None:

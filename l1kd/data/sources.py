@@ -22,41 +22,17 @@ SOURCES: dict[str, Callable[[Any, int], Dataset]] = {
 
 @dataclass(frozen=True)
 class Listed:
-    """A source as `l1kd data list` shows it.
+    """A source as `l1kd data list` shows it."""
 
-    Parameters
-    ----------
-    name
-        As `data.source` in a configuration.
-    about
-        What it is.
-    found
-        Where its events are; None if they are nowhere, or wherever the configuration says.
-    remedy
-        What to do when they are nowhere; empty if there is nothing to do.
-    """
-
-    name: str
-    about: str
+    name: str  # as `data.source` in a configuration
+    about: str  # what it is
+    # where its events are; None if they are nowhere, or wherever the configuration says
     found: str | None
-    remedy: str
+    remedy: str  # what to do when they are nowhere; empty if there is nothing to do
 
 
 def open_dataset(data: Data, seed: int) -> Dataset:
-    """Open the events that a configuration names; everything is read once and checked.
-
-    Parameters
-    ----------
-    data
-        The configuration's section.
-    seed
-        Of splits and draws.
-
-    Raises
-    ------
-    UserError
-        For whatever is wrong with the events.
-    """
+    """Open the events that a configuration names; everything is read once and checked."""
     return SOURCES[data.source](data, seed)
 
 

@@ -29,13 +29,7 @@ def embedded_directory() -> Path:
 
 
 def training_table(directory: Path | None = None) -> Table:
-    """The training events of the embedded sample, or of another one.
-
-    Raises
-    ------
-    UserError
-        If there is no sample.
-    """
+    """The training events of the embedded sample, or of another one."""
     whole, training = _train_file(directory or embedded_directory())
     return window(whole, 0, training)
 
@@ -45,11 +39,6 @@ def open_toy(data: ToyData, seed: int) -> Dataset:
 
     Training, validation and test events are the same ones whatever the seed: they stem from
     collisions that no two of them share. The signals' halves depend on it.
-
-    Raises
-    ------
-    UserError
-        If the directory holds no whole sample, or a limit leaves nothing.
     """
     directory = embedded_directory() if data.directory is None else Path(data.directory)
     if (directory / ".work").exists():

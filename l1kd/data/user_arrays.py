@@ -42,14 +42,7 @@ class _Place:
 
 
 def open_arrays(data: ArraysData, seed: int) -> Dataset:
-    """The data set of the arrays that a configuration names.
-
-    Raises
-    ------
-    UserError
-        For files that are not there or no arrays of numbers, values off the grid, and roles that
-        share an array.
-    """
+    """The data set of the arrays that a configuration names."""
     places = {
         role: [_locate(path) for path in paths] for role, paths in paths_by_role(data).items()
     }
@@ -130,13 +123,7 @@ def _raw(place: _Place, stream: bool) -> Table:
 
 
 def _narrowest(raws: Sequence[Table]) -> FixedPoint:
-    """The narrowest signed integer type for all values.
-
-    Raises
-    ------
-    UserError
-        If the arrays are not of integers.
-    """
+    """The narrowest signed integer type for all values."""
     low, high = 0, 0
     for raw in raws:
         if raw.dtype.kind == "f":

@@ -23,10 +23,7 @@ def auc(normal: Scores, anomalous: Scores) -> float:
     Ties count one half (the Mann-Whitney statistic over the number of pairs). Pairs are counted in
     whole numbers, so the result is exact but for one division.
 
-    Parameters
-    ----------
-    normal, anomalous
-        Scores, (N,) and (M,), neither empty.
+    `normal, anomalous`: scores, (N,) and (M,), neither empty.
     """
     normal, anomalous = _scores(normal), _scores(anomalous)
     ordered = np.sort(normal)
@@ -38,12 +35,7 @@ def auc(normal: Scores, anomalous: Scores) -> float:
 def efficiency(normal: Scores, anomalous: Scores, fpr: float = REPORTED_FPR) -> float:
     """Share of anomalies accepted by the threshold that lets at most `fpr` of the normals pass.
 
-    Parameters
-    ----------
-    normal, anomalous
-        Scores, (N,) and (M,), neither empty.
-    fpr
-        False-positive rate.
+    `normal, anomalous`: scores, (N,) and (M,), neither empty.
     """
     normal, anomalous = _scores(normal), _scores(anomalous)
     return float(np.mean(accept(anomalous, threshold(normal, fpr))))
@@ -54,14 +46,7 @@ def quality(normal: Scores, signals: Mapping[str, Scores], fpr: float = REPORTED
 
     Without signals there is nothing to tell apart, and both are empty.
 
-    Parameters
-    ----------
-    normal
-        Scores of normal events, (N,).
-    signals
-        Scores of each signal's events by name.
-    fpr
-        False-positive rate of the efficiencies.
+    `normal`: scores of normal events, (N,).
     """
     if not signals:
         return Quality(auc={}, efficiency={})
@@ -90,12 +75,9 @@ def distance(
 ) -> Emd:
     """Earth mover's distance of two sets of *raw* scores on the paper's scale log(1 + raw score).
 
-    Parameters
-    ----------
-    teacher, student
-        Raw scores of normal events, (N,), and of each signal by name; a student's come from its
-        scores by the inverse of the target transform. The distance of the anomalies is that of the
-        signals pooled, None without signals.
+    `teacher, student`: raw scores of normal events, (N,), and of each signal by name; a student's
+    come from its scores by the inverse of the target transform. The distance of the anomalies is
+    that of the signals pooled, None without signals.
     """
 
     def pooled(signals: Mapping[str, Scores]) -> Scores:
@@ -130,17 +112,7 @@ def spearman(a: Scores, b: Scores) -> float | None:
 def shared_decisions(a: Scores, b: Scores, fpr: float = REPORTED_FPR) -> float | None:
     """Events that both scores accept over events that at least one accepts.
 
-    Parameters
-    ----------
-    a, b
-        Scores of the same normal events, (N,) each; each has its own threshold for `fpr`.
-    fpr
-        False-positive rate.
-
-    Returns
-    -------
-    float or None
-        1 if the decisions are the same, 0 if no event is in common, None if nothing is accepted.
+    `a, b`: scores of the same normal events, (N,) each; each has its own threshold for `fpr`.
     """
     a, b = _scores(a), _scores(b)
     if len(a) != len(b):

@@ -37,18 +37,7 @@ def threshold(normal: Numbers, fpr: float) -> float:
     score may pass; the threshold is the next number above that score. Where scores tie there, fewer
     than k events pass: a tie is never split.
 
-    Parameters
-    ----------
-    normal
-        Scores of normal events, (N,), integers or floats.
-    fpr
-        False-positive rate, 0 <= fpr < 1.
-
-    Returns
-    -------
-    int or float
-        One above that score for integers, the next float64 for floats. It can lie above every
-        value of the score's type: then nothing is accepted.
+    `normal`: scores of normal events, (N,), integers or floats.
     """
     scores = np.ravel(normal)
     if not len(scores):
@@ -87,14 +76,7 @@ def working_points(
 ) -> list[WorkingPoint]:
     """Thresholds for the false-positive rates that the sample is large enough to speak of.
 
-    Parameters
-    ----------
-    normal
-        Scores of normal events in LSBs of the output type, (N,).
-    signals
-        The same for each signal, by name.
-    fprs
-        False-positive rates aimed at; those below 1/N are left out.
+    `normal`: scores of normal events in LSBs of the output type, (N,).
     """
     points = []
     for fpr in fprs:

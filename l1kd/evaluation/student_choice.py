@@ -26,21 +26,11 @@ Amounts = Mapping[str, float | None]  # `lut`, `latency_ns`, `interval_ns`, `sha
 
 @dataclass(frozen=True)
 class Cost:
-    """What a student would cost.
+    """What a student would cost."""
 
-    Parameters
-    ----------
-    amounts
-        By what budgets limit.
-    tool
-        What estimated them.
-    note
-        Why an amount is not known.
-    """
-
-    amounts: Amounts
-    tool: str
-    note: str | None = None
+    amounts: Amounts  # by what budgets limit
+    tool: str  # what estimated them
+    note: str | None = None  # why an amount is not known
 
 
 def candidates(
@@ -54,17 +44,6 @@ def candidates(
     Those within all budgets come first, by quality. The others follow, the nearest miss first: the
     one whose largest ratio of cost to budget is the smallest. A cost that is not known does not
     meet a budget, and is further away than any that is. Ties are broken by quality, then by size.
-
-    Parameters
-    ----------
-    qualities
-        By student: what it is chosen by, minus infinity where that is not known.
-    params
-        By student: trainable parameters.
-    costs
-        By student; one that is missing is not known.
-    budgets
-        Limits by the configuration's key.
     """
     unknown = Cost({}, "", "not estimated")
     placed = []

@@ -35,22 +35,13 @@ Counts = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """What a layer can give.
+    """What a layer can give."""
 
-    Parameters
-    ----------
-    fraction
-        Its values are counts of 2^-fraction.
-    low, high
-        The lowest and the highest count of every output, (*shape), Python integers.
-    magnitude
-        No sum on the way to any output, in whatever order it is taken, is further from 0 than this
-        many counts.
-    """
-
-    fraction: int
-    low: Counts
+    fraction: int  # its values are counts of 2^-fraction
+    low: Counts  # the lowest and the highest count of every output, (*shape), Python integers
     high: Counts
+    # no sum on the way to any output, in whatever order it is taken, is further from 0 than this
+    # many counts
     magnitude: int
 
     @property

@@ -43,13 +43,7 @@ def carrier(bits: int) -> Any:
 
 
 def counts_of(network: Network, events: ArrayLike) -> NDArray[np.int64]:
-    """Events (N, *shape) or (N, inputs) as counts of the port's LSB, (N, *shape).
-
-    Raises
-    ------
-    ValueError
-        If the shape is another, or a value is not on the port's grid or out of its range.
-    """
+    """Events (N, *shape) or (N, inputs) as counts of the port's LSB, (N, *shape)."""
     array: NDArray[Any] = np.asarray(events)
     shape, port = network.shape, network.port
     if array.ndim < 1 or array.shape[1:] not in (shape, (network.nodes[0].size,)):

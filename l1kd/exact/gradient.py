@@ -44,23 +44,11 @@ def gradient(
 ) -> Slopes:
     """Derivative of one value of a layer per event, to that event's inputs.
 
-    Parameters
-    ----------
-    network
-        The network.
-    events
-        (N, *shape) or (N, inputs), values of the port's type.
-    name
-        The layer.
-    units
-        Which of its values, counted without the batch, (N,).
-    leak
-        What counts as the slope of a quantizer outside of its range. A search dies where it is 0.
-
-    Returns
-    -------
-    ndarray
-        (N, *shape).
+    `events`: (N, *shape) or (N, inputs), values of the port's type.
+    `units`: which of its values, counted without the batch, (N,).
+    `leak`: what counts as the slope of a quantizer outside of its range. A search dies where it is
+    0.
+    Returns (N, *shape).
     """
     counts = counts_of(network, events)
     upstream = np.zeros((len(counts), network[name].size))
@@ -93,13 +81,7 @@ def record(network: Network, counts: Counts, names: Iterable[str]) -> dict[str, 
 
 
 def seen(network: Network, node: Quantize) -> tuple[float, int]:
-    """What a quantizer rounds, in terms of its source's counts.
-
-    Returns
-    -------
-    tuple
-        An offset and a fraction: it rounds (count + offset) * 2^-fraction.
-    """
+    """What a quantizer rounds, in terms of its source's counts."""
     fraction = network.bounds[node.sources[0]].fraction
     return (2.0**fraction, fraction + 1) if node.halved else (0, fraction)
 
@@ -113,21 +95,8 @@ def backward(
 ) -> dict[str, Slopes]:
     """Derivatives of a weighted sum of values, to the values of every layer behind it.
 
-    Parameters
-    ----------
-    network
-        The network.
-    recorded
-        From `record`.
-    upstream
-        The weights by layer, (N, *its shape).
-    leak
-        As for `gradient`.
-
-    Returns
-    -------
-    dict
-        By layer, (N, *its shape): of values to values, not of counts to counts.
+    `upstream`: the weights by layer, (N, *its shape).
+    Returns by layer, (N, *its shape): of values to values, not of counts to counts.
     """
     first = network.nodes[0]
     slopes = dict(upstream)
@@ -289,19 +258,9 @@ def sensitivities(
 ) -> tuple[Slopes, Slopes]:
     """Derivatives to a layer's weights and biases, event by event.
 
-    Parameters
-    ----------
-    network, node
-        A layer and its network.
-    source
-        What the layer reads, counts (N, *shape).
-    slope
-        Derivatives to what the layer gives, (N, *shape), from `backward`.
-
-    Returns
-    -------
-    tuple
-        (N, *shape of the kernel) and (N, outputs).
+    `source`: what the layer reads, counts (N, *shape).
+    `slope`: derivatives to what the layer gives, (N, *shape), from `backward`.
+    Returns (N, *shape of the kernel) and (N, outputs).
     """
     scale = 2.0 ** -network.bounds[node.sources[0]].fraction
     values = source.astype(np.float64) * scale

@@ -40,13 +40,7 @@ def to_json(network: graph.Network) -> dict[str, Any]:
 
 
 def from_json(value: Any) -> graph.Network:
-    """A network from what `to_json` gave.
-
-    Raises
-    ------
-    ValueError
-        If it is no such value.
-    """
+    """A network from what `to_json` gave."""
     try:
         if value["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format {value['format_version']} is not read, {FORMAT_VERSION} is")

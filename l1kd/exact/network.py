@@ -60,20 +60,13 @@ class Quantize(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Affine(Node):
-    """What dense layers and convolutions share.
+    """What dense layers and convolutions share."""
 
-    Parameters
-    ----------
-    kernel
-        Weights as counts of 2^-kernel_fraction; (inputs, outputs), or (height, width, channels,
-        filters).
-    bias
-        Counts of 2^-bias_fraction, (outputs,).
-    """
-
+    # weights as counts of 2^-kernel_fraction; (inputs, outputs), or (height, width, channels,
+    # filters)
     kernel: Weights
     kernel_fraction: int
-    bias: Weights
+    bias: Weights  # counts of 2^-bias_fraction, (outputs,)
     bias_fraction: int
 
 

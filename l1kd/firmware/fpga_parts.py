@@ -16,31 +16,17 @@ Family = Literal["7 series", "UltraScale", "UltraScale+"]
 
 @dataclass(frozen=True)
 class Part:
-    """A device, of any package and speed grade.
+    """A device, of any package and speed grade."""
 
-    Parameters
-    ----------
-    name
-        As full part names begin, in lower case.
-    short
-        As people say it.
-    family
-        Of its logic cells.
-    lut, ff, dsp, bram, uram
-        How many of them it has; `bram` in blocks of 18 Kb.
-    source
-        The table.
-    """
-
-    name: str
-    short: str
-    family: Family
-    lut: int
+    name: str  # as full part names begin, in lower case
+    short: str  # as people say it
+    family: Family  # of its logic cells
+    lut: int  # how many of them it has; `bram` in blocks of 18 Kb
     ff: int
     dsp: int
     bram: int
     uram: int
-    source: str
+    source: str  # the table
 
 
 _TABLE: tuple[tuple[str, str, Family, tuple[int, int, int, int, int], str], ...] = (
@@ -64,13 +50,7 @@ _FAMILIES: tuple[tuple[str, Family], ...] = (
 
 
 def part(name: str) -> Part | None:
-    """The device of a full part name, such as `xcvu13p-flga2577-2-e` or `xc7vx690tffg1927-2`.
-
-    Returns
-    -------
-    Part or None
-        None where it is not one of `PARTS`.
-    """
+    """The device of a full part name, such as `xcvu13p-flga2577-2-e` or `xc7vx690tffg1927-2`."""
     name = name.lower()
     return next((entry for prefix, entry in PARTS.items() if name.startswith(prefix)), None)
 
@@ -82,20 +62,7 @@ def family(name: str) -> Family | None:
 
 
 def share(name: str, **counts: float | None) -> dict[str, float]:
-    """Which fraction of a part a design takes.
-
-    Parameters
-    ----------
-    name
-        The part.
-    counts
-        `lut`, `ff`, `dsp`, `bram` (of 18 Kb), `uram`; what is not known is None.
-
-    Returns
-    -------
-    dict
-        A fraction per count that is known and that the part has; empty for a part not in `PARTS`.
-    """
+    """Which fraction of a part a design takes."""
     device = part(name)
     if device is None:
         return {}

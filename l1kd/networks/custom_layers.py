@@ -35,13 +35,6 @@ class PowerMean(tf.keras.layers.Layer):
 
     With `p = 2` and unit weights it is the mean squared error. The power mean's root is left out:
     it does not change how events rank.
-
-    Parameters
-    ----------
-    power
-        p.
-    weights
-        w as (nested) lists of the event's shape, or None for ones.
     """
 
     def __init__(self, power: float = 2.0, weights: Any = None, **kwargs: Any) -> None:

@@ -243,28 +243,9 @@ AWAKE: dict[str, float] = {name: widths.awake for name, (_, widths) in STUDENTS.
 def build_student(
     config: Student, shape: tuple[int, ...], grid: FixedPoint, score: Score
 ) -> keras.Model:
-    """An untrained student.
+    r"""An untrained student.
 
-    Parameters
-    ----------
-    config
-        Architecture and widths.
-    shape
-        Of one event.
-    grid
-        The events' fixed-point type; the input quantizer is its identity.
-    score
-        The output's type.
-
-    Returns
-    -------
-    keras.Model
-        Events (batch, \\*shape) to scores (batch, 1) on the output's grid.
-
-    Raises
-    ------
-    UserError
-        If the architecture cannot read events of that shape, or `layers` names a layer it has not.
+    Returns events (batch, \*shape) to scores (batch, 1) on the output's grid.
     """
     architecture, widths = STUDENTS[config.architecture]
     build = _Builder(config, widths, grid, score)

@@ -152,11 +152,6 @@ def weight_counts(quantizer: Any, stored: NDArray[Any]) -> tuple[NDArray[np.int6
 
     The fraction is the lowest that all of them allow: a sum of coarse weights is no wider than it
     has to be.
-
-    Raises
-    ------
-    ValueError
-        If the values are on no grid.
     """
     kind = reading(quantizer)
     if kind is not None and not kind.halved:

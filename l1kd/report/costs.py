@@ -38,20 +38,11 @@ TIMING = "Timing is not closed: ns are cycles times the target clock."
 
 @dataclass(frozen=True)
 class Cost:
-    """A record and what follows from it.
+    """A record and what follows from it."""
 
-    Parameters
-    ----------
-    record
-        As `resources.json` has it.
-    chosen
-        Whether it is about the best student.
-    estimate
-        The estimate of the same design; None for an estimate, and where there is none.
-    """
-
-    record: Resources
-    chosen: bool
+    record: Resources  # as `resources.json` has it
+    chosen: bool  # whether it is about the best student
+    # the estimate of the same design; None for an estimate, and where there is none
     estimate: Resources | None
 
     @property

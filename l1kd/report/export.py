@@ -43,21 +43,7 @@ Form = Literal["json", "csv", "markdown"]
 
 
 def export(directory: Path, form: Form) -> str:
-    """A run's numbers as text; nothing is written.
-
-    Parameters
-    ----------
-    directory
-        The run.
-    form
-        `json`: verdict, quality and costs with layers. `csv`: costs, a row for each record and for
-        each of its layers. `markdown`: tables.
-
-    Raises
-    ------
-    UserError
-        If the directory is no run, or one of its files is damaged.
-    """
+    """A run's numbers as text; nothing is written."""
     run = read_run(directory, scores=False)
     writers: dict[Form, Callable[[RunFiles], str]] = {
         "json": _json,
@@ -175,25 +161,6 @@ def compare(
 
     One implementation is shown for all students, so that the numbers of a column compare; what is
     not known of it is shown as unknown, whatever another implementation would cost.
-
-    Parameters
-    ----------
-    runs
-        Their directories.
-    selection
-        Which cost is meant; what it leaves open is settled by what most is known of.
-    form
-        `text` is a Markdown table with what it says of itself below; `markdown` the same.
-
-    Returns
-    -------
-    str
-        In the text, a `*` marks the student that was chosen.
-
-    Raises
-    ------
-    UserError
-        If a directory is no run, or the selection is of nothing that exists.
     """
     read = {Path(each): read_run(Path(each), scores=False) for each in runs}
     wanted = selection or Selection()

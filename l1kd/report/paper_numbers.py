@@ -25,24 +25,14 @@ PARAMETERS = dict(zip(MODELS, (19_357, 7_177, 2_189, 1_057, 409, 225, 133, 77), 
 
 @dataclass(frozen=True)
 class Published:
-    """One of the paper's numbers.
+    """One of the paper's numbers."""
 
-    Parameters
-    ----------
-    data, mode, model
-        As in the tables of a sweep.
-    auc, auc_std
-        Mean and spread over the ten classes.
-    emd_anomalous, emd_anomalous_std
-        The same of the EMD; None for the teacher.
-    """
-
-    data: str
+    data: str  # as in the tables of a sweep
     mode: str
     model: str
-    auc: float
+    auc: float  # mean and spread over the ten classes
     auc_std: float
-    emd_anomalous: float | None
+    emd_anomalous: float | None  # the same of the EMD; None for the teacher
     emd_anomalous_std: float | None
 
 

@@ -112,17 +112,7 @@ def log_axis(axis: Any) -> None:
 
 
 def inline(figure: Figure, name: str, label: str) -> str:
-    """The figure as an `<svg>` element for an HTML page.
-
-    Parameters
-    ----------
-    figure
-        What to write; equal figures give equal text.
-    name
-        Makes the ids of this figure its own; letters, digits, `_`, `.` and `-`.
-    label
-        What the figure shows, for those who do not see it.
-    """
+    """The figure as an `<svg>` element for an HTML page."""
     import matplotlib
 
     buffer = io.StringIO()
@@ -186,20 +176,8 @@ def learning_curves(
 ) -> str:
     """Loss by epoch on a logarithmic scale: validation as lines, training as thin ones.
 
-    Parameters
-    ----------
-    name
-        Of the figure.
-    epochs
-        Epoch numbers, (E,).
-    curves
-        By network: training and validation loss, (E,) each; NaN where there is none.
-    styles
-        By network.
-    phase_starts
-        Epochs before which a new phase of the training begins, drawn as vertical lines.
-    loss
-        Label of the axis.
+    `epochs`: epoch numbers, (E,).
+    `curves`: by network: training and validation loss, (E,) each; NaN where there is none.
     """
     figure, axes = panel()
     for network, (training, validation) in curves.items():
@@ -241,20 +219,7 @@ def distribution(
 ) -> str:
     """Histograms of one score, normals filled and signals as lines, on a logarithmic scale.
 
-    Parameters
-    ----------
-    name
-        Of the figure.
-    normal, signals
-        Scores of normal events, (N,), and of each signal.
-    edges
-        Bin edges, the same for all scores that are to be compared.
-    styles
-        By signal.
-    score
-        Label of the axis.
-    threshold
-        Where the trigger's decision falls, drawn as a vertical line.
+    `normal, signals`: scores of normal events, (N,), and of each signal.
     """
     figure, axes = panel()
     ground = 0.5 / max(len(normal), 1)
@@ -279,12 +244,7 @@ def distribution(
 
 
 def roc_curve(normal: Values, anomalous: Values, points: int = 160) -> tuple[Values, Values]:
-    """Efficiencies at logarithmically spaced false-positive rates down to one normal event.
-
-    Returns
-    -------
-    rates, efficiencies : (points,) each
-    """
+    """Efficiencies at logarithmically spaced false-positive rates down to one normal event."""
     count = len(normal)
     rates = np.geomspace(1 / count, 1, points)
     allowed = np.minimum(np.floor(rates * count * (1 + 1e-12)).astype(int), count)
@@ -306,20 +266,7 @@ def roc(
 ) -> str:
     """ROC curves of several scores for one signal, the false-positive rate on a logarithmic scale.
 
-    Parameters
-    ----------
-    name
-        Of the figure.
-    curves
-        By score: false-positive rates and efficiencies.
-    styles
-        By score.
-    signal
-        The signal's name.
-    events
-        Normal events behind the rates: where fewer than 50 of them pass, the ground is shaded.
-    rate_axis
-        Whether to give the trigger rate in kHz at the top.
+    `rate_axis`: whether to give the trigger rate in kHz at the top.
     """
     figure, axes = panel(height=3.3 if rate_axis else 3.1)
     for label, (rates, efficiencies) in curves.items():
@@ -349,18 +296,8 @@ def density(
 ) -> str:
     """Where a student's scores lie against the teacher's, as a two-dimensional histogram.
 
-    Parameters
-    ----------
-    name
-        Of the figure.
-    target, score
-        The teacher's and the student's score of the same events, (N,) each, in one unit.
-    edges
-        Bin edges of both axes.
-    student
-        The student's name.
-    events
-        Which events these are.
+    `target, score`: the teacher's and the student's score of the same events, (N,) each, in one
+    unit.
     """
     from matplotlib.colors import LogNorm
 
@@ -401,22 +338,7 @@ def per_signal(
 ) -> str:
     """A row for each score: the mean over signals as a bar, every signal as a marker.
 
-    Parameters
-    ----------
-    name
-        Of the figure.
-    rows
-        By score, from top to bottom: a value for each signal.
-    signals
-        Markers by signal.
-    bars
-        Bars by score.
-    quantity
-        Label of the axis.
-    limits
-        Of the axis.
-    percent
-        Whether the values are shares, to be labelled in per cent.
+    `percent`: whether the values are shares, to be labelled in per cent.
     """
     figure, axes = panel(height=0.75 + 0.27 * len(rows))
     for place, (row, values) in enumerate(rows.items()):
@@ -454,20 +376,7 @@ def ladder(
 ) -> str:
     """A quantity along the way from the float teacher to the firmware, a line for each student.
 
-    Parameters
-    ----------
-    name
-        Of the figure.
-    steps
-        By student: the quantity by stage; a stage that is missing is left out of its line.
-    styles
-        By student.
-    order
-        Stages from left to right, and their labels.
-    quantity
-        Label of the axis.
-    percent
-        Whether the values are shares, to be labelled in per cent.
+    `percent`: whether the values are shares, to be labelled in per cent.
     """
     figure, axes = panel()
     for student, values in steps.items():

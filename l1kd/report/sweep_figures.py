@@ -62,20 +62,7 @@ class _Series:
 
 
 def draw(cells: Sequence[Cell], directory: Path) -> list[Path]:
-    """Draw AUC and EMD of every data set.
-
-    Parameters
-    ----------
-    cells
-        Of `l1kd.report.sweep_tables.summarise`; what is missing or None is left out.
-    directory
-        Where to: `auc-<data>.svg` and `emd-<data>.svg`.
-
-    Returns
-    -------
-    list
-        What was written.
-    """
+    """Draw AUC and EMD of every data set."""
     written = []
     for data in dict.fromkeys(str(cell["data"]) for cell in cells):
         own = [cell for cell in cells if cell["data"] == data]

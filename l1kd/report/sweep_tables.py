@@ -45,21 +45,13 @@ def mode_of(distillation: Distillation) -> str:
 def rows(run_directories: Iterable[Path]) -> list[dict[str, Any]]:
     """What the networks of runs are worth, on test halves: a row per network.
 
-    Parameters
-    ----------
-    run_directories
-        Runs; one that has not been evaluated yet has no rows.
-
-    Returns
-    -------
-    list
-        `group`, `run`, the grid's values by dotted key, `data`, `normal`, `seed`, `mode`, `model`
-        ("teacher" or the student's name), `weight_bits`, `epochs`, `auc` (signals pooled),
-        `efficiency` (mean over signals), `emd_anomalous`, `emd_normal`, both with `_calibrated`,
-        `mae` (mean absolute difference to the teacher per event, on log(1 + raw score)),
-        `spearman`, `params`, `chosen`, `mismatches` of `compared` events (`exact` and `csim`),
-        `seconds` (of the run), `recipe` (a hash of all that decides its training but class and
-        seed). None for what is unknown.
+    Returns `group`, `run`, the grid's values by dotted key, `data`, `normal`, `seed`, `mode`,
+    `model` ("teacher" or the student's name), `weight_bits`, `epochs`, `auc` (signals pooled),
+    `efficiency` (mean over signals), `emd_anomalous`, `emd_normal`, both with `_calibrated`, `mae`
+    (mean absolute difference to the teacher per event, on log(1 + raw score)), `spearman`,
+    `params`, `chosen`, `mismatches` of `compared` events (`exact` and `csim`), `seconds` (of the
+    run), `recipe` (a hash of all that decides its training but class and seed). None for what is
+    unknown.
     """
     found: list[dict[str, Any]] = []
     for directory in run_directories:
@@ -173,15 +165,6 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Rows belong together if data set, mode, model, width of weights and `recipe` are the same, in
     whatever groups they are. A class's value is its mean over seeds.
-
-    Returns
-    -------
-    list
-        Cells: `data`, `mode`, `model`, `weight_bits`, `classes`, `seeds`, `epochs` (the most),
-        `auc_mean`, `auc_std` (over classes, one degree of freedom less), `auc_se` (that over the
-        root of the number of classes), `auc_seed_std` (within a class, root mean square),
-        `emd_anomalous`, `emd_normal`, both calibrated, `mae`, `spearman`, `efficiency`,
-        `mismatches`, `compared`, `group`, and the grid's other keys. None for what is unknown.
     """
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for each in rows:
@@ -238,20 +221,7 @@ def _common(own: Sequence[Mapping[str, Any]], name: str) -> Any:
 
 
 def write_tables(directory: Path, run_directories: Sequence[Path]) -> str:
-    """Write `runs.parquet`, `summary.parquet`, `summary.md` and the figures of a sweep.
-
-    Parameters
-    ----------
-    directory
-        Where to.
-    run_directories
-        The runs; those that are not evaluated yet are left out.
-
-    Returns
-    -------
-    str
-        The tables as Markdown.
-    """
+    """Write `runs.parquet`, `summary.parquet`, `summary.md` and the figures of a sweep."""
     from l1kd.report.sweep_figures import draw
 
     found = rows(run_directories)

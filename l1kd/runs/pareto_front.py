@@ -25,21 +25,11 @@ _CHANCE = 0.5
 
 @dataclass(frozen=True)
 class Point:
-    """A student on the plane of quality and cost.
+    """A student on the plane of quality and cost."""
 
-    Parameters
-    ----------
-    label
-        Its number on the front, or the name of a reference.
-    trial
-        None for a reference.
-    student, judged
-        What it is and what it is worth.
-    """
-
-    label: str
-    trial: int | None
-    student: Student
+    label: str  # its number on the front, or the name of a reference
+    trial: int | None  # none for a reference
+    student: Student  # what it is and what it is worth
     judged: Judged
 
     def as_json(self) -> dict[str, Any]:
@@ -118,13 +108,7 @@ def table(front: list[Point], references: list[Point]) -> Table:
 
 
 def write_front(place: Place, study: optuna.Study) -> tuple[list[Point], list[Point]]:
-    """Write `front.json`, `front.md`, the plots and `front/`; each whole or not at all.
-
-    Returns
-    -------
-    tuple
-        The front and the references.
-    """
+    """Write `front.json`, `front.md`, the plots and `front/`; each whole or not at all."""
     front, every, references = points(place, study)
     directory = place.directory
     write_json(

@@ -19,6 +19,7 @@ from l1kd.runs.pareto_front import table, write_front
 from l1kd.runs.search_study import Place, Worker
 from l1kd.core.sweep_config import Search
 
+
 def search(
     argument: str,
     directory: Path | None = None,
@@ -28,31 +29,7 @@ def search(
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> Path:
-    """Begin, continue or join a study until it has its trials; write its front.
-
-    Parameters
-    ----------
-    argument
-        A shipped configuration's name, or a YAML file.
-    directory
-        The study; by default `runs/<name>-study`.
-    trials
-        Trials in all, over every command and machine; by default the configuration's.
-    workers
-        Processes to start.
-    overrides
-        `KEY=VALUE` texts.
-
-    Returns
-    -------
-    Path
-        The study's directory.
-
-    Raises
-    ------
-    UserError
-        If something is wrong that the user can mend.
-    """
+    """Begin, continue or join a study until it has its trials; write its front."""
     console = console or Console(stderr=True, soft_wrap=True)
     config = config_file.load(config_file.find(argument), overrides)
     if config.imported:

@@ -24,22 +24,12 @@ _TAIL = 8192
 
 @dataclass(frozen=True)
 class Look:
-    """How far a run is.
+    """How far a run is."""
 
-    Parameters
-    ----------
-    stage
-        That runs, None before the first one.
-    epoch, epochs
-        Done, and in all.
-    share
-        Of the whole run, from 0 to 1.
-    """
-
-    stage: Stage | None
-    epoch: int
+    stage: Stage | None  # that runs, None before the first one
+    epoch: int  # done, and in all
     epochs: int
-    share: float
+    share: float  # of the whole run, from 0 to 1
 
     def __str__(self) -> str:
         if self.stage is None:
@@ -91,21 +81,7 @@ def duration(seconds: float) -> str:
 
 
 class Watch:
-    """What is shown while a sweep works.
-
-    Parameters
-    ----------
-    place
-        The sweep.
-    jobs
-        The runs that are to be made, by name.
-    until
-        Their last stage.
-    skipped
-        Runs that were done before.
-    console
-        Where to.
-    """
+    """What is shown while a sweep works."""
 
     def __init__(
         self,

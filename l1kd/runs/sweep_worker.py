@@ -101,59 +101,30 @@ _TAIL = 4000  # bytes of a log
 
 @dataclass(frozen=True)
 class Order:
-    """A run to be made. All paths are absolute: the worker may be elsewhere.
+    """A run to be made. All paths are absolute: the worker may be elsewhere."""
 
-    Parameters
-    ----------
-    name
-        The run's.
-    directory, config, log, marker
-        Where the run goes, its configuration, what it says, and a file that is there while a
-        worker is at it.
-    until
-        Its last stage.
-    threads
-        For its process.
-    stop
-        A file; the run is given up when there is one.
-    environment
-        Variables, unless the worker has its own.
-    version
-        Of the l1kd that ordered it.
-    """
-
-    name: str
+    name: str  # the run's
+    # where the run goes, its configuration, what it says, and a file that is there while a worker
+    # is at it
     directory: str
     config: str
     log: str
     marker: str
-    until: str
-    threads: int
-    stop: str
+    until: str  # its last stage
+    threads: int  # for its process
+    stop: str  # A file; the run is given up when there is one
     environment: dict[str, str] = field(default_factory=dict)
-    version: str = __version__
+    version: str = __version__  # of the l1kd that ordered it
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """How a run ended."""
 
-    Parameters
-    ----------
-    code
-        Its exit code; that of a process ended by signal n is 128 + n.
-    reason
-        The last line that it wrote, if it is not 0.
-    seconds
-        Its wall-clock time.
-    host
-        Where.
-    """
-
-    code: int
-    reason: str
-    seconds: float
-    host: str
+    code: int  # its exit code; that of a process ended by signal n is 128 + n
+    reason: str  # the last line that it wrote, if it is not 0
+    seconds: float  # its wall-clock time
+    host: str  # where
 
 
 def perform(order: Order) -> Outcome:

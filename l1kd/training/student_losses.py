@@ -31,17 +31,7 @@ from l1kd.training.target_transform import SPREAD_AS
 
 
 class FeatureHeads:
-    """The auxiliary heads of some students; their weights lie in a vector, one after the other.
-
-    Parameters
-    ----------
-    features
-        Of each student: how many, and the LSB of their counts.
-    latent
-        Numbers in the teacher's latent.
-    weight
-        Of the loss.
-    """
+    """The auxiliary heads of some students; their weights lie in a vector, one after the other."""
 
     def __init__(
         self, features: Mapping[str, tuple[int, float]], latent: int, weight: float
@@ -94,17 +84,6 @@ class Learners:
     gradient, and targets lie inside the range.
 
     The weights that learn are one vector here; the students have them after `store`.
-
-    Parameters
-    ----------
-    students
-        By name; the last layer is the output quantizer.
-    config
-        Output type, averaging and feature weight.
-    settings
-        Penalties and sparsities, by the students' names; a student that is not there has none.
-    latent
-        Numbers in the teacher's latent; asked for by `feature_weight` only.
     """
 
     def __init__(
@@ -178,22 +157,9 @@ class Learners:
         training: bool = False,
         quantize: bool = True,
     ) -> Any:
-        """Loss of every student, (students,).
+        r"""Loss of every student, (students,).
 
-        Parameters
-        ----------
-        events, target
-            (batch, \\*shape) and (batch,).
-        latent
-            The teacher's, (batch, numbers), standardised; with `feature_weight` only.
-        gain
-            Of the target transform: output units per unit of the raw score's logarithm; asked for
-            by `raw_weight` only.
-        training
-            With the weights that learn rather than those that are judged, and with what is missed
-            of raw scores and latents, which judges nobody.
-        quantize
-            Whether weights and activations are quantized.
+        `events, target`: (batch, \*shape) and (batch,).
         """
         vector = self.vector if training else self.judged
         weights = self.stack.weights(vector[: self.stack.size], quantize=quantize)
@@ -300,20 +266,13 @@ def _sparsities(own: Student, student: keras.Model) -> dict[str, float]:
 def start_students(
     students: Mapping[str, keras.Model], settings: Sequence[Student], events: Any, middle: float
 ) -> None:
-    """Start every student with units that are awake and scores in the middle of its targets.
+    r"""Start every student with units that are awake and scores in the middle of its targets.
 
     A ReLU whose input is negative for nearly every event never learns, and the smallest students
     have two filters. Adam moves a bias by about its rate a step: a few thousand steps of 1e-3 would
     not lift the scores to where the targets are.
 
-    Parameters
-    ----------
-    students, settings
-        Untrained networks by name, and what they are.
-    events
-        Normal ones, (N, \\*shape).
-    middle
-        The usual target.
+    `events`: normal ones, (N, \*shape).
     """
     for own in settings:
         student, awake = students[own.name], AWAKE[own.architecture]

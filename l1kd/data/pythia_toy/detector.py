@@ -43,17 +43,7 @@ INVISIBLE = (12, 13, 14, 16, 18, 1000022)
 
 @dataclass(frozen=True)
 class Particles:
-    """Stable particles, one array entry each.
-
-    Attributes
-    ----------
-    momentum_gev : (n, 4) float64
-        px, py, pz and energy.
-    pid : (n,) int64
-        Particle Data Group identifiers.
-    charge : (n,) float64
-        In units of the proton's.
-    """
+    """Stable particles, one array entry each."""
 
     momentum_gev: FloatArray
     pid: npt.NDArray[np.int64]
@@ -65,14 +55,6 @@ class Collisions:
     """Tower energies of many collisions, empty towers left out.
 
     Collision ``i`` owns the entries ``offsets[i]:offsets[i + 1]`` of the other two arrays.
-
-    Attributes
-    ----------
-    offsets : (n + 1,) int64
-    tower : (m,) uint16
-        ``phi_index * N_ETA + eta_index``.
-    et_gev : (m,) float32
-        Transverse energy in that tower.
     """
 
     offsets: npt.NDArray[np.int64]
@@ -89,18 +71,7 @@ def deposit(
     collisions: int,
     random: np.random.Generator,
 ) -> Collisions:
-    """Let the calorimeter see the particles of several collisions.
-
-    Parameters
-    ----------
-    particles : Particles
-    owner : (n,) int64
-        The collision (0 ... ``collisions`` - 1) each particle belongs to.
-    collisions : int
-        How many collisions there are; those that leave nothing stay empty.
-    random : numpy.random.Generator
-        For the energy resolution.
-    """
+    """Let the calorimeter see the particles of several collisions."""
     px, py, pz, energy_gev = particles.momentum_gev.T
     pt_gev = np.hypot(px, py)
     eta = np.arcsinh(pz / np.maximum(pt_gev, 1e-9))
@@ -150,17 +121,7 @@ def concatenate(parts: list[Collisions]) -> Collisions:
 
 
 def regions(tower_et_gev: FloatArray) -> npt.NDArray[np.int16]:
-    """Towers to trigger regions: 0.5 GeV steps (9 bits), 4 x 4 sums, 10 bits.
-
-    Parameters
-    ----------
-    tower_et_gev : (..., 72, 56) float64
-
-    Returns
-    -------
-    (..., 18, 14) int16
-        Counts of 0.5 GeV, 0 ... 1023.
-    """
+    """Towers to trigger regions: 0.5 GeV steps (9 bits), 4 x 4 sums, 10 bits."""
     counts = np.minimum(np.floor(tower_et_gev / TOWER_LSB_GEV), TOWER_MAX)
     blocks = counts.reshape(*counts.shape[:-2], REGIONS[0], 4, REGIONS[1], 4)
     sums: FloatArray = blocks.sum(axis=(-3, -1))

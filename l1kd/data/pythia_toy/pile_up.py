@@ -35,15 +35,7 @@ CHUNK = 500
 
 @dataclass(frozen=True)
 class Overlaid:
-    """Events made of overlaid collisions.
-
-    Attributes
-    ----------
-    regions : (n, 18, 14) int16
-    leading : (n,) int64
-        Per event, the overlaid collision that deposits most in the hottest region: ``i`` is soft
-        collision ``i``, ``-1 - i`` hard collision ``i``, NO_COLLISION says that there is none.
-    """
+    """Events made of overlaid collisions."""
 
     regions: npt.NDArray[np.int16]
     leading: IntArray
@@ -66,20 +58,7 @@ def draw_pileup(n: int, mean: float, spread: float, random: np.random.Generator)
 
 
 def deal(draws: int, once: npt.NDArray[np.bool_], random: np.random.Generator) -> IntArray:
-    """`draws` indices, like cards: all are used before any is used again.
-
-    Parameters
-    ----------
-    draws : int
-    once : (available,) bool
-        Cards that come once, unless there are too few others.
-    random : numpy.random.Generator
-
-    Raises
-    ------
-    ValueError
-        If an index would be drawn more than SOFT_USES times.
-    """
+    """`draws` indices, like cards: all are used before any is used again."""
     available = len(once)
     if draws > available * SOFT_USES:
         raise ValueError(
@@ -104,25 +83,7 @@ def overlay(
     random: np.random.Generator,
     signal: Collisions | None = None,
 ) -> Overlaid:
-    """Overlay collisions on each other and read the regions out.
-
-    Parameters
-    ----------
-    n_soft, n_hard : (n,) int64
-        How many soft and hard collisions each event gets.
-    soft : Collisions
-        Each is used at most SOFT_USES times, those above HOT_GEV once.
-    hard : Collisions
-        Each is used once: there must be exactly ``n_hard.sum()`` of them.
-    random : numpy.random.Generator
-    signal : Collisions, optional
-        One for each event, neither rotated nor reflected.
-
-    Raises
-    ------
-    ValueError
-        If the numbers of collisions do not fit.
-    """
+    """Overlay collisions on each other and read the regions out."""
     if len(hard) != n_hard.sum():
         raise ValueError(f"hard collisions are used once: {n_hard.sum()} wanted, {len(hard)} given")
     if signal is not None and len(signal) != len(n_soft):
@@ -165,15 +126,7 @@ class _Layer:
 def _entries(
     layer: _Layer, turns: IntArray, flips: npt.NDArray[np.bool_]
 ) -> tuple[IntArray, IntArray, FloatArray]:
-    """All tower entries of a layer, its collisions rotated and reflected.
-
-    Returns
-    -------
-    choice : (m,) int64
-        Which choice of the layer the entry is of.
-    tower : (m,) int64
-    et_gev : (m,) float64
-    """
+    """All tower entries of a layer, its collisions rotated and reflected."""
     first = layer.collisions.offsets[layer.chosen]
     count = layer.collisions.offsets[layer.chosen + 1] - first
     choice = np.repeat(np.arange(len(layer.chosen)), count)

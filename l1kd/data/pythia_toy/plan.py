@@ -30,26 +30,13 @@ _PILEUP, _SOFT, _HARD, _SIGNAL, _OVERLAY = range(5)
 
 @dataclass(frozen=True)
 class Plan:
-    """What to make: everything that decides the arrays, besides versions.
+    """What to make: everything that decides the arrays, besides versions."""
 
-    Attributes
-    ----------
-    train, test : int
-        Zero-bias events.
-    signal_events : int
-        Events of each signal.
-    signals : tuple of str
-        Keys of `pythia.SIGNALS`.
-    pileup_mean, pileup_spread : float
-        See `overlay.draw_pileup`.
-    seed : int
-    """
-
-    train: int
+    train: int  # zero-bias events
     test: int
     signal_events: int
     signals: tuple[str, ...]
-    pileup_mean: float
+    pileup_mean: float  # see `overlay.draw_pileup`
     pileup_spread: float
     seed: int
 

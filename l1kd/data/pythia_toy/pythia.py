@@ -202,11 +202,6 @@ def write_multiparton_table(path: Path) -> None:
     The table's seed is fixed: it belongs to the physics, not to a sample. Pythia writes it with
     six digits, so all soft collisions start from the file and none from a fresh integration:
     else the two would differ.
-
-    Raises
-    ------
-    OSError
-        The file is not whole. Pythia itself does not look whether its writing succeeded.
     """
     _Generator(_table(path, reuse=1), seed=1)
     if not path.read_text().rstrip().endswith("}"):
@@ -216,15 +211,7 @@ def write_multiparton_table(path: Path) -> None:
 def soft_collisions(
     n: int, seed: np.random.SeedSequence, multiparton_table: Path
 ) -> tuple[Collisions, int]:
-    """`n` inelastic collisions with pT-hat up to 20 GeV.
-
-    Returns
-    -------
-    collisions : Collisions
-    vetoed : int
-        How many harder ones came up meanwhile: ``vetoed / (n + vetoed)`` estimates the fraction
-        of inelastic collisions that are hard.
-    """
+    """`n` inelastic collisions with pT-hat up to 20 GeV."""
     settings = _table(multiparton_table, reuse=2)
     return _collisions(settings, n, seed, soft=True, scalar=False)
 

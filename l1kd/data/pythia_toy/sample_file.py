@@ -85,19 +85,7 @@ def accepted(scores: IntArray, rate: float) -> npt.NDArray[np.bool_]:
 
 
 def effective_numbers(events: RegionArray, leading: IntArray) -> dict[str, list[float]]:
-    """Effective number of leading collisions behind each reference score's accepted events.
-
-    Parameters
-    ----------
-    events : (n, 18, 14) int16
-    leading : (n,) int64
-        The collision that made each event hot: see `overlay.Overlaid`.
-
-    Returns
-    -------
-    dict
-        Per score (see SCORES), one number for each of RATES.
-    """
+    """Effective number of leading collisions behind each reference score's accepted events."""
     numbers = {}
     for name, score in SCORES.items():
         scores = score(events)

@@ -52,15 +52,7 @@ def boltzmann_momenta(
 
 
 def boost(momentum_gev: FloatArray, frame_gev: FloatArray) -> FloatArray:
-    """Four-momenta given in the rest frame of `frame_gev`, seen from the laboratory.
-
-    Parameters
-    ----------
-    momentum_gev : (n, 4) float64
-        px, py, pz, energy.
-    frame_gev : (4,) or (n, 4) float64
-        The four-momentum that is at rest in the frame of `momentum_gev`.
-    """
+    """Four-momenta given in the rest frame of `frame_gev`, seen from the laboratory."""
     frame = np.broadcast_to(frame_gev, momentum_gev.shape)
     energy = frame[:, 3]
     mass = np.sqrt(np.maximum(energy**2 - (frame[:, :3] ** 2).sum(1), 1e-18))
@@ -104,14 +96,6 @@ def decay(
     Momenta are drawn from the Boltzmann distribution, shifted to sum to zero and scaled by one
     factor so that the energies sum to the scalar's mass, then boosted. Neutral pions decay into
     two photons at once. Charges alternate, so that they sum to zero or one.
-
-    Parameters
-    ----------
-    scalar_gev : (4,) float64
-        The scalar's px, py, pz, energy.
-    random : numpy.random.Generator
-    temperature_gev : float
-        T of the distribution; the mean pion energy is about 3 T.
     """
     mass_gev = float(np.sqrt(scalar_gev[3] ** 2 - (scalar_gev[:3] ** 2).sum()))
     momentum, charge = _pions_at_rest(mass_gev, temperature_gev, random)

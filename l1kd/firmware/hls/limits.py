@@ -22,15 +22,7 @@ _PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 
 def check_size(model: keras.Model, io_type: IoType, strategy: Strategy) -> None:
-    """Refuse, before anything is written, what the vendor tools will not take.
-
-    Raises
-    ------
-    CheckFailed
-        If a convolution with io_stream and the latency strategy has 4096 or more weights: the
-        vendor tools do not partition such an array. For a depthwise convolution with the resource
-        strategy and io_parallel, which hls4ml has no code for.
-    """
+    """Refuse, before anything is written, what the vendor tools will not take."""
     if io_type == "io_parallel" and strategy == "resource":
         for layer in model.layers:
             if type(layer).__name__ == "QDepthwiseConv2D":
@@ -84,13 +76,7 @@ def reusable(inputs: int, outputs: int, factor: int) -> bool:
 def check_arguments(
     backend: str, io_type: str, strategy: str, part: str, reuse: int, clock_ns: float
 ) -> None:
-    """Refuse wrong arguments of a conversion.
-
-    Raises
-    ------
-    UserError
-        If a name is unknown, a number is not positive, or the part is no part's name.
-    """
+    """Refuse wrong arguments of a conversion."""
     for what, value, names in (
         ("backend", backend, Backend),
         ("io_type", io_type, IoType),
@@ -106,13 +92,7 @@ def check_arguments(
 
 
 def check_port(name: str, port: FixedPoint | None, own: FixedPoint) -> None:
-    """Refuse a stated port with values that the network's first layer would change.
-
-    Raises
-    ------
-    UserError
-        If a value of `port` is none of `own`.
-    """
+    """Refuse a stated port with values that the network's first layer would change."""
     if port is None:
         return
     if port.fraction > own.fraction or port.low < own.low or port.high > own.high:

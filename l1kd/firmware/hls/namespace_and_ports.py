@@ -81,15 +81,7 @@ def assert_ports(
     namespace: str,
     ports: tuple[tuple[str, FixedPoint], tuple[str, FixedPoint]],
 ) -> None:
-    """Write `firmware/ports.h` and include it where the top function is.
-
-    Parameters
-    ----------
-    directory, top, namespace
-        The project.
-    ports
-        Of the input and of the output: the name of the type in `defines.h`, and what it has to be.
-    """
+    """Write `firmware/ports.h` and include it where the top function is."""
     (directory / "firmware" / "ports.h").write_text(ports_header(namespace, *ports))
     source = directory / "firmware" / f"{top}.cpp"
     _edit(source, r'^#include "parameters\.h"$', r'\g<0>\n#include "ports.h"')

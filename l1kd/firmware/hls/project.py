@@ -188,19 +188,7 @@ class Project:
 def counts_of(events: ArrayLike, port: Port, name: str) -> NDArray[np.int64]:
     """Events as counts of a port's LSB, (N, inputs).
 
-    Parameters
-    ----------
-    events
-        (N, *shape) or (N, inputs), any real type.
-    port
-        Where they go in.
-    name
-        Of what reads them, for the message.
-
-    Raises
-    ------
-    UserError
-        If events have another shape, or a value is off the port's grid or range.
+    `events`: (N, *shape) or (N, inputs), any real type.
     """
     array: NDArray[Any] = np.asarray(events)
     kind, shape, size = FixedPoint.parse(port.type), port.shape, port.size
@@ -228,13 +216,7 @@ def counts_of(events: ArrayLike, port: Port, name: str) -> NDArray[np.int64]:
 
 
 def open_project(directory: Path | str) -> Project:
-    """Open a written project; neither TensorFlow nor hls4ml is needed.
-
-    Raises
-    ------
-    UserError
-        If the directory is no project that l1kd has written, or one of another format.
-    """
+    """Open a written project; neither TensorFlow nor hls4ml is needed."""
     directory = Path(directory)
     path = directory / FILE
     try:

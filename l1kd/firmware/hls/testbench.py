@@ -31,17 +31,7 @@ _LAST = re.compile(r"^# end ([0-9a-f]{16})$")
 
 
 def write(directory: Path, description: Description, types: tuple[str, str]) -> None:
-    """Write the bench, the Makefile and the README of a project.
-
-    Parameters
-    ----------
-    directory
-        The project.
-    description
-        Its own.
-    types
-        The names of the input's and the output's type in its `defines.h`.
-    """
+    """Write the bench, the Makefile and the README of a project."""
     record = description.record
     values = {
         "top": record.top,
@@ -81,14 +71,8 @@ def write(directory: Path, description: Description, types: tuple[str, str]) -> 
 def write_vectors(directory: Path, inputs: NDArray[np.int64], outputs: NDArray[np.int64]) -> None:
     """Write the vectors of a project; each file is whole or as it was.
 
-    Parameters
-    ----------
-    directory
-        The project.
-    inputs
-        Events in counts of the input's LSB, (N, inputs).
-    outputs
-        What has to come out, in counts of the output's LSB, (N, outputs).
+    `inputs`: events in counts of the input's LSB, (N, inputs).
+    `outputs`: what has to come out, in counts of the output's LSB, (N, outputs).
     """
     if len(inputs) != len(outputs) or not len(inputs):
         raise ValueError(f"{len(inputs)} events and {len(outputs)} outputs are no vectors")
@@ -103,13 +87,7 @@ def write_vectors(directory: Path, inputs: NDArray[np.int64], outputs: NDArray[n
 
 
 def read_vectors(directory: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The vectors of a project: inputs (N, inputs) and expected outputs (N, outputs), as counts.
-
-    Raises
-    ------
-    UserError
-        If a file is missing or damaged.
-    """
+    """The vectors of a project: inputs (N, inputs) and expected outputs (N, outputs), as counts."""
     inputs, outputs = _read(directory / INPUTS), _read(directory / OUTPUTS)
     if len(inputs) != len(outputs):
         raise UserError(

@@ -27,32 +27,18 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Reached:
-    """What the corner events do to one quantizer; counts of values, all events and units.
+    """What the corner events do to one quantizer; counts of values, all events and units."""
 
-    Parameters
-    ----------
-    values
-        How many reach it.
-    ties
-        Exactly half way between two of its steps, inside its range.
-    above, below
-        Beyond its highest value, below its lowest (for a ReLU: below 0).
-    lowest, highest
-        The extreme values that reach it.
-    bound
-        The lowest and the highest that interval arithmetic allows; further back in a network these
-        may be wider than what any event can reach.
-    possible
-        Which of `ties`, `above` and `below` the types and the bound allow at all.
-    """
-
-    values: int
-    ties: int
-    above: int
+    values: int  # how many reach it
+    ties: int  # exactly half way between two of its steps, inside its range
+    above: int  # beyond its highest value, below its lowest (for a ReLU: below 0)
     below: int
-    lowest: float
+    lowest: float  # the extreme values that reach it
     highest: float
+    # the lowest and the highest that interval arithmetic allows; further back in a network these
+    # may be wider than what any event can reach
     bound: tuple[float, float]
+    # which of `ties`, `above` and `below` the types and the bound allow at all
     possible: tuple[str, ...]
 
     @property
@@ -103,24 +89,8 @@ def corners(
 ) -> tuple[Events, CornerReport]:
     """Corner inputs of a port, and of the network behind it if there is one.
 
-    Parameters
-    ----------
-    port
-        The input's type.
-    shape
-        Of one event.
-    network
-        Whose inner quantizers are to tie, to saturate and to be given extreme values. Its own port
-        may be wider than `port`.
-    seed
-        Two calls with one seed give the same events.
-    limit
-        How many events at most; half of them are left to the search.
-
-    Returns
-    -------
-    tuple
-        Events (N, *shape), each value one of `port`'s, without repetitions; and what they reach.
+    Returns events (N, *shape), each value one of `port`'s, without repetitions; and what they
+    reach.
     """
     random = np.random.default_rng([seed, 0xC0])
     first = plain(port, shape, random, limit // 2 if network else limit)

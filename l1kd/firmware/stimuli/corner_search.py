@@ -67,15 +67,7 @@ def _ends(network: Network) -> Counts:
 
 
 class Search:
-    """A network and how many evaluations its search may take.
-
-    Parameters
-    ----------
-    network
-        Behind the port that events come on: see `Network.at_port`.
-    random
-        Where chance comes from; everything else is determined.
-    """
+    """A network and how many evaluations its search may take."""
 
     def __init__(self, network: Network, random: np.random.Generator) -> None:
         self.network, self.random = network, random
@@ -179,18 +171,8 @@ _PARTS = 60  # of an event, about
 def extremes(search: Search, node: Quantize, pool: Counts, reached: Array, budget: int) -> Counts:
     """Events that drive values to their ends: each value's best first, high and low in turn.
 
-    Parameters
-    ----------
-    search
-        The network.
-    node
-        The quantizer.
-    pool
-        Events to start from, (N, inputs).
-    reached
-        What enters the quantizer for each of them, counts (N, size).
-    budget
-        Evaluations of an event that this may take, about.
+    `pool`: events to start from, (N, inputs).
+    `reached`: what enters the quantizer for each of them, counts (N, size).
     """
     name = node.sources[0]
     bound = search.network.bounds[name]
@@ -372,18 +354,8 @@ def met(
 ) -> tuple[Counts, Counts]:
     """Events with ties and their neighbours, and with values at the ends of the range.
 
-    Parameters
-    ----------
-    search
-        The network.
-    node
-        The quantizer.
-    pool
-        Events to start from, (N, inputs).
-    reached
-        What enters the quantizer for each of them, counts (N, size).
-    most
-        Tries for each value that is aimed at.
+    `pool`: events to start from, (N, inputs).
+    `reached`: what enters the quantizer for each of them, counts (N, size).
     """
     offset, fraction = seen(search.network, node)
     shift = fraction - node.type.fraction

@@ -57,19 +57,7 @@ def changes(search: Search) -> list[Change]:
 def noticed(search: Search, counts: Counts, what: list[Change]) -> NDArray[np.bool_]:
     """Which events have another output under which change.
 
-    Parameters
-    ----------
-    search
-        The network.
-    counts
-        Events as counts of the port's LSB, (N, inputs).
-    what
-        The changes.
-
-    Returns
-    -------
-    ndarray
-        (changes, N).
+    `counts`: events as counts of the port's LSB, (N, inputs).
     """
     network = search.network
     size = max(16, _CELLS // sum(node.size for node in network.nodes))

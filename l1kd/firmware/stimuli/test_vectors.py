@@ -43,22 +43,9 @@ def choose(
 ) -> NDArray[np.float64]:
     """Events for the vectors of a project.
 
-    Parameters
-    ----------
-    network
-        The exact network, behind the project's port.
-    more
-        Further events, (N, *shape), such as a run's own; those that the port does not hold are left
-        out. A quarter of the room is theirs.
-    seed
-        Two calls with one seed give the same events.
-    limit
-        How many at most; by default 2,000, and fewer where events are large.
-
-    Returns
-    -------
-    ndarray
-        (N, *shape), values of the port's type, without repetitions.
+    `more`: further events, (N, *shape), such as a run's own; those that the port does not hold are
+    left out. A quarter of the room is theirs.
+    Returns (N, *shape), values of the port's type, without repetitions.
     """
     random = np.random.default_rng([seed, 0x7EC7])
     search = Search(network, random)

@@ -41,26 +41,14 @@ _MOST = 1000  # directories that are looked into
 
 
 class Folder:
-    """Files of a directory by their relative path; links in it are as if they were not there.
-
-    Parameters
-    ----------
-    root
-        The directory; it may be a link itself.
-    """
+    """Files of a directory by their relative path; links in it are as if they were not there."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.links: list[str] = []  # that were met
 
     def data(self, *parts: str) -> bytes | None:
-        """The bytes of a file; None if there is no such regular file.
-
-        Raises
-        ------
-        UserError
-            If it is larger than any report.
-        """
+        """The bytes of a file; None if there is no such regular file."""
         path = self._real(parts)
         if path is None or not stat.S_ISREG(path.lstat().st_mode):
             return None
@@ -80,13 +68,7 @@ class Folder:
         return None if data is None else data.decode(errors="replace")
 
     def folders(self) -> Iterator[Folder]:
-        """The directories in it, links and hidden ones left out.
-
-        Raises
-        ------
-        UserError
-            If there are too many of them to be projects.
-        """
+        """The directories in it, links and hidden ones left out."""
         found = [
             entry.name
             for entry in os.scandir(self.root)
@@ -119,17 +101,7 @@ class Folder:
 def parse_xml(data: bytes, where: str) -> ElementTree.Element:
     """The root of an XML file that has neither a document type nor entities.
 
-    Parameters
-    ----------
-    data
-        Its bytes.
-    where
-        What it is called in messages.
-
-    Raises
-    ------
-    UserError
-        If it is damaged, or has what no report has.
+    `data`: its bytes.
     """
     try:
         text = data.decode()
@@ -259,20 +231,12 @@ _LARGEST_NUMBER = 1e12
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a report.
+    """A table of a report."""
 
-    Parameters
-    ----------
-    heading
-        The last heading (a line `== x`, `* x:`, `+ x:` or `1.1 x`) of each kind above it.
-    columns
-        The last line of its head.
-    rows
-        Its cells, without what surrounds them; a name's leading spaces say its level.
-    """
-
+    # the last heading (a line `== x`, `* x:`, `+ x:` or `1.1 x`) of each kind above it
     heading: tuple[str, ...]
-    columns: list[str]
+    columns: list[str]  # the last line of its head
+    # its cells, without what surrounds them; a name's leading spaces say its level
     rows: list[list[str]]
 
     def column(self, *names: str) -> int | None:
@@ -306,22 +270,7 @@ def tables(text: str) -> Iterator[Table]:
 
 
 def number(text: str | None, where: str, *, signed: bool = False) -> float | None:
-    """A number of a report; None where the tool says that it does not know it.
-
-    Parameters
-    ----------
-    text
-        As it stands there; what follows in brackets, a share, is left out.
-    where
-        What it is called in messages.
-    signed
-        Whether it may be negative, as a slack.
-
-    Raises
-    ------
-    UserError
-        If it is anything else.
-    """
+    """A number of a report; None where the tool says that it does not know it."""
     bare = (text or "").strip()
     if match := _PERCENT.match(bare):
         bare = match["value"]
@@ -383,19 +332,7 @@ _TIMING_ALL = (*_TIMING, "wpws", "tpws")
 def csynth(data: bytes, text: str, where: str, where_text: str) -> Csynth:
     """Read `<top>_csynth.xml`, and the costs of its instances from `<top>_csynth.rpt`.
 
-    Parameters
-    ----------
-    data
-        The XML file's bytes.
-    text
-        The text report, or nothing.
-    where, where_text
-        What they are called in messages.
-
-    Raises
-    ------
-    UserError
-        If one is damaged.
+    `data`: the XML file's bytes.
     """
     root = parse_xml(data, where)
 
@@ -531,13 +468,7 @@ def cosim(text: str, where: str) -> Cosim | None:
 
 
 def implementation(text: str, where: str) -> Implementation:
-    """Read a report of `report_utilization -hierarchical`: the first row of the whole design.
-
-    Raises
-    ------
-    UserError
-        If there is none.
-    """
+    """Read a report of `report_utilization -hierarchical`: the first row of the whole design."""
     for table in tables(text):
         module = table.column("Module")
         if module is None:
@@ -565,13 +496,7 @@ def implementation(text: str, where: str) -> Implementation:
 
 
 def timing(text: str, where: str) -> Timing:
-    """Read the design's summary in a report of `report_timing_summary`.
-
-    Raises
-    ------
-    UserError
-        If there is none.
-    """
+    """Read the design's summary in a report of `report_timing_summary`."""
     lines = iter(text.splitlines())
     if any("WNS(ns)" in line for line in lines):
         next(lines, None)  # the rule under the head
@@ -608,20 +533,8 @@ def files(top: str) -> dict[str, str]:
 def read(folder: Folder, top: str, expected: NDArray[np.int64] | None = None) -> Reports:
     """The reports in a project's directory; what is not there is None.
 
-    Parameters
-    ----------
-    folder
-        The project's directory.
-    top
-        Its top function.
-    expected
-        What the test bench's vectors give in exact arithmetic, (N, outputs), in counts of the
-        output's LSB; without it the simulations' logs are not read.
-
-    Raises
-    ------
-    UserError
-        If a report is damaged.
+    `expected`: what the test bench's vectors give in exact arithmetic, (N, outputs), in counts of
+    the output's LSB; without it the simulations' logs are not read.
     """
     where = files(top)
     places = {name: f"{folder.root}/{path}" for name, path in where.items()}

@@ -48,32 +48,16 @@ Inputs = Literal["test", "corner"]
 
 @dataclass
 class Comparison:
-    """An implementation against the exact network, on one kind of inputs, as far as it got.
+    """An implementation against the exact network, on one kind of inputs, as far as it got."""
 
-    Parameters
-    ----------
-    candidate
-        The implementation.
-    inputs
-        What it is tried on.
-    predict
-        Events (N, *shape) to its outputs (N, outputs).
-    show
-        Events to what it gives layer by layer; None if it does not show its layers.
-    project
-        The HLS project that it is made of, if it is.
-    excused
-        Why it may differ.
-    limit
-        Events that it is tried on at most, in each sample its share of them; None: all.
-    """
-
-    candidate: Implementation
-    inputs: Inputs
-    predict: Callable[[NDArray[Any]], Values]
+    candidate: Implementation  # the implementation
+    inputs: Inputs  # what it is tried on
+    predict: Callable[[NDArray[Any]], Values]  # events (N, *shape) to its outputs (N, outputs)
+    # events to what it gives layer by layer; None if it does not show its layers
     show: Callable[[NDArray[Any]], Mapping[str, Shown]] | None = None
-    project: FirmwareRecord | None = None
-    excused: str | None = None
+    project: FirmwareRecord | None = None  # the HLS project that it is made of, if it is
+    excused: str | None = None  # why it may differ
+    # events that it is tried on at most, in each sample its share of them; None: all
     limit: int | None = None
     left: int | None = None
     result: Agreement = field(default_factory=lambda: Agreement(0, 0, 0))
@@ -99,17 +83,7 @@ class Comparison:
         return found
 
     def explain(self, network: Network, directory: Path, student: str) -> None:
-        """Find the first layer that differs, and keep the smallest event that shows it.
-
-        Parameters
-        ----------
-        network
-            The exact network.
-        directory
-            The run.
-        student
-            For the file's name.
-        """
+        """Find the first layer that differs, and keep the smallest event that shows it."""
         if not self.suspects:
             return
         events = np.stack(self.suspects)
@@ -202,30 +176,14 @@ Predictor = Callable[[NDArray[Any]], Values]
 
 @dataclass(frozen=True)
 class Student:
-    """A student in all its forms.
+    """A student in all its forms."""
 
-    Parameters
-    ----------
-    name
-        Its name.
-    model
-        The QKeras network.
-    exact
-        The exact network, on the projects' port.
-    projects
-        Its HLS projects.
-    doubts
-        Layers that QKeras may not compute exactly, with reasons.
-    logic
-        Its Verilog, if it was written.
-    """
-
-    name: str
-    model: keras.Model
-    exact: Network
-    projects: list[Project]
-    doubts: dict[str, str]
-    logic: Logic | None = None
+    name: str  # its name
+    model: keras.Model  # the QKeras network
+    exact: Network  # the exact network, on the projects' port
+    projects: list[Project]  # its HLS projects
+    doubts: dict[str, str]  # layers that QKeras may not compute exactly, with reasons
+    logic: Logic | None = None  # its Verilog, if it was written
 
     @property
     def lsb(self) -> float:
@@ -240,13 +198,7 @@ def samples_of(context: Context) -> dict[str, Sample]:
 
 
 def open_student(context: Context, name: str, projects: list[Project]) -> Student:
-    """A student of a run with its exact network.
-
-    Raises
-    ------
-    UserError
-        If a project was written from another network: its difference would be no fault of its.
-    """
+    """A student of a run with its exact network."""
     import l1kd
     from l1kd.networks.to_exact import doubts, read
 
@@ -275,24 +227,8 @@ def compare_on(
 ) -> dict[str, dict[str, Values]]:
     """Compare on the corners, then on a run's samples.
 
-    Parameters
-    ----------
-    context
-        The run.
-    student
-        Whose.
-    comparisons
-        What is compared, by kind of inputs; they keep their results.
-    samples
-        The samples of the kind `test`.
-    others
-        Further functions of events whose scores are wanted.
-
-    Returns
-    -------
-    dict
-        Scores (N,) of the comparisons of the kind `test` and of `others`, by implementation and
-        sample; of several projects' C simulations the first's: where they differ the gate fails.
+    Returns scores (N,) of the comparisons of the kind `test` and of `others`, by implementation and
+    sample; of several projects' C simulations the first's: where they differ the gate fails.
     """
     network, config = student.exact, context.config
     if config.verify.corners:
@@ -343,24 +279,7 @@ def logic_of(context: Context, name: str) -> Logic | None:
 
 
 def compare_emulator(context: Context, name: str, emulator: Emulator) -> None:
-    """Hold a student's emulator against the exact network, and note the pair in `agreement.json`.
-
-    Parameters
-    ----------
-    context
-        The run.
-    name
-        The student.
-    emulator
-        Built from one of its projects.
-
-    Raises
-    ------
-    UserError
-        If it was built from no project of the student that is there.
-    CheckFailed
-        If a single bit differs.
-    """
+    """Hold a student's emulator against the exact network, and note the pair in `agreement.json`."""
     projects = projects_of(context).get(name, [])
     comparisons = emulated([emulator], projects)
     if not comparisons["test"]:

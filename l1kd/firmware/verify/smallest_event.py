@@ -20,17 +20,8 @@ def shrink(event: Counts, differs: Differs) -> Counts:
     Blocks of inputs are set to zero, from halves down to single ones; then values move towards
     zero. Every step asks about all its candidates at once.
 
-    Parameters
-    ----------
-    event
-        Counts of the port's LSB, (inputs,); it differs.
-    differs
-        Events (N, inputs) to a truth value each.
-
-    Returns
-    -------
-    ndarray
-        (inputs,); it differs too.
+    `event`: counts of the port's LSB, (inputs,); it differs.
+    `differs`: events (N, inputs) to a truth value each.
     """
     event = event.copy()
     size = len(event)

@@ -57,28 +57,16 @@ _FREE = re.compile(r"CARRY[48]|MUXF[789]|GND|VCC|\$scopeinfo")
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What a design takes.
+    """What a design takes."""
 
-    Parameters
-    ----------
-    lut, ff, dsp, bram, uram
-        Counts; `bram` in blocks of 18 Kb, as hls4ml's reports.
-    tool
-        Name and version.
-    seconds
-        That the synthesis took, when it was run.
-    cells
-        Every kind of cell and how many there are.
-    """
-
-    lut: int
+    lut: int  # counts; `bram` in blocks of 18 Kb, as hls4ml's reports
     ff: int
     dsp: int
     bram: int
     uram: int
-    tool: str
-    seconds: float
-    cells: dict[str, int]
+    tool: str  # name and version
+    seconds: float  # that the synthesis took, when it was run
+    cells: dict[str, int]  # every kind of cell and how many there are
 
 
 @dataclass(frozen=True)
@@ -97,31 +85,7 @@ def synthesize(
 ) -> Synthesis:
     """Synthesise written Verilog, unless these very files have been already.
 
-    Parameters
-    ----------
-    directory
-        The project: `src/*.v`, and in `src/static/` modules that these use.
-    top
-        The top module.
-    part
-        The device; its family decides which cells there are.
-    time_limit_s
-        How long Yosys may take, in seconds.
-    say
-        Is told how far Yosys is.
-
-    Returns
-    -------
-    Synthesis
-        Also kept in the project, with the hash of what it was made from.
-
-    Raises
-    ------
-    UserError
-        If there is no Yosys, the part's family is not known, there is no Verilog, or Yosys refuses
-        it.
-    yosys.TimeLimitError
-        If it took longer than the limit.
+    `time_limit_s`: how long Yosys may take, in seconds.
     """
     kind = fpga_parts.family(part)
     if kind is None:
@@ -157,11 +121,6 @@ def sources(directory: Path) -> dict[str, Path]:
 
     Modules in `src/static/` that nothing uses are left out: alkaid's `lookup_table.v` can only be
     read where there is a table.
-
-    Raises
-    ------
-    UserError
-        If there is none.
     """
     source = directory / "src"
     files = {path.name: path for path in sorted(source.glob("*.v"))}
@@ -179,13 +138,7 @@ def sources(directory: Path) -> dict[str, Path]:
 
 
 def count(cells: Mapping[str, int], *, tool: str, seconds: float) -> Synthesis:
-    """Count cells as a vendor's tool does.
-
-    Raises
-    ------
-    ValueError
-        If there is a cell of an unknown kind: what it takes is not known.
-    """
+    """Count cells as a vendor's tool does."""
     totals = dict.fromkeys(("lut", "ff", "dsp", "bram", "uram"), 0)
     for cell, number in cells.items():
         if _LUT.fullmatch(cell):

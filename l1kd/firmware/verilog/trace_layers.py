@@ -42,36 +42,16 @@ SOLVER = {"decompose_dc": 0, "search_all_decompose_dc": False}
 
 @dataclass
 class Drawn:
-    """A network's logic before it is optimised.
+    """A network's logic before it is optimised."""
 
-    Parameters
-    ----------
-    inputs, outputs
-        One variable per value, flattened.
-    costs
-        LUTs per layer by alkaid's cost model, before what layers share is merged.
-    """
-
-    inputs: Variables
+    inputs: Variables  # one variable per value, flattened
     outputs: Variables
+    # LUTs per layer by alkaid's cost model, before what layers share is merged
     costs: dict[str, float] = field(default_factory=dict)
 
 
 def draw(network: Network, advance: Callable[[int], None] = lambda steps: None) -> Drawn:
-    """Trace a network, layer by layer.
-
-    Parameters
-    ----------
-    network
-        The network.
-    advance
-        Called with 1 for every layer.
-
-    Raises
-    ------
-    UnfitError
-        If a sum or a constant is wider than alkaid can hold.
-    """
+    """Trace a network, layer by layer."""
     from alkaid.trace import FVArrayInput
 
     pen = _Pen(network)

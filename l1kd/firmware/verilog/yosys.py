@@ -54,31 +54,15 @@ class TimeLimitError(UserError):
 
 @dataclass(frozen=True)
 class Tool:
-    """How Yosys is run.
+    """How Yosys is run."""
 
-    Parameters
-    ----------
-    name
-        Name and version, as reports have it.
-    command
-        To be followed by Yosys' arguments.
-    native
-        Not the wheel, whose memory ends at 4 GiB.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    native: bool
+    name: str  # name and version, as reports have it
+    command: tuple[str, ...]  # to be followed by Yosys' arguments
+    native: bool  # not the wheel, whose memory ends at 4 GiB
 
 
 def find() -> Tool:
-    """The Yosys to use.
-
-    Raises
-    ------
-    UserError
-        If there is none, or only one that is too old.
-    """
+    """The Yosys to use."""
     path = shutil.which("yosys")
     version = _native_version(path) if path else None
     if path and version and version >= LEAST:
@@ -98,26 +82,7 @@ def run(
 ) -> None:
     """Run a script in its own directory.
 
-    Parameters
-    ----------
-    tool
-        From `find`.
-    script
-        A file; paths in it are relative to its directory, and what Yosys leaves behind is there.
-    time_limit_s
-        How long it may take, in seconds.
-    say
-        Is told which stage Yosys has reached (lines that the script logs with `STAGE` in front),
-        and from time to time in which of its passes it is.
-    what
-        Is synthesised, for messages.
-
-    Raises
-    ------
-    TimeLimitError
-        If it took too long; Yosys has been stopped.
-    UserError
-        If Yosys fails.
+    `time_limit_s`: how long it may take, in seconds.
     """
     process = subprocess.Popen(
         [*tool.command, "-Q", "-T", "-s", script.name],
