@@ -185,7 +185,7 @@ class Doubted(_Record):
 
     layer: str
     step: Literal["port", "code", "weights", "sums", "quantizer", "compiled"]
-    state: Literal["refused", "open"]  # known to be wrong; or beyond what is proved: tests speak
+    state: Literal["refused", "open"]  # known to be wrong; tested, not proved
     reason: str
 
 

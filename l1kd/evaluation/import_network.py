@@ -65,15 +65,15 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
     dataset = context.dataset  # first: TensorFlow's import takes seconds
     from l1kd.networks.lint.check import check
     from l1kd.networks.load import read_model
-    from l1kd.networks.repair.repair import Repair, repair
+    from l1kd.networks.repair.repair import apply_repairs
     from l1kd.networks.tensorflow_setup import prepare_tensorflow
 
     prepare_tensorflow(context.threads)
-    loaded = read_model(path)
-    _check_ends(loaded.model, path)
+    model, folded = read_model(path)
+    _check_ends(model, path)
     try:
-        repaired = repair(
-            loaded.model,
+        repaired = apply_repairs(
+            model,
             grid=dataset.grid,
             shape=dataset.shape,
             lossy=lossy,
@@ -82,10 +82,6 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     _check_port(repaired.model, dataset, path)
-    folded = [
-        Repair(name, "its own batch normalisation folded into its weights, as it defines", "exact")
-        for name in loaded.folded
-    ]
     repaired = replace(repaired, repairs=[*folded, *repaired.repairs])
     output = _output(repaired.model)
     findings = [
@@ -109,7 +105,7 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
         repairs=[RepairRecord(layer=r.layer, what=r.what, kind=r.kind) for r in repaired.repairs],
         findings=findings,
     )
-    return Network(loaded.model, repaired, None if findings else output, record)
+    return Network(model, repaired, None if findings else output, record)
 
 
 def configuration(config: Config, network: Network) -> Config:
@@ -205,7 +201,7 @@ def _worth(price: Price) -> str:
 def _refusal(context: Context, network: Network) -> str:
     """One line: what the lint refuses, and whether lossy repairs would help and what they cost."""
     from l1kd.networks.lint.check import check
-    from l1kd.networks.repair.repair import repair
+    from l1kd.networks.repair.repair import apply_repairs
 
     record, dataset = network.record, context.dataset
     first = record.findings[0]
@@ -216,7 +212,7 @@ def _refusal(context: Context, network: Network) -> str:
     )
     if not any(each.kind == "offered" for each in record.repairs):
         return text
-    lossy = repair(network.original, grid=dataset.grid, shape=dataset.shape, lossy=True)
+    lossy = apply_repairs(network.original, grid=dataset.grid, shape=dataset.shape, lossy=True)
     if check(lossy.model) or _output(lossy.model) is None:
         return f"{text}; lossy repairs alone do not help"
     record.price = measure(dataset, replace(network, repaired=lossy))

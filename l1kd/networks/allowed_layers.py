@@ -1,9 +1,8 @@
-"""Arguments of layers as files store them, to arguments that they are built with.
+"""The layers and quantizers that a model file may hold, and their arguments from its text.
 
-Two tables say which classes may be built: layers and quantizers. Their arguments are numbers,
-texts, truth values, lists of them and quantizers, and nothing else: no function, no class and no
-module that a file names is ever looked up. The tables are broader than what can become firmware:
-what cannot is read all the same, so that the lint can say which layer it is and why.
+Arguments are numbers, texts, truth values, lists of them and quantizers: no function, class or
+module that a file names is ever looked up. The tables are broader than what can become firmware, so
+that the lint can name the layer that cannot, and why.
 """
 
 from __future__ import annotations
@@ -17,116 +16,46 @@ from tensorflow import keras
 from l1kd.core.errors import UserError
 from l1kd.networks.custom_layers import PowerMean, SquareRoot
 
+_KERAS = (
+    "Activation Add AlphaDropout Average AveragePooling1D AveragePooling2D "
+    "BatchNormalization Concatenate Conv1D Conv2D Conv2DTranspose Cropping1D Cropping2D "
+    "Dense DepthwiseConv2D Dot Dropout ELU Flatten GaussianDropout GaussianNoise "
+    "GlobalAveragePooling1D GlobalAveragePooling2D GlobalMaxPooling1D GlobalMaxPooling2D "
+    "LeakyReLU MaxPooling1D MaxPooling2D Maximum Minimum Multiply Normalization PReLU "
+    "Permute ReLU RepeatVector Reshape SeparableConv1D SeparableConv2D Softmax "
+    "SpatialDropout1D SpatialDropout2D Subtract ThresholdedReLU UpSampling1D UpSampling2D "
+    "ZeroPadding1D ZeroPadding2D"
+)
+_QKERAS = (
+    "QActivation QAveragePooling2D QBatchNormalization QConv1D QConv2D QConv2DBatchnorm "
+    "QConv2DTranspose QDense QDepthwiseConv2D QDepthwiseConv2DBatchnorm "
+    "QGlobalAveragePooling2D QSeparableConv1D QSeparableConv2D"
+)
+_QUANTIZERS = (
+    "bernoulli binary quantized_bits quantized_hswish quantized_po2 quantized_relu "
+    "quantized_relu_po2 quantized_sigmoid quantized_tanh quantized_ulaw stochastic_binary "
+    "stochastic_ternary ternary"
+)
 LAYERS: dict[str, Any] = {
-    **{
-        name: getattr(keras.layers, name)
-        for name in (
-            "Activation",
-            "Add",
-            "AlphaDropout",
-            "Average",
-            "AveragePooling1D",
-            "AveragePooling2D",
-            "BatchNormalization",
-            "Concatenate",
-            "Conv1D",
-            "Conv2D",
-            "Conv2DTranspose",
-            "Cropping1D",
-            "Cropping2D",
-            "Dense",
-            "DepthwiseConv2D",
-            "Dot",
-            "Dropout",
-            "ELU",
-            "Flatten",
-            "GaussianDropout",
-            "GaussianNoise",
-            "GlobalAveragePooling1D",
-            "GlobalAveragePooling2D",
-            "GlobalMaxPooling1D",
-            "GlobalMaxPooling2D",
-            "LeakyReLU",
-            "MaxPooling1D",
-            "MaxPooling2D",
-            "Maximum",
-            "Minimum",
-            "Multiply",
-            "Normalization",
-            "PReLU",
-            "Permute",
-            "ReLU",
-            "RepeatVector",
-            "Reshape",
-            "SeparableConv1D",
-            "SeparableConv2D",
-            "Softmax",
-            "SpatialDropout1D",
-            "SpatialDropout2D",
-            "Subtract",
-            "ThresholdedReLU",
-            "UpSampling1D",
-            "UpSampling2D",
-            "ZeroPadding1D",
-            "ZeroPadding2D",
-        )
-    },
-    **{
-        name: getattr(qkeras, name)
-        for name in (
-            "QActivation",
-            "QAveragePooling2D",
-            "QBatchNormalization",
-            "QConv1D",
-            "QConv2D",
-            "QConv2DBatchnorm",
-            "QConv2DTranspose",
-            "QDense",
-            "QDepthwiseConv2D",
-            "QDepthwiseConv2DBatchnorm",
-            "QGlobalAveragePooling2D",
-            "QSeparableConv1D",
-            "QSeparableConv2D",
-        )
-    },
+    **{name: getattr(keras.layers, name) for name in _KERAS.split()},
+    **{name: getattr(qkeras, name) for name in _QKERAS.split()},
     "PowerMean": PowerMean,
     "SquareRoot": SquareRoot,
 }
-QUANTIZERS: dict[str, Any] = {
-    name: getattr(qkeras, name)
-    for name in (
-        "bernoulli",
-        "binary",
-        "quantized_bits",
-        "quantized_hswish",
-        "quantized_po2",
-        "quantized_relu",
-        "quantized_relu_po2",
-        "quantized_sigmoid",
-        "quantized_tanh",
-        "quantized_ulaw",
-        "stochastic_binary",
-        "stochastic_ternary",
-        "ternary",
-    )
-}
-# Functions of Keras and of QKeras by name; the latter only where QKeras looks names up.
-ACTIVATIONS = {"linear", "relu", "sigmoid", "softmax", "softplus", "tanh", "elu", "leaky_relu"}
-_QKERAS_ACTIVATIONS = {
-    "binary_sigmoid",
-    "binary_tanh",
-    "hard_sigmoid",
-    "hard_tanh",
-    "smooth_sigmoid",
-    "smooth_tanh",
+QUANTIZERS: dict[str, Any] = {name: getattr(qkeras, name) for name in _QUANTIZERS.split()}
+# Functions by name: of Keras, and of QKeras where QKeras looks names up.
+_FUNCTIONS = {
+    *("linear", "relu", "sigmoid", "softmax", "softplus", "tanh", "elu", "leaky_relu"),
+    *("binary_sigmoid", "binary_tanh", "hard_sigmoid", "hard_tanh"),
+    *("smooth_sigmoid", "smooth_tanh"),
 }
 
 # They matter to training only, and QKeras chooses its own again.
 _DROPPED = re.compile(r".*_(initializer|regularizer|constraint|range)$|^(dtype|trainable)$")
 # Of the batch normalisation inside a layer; QKeras' own hands them on to Keras, which has no more.
-_ALSO_DROPPED = {"batch_input_shape", "renorm", "renorm_clipping", "renorm_momentum", "fused"} | {
-    "virtual_batch_size",
-    "adjustment",
+_ALSO_DROPPED = {
+    *("batch_input_shape", "renorm", "renorm_clipping", "renorm_momentum", "fused"),
+    *("virtual_batch_size", "adjustment"),
 }
 _QUANTIZER_KEY = re.compile(r".*_quantizer$|^(activation|quantizer)$")
 _MAX_NUMBER = 1 << 20  # QKeras raises 2 to such numbers
@@ -135,7 +64,7 @@ _CALL = re.compile(r"^\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*$", re.DOTALL)
 
 
 def arguments(kind: str, stored: dict[str, Any], where: str) -> dict[str, Any]:
-    """What a layer of the class `kind` is built with, from its stored configuration."""
+    """The arguments that a layer of the class `kind` is built with, from its configuration."""
     found: dict[str, Any] = {}
     for key, value in stored.items():
         if _DROPPED.match(key) or key in _ALSO_DROPPED:
@@ -145,35 +74,36 @@ def arguments(kind: str, stored: dict[str, Any], where: str) -> dict[str, Any]:
         elif _plain(value):
             found[key] = tuple(value) if isinstance(value, list) and key not in _LISTS else value
         else:
-            raise UserError(f"{where} has an argument {key!r} that is no plain value")
+            raise UserError(f"{where} has an argument {key!r} that is not a plain value")
     return found
 
 
 def quantizer(value: Any, where: str, *, as_text: bool = False) -> Any:
-    """A quantizer, or the name of a function, from its stored form."""
-    if value is None or (isinstance(value, str) and value in ACTIVATIONS | _QKERAS_ACTIVATIONS):
+    """A quantizer, or the name of a function, from its stored form.
+
+    `value` is a text, or a mapping with `class_name` and `config`. `as_text` returns QKeras' text
+    of it: a QActivation that was given an object is neither loaded by QKeras nor converted.
+    """
+    if value is None or (isinstance(value, str) and value in _FUNCTIONS):
         return value
+    positional: list[Any] = []
     if isinstance(value, dict) and value.get("class_name") == "function":
         return quantizer(value.get("config"), where, as_text=as_text)  # a function by its name
-    if isinstance(value, dict):
-        name, stored = value.get("class_name"), value.get("config")
-        if not isinstance(stored, dict):
-            raise UserError(f"{where} is no quantizer")
-        parts: tuple[list[Any], dict[str, Any]] = ([], dict(stored))
+    if isinstance(value, dict) and isinstance(value.get("config"), dict):
+        name, named = value.get("class_name"), dict(value["config"])
     elif isinstance(value, str) and (match := _CALL.match(value)):
-        name, parts = match[1], _call_arguments(match[2] or "", where)
+        name = match[1]
+        positional, named = _call_arguments(match[2] or "", where)
     else:
-        raise UserError(f"{where} is no quantizer")
+        raise UserError(f"{where} is not a quantizer")
     if name not in QUANTIZERS:
         raise UserError(f"{where} is {str(name)[:80]!r}; known are {', '.join(QUANTIZERS)}")
-    positional, named = parts
     if named.get("qnoise_factor") == 1:
         del named["qnoise_factor"]
-    if not all(_number_or_text(item) for item in (*positional, *named.values())):
-        raise UserError(f"{where} has an argument that is no number, text or truth value")
-    if any(
-        isinstance(item, int) and abs(item) > _MAX_NUMBER for item in (*positional, *named.values())
-    ):
+    given = (*positional, *named.values())
+    if not all(_number_or_text(item) for item in given):
+        raise UserError(f"{where} has an argument that is not a number, text or truth value")
+    if any(isinstance(item, int) and abs(item) > _MAX_NUMBER for item in given):
         raise UserError(f"{where} has an argument beyond {_MAX_NUMBER}")
     built = QUANTIZERS[name](*positional, **named)
     if not as_text:
@@ -181,8 +111,8 @@ def quantizer(value: Any, where: str, *, as_text: bool = False) -> Any:
     if any(isinstance(item, list) for item in named.values()):
         raise UserError(f"{where} has a list for an argument; an activation has one scale")
     # QKeras reads `None` as a text; where it may stand it is the default.
-    named = {key: item for key, item in named.items() if item is not None}
-    texts = [repr(item) for item in positional] + [f"{k}={v!r}" for k, v in named.items()]
+    texts = [repr(item) for item in positional]
+    texts += [f"{key}={item!r}" for key, item in named.items() if item is not None]
     return value if isinstance(value, str) else f"{name}({','.join(texts)})"
 
 
@@ -200,15 +130,18 @@ def _call_arguments(text: str, where: str) -> tuple[list[Any], dict[str, Any]]:
 
 
 def _literal(text: str, where: str) -> Any:
-    if text in ("True", "False", "None"):
-        return {"True": True, "False": False, "None": None}[text]
+    constants = {"True": True, "False": False, "None": None}
+    if text in constants:
+        return constants[text]
     if re.fullmatch(r"[+-]?\d+", text):
         return int(text)
     if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text):
         return float(text)
     if match := re.fullmatch(r"'(\w*)'|\"(\w*)\"", text):
         return match[1] or match[2] or ""
-    raise UserError(f"{where} has an argument {text[:80]!r} that is no number, text or truth value")
+    raise UserError(
+        f"{where} has an argument {text[:80]!r} that is not a number, text or truth value"
+    )
 
 
 def _scalar(value: Any) -> bool:

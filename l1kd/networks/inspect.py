@@ -1,4 +1,4 @@
-"""A Keras network as the firmware side sees it: its hash, its layers' outputs, its float twin.
+"""Hash, layer outputs and float twin of a Keras network, for the firmware side.
 
 TensorFlow is imported when a function is called, not with the module.
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from tensorflow import keras
 
-_BATCH = 1024
+_BATCH = 1024  # events at a time: inner layers are large
 
 
 def model_hash(model: keras.Model) -> str:
@@ -41,18 +41,21 @@ def multiplications(layer: Any) -> int | None:
 def layer_outputs(
     model: keras.Model, names: Sequence[str], events: NDArray[Any]
 ) -> dict[str, NDArray[np.float64]]:
-    """What named layers of a network give for `events` (N, *shape), each (N, *its shape)."""
+    """Outputs of named layers for `events` (N, *shape), each (N, *shape of the layer)."""
     import tensorflow as tf
 
     part = tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names])
-    return dict(zip(names, _in_batches(part, events), strict=True))
+    batches: list[list[NDArray[np.float64]]] = []
+    for start in range(0, max(len(events), 1), _BATCH):
+        batch = tf.constant(events[start : start + _BATCH], tf.float32)
+        outputs = tf.nest.flatten(part(batch, training=False))
+        batches.append([np.asarray(output, np.float64) for output in outputs])
+    columns = zip(*batches, strict=True)
+    return {name: np.concatenate(column) for name, column in zip(names, columns, strict=True)}
 
 
 def float_twin(model: keras.Model) -> keras.Model:
-    """The same network without quantizers: latent float weights, plain ReLU for a quantized one.
-
-    No value is rounded or saturated; what is left of a `quantized_relu` is its `max(x, 0)`.
-    """
+    """The same network without quantizers: latent float weights, plain ReLUs."""
     import tensorflow as tf
 
     layers = tf.keras.layers
@@ -81,21 +84,7 @@ def float_twin(model: keras.Model) -> keras.Model:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Keras' doubts about QKeras' constraints, which come whenever a layer is described."""
+    """Suppress Keras' warnings about QKeras' constraints, given whenever a layer is described."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _in_batches(model: Any, events: NDArray[Any]) -> list[NDArray[np.float64]]:
-    """All outputs of a model as float64; small batches, for inner layers are large."""
-    import tensorflow as tf
-
-    parts: list[list[NDArray[np.float64]]] = []
-    for start in range(0, max(len(events), 1), _BATCH):
-        batch = tf.constant(events[start : start + _BATCH], tf.float32)
-        outputs = model(batch, training=False)
-        if not isinstance(outputs, (list, tuple)):
-            outputs = [outputs]
-        parts.append([np.asarray(output, np.float64) for output in outputs])
-    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]

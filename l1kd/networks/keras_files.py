@@ -1,7 +1,6 @@
-"""The two formats of Keras model files, as plain data: a configuration and arrays of weights.
+"""Reads `.keras` and `.h5` model files as plain data: the configuration and arrays of weights.
 
-Nothing is built here and nothing runs. Sizes are limited, and what a file says lies elsewhere
-(links, external and virtual data sets) is not followed.
+Nothing is built and nothing runs. Sizes are limited; links and external data are not followed.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ Weights = dict[str, list[NDArray[Any]]]
 
 # Layers with a batch normalisation inside.
 FOLDED = ("QDenseBatchnorm", "QConv2DBatchnorm", "QDepthwiseConv2DBatchnorm")
-# The order of their weights here, whatever the file's: a layer that was frozen is stored in another
-# one. `iteration` counts training steps, and not every version stores it.
+# The order of their weights here; a file of a frozen layer has another. `iteration` counts training
+# steps, and not every version stores it.
 _ORDER = ("kernel", "bias", "gamma", "beta", "iteration", "moving_mean", "moving_variance")
 
 _MAX_CONFIG = 16 << 20
@@ -31,7 +30,7 @@ _MAX_WEIGHTS = 2 << 30
 
 
 def read_file(path: Path) -> tuple[Any, Weights]:
-    """Configuration and weights by layer of a `.keras` or `.h5` file."""
+    """Configuration (parsed JSON) and weights by layer name, ordered as in an unfrozen layer."""
     if path.is_dir():
         raise UserError(
             f"{path} is a directory: a SavedModel is a program and is not loaded; "
@@ -43,11 +42,11 @@ def read_file(path: Path) -> tuple[Any, Weights]:
 
 
 def layer_list(config: Any, where: object) -> list[dict[str, Any]]:
-    """The layers of a stored configuration."""
+    """The layers of a stored configuration; a model class that brings code is refused."""
     kind = config["class_name"]
     if kind not in ("Functional", "Model", "Sequential"):
         raise UserError(
-            f"{where}: a model of class {kind!r} carries code of its own; "
+            f"{where}: a model of class {kind!r} carries its own code; "
             "only Functional and Sequential models are loaded"
         )
     stored: list[dict[str, Any]] = config["config"]["layers"]
@@ -75,8 +74,13 @@ def _read_keras(path: Path) -> tuple[Any, Weights]:
                 key = f"layers/{kind}_{number}" if number else f"layers/{kind}"
                 own = _variables(file, f"{key}/vars", path)
                 if layer["class_name"] in FOLDED:
+                    stored = layer["config"]
+                    names = ["kernel"] + ["bias"] * bool(stored["use_bias"]) + ["iteration"]
+                    inside = ["gamma"] * bool(stored["scale"]) + ["beta"] * bool(stored["center"])
+                    inside += ["moving_mean", "moving_variance"]
                     inner = _variables(file, f"{key}/batchnorm/vars", path)
-                    own = _ordered(_named(layer["config"], own, inner))
+                    pairs = (*zip(names, own, strict=False), *zip(inside, inner, strict=False))
+                    own = _ordered(dict(pairs))
                 if own:
                     weights[layer["config"]["name"]] = own
     return config, weights
@@ -87,18 +91,6 @@ def _variables(file: Any, key: str, path: Path) -> list[NDArray[Any]]:
     return [] if group is None else [_array(group, item, path) for item in sorted(group, key=int)]
 
 
-def _named(
-    config: dict[str, Any], own: list[NDArray[Any]], inner: list[NDArray[Any]]
-) -> dict[str, NDArray[Any]]:
-    """The weights of a layer with a batch normalisation inside, from those of its two parts."""
-    names = ["kernel"] + ["bias"] * bool(config["use_bias"]) + ["iteration"]
-    inside = ["gamma"] * bool(config["scale"]) + ["beta"] * bool(config["center"])
-    return {
-        **dict(zip(names, own, strict=False)),
-        **dict(zip([*inside, "moving_mean", "moving_variance"], inner, strict=False)),
-    }
-
-
 def _ordered(named: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
     named.setdefault("iteration", np.array(-1, np.int64))
     return [named[name] for name in _ORDER if name in named]
@@ -107,21 +99,20 @@ def _ordered(named: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
 def _read_h5(path: Path) -> tuple[Any, Weights]:
     with h5py.File(path, "r") as file:
         if "model_config" not in file.attrs:
-            raise UserError(f"{path}: no Keras model (weights alone, or another kind of HDF5 file)")
+            raise UserError(
+                f"{path}: not a Keras model (weights alone, or another kind of HDF5 file)"
+            )
         text = file.attrs["model_config"]
         if len(text) > _MAX_CONFIG:
             raise UserError(f"{path}: a configuration of more than {_MAX_CONFIG >> 20} MiB")
-        config = json.loads(text.decode() if isinstance(text, bytes) else text)
+        config = json.loads(_text(text))
         weights: Weights = {}
         stored = file["model_weights"]
         for layer in layer_list(config, path):
             name = layer["config"]["name"]
             if name not in stored:
                 continue
-            names = [
-                str(n.decode() if isinstance(n, bytes) else n)
-                for n in stored[name].attrs.get("weight_names", [])
-            ]
+            names = [_text(item) for item in stored[name].attrs.get("weight_names", [])]
             arrays = [_array(stored[name], item, path) for item in names]
             if layer["class_name"] in FOLDED:
                 last = [re.sub(r":\d+$", "", item).rpartition("/")[2] for item in names]
@@ -131,6 +122,10 @@ def _read_h5(path: Path) -> tuple[Any, Weights]:
     return config, weights
 
 
+def _text(stored: Any) -> str:
+    return str(stored.decode() if isinstance(stored, bytes) else stored)
+
+
 def _array(group: Any, key: str, path: Path) -> NDArray[Any]:
     link = group.get(key, getlink=True)
     dataset = group[key] if isinstance(link, h5py.HardLink) else None
@@ -138,7 +133,7 @@ def _array(group: Any, key: str, path: Path) -> NDArray[Any]:
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
         raise UserError(f"{path}: the weight {key!r} is not stored in the file itself")
     if dataset.dtype.kind not in "fiu" or dataset.size * dataset.dtype.itemsize > _MAX_WEIGHTS:
-        raise UserError(f"{path}: the weight {key!r} is no array of numbers of a model's size")
+        raise UserError(f"{path}: the weight {key!r} is not numeric, or too large for a model")
     array = np.asarray(dataset[()])
     if not np.isfinite(array).all():
         raise UserError(f"{path}: the weight {key!r} holds NaN or infinity")

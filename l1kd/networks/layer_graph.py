@@ -1,7 +1,6 @@
-"""A network as plain data: layers with their stored configurations, their sources and weights.
+"""A Keras network as plain data: layers with stored configurations, sources and weights.
 
-It is what a model file holds and what Keras says of a model that it has built; networks are read
-and repaired in this form. Building one runs only classes on the list of `allowed_layers`.
+Networks are read and repaired in this form. Building one runs only classes of `allowed_layers`.
 """
 
 from __future__ import annotations
@@ -13,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow import keras
 
 from l1kd.core.errors import UserError
+from l1kd.core.run_files import RepairKind
 from l1kd.networks.allowed_layers import LAYERS, arguments
 from l1kd.networks.keras_files import Weights, layer_list
 
@@ -27,30 +28,39 @@ _HINTS = {
 }
 
 
+@dataclass(frozen=True)
+class Repair:
+    """A change of a layer: one that was made, could be made, or cannot; kinds in `repair`."""
+
+    layer: str
+    what: str
+    kind: RepairKind = "exact"
+
+
 @dataclass
 class Node:
-    """A layer."""
+    """A layer; its configuration is `get_config()` after JSON."""
 
     kind: str  # the name of its class; `InputLayer` for an input
-    name: str  # unique in its graph
-    config: dict[str, Any]  # as stored: `get_config()` of the layer after JSON
+    name: str
+    config: dict[str, Any]
     sources: list[str]  # names of the layers it reads
     weights: list[NDArray[Any]] = field(default_factory=list)  # in the order of `layer.weights`
 
 
 @dataclass
 class Graph:
-    """Layers in an order in which each follows its sources."""
+    """Layers, inputs among them, ordered so that each follows its sources."""
 
-    name: str  # of the network
-    nodes: list[Node]  # its layers, inputs among them
-    inputs: list[str]  # names of layers
+    name: str
+    nodes: list[Node]
+    inputs: list[str]
     outputs: list[str]
-    where: str  # what messages call it: the file, as a rule
+    where: str  # for messages: the file, as a rule
 
     @classmethod
     def read(cls, config: Any, weights: Weights, where: str) -> Graph:
-        """The graph that a stored configuration describes."""
+        """The graph of a stored configuration; shared layers are refused."""
         stored = layer_list(config, where)
         chain = config["class_name"] == "Sequential"
         nodes: list[Node] = []
@@ -77,7 +87,7 @@ class Graph:
 
     @classmethod
     def of(cls, model: keras.Model) -> Graph:
-        """The graph of a model in memory."""
+        """The graph of a model in memory, which has to be Functional or Sequential."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Keras' doubts about QKeras' constraints
@@ -123,26 +133,30 @@ class Graph:
             # Initial weights, which warn of seeds when several layers share QKeras' own, are not
             # what the network keeps.
             warnings.filterwarnings("ignore", message=".*is unseeded and being called")
-            return self._built()
+            # AutoGraph takes most of the time of building a layer, to rewrite Python that needs
+            # none here: these calls give shapes only. Layers that are traced later are rewritten.
+            model: keras.Model = tf.autograph.experimental.do_not_convert(self._built)()
+            return model
 
     def _built(self) -> keras.Model:
         tensors: dict[str, Any] = {}
         for node in self.nodes:
-            if node.kind == "InputLayer":
-                shape = node.config["batch_input_shape"][1:]
-                tensors[node.name] = keras.Input(tuple(int(side) for side in shape), name=node.name)
-                continue
             tensors[node.name] = self._call(node, tensors)
         ins = [tensors[name] for name in self.inputs]
         outs = [tensors[name] for name in self.outputs]
         single = len(ins) == 1 and len(outs) == 1
         model = keras.Model(ins[0] if single else ins, outs[0] if single else outs, name=self.name)
         for node in self.nodes:
-            if node.name in tensors and node.kind != "InputLayer":
+            if node.kind != "InputLayer":
                 self._fill(model, node)
         return model
 
     def _call(self, node: Node, tensors: dict[str, Any]) -> Any:
+        if node.kind == "InputLayer":
+            shape = node.config["batch_input_shape"][1:]
+            if None in shape:
+                raise UserError(f"{self.where}: input {node.name!r} has no fixed shape: {shape}")
+            return keras.Input(tuple(int(side) for side in shape), name=node.name)
         if node.kind not in LAYERS:
             raise UserError(
                 f"{self.where}: layer {node.name!r} is of class {node.kind!r}, which is not on the "
@@ -150,11 +164,11 @@ class Graph:
             )
         given = arguments(node.kind, node.config, f"{self.where}: layer {node.name!r}")
         layer = LAYERS[node.kind](**given)
-        missing = [source for source in node.sources if source not in tensors]
-        if missing:
-            raise UserError(
-                f"{self.where}: layer {node.name!r} reads {missing[0]!r}, which is not before it"
-            )
+        for source in node.sources:
+            if source not in tensors:
+                raise UserError(
+                    f"{self.where}: layer {node.name!r} reads {source!r}, which is not before it"
+                )
         values = [tensors[source] for source in node.sources]
         return layer(values if len(values) > 1 else values[0])
 
@@ -175,10 +189,8 @@ class Graph:
 
 
 def _ends(stored: Any) -> list[str]:
-    # One end is written flat, several as a list of lists.
-    return (
-        [str(stored[0])] if stored and isinstance(stored[0], str) else [str(e[0]) for e in stored]
-    )
+    flat = stored and isinstance(stored[0], str)  # one end; several are a list of lists
+    return [str(stored[0])] if flat else [str(end[0]) for end in stored]
 
 
 def _sources(nodes: Any, name: str, where: str) -> list[str]:

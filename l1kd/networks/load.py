@@ -1,15 +1,13 @@
-"""Models from files, without running anything that is in the file.
+"""Loads and saves Keras models; no code from the file runs.
 
 Keras' own loaders import modules that a file names and rebuild Python functions from its bytes,
-"safe mode" or not. Here the stored configuration is read as plain data: layer classes come from a
-table, their arguments are numbers, texts, lists and quantizers from another table, and weights are
-read as arrays. What is not in the tables is refused by name.
+"safe mode" or not. Here the stored configuration is plain data: layers and quantizers come from the
+tables of `allowed_layers`, weights are read as arrays, anything else is refused by name.
 """
 
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
@@ -18,18 +16,8 @@ from tensorflow import keras
 from l1kd.core.errors import UserError
 from l1kd.core.files import atomic
 from l1kd.networks.keras_files import read_file
-from l1kd.networks.layer_graph import Graph
+from l1kd.networks.layer_graph import Graph, Repair
 from l1kd.networks.repair.batch_norm import fold_dense
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model from a file."""
-
-    model: keras.Model  # with the stored weights, for inference
-    # layers whose own batch normalisation was folded while reading: `QDenseBatchnorm`, which the
-    # installed QKeras does not have. In inference they are what they were
-    folded: list[str]
 
 
 def save_model(model: keras.Model, path: Path) -> None:
@@ -49,24 +37,25 @@ def load_model(path: str | Path) -> keras.Model:
     Returns
     -------
     keras.Model
-        With the stored weights, for inference.
+        The network with its stored weights, for inference. A `QDenseBatchnorm`, which the installed
+        QKeras does not have, becomes the `QDense` that it is in inference.
 
     Raises
     ------
     UserError
         If the file is missing or damaged, or holds a layer, a quantizer or an argument that is not
-        on the list of those known to be harmless (a Lambda, a class of somebody's own, ...).
+        on the list of those known to be harmless (a Lambda, a user's own class, ...).
     """
-    return read_model(path).model
+    return read_model(path)[0]
 
 
-def read_model(path: str | Path) -> Loaded:
-    """As `load_model`, with what had to be done to the network to read it."""
+def read_model(path: str | Path) -> tuple[keras.Model, list[Repair]]:
+    """A model as `load_model` returns it, and the batch normalizations that were folded."""
     path = Path(path)
     try:
         graph = Graph.read(*read_file(path), str(path))
         folded = fold_dense(graph)
-        return Loaded(graph.build(), folded)
+        return graph.build(), folded
     except UserError:
         raise
     except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:

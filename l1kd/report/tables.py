@@ -45,7 +45,7 @@ def agreement_table(run: RunFiles) -> Table:
 
 
 def certificate_table(run: RunFiles) -> Table:
-    """What is proved of every project, and where only tests speak."""
+    """What is proved of every project, and what is tested, not proved."""
     columns = "student | project | verdict | layers proved | layer | step | reason"
     table = Table(columns.split(" | "), text_columns=(0, 1, 2, 4, 5, 6))
     for record in run.agreement or []:
@@ -61,7 +61,7 @@ def certificate_table(run: RunFiles) -> Table:
                     row(
                         record.student,
                         project,
-                        "refused" if refused else "only tests speak",
+                        "refused" if refused else "tested, not proved",
                         proved,
                         found.layer,
                         found.step,

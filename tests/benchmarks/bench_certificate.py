@@ -25,8 +25,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.files import write_json
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.compiled_calls import calls_code, compare_calls
-from l1kd.firmware.certificate.findings import Walk
-from l1kd.firmware.certificate.proof import certify, follow
+from l1kd.firmware.certificate.proof import follow, prove
 from l1kd.firmware.hls import c_simulation, hls4ml_convert
 from l1kd.firmware.hls.project import Project, open_project
 from l1kd.firmware.stimuli.corner_inputs import corners
@@ -79,7 +78,7 @@ def judge(project: Project, exact: Network, breakage: Breakage, copy: Path) -> d
     record = project.record
     version = project.description.versions["hls4ml"]
     whole = follow(project.directory, exact, record.top, record.backend, version)
-    assert isinstance(whole, Walk) and whole.certificate.certified
+    assert whole.certificate.certified
     if not breakage.apply(copy):
         return {"state": "nothing to edit"}
     broken = open_project(copy)
@@ -95,7 +94,7 @@ def judge(project: Project, exact: Network, breakage: Breakage, copy: Path) -> d
             "state": "does not compile or run",
             "message": str(error).replace(str(copy), "copy")[:200],
         }
-    certificate = certify(copy, exact, record.top, record.backend, version)
+    certificate = prove(copy, exact, record.top, record.backend, version)
     first = certificate.refused[0] if certificate.refused else None
     return {
         "state": "judged",

@@ -118,12 +118,12 @@ def examine(directory: Path, before: Path) -> dict[str, Any]:
 
 def certificate(directory: Path) -> dict[str, Any]:
     """Whether the certificate refuses a project, and why."""
-    from l1kd.firmware.certificate.proof import certify
+    from l1kd.firmware.certificate.proof import prove
 
     project = open_project(directory)
     network = from_json(read_json(directory / NETWORK))
     record = project.record
-    found = certify(directory, network, record.top, record.backend, metadata.version("hls4ml"))
+    found = prove(directory, network, record.top, record.backend, metadata.version("hls4ml"))
     return {"certified": found.certified, "certificate": found.summary}
 
 

@@ -72,7 +72,7 @@ def trained(data: str, directory: Path) -> Context:
 def judge(context: Context, student: str, options: dict[str, Any], where: Path) -> dict[str, Any]:
     """One project: certificate, corners and the whole test split against the exact network."""
     import l1kd
-    from l1kd.firmware.certificate.certify import certify_project
+    from l1kd.firmware.certificate.certify import certify
     from l1kd.firmware.convert import stated_port
     from l1kd.firmware.hls import hls4ml_convert
     from l1kd.firmware.stimuli.corner_inputs import corners
@@ -85,7 +85,7 @@ def judge(context: Context, student: str, options: dict[str, Any], where: Path) 
     project = hls4ml_convert.convert(model, where, port=port, reuse=reuse, **options)
     own = read(model)
     exact = own.at_port(port) if port else own
-    certificate = certify_project(project, exact)
+    certificate = certify(project, exact)
     events, report = corners(exact.port, exact.shape, exact)
     wrong = int((project.predict(events) != exact.predict(events)).any(axis=1).sum())
     tested = 0

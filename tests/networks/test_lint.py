@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from l1kd.core.config import Score, Student
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.networks.allowed_layers import LAYERS
+from l1kd.networks.lint import layer_rules
 from l1kd.networks.lint.check import check, demand
 from l1kd.networks.lint.keras_graph import Problem
 from l1kd.networks.students import STUDENTS, build_student
@@ -217,6 +219,11 @@ def test_students_are_clean(name: str) -> None:
     grid = FixedPoint(11, 11)
     model = unconverted(lambda: build_student(student, shape, grid, Score()))
     assert check(model) == []
+
+
+def test_every_rule_is_of_a_layer_that_is_loaded() -> None:
+    assert set(layer_rules.RULES) <= {"InputLayer", *LAYERS}
+    assert not set(layer_rules.RULES) & set(layer_rules._REFUSED)
 
 
 def test_a_demand_names_the_first_and_counts_the_others() -> None:

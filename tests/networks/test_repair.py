@@ -27,7 +27,7 @@ from tensorflow.python.autograph.core import ag_ctx
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.lint.check import check
-from l1kd.networks.repair.repair import Repaired, repair
+from l1kd.networks.repair.repair import Repaired, apply_repairs, repair
 from l1kd.networks.repair.weights import on_a_grid, plain_grid, requantized, settled
 from tests.networks.foreign import cicada_v1, cicada_v2, network, trained
 
@@ -44,7 +44,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def _without_autograph() -> Iterator[None]:
-    """AutoGraph takes most of the time of building a network; whole runs load with it."""
+    """AutoGraph takes most of the time of building a network, and changes nothing here."""
     with ag_ctx.ControlStatusCtx(ag_ctx.Status.DISABLED):
         yield
 
@@ -78,7 +78,7 @@ def compare(
 ) -> tuple[keras.Model, Repaired, int]:
     """Original, repaired, and in how many scores they differ."""
     model = network(body, shape)
-    repaired = repair(model, grid=grid, **options)
+    repaired = apply_repairs(model, grid=grid, **options)
     some = events(shape, grid)
     before, after = model(some).numpy(), repaired.model(some).numpy()
     assert len(np.unique(before)) > 2  # a network that says something
@@ -164,7 +164,7 @@ def test_exact_repairs_change_no_score(name: str) -> None:
         model = network(body, (6,))
         d = model.get_layer("d")
         d.set_weights([d.get_weights()[0], np.array([0.5, -1.25, 0, 3], np.float32)])
-        repaired, some = repair(model), events((6,))
+        repaired, some = apply_repairs(model), events((6,))
         different = int((model(some).numpy() != repaired.model(some).numpy()).sum())
     else:
         grid = FixedPoint(6, 2, False) if name == "relu at the port" else GRID
@@ -253,9 +253,9 @@ def test_a_symmetric_port_stays_where_events_reach_its_lowest_value() -> None:
         return out(relu(x, "quantized_bits(7,2,1,alpha=1)", "p"))
 
     model = network(body, (6,))
-    assert kinds(repair(model, grid=GRID), "p") == {"impossible"}
-    assert kinds(repair(model), "p") == {"impossible"}
-    assert kinds(repair(model, grid=FixedPoint(6, 2)), "p") == {"exact"}
+    assert kinds(apply_repairs(model, grid=GRID), "p") == {"impossible"}
+    assert kinds(apply_repairs(model), "p") == {"impossible"}
+    assert kinds(apply_repairs(model, grid=FixedPoint(6, 2)), "p") == {"exact"}
 
 
 LOSSY: dict[str, tuple[Body, str]] = {
@@ -283,7 +283,7 @@ def test_lossy_repairs_are_offered_and_made_on_request(name: str) -> None:
     assert "offered" in kinds(offered, layer)
     assert [problem.layer for problem in check(offered.model)] == [layer]
     some = events((6,))
-    made = repair(model, grid=GRID, lossy=True)
+    made = apply_repairs(model, grid=GRID, lossy=True)
     assert "lossy" in kinds(made, layer) and not made.exact
     assert check(made.model) == []
     apart = np.abs(model(some).numpy() - made.model(some).numpy())
@@ -298,7 +298,7 @@ def test_a_normalisation_of_a_convolution_is_folded_by_channel() -> None:
         return out(layers.Flatten()(relu(QBatchNormalization(name="bn2")(x), name="b")))
 
     model = network(body, (4, 4, 2))
-    made, some = repair(model, lossy=True), events((4, 4, 2))
+    made, some = apply_repairs(model, lossy=True), events((4, 4, 2))
     assert check(made.model) == []
     assert np.abs(model(some).numpy() - made.model(some).numpy()).max() <= 4 * 2.0**-8
 
@@ -329,7 +329,7 @@ def test_weights_far_out_of_range_are_put_on_the_grid() -> None:
     quantizer = model.get_layer("d").kernel_quantizer_internal
     # QKeras' own arithmetic is off the grid here: this is why they are settled.
     assert not FixedPoint(6, 2).holds(np.asarray(quantizer(kernel))).all()
-    repaired = repair(model)
+    repaired = apply_repairs(model)
     assert "settled" in kinds(repaired, "d") and not repaired.exact
     assert FixedPoint(6, 2).holds(repaired.model.get_layer("d").kernel.numpy()).all()
 
@@ -350,7 +350,7 @@ def test_cicada_becomes_exact(build: Any, shape: tuple[int, ...], tmp_path: Any)
     random = np.random.default_rng(2)
     some = random.poisson(3, (1000, 252)).clip(0, 1023).astype(np.float32)
     some[:5] = 1023
-    repaired = repair(l1kd.load_model(tmp_path / "theirs.h5"), grid=grid, shape=shape)
+    repaired = apply_repairs(l1kd.load_model(tmp_path / "theirs.h5"), grid=grid, shape=shape)
     assert check(repaired.model) == []
     assert repaired.exact and {each.kind for each in repaired.repairs} == {"exact"}
     before = model(some).numpy()
@@ -364,27 +364,55 @@ def test_events_of_another_shape(shape: tuple[int, ...]) -> None:
         lambda x: out(layers.Flatten()(relu(x, "quantized_bits(7,2,0,alpha=1)"))), (3, 2)
     )
     with pytest.raises(UserError, match=r"\(3, 2\), the data's are"):
-        repair(model, grid=GRID, shape=shape)
+        apply_repairs(model, grid=GRID, shape=shape)
 
 
 def test_an_image_is_not_transposed_by_its_size() -> None:
     model = network(lambda x: out(layers.Flatten()(port(x))), (3, 2))
     with pytest.raises(UserError, match="shape"):
-        repair(model, grid=GRID, shape=(2, 3))
-    assert repair(model, grid=GRID, shape=(3, 2, 1)).model.input_shape == (None, 3, 2, 1)
+        apply_repairs(model, grid=GRID, shape=(2, 3))
+    assert apply_repairs(model, grid=GRID, shape=(3, 2, 1)).model.input_shape == (None, 3, 2, 1)
 
 
 def test_the_given_model_stays_as_it_was() -> None:
     model = network(lambda x: out(layers.Dropout(0.1)(relu(dense(4)(x)))), (6,))
     weights, text = model.get_weights(), model.to_json()
-    repair(model, grid=GRID, lossy=True)
+    apply_repairs(model, grid=GRID, lossy=True)
     assert model.to_json() == text
     assert all((a == b).all() for a, b in zip(weights, model.get_weights(), strict=True))
 
 
+@pytest.mark.parametrize("lossy", [False, True])
+@pytest.mark.parametrize("grid", [GRID, {"word": 7, "integer": 3, "signed": True}])
+def test_the_public_repair_returns_a_model_and_logs(
+    lossy: bool, grid: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = network(lambda x: out(layers.Dropout(0.1, name="drop")(relu(dense()(x)))), (6,))
+    with caplog.at_level("INFO", logger="l1kd"):
+        repaired = repair(model, grid=grid, lossy=lossy)
+    assert isinstance(repaired, keras.Model) and check(repaired) == []
+    assert (model(events((6,))).numpy() == repaired(events((6,))).numpy()).all()
+    said = [record.getMessage() for record in caplog.records if record.name == "l1kd"]
+    assert any(line.startswith("drop: ") and line.endswith("(exact)") for line in said)
+
+
+def test_an_exact_repair_that_changes_a_score_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network(lambda x: out(relu(dense()(port(x)), "quantized_bits(8,5,1,alpha=1)")), (6,))
+    wrong = "quantized_relu(6,2)"
+    monkeypatch.setattr("l1kd.networks.repair.activations.text_of", lambda kind: wrong)
+    with pytest.raises(RuntimeError, match="scores changed"):
+        repair(model, grid=GRID)
+
+
+@pytest.mark.parametrize("grid", [{"word": 7}, {"word": 7, "integer": 0}, 7, "ap_fixed<7,3>"])
+def test_a_grid_that_is_not_a_type_is_refused(grid: Any) -> None:
+    with pytest.raises(UserError, match=r"grid .*'word'"):
+        repair(network(lambda x: out(port(x)), (6,)), grid=grid)
+
+
 def test_a_repaired_network_needs_no_repair() -> None:
-    once = repair(network(lambda x: out(relu(dense()(x))), (6,)), grid=GRID)
-    again = repair(once.model, grid=GRID)
+    once = apply_repairs(network(lambda x: out(relu(dense()(x))), (6,)), grid=GRID)
+    again = apply_repairs(once.model, grid=GRID)
     assert again.repairs == []
     some = events((6,))
     assert (again.model(some).numpy() == once.model(some).numpy()).all()
@@ -461,6 +489,6 @@ def random_network(seed: int) -> None:
 
     keras.backend.clear_session()
     model, some = network(body, (5,), seed), events((5,), number=500)
-    repaired = repair(model, grid=GRID)
+    repaired = apply_repairs(model, grid=GRID)
     assert repaired.exact
     assert (model(some).numpy() == repaired.model(some).numpy()).all()

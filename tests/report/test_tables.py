@@ -87,7 +87,7 @@ def test_what_is_not_proved_is_left_to_tests(make):
     finding = {"layer": "dense1", "step": "code", "state": "open", "reason": "not covered"}
     verdict = judge(certified(make("open"), certified=False, findings=[finding]))
     assert verdict.state == "passed" and "certified" not in verdict.detail
-    assert any("only tests speak for layer dense1" in each.detail for each in verdict.gates)
+    assert any("tested, not proved: layer dense1" in each.detail for each in verdict.gates)
 
 
 def test_an_inexact_qkeras_is_said_and_fails_nothing(make):

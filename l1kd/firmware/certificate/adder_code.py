@@ -1,5 +1,5 @@
-"""Code that hls4ml writes for one network: which inputs a convolution's windows see, and matrices
-as additions and shifts (`strategy: distributed_arithmetic`).
+"""Reads `nnet_code_gen.h`: the inputs of convolution windows, and matrices as additions and shifts
+(`strategy: distributed_arithmetic`).
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Form:
         return Form(self.coefficients // (1 << spare), self.fraction - spare)
 
     def held_by(self, kind: FixedPoint, low: Counts, high: Counts) -> bool:
-        """Whether a type holds the form for all inputs between two ends, exactly."""
+        """True if a type holds the form for all inputs between two ends, exactly."""
         form = self.reduced()
         if form.fraction > kind.fraction:
             return False
@@ -114,13 +114,12 @@ class Adders:
     name: str
     inputs: int  # how many
     outputs: int
-    lines: tuple[str, ...]  # its statements
+    lines: tuple[str, ...]  # statements
 
     def forms(self, fraction: int, low: Counts, high: Counts) -> list[Form]:
-        """What the outputs are, if no statement loses a bit.
+        """The outputs, for inputs (counts of 2^-fraction) between `low` and `high`, (inputs,) each.
 
-        `fraction, low, high`: of the inputs: counts of 2^-fraction between two ends, (inputs,)
-        each.
+        A `ValueError` names a statement whose type does not hold its value for every input.
         """
         known: dict[str, Form] = {}
         found: dict[int, Form] = {}
@@ -172,22 +171,20 @@ class Adders:
 
 @dataclass
 class Generated:
-    """What a project's `nnet_code_gen.h` defines, by name.
+    """The definitions of a project's `nnet_code_gen.h`, by name."""
 
-    A buffer is what every window of a convolution sees, partition by partition: (windows, cells)
-    each, flat indices of the input, -1 for a zero.
-    """
-
+    # The cells that every window of a convolution sees, partition by partition: (windows, cells)
+    # each, flat indices of the input, -1 for a zero.
     buffers: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
     adders: dict[str, Adders] = field(default_factory=dict)
     wrappers: dict[str, str] = field(default_factory=dict)
 
 
 def read_generated(text: str, library: Library, types: Mapping[str, Any]) -> Generated:
-    """Read `nnet_code_gen.h`."""
+    """Read `nnet_code_gen.h`; anything else in it is `Unreadable`."""
     source = clean(_FILE, text)
     code = words(source.code)
-    # Without a namespace of its own the file has hls4ml's.
+    # Without its own namespace the file has hls4ml's.
     code = code.removeprefix("namespace nnet{")
     end = code.find("};") + 2
     if hashlib.sha256(code[:end].encode()).hexdigest() != library.frame:

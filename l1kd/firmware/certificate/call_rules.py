@@ -1,11 +1,7 @@
-"""Call by call: what a function of hls4ml makes of what it reads.
+"""Rules for calls of hls4ml's functions: which layer of the exact network a call computes.
 
-A handler finds the layer of the exact network that a call has to be, demands what `layers` says it
-needs, and notes what the result then holds.
-
-What handlers of calls have in common: which layer of the exact network comes next.
-
-Calls of dense layers and convolutions.
+A rule finds the layer that a call has to be, demands the layer's conditions, and notes the meaning
+of the result.
 """
 
 from __future__ import annotations
@@ -15,22 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.network import Conv, Dense, Merge, Node, Pad, Pool, Quantize, Reshape
 from l1kd.firmware.certificate import layer_conditions
 from l1kd.firmware.certificate.cpp_reader import Call, Config
 from l1kd.firmware.certificate.findings import NO_PADS, SUMS, Meaning, Walk, settled, unsettled
 from l1kd.firmware.certificate.layer_conditions import Doubt, geometry, image
 
+# Names of hls4ml's constants for the two axes of an image.
+_SIDES = (("height", "pad_top", "pad_bottom"), ("width", "pad_left", "pad_right"))
+Handler = Callable[[Walk, Call, list[str], list[str]], None]  # arrays read, arrays written
+
 
 def meaning_of(walk: Walk, name: str) -> Meaning:
-    found: Meaning = walk.meanings[walk.program.aliases.get(name, name)]
+    found: Meaning = walk.meanings[walk.program.base(name)]
     return found
-
-
-def doubt_of(node: Node, doubt: Doubt) -> Doubt:
-    """The same, with the layer that it is about."""
-    return Doubt(doubt.step, f"{node.name}\0{doubt}", known=doubt.known)
 
 
 def config_of(walk: Walk, call: Call) -> Config:
@@ -48,7 +42,10 @@ def behind(walk: Walk, call: Call, source: str, kinds: tuple[type, ...]) -> tupl
     if not held:
         unsettled(walk, meaning)
         # Go on as if it were right, so that what is behind it is judged too.
-        held = _all_behind(walk, meaning.node)
+        held = {meaning.node}
+        for node in walk.network.nodes:
+            if isinstance(node, (Quantize, Reshape)) and set(node.sources) & held:
+                held.add(node.name)
     found = [
         node
         for node in walk.network.nodes
@@ -63,53 +60,48 @@ def behind(walk: Walk, call: Call, source: str, kinds: tuple[type, ...]) -> tupl
     return node, node.sources[0]
 
 
-def _all_behind(walk: Walk, name: str) -> set[str]:
-    found = {name}
-    for node in walk.network.nodes:
-        if isinstance(node, (Quantize, Reshape)) and set(node.sources) & found:
-            found.add(node.name)
-    return found
-
-
-def sized(walk: Walk, name: str, node: Node) -> FixedPoint:
-    """The type of an array's values; its size has to be the layer's."""
+def sized(walk: Walk, name: str, node: Node) -> None:
+    """Demand that an array has the size of a layer."""
     array = walk.program.array(name)
     if array.size not in (None, node.size):
         raise Doubt("code", f"{name} has {array.size} values, {node.name!r} has {node.size}")
-    kind: FixedPoint = array.type
-    return kind
+
+
+def computes(walk: Walk, result: str, node: Node, check: Callable[[], None]) -> None:
+    """Note that an array holds a layer, and demand the layer's conditions; doubts name it."""
+    walk.meanings[result] = Meaning(node.name).then(walk.program.array(result).type)
+    try:
+        sized(walk, result, node)
+        check()
+    except Doubt as doubt:
+        doubt.layer = node.name
+        raise
 
 
 def dense(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
     node, source = behind(walk, call, sources[0], (Dense,))
-    kind = walk.program.array(results[0]).type
-    walk.meanings[results[0]] = Meaning(node.name).then(kind)
-    bounds = walk.network.bounds
-    config = config_of(walk, call)
-    try:
-        sized(walk, results[0], node)
+    bound = walk.network.bounds[source]
+
+    def check() -> None:
+        config = config_of(walk, call)
         geometry(config, {"n_in": node.kernel.shape[0], "n_out": node.kernel.shape[1]})
         if node.shape != (node.kernel.shape[1],):
             raise Doubt("code", "a dense layer on more than one axis", known=False)
         if code := config.templates.get("dense_da"):
-            layer_conditions.adders_are(_adders(walk, code), node, bounds[source])
+            layer_conditions.adders_are(_adders(walk, code), node, bound)
             return
         layer_conditions.kernel_known(config)
-        _matrix(walk, config, call, node, bounds[source], depthwise=False)
-    except Doubt as doubt:
-        raise doubt_of(node, doubt) from doubt
+        _matrix(walk, config, call, node, bound, depthwise=False)
+
+    computes(walk, results[0], node, check)
 
 
 def matrix_code(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
     """A dense layer in distributed arithmetic: `dense_da_3<a_t, b_t>(a, b)`."""
     node, source = behind(walk, call, sources[0], (Dense,))
-    walk.meanings[results[0]] = Meaning(node.name).then(walk.program.array(results[0]).type)
-    try:
-        sized(walk, results[0], node)
-        adders = walk.program.generated.adders[call.function]
-        layer_conditions.adders_are(adders, node, walk.network.bounds[source])
-    except Doubt as doubt:
-        raise doubt_of(node, doubt) from doubt
+    adders = walk.program.generated.adders[call.function]
+    bound = walk.network.bounds[source]
+    computes(walk, results[0], node, lambda: layer_conditions.adders_are(adders, node, bound))
 
 
 def _adders(walk: Walk, code: str) -> Any:
@@ -135,16 +127,16 @@ def _matrix(
     )
 
 
-def convolution(rank: int, *, depthwise: bool = False) -> Callable[..., None]:
+def convolution(rank: int, *, depthwise: bool = False) -> Handler:
     def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
         kinds = (Conv,) if depthwise else (Conv, Dense)
         node, source = behind(walk, call, sources[0], kinds)
-        walk.meanings[results[0]] = Meaning(node.name).then(walk.program.array(results[0]).type)
-        try:
-            sized(walk, results[0], node)
-            _check_convolution(walk, call, sources[0], node, source, rank, depthwise)
-        except Doubt as doubt:
-            raise doubt_of(node, doubt) from doubt
+        computes(
+            walk,
+            results[0],
+            node,
+            lambda: _check_convolution(walk, call, sources[0], node, source, rank, depthwise),
+        )
 
     return handler
 
@@ -157,32 +149,18 @@ def _check_convolution(
     shape = walk.network[source].shape
     height, width, channels = image(shape)
     rows, columns, filters = image(conv.shape)
-    own = tuple(
-        tuple(whole - already for whole, already in zip(*sides, strict=True))
-        for sides in zip(conv.padding, before, strict=True)
-    )
-    sizes: dict[str, int | str] = {
-        "in_width": width + sum(before[1]),
-        "n_chan": channels,
-        "filt_width": conv.kernel.shape[1],
-        "stride_width": conv.strides[1],
-        "out_width": columns,
-        "n_filt": filters,
-        "pad_left": own[1][0],
-        "pad_right": own[1][1],
-    }
-    if rank == 2:
+    cells, out = (height, width), (rows, columns)
+    sizes: dict[str, int | str] = {"n_chan": channels, "n_filt": filters}
+    for axis, (side, first, last) in list(enumerate(_SIDES))[2 - rank :]:
         sizes |= {
-            "in_height": height + sum(before[0]),
-            "filt_height": conv.kernel.shape[0],
-            "stride_height": conv.strides[0],
-            "out_height": rows,
-            "pad_top": own[0][0],
-            "pad_bottom": own[0][1],
+            f"in_{side}": cells[axis] + sum(before[axis]),
+            f"filt_{side}": conv.kernel.shape[axis],
+            f"stride_{side}": conv.strides[axis],
+            f"out_{side}": out[axis],
+            first: conv.padding[axis][0] - before[axis][0],
+            last: conv.padding[axis][1] - before[axis][1],
+            "dilation" if rank == 1 else f"dilation_{side}": 1,
         }
-        sizes |= {"dilation_height": 1, "dilation_width": 1}
-    else:
-        sizes["dilation"] = 1
     if rank == 1 and (height, rows) != (1, 1):
         raise Doubt("code", f"{call.function} for an image")
     if depthwise and filters != channels:
@@ -219,11 +197,9 @@ def _check_convolution(
 def _check_windows(
     walk: Walk, config: Config, conv: Conv, shape: tuple[int, ...], *, stream: bool
 ) -> None:
-    """Which inputs every window sees: in a table for arrays, by a line buffer for streams."""
+    """Demand the inputs that every window sees: a table for arrays, a line buffer for streams."""
     if stream:
-        implementation = config.constants.get("implementation")
-        if implementation != "nnet::conv_implementation::linebuffer":
-            raise Doubt("code", f"{config.name}: {implementation}", known=False)
+        _line_buffer(config)
         return
     name = str(config.templates.get("fill_buffer", "")).partition("<")[0]
     parts = walk.program.generated.buffers.get(name)
@@ -239,7 +215,7 @@ def _check_windows(
         )
 
 
-def _activation(*steps: Any) -> Callable[..., None]:
+def _activation(*steps: Any) -> Handler:
     def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
         meaning, config = meaning_of(walk, sources[0]), config_of(walk, call)
         node = walk.network[meaning.node]
@@ -253,32 +229,33 @@ def _activation(*steps: Any) -> Callable[..., None]:
     return handler
 
 
-def _pool(rank: int, *, whole: bool = False) -> Callable[..., None]:
+def _pool(rank: int, *, whole: bool = False) -> Handler:
     def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
         node, source = behind(walk, call, sources[0], (Pool,))
-        kind = walk.program.array(results[0]).type
-        config = config_of(walk, call)
-        accumulator = walk.program.types.get(config.types.get("accum_t", ""))
-        walk.meanings[results[0]] = Meaning(node.name).then(kind)
-        try:
-            sized(walk, results[0], node)
-            if accumulator is None:
+
+        def check() -> None:
+            config = config_of(walk, call)
+            name = config.types.get("accum_t", "")
+            if name not in walk.program.types:
                 raise Doubt("code", f"{config.name} has no accum_t")
             _check_pool(walk, config, node, source, rank, whole)
             bounds = walk.network.bounds
-            name = config.types["accum_t"]
             layer_conditions.pool_sums(
-                accumulator[0], node, bounds[source], bounds[node.name], name
+                walk.program.types[name][0], node, bounds[source], bounds[node.name], name
             )
-            stream = walk.program.array(sources[0]).pack is not None
-            if stream and not whole:
-                implementation = config.constants.get("implementation")
-                if implementation != "nnet::conv_implementation::linebuffer":
-                    raise Doubt("code", f"{config.name}: {implementation}", known=False)
-        except Doubt as doubt:
-            raise doubt_of(node, doubt) from doubt
+            if walk.program.array(sources[0]).pack is not None and not whole:
+                _line_buffer(config)
+
+        computes(walk, results[0], node, check)
 
     return handler
+
+
+def _line_buffer(config: Config) -> None:
+    """Demand that windows of a stream are seen by hls4ml's line buffer."""
+    implementation = config.constants.get("implementation")
+    if implementation != "nnet::conv_implementation::linebuffer":
+        raise Doubt("code", f"{config.name}: {implementation}", known=False)
 
 
 def _check_pool(
@@ -295,29 +272,22 @@ def _check_pool(
         if not whole:
             out = node.shape[:-1]
             sizes[f"out_{side}"] = out[-1] if side == "width" else out[0]
-    names = (("pad_top", "pad_bottom"), ("pad_left", "pad_right"))
-    for axis, pair in enumerate(names):
-        sizes |= dict(zip(pair, node.padding[axis], strict=True))
+    for (_, *names), padding in zip(_SIDES, node.padding, strict=True):
+        sizes |= dict(zip(names, padding, strict=True))
     if rank == 1:
         sizes["n_in"] = sizes.pop("in_width")
         if not whole:
             sizes["n_out"] = sizes.pop("out_width")
-    present = {
-        k: v for k, v in sizes.items() if k in config.constants or not _optional(k, v, whole)
-    }
-    geometry(config, present)
+    optional = ("filt_", "n_chan", *(("pool_", "stride_") if whole else ()))  # they repeat others
+    for name in [name for name in sizes if name not in config.constants]:
+        if name.startswith(optional):
+            del sizes[name]
+    geometry(config, sizes)
     if not whole and any(f"pool_{side}" not in config.constants for side, _, _ in sides):
         raise Doubt("code", f"{config.name} does not say its window")
 
 
-def _optional(name: str, value: int | str, whole: bool) -> bool:
-    """What need not be said: what only repeats, no padding, and the window of a global pooling."""
-    if name.startswith("pad_"):
-        return value == 0
-    return name.startswith(("filt_", "n_chan")) or (whole and name.startswith(("pool_", "stride_")))
-
-
-def _merge(operation: str) -> Callable[..., None]:
+def _merge(operation: str) -> Handler:
     def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
         held = [settled(walk.network, meaning_of(walk, name)) for name in sources]
         found = [
@@ -337,12 +307,7 @@ def _merge(operation: str) -> Callable[..., None]:
         node = next((each for each in found if each.name == call.label), found[0])
         walk.matched += [name for each in held for name in each if name not in walk.matched]
         walk.matched.append(node.name)
-        walk.meanings[results[0]] = Meaning(node.name).then(walk.program.array(results[0]).type)
-        try:
-            sized(walk, results[0], node)
-            _check_merge(walk, config_of(walk, call), node)
-        except Doubt as doubt:
-            raise doubt_of(node, doubt) from doubt
+        computes(walk, results[0], node, lambda: _check_merge(walk, config_of(walk, call), node))
 
     return handler
 
@@ -356,7 +321,7 @@ def _check_merge(walk: Walk, config: Config, node: Merge) -> None:
         return
     wanted: dict[str, int | str] = {}
     for number, part in enumerate((one, two), 1):
-        sides = (*part.shape, 0, 0)[:3]  # hls4ml writes three of them, whatever the rank
+        sides = (*part.shape, 0, 0)[:3]  # hls4ml writes three of them for any rank
         wanted |= {f"n_elem{number}_{axis}": side for axis, side in enumerate(sides)}
     axis = config.constants.get("axis")
     rank = len(node.shape)
@@ -376,14 +341,10 @@ def _clone(walk: Walk, call: Call, sources: list[str], results: list[str]) -> No
         raise Doubt("code", f"{call.function} of {call.template[2:]} values")
 
 
-def _repack(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-    _clone(walk, call, sources, results)
-
-
 def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
     meaning, config = meaning_of(walk, sources[0]), config_of(walk, call)
     sides = []
-    for names in (("pad_top", "pad_bottom"), ("pad_left", "pad_right")):
+    for _, *names in _SIDES:
         values = [config.constants.get(name, 0) for name in names]
         if not all(isinstance(value, int) for value in values):
             raise Doubt("code", f"{config.name} pads by {values}")
@@ -393,57 +354,43 @@ def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]
     kind = walk.program.array(results[0]).type
     node = walk.network[meaning.node]
     height, width, channels = image(node.shape)
-    padded = Meaning(meaning.node, (*meaning.steps, kind), pads)
-    walk.meanings[results[0]] = padded
+    walk.meanings[results[0]] = Meaning(meaning.node, (*meaning.steps, kind), pads)
     if meaning.padding != NO_PADS or not held:
-        raise Doubt("code", f"{call.function} of what is no layer")
-    sizes: dict[str, int | str] = {
-        "in_width": width,
-        "n_chan": channels,
-        "out_width": width + sum(pads[1]),
-        "pad_left": pads[1][0],
-        "pad_right": pads[1][1],
-    }
-    if "in_height" in config.constants:
-        sizes |= {
-            "in_height": height,
-            "out_height": height + sum(pads[0]),
-            "pad_top": pads[0][0],
-            "pad_bottom": pads[0][1],
-        }
+        raise Doubt("code", f"{call.function} of an array that is not a layer")
+    sizes: dict[str, int | str] = {"n_chan": channels}
+    for (side, first, last), cells, pad in zip(_SIDES, (height, width), pads, strict=True):
+        if side == "width" or "in_height" in config.constants:
+            sizes |= {f"in_{side}": cells, f"out_{side}": cells + sum(pad)}
+            sizes |= {first: pad[0], last: pad[1]}
     geometry(config, sizes)
     for node in walk.network.nodes:
         if isinstance(node, Pad) and node.sources[0] in held and node.padding == pads:
             walk.meanings[results[0]] = Meaning(node.name).then(kind)
 
 
-HANDLERS: dict[str, Callable[..., None]] = {
-    "relu": _activation("relu"),
-    "linear": _activation(),
-    "hard_tanh": _activation("hard_tanh"),
-    "hard_sigmoid": _activation("hard_sigmoid"),
-    "dense": dense,
-    "conv_1d_cl": convolution(1),
-    "conv_2d_cl": convolution(2),
-    "conv1d_cl": convolution(1),
-    "conv2d_cl": convolution(2),
-    "pointwise_conv_1d_cl": convolution(1),
-    "pointwise_conv_2d_cl": convolution(2),
-    "depthwise_conv_1d_cl": convolution(1, depthwise=True),
-    "depthwise_conv_2d_cl": convolution(2, depthwise=True),
-    "pooling1d_cl": _pool(1),
-    "pooling2d_cl": _pool(2),
-    "global_pooling1d_cl": _pool(1, whole=True),
-    "global_pooling2d_cl": _pool(2, whole=True),
-    "add": _merge("add"),
-    "subtract": _merge("subtract"),
-    "multiply": _merge("multiply"),
-    "average": _merge("average"),
-    "maximum": _merge("maximum"),
-    "minimum": _merge("minimum"),
+# A call is dispatched by the name of its function; a new layer kind adds its functions here.
+MERGES: dict[str, Handler] = {
+    **{
+        operation: _merge(operation)
+        for operation in ("add", "subtract", "multiply", "average", "maximum", "minimum")
+    },
     **{f"concatenate{rank}d": _merge("concatenate") for rank in (1, 2, 3)},
+}
+HANDLERS: dict[str, Handler] = {
+    **{name: _activation(name) for name in ("relu", "hard_tanh", "hard_sigmoid")},
+    "linear": _activation(),
+    "dense": dense,
+    **{
+        f"{name}conv_{rank}d_cl": convolution(rank)
+        for name in ("", "pointwise_")
+        for rank in (1, 2)
+    },
+    **{f"conv{rank}d_cl": convolution(rank) for rank in (1, 2)},
+    **{f"depthwise_conv_{rank}d_cl": convolution(rank, depthwise=True) for rank in (1, 2)},
+    **{f"pooling{rank}d_cl": _pool(rank) for rank in (1, 2)},
+    **{f"global_pooling{rank}d_cl": _pool(rank, whole=True) for rank in (1, 2)},
+    **MERGES,
     "clone_stream": _clone,
-    "repack_stream": _repack,
-    "zeropad1d_cl": _zero_padding,
-    "zeropad2d_cl": _zero_padding,
+    "repack_stream": _clone,
+    **{f"zeropad{rank}d_cl": _zero_padding for rank in (1, 2)},
 }

@@ -1,4 +1,4 @@
-"""A project's certificate: proved from its files, then held against what was compiled."""
+"""Certifies a firmware project: proved from its files, then compared with what was compiled."""
 
 from __future__ import annotations
 
@@ -11,14 +11,34 @@ from l1kd.firmware.certificate.compiled_calls import compare_calls
 from l1kd.firmware.certificate.findings import Certificate, Finding
 from l1kd.firmware.certificate.proof import follow
 from l1kd.firmware.hls.project import NETWORK, Project
+from l1kd.firmware.verilog.project import Logic
 
 
-def certify_project(project: Project, network: Network) -> Certificate:
+def certify(project: Project | Logic, network: Network) -> Certificate:
     """Prove that a project computes a network, for every event on its port.
 
-    Its calls are compiled and run too, if nothing is known to be wrong already.
+    An HLS project's C++ is read back and followed call by call; if nothing is known to be wrong
+    then, its calls are compiled and run alone too. For Verilog no argument is known yet: it is
+    tested, not proved, and every layer is left open.
+
+    Parameters
+    ----------
+    project
+        A project of `l1kd.to_hls` or of `l1kd.to_verilog`.
+    network
+        The exact network that it has to compute, on the project's port.
+
+    Returns
+    -------
+    Certificate
+        `certified` is True if every output is proved for every event; otherwise `findings` lists
+        what is refused or open, by layer, in the order of the data's flow. `summary` is one line.
+
+    Raises
+    ------
+    UserError
+        If the project does not compile, or there is no g++.
     """
-    record = project.record
     first = network.nodes[0].name
     try:
         stored = read_json(project.directory / NETWORK)
@@ -27,17 +47,17 @@ def certify_project(project: Project, network: Network) -> Certificate:
     if stored != to_json(network):
         reason = f"{NETWORK} is not the student's network"
         return Certificate((), (Finding(first, "code", "refused", reason),))
+    if isinstance(project, Logic):
+        layers = dict.fromkeys(node.name.partition(":")[0] for node in network.nodes)
+        reason = "no argument is known yet for Verilog"
+        return Certificate((), tuple(Finding(name, "code", "open", reason) for name in layers))
+    versions = project.description.versions
+    record = project.record
     walk = follow(
-        project.directory,
-        network,
-        record.top,
-        record.backend,
-        project.description.versions.get("hls4ml", "?"),
+        project.directory, network, record.top, record.backend, versions.get("hls4ml", "?")
     )
-    if isinstance(walk, Certificate):
-        return walk
     proved = walk.certificate
-    if proved.refused:
+    if proved.refused or not walk.program.calls:
         return proved
     differing = compare_calls(walk, project.compile())
     doubted = {each.layer for each in differing}

@@ -1,9 +1,8 @@
-"""The last step of a certificate: compiled calls agree with the layers they were proved to be.
+"""Compares compiled calls with the layers they were proved to be: the last step of a certificate.
 
-The proof reads C++ and argues about hls4ml's functions. What the compiler makes of each call of the
-top function is run alone, on inputs of its own choice: zeros, a basis, the extremes that interval
-arithmetic allows, random points. An affine map is fixed by its values on a basis; an activation is
-run on every value, where they are not too many.
+The compiler's version of each call of the top function is run alone: on zeros, a basis, the
+extremes that interval arithmetic allows, random points. An affine map is fixed by its values on a
+basis; an activation is run on every value, where they are not too many.
 """
 
 from __future__ import annotations
@@ -31,15 +30,12 @@ from l1kd.firmware.hls import c_simulation
 
 _RANDOM = 64  # random points of a call, besides the basis
 _VALUES = 1 << 20  # of an activation's input that are all tried
-_CELLS = 1 << 23  # values in the hands of one call at a time
+_CELLS = 1 << 23  # values of one call at a time
 Counts = NDArray[Any]
 
 
 def calls_of(directory: Path) -> str:
-    """C++ of every call of a project's top function, from its files.
-
-    An empty table for a project that cannot be read: its certificate says so.
-    """
+    """C++ of every call of a project's top function; an empty table if it cannot be read."""
     try:
         record = read_json(directory / "l1kd.json")
         network = from_json(read_json(directory / "network.json"))
@@ -47,7 +43,7 @@ def calls_of(directory: Path) -> str:
         walk = follow(directory, network, top, backend, record["versions"]["hls4ml"])
     except (OSError, ValueError, KeyError, TypeError):
         return c_simulation.NO_CALLS
-    return calls_code(walk) if isinstance(walk, Walk) else c_simulation.NO_CALLS
+    return calls_code(walk) if walk.program.calls else c_simulation.NO_CALLS
 
 
 def calls_code(walk: Walk) -> str:
@@ -88,7 +84,7 @@ def _function(program: Program, number: int, call: Call, modelled: Modelled) -> 
 
 
 def compare_calls(walk: Walk, program: Path, seed: int = 0) -> list[Finding]:
-    """Run every call alone and compare it with what it was proved to be."""
+    """Run every call alone in a C simulation with `calls_code`; those that are not as proved."""
     found = []
     for number, call in enumerate(walk.program.calls):
         modelled = walk.models.get(number)
@@ -144,7 +140,7 @@ def _as_bits(
 
 
 def _wanted(walk: Walk, modelled: Modelled, values: list[Counts]) -> NDArray[np.int64]:
-    """Counts of what is written, (N, outputs)."""
+    """Counts that have to be written, (N, outputs)."""
     if modelled.node:
         counts = step(walk.network, walk.network[modelled.node], values)
         fraction = walk.network.bounds[modelled.node].fraction
@@ -192,24 +188,24 @@ def _elementwise(
     yield [events.astype(np.int64)]
 
 
-def _ints(counts: Counts) -> NDArray[np.int64]:
-    return counts.astype(np.int64)
+def _ends(bound: Bound) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The lowest and the highest value of a layer, and the one closest to 0."""
+    low, high = bound.low.astype(np.int64), bound.high.astype(np.int64)
+    return low, high, np.clip(np.zeros_like(low), low, high)
 
 
 def _extremes(node: Node, bounds: list[Bound]) -> list[Counts]:
     """Zeros, both ends, and for some outputs of a matrix the inputs that drive it furthest."""
     sets = []
     for bound in bounds:
-        low, high = _ints(bound.low), _ints(bound.high)
-        zero = np.clip(np.zeros_like(low), low, high)
-        rows = [zero, low, high]
+        low, high, zero = _ends(bound)
+        rows, columns = [zero, low, high], None
         if isinstance(node, Dense) and len(bounds) == 1 and low.ndim == 1:
-            for weights in node.kernel.T[:64]:
-                rows += [np.where(weights > 0, high, low), np.where(weights > 0, low, high)]
+            columns = node.kernel
         elif isinstance(node, Conv):
-            channels = node.kernel.sum(axis=(0, 1))
-            for weights in channels.T[:64]:
-                rows += [np.where(weights > 0, high, low), np.where(weights > 0, low, high)]
+            columns = node.kernel.sum(axis=(0, 1))
+        for weights in () if columns is None else columns.T[:64]:
+            rows += [np.where(weights > 0, high, low), np.where(weights > 0, low, high)]
         sets.append(np.array(rows))
     return sets
 
@@ -218,15 +214,14 @@ def _basis(node: Node, bounds: list[Bound]) -> list[Counts]:
     """One input at a time, at its two ends and one step from 0, the others 0.
 
     In a convolution or a pooling inputs so far apart that no window sees two of them go together,
-    each at a value of its own.
+    each at another value.
     """
     sets: list[list[NDArray[np.int64]]] = [[] for _ in bounds]
     for active, bound in enumerate(bounds):
         for mask in _masks(node, bound.low.shape):
             for level in ("high", "low", "up", "down"):
                 for place, other in enumerate(bounds):
-                    low, high = _ints(other.low), _ints(other.high)
-                    zero = np.clip(np.zeros_like(low), low, high)
+                    low, high, zero = _ends(other)
                     if place != active:
                         sets[place].append(zero)
                         continue
@@ -266,8 +261,8 @@ def _masks(node: Node, shape: tuple[int, ...]) -> Iterator[NDArray[np.bool_]]:
 def _random(bounds: list[Bound], random: np.random.Generator) -> list[Counts]:
     sets = []
     for bound in bounds:
-        low, high = _ints(bound.low), _ints(bound.high)
+        low, high, zero = _ends(bound)
         dense = random.integers(low, high, (_RANDOM, *low.shape), endpoint=True)
-        sparse = np.where(random.random(dense.shape) < 0.2, dense, np.clip(0, low, high))
+        sparse = np.where(random.random(dense.shape) < 0.2, dense, zero)
         sets.append(np.concatenate([dense, sparse]))
     return sets

@@ -1,4 +1,4 @@
-"""A written HLS project, read back from its C++: types, configurations, weights, calls."""
+"""Reads a written HLS project back from its C++: types, configurations, weights, calls."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _SIZE = re.compile(r"\d+(\*\d+)*")
 
 @dataclass(frozen=True)
 class Array:
-    """What a call reads or writes: the type of its values, how many, how many per stream pack."""
+    """An array or stream that a call reads or writes."""
 
     name: str
     type: FixedPoint
@@ -122,11 +122,15 @@ class Program:
 
     def array(self, name: str) -> Array:
         """An array by its name or by one that stands for it."""
-        return self.arrays[self.aliases.get(name, name)]
+        return self.arrays[self.base(name)]
+
+    def base(self, name: str) -> str:
+        """The name of an array itself, for one that may stand for it."""
+        return self.aliases.get(name, name)
 
 
 def read_program(directory: Path, top: str, library: Library) -> Program:
-    """Read the files of a project."""
+    """Read the files of a project; anything that l1kd does not generate is `Unreadable`."""
     firmware = directory / "firmware"
     program = Program(top, "")
     try:
@@ -279,7 +283,7 @@ def _read_top(program: Program, source: Source, text: str) -> None:
             raise Unreadable(source.file, statement)
     for argument in found["arguments"].split(","):
         program.ports.append(_declare(program, words(argument), source.file))
-    labels = _labels(text)
+    labels = dict(_labelled(text))
     for statement in statements(found["body"]):
         if call := _CALL.match(statement):
             program.calls.append(
@@ -316,12 +320,8 @@ def _declare(program: Program, statement: str, file: str) -> str:
     return found["name"]
 
 
-def _labels(text: str) -> dict[str, str]:
-    """What the comments behind calls say: the layers' names."""
-    return dict(_labelled(text))
-
-
 def _labelled(text: str) -> Iterator[tuple[str, str]]:
+    """Calls, and the comments behind them: the layers' names."""
     for line in text.splitlines():
         code, separator, label = line.partition("; //")
         if separator and _CALL.match(reduced := words(code)):

@@ -1,7 +1,6 @@
-"""C++ text of a written project, reduced to what has a meaning: a strict reader, not a compiler.
+"""Splits C++ text into statements and constants: a strict reader, not a compiler.
 
-It knows the forms that hls4ml and l1kd write and no others. Whatever it does not know is an
-`Unreadable`: code that nobody has read is not certified.
+It knows the forms that hls4ml and l1kd write; all others are `Unreadable`, and not certified.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeGuard
 
 _COMMENTS = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _DIRECTIVE = re.compile(
@@ -22,17 +20,22 @@ _CONDITIONS = {"__SYNTHESIS__", "L1KD_GLOBAL"}
 
 
 class Unreadable(Exception):  # noqa: N818 - the project is at fault, not the program
-    """A file of a project is not of the form that is written: where, and what stands there."""
+    """A file of a project is not of the form that is generated: where, and its text."""
 
     def __init__(self, file: str, text: str) -> None:
         self.file = file
         shown = " ".join(text.split())
-        super().__init__(f"{file}: {shown[:120]!r} is nothing that l1kd writes")
+        super().__init__(f"{file}: {shown[:120]!r} is not in the C++ subset that l1kd generates")
 
 
 @dataclass(frozen=True)
 class Source:
     """A file without comments, pragmas and preprocessor lines."""
+
+    file: str
+    code: str  # outside of conditions
+    conditional: Mapping[str, str]  # code under `#ifndef`, by condition
+    includes: tuple[str, ...]  # headers
 
     file: str  # its name
     code: str  # what is left, outside of conditions
@@ -41,7 +44,7 @@ class Source:
 
 
 def clean(file: str, text: str) -> Source:
-    """Take a file apart."""
+    """Take a file apart; a macro, an `#if` or an `#else` is `Unreadable`."""
     # A line that goes on: `\` at its end.
     text = _COMMENTS.sub(" ", text.replace("\\\n", " "))
     code: list[str] = []
@@ -87,18 +90,18 @@ def words(text: str) -> str:
 
 
 def statements(text: str) -> Iterator[str]:
-    """What stands between semicolons, by `words`; empty ones are left out."""
+    """Texts between semicolons, by `words`; empty ones are left out."""
     for part in text.split(";"):
         if reduced := words(part):
             yield reduced
 
 
 def integer(expression: str, known: Mapping[str, int | str]) -> int:
-    """The value of a C++ expression of unsigned integers."""
+    """The value of a C++ expression: sums, products, quotients and names of unsigned integers."""
     try:
         tree = ast.parse(expression, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{expression!r} is no arithmetic") from error
+        raise ValueError(f"{expression!r} is not arithmetic") from error
     return _value(tree, known)
 
 
@@ -121,25 +124,21 @@ def _value(node: ast.expr, known: Mapping[str, int | str]) -> int:
             return left - right
         if isinstance(node.op, ast.Div) and right > 0 and left >= 0:
             return left // right
-    if _is_quotient(node):
-        left, right = (_value(each, known) for each in node.args)
-        if right > 0:
-            return -(-left // right)
-    raise ValueError("no arithmetic that is known")
-
-
-def _is_quotient(node: ast.expr) -> TypeGuard[ast.Call]:
-    return (
+    if (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "DIV_ROUNDUP"
         and len(node.args) == 2
         and not node.keywords
-    )
+    ):
+        left, right = (_value(each, known) for each in node.args)
+        if right > 0:
+            return -(-left // right)
+    raise ValueError("not arithmetic that is known")
 
 
 def constant(text: str) -> float:
     """A decimal number of C++."""
     if not re.fullmatch(r"-?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
-        raise ValueError(f"{text!r} is no number")
+        raise ValueError(f"{text!r} is not a number")
     return float(text)

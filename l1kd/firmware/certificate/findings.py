@@ -1,8 +1,6 @@
-"""What a certificate says, and what is known on the way to it.
+"""Certificates and their findings; meanings of arrays: a layer of the exact network, and steps.
 
-What an array of the written code holds: a layer of the exact network, and what was done to it.
-
-Applieds between fixed-point types are functions of one number. Whether a chain of them is the
+Conversions between fixed-point types are functions of one number. Whether a chain of them is the
 network's quantizer is decided on *every* count that interval arithmetic lets through: one by one up
 to four million, by argument beyond.
 """
@@ -29,10 +27,10 @@ NO_PADS: Pads = ((0, 0), (0, 0))
 
 @dataclass(frozen=True)
 class Meaning:
-    """What an array holds."""
+    """The values that an array holds: those of a layer of the exact network after some steps."""
 
-    node: str  # the layer of the exact network whose values entered the steps
-    steps: tuple[Applied, ...] = ()  # what was done to them, in order
+    node: str
+    steps: tuple[Applied, ...] = ()
     padding: Pads = NO_PADS  # zeros around them
 
     def then(self, *steps: Applied) -> Meaning:
@@ -60,7 +58,7 @@ def applied(steps: tuple[Applied, ...], counts: Counts, fraction: int) -> tuple[
 
 
 def lossless(kind: FixedPoint, low: int, high: int, fraction: int) -> bool:
-    """Whether a type holds every count from `low` to `high` of 2^-fraction as it is."""
+    """True if a type holds every count from `low` to `high` of 2^-fraction as it is."""
     if not low and not high:
         return True
     shift = kind.fraction - fraction
@@ -147,7 +145,7 @@ def _by_argument(
 
 
 def _is_relu(step: Applied | None) -> bool:
-    """Whether a type makes 0 of what is below 0: then nothing before it has to."""
+    """True if a type makes 0 of values below 0, so that nothing before it has to."""
     return (
         isinstance(step, FixedPoint)
         and not step.signed
@@ -163,11 +161,7 @@ SUMS = ":sums"  # the exact network's name for what a layer computes before its 
 
 @dataclass(frozen=True)
 class Finding:
-    """A layer of which something could not be proved.
-
-    `refused`: it is known to be other than it has to be. `open`: it is beyond what the argument
-    covers, and only tests speak.
-    """
+    """A layer of which something is known to be wrong (`refused`) or is not proved (`open`)."""
 
     layer: str
     step: Step
@@ -177,27 +171,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is proved of a project.
+    """The layers that a project is proved to compute, and what is not proved."""
 
-    Parameters
-    ----------
-    layers
-        The network's layers that were shown to be computed, in order.
-    findings
-        What was not, in the order of the data's flow; empty for a certified project.
-    """
-
-    layers: tuple[str, ...]
-    findings: tuple[Finding, ...]
+    layers: tuple[str, ...]  # in order
+    findings: tuple[Finding, ...]  # in the order of the data's flow; empty if certified
 
     @property
     def certified(self) -> bool:
-        """Whether every output is proved for every event."""
+        """True if every output is proved for every event."""
         return not self.findings
 
     @property
     def refused(self) -> tuple[Finding, ...]:
-        """What is known to be wrong."""
+        """Findings that are known to be wrong."""
         return tuple(each for each in self.findings if each.state == "refused")
 
     @property
@@ -206,26 +192,26 @@ class Certificate:
         if self.certified:
             return "certified for all inputs"
         first = (*self.refused, *self.findings)[0]
-        word = "refused" if first.state == "refused" else "only tests speak"
+        word = "refused" if first.state == "refused" else "tested, not proved"
         return f"{word}: layer {first.layer!r}, {first.step}: {first.reason}"
 
 
 @dataclass(frozen=True)
 class Modelled:
-    """What a call was proved to compute, so that it can be run alone and compared."""
+    """The function that a call was proved to compute, so that it can be run alone and compared."""
 
-    layer: str  # whose call it is, for messages
-    # the layer of the exact network that it computes; empty for a function of single values
-    node: str
-    sources: tuple[str, ...]  # names of the arrays that it reads and writes
-    results: tuple[str, ...]
+    layer: str  # for messages
+    node: str  # the layer of the exact network; empty for a function of single values
+    sources: tuple[str, ...]  # arrays that are read
+    results: tuple[str, ...]  # arrays that are written
     reads: tuple[int, ...]  # values of each
     writes: tuple[int, ...]
-    fractions: tuple[int, ...]  # what is read are counts of 2^-fraction
-    pads: tuple[Pads, ...]  # zeros that already stand around what is read
-    # what is done to the layer's values, or to the values read, for each result
-    steps: tuple[tuple[Applied, ...], ...]
-    low: int = 0  # the ends of what is read by a function of single values, as counts
+    fractions: tuple[int, ...]  # counts of 2^-fraction are read
+    pads: tuple[Pads, ...]  # zeros that already stand around them
+    steps: tuple[tuple[Applied, ...], ...]  # after the layer, or on the values read, by result
+    # Of a function of single values: the ends of its input as counts, and the zeros that it puts
+    # around an image of a shape.
+    low: int = 0
     high: int = 0
     padding: Pads = NO_PADS  # zeros that it puts around an image of a shape
     shape: tuple[int, ...] = ()
@@ -233,7 +219,7 @@ class Modelled:
 
 @dataclass
 class Walk:
-    """The calls of a program, one after the other, and what was found of them."""
+    """The state of a proof while it follows a program call by call."""
 
     network: Network
     program: Program
@@ -245,7 +231,7 @@ class Walk:
 
     @property
     def certificate(self) -> Certificate:
-        """What was proved, and what was not."""
+        """The layers proved so far, and the findings."""
         doubted = {each.layer for each in self.findings}
         matched = set(self.matched)  # several layers may be matched at once, in no order
         proved = (n.name.removesuffix(SUMS) for n in self.network.nodes if n.name in matched)
@@ -254,7 +240,7 @@ class Walk:
 
 
 def unsettled(walk: Walk, meaning: Meaning, wanted: str = "") -> None:
-    """Note that what an array holds is not the quantizer that it has to be."""
+    """Note that an array does not hold the quantizer that it has to."""
     network, first = walk.network, meaning.steps[0] if meaning.steps else None
     bound = network.bounds[meaning.node]
     low, high = int(bound.low.min()), int(bound.high.max())

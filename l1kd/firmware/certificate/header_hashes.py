@@ -1,18 +1,18 @@
-"""The code that written projects share: hls4ml's functions and the vendor's types, by their hash.
+"""Hashes of the headers that projects share: hls4ml's functions and the vendor's types.
 
-What the functions compute is argued once, in `layer_conditions`, for exactly these
-files. A project with another file is not covered by the argument.
+The argument of `layer_conditions` is about exactly these files.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from l1kd.core.files import file_hash
 
 _FILE = "library.json"
 _CODE = "nnet_utils/nnet_code_gen.h"  # code is inserted into this one
@@ -22,23 +22,21 @@ _CODE = "nnet_utils/nnet_code_gen.h"  # code is inserted into this one
 class Library:
     """Headers of one backend of one version of hls4ml."""
 
-    hls4ml: str  # the version
     files: Mapping[str, str]  # SHA-256 by path, relative to `firmware/`
-    frame: str  # SHA-256 of what `nnet_code_gen.h` holds before anything is inserted, by `words`
+    frame: str  # SHA-256 of `nnet_code_gen.h` before anything is inserted, by `words`
 
     @property
     def headers(self) -> set[str]:
-        """How a project includes them."""
+        """Their names in `#include` lines."""
         return {name for name in self.files if name.startswith("nnet_utils/")} | {_CODE}
 
     def changed(self, firmware: Path) -> list[str]:
         """Files of a project's `firmware/` that are not the library's, or are missing."""
-        found = []
-        for name, digest in self.files.items():
-            path = firmware / name
-            if not path.is_file() or _hash(path.read_bytes()) != digest:
-                found.append(name)
-        return found
+        return [
+            name
+            for name, digest in self.files.items()
+            if not (path := firmware / name).is_file() or file_hash(path) != digest
+        ]
 
     def strangers(self, firmware: Path, own: Iterable[str]) -> list[str]:
         """Files of a project's `firmware/` that are neither the library's nor its own.
@@ -61,7 +59,7 @@ def known(backend: str, hls4ml: str) -> Library | None:
     if stored["hls4ml"] != hls4ml or backend not in stored["backends"]:
         return None
     files = {**stored["common"], **stored["backends"][backend]}
-    return Library(hls4ml, files, stored["frame"])
+    return Library(files, stored["frame"])
 
 
 def measure(firmware: Path) -> dict[str, str]:
@@ -72,8 +70,4 @@ def measure(firmware: Path) -> dict[str, str]:
         for path in (firmware / folder).rglob("*")
         if path.is_file()
     )
-    return {name: _hash((firmware / name).read_bytes()) for name in names if name != _CODE}
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    return {name: file_hash(firmware / name) for name in names if name != _CODE}

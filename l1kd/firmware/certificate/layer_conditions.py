@@ -1,15 +1,15 @@
-"""What hls4ml's functions compute, and what has to hold for it to be what the network computes.
+"""Conditions under which hls4ml's functions compute layers of the exact network.
 
 The argument, for the files of `library.json`:
 
 - *Dense layers and convolutions*, in every strategy, add products of the full width of their
   factors and the bias in variables of `accum_t`, and convert the sum once, to the result's type.
   Where `accum_t` has every fraction bit of a product and of the bias, nothing is dropped; where it
-  wraps, sums are right modulo its range whatever happens on the way, so that it is enough that the
+  wraps, sums are right modulo its range in any order, so that it is enough that the
   final sum is in range; where it saturates, every partial sum has to be.
 - *Pooling* takes the highest value as it is, or adds in `accum_t` and divides by a power of two,
   which is exact where `accum_t` has the quotient's fraction bits.
-- *Activations* are functions of one value: see `meaning`.
+- *Activations* are functions of one value: see `findings`.
 - *Merges* compute in full width and convert once.
 """
 
@@ -28,7 +28,7 @@ from l1kd.exact.network import Conv, Dense, Pool
 from l1kd.firmware.certificate.adder_code import Adders
 from l1kd.firmware.certificate.cpp_reader import Config, Program
 from l1kd.firmware.certificate.cpp_text import Unreadable
-from l1kd.firmware.certificate.findings import lossless
+from l1kd.firmware.certificate.findings import Step, lossless
 from l1kd.firmware.hls.limits import reusable
 
 _KERNELS = {
@@ -43,29 +43,18 @@ _KERNELS = {
 _PRODUCT = "nnet::product::mult<x_T,y_T>"
 # Constants that have no part in what is computed: how much hardware it is spread over.
 _FREE = {
-    "io_type",
-    "reuse_factor",
-    "n_zeros",
-    "n_nonzeros",
-    "multiplier_limit",
-    "store_weights_in_bram",
-    "min_height",
-    "min_width",
-    "pixels",
-    "strategy",
-    "implementation",
-    "kernel_size",
-    "n_partitions",
-    "n_pixels",
-    "count_pad",
-    "table_size",
+    *("io_type", "reuse_factor", "n_zeros", "n_nonzeros", "multiplier_limit"),
+    *("store_weights_in_bram", "min_height", "min_width", "pixels", "strategy", "implementation"),
+    *("kernel_size", "n_partitions", "n_pixels", "count_pad", "table_size"),
 }
 
 
 class Doubt(Exception):  # noqa: N818 - it is the project that is doubted
-    """Something that has to hold does not; `step` is which part of the argument."""
+    """A condition does not hold; `known` if that is a fault, not only beyond the argument."""
 
-    def __init__(self, step: str, reason: str, *, known: bool = True) -> None:
+    layer = ""  # of the network, where it is known
+
+    def __init__(self, step: Step, reason: str, *, known: bool = True) -> None:
         super().__init__(reason)
         self.step, self.known = step, known
 
@@ -203,7 +192,7 @@ def pool_sums(kind: FixedPoint, node: Pool, source: Bound, bound: Bound, name: s
 
 
 def window_table(node: Conv, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """What every window of a convolution sees: (windows, cells), flat inputs, -1 for a zero."""
+    """The cells in every window of a convolution: (windows, cells), flat inputs, -1 for a zero."""
     height, width, channels = image(shape)
     places = np.arange(height * width * channels).reshape(1, height, width, channels)
     padded = np.pad(places, ((0, 0), *node.padding, (0, 0)), constant_values=-1)
@@ -230,8 +219,7 @@ def adders_are(adders: Adders, node: Dense | Conv, source: Bound) -> None:
     for place, form in enumerate(forms):
         fraction, left, bias_left = aligned(node, source.fraction)
         wanted = np.append(
-            matrix[:, place] * (1 << left),
-            int(node.bias[place]) * (1 << max(bias_left, 0)),
+            matrix[:, place] * (1 << left), int(node.bias[place]) * (1 << max(bias_left, 0))
         )
         ours, theirs = (
             form.reduced(),

@@ -1,27 +1,22 @@
-"""The certificate: a written project computes its network, for every event on its port.
+"""Proves that a written project computes its network, for every event on its port.
 
 The project's files are read back, call by call, and every array of its top function is shown to
 hold a layer of the exact network: the weights are the network's, no sum can overflow or drop a bit,
-every quantizer is the same function of every value that can reach it. The code that is not the
-network's own is pinned by its hash (`library`). Nothing here runs the project, or needs more than
-its files.
-
-What a call was proved to compute, in a form that can be run beside it.
+every quantizer is the same function of every value that can reach it. Shared code is pinned by its
+hash (`header_hashes`). Nothing here runs the project, or needs more than its files.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.network import Input, Network, Quantize
-from l1kd.firmware.certificate.call_rules import HANDLERS, matrix_code
+from l1kd.firmware.certificate.call_rules import HANDLERS, MERGES, Handler, matrix_code
 from l1kd.firmware.certificate.cpp_reader import Call, Program, read_program
 from l1kd.firmware.certificate.cpp_text import Unreadable, words
 from l1kd.firmware.certificate.findings import (
@@ -49,12 +44,11 @@ from l1kd.firmware.hls.namespace_and_ports import ports_header
 def modelled(walk: Walk, label: str, sources: list[str], results: list[str]) -> Modelled:
     """The model of a call whose arrays' meanings are known; `label` is its comment."""
     program, network = walk.program, walk.network
-    before = [walk.meanings[program.aliases.get(name, name)] for name in sources]
+    before = [walk.meanings[program.base(name)] for name in sources]
     after = [walk.meanings[name] for name in results]
     first, last = before[0], after[0]
     if last.node == first.node and last.steps[: len(first.steps)] == first.steps:
-        found = _of_values(network, sources, results, first, after)
-        return replace(found, layer=_layer(network, label, first.node))
+        return _of_values(walk, label, sources, results)
     node = network[last.node]
     return Modelled(
         layer=last.node.removesuffix(SUMS),
@@ -72,21 +66,20 @@ def modelled(walk: Walk, label: str, sources: list[str], results: list[str]) -> 
     )
 
 
-def _layer(network: Network, label: str, node: str) -> str:
-    """Whose function of single values it is: the comment's, or the next quantizer's."""
-    if any(label == each.name for each in network.nodes):
-        return label
-    behind = next_quantizer(network, node)
-    return (behind.name if behind else node).removesuffix(SUMS)
-
-
-def _of_values(
-    network: Network, sources: list[str], results: list[str], first: Meaning, after: list[Meaning]
-) -> Modelled:
-    shape = network[first.node].shape
-    low, high, fraction = _ends(network, first)
+def _of_values(walk: Walk, label: str, sources: list[str], results: list[str]) -> Modelled:
+    """The model of a function of single values."""
+    network, first = walk.network, walk.meanings[walk.program.base(sources[0])]
+    after = [walk.meanings[name] for name in results]
+    layer, shape = label, network[first.node].shape
+    if not any(label == each.name for each in network.nodes):
+        behind = next_quantizer(network, first.node)
+        layer = (behind.name if behind else first.node).removesuffix(SUMS)
+    bound = network.bounds[first.node]
+    low, high = int(bound.low.min()), int(bound.high.max())
+    counts = np.arange(low, high + 1) if high - low < EXHAUSTIVE else np.array([low, 0, high])
+    held, fraction = applied(first.steps, counts.astype(np.int64), bound.fraction)
     return Modelled(
-        layer=first.node.removesuffix(SUMS),
+        layer=layer,
         node="",
         sources=tuple(sources),
         results=tuple(results),
@@ -95,20 +88,11 @@ def _of_values(
         fractions=(fraction,),
         pads=(NO_PADS,),
         steps=tuple(meaning.steps[len(first.steps) :] for meaning in after),
-        low=low,
-        high=high,
+        low=int(held.min()),
+        high=int(held.max()),
         padding=after[0].padding if first.padding == NO_PADS else NO_PADS,
         shape=shape,
     )
-
-
-def _ends(network: Network, meaning: Meaning) -> tuple[int, int, int]:
-    """The lowest and highest count that an array can hold, and its fraction."""
-    bound = network.bounds[meaning.node]
-    low, high = int(bound.low.min()), int(bound.high.max())
-    counts = np.arange(low, high + 1) if high - low < EXHAUSTIVE else np.array([low, 0, high])
-    held, fraction = applied(meaning.steps, counts.astype(np.int64), bound.fraction)
-    return int(held.min()), int(held.max()), fraction
 
 
 def _size(shape: tuple[int, ...], padding: Pads) -> int:
@@ -118,38 +102,33 @@ def _size(shape: tuple[int, ...], padding: Pads) -> int:
     return (height + sum(padding[0])) * (width + sum(padding[1])) * channels
 
 
-_TWO = {
-    *("add", "subtract", "multiply", "average", "maximum", "minimum"),
-    *("concatenate1d", "concatenate2d", "concatenate3d"),
-}
+def prove(directory: Path, network: Network, top: str, backend: str, hls4ml: str) -> Certificate:
+    """The certificate of a project written by hls4ml of a version, from its files; nothing runs."""
+    return follow(directory, network, top, backend, hls4ml).certificate
 
 
-def certify(directory: Path, network: Network, top: str, backend: str, hls4ml: str) -> Certificate:
-    """The certificate of a written project, from its files; nothing is run."""
-    walk = follow(directory, network, top, backend, hls4ml)
-    return walk if isinstance(walk, Certificate) else walk.certificate
-
-
-def follow(
-    directory: Path, network: Network, top: str, backend: str, hls4ml: str
-) -> Walk | Certificate:
-    """The proof's whole way through a project; a certificate of nothing if it cannot be read."""
+def follow(directory: Path, network: Network, top: str, backend: str, hls4ml: str) -> Walk:
+    """The proof, call by call; a walk without calls if the project cannot be read."""
     library, first = known(backend, hls4ml), network.nodes[0].name
+    walk = Walk(network, Program(top, ""))
     if library is None:
         reason = f"no argument was made for the code of hls4ml {hls4ml}, {backend}"
-        return Certificate((), (Finding(first, "code", "open", reason),))
+        walk.findings.append(Finding(first, "code", "open", reason))
+        return walk
     try:
-        program = read_program(directory, top, library)
+        walk.program = program = read_program(directory, top, library)
     except Unreadable as error:
         layer = _owner(network, directory / "firmware" / f"{top}.cpp", str(error))
-        return Certificate((), (Finding(layer, "code", "refused", str(error)),))
-    walk = Walk(network, program)
+        walk.findings.append(Finding(layer, "code", "refused", str(error)))
+        return walk
     if changed := library.changed(directory / "firmware"):
         reason = f"firmware/{changed[0]} is not the file that hls4ml {hls4ml} ships"
         user = _user(program, changed[0]) or first
         walk.findings.append(Finding(user, "code", "refused", reason))
     if strangers := library.strangers(directory / "firmware", program.files):
-        reason = f"firmware/{strangers[0]} is no file of the project: it could be read for another"
+        reason = (
+            f"firmware/{strangers[0]} is not a file of the project: it could be read for another"
+        )
         walk.findings.append(Finding(first, "code", "refused", reason))
     if len(program.ports) != 1 + len(network.outputs):
         reason = f"the top function has {len(program.ports)} ports"
@@ -212,12 +191,9 @@ def _check_ends(walk: Walk) -> None:
         else:
             walk.matched.append(wanted)
         output = walk.network.output_types[walk.network.outputs.index(wanted)]
-        same = (array.type.word, array.type.integer, array.type.signed) == (
-            output.word,
-            output.integer,
-            output.signed,
-        )
-        if not isinstance(kind, Quantize):  # sums that are not quantized: whatever holds them
+        found = array.type
+        same = found == replace(output, rounding=found.rounding, overflow=found.overflow)
+        if not isinstance(kind, Quantize):  # sums without quantizer: any type that holds them
             bound = walk.network.bounds[wanted]
             ends = int(bound.low.min()), int(bound.high.max())
             same = lossless(array.type, *ends, bound.fraction)
@@ -227,12 +203,12 @@ def _check_ends(walk: Walk) -> None:
 
 
 def _follow(walk: Walk, number: int, call: Call) -> None:
-    """One call: what its result holds, and what could not be proved of it."""
+    """Note what the result of a call holds, and what could not be proved."""
     program = walk.program
     handler, operands = _handler(walk, call)
     if handler is None:
         name = call.label if call.label in {n.name for n in walk.network.nodes} else _nearest(walk)
-        reason = f"{call.space}{call.function} is no function that the argument covers"
+        reason = f"{call.space}{call.function} is not a function that the argument covers"
         walk.findings.append(Finding(name, "code", "open", reason))
         for argument in call.arguments:
             if argument in program.arrays and argument not in walk.meanings:
@@ -244,15 +220,13 @@ def _follow(walk: Walk, number: int, call: Call) -> None:
         handler(walk, call, sources, results)
         walk.models[number] = modelled(walk, call.label, sources, results)
     except Doubt as doubt:
-        layer, _, reason = str(doubt).partition("\0")
-        name = layer if reason else _label(walk, call)
-        # A kernel whose scale hls4ml applies in a layer of its own is none of the network's.
+        name = doubt.layer or _label(walk, call)
+        # A kernel whose scale hls4ml applies in a separate layer is not in the network.
         scaled = doubt.step == "weights" and any(
             each.function == "normalize" and each.arguments[0] in results for each in program.calls
         )
         state: State = "refused" if doubt.known and not scaled else "open"
-        step: Any = doubt.step
-        walk.findings.append(Finding(name.removesuffix(SUMS), step, state, reason or layer))
+        walk.findings.append(Finding(name.removesuffix(SUMS), doubt.step, state, str(doubt)))
     for result in results:
         if result not in walk.meanings:  # go on as if it were right: what follows is judged too
             walk.meanings[result] = Meaning(_label(walk, call))
@@ -271,7 +245,7 @@ def _nearest(walk: Walk) -> str:
 
 
 def _owner(network: Network, source: Path, text: str) -> str:
-    """The layer that code which could not be read has to do with; the first if nothing says."""
+    """The layer that unreadable code is about; the first one if that is not known."""
     for node in network.nodes:
         name = re.escape(node.name.removesuffix(SUMS))
         if re.search(rf"(?<!\w){name}(?:_(?:accum_|weight_|bias_)?t)?\b", text):
@@ -292,7 +266,7 @@ def _owner(network: Network, source: Path, text: str) -> str:
 
 
 def _user(program: Program, header: str) -> str | None:
-    """The first layer whose function a header has something to do with."""
+    """The first layer whose function is in a header of hls4ml."""
     functions = {
         "dense": ("dense",),
         "conv": ("conv",),
@@ -312,38 +286,29 @@ def _check_arrays(walk: Walk, call: Call, sources: list[str], results: list[str]
     program = walk.program
     for name in sources:
         array = program.array(name)
-        if _base(program, name) not in walk.meanings:
+        if program.base(name) not in walk.meanings:
             raise Doubt("code", f"{name} is read before anything is written to it")
         if array.pack is not None:
             if array.name in walk.read:
                 raise Doubt("code", f"the stream {name} is read twice")
             walk.read.add(array.name)
     for name in results:
-        if _base(program, name) in walk.meanings:
+        if program.base(name) in walk.meanings:
             raise Doubt("code", f"{name} is written twice")
     declared = [program.array(name).declared for name in (*sources, *results)]
     given = [each for each in call.template if each in program.types]
-    if call.function in ("clone_stream",):
+    if call.function == "clone_stream":
         declared = declared[:2]
     if given != declared:
         raise Doubt("code", f"{call.function} is called for {given}, its arrays are {declared}")
 
 
-def _base(program: Program, name: str) -> str:
-    return program.aliases.get(name, name)
-
-
-def _handler(
-    walk: Walk, call: Call
-) -> tuple[Callable[..., None] | None, tuple[list[str], list[str]]]:
-    arrays = [name for name in call.arguments if _is_array(walk.program, name)]
+def _handler(walk: Walk, call: Call) -> tuple[Handler | None, tuple[list[str], list[str]]]:
+    """The rule of a call, and the arrays that it reads and writes."""
+    program = walk.program
+    arrays = [name for name in call.arguments if program.base(name) in program.arrays]
     if call.space != "nnet::":
-        adders = call.function in walk.program.generated.adders
+        adders = call.function in program.generated.adders
         return (matrix_code if adders else None), (arrays[:1], arrays[1:])
-    handler = HANDLERS.get(call.function)
-    readers = 2 if call.function in _TWO else 1
-    return handler, (arrays[:readers], arrays[readers:])
-
-
-def _is_array(program: Program, name: str) -> bool:
-    return _base(program, name) in program.arrays
+    readers = 2 if call.function in MERGES else 1
+    return HANDLERS.get(call.function), (arrays[:readers], arrays[readers:])

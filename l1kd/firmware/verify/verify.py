@@ -29,7 +29,7 @@ from l1kd.core.run_files import (
 )
 from l1kd.data.dataset import Sample
 from l1kd.evaluation.fidelity import auc_loss, check_auc_loss, rung, teacher_rung
-from l1kd.firmware.certificate.certify import certify_project
+from l1kd.firmware.certificate.certify import certify
 from l1kd.firmware.certificate.findings import Certificate
 from l1kd.firmware.convert import chosen
 from l1kd.firmware.hls.project import Project
@@ -132,7 +132,7 @@ def _certify(context: Context, student: Student) -> list[Certificate]:
     found = []
     with context.progress(f"{student.name}: certificates", len(student.projects)) as advance:
         for project in student.projects:
-            found.append(certify_project(project, student.exact))
+            found.append(certify(project, student.exact))
             advance(1)
     for project, certificate in zip(student.projects, found, strict=True):
         context.say(f"{student.name} {project.record.io_type}: {certificate.summary}")

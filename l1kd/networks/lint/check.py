@@ -1,12 +1,8 @@
-"""The lint: what in a QKeras network hls4ml gets wrong or cannot do, before anything is converted.
+"""The lint: names every construct of a QKeras network that hls4ml 1.3.0 cannot convert exactly.
 
-`check` names every construct that is not exact, with the layer, the reason and a remedy; what it
-lets through is exact in hls4ml 1.3.0; some of it with io_parallel only. The rules were found by
-trying: for each of them a test shows that hls4ml differs or fails (`tests/networks/lint_cases.py`),
-so that nothing is refused needlessly, and for what is clean that it equals QKeras.
-
-A network is inspected, never run; what its layers are to each other is in `lint_graph`, the rules
-for quantizers are in `lint_quantizers`, those for layers in `lint_layers`.
+The rules were found by trying: for each of them a test shows that hls4ml differs or fails
+(`tests/networks/lint_cases.py`), and for what is clean that it equals QKeras. A network is
+inspected, never run.
 """
 
 from __future__ import annotations
@@ -24,19 +20,20 @@ IoType = Literal["io_parallel", "io_stream"]
 
 
 def check(model: keras.Model, *, io_type: IoType = "io_parallel") -> list[Problem]:
-    """What hls4ml cannot convert exactly.
+    """List the constructs of a network that hls4ml cannot convert exactly.
 
     Parameters
     ----------
     model
-        A built Keras 2 model of QKeras layers: Functional or Sequential.
+        A built Keras 2 model of QKeras layers: Functional or Sequential. It is not run.
     io_type
-        With io_stream, also what is exact with io_parallel only.
+        `io_stream` also lists constructs that are exact with `io_parallel` only.
 
     Returns
     -------
     list of Problem
-        In the network's order; empty for a network that converts exactly.
+        In the network's order, each with `layer`, `construct`, `reason` and `remedy`; empty for a
+        network that converts exactly.
     """
     graph = Graph.of(model)
     stream = io_type == "io_stream"
@@ -44,7 +41,7 @@ def check(model: keras.Model, *, io_type: IoType = "io_parallel") -> list[Proble
 
 
 def demand(model: keras.Model, *, io_type: IoType = "io_parallel") -> None:
-    """Refuse a network that hls4ml cannot convert exactly."""
+    """Refuse (CheckFailed) a network with problems: the first in one line, and how many others."""
     found = check(model, io_type=io_type)
     if not found:
         return

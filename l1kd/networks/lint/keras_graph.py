@@ -1,4 +1,4 @@
-"""A Keras network as the lint sees it: who reads whom, and what a layer's place is."""
+"""Connections of a built Keras network, for the lint."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _SAME = {"Flatten", "Reshape", "Permute", "Dropout"}
 class Problem:
     """A construct that does not convert exactly.
 
-    Parameters
+    Attributes
     ----------
     layer
-        The name of the layer; the network's for what is no single layer's.
+        Name of the layer; the network's if it is not about one layer.
     construct
-        What it is, as the network's code has it: `quantized_bits(symmetric=1)`.
+        As in the network's code: `quantized_bits(symmetric=1)`.
     reason
-        What hls4ml makes of it.
+        The result of hls4ml.
     remedy
-        What to do instead.
+        The change that removes the problem.
     """
 
     layer: str
@@ -52,16 +52,15 @@ def kind(layer: Any) -> str:
 class Graph:
     """The layers of a network and their connections."""
 
-    model: keras.Model  # the network
-    layers: tuple[Any, ...]  # all of them in an order in which none comes before what it reads
-    # for each layer's name, what it reads, call by call: a layer is called once, or it is shared
+    layers: tuple[Any, ...]  # each after the layers that it reads
+    # By a layer's name: the layers that it reads, call by call (a shared layer has several calls),
+    # and the layers that read it, as often as they do.
     calls: dict[str, list[list[Any]]]
     # for each layer's name, the layers that read it, as often as they do
     readers: dict[str, list[Any]]
 
     @classmethod
     def of(cls, model: keras.Model) -> Graph:
-        """The graph of a built model."""
         used = getattr(model, "_network_nodes", None)
         names, calls, layers = set(), {}, []
         ordered = list(getattr(model, "_self_tracked_trackables", model.layers))
@@ -80,43 +79,43 @@ class Graph:
             for call in calls[layer.name]:
                 for parent in call:
                     readers.setdefault(parent.name, []).append(layer)
-        return cls(model, tuple(layers), calls, readers)
+        return cls(tuple(layers), calls, readers)
 
     def parents(self, layer: Any) -> list[Any]:
-        """What a layer reads, in the order of its arguments; of a shared one, in its first call."""
+        """The layers that a layer reads, in the order of its arguments; in its first call."""
         calls = self.calls[layer.name]
         return calls[0] if calls else []
 
     def source(self, layer: Any) -> Any:
-        """What a layer reads, seen through layers that hand values on unchanged; None: not one."""
+        """The one layer that a layer reads, seen through reshapes and Dropout, or None."""
+        return self._before(layer, _SAME)
+
+    def before(self, layer: Any) -> Any:
+        """The one layer that a layer reads in hls4ml's graph, which has no Dropout, or None."""
+        return self._before(layer, {"Dropout"})
+
+    def _before(self, layer: Any, through: set[str]) -> Any:
         parents = self.parents(layer)
-        while len(parents) == 1 and kind(parents[0]) in _SAME:
+        while len(parents) == 1 and kind(parents[0]) in through:
             parents = self.parents(parents[0])
         return parents[0] if len(parents) == 1 else None
 
     def reached(self, layer: Any) -> list[Any]:
-        """What reads a layer, seen through layers that hand values on unchanged."""
-        found = []
-        for reader in self.readers[layer.name]:
-            found += self.reached(reader) if kind(reader) in _SAME else [reader]
-        return found
-
-    def before(self, layer: Any) -> Any:
-        """The one layer that a layer reads, in hls4ml's graph (without Dropout), or None."""
-        parents = self.parents(layer)
-        while len(parents) == 1 and kind(parents[0]) == "Dropout":
-            parents = self.parents(parents[0])
-        return parents[0] if len(parents) == 1 else None
+        """The layers that read a layer, seen through reshapes and Dropout."""
+        return self._after(layer, _SAME)
 
     def after(self, layer: Any) -> list[Any]:
-        """The layers that read a layer, in hls4ml's graph."""
+        """The layers that read a layer in hls4ml's graph."""
+        return self._after(layer, {"Dropout"})
+
+    def _after(self, layer: Any, through: set[str]) -> list[Any]:
         found = []
         for reader in self.readers[layer.name]:
-            found += self.after(reader) if kind(reader) == "Dropout" else [reader]
+            found += self._after(reader, through) if kind(reader) in through else [reader]
         return found
 
     def is_port(self, layer: Any) -> bool:
-        """Whether a layer is a quantizer that reads the network's input itself."""
+        """True for a quantizer that reads the network's input."""
         return kind(layer) == "QActivation" and kind(self.source(layer)) == "InputLayer"
 
 

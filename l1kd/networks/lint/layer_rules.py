@@ -1,13 +1,6 @@
-"""The lint's rules for layers and for the network as a whole.
+"""Lint rules for layers: those of each kind, of sums that are too wide, of pooling, of io_stream.
 
-The lint's rule for sums that are too wide: how many bits a layer's values need.
-
-hls4ml bounds every sum by interval arithmetic in float64. Past 53 bits such a bound is rounded, and
-a sum that reaches a power of two exactly has one bit too few: it wraps around.
-
-The lint's rules for pooling layers.
-
-The lint's rules for what io_stream alone cannot do.
+A new layer kind registers its rule with `@rule("ItsClass")`; a kind without one is refused.
 """
 
 from __future__ import annotations
@@ -28,6 +21,18 @@ from l1kd.networks.lint.quantizer_rules import Finding
 from l1kd.networks.quantizers import reading
 
 _WIDEST = 53  # bits that a float64 holds
+Rule = Callable[[Graph, Any], Iterator[Finding]]
+RULES: dict[str, Rule] = {}  # by the name of a layer's class
+
+
+def rule(*kinds: str) -> Callable[[Rule], Rule]:
+    """Register a rule for layers of some kinds."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(kinds, function))
+        return function
+
+    return register
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,11 @@ class _Reach:
 
 
 def too_wide(graph: Graph, layer: Any) -> Iterator[Finding]:
-    """Sums of a dense layer or a convolution that need more bits than hls4ml can bound."""
+    """Sums of a dense layer or a convolution that need more bits than hls4ml can bound.
+
+    Its bounds are intervals in float64. Past 53 bits such a bound is rounded, and a sum that is
+    exactly a power of two has one bit too few: it wraps around.
+    """
     if kind(layer) not in PARTS:
         return
     reach = _reach(graph, graph.parents(layer)[0])
@@ -57,7 +66,7 @@ def too_wide(graph: Graph, layer: Any) -> Iterator[Finding]:
 
 
 def _reach(graph: Graph, layer: Any) -> _Reach | None:
-    """What a layer's output needs; None where that is not known."""
+    """Size and step of a layer's output; None where that is not known."""
     quantizer = layer.quantizer if kind(layer) == "QActivation" else own_activation(layer)
     if quantizer is not None and getattr(quantizer, "__name__", "") != "relu":
         found = reading(quantizer)
@@ -71,11 +80,9 @@ def _reach(graph: Graph, layer: Any) -> _Reach | None:
     if kind(layer) in PARTS:
         return _sum(layer, known[0])
     most, fraction = [each.most for each in known], max(each.fraction for each in known)
-    if kind(layer) in ("Add", "Subtract"):
-        return _Reach(sum(most), fraction)
     if kind(layer) == "Multiply":
         return _Reach(math.prod(most), sum(each.fraction for each in known))
-    return _Reach(max(most), fraction)
+    return _Reach(sum(most) if kind(layer) in ("Add", "Subtract") else max(most), fraction)
 
 
 def _sum(layer: Any, before: _Reach) -> _Reach | None:
@@ -89,16 +96,16 @@ def _sum(layer: Any, before: _Reach) -> _Reach | None:
         values = np.asarray(stored if quantizer is None else quantizer(stored), np.float64)
         if part == "bias":
             size = float(np.abs(values).max(initial=0))
-            reach = _Reach(reach.most + size, max(reach.fraction, _fraction(values)))
+            reach = _Reach(reach.most + size, max(reach.fraction, fraction_bits(values)))
             continue
         kept = values.ndim - (2 if part == "depthwise" else 1)
         axes = tuple(range(kept))
         largest = float(np.abs(values).sum(axis=axes).max(initial=0))
-        reach = _Reach(reach.most * largest, reach.fraction + _fraction(values))
+        reach = _Reach(reach.most * largest, reach.fraction + fraction_bits(values))
     return reach
 
 
-def _fraction(values: NDArray[np.float64]) -> int:
+def fraction_bits(values: NDArray[np.float64]) -> int:
     """Fraction bits of the finest of some values."""
     present = np.abs(values[(values != 0) & np.isfinite(values)])
     if not present.size:
@@ -112,9 +119,13 @@ def _fraction(values: NDArray[np.float64]) -> int:
 _GLOBAL_2D = ("GlobalMaxPooling2D", "GlobalAveragePooling2D")
 
 
-def pool(graph: Graph, layer: Any) -> Iterator[Finding]:
-    """What is wrong with a pooling layer."""
-    yield from channels(graph, layer)
+@rule(
+    *("MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D"),
+    *("AveragePooling1D", "AveragePooling2D"),
+    *("GlobalAveragePooling1D", "GlobalAveragePooling2D"),
+)
+def _pool(graph: Graph, layer: Any) -> Iterator[Finding]:
+    yield from _channels(graph, layer)
     same = getattr(layer, "padding", "valid") == "same"
     if same and "Max" in kind(layer) and not _signed(graph, graph.parents(layer)[0]):
         yield Finding(
@@ -134,8 +145,8 @@ def pool(graph: Graph, layer: Any) -> Iterator[Finding]:
         )
 
 
-def channels(graph: Graph, layer: Any) -> Iterator[Finding]:
-    """What is wrong with where a layer has its channels."""
+@rule("Flatten")
+def _channels(graph: Graph, layer: Any) -> Iterator[Finding]:
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         yield Finding(
             "data_format='channels_first'",
@@ -145,7 +156,7 @@ def channels(graph: Graph, layer: Any) -> Iterator[Finding]:
 
 
 def _quotients(graph: Graph, layer: Any) -> Iterator[Finding]:
-    """Averages over a number that is no power of two: exact once they are quantized."""
+    """Averages over a number that is not a power of two: exact once they are quantized."""
     counts = cells_seen(layer)
     odd = sorted(count for count in counts if count & (count - 1))
     readers = graph.reached(layer)
@@ -159,12 +170,12 @@ def _quotients(graph: Graph, layer: Any) -> Iterator[Finding]:
 
 
 def cells_seen(layer: Any) -> set[int]:
-    """How many cells the windows of a pooling layer see: several numbers where some are cut."""
+    """Numbers of cells that windows of a pooling layer see: several where some are cut."""
     return {int(rows * columns) for rows, columns in itertools.product(*_window_counts(layer))}
 
 
 def _window_counts(layer: Any) -> list[set[int]]:
-    """For rows and columns: how many cells the windows of a pooling layer see."""
+    """Numbers of cells in a window, for rows and for columns."""
     cells = [int(side) for side in layer.input_shape[1:-1]]
     if not hasattr(layer, "pool_size"):
         return [set(cells[:1]), set(cells[1:]) or {1}]
@@ -185,7 +196,7 @@ def pads(side: int, size: int, step: int) -> tuple[int, int]:
 
 
 def _signed(graph: Graph, layer: Any) -> bool:
-    """Whether hls4ml gives a layer's output a sign."""
+    """True if hls4ml gives a layer's output a sign."""
     name = kind(layer)
     if name in ("InputLayer", "Subtract"):
         return True
@@ -202,7 +213,7 @@ _CONV_2D = ("QConv2D", "QDepthwiseConv2D", "QSeparableConv2D")
 
 
 def stream_problems(graph: Graph, layer: Any) -> Iterator[Finding]:
-    """What io_stream alone cannot do."""
+    """Problems of io_stream alone."""
     readers = len(graph.readers[layer.name])
     if readers > _COPIES:
         yield Finding(
@@ -258,47 +269,36 @@ def _padded(layer: Any) -> bool:
     return size > 1 if layer.padding == "causal" else any(pads(side, size, step))
 
 
-Rule = Callable[[Graph, Any], Iterator[Finding]]
-
-_QUANTIZED = "use {}, with kernel_quantizer='quantized_bits(bits,integer,alpha=1)'"
 _ACTIVATION = "use QActivation('quantized_relu(bits,integer)') or another quantizer"
-# Classes that are refused whatever their arguments: reason, remedy.
+_FLOAT = (
+    "its weights are float32",
+    "use Q{}, with kernel_quantizer='quantized_bits(bits,integer,alpha=1)'",
+)
+_OWN = ("hls4ml cannot convert it", "run l1kd.repair, which folds it exactly into a {}")
+_LAYER = "run l1kd.repair, which folds it into the layer before"
+_NESTED = ("a model inside a model", "put the inner model's layers into the outer one")
+# Kinds that are refused with any arguments: reason, remedy.
 _REFUSED: dict[str, tuple[str, str]] = {
     "BatchNormalization": (
         "hls4ml fuses it into weights that are no longer on their quantizer's grid",
-        "run l1kd.networks.repair.repair, which folds it into the layer before",
+        _LAYER,
     ),
-    "QBatchNormalization": (
-        "hls4ml does not quantize its parts as QKeras does",
-        "run l1kd.networks.repair.repair, which folds it into the layer before",
-    ),
-    "QConv2DBatchnorm": (
-        "hls4ml cannot convert it",
-        "run l1kd.networks.repair.repair, which folds it exactly into a QConv2D",
-    ),
-    "QDepthwiseConv2DBatchnorm": (
-        "hls4ml cannot convert it",
-        "run l1kd.networks.repair.repair, which folds it exactly into a QDepthwiseConv2D",
-    ),
-    "Dense": ("its weights are float32", _QUANTIZED.format("QDense")),
-    "Conv1D": ("its weights are float32", _QUANTIZED.format("QConv1D")),
-    "Conv2D": ("its weights are float32", _QUANTIZED.format("QConv2D")),
+    "QBatchNormalization": ("hls4ml does not quantize its parts as QKeras does", _LAYER),
+    **{
+        f"{name}Batchnorm": (_OWN[0], _OWN[1].format(name))
+        for name in ("QConv2D", "QDepthwiseConv2D")
+    },
+    **{name: (_FLOAT[0], _FLOAT[1].format(name)) for name in ("Dense", "Conv1D", "Conv2D")},
     "PReLU": ("its slopes are float32, which QKeras rounds after", _ACTIVATION),
     "ELU": ("hls4ml looks it up in a table", _ACTIVATION),
     "Softmax": ("hls4ml looks it up in tables that are not exact", "end the network before it"),
-    "Functional": (
-        "a model inside a model",
-        "put the inner model's layers into the outer one",
-    ),
-    "Sequential": (
-        "a model inside a model",
-        "put the inner model's layers into the outer one",
-    ),
+    "Functional": _NESTED,
+    "Sequential": _NESTED,
 }
 
 
 def problems(graph: Graph, layer: Any, *, stream: bool) -> Iterator[Problem]:
-    """What is wrong with a layer; with `stream`, also what io_stream alone cannot do."""
+    """Problems of a layer; with `stream`, also those of io_stream alone."""
     name, calls = kind(layer), len(graph.calls[layer.name])
     found: list[Finding] = []
     if calls > 1:
@@ -306,11 +306,11 @@ def problems(graph: Graph, layer: Any, *, stream: bool) -> Iterator[Problem]:
             Finding(
                 f"called {calls} times",
                 "hls4ml does not convert a layer that is shared",
-                "build a layer of its own for every call, with copies of the weights",
+                "build a separate layer for every call, with copies of the weights",
             )
         )
-    if name in _RULES:
-        found += _RULES[name](graph, layer)
+    if name in RULES:
+        found += RULES[name](graph, layer)
     else:
         reason, remedy = _REFUSED.get(
             name, ("hls4ml has no exact form of it", "leave it out of the network for the firmware")
@@ -325,6 +325,7 @@ def problems(graph: Graph, layer: Any, *, stream: bool) -> Iterator[Problem]:
         yield Problem(layer.name, *finding)
 
 
+@rule("InputLayer")
 def _input(graph: Graph, layer: Any) -> Iterator[Finding]:
     readers = graph.reached(layer)
     if len(readers) == 1 and graph.is_port(readers[0]):
@@ -337,6 +338,7 @@ def _input(graph: Graph, layer: Any) -> Iterator[Finding]:
     )
 
 
+@rule("QActivation")
 def _activation(graph: Graph, layer: Any) -> Iterator[Finding]:
     port = graph.is_port(layer)
     yield from quantizers.activation(layer.quantizer, port=port)
@@ -390,11 +392,12 @@ def _reshaped_port(graph: Graph, layer: Any) -> Iterator[Finding]:
 
 
 def _quantizes(layer: Any) -> bool:
-    """Whether a layer's output is that of a quantizer."""
+    """True if a layer's output is that of a quantizer."""
     own = own_activation(layer)
     return kind(layer) == "QActivation" or getattr(own, "__name__", own) not in (None, "relu")
 
 
+@rule("QDense")
 def _dense(graph: Graph, layer: Any) -> Iterator[Finding]:
     rank = len(layer.input_shape) - 1
     if rank > 1:
@@ -420,13 +423,14 @@ def _weighted(graph: Graph, layer: Any) -> Iterator[Finding]:
             "use quantized_bits(bits,integer,alpha=1) for the biases",
         )
     activation = own_activation(layer)
-    # Plain functions of Keras; that of a name is exact, as a layer of its own is.
+    # Plain functions of Keras; that of a name is exact, as a separate layer is.
     if activation is not None and getattr(activation, "__name__", "") != "relu":
         yield from quantizers.activation(activation)
 
 
+@rule("QConv1D", "QConv2D", "QDepthwiseConv2D", "QSeparableConv1D", "QSeparableConv2D")
 def _convolution(graph: Graph, layer: Any) -> Iterator[Finding]:
-    yield from channels(graph, layer)
+    yield from _channels(graph, layer)
     if any(step != 1 for step in sides(layer.dilation_rate)):
         yield Finding(
             f"dilation_rate={sides(layer.dilation_rate)}",
@@ -461,12 +465,14 @@ def _causal(layer: Any) -> Iterator[Finding]:
         )
 
 
+@rule("Activation")
 def _float_activation(graph: Graph, layer: Any) -> Iterator[Finding]:
     name = str(getattr(layer.activation, "__name__", layer.activation))
     if name not in ("relu", "linear"):
         yield Finding(f"Activation({name!r})", "hls4ml looks it up in a table", _ACTIVATION)
 
 
+@rule("ReLU")
 def _float_relu(graph: Graph, layer: Any) -> Iterator[Finding]:
     for argument, plain in (("max_value", None), ("negative_slope", 0), ("threshold", 0)):
         value = getattr(layer, argument)
@@ -474,6 +480,7 @@ def _float_relu(graph: Graph, layer: Any) -> Iterator[Finding]:
             yield Finding(f"ReLU({argument}={value})", "hls4ml ignores it", _ACTIVATION)
 
 
+@rule("LeakyReLU")
 def _leaky_relu(graph: Graph, layer: Any) -> Iterator[Finding]:
     slope = float(layer.alpha)
     if np.frexp(slope)[0] != 0.5:
@@ -484,6 +491,7 @@ def _leaky_relu(graph: Graph, layer: Any) -> Iterator[Finding]:
         )
 
 
+@rule("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
 def _merge(graph: Graph, layer: Any) -> Iterator[Finding]:
     count = len(graph.parents(layer))
     if count > 2:
@@ -500,6 +508,7 @@ def _merge(graph: Graph, layer: Any) -> Iterator[Finding]:
         )
 
 
+@rule("Reshape")
 def _reshape(graph: Graph, layer: Any) -> Iterator[Finding]:
     if len(layer.target_shape) > 1 and any(side < 0 for side in layer.target_shape):
         yield Finding(
@@ -521,12 +530,11 @@ def _name(graph: Graph, layer: Any) -> Iterator[Finding]:
     owner = next((each for each in graph.layers if name == f"{each.name}_linear"), None)
     if owner is not None and kind(owner) in PARTS and own_activation(owner) is None:
         yield Finding(
-            "its name",
-            f"hls4ml gives this name to a part of {owner.name!r}",
-            "name it otherwise",
+            "its name", f"hls4ml gives this name to a part of {owner.name!r}", "name it otherwise"
         )
 
 
+@rule("Dropout", "Permute")
 def _nothing(graph: Graph, layer: Any) -> Iterator[Finding]:
     yield from ()
 
@@ -535,27 +543,3 @@ _IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _RESERVED = frozenset(
     ("bool", "char", "class", "const", "double", "float", "int", "long", "new", "short", "void")
 )
-_RULES: dict[str, Rule] = {
-    "InputLayer": _input,
-    "QActivation": _activation,
-    "QDense": _dense,
-    **dict.fromkeys(
-        ("QConv1D", "QConv2D", "QDepthwiseConv2D", "QSeparableConv1D", "QSeparableConv2D"),
-        _convolution,
-    ),
-    **{
-        f"{glob}{op}Pooling{rank}D": pool
-        for glob in ("", "Global")
-        for op in ("Max", "Average")
-        for rank in (1, 2)
-    },
-    **dict.fromkeys(
-        ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"), _merge
-    ),
-    "Activation": _float_activation,
-    "LeakyReLU": _leaky_relu,
-    "ReLU": _float_relu,
-    "Reshape": _reshape,
-    "Flatten": channels,
-    **dict.fromkeys(("Dropout", "Permute"), _nothing),
-}

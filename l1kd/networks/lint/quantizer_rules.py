@@ -1,4 +1,4 @@
-"""The lint's rules for quantizers: of activations, by their place, and of weights."""
+"""Lint rules for quantizers: of activations, by their place, and of weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from l1kd.networks.quantizers import reading
 
 _PLAIN = "use quantized_relu(bits,integer) or quantized_bits(bits,integer,alpha=1)"
 _KNOWN = ("quantized_bits", "quantized_relu", "quantized_tanh", "quantized_sigmoid")
-_REPAIR = "run l1kd.networks.repair.repair, or train with"
+_REPAIR = "run l1kd.repair, or train with"
 
 
 class Finding(NamedTuple):
@@ -25,7 +25,7 @@ class Finding(NamedTuple):
 
 
 def activation(quantizer: Any, *, port: bool = False) -> Iterator[Finding]:
-    """What is wrong with the quantizer of an activation."""
+    """Problems of an activation's quantizer; at the `port` it becomes the input port's type."""
     name = _name(quantizer)
     if name not in _KNOWN:
         yield Finding(name, _UNKNOWN.get(name, "hls4ml has no such activation"), _PLAIN)
@@ -45,7 +45,7 @@ def activation(quantizer: Any, *, port: bool = False) -> Iterator[Finding]:
 
 
 def weights(quantizer: Any, values: NDArray[Any], *, part: str) -> Iterator[Finding]:
-    """What is wrong with the quantizer of a kernel or of biases."""
+    """Problems of a quantizer of stored weights; `part` is bias, kernel, depthwise or pointwise."""
     if not np.isfinite(values).all():
         yield Finding(f"{part} values", "NaN or infinity is among them", "train the network again")
         return
@@ -57,15 +57,15 @@ def weights(quantizer: Any, values: NDArray[Any], *, part: str) -> Iterator[Find
         )
         return
     name = _name(quantizer)
-    rule = _WEIGHTS.get(name)
-    if rule is None:
+    if name not in _WEIGHTS:
         yield Finding(
             f"{part}: {name}",
             "hls4ml has no exact type for its values",
             f"{_REPAIR} quantized_bits(bits,integer,alpha=1)",
         )
         return
-    found = list(rule(quantizer, part)) + [
+    rule = _WEIGHTS[name]
+    found = [*(rule(quantizer, part) if rule else ())] + [
         Finding(f"{part}: {each.construct}", each.reason, each.remedy)
         for each in _exponents(quantizer)
     ]
@@ -83,7 +83,7 @@ def _strayed(quantizer: Any, values: NDArray[Any], part: str) -> Iterator[Findin
             f"{part} values far beyond their quantizer",
             f"QKeras' float32 arithmetic (x + (q(x) - x)) puts {off} of {values.size} off their "
             "grid, and hls4ml takes them as they come",
-            "run l1kd.networks.repair.repair, which stores the quantized weights",
+            "run l1kd.repair, which stores the quantized weights",
         )
 
 
@@ -224,13 +224,9 @@ def _scaled(quantizer: Any, part: str) -> Iterator[Finding]:
         return
     yield Finding(
         f"{part}: {name}(alpha={_text(alpha)})",
-        "hls4ml makes a layer of its own of the scale, which does not compile or is not exact",
+        "hls4ml makes the scale a separate layer, which does not compile or is not exact",
         f"{_REPAIR} alpha=1",
     )
-
-
-def _fine(quantizer: Any, part: str) -> Iterator[Finding]:
-    yield from ()
 
 
 _ACTIVATIONS = {
@@ -242,16 +238,16 @@ _ACTIVATIONS = {
 # hls4ml lets QKeras itself quantize the weights and then finds the type that holds them.
 _WEIGHTS = {
     "quantized_bits": _scaled,
-    "quantized_relu": _fine,
-    "quantized_sigmoid": _fine,
-    "quantized_tanh": _fine,
+    "quantized_relu": None,
+    "quantized_sigmoid": None,
+    "quantized_tanh": None,
     "stochastic_ternary": _scaled,
     "ternary": _scaled,
 }
 _UNKNOWN = {
     "binary": "hls4ml computes it wrongly behind a Flatten with io_stream",
     "ternary": "hls4ml does not compile it with io_stream, and shifts its threshold",
-    "linear": "it is no quantizer",
+    "linear": "it is not a quantizer",
 }
 
 

@@ -1,4 +1,4 @@
-"""How events come into a network: their shape, and the port's fixed-point type."""
+"""Gives a network its events' shape and a quantizer of their type at the input."""
 
 from __future__ import annotations
 
@@ -9,28 +9,21 @@ import numpy as np
 
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.core.run_files import RepairKind
 from l1kd.networks.allowed_layers import quantizer
-from l1kd.networks.layer_graph import Graph, Node
+from l1kd.networks.layer_graph import Graph, Node, Repair
 from l1kd.networks.quantizers import text_of, type_of
 
 _SHAPES = ("Flatten", "Permute", "Reshape")
-Record = tuple[str, str, RepairKind]
 
 
 def contains(outer: FixedPoint, inner: FixedPoint) -> bool:
-    """Whether every value of `inner` is a value of `outer`."""
+    """True if every value of `inner` is a value of `outer`."""
     return outer.lsb <= inner.lsb and outer.low <= inner.low and inner.high <= outer.high
 
 
-def port_type(grid: FixedPoint) -> FixedPoint:
-    """The narrowest signed type with all values of a grid: QKeras has no unsigned quantizer but a
-    ReLU, and hls4ml takes none at the port."""
-    return grid if grid.signed else FixedPoint(grid.word + 1, grid.integer + 1)
-
-
-def shaped(graph: Graph, shape: tuple[int, ...] | None) -> Iterator[Record]:
+def shaped(graph: Graph, shape: tuple[int, ...] | None) -> Iterator[Repair]:
     """Let a network that reads flat events read images, and the other way round."""
+    added = ""
     if shape is not None and len(graph.inputs) == 1:
         first = graph.node(graph.inputs[0])
         own = tuple(int(side) for side in first.config["batch_input_shape"][1:])
@@ -43,11 +36,9 @@ def shaped(graph: Graph, shape: tuple[int, ...] | None) -> Iterator[Record]:
             first.config["batch_input_shape"] = [None, *shape]
             config: dict[str, Any] = {} if len(own) == 1 else {"target_shape": list(own)}
             kind = "Reshape" if config else "Flatten"
-            added = graph.insert_after(first.name, kind, "events_as_" + kind.lower(), config)
-            yield first.name, f"events of shape {shape} are read as {own}", "exact"
-            yield from (each for each in _without_detours(graph) if each[0] != added.name)
-            return
-    yield from _without_detours(graph)
+            added = graph.insert_after(first.name, kind, "events_as_" + kind.lower(), config).name
+            yield Repair(first.name, f"events of shape {shape} are read as {own}")
+    yield from (each for each in _without_detours(graph) if each.layer != added)
 
 
 def _same_order(own: tuple[int, ...], shape: tuple[int, ...]) -> bool:
@@ -57,66 +48,59 @@ def _same_order(own: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     return flat or [s for s in own if s > 1] == [s for s in shape if s > 1]
 
 
-def _without_detours(graph: Graph) -> Iterator[Record]:
-    """A reshape that is reshaped again, or to the shape it has, is none."""
+def _without_detours(graph: Graph) -> Iterator[Repair]:
+    """Remove a reshape that is reshaped again, or to the shape it has."""
     for node in list(graph.nodes):
         if node.kind not in ("Flatten", "Reshape"):
             continue
-        (source,) = node.sources
-        before = graph.node(source)
-        if before.kind in ("Flatten", "Reshape") and len(graph.readers(source)) == 1:
-            graph.remove(source)
-            yield source, f"{before.kind} removed: {node.name!r} gives its own shape", "exact"
-            (source,) = node.sources
-            before = graph.node(source)
+        before = graph.node(node.sources[0])
+        if before.kind in ("Flatten", "Reshape") and len(graph.readers(before.name)) == 1:
+            graph.remove(before.name)
+            yield Repair(before.name, f"{before.kind} removed: {node.name!r} gives its own shape")
+            before = graph.node(node.sources[0])
         if before.kind == "InputLayer" and node.name not in graph.outputs:
             events = [int(side) for side in before.config["batch_input_shape"][1:]]
             target = node.config.get("target_shape")
             flat = node.kind == "Flatten" and len(events) == 1
             if flat or (target is not None and list(target) == events):
                 graph.remove(node.name)
-                yield node.name, f"{node.kind} removed: events have that shape", "exact"
+                yield Repair(node.name, f"{node.kind} removed: events have that shape")
 
 
-def port(graph: Graph, grid: FixedPoint | None) -> Iterator[Record]:
+def port(graph: Graph, grid: FixedPoint | None) -> Iterator[Repair]:
     """Quantize events right at the input, and nowhere else on the way to the first layer."""
     if len(graph.inputs) != 1:
         return
     start = graph.inputs[0]
-    first = graph.readers(start)
-    inner, way = _through(graph, start)
-    own = _type(inner) if inner is not None and inner.kind == "QActivation" else None
-    if inner is not None and first == [inner] and own is not None and own.signed:
-        return  # as it should be
-    if own is not None and own.signed and inner is not None and way:
-        text = text_of(own)
-        graph.remove(inner.name)
-        graph.insert_after(start, "QActivation", inner.name, {"activation": text})
-        yield inner.name, "moved before the reshape, to the port", "exact"
+    inner, reshaped = _first_layer(graph, start)
+    own: FixedPoint | None = None
+    if inner is not None and inner.kind == "QActivation":
+        own = type_of(quantizer(inner.config.get("activation"), inner.name))
+    if inner is not None and own is not None and own.signed:
+        if reshaped:
+            graph.remove(inner.name)
+            graph.insert_after(start, "QActivation", inner.name, {"activation": text_of(own)})
+            yield Repair(inner.name, "moved before the reshape, to the port")
         return
     if grid is None:
-        yield start, "no quantizer at the input, and no grid of events to give it one", "impossible"
+        text = "no quantizer at the input, and no grid of events to give it one"
+        yield Repair(start, text, "impossible")
         return
-    if own is not None and inner is not None and contains(own, grid):
+    if inner is not None and own is not None and contains(own, grid):
         graph.remove(inner.name)
-        yield inner.name, f"removed: events on {grid.text} pass it as they are", "exact"
-    text = text_of(port_type(grid))
+        yield Repair(inner.name, f"removed: events on {grid.text} pass it as they are")
+    # QKeras' one unsigned quantizer is a ReLU, and hls4ml takes none at the port.
+    signed = grid if grid.signed else FixedPoint(grid.word + 1, grid.integer + 1)
+    text = text_of(signed)
     node = graph.insert_after(start, "QActivation", "port", {"activation": text})
-    yield node.name, f"{text} inserted at the input: events are on that grid already", "exact"
+    yield Repair(node.name, f"{text} inserted at the input: events are on that grid already")
 
 
-def _through(graph: Graph, start: str) -> tuple[Node | None, list[Node]]:
-    """The first layer behind an input that does more than to give events a shape."""
-    way: list[Node] = []
-    while True:
-        readers = graph.readers(way[-1].name if way else start)
-        if len(readers) != 1:
-            return None, way
+def _first_layer(graph: Graph, start: str) -> tuple[Node | None, bool]:
+    """The first layer behind an input that is not a reshape, and True if a reshape is between."""
+    name = start
+    while len(readers := graph.readers(name)) == 1:
         if readers[0].kind not in _SHAPES:
-            return readers[0], way
-        way.append(readers[0])
-
-
-def _type(node: Node) -> FixedPoint | None:
-    found: Any = quantizer(node.config.get("activation"), node.name)
-    return type_of(found)
+            return readers[0], name != start
+        name = readers[0].name
+    return None, False

@@ -1,4 +1,4 @@
-"""Weights on their grid: what a layer multiplies with becomes what it stores.
+"""Stores weights as the values that their quantizers give, on a plain grid.
 
 QKeras keeps float weights and quantizes them whenever a layer is called. Once trained, only the
 quantized ones matter, and every quantizer that scales (alpha, powers of two), leaves out a value
@@ -8,79 +8,132 @@ quantized ones matter, and every quantizer that scales (alpha, powers of two), l
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+import qkeras
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.networks.layer_graph import Graph, Node, Repair
+from l1kd.networks.lint.keras_graph import PARTS
+from l1kd.networks.lint.layer_rules import fraction_bits
 from l1kd.networks.quantizers import text_of, type_of
 
 # Weights with a quantizer by the class of their layer, in the order in which they are stored.
-SLOTS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("QDense", "QConv1D", "QConv2D", "QConv2DTranspose"), ("kernel", "bias")),
-    "QDepthwiseConv2D": ("depthwise", "bias"),
-    "QSeparableConv1D": ("depthwise", "pointwise", "bias"),
-    "QSeparableConv2D": ("depthwise", "pointwise", "bias"),
-}
+SLOTS = {**PARTS, "QConv2DTranspose": ("kernel", "bias")}
 MOST = 24  # bits that a float32 holds
+# Bits of weights that are rounded to a new grid: what it costs in quality is little.
+KERNEL_BITS, BIAS_BITS = 16, 18
 
 
-@dataclass(frozen=True)
-class Settled:
+class Settled(NamedTuple):
     """Weights as their quantizer gives them."""
 
-    values: NDArray[np.float64]  # of the shape of the stored weights, float64
-    # QKeras' text of a plain quantizer whose values they are; None if the quantizer stays
-    text: str | None
+    values: NDArray[np.float64]
+    text: str | None  # QKeras' text of a plain quantizer that holds them; None: it stays
     strayed: int  # how many of them QKeras' float32 arithmetic puts off their grid
 
 
+def quantized(graph: Graph, lossy: bool) -> Iterator[Repair]:
+    """Store every layer's quantized weights; round those that have no grid if `lossy`."""
+    model = graph.build()
+    for node in graph.nodes:
+        if node.kind in SLOTS and node.weights:
+            yield from _quantized(node, model.get_layer(node.name), lossy)
+
+
+def _quantized(node: Node, layer: Any, lossy: bool) -> Iterator[Repair]:
+    renamed: list[str] = []
+    strayed = 0
+    for place, slot in enumerate(SLOTS[node.kind][: len(node.weights)]):
+        quantizer = getattr(layer, f"{slot}_quantizer_internal", None)
+        found = None if quantizer is None else settled(quantizer, node.weights[place])
+        if found is None:
+            yield _on_some_grid(node, place, slot, quantizer, lossy)
+            continue
+        strayed += found.strayed
+        if found.text is not None:
+            if reworded(quantizer, found.text):
+                renamed.append(f"{slot} {quantizer} -> {found.text}")
+            node.config[f"{slot}_quantizer"] = found.text
+        node.weights[place] = found.values.astype(np.float32)
+    if renamed:
+        text = f"weights keep their values on a plain grid: {'; '.join(renamed)}"
+        yield Repair(node.name, text)
+    if strayed:
+        text = f"{strayed} weights so far out of their range that float32 left the grid are on it"
+        yield Repair(node.name, text, "settled")
+    elif not renamed and any(
+        (np.asarray(old) != new).any()
+        for old, new in zip(layer.get_weights(), node.weights, strict=True)
+    ):
+        yield Repair(node.name, "weights stored as the values that their quantizers give")
+
+
+def _on_some_grid(node: Node, place: int, slot: str, quantizer: Any, lossy: bool) -> Repair:
+    """Weights without a quantizer, or with one whose values are on no grid."""
+    stored = np.asarray(node.weights[place], np.float32)
+    given = stored if quantizer is None else np.asarray(quantizer(stored))
+    why = "has no quantizer" if quantizer is None else f"is on no binary grid: {quantizer}"
+    kind = on_a_grid(given)
+    bits = BIAS_BITS if slot == "bias" else KERNEL_BITS
+    if kind is not None and plain_grid(kind).word <= bits:
+        text = text_of(plain_grid(kind))
+        node.config[f"{slot}_quantizer"] = text
+        node.weights[place] = given
+        return Repair(node.name, f"its {slot} {why}; all its values are on that of {text}")
+    if not lossy:
+        return Repair(node.name, f"its {slot} {why}; it can be rounded to {bits} bits", "offered")
+    wide = requantized(given, bits)
+    node.config[f"{slot}_quantizer"] = text_of(wide)
+    node.weights[place] = wide.quantize(given).astype(np.float32)
+    return Repair(node.name, f"its {slot} {why}; rounded to {text_of(wide)}", "lossy")
+
+
 def settled(quantizer: Any, stored: NDArray[Any]) -> Settled | None:
-    """What a quantizer of weights gives; None if its values are on no grid of at most 24 bits."""
+    """The values that a weight quantizer gives; None if they are on no grid of at most 24 bits."""
     stored = np.asarray(stored, np.float32)
     given = np.asarray(quantizer(stored), np.float64)
     kind = type_of(quantizer)
     if kind is not None:
-        values, grid = kind.quantize(stored), plain_grid(kind)
+        values = kind.quantize(stored)
     else:
-        values = np.asarray(_without_detour(quantizer)(stored), np.float64)
-        if type(quantizer).__name__ == "quantized_bits" and _is_sign(quantizer):
+        # x + (q(x) - x) is what gradients pass through; in float32 it need not be q(x).
+        direct = copy.copy(quantizer)
+        if hasattr(direct, "use_ste"):
+            direct.use_ste = False
+        values = np.asarray(direct(stored), np.float64)
+        sign = type(quantizer).__name__ == "quantized_bits" and quantizer.bits == 1
+        if sign and quantizer.keep_negative and quantizer.alpha in (None, 1):
             return Settled(values, None, int(np.sum(given != values)))
-        found = on_a_grid(values)
-        if found is None:
-            return None
-        grid = plain_grid(found)
-    return Settled(values, text_of(grid), int(np.sum(given != values)))
+        kind = on_a_grid(values)
+    if kind is None:
+        return None
+    return Settled(values, text_of(plain_grid(kind)), int(np.sum(given != values)))
 
 
-def _without_detour(quantizer: Any) -> Any:
-    # x + (q(x) - x) is what gradients pass through; in float32 it need not be q(x).
-    direct = copy.copy(quantizer)
-    if hasattr(direct, "use_ste"):
-        direct.use_ste = False
-    return direct
-
-
-def _is_sign(quantizer: Any) -> bool:
-    alpha = quantizer.alpha
-    return bool(quantizer.bits == 1 and quantizer.keep_negative and alpha in (None, 1))
+def reworded(given: Any, text: str) -> bool:
+    """True if a quantizer's text is more than another spelling of it."""
+    ours, theirs = qkeras.get_quantizer(text), given.get_config()
+    return type(given) is not type(ours) or any(
+        theirs[key] != value
+        for key, value in ours.get_config().items()
+        if key in theirs and not (key == "alpha" and theirs[key] is None)
+    )
 
 
 def on_a_grid(values: NDArray[Any]) -> FixedPoint | None:
     """The narrowest type that holds all of `values`; None if it has more than 24 bits."""
-    flat = np.abs(np.asarray(values, np.float64)).reshape(-1)
-    flat = flat[flat > 0]
-    if not flat.size:
+    exact = np.asarray(values, np.float64)
+    largest = np.abs(exact).max(initial=0)
+    if not largest:
         return FixedPoint(2, 1)
-    mantissas, exponents = np.frexp(flat)
-    counts = np.ldexp(mantissas, 53).astype(np.int64)
-    spare = np.log2((counts & -counts).astype(np.float64)).astype(int)
-    fraction = int(53 - (exponents + spare).min())
-    if int(exponents.max()) + fraction > MOST:
+    fraction = fraction_bits(exact)
+    if int(np.frexp(largest)[1]) + fraction > MOST:
         return None
-    integers = np.ldexp(np.asarray(values, np.float64), fraction).astype(np.int64)
+    integers = np.ldexp(exact, fraction).astype(np.int64)
     kind = FixedPoint.holding(int(integers.min()), int(integers.max()), fraction)
     return kind if kind.word <= MOST else None
 

@@ -15,14 +15,15 @@ import pytest
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.json_format import from_json, to_json
 from l1kd.exact.network import Network
-from l1kd.firmware.certificate.certify import certify_project
+from l1kd.firmware.certificate.certify import certify
 from l1kd.firmware.certificate.cpp_reader import read_program
 from l1kd.firmware.certificate.cpp_text import Unreadable, clean, constant, integer
 from l1kd.firmware.certificate.findings import Certificate, Meaning, applied, settled
 from l1kd.firmware.certificate.header_hashes import known, measure
-from l1kd.firmware.certificate.proof import certify
+from l1kd.firmware.certificate.proof import prove as prove_files
 from l1kd.firmware.hls import c_simulation
 from l1kd.firmware.hls.project import Project, open_project
+from l1kd.firmware.verilog import alkaid_convert
 from l1kd.networks.to_exact import read
 from tests.exact.networks import chain
 from tests.firmware.breakages import Breakage, quiet
@@ -33,7 +34,7 @@ def prove(project: Project, exact: Network | None = None) -> Certificate:
     """Without running anything."""
     stored = from_json(json.loads((project.directory / "network.json").read_text()))
     record = project.record
-    return certify(project.directory, exact or stored, record.top, record.backend, "1.3.0")
+    return prove_files(project.directory, exact or stored, record.top, record.backend, "1.3.0")
 
 
 def copied(project: Project, directory: Path) -> Project:
@@ -56,11 +57,23 @@ def test_compiled_calls_are_held_against_the_proof(
     kind: str, projects: Projects, tmp_path: Path
 ) -> None:
     exact = projects.exact
-    certificate = certify_project(projects[kind], exact)
+    certificate = certify(projects[kind], exact)
     assert certificate.certified, certificate.summary
     other = read(network((6, 6, 1), [("conv", 2, 3, 1), ("flatten",)], name="other"))
-    refused = certify_project(projects[kind], other)
+    refused = certify(projects[kind], other)
     assert refused.refused and "network.json" in refused.summary
+
+
+def test_verilog_is_tested_not_proved(tmp_path: Path) -> None:
+    exact = chain([[1, -2]], FixedPoint(6, 3), FixedPoint(5, 3))
+    logic = alkaid_convert.convert(exact, tmp_path / "rtl")
+    certificate = certify(logic, exact)
+    assert not certificate.certified and not certificate.refused
+    assert [each.layer for each in certificate.findings] == [node.name for node in exact.nodes]
+    assert {each.state for each in certificate.findings} == {"open"}
+    assert "tested, not proved" in certificate.summary
+    other = chain([[1, -3]], FixedPoint(6, 3), FixedPoint(5, 3))
+    assert "network.json" in certify(logic, other).refused[0].reason
 
 
 @pytest.mark.csim
@@ -76,7 +89,7 @@ def test_a_compiler_that_is_wrong_is_found(
         return rewrite(path, text).replace("if (datareg > 0)", other)
 
     monkeypatch.setattr(c_simulation, "rewrite", wrong)
-    certificate = certify_project(projects["latency"], projects.exact)
+    certificate = certify(projects["latency"], projects.exact)
     (first, *_) = certificate.refused
     assert (first.layer, first.step) == ("conv1_relu", "compiled")
     assert "nnet::relu differs from the exact layer" in first.reason
@@ -169,7 +182,7 @@ def test_a_file_that_could_be_read_for_another_is_refused(
     project = copied(projects["latency"], tmp_path / "p")
     (project.directory / "firmware" / name).write_text("// nothing\n")
     certificate = prove(project)
-    assert "is no file of the project" in certificate.refused[0].reason
+    assert "is not a file of the project" in certificate.refused[0].reason
 
 
 def test_a_pooling_says_its_strides(projects: Projects, tmp_path: Path) -> None:
@@ -202,9 +215,9 @@ def test_a_reuse_factor_without_code_is_refused(projects: Projects, tmp_path: Pa
 def test_code_of_another_version_is_not_covered(projects: Projects) -> None:
     project = projects["latency"]
     exact = projects.exact
-    certificate = certify(project.directory, exact, project.record.top, "Vitis", "1.4.0")
+    certificate = prove_files(project.directory, exact, project.record.top, "Vitis", "1.4.0")
     assert not certificate.certified and not certificate.refused
-    assert "only tests speak" in certificate.summary and "1.4.0" in certificate.summary
+    assert "tested, not proved" in certificate.summary and "1.4.0" in certificate.summary
 
 
 def test_an_unknown_function_is_left_to_tests(projects: Projects, tmp_path: Path) -> None:
@@ -288,7 +301,7 @@ def test_arithmetic_of_constants() -> None:
             integer(bad, known_names)
     assert constant("-0.5e-3") == -0.0005
     for bad in ("0x10", "1f", "nan", "1 + 1", ""):
-        with pytest.raises(ValueError, match="no number"):
+        with pytest.raises(ValueError, match="not a number"):
             constant(bad)
 
 
@@ -306,6 +319,6 @@ def test_a_network_file_of_another_network_is_refused(projects: Projects, tmp_pa
     stored["nodes"][2]["bias"]["values"][0] += 1
     path.write_text(json.dumps(stored))
     assert to_json(projects.exact) != stored
-    assert "network.json" in certify_project(project, projects.exact).summary
+    assert "network.json" in certify(project, projects.exact).summary
     # And what it says is not what the project computes.
     assert prove(project).refused[0].layer == "conv1"
