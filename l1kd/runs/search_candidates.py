@@ -70,7 +70,7 @@ def judge(model: keras.Model, context: Context) -> Judged:
     UserError
         If its scores are not finite, or its logic is too large to be drawn.
     """
-    from l1kd.exact.network import Affine
+    from l1kd.exact.layers import Affine
     from l1kd.firmware.verilog import alkaid_convert
     from l1kd.firmware.convert import stated_port
     from l1kd.networks.to_exact import read

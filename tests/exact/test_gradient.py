@@ -8,19 +8,9 @@ import numpy as np
 import pytest
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.gradient import backward, gradient, record, sensitivities
-from l1kd.exact.network import (
-    Conv,
-    Dense,
-    Input,
-    Merge,
-    Network,
-    Node,
-    Pad,
-    Pool,
-    Quantize,
-    Reshape,
-)
+from l1kd.exact.gradient import backward, gradient, sensitivities
+from l1kd.exact.layers import Conv, Dense, Input, Merge, Node, Pad, Pool, Quantize, Reshape
+from l1kd.exact.network import Network
 
 PORT = FixedPoint(8, 8)
 FINE = FixedPoint(60, 40)  # holds whatever comes: the identity
@@ -148,7 +138,7 @@ def test_a_weight_s_derivative_is_the_difference_that_one_step_of_it_makes(name:
     random = np.random.default_rng(5)
     events = random.integers(-100, 100, (2, *network.shape))
     upstream = {"end": random.integers(-3, 4, (2, *network["end"].shape)).astype(np.float64)}
-    recorded = record(network, events, ["end"])
+    recorded = network.record(events, ["end"])
     slopes = backward(network, recorded, upstream)
     source = recorded[affine.sources[0]]
     kernels, biases = sensitivities(network, affine, source, slopes[affine.name])

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from l1kd.exact.json_format import from_json, to_json
+from l1kd.exact.json_format import from_json
 from tests.exact.networks import events_of, everything
 
 
 def test_it_comes_back_the_same() -> None:
     network = everything()
-    stored = json.loads(json.dumps(to_json(network)))
+    stored = json.loads(json.dumps(network.to_json()))
     again = from_json(stored)
-    assert to_json(again) == stored
+    assert again.to_json() == stored
     events = events_of(network, 20)
     assert (again.predict(events) == network.predict(events)).all()
 
@@ -58,7 +58,7 @@ def change(value: Any, path: list[Any], new: Any) -> Any:
 )
 def test_what_is_no_network_is_refused(path: list[Any], new: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
-        from_json(change(to_json(everything()), path, new))
+        from_json(change(everything().to_json(), path, new))
 
 
 @pytest.mark.parametrize("value", [None, [], "text", {"format_version": 1}])

@@ -18,8 +18,8 @@ from tensorflow import keras
 from l1kd.core.config import Score, Student
 from l1kd.core.errors import CheckFailed
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact import network as graph
-from l1kd.exact.json_format import from_json, to_json
+from l1kd.exact.json_format import from_json
+from l1kd.exact.network import Network
 from l1kd.firmware.hls import hls4ml_convert
 from l1kd.firmware.stimuli.corner_inputs import corners
 from l1kd.networks.students import STUDENTS, build_student
@@ -111,7 +111,7 @@ def images(name: str) -> Any:
     return fill(ending(events, x, name))
 
 
-def inputs(exact: graph.Network, search: bool, limit: int) -> Any:
+def inputs(exact: Network, search: bool, limit: int) -> Any:
     """Corner inputs of the port, or those that a search finds for every inner quantizer."""
     return corners(exact.port, exact.shape, exact if search else None, limit=limit)[0]
 
@@ -244,7 +244,7 @@ def test_weights_that_leave_the_grid_are_called_back() -> None:
     assert (read(model)["dense1"].kernel == exact["dense1"].kernel).all()  # type: ignore[attr-defined]
 
 
-def read_unchecked(model: Any) -> graph.Network:
+def read_unchecked(model: Any) -> Network:
     """As `read`, without the lint."""
     from l1kd.networks.lint import check
 
@@ -301,7 +301,7 @@ def test_all_that_is_clean_is_read_exactly(name: str, search: bool) -> None:
             read(model)
         return
     exact = read(model)
-    assert to_json(from_json(json.loads(json.dumps(to_json(exact))))) == to_json(exact)
+    assert from_json(json.loads(json.dumps(exact.to_json()))).to_json() == exact.to_json()
     events = inputs(exact, search, 500)
     if not doubts(model, exact):
         theirs = np.asarray(model(events.astype(np.float32), training=False), np.float64)

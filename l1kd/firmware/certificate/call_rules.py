@@ -16,7 +16,19 @@ from typing import Any
 import numpy as np
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.network import Conv, Dense, Merge, Node, Pad, Pool, Quantize, Reshape
+from l1kd.exact.layers import (
+    Conv,
+    Dense,
+    Input,
+    Merge,
+    Node,
+    Pad,
+    Permute,
+    Pool,
+    Quantize,
+    Rectify,
+    Reshape,
+)
 from l1kd.firmware.certificate import layer_conditions
 from l1kd.firmware.certificate.cpp_reader import Call, Config
 from l1kd.firmware.certificate.findings import NO_PADS, SUMS, Meaning, Walk, settled, unsettled
@@ -417,33 +429,42 @@ def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]
             walk.meanings[results[0]] = Meaning(node.name).then(kind)
 
 
+# By layer kind: the functions of hls4ml that compute it.
+CALLS: dict[type[Node], dict[str, Callable[..., None]]] = {
+    Quantize: {
+        "relu": _activation("relu"),
+        "linear": _activation(),
+        "hard_tanh": _activation("hard_tanh"),
+        "hard_sigmoid": _activation("hard_sigmoid"),
+    },
+    Rectify: {"relu": _activation("relu")},
+    Dense: {"dense": dense},
+    Conv: {
+        **{f"conv{rank}d_cl": convolution(rank) for rank in (1, 2)},
+        **{f"conv_{rank}d_cl": convolution(rank) for rank in (1, 2)},
+        **{f"pointwise_conv_{rank}d_cl": convolution(rank) for rank in (1, 2)},
+        **{f"depthwise_conv_{rank}d_cl": convolution(rank, depthwise=True) for rank in (1, 2)},
+    },
+    Pool: {
+        **{f"pooling{rank}d_cl": _pool(rank) for rank in (1, 2)},
+        **{f"global_pooling{rank}d_cl": _pool(rank, whole=True) for rank in (1, 2)},
+    },
+    Merge: {
+        **{
+            name: _merge(name)
+            for name in ("add", "subtract", "multiply", "average", "maximum", "minimum")
+        },
+        **{f"concatenate{rank}d": _merge("concatenate") for rank in (1, 2, 3)},
+    },
+    Pad: {f"zeropad{rank}d_cl": _zero_padding for rank in (1, 2)},
+}
+NO_CALLS: dict[type[Node], str] = {
+    Input: "it is the port",
+    Reshape: "it moves no value in memory, so that hls4ml calls nothing for it",
+    Permute: "no rule covers values in another order",
+}
 HANDLERS: dict[str, Callable[..., None]] = {
-    "relu": _activation("relu"),
-    "linear": _activation(),
-    "hard_tanh": _activation("hard_tanh"),
-    "hard_sigmoid": _activation("hard_sigmoid"),
-    "dense": dense,
-    "conv_1d_cl": convolution(1),
-    "conv_2d_cl": convolution(2),
-    "conv1d_cl": convolution(1),
-    "conv2d_cl": convolution(2),
-    "pointwise_conv_1d_cl": convolution(1),
-    "pointwise_conv_2d_cl": convolution(2),
-    "depthwise_conv_1d_cl": convolution(1, depthwise=True),
-    "depthwise_conv_2d_cl": convolution(2, depthwise=True),
-    "pooling1d_cl": _pool(1),
-    "pooling2d_cl": _pool(2),
-    "global_pooling1d_cl": _pool(1, whole=True),
-    "global_pooling2d_cl": _pool(2, whole=True),
-    "add": _merge("add"),
-    "subtract": _merge("subtract"),
-    "multiply": _merge("multiply"),
-    "average": _merge("average"),
-    "maximum": _merge("maximum"),
-    "minimum": _merge("minimum"),
-    **{f"concatenate{rank}d": _merge("concatenate") for rank in (1, 2, 3)},
+    **{name: handler for calls in CALLS.values() for name, handler in calls.items()},
     "clone_stream": _clone,
     "repack_stream": _repack,
-    "zeropad1d_cl": _zero_padding,
-    "zeropad2d_cl": _zero_padding,
 }

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.network import Input, Network, Quantize
-from l1kd.firmware.certificate.call_rules import HANDLERS, matrix_code
+from l1kd.exact.layers import Input, Node, Quantize
+from l1kd.exact.network import Network
+from l1kd.firmware.certificate.call_rules import HANDLERS, NO_CALLS, matrix_code
 from l1kd.firmware.certificate.cpp_reader import Call, Program, read_program
 from l1kd.firmware.certificate.cpp_text import Unreadable, words
 from l1kd.firmware.certificate.findings import (
@@ -249,6 +250,9 @@ def _follow(walk: Walk, number: int, call: Call) -> None:
     if handler is None:
         name = call.label if call.label in {n.name for n in walk.network.nodes} else _nearest(walk)
         reason = f"{call.space}{call.function} is no function that the argument covers"
+        kind = next((type(n) for n in walk.network.nodes if n.name == name), Node)
+        if call.label == name and kind in NO_CALLS:
+            reason += f": {NO_CALLS[kind]}"
         walk.findings.append(Finding(name, "code", "open", reason))
         for argument in call.arguments:
             if argument in program.arrays and argument not in walk.meanings:

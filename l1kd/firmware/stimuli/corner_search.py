@@ -1,25 +1,10 @@
-"""The search for corner inputs: events that are hard on a network's inner quantizers.
+"""Search for corner inputs: events that drive inner quantizers to ties, saturation and extremes.
 
-A quantizer is given what the layer before it computes. For single values of that layer the search
-looks for events that make them as high and as low as they can be, put them exactly half way between
-two steps of the quantizer (where rounding modes part) or one count beside that, and next to the
-ends of its range and to 0. It follows derivatives (`l1kd.exact.gradient`); for the first layer of
-sums one step along their signs is the best there is, further back it is a start.
-
-Events are counts of the port's LSB here, (N, inputs).
-
-Events that make what enters a quantizer as high, and as low, as a search can.
-
-One step along the signs of the derivatives is the best there is for the first layer of sums.
-Further back it is a start, and small parts of the event are tried with other values: all parts at
-once, each in an event of its own, so that what helps in one place is kept together with what helps
-in another.
-
-Events in which a value that enters a quantizer is exactly what is hard on it.
-
-Half way between two of its steps, a count beside that, next to the ends of its range, next to 0.
-Derivatives say what a step of an input makes of the value, so one or two inputs can be changed by
-what is missing: exact for the first layer of sums, a try further back.
+A quantizer reads the values of the layer before it. For single values of that layer the search
+looks for events that make them as high and as low as they can be (`extremes`), and events that put
+them exactly on a rounding tie, on an end of the range, on 0, or one count beside (`hits`). It
+follows derivatives (`l1kd.exact.gradient`): exact for the first layer of sums, a start further
+back. Events are counts of the port's LSB here, (N, inputs).
 """
 
 from __future__ import annotations
@@ -30,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd.exact.gradient import ancestors, backward, record, seen
-from l1kd.exact.network import Affine, Network, Node, Quantize
+from l1kd.exact.gradient import backward
+from l1kd.exact.layers import Node, Pad, Permute, Quantize, Reshape
+from l1kd.exact.network import Network
 
 Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Array = NDArray[Any]
 
 _WORK = 1e9  # multiplications that a search may cost, about
@@ -42,105 +29,96 @@ _LEAK = 0.05
 _INPUT_VALUES = 1 << 21  # of the events that searches start from
 _CELLS = 1 << 22  # of the largest layer in memory at a time
 
+_UNITS = 48  # values of a layer that are driven to their ends, at most
+_STARTS = 16  # of one value, where there are few
+_SIGNS = 4  # steps along the derivatives' signs before parts are tried again
+_SIZES = (2, 3, 4)  # of parts that are tried on their own
+_ROUNDS = 16  # tries of every part, about
+_PARTS = 60  # of an event, about
+
+STEPS = 6  # towards a target value
+_TARGET_STARTS = 400  # events to choose a start from
+_INPUTS = 48  # that may move
+_MULTIPLES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
+
 
 def inner(network: Network) -> list[Quantize]:
-    """The quantizers behind sums, pools and merges: not those that see the port's own values."""
+    """The quantizers that change some value: not those that see the port's own and keep them."""
+    low, high = network.port.bounds
+    ends, fraction = np.array([low, high, 1 if high else 0]), network.port.fraction
     plain = {network.nodes[0].name}
     found = []
     for node in network.nodes[1:]:
-        if isinstance(node, Quantize) and node.sources[0] in plain:
-            held = node.type.requantize(_ends(network), network.port.fraction)
-            back = held * 2.0 ** (network.port.fraction - node.type.fraction)
-            if not node.halved and (back == _ends(network)).all():
-                plain.add(node.name)
-                continue
+        keeps = isinstance(node, (Reshape, Pad, Permute))
         if isinstance(node, Quantize):
-            found.append(node)
-        elif type(node).__name__ in ("Reshape", "Pad") and node.sources[0] in plain:
+            keeps = node.sources[0] in plain and not node.halved
+            if keeps:
+                held = node.type.requantize(ends, fraction)
+                keeps = bool((held * 2.0 ** (fraction - node.type.fraction) == ends).all())
+            if not keeps:
+                found.append(node)
+        if keeps and node.sources[0] in plain:
             plain.add(node.name)
     return found
 
 
-def _ends(network: Network) -> Counts:
-    low, high = network.port.bounds
-    return np.array([low, high, 1 if high else 0])
-
-
 class Search:
-    """A network and how many evaluations its search may take.
-
-    Parameters
-    ----------
-    network
-        Behind the port that events come on: see `Network.at_port`.
-    random
-        Where chance comes from; everything else is determined.
-    """
+    """A network, its inner quantizers, and how many evaluations its search may take."""
 
     def __init__(self, network: Network, random: np.random.Generator) -> None:
         self.network, self.random = network, random
         self.low, self.high = network.port.bounds
         self.size = network.nodes[0].size
         self.quantizers = inner(network)
-        cost = max(1, sum(_cost(node) for node in network.nodes))
+        cost = max(1, sum(node.operations for node in network.nodes))
         self.effort = int(np.clip(_WORK / cost, _FEWEST, _MOST))
         # Events to start from: as many as memory and time allow.
         self.pool = max(256, min(self.effort // 16, _INPUT_VALUES // self.size))
 
     def values(self, counts: Counts, names: list[str]) -> dict[str, Array]:
-        """What layers give for events, (N, size), as counts."""
-        parts: dict[str, list[Array]] = {name: [] for name in names}
-        for chunk in self._chunks(counts, names):
-            found = record(self.network, chunk.reshape(-1, *self.network.shape), names)
-            for name in parts:  # two quantizers may read one layer
-                parts[name].append(found[name].reshape(len(chunk), -1))
-        return {name: np.concatenate(each) for name, each in parts.items()}
+        """Counts of layers for events, (N, size) each."""
+        parts = [
+            {name: found[name].reshape(len(found[name]), -1) for name in names}
+            for _, found in self._recorded(counts, names)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def at(self, counts: Counts, name: str, units: NDArray[np.int64]) -> Array:
-        """One value of a layer per event, (N,)."""
+        """Count of value `units[i]` of a layer for event i, (N,)."""
         parts = [
-            found[name].reshape(len(chunk), -1)[np.arange(len(chunk)), mine]
-            for chunk, mine, found in self._recorded(counts, name, units)
+            found[name].reshape(len(units[here]), -1)[np.arange(len(units[here])), units[here]]
+            for here, found in self._recorded(counts, [name])
         ]
         return np.concatenate(parts)
 
     def slopes(
         self, counts: Counts, name: str, units: NDArray[np.int64]
     ) -> tuple[Array, NDArray[np.float64]]:
-        """One value of a layer per event, and how many of its counts a count of an input makes."""
+        """As `at`, and by how many of its counts each input's LSB moves it, (N, inputs)."""
         scale = 2.0 ** (self.network.bounds[name].fraction - self.network.port.fraction)
         values, slopes = [], []
-        for chunk, mine, found in self._recorded(counts, name, units):
-            rows = np.arange(len(chunk))
-            upstream = np.zeros((len(chunk), self.network[name].size))
+        for here, found in self._recorded(counts, [name]):
+            mine = units[here]
+            rows = np.arange(len(mine))
+            upstream = np.zeros((len(mine), self.network[name].size))
             upstream[rows, mine] = scale
             shaped = {name: upstream.reshape(found[name].shape)}
             slope = backward(self.network, found, shaped, leak=_LEAK)[self.network.nodes[0].name]
-            values.append(found[name].reshape(len(chunk), -1)[rows, mine])
-            slopes.append(slope.reshape(len(chunk), -1))
+            values.append(found[name].reshape(len(mine), -1)[rows, mine])
+            slopes.append(slope.reshape(len(mine), -1))
         return np.concatenate(values), np.concatenate(slopes)
 
     def _recorded(
-        self, counts: Counts, name: str, units: NDArray[np.int64]
-    ) -> Iterator[tuple[Counts, NDArray[np.int64], dict[str, Array]]]:
-        place = 0
-        for chunk in self._chunks(counts, [name]):
-            shaped = chunk.reshape(-1, *self.network.shape)
-            yield (
-                chunk,
-                units[place : place + len(chunk)],
-                record(self.network, shaped, [name]),
-            )
-            place += len(chunk)
-
-    def _chunks(self, counts: Counts, names: list[str]) -> Iterator[Counts]:
-        largest = max(_cells(node) for node in ancestors(self.network, names))
-        size = max(1, _CELLS // largest)
+        self, counts: Counts, names: list[str]
+    ) -> Iterator[tuple[slice, dict[str, Array]]]:
+        """Events in pieces that fit into memory: which they are, and the counts of all layers."""
+        size = max(1, _CELLS // max(node.cells for node in self.network.ancestors(names)))
         for start in range(0, max(1, len(counts)), size):
-            yield counts[start : start + size]
+            here = slice(start, start + size)
+            yield here, self.network.record(counts[here].reshape(-1, *self.network.shape), names)
 
     def units(self, node: Node, most: int) -> NDArray[np.int64]:
-        """Some values of a layer, all of them if they are few: as many of each channel."""
+        """Indices of some values of a layer, all of them if few: as many of each channel."""
         if node.size <= most:
             return np.arange(node.size)
         channels = node.shape[-1]
@@ -154,43 +132,11 @@ class Search:
         return np.sort(np.concatenate(picked))
 
 
-def _cells(node: Node) -> int:
-    if isinstance(node, Affine) and node.kernel.ndim == 4:
-        return node.size // node.shape[-1] * int(np.prod(node.kernel.shape[:3]))
-    return node.size
-
-
-def _cost(node: Node) -> int:
-    if isinstance(node, Affine):
-        return node.size * int(np.prod(node.kernel.shape[:-1])) + _cells(node)
-    return node.size
-
-
-Floats = NDArray[np.float64]
-
-_UNITS = 48  # values of a layer that are driven to their ends, at most
-_STARTS = 16  # of one value, where there are few
-_SIGNS = 4  # steps along the derivatives' signs before parts are tried again
-_SIZES = (2, 3, 4)  # of parts that are tried on their own
-_ROUNDS = 16  # tries of every part, about
-_PARTS = 60  # of an event, about
-
-
 def extremes(search: Search, node: Quantize, pool: Counts, reached: Array, budget: int) -> Counts:
     """Events that drive values to their ends: each value's best first, high and low in turn.
 
-    Parameters
-    ----------
-    search
-        The network.
-    node
-        The quantizer.
-    pool
-        Events to start from, (N, inputs).
-    reached
-        What enters the quantizer for each of them, counts (N, size).
-    budget
-        Evaluations of an event that this may take, about.
+    `reached` has what enters the quantizer for each event of `pool`, counts (N, size); `budget` is
+    in evaluations of an event, about.
     """
     name = node.sources[0]
     bound = search.network.bounds[name]
@@ -288,9 +234,9 @@ class _Climb:
     def parts(self, rows: NDArray[np.int64]) -> None:
         """Every part of every event tried with other values; what helps is kept together."""
         tiles = _tiles(self.search)
-        # Inputs that the value does not hang on are no use.
-        hanging = (self.slopes[rows] != 0).astype(np.float64) @ tiles.T.astype(np.float64) > 0
-        row, tile = np.nonzero(hanging)
+        # Inputs that the value does not depend on are of no use.
+        depends = (self.slopes[rows] != 0).astype(np.float64) @ tiles.T.astype(np.float64) > 0
+        row, tile = np.nonzero(depends)
         if not len(row):
             self.spent += len(rows)
             return
@@ -361,31 +307,14 @@ def _tiles(search: Search, sizes: list[int] | None = None) -> NDArray[np.bool_]:
     return tiles
 
 
-STEPS = 6  # towards a value that is aimed at
-_MEETING_STARTS = 400  # events to choose a start from
-_INPUTS = 48  # that may move
-_MULTIPLES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
-
-
-def met(
+def hits(
     search: Search, node: Quantize, pool: Counts, reached: Array, most: int
 ) -> tuple[Counts, Counts]:
-    """Events with ties and their neighbours, and with values at the ends of the range.
+    """Events with values on rounding ties and beside them, and with values at ends of the range.
 
-    Parameters
-    ----------
-    search
-        The network.
-    node
-        The quantizer.
-    pool
-        Events to start from, (N, inputs).
-    reached
-        What enters the quantizer for each of them, counts (N, size).
-    most
-        Tries for each value that is aimed at.
+    `reached` is as for `extremes`; `most` limits the tries for each target value.
     """
-    offset, fraction = seen(search.network, node)
+    offset, fraction = node.seen(search.network.bounds[node.sources[0]].fraction)
     shift = fraction - node.type.fraction
     step = 1 << max(shift, 0)
     half = step // 2
@@ -396,12 +325,12 @@ def met(
     ties = [half, step + half, half + 1, step + half - 1] if half else []
     if shift < 0:
         around = set()  # nothing is rounded, and an end lies between two values
-    edges = _reached(search, node, pool, reached, most, sorted(around), None, offset)
-    tied = _reached(search, node, pool, reached, 3 * most, ties, 2 * step, offset)
+    edges = _on_targets(search, node, pool, reached, most, sorted(around), None, offset)
+    tied = _on_targets(search, node, pool, reached, 3 * most, ties, 2 * step, offset)
     return tied, edges
 
 
-def _reached(
+def _on_targets(
     search: Search,
     node: Quantize,
     pool: Counts,
@@ -419,7 +348,7 @@ def _reached(
     units = np.tile(units, max(1, min(most, 24) // len(units)))  # from several starts each
     aims = np.repeat(np.array(targets, np.float64) - offset, len(units))
     units = np.tile(units, len(targets))
-    some = search.random.permutation(len(pool))[:_MEETING_STARTS]
+    some = search.random.permutation(len(pool))[:_TARGET_STARTS]
     start = reached[some][:, units].astype(np.float64)
     if modulus is None:
         # From one that is near, and another one for each try.
@@ -432,18 +361,18 @@ def _reached(
     events = pool[some[best]].copy()
     # Every unit in turn, with all of its targets.
     turns = np.arange(len(units)).reshape(len(targets), -1).T.reshape(-1).argsort()
-    hits, places = [], []
+    found, places = [], []
     for _ in range(STEPS):
         value, slope = search.slopes(events, name, units)
         missing = _missing(aims - value.astype(np.float64), modulus)
         there = missing == 0
-        hits.append(events[there])
+        found.append(events[there])
         places.append(turns[there])
         if there.all():
             break
         events, units, aims, turns = (each[~there] for each in (events, units, aims, turns))
         events = _stepped(search, events, missing[~there], slope[~there], modulus)
-    return np.concatenate(hits)[np.argsort(np.concatenate(places))]
+    return np.concatenate(found)[np.argsort(np.concatenate(places))]
 
 
 def _stepped(

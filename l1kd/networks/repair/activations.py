@@ -208,14 +208,13 @@ def _reachable(
     graph: Graph, found: list[tuple[Node, FixedPoint]], grid: FixedPoint | None
 ) -> dict[str, str]:
     """The layers that may meet their lowest value, and why."""
-    from l1kd.exact.bounds import bounds
     from l1kd.networks.to_exact import read
 
     try:
         network = read(graph.build())
     except CheckFailed:
         return {node.name: "what reaches it is not known" for node, _ in found}
-    bound = bounds(network)
+    bound = network.bounds
     sources = {node.name: node.sources for node in network.nodes}
     reachable = {}
     for node, kind in found:
