@@ -11,48 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from l1kd.exact import layers
 from l1kd.exact.arithmetic import Counts, Pads, as_images, cells, crop, pad, windows
 from l1kd.exact.bounds import Bound
-from l1kd.exact.layers import (
-    Affine,
-    Conv,
-    Dense,
-    Input,
-    Merge,
-    Node,
-    Pad,
-    Permute,
-    Pool,
-    Quantize,
-    Rectify,
-    Reshape,
-    of_kind,
-)
 from l1kd.exact.network import Network
 
 Slopes = NDArray[np.float64]
-
-
-def gradient(
-    network: Network,
-    events: ArrayLike,
-    name: str,
-    units: NDArray[np.int64],
-    *,
-    leak: float = 0.0,
-) -> Slopes:
-    """Derivative (N, *event shape) of value `units[i]` of a layer to the inputs of event i.
-
-    `leak` is the slope of a quantizer outside of its range: a search dies where it is 0.
-    """
-    counts = network.port_counts(events)
-    upstream = np.zeros((len(counts), network[name].size))
-    upstream[np.arange(len(counts)), units] = 1
-    weights = {name: upstream.reshape(len(counts), *network[name].shape)}
-    found = backward(network, network.record(counts, [name]), weights, leak=leak)
-    return found[network.nodes[0].name]
 
 
 def backward(
@@ -65,17 +31,18 @@ def backward(
     """Derivatives of a weighted sum of values to the values of every layer behind it, by layer.
 
     `recorded` is from `Network.record`; `upstream` has the weights by layer, (N, *its shape). They
-    are derivatives of values to values, not of counts to counts.
+    are derivatives of values to values, not of counts to counts. `leak` is the slope of a quantizer
+    outside of its range: a search dies where it is 0.
     """
     first = network.nodes[0]
     slopes = dict(upstream)
     for node in reversed(network.ancestors(upstream)):
-        if node.name not in slopes or isinstance(node, Input):
+        if node.name not in slopes or isinstance(node, layers.Input):
             continue
         parts = [recorded[name] for name in node.sources]
         before = [network.bounds[name] for name in node.sources]
         shaped = slopes[node.name].reshape(recorded[node.name].shape)
-        given = of_kind(PULLS, NO_PULL, node)(node, _Pass(parts, before, shaped, leak))
+        given = layers.of_kind(PULLS, NO_PULL, node)(node, _Pass(parts, before, shaped, leak))
         for name, slope in zip(node.sources, given, strict=True):
             slopes[name] = slopes[name] + slope if name in slopes else slope
     slopes.setdefault(first.name, np.zeros(recorded[first.name].shape))
@@ -83,7 +50,7 @@ def backward(
 
 
 def sensitivities(
-    network: Network, node: Affine, source: Counts, slope: Slopes
+    network: Network, node: layers.Affine, source: Counts, slope: Slopes
 ) -> tuple[Slopes, Slopes]:
     """Derivatives to weights (N, *kernel's shape) and biases (N, outputs), event by event.
 
@@ -91,7 +58,7 @@ def sensitivities(
     """
     values = source.astype(np.float64) * 2.0 ** -network.bounds[node.sources[0]].fraction
     per_output = slope.reshape(len(slope), -1, node.outputs)
-    if isinstance(node, Conv):
+    if isinstance(node, layers.Conv):
         values = node.seen(values).transpose(0, 1, 2, 4, 5, 3)
     rows = values.reshape(len(values), per_output.shape[1], -1)
     kernels = np.matmul(rows.transpose(0, 2, 1), per_output)
@@ -113,7 +80,7 @@ class _Pass:
         return self.parts[0].shape
 
 
-def _quantized(node: Quantize, at: _Pass) -> list[Slopes]:
+def _quantized(node: layers.Quantize, at: _Pass) -> list[Slopes]:
     passed = at.slope * 0.5 if node.halved else at.slope
     if node.type.overflow == "WRAP":
         return [passed]
@@ -123,12 +90,12 @@ def _quantized(node: Quantize, at: _Pass) -> list[Slopes]:
     return [np.where((value >= low) & (value <= high), passed, passed * at.leak)]
 
 
-def _dense(node: Dense, at: _Pass) -> list[Slopes]:
+def _dense(node: layers.Dense, at: _Pass) -> list[Slopes]:
     kernel = node.kernel * 2.0**-node.kernel_fraction
     return [(at.slope.reshape(-1, node.outputs) @ kernel.T).reshape(at.shape)]
 
 
-def _convolved(node: Conv, at: _Pass) -> list[Slopes]:
+def _convolved(node: layers.Conv, at: _Pass) -> list[Slopes]:
     kernel = node.kernel * 2.0**-node.kernel_fraction
     images = as_images(at.slope)
     flat = images.reshape(-1, node.outputs) @ kernel.transpose(3, 0, 1, 2).reshape(node.outputs, -1)
@@ -136,7 +103,7 @@ def _convolved(node: Conv, at: _Pass) -> list[Slopes]:
     return [_scattered(of_windows, at.shape, node.strides, node.padding, node.dilation)]
 
 
-def _pooled(node: Pool, at: _Pass) -> list[Slopes]:
+def _pooled(node: layers.Pool, at: _Pass) -> list[Slopes]:
     images = as_images(at.slope)[:, :, :, None, None]
     whole = (*images.shape[:3], *node.window, images.shape[-1])
     if node.operation == "average":
@@ -166,24 +133,24 @@ def _scattered(
     return crop(whole, padding).reshape(shape)
 
 
-def _padded(node: Pad, at: _Pass) -> list[Slopes]:
+def _padded(node: layers.Pad, at: _Pass) -> list[Slopes]:
     return [crop(as_images(at.slope), node.padding).reshape(at.shape)]
 
 
-def _reshaped(node: Reshape, at: _Pass) -> list[Slopes]:
+def _reshaped(node: layers.Reshape, at: _Pass) -> list[Slopes]:
     return [at.slope.reshape(at.shape)]
 
 
-def _permuted(node: Permute, at: _Pass) -> list[Slopes]:
+def _permuted(node: layers.Permute, at: _Pass) -> list[Slopes]:
     return [at.slope.transpose(0, *(np.argsort(node.axes) + 1))]
 
 
-def _rectified(node: Rectify, at: _Pass) -> list[Slopes]:
+def _rectified(node: layers.Rectify, at: _Pass) -> list[Slopes]:
     below = 0.0 if node.shift is None else 2.0**-node.shift
     return [np.where(at.parts[0] >= 0, at.slope, at.slope * below)]
 
 
-def _merged(node: Merge, at: _Pass) -> list[Slopes]:
+def _merged(node: layers.Merge, at: _Pass) -> list[Slopes]:
     slope = at.slope
     if node.operation == "concatenate":
         ends = np.cumsum([part.shape[node.batch_axis] for part in at.parts])[:-1]
@@ -202,7 +169,7 @@ def _merged(node: Merge, at: _Pass) -> list[Slopes]:
     return [_folded(each, part.shape) for each, part in zip(given, at.parts, strict=True)]
 
 
-def _chosen(node: Merge, at: _Pass) -> list[Slopes]:
+def _chosen(node: layers.Merge, at: _Pass) -> list[Slopes]:
     """Slopes to the higher (lower) of two values; to the first where they are equal."""
     common = max(bound.fraction for bound in at.before)
     one, two = (
@@ -220,15 +187,15 @@ def _folded(slope: Slopes, shape: tuple[int, ...]) -> Slopes:
     return slope.sum(axis=repeated, keepdims=True) if repeated else slope
 
 
-PULLS: dict[type[Node], Callable[[Any, _Pass], list[Slopes]]] = {
-    Quantize: _quantized,
-    Dense: _dense,
-    Conv: _convolved,
-    Pool: _pooled,
-    Pad: _padded,
-    Reshape: _reshaped,
-    Permute: _permuted,
-    Rectify: _rectified,
-    Merge: _merged,
+PULLS: dict[type[layers.Node], Callable[[Any, _Pass], list[Slopes]]] = {
+    layers.Quantize: _quantized,
+    layers.Dense: _dense,
+    layers.Conv: _convolved,
+    layers.Pool: _pooled,
+    layers.Pad: _padded,
+    layers.Reshape: _reshaped,
+    layers.Permute: _permuted,
+    layers.Rectify: _rectified,
+    layers.Merge: _merged,
 }
-NO_PULL: dict[type[Node], str] = {Input: "it reads no layer"}
+NO_PULL: dict[type[layers.Node], str] = {layers.Input: "it reads no layer"}

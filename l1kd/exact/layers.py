@@ -137,11 +137,11 @@ class Quantize(Node):
         fraction = source.fraction
         if self._is_identity(source):
             return carried(counts, carrier(bits))
+        # The ends of a finer type need more bits than what enters.
+        needed = max(bits, source.bits + (abs(fraction) + 2 if self.halved else 0))
+        counts = carried(counts, carrier(needed))
         if self.halved:
-            wide = carrier(source.bits + abs(fraction) + 2)
-            counts, fraction = halved(carried(counts, wide), fraction)
-        elif bits > source.bits:  # the ends of a finer type need more bits than what enters
-            counts = carried(counts, carrier(bits))
+            counts, fraction = halved(counts, fraction)
         return carried(self.type.requantize(counts, fraction), carrier(bits))
 
     def _is_identity(self, source: Bound) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.gradient import backward, gradient, sensitivities
+from l1kd.exact.gradient import backward, sensitivities
 from l1kd.exact.layers import Conv, Dense, Input, Merge, Node, Pad, Pool, Quantize, Reshape
 from l1kd.exact.network import Network
 
@@ -88,6 +88,15 @@ NETWORKS["sequence"] = Network(
     ),
     ("end",),
 )
+
+
+def gradient(network: Network, events: np.ndarray, name: str, units: np.ndarray, **options: float):
+    """Derivative (N, *event shape) of value `units[i]` of a layer to the inputs of event i."""
+    counts = network.port_counts(events)
+    upstream = np.zeros((len(counts), network[name].size))
+    upstream[np.arange(len(counts)), units] = 1
+    weights = {name: upstream.reshape(len(counts), *network[name].shape)}
+    return backward(network, network.record(counts, [name]), weights, **options)["in"]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -10,6 +10,7 @@ back. Events are counts of the port's LSB here, (N, inputs).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -167,22 +168,21 @@ def extremes(search: Search, node: Quantize, pool: Counts, reached: Array, budge
     return climb.events[np.lexsort((sign < 0, np.tile(column, 2), ranks.reshape(-1)))]
 
 
+@dataclass
 class _Climb:
     """Events, each with the value that is to become higher (lower, where its sign is -1)."""
 
-    def __init__(
-        self,
-        search: Search,
-        name: str,
-        units: NDArray[np.int64],
-        sign: Floats,
-        events: Counts,
-        at: Array,
-    ) -> None:
-        self.search, self.name, self.units, self.sign = search, name, units, sign
-        self.events, self.at = events.copy(), at.astype(np.float64)
-        self.slopes: Floats = np.zeros(events.shape)
-        self.spent = 0
+    search: Search
+    name: str
+    units: NDArray[np.int64]
+    sign: Floats
+    events: Counts
+    at: Array  # the values
+    spent: int = 0  # evaluations
+
+    def __post_init__(self) -> None:
+        self.events, self.at = self.events.copy(), self.at.astype(np.float64)
+        self.slopes: Floats = np.zeros(self.events.shape)
 
     def along(self, rows: NDArray[np.int64], *, whole: bool) -> None:
         """All inputs, or some that chance picks, to the end that the derivative's sign says."""
@@ -376,11 +376,7 @@ def _on_targets(
 
 
 def _stepped(
-    search: Search,
-    events: Counts,
-    missing: NDArray[np.float64],
-    slope: NDArray[np.float64],
-    modulus: int | None,
+    search: Search, events: Counts, missing: Floats, slope: Floats, modulus: int | None
 ) -> Counts:
     """Events with an input or two changed so that least is missing."""
     span = search.high - search.low
@@ -402,11 +398,7 @@ def _stepped(
 
 
 def _least(
-    missing: float,
-    made: NDArray[np.float64],
-    where: NDArray[np.int64],
-    size: NDArray[np.int64],
-    modulus: int | None,
+    missing: float, made: Floats, where: Counts, size: Counts, modulus: int | None
 ) -> tuple[int, ...]:
     """The change, or the two of different inputs, that leave least missing, by small steps."""
     if not len(made):

@@ -15,22 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint, Overflow, Rounding
+from l1kd.exact import layers
 from l1kd.exact.arithmetic import Counts
-from l1kd.exact.layers import (
-    Affine,
-    Conv,
-    Dense,
-    Input,
-    Merge,
-    Node,
-    Pad,
-    Permute,
-    Pool,
-    Quantize,
-    Rectify,
-    Reshape,
-    of_kind,
-)
 from l1kd.exact.network import Network
 from l1kd.firmware.stimuli.corner_search import Search
 
@@ -42,8 +28,8 @@ _PER_WEIGHT = 3000  # evaluations of a search for every weight whose fault is tr
 class Fault:
     """A layer with a fault: another layer in its place, or a type that cuts its sums."""
 
-    node: Node
-    faulty: Node | FixedPoint
+    node: layers.Node
+    faulty: layers.Node | FixedPoint
 
     def counts(self, network: Network, recorded: dict[str, Counts]) -> Counts:
         """Counts of the faulty layer, in LSBs of the right one, from those of a right network."""
@@ -55,19 +41,19 @@ class Fault:
         else:
             found = network.step(self.faulty, [recorded[name] for name in self.node.sources])
             coarser = 0
-            if isinstance(self.node, Quantize) and isinstance(self.faulty, Quantize):
+            if isinstance(self.node, layers.Quantize) and isinstance(self.faulty, layers.Quantize):
                 coarser = self.node.type.fraction - self.faulty.type.fraction
         return np.asarray(found * (1 << coarser), right.dtype)
 
 
 def faults(search: Search) -> list[Fault]:
     """Faults of a network that some event may show: of quantizers first, then layer by layer."""
-    others = [node for node in search.network.nodes if not isinstance(node, Quantize)]
+    others = [node for node in search.network.nodes if not isinstance(node, layers.Quantize)]
     return [
         Fault(node, faulty)
         for node in (*search.quantizers, *others)
         if type(node) not in NO_FAULTS
-        for faulty in of_kind(FAULTS, NO_FAULTS, node)(search, node)
+        for faulty in layers.of_kind(FAULTS, NO_FAULTS, node)(search, node)
     ]
 
 
@@ -105,7 +91,7 @@ def _differs(network: Network, recorded: dict[str, Counts], fault: Fault) -> NDA
     return found
 
 
-def _of_quantizer(search: Search, node: Quantize) -> Iterator[Quantize]:
+def _of_quantizer(search: Search, node: layers.Quantize) -> Iterator[layers.Quantize]:
     kind, bound = node.type, search.network.bounds[node.sources[0]]
     _, fraction = node.seen(bound.fraction)
     lsb = 2.0**-bound.fraction
@@ -125,7 +111,7 @@ def _of_quantizer(search: Search, node: Quantize) -> Iterator[Quantize]:
         yield replace(node, type=replace(coarse, rounding="TRN"))
 
 
-def _of_sums(search: Search, node: Node) -> Iterator[FixedPoint]:
+def _of_sums(search: Search, node: layers.Node) -> Iterator[FixedPoint]:
     """Sums drop bits as `ap_fixed` does by default: they truncate and wrap around."""
     kind = replace(search.network.bounds[node.name].type, rounding="TRN", overflow="WRAP")
     for fewer in (1, 2):
@@ -134,7 +120,7 @@ def _of_sums(search: Search, node: Node) -> Iterator[FixedPoint]:
             yield replace(kind, word=kind.word - fewer, integer=kind.integer - fewer)
 
 
-def _of_affine(search: Search, node: Affine) -> Iterator[FixedPoint | Affine]:
+def _of_affine(search: Search, node: layers.Affine) -> Iterator[FixedPoint | layers.Affine]:
     """Sums, then some of the biases and weights one count up or down."""
     yield from _of_sums(search, node)
     random = np.random.default_rng(node.kernel.size)
@@ -150,14 +136,16 @@ def _of_affine(search: Search, node: Affine) -> Iterator[FixedPoint | Affine]:
                 yield replace(node, **{name: changed.reshape(values.shape)})
 
 
-FAULTS: dict[type[Node], Callable[[Search, Any], Iterator[Node | FixedPoint]]] = {
-    Quantize: _of_quantizer,
-    Dense: _of_affine,
-    Conv: _of_affine,
-    Pool: _of_sums,
+FAULTS: dict[type[layers.Node], Callable[[Search, Any], Iterator[layers.Node | FixedPoint]]] = {
+    layers.Quantize: _of_quantizer,
+    layers.Dense: _of_affine,
+    layers.Conv: _of_affine,
+    layers.Pool: _of_sums,
 }
-NO_FAULTS: dict[type[Node], str] = {
-    Input: "events come on its grid",
-    **dict.fromkeys((Pad, Reshape, Permute), "it moves values and computes none"),
-    **dict.fromkeys((Rectify, Merge), "the quantizer behind it shows what it gives"),
+NO_FAULTS: dict[type[layers.Node], str] = {
+    layers.Input: "events come on its grid",
+    **dict.fromkeys(
+        (layers.Pad, layers.Reshape, layers.Permute), "it moves values and computes none"
+    ),
+    **dict.fromkeys((layers.Rectify, layers.Merge), "the quantizer behind it shows what it gives"),
 }

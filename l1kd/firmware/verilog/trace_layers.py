@@ -16,22 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import signed_digits
+from l1kd.exact import layers
 from l1kd.exact.arithmetic import Pads, as_images, pad, windows
-from l1kd.exact.layers import (
-    Affine,
-    Conv,
-    Dense,
-    Input,
-    Merge,
-    Node,
-    Pad,
-    Permute,
-    Pool,
-    Quantize,
-    Rectify,
-    Reshape,
-    of_kind,
-)
 from l1kd.exact.network import Network
 from l1kd.firmware.verilog.trace_quantizers import UnfitError, constant, nothing, plus, quantized
 
@@ -67,7 +53,7 @@ def draw(network: Network, advance: Callable[[int], None] = lambda steps: None) 
                 f"layer {node.name!r} has sums of {bits} bits; logic is traced up to {_WIDTH}"
             )
         parts = [held[name] for name in node.sources] or [raw]
-        held[node.name] = of_kind(TRACES, NO_TRACE, node, UnfitError)(pen, node, parts)
+        held[node.name] = layers.of_kind(TRACES, NO_TRACE, node, UnfitError)(pen, node, parts)
         held[node.name] = held[node.name].reshape(node.shape)
         pen.count(node, held[node.name])
         advance(1)
@@ -84,7 +70,7 @@ def expected_lut(network: Network) -> float:
     """
     total = 0.0
     for node in network.nodes:
-        if isinstance(node, Affine):
+        if isinstance(node, layers.Affine):
             digits = int(signed_digits(node.kernel).sum()) * node.positions
             source = network.bounds[node.sources[0]].type
             total += digits * (source.word + 2) * 0.6
@@ -104,7 +90,7 @@ class _Pen:
     solved: dict[Any, Any] = field(default_factory=dict)
     seen: set[Any] = field(default_factory=set)
 
-    def count(self, node: Node, values: Variables) -> None:
+    def count(self, node: layers.Node, values: Variables) -> None:
         """Add up what a layer's new variables cost."""
         waiting = [value for value in values.reshape(-1).tolist() if value.id not in self.seen]
         total = 0.0
@@ -150,29 +136,29 @@ class _Pen:
         ], known
 
 
-def _input(_: _Pen, node: Input, parts: list[Any]) -> Variables:
+def _input(_: _Pen, node: layers.Input, parts: list[Any]) -> Variables:
     sign = int(node.type.signed)
     return _plain(parts[0].quantize(sign, node.type.integer - sign, node.type.fraction))
 
 
-def _quantize(_: _Pen, node: Quantize, parts: list[Variables]) -> Variables:
+def _quantize(_: _Pen, node: layers.Quantize, parts: list[Variables]) -> Variables:
     return _each(
         lambda value: quantized(plus(value * 0.5, 0.5) if node.halved else value, node.type),
         parts[0],
     )
 
 
-def _dense(pen: _Pen, node: Dense, parts: list[Variables]) -> Variables:
+def _dense(pen: _Pen, node: layers.Dense, parts: list[Variables]) -> Variables:
     return _sums(pen, node, parts[0].reshape(-1, node.kernel.shape[0]), node.kernel)
 
 
-def _convolution(pen: _Pen, node: Conv, parts: list[Variables]) -> Variables:
+def _convolution(pen: _Pen, node: layers.Conv, parts: list[Variables]) -> Variables:
     seen = windows(_padded(parts[0], node.padding), node.window, node.strides, node.dilation)
     kernel = node.kernel.transpose(2, 0, 1, 3).reshape(-1, node.outputs)
     return _sums(pen, node, seen.reshape(-1, len(kernel)), kernel)
 
 
-def _sums(pen: _Pen, node: Affine, rows: Variables, kernel: NDArray[np.int64]) -> Variables:
+def _sums(pen: _Pen, node: layers.Affine, rows: Variables, kernel: NDArray[np.int64]) -> Variables:
     """Rows of variables (rows, inputs) times a kernel (inputs, outputs), and the bias."""
     matrix = kernel * 2.0**-node.kernel_fraction
     bias = node.bias * 2.0**-node.bias_fraction
@@ -184,7 +170,7 @@ def _sums(pen: _Pen, node: Affine, rows: Variables, kernel: NDArray[np.int64]) -
     return sums
 
 
-def _pool(_: _Pen, node: Pool, parts: list[Variables]) -> Variables:
+def _pool(_: _Pen, node: layers.Pool, parts: list[Variables]) -> Variables:
     # Padded cells do not count for the highest value, and averages have none.
     images = pad(as_images(parts[0][None]), node.padding, None)
     cells = windows(images, node.window, node.strides).reshape(node.size, -1)
@@ -197,26 +183,26 @@ def _pool(_: _Pen, node: Pool, parts: list[Variables]) -> Variables:
     return found
 
 
-def _pad(_: _Pen, node: Pad, parts: list[Variables]) -> Variables:
+def _pad(_: _Pen, node: layers.Pad, parts: list[Variables]) -> Variables:
     return _padded(parts[0], node.padding)
 
 
-def _reshape(_: _Pen, node: Reshape, parts: list[Variables]) -> Variables:
+def _reshape(_: _Pen, node: layers.Reshape, parts: list[Variables]) -> Variables:
     return parts[0]
 
 
-def _permute(_: _Pen, node: Permute, parts: list[Variables]) -> Variables:
+def _permute(_: _Pen, node: layers.Permute, parts: list[Variables]) -> Variables:
     return parts[0].transpose(node.axes)
 
 
-def _rectify(_: _Pen, node: Rectify, parts: list[Variables]) -> Variables:
+def _rectify(_: _Pen, node: layers.Rectify, parts: list[Variables]) -> Variables:
     if node.shift is None:
         return _each(lambda value: value.relu(), parts[0])
     slope = 2.0**-node.shift
     return _each(lambda value: value.max_of(value * slope), parts[0])
 
 
-def _merge(_: _Pen, node: Merge, parts: list[Variables]) -> Variables:
+def _merge(_: _Pen, node: layers.Merge, parts: list[Variables]) -> Variables:
     if node.operation == "concatenate":
         return np.concatenate(parts, axis=node.axis)
     functions: dict[str, Callable[[Any, Any], Any]] = {
@@ -230,19 +216,19 @@ def _merge(_: _Pen, node: Merge, parts: list[Variables]) -> Variables:
     return _each(functions[node.operation], *np.broadcast_arrays(*parts))
 
 
-TRACES: dict[type[Node], Callable[[_Pen, Any, list[Any]], Variables]] = {
-    Input: _input,
-    Quantize: _quantize,
-    Dense: _dense,
-    Conv: _convolution,
-    Pool: _pool,
-    Pad: _pad,
-    Reshape: _reshape,
-    Permute: _permute,
-    Rectify: _rectify,
-    Merge: _merge,
+TRACES: dict[type[layers.Node], Callable[[_Pen, Any, list[Any]], Variables]] = {
+    layers.Input: _input,
+    layers.Quantize: _quantize,
+    layers.Dense: _dense,
+    layers.Conv: _convolution,
+    layers.Pool: _pool,
+    layers.Pad: _pad,
+    layers.Reshape: _reshape,
+    layers.Permute: _permute,
+    layers.Rectify: _rectify,
+    layers.Merge: _merge,
 }
-NO_TRACE: dict[type[Node], str] = {}
+NO_TRACE: dict[type[layers.Node], str] = {}
 
 
 def _padded(source: Variables, padding: Pads) -> Variables:
