@@ -64,13 +64,15 @@ def test_averages_are_of_a_power_of_two() -> None:
 def test_a_finer_type_saturates_at_its_own_end() -> None:
     """Its highest value needs more bits than what enters, and than a float32 has."""
     fine = FixedPoint(30, 4)
-    nodes = (
+    nodes: tuple[Node, ...] = (
         Input(name="in", sources=(), shape=(1,), type=FixedPoint(6, 5)),
         Quantize(name="out", sources=("in",), shape=(1,), type=fine),
     )
     network = Network("n", nodes, ("out",))
     assert network.predict([[15.5], [-16.0], [0.5]]).ravel().tolist() == [fine.high, fine.low, 0.5]
     assert network.counts([[15.5]]).tolist() == [[2**29 - 1]]
+    half = replace(nodes[1], type=FixedPoint(30, 0, signed=False), halved=True)
+    assert Network("n", (nodes[0], half), ("out",)).counts([[15.5]]).tolist() == [[2**30 - 1]]
 
 
 def test_counts_are_in_lsbs_of_each_output_layer() -> None:
