@@ -137,14 +137,6 @@ def _padded(node: layers.Pad, at: _Pass) -> list[Slopes]:
     return [crop(as_images(at.slope), node.padding).reshape(at.shape)]
 
 
-def _reshaped(node: layers.Reshape, at: _Pass) -> list[Slopes]:
-    return [at.slope.reshape(at.shape)]
-
-
-def _permuted(node: layers.Permute, at: _Pass) -> list[Slopes]:
-    return [at.slope.transpose(0, *(np.argsort(node.axes) + 1))]
-
-
 def _rectified(node: layers.Rectify, at: _Pass) -> list[Slopes]:
     below = 0.0 if node.shift is None else 2.0**-node.shift
     return [np.where(at.parts[0] >= 0, at.slope, at.slope * below)]
@@ -193,8 +185,8 @@ PULLS: dict[type[layers.Node], Callable[[Any, _Pass], list[Slopes]]] = {
     layers.Conv: _convolved,
     layers.Pool: _pooled,
     layers.Pad: _padded,
-    layers.Reshape: _reshaped,
-    layers.Permute: _permuted,
+    layers.Reshape: lambda node, at: [at.slope.reshape(at.shape)],
+    layers.Permute: lambda node, at: [at.slope.transpose(0, *(np.argsort(node.axes) + 1))],
     layers.Rectify: _rectified,
     layers.Merge: _merged,
 }

@@ -205,15 +205,16 @@ def _quantize(quantizer: Any, place: Any) -> Quantize:
     return Quantize(type=kind, halved=halved, **place)
 
 
-def _activated(layer: Any, node: Callable[[dict[str, Any]], Node], place: Any) -> list[Node]:
+def _activated(layer: Any, kind: type[Node], weights: dict[str, Any], place: Any) -> list[Node]:
     """A layer of sums, and the quantizer inside of it if there is one."""
     activation = getattr(layer, "activation", None)
     name = getattr(activation, "__name__", "")
     if activation is None or name == "linear":
-        return [node(place)]
+        return [kind(**weights, **place)]
     sums = {**place, "name": layer.name + _SUMS}
     behind = {**place, "sources": (sums["name"],)}
-    return [node(sums), Rectify(**behind) if name == "relu" else _quantize(activation, behind)]
+    last = Rectify(**behind) if name == "relu" else _quantize(activation, behind)
+    return [kind(**weights, **sums), last]
 
 
 def _quantized_weights(layer: Any) -> dict[str, tuple[Any, NDArray[Any]]]:
@@ -255,17 +256,12 @@ def _by_channel(weights: dict[str, Any]) -> dict[str, Any]:
     return {**weights, "kernel": full, "bias": bias}
 
 
-def _dense(layer: Any, place: Any) -> list[Node]:
-    return _activated(layer, lambda at: Dense(**_weights(layer), **at), place)
-
-
 def _conv(layer: Any, place: Any) -> list[Node]:
-    return _activated(layer, lambda at: Conv(**_sliding(layer, _weights(layer)), **at), place)
+    return _activated(layer, Conv, _sliding(layer, _weights(layer)), place)
 
 
 def _depthwise(layer: Any, place: Any) -> list[Node]:
-    weights = _by_channel(_weights(layer))
-    return _activated(layer, lambda at: Conv(**_sliding(layer, weights), **at), place)
+    return _activated(layer, Conv, _sliding(layer, _by_channel(_weights(layer))), place)
 
 
 def _separable(layer: Any, place: Any) -> list[Node]:
@@ -274,8 +270,7 @@ def _separable(layer: Any, place: Any) -> list[Node]:
     name, shape = layer.name + ":depthwise", (*place["shape"][:-1], first["kernel"].shape[-1])
     depthwise = Conv(**first, **{**place, "name": name, "shape": shape})
     second = {**_weights(layer, of="pointwise"), "strides": (1, 1)}
-    behind = {**place, "sources": (name,)}
-    return [depthwise, *_activated(layer, lambda at: Conv(**second, **at), behind)]
+    return [depthwise, *_activated(layer, Conv, second, {**place, "sources": (name,)})]
 
 
 def _sliding(layer: Any, weights: dict[str, Any]) -> dict[str, Any]:
@@ -300,31 +295,6 @@ def _merge(layer: Any, place: Any) -> list[Node]:
     operation: Any = type(layer).__name__.lower()
     axis = getattr(layer, "axis", -1)
     return [Merge(operation=operation, axis=axis - 1 if axis > 0 else axis, **place)]
-
-
-def _permute(layer: Any, place: Any) -> list[Node]:
-    return [Permute(axes=tuple(axis - 1 for axis in layer.dims), **place)]
-
-
-def _relu(layer: Any, place: Any) -> list[Node]:
-    return [Rectify(**place)]
-
-
-def _leaky_relu(layer: Any, place: Any) -> list[Node]:
-    return [Rectify(shift=int(-np.log2(float(layer.alpha))), **place)]
-
-
-def _float_activation(layer: Any, place: Any) -> list[Node]:
-    is_relu = getattr(layer.activation, "__name__", "") == "relu"
-    return [Rectify(**place) if is_relu else Reshape(**place)]
-
-
-def _reshape(_: Any, place: Any) -> list[Node]:
-    return [Reshape(**place)]
-
-
-def _activation(layer: Any, place: Any) -> list[Node]:
-    return [_quantize(layer.quantizer, place)]
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -353,8 +323,8 @@ def _padding(
 
 # One for every class that the lint accepts.
 READERS: dict[str, Callable[[Any, Any], list[Node]]] = {
-    "QActivation": _activation,
-    "QDense": _dense,
+    "QActivation": lambda layer, place: [_quantize(layer.quantizer, place)],
+    "QDense": lambda layer, place: _activated(layer, Dense, _weights(layer), place),
     "QConv1D": _conv,
     "QConv2D": _conv,
     "QDepthwiseConv2D": _depthwise,
@@ -368,9 +338,11 @@ READERS: dict[str, Callable[[Any, Any], list[Node]]] = {
     **dict.fromkeys(
         ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"), _merge
     ),
-    "Activation": _float_activation,
-    "LeakyReLU": _leaky_relu,
-    "Permute": _permute,
-    "ReLU": _relu,
-    **dict.fromkeys(("Flatten", "Reshape", "Dropout"), _reshape),
+    "Activation": lambda layer, place: [
+        Rectify(**place) if layer.activation.__name__ == "relu" else Reshape(**place)
+    ],
+    "LeakyReLU": lambda layer, place: [Rectify(shift=int(-np.log2(layer.alpha)), **place)],
+    "Permute": lambda layer, place: [Permute(axes=tuple(a - 1 for a in layer.dims), **place)],
+    "ReLU": lambda layer, place: [Rectify(**place)],
+    **dict.fromkeys(("Flatten", "Reshape", "Dropout"), lambda layer, place: [Reshape(**place)]),
 }

@@ -95,8 +95,12 @@ def corners(
         kinds = searched(search, first)
     # Turn by turn, so that a limit cuts every layer's share alike; plain events come first.
     counts = distinct(np.concatenate([first, turns(kinds, first.shape[1])]))[:limit]
-    events = (counts * port.lsb).reshape(-1, *shape)
-    return events, CornerReport(len(events), _reached(search, counts) if search else {})
+    reached = {}
+    if search:
+        entering = search.values(counts, [node.sources[0] for node in search.quantizers])
+        for node in search.quantizers:
+            reached[node.name] = _reached(search.network, node, entering[node.sources[0]])
+    return (counts * port.lsb).reshape(-1, *shape), CornerReport(len(counts), reached)
 
 
 def distinct(counts: Counts) -> Counts:
@@ -121,16 +125,8 @@ def searched(search: Search, first: Counts) -> list[Counts]:
     return groups
 
 
-def _reached(search: Search, counts: Counts) -> dict[str, Reached]:
-    names = [node.sources[0] for node in search.quantizers]
-    entering = search.values(counts, names)
-    return {
-        node.name: _one(search.network, node, entering[name])
-        for node, name in zip(search.quantizers, names, strict=True)
-    }
-
-
-def _one(network: Network, node: Quantize, entering: NDArray[Any]) -> Reached:
+def _reached(network: Network, node: Quantize, entering: NDArray[Any]) -> Reached:
+    """Effect on one quantizer of the counts that enter it, (N, size)."""
     bound = network.bounds[node.sources[0]]
     offset, fraction = node.seen(bound.fraction)
     shift = fraction - node.type.fraction

@@ -101,7 +101,7 @@ def _open_share(search: Search, counts: Counts) -> NDArray[np.float64]:
         shares.append(inside.mean(axis=1))
         if node.name in network.outputs:
             shown &= inside.any(axis=1)
-    return np.asarray(np.mean(shares, axis=0) * shown)
+    return np.asarray(np.mean(shares, axis=0) * shown if shares else shown, np.float64)
 
 
 def _by_faults(search: Search, pool: Counts, most: int) -> Counts:

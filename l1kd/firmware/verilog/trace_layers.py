@@ -183,18 +183,6 @@ def _pool(_: _Pen, node: layers.Pool, parts: list[Variables]) -> Variables:
     return found
 
 
-def _pad(_: _Pen, node: layers.Pad, parts: list[Variables]) -> Variables:
-    return _padded(parts[0], node.padding)
-
-
-def _reshape(_: _Pen, node: layers.Reshape, parts: list[Variables]) -> Variables:
-    return parts[0]
-
-
-def _permute(_: _Pen, node: layers.Permute, parts: list[Variables]) -> Variables:
-    return parts[0].transpose(node.axes)
-
-
 def _rectify(_: _Pen, node: layers.Rectify, parts: list[Variables]) -> Variables:
     if node.shift is None:
         return _each(lambda value: value.relu(), parts[0])
@@ -222,9 +210,9 @@ TRACES: dict[type[layers.Node], Callable[[_Pen, Any, list[Any]], Variables]] = {
     layers.Dense: _dense,
     layers.Conv: _convolution,
     layers.Pool: _pool,
-    layers.Pad: _pad,
-    layers.Reshape: _reshape,
-    layers.Permute: _permute,
+    layers.Pad: lambda _, node, parts: _padded(parts[0], node.padding),
+    layers.Reshape: lambda _, node, parts: parts[0],
+    layers.Permute: lambda _, node, parts: parts[0].transpose(node.axes),
     layers.Rectify: _rectify,
     layers.Merge: _merge,
 }
