@@ -67,7 +67,7 @@ def sensitivities(
 
 @dataclass(frozen=True)
 class _Pass:
-    """What a layer read, and the slopes of what it gives."""
+    """Counts and bounds that a layer read, and the slopes of its values."""
 
     parts: list[Counts]
     before: list[Bound]

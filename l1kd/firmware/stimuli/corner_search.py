@@ -185,7 +185,7 @@ class _Climb:
         self.slopes: Floats = np.zeros(self.events.shape)
 
     def along(self, rows: NDArray[np.int64], *, whole: bool) -> None:
-        """All inputs, or some that chance picks, to the end that the derivative's sign says."""
+        """Move all inputs, or a random share, to the end that raises the value by its slope."""
         if not len(rows):
             return
         search = self.search
@@ -203,7 +203,7 @@ class _Climb:
         self._keep(rows, moved)
 
     def compose(self, size: int, budget: int) -> None:
-        """Events of parts, each the best of many that were tried alone: the same ones for all."""
+        """Compose events of parts, each the best of many that were tried alone."""
         search = self.search
         tiles = _tiles(search, [size] * max(1, len(search.network.shape) - 1))
         each = budget // len(tiles)
@@ -223,7 +223,7 @@ class _Climb:
         self._keep(np.arange(len(self.units)), composed)
 
     def _drawn(self, shape: tuple[int, int]) -> Counts:
-        """Values of all sizes, or ends and zeros."""
+        """Random counts of all sizes, or ends and zeros."""
         search = self.search
         random, low, high = search.random, search.low, search.high
         size = np.exp(random.uniform(0, np.log(high + 1), shape)).astype(np.int64)
@@ -232,7 +232,7 @@ class _Climb:
         return np.clip(np.where(random.random((shape[0], 1)) < 0.25, ends, sizes), low, high)
 
     def parts(self, rows: NDArray[np.int64]) -> None:
-        """Every part of every event tried with other values; what helps is kept together."""
+        """Try other values in every part of every event; keep all that help together."""
         tiles = _tiles(self.search)
         # Inputs that the value does not depend on are of no use.
         depends = (self.slopes[rows] != 0).astype(np.float64) @ tiles.T.astype(np.float64) > 0
@@ -257,7 +257,7 @@ class _Climb:
         self._keep(rows[some], tried[best[some]])
 
     def _other(self, base: Counts, slopes: Floats) -> Counts:
-        """Other values for all inputs of events, in one of several ways for each event."""
+        """Other values for all inputs, in one of several ways for each event, (N, inputs)."""
         random, low, high = self.search.random, self.search.low, self.search.high
         near = 1 << random.integers(0, max(1, (high - low).bit_length()), (len(base), 1))
         slope = np.sign(slopes).astype(np.int64)
@@ -285,7 +285,7 @@ class _Climb:
 
 
 def _tiles(search: Search, sizes: list[int] | None = None) -> NDArray[np.bool_]:
-    """An event's inputs in parts, (parts, inputs): of given sizes, or as chance picks them."""
+    """Masks (parts, inputs) of an event's tiles, of given or of random sizes."""
     random, shape = search.random, search.network.shape
     sides = shape[:-1] if len(shape) > 1 else shape
     number = np.zeros(shape, np.int64)
@@ -340,7 +340,7 @@ def _on_targets(
     modulus: int | None,
     offset: float,
 ) -> Counts:
-    """Events in which values equal targets, modulo `modulus` if there is one."""
+    """Events (N, inputs) in which values equal targets, modulo `modulus` if there is one."""
     name = node.sources[0]
     if not targets:
         return np.empty((0, search.size), np.int64)
@@ -378,7 +378,7 @@ def _on_targets(
 def _stepped(
     search: Search, events: Counts, missing: Floats, slope: Floats, modulus: int | None
 ) -> Counts:
-    """Events with an input or two changed so that least is missing."""
+    """Events with an input or two changed so that the values come closest to their targets."""
     span = search.high - search.low
     multiples = [size for size in _MULTIPLES if size <= span] or [1]
     steps = np.array([sign * size for size in multiples for sign in (1, -1)], np.int64)
@@ -400,7 +400,7 @@ def _stepped(
 def _least(
     missing: float, made: Floats, where: Counts, size: Counts, modulus: int | None
 ) -> tuple[int, ...]:
-    """The change, or the two of different inputs, that leave least missing, by small steps."""
+    """Index of the change, or of two of different inputs, that come closest, by small steps."""
     if not len(made):
         return ()
     left = abs(_missing(missing - made, modulus))
