@@ -74,6 +74,14 @@ def test_a_quarter_of_the_room_is_for_the_run_s_own_events() -> None:
     assert PORT.holds(events).all()
 
 
+def test_a_network_without_weights_has_vectors() -> None:
+    only = layered(PORT, (3,), quantize("score", "in", (3,), FixedPoint(4, 4)))
+    events = choose(only, limit=20)
+    assert len(events) == 20 and (np.abs(events) > 8).any()
+    plain = layered(PORT, (3,), quantize("score", "in", (3,), PORT))  # nothing to search for
+    assert len(choose(plain, limit=20)) == 20
+
+
 def test_large_events_have_fewer_vectors() -> None:
     network = layered(
         PORT,
