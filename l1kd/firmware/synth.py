@@ -36,15 +36,7 @@ from l1kd.firmware.verilog.synthesize import synthesize
 
 
 def synth(context: Context) -> None:
-    """Write `resources.json`, one entry per design and source, and hold the budgets.
-
-    Raises
-    ------
-    UserError
-        If a student or a project is missing.
-    CheckFailed
-        If the best student misses a budget.
-    """
+    """Write `resources.json`, one entry per design and source, and hold the budgets."""
     import l1kd
     from l1kd.networks.to_exact import read
 

@@ -88,20 +88,7 @@ def _function(program: Program, number: int, call: Call, modelled: Modelled) -> 
 
 
 def compare_calls(walk: Walk, program: Path, seed: int = 0) -> list[Finding]:
-    """Run every call alone and compare it with what it was proved to be.
-
-    Parameters
-    ----------
-    walk
-        The proof's.
-    program
-        The compiled C simulation, with `calls_code`.
-
-    Returns
-    -------
-    list
-        Calls that differ, or that cannot be run alone.
-    """
+    """Run every call alone and compare it with what it was proved to be."""
     found = []
     for number, call in enumerate(walk.program.calls):
         modelled = walk.models.get(number)

@@ -30,21 +30,11 @@ NO_PADS: Pads = ((0, 0), (0, 0))
 
 @dataclass(frozen=True)
 class Meaning:
-    """What an array holds.
+    """What an array holds."""
 
-    Parameters
-    ----------
-    node
-        The layer of the exact network whose values entered the steps.
-    steps
-        What was done to them, in order.
-    padding
-        Zeros around them.
-    """
-
-    node: str
-    steps: tuple[Applied, ...] = ()
-    padding: Pads = NO_PADS
+    node: str  # the layer of the exact network whose values entered the steps
+    steps: tuple[Applied, ...] = ()  # what was done to them, in order
+    padding: Pads = NO_PADS  # zeros around them
 
     def then(self, *steps: Applied) -> Meaning:
         """The same with more steps."""
@@ -223,42 +213,22 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Modelled:
-    """What a call was proved to compute, so that it can be run alone and compared.
+    """What a call was proved to compute, so that it can be run alone and compared."""
 
-    Parameters
-    ----------
-    layer
-        Whose call it is, for messages.
-    node
-        The layer of the exact network that it computes; empty for a function of single values.
-    sources, results
-        Names of the arrays that it reads and writes.
-    reads, writes
-        Values of each.
-    fractions
-        What is read are counts of 2^-fraction.
-    pads
-        Zeros that already stand around what is read.
-    steps
-        What is done to the layer's values, or to the values read, for each result.
-    low, high
-        The ends of what is read by a function of single values, as counts.
-    padding, shape
-        Zeros that it puts around an image of a shape.
-    """
-
-    layer: str
+    layer: str  # whose call it is, for messages
+    # the layer of the exact network that it computes; empty for a function of single values
     node: str
-    sources: tuple[str, ...]
+    sources: tuple[str, ...]  # names of the arrays that it reads and writes
     results: tuple[str, ...]
-    reads: tuple[int, ...]
+    reads: tuple[int, ...]  # values of each
     writes: tuple[int, ...]
-    fractions: tuple[int, ...]
-    pads: tuple[Pads, ...]
+    fractions: tuple[int, ...]  # what is read are counts of 2^-fraction
+    pads: tuple[Pads, ...]  # zeros that already stand around what is read
+    # what is done to the layer's values, or to the values read, for each result
     steps: tuple[tuple[Applied, ...], ...]
-    low: int = 0
+    low: int = 0  # the ends of what is read by a function of single values, as counts
     high: int = 0
-    padding: Pads = NO_PADS
+    padding: Pads = NO_PADS  # zeros that it puts around an image of a shape
     shape: tuple[int, ...] = ()
 
 

@@ -94,13 +94,7 @@ def image(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def geometry(config: Config, wanted: Mapping[str, int | str]) -> None:
-    """Demand constants of a configuration, and that it has no others that matter.
-
-    Raises
-    ------
-    Doubt
-        If one differs, is missing or is not known.
-    """
+    """Demand constants of a configuration, and that it has no others that matter."""
     for name, value in config.constants.items():
         if name in wanted:
             if value != wanted[name]:
@@ -124,13 +118,7 @@ def numbers(
     *,
     depthwise: bool,
 ) -> None:
-    """Demand that the tables of a call are the network's weights.
-
-    Raises
-    ------
-    Doubt
-        If one is not.
-    """
+    """Demand that the tables of a call are the network's weights."""
     for table, role in ((weights, "weight_t"), (biases, "bias_t")):
         if table not in program.weights:
             raise Doubt("weights", f"there is no table {table}")
@@ -165,13 +153,7 @@ def _same(
 
 
 def kernel_known(config: Config) -> None:
-    """Demand a multiplication and a strategy that the argument covers.
-
-    Raises
-    ------
-    Doubt
-        If it is another.
-    """
+    """Demand a multiplication and a strategy that the argument covers."""
     strategy = str(config.constants.get("strategy"))
     if config.templates.get("product") != _PRODUCT:
         raise Doubt("code", f"{config.name} multiplies by {config.templates.get('product')}")
@@ -189,13 +171,7 @@ def kernel_known(config: Config) -> None:
 
 
 def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name: str) -> None:
-    """Demand that accumulators of a type lose nothing.
-
-    Raises
-    ------
-    Doubt
-        If a bit can be dropped or a sum can leave the range.
-    """
+    """Demand that accumulators of a type lose nothing."""
     fraction, _, _ = node.aligned(source.fraction)
     low, high = int(bound.low.min()), int(bound.high.max())
     if low == high == 0 and not bound.magnitude:
@@ -218,13 +194,7 @@ def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name
 
 
 def pool_sums(kind: FixedPoint, node: Pool, source: Bound, bound: Bound, name: str) -> None:
-    """Demand that a pooling's variables lose nothing.
-
-    Raises
-    ------
-    Doubt
-        If they can.
-    """
+    """Demand that a pooling's variables lose nothing."""
     low, high = int(source.low.min()), int(source.high.max())
     cells = int(np.prod(node.window)) if node.operation == "average" else 1
     ends = (min(low * cells, low, 0), max(high * cells, high, 0))
@@ -242,13 +212,7 @@ def window_table(node: Conv, shape: tuple[int, ...]) -> NDArray[np.int64]:
 
 
 def adders_are(adders: Adders, node: Dense | Conv, source: Bound) -> None:
-    """Demand that straight-line code is a layer's matrix and bias, for every input.
-
-    Raises
-    ------
-    Doubt
-        If it is not, or can lose a bit.
-    """
+    """Demand that straight-line code is a layer's matrix and bias, for every input."""
     matrix = node.kernel.reshape(-1, node.kernel.shape[-1]).astype(object)
     if (adders.inputs, adders.outputs) != matrix.shape:
         raise Doubt("code", f"{adders.name} has another size than the layer")

@@ -126,17 +126,7 @@ _TWO = {
 
 
 def certify(directory: Path, network: Network, top: str, backend: str, hls4ml: str) -> Certificate:
-    """The certificate of a written project, from its files; nothing is run.
-
-    Parameters
-    ----------
-    directory
-        The project.
-    network
-        What it has to compute.
-    top, backend, hls4ml
-        Its top function, backend, and the version of hls4ml that wrote it.
-    """
+    """The certificate of a written project, from its files; nothing is run."""
     walk = follow(directory, network, top, backend, hls4ml)
     return walk if isinstance(walk, Certificate) else walk.certificate
 
@@ -144,13 +134,7 @@ def certify(directory: Path, network: Network, top: str, backend: str, hls4ml: s
 def follow(
     directory: Path, network: Network, top: str, backend: str, hls4ml: str
 ) -> Walk | Certificate:
-    """The proof's whole way through a project; a certificate of nothing if it cannot be read.
-
-    Parameters
-    ----------
-    directory, network, top, backend, hls4ml
-        As for `certify`.
-    """
+    """The proof's whole way through a project; a certificate of nothing if it cannot be read."""
     library, first = known(backend, hls4ml), network.nodes[0].name
     if library is None:
         reason = f"no argument was made for the code of hls4ml {hls4ml}, {backend}"

@@ -23,39 +23,21 @@ _SUMS = ":sums"
 
 @dataclass(frozen=True)
 class Shown:
-    """What an implementation gives for one layer.
+    """What an implementation gives for one layer."""
 
-    Parameters
-    ----------
-    values
-        (N, *shape).
-    type
-        What holds them, as `ap_fixed` text; empty if nothing says.
-    """
-
-    values: NDArray[np.float64]
-    type: str = ""
+    values: NDArray[np.float64]  # (N, *shape)
+    type: str = ""  # what holds them, as `ap_fixed` text; empty if nothing says
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A layer whose output is not the exact network's.
+    """A layer whose output is not the exact network's."""
 
-    Parameters
-    ----------
-    layer
-        Its name in the network.
-    type
-        Of its output in the firmware, as `ap_fixed` text; empty for an implementation in floats.
-    needed
-        The type that the exact network says, or needs to hold every value of the layer.
-    agreement
-        How much differs, in LSBs of the finer of them; offenders are counted in the events given.
-    """
-
-    layer: str
+    layer: str  # its name in the network
+    # of its output in the firmware, as `ap_fixed` text; empty for an implementation in floats
     type: str
-    needed: str
+    needed: str  # the type that the exact network says, or needs to hold every value of the layer
+    # how much differs, in LSBs of the finer of them; offenders are counted in the events given
     agreement: Agreement
 
     @property
@@ -76,19 +58,7 @@ def first_difference(
 ) -> Difference | None:
     """The first layer, in the order of the data's flow, that differs from the exact network.
 
-    Parameters
-    ----------
-    network
-        The exact network.
-    shown
-        What the implementation gives, by the network's layer.
-    events
-        (N, *shape); keep N small, inner layers are large.
-
-    Returns
-    -------
-    Difference or None
-        None if all layers that are shown agree.
+    `events`: (N, *shape); keep N small, inner layers are large.
     """
     names = tuple(node.name for node in network.nodes if node.name in shown)
     if not len(np.asarray(events)):

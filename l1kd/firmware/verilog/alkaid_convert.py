@@ -43,48 +43,20 @@ MAX_LUT = 1.5e6  # the largest network that is drawn: most of a VU13P
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a network's logic is expected to cost, before synthesis.
+    """What a network's logic is expected to cost, before synthesis."""
 
-    Parameters
-    ----------
-    lut, ff
-        Expected of Yosys: see `l1kd.firmware.verilog.lut_ff_estimate`.
-    latency_cycles, interval_cycles
-        Clock edges from sampling to result; cycles between two events.
-    clock_ns
-        The longest path between registers by alkaid's model of delays: no timing is closed.
-    layers
-        The LUTs' distribution over the network's layers.
-    features
-        The raw counts that `lut` and `ff` follow from.
-    """
-
-    lut: float
+    lut: float  # expected of Yosys: see `l1kd.firmware.verilog.lut_ff_estimate`
     ff: float
-    latency_cycles: int
+    latency_cycles: int  # clock edges from sampling to result; cycles between two events
     interval_cycles: int
+    # the longest path between registers by alkaid's model of delays: no timing is closed
     clock_ns: float
-    layers: list[LayerCost]
-    features: Features
+    layers: list[LayerCost]  # the LUTs' distribution over the network's layers
+    features: Features  # the raw counts that `lut` and `ff` follow from
 
 
 def estimate(network: Network, *, clock_ns: float = 5.0, max_lut: float = MAX_LUT) -> Estimate:
-    """What a network's logic is expected to cost; nothing is written.
-
-    Parameters
-    ----------
-    network
-        An exact network, at the port that events come in.
-    clock_ns
-        The clock period that the logic is cut for.
-    max_lut
-        Above this size nothing is drawn.
-
-    Raises
-    ------
-    UserError
-        If the network is larger, or has something that the logic cannot compute.
-    """
+    """What a network's logic is expected to cost; nothing is written."""
     model, costs = _optimised(network, clock_ns=clock_ns, max_lut=max_lut)
     return _estimated(model, costs)
 

@@ -31,41 +31,21 @@ class Features:
     """Raw counts of a design, as alkaid has it before it is written.
 
     The estimate uses `cost` and `registers`; the others are what a better one could be made of.
-
-    Parameters
-    ----------
-    adder_bits, ternary_bits
-        Bits of carry chains of adders with two and with three inputs, by alkaid's cost model.
-    constant_bits
-        Widths of sums with a constant.
-    mux_bits, gate_bits
-        Widths of what a sign chooses, and of single-bit operations.
-    product_bits
-        Of products of two variables, the product of their widths.
-    table_cost
-        alkaid's cost of lookup tables.
-    registers
-        Bits of all registers.
-    stages
-        How many planes of registers there are.
-    input_bits, output_bits
-        Widths of the ports.
-    cost
-        alkaid's own estimate of LUTs.
     """
 
+    # bits of carry chains of adders with two and with three inputs, by alkaid's cost model
     adder_bits: float
     ternary_bits: float
-    constant_bits: float
-    mux_bits: float
+    constant_bits: float  # widths of sums with a constant
+    mux_bits: float  # widths of what a sign chooses, and of single-bit operations
     gate_bits: float
-    product_bits: float
-    table_cost: float
-    registers: float
-    stages: int
-    input_bits: float
+    product_bits: float  # of products of two variables, the product of their widths
+    table_cost: float  # alkaid's cost of lookup tables
+    registers: float  # bits of all registers
+    stages: int  # how many planes of registers there are
+    input_bits: float  # widths of the ports
     output_bits: float
-    cost: float
+    cost: float  # alkaid's own estimate of LUTs
 
 
 # tests/benchmarks/results/estimates.json, by `python -m tests.benchmarks.bench_estimates`.
@@ -95,25 +75,13 @@ def _total(what: str, features: Features) -> float:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The matrix of a dense layer, or of a convolution at one position.
+    """The matrix of a dense layer, or of a convolution at one position."""
 
-    Parameters
-    ----------
-    layer
-        Its name.
-    matrix, bias
-        Quantized weights, (inputs, outputs), and biases, (outputs,).
-    input
-        The type of what it is multiplied with.
-    positions
-        How often it is applied to one event.
-    """
-
-    layer: str
-    matrix: NDArray[np.float64]
+    layer: str  # its name
+    matrix: NDArray[np.float64]  # quantized weights, (inputs, outputs), and biases, (outputs,)
     bias: NDArray[np.float64]
-    input: FixedPoint
-    positions: int
+    input: FixedPoint  # the type of what it is multiplied with
+    positions: int  # how often it is applied to one event
 
 
 def kernels(network: Network) -> list[Kernel]:
