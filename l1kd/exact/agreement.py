@@ -1,16 +1,14 @@
-"""Do two implementations of one network agree? Bit for bit, in LSBs of the output type."""
+"""Agreement of two implementations of one network: bit for bit, in LSBs of the output type."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 KEPT = 10  # offenders that are shown
-# What `max_lsb` says where one of the values is no finite number: no distance, but an integer.
-_BEYOND = 2**63 - 1
+_NOT_FINITE = 2**63 - 1  # `max_lsb` where a value is NaN or infinite
 
 
 @dataclass(frozen=True)
@@ -57,13 +55,8 @@ class Agreement:
         )
 
 
-def total(parts: list[Agreement]) -> Agreement:
-    """Comparisons of consecutive chunks as one."""
-    return reduce(Agreement.then, parts, Agreement(0, 0, 0))
-
-
 def compare(reference: ArrayLike, candidate: ArrayLike, lsb: float) -> Agreement:
-    """Compare two implementations' outputs on the same events. Nothing but equality will do.
+    """Compare two implementations' outputs on the same events: exact equality, no tolerance.
 
     Parameters
     ----------
@@ -71,6 +64,11 @@ def compare(reference: ArrayLike, candidate: ArrayLike, lsb: float) -> Agreement
         Values, (N,) or (N, ...), of one shape.
     lsb
         The step of the output type, which differences are counted in.
+
+    Returns
+    -------
+    Agreement
+        Events compared, events that differ, and the largest difference.
 
     Raises
     ------
@@ -91,13 +89,9 @@ def compare(reference: ArrayLike, candidate: ArrayLike, lsb: float) -> Agreement
         Offender(int(event), int(output), float(a[event, output]), float(b[event, output]))
         for event, output in where[:KEPT]
     )
-    mismatches = int(np.sum(differs.any(axis=1)))
-    return Agreement(events, mismatches, _largest(a[differs], b[differs], lsb), first)
-
-
-def _largest(a: NDArray[np.float64], b: NDArray[np.float64], lsb: float) -> int:
-    if not len(a):
-        return 0
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return _BEYOND
-    return int(np.ceil(np.max(np.abs(a - b)) / lsb))
+    largest = 0
+    if len(where):
+        a, b = a[differs], b[differs]
+        finite = np.isfinite(a).all() and np.isfinite(b).all()
+        largest = int(np.ceil(np.abs(a - b).max() / lsb)) if finite else _NOT_FINITE
+    return Agreement(events, int(np.sum(differs.any(axis=1))), largest, first)

@@ -1,25 +1,72 @@
-"""The arithmetic of layers on counts, in whatever carries them: floats, 64-bit or Python integers.
+"""Arithmetic of layers on counts, in whatever carries them: floats, 64-bit or Python integers.
 
-None of these functions rounds; the callers choose a carrier that is wide enough.
+A layer computes in the cheapest carrier that its proven width allows: float32 up to 24 bits,
+float64 up to 53, 64-bit integers up to 62, Python's integers beyond. Floats first: NumPy multiplies
+matrices of them tens of times faster than matrices of integers, and as long as every partial sum
+fits the significand, in whatever order the sums are taken, no float operation rounds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd.exact.network import Conv, Dense, Merge, Pad, Permute, Pool, Rectify
-
-_DEEP = 4  # channels from which a convolution goes cell by cell
 Counts = NDArray[Any]
-Pads = tuple[tuple[int, int], tuple[int, int]]
+Pads = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right)
+NO_PADS: Pads = ((0, 0), (0, 0))
+
+
+def carrier(bits: int) -> Any:
+    """The cheapest number type that holds integers of `bits` bits, sign not counted."""
+    for limit, kind in ((24, np.float32), (53, np.float64), (62, np.int64)):
+        if bits <= limit:
+            return kind
+    return object
+
+
+def carried(counts: Counts, kind: Any) -> Counts:
+    """The same counts in another carrier."""
+    if counts.dtype == kind:
+        return counts
+    if kind is object and counts.dtype.kind == "f":
+        counts = counts.astype(np.int64)  # Python's floats are no integers
+    return counts.astype(kind)
+
+
+def shifted(counts: Counts, left: int, kind: Any) -> Counts:
+    """Counts times 2^left in a carrier."""
+    counts = carried(counts, kind)
+    if left == 0:
+        return counts
+    return counts * ((1 << left) if kind is object else kind(1 << left))
+
+
+def halved(counts: Counts, fraction: int) -> tuple[Counts, int]:
+    """x/2 + 1/2: counts and their fraction, in which 1/2 is a whole number of them."""
+    if fraction < 0:
+        counts, fraction = counts * (1 << -fraction), 0
+    return counts + (1 << fraction), fraction + 1
 
 
 def as_images(counts: Counts) -> Counts:
-    """(N, width, channels) as (N, 1, width, channels); images stay as they are."""
-    return counts[:, None] if counts.ndim == 3 else counts
+    """(N, width, channels) as (N, 1, width, channels), (N, channels) as (N, 1, 1, channels)."""
+    return counts.reshape(len(counts), *(1,) * (4 - counts.ndim), *counts.shape[1:])
+
+
+def pad(images: Counts, padding: Pads, value: Any = 0) -> Counts:
+    """Cells of `value` around images."""
+    if padding == NO_PADS:
+        return images
+    return np.pad(images, ((0, 0), *padding, (0, 0)), constant_values=value)
+
+
+def crop(images: Counts, padding: Pads) -> Counts:
+    """Images without the cells that `pad` put around them."""
+    (top, bottom), (left, right) = padding
+    return images[:, top : images.shape[1] - bottom, left : images.shape[2] - right]
 
 
 def windows(
@@ -34,96 +81,20 @@ def windows(
     return view[:, :: strides[0], :: strides[1], :, :: dilation[0], :: dilation[1]]
 
 
-def pad(counts: Counts, padding: Pads, value: Any = 0) -> Counts:
-    """Cells of `value` around images."""
-    if padding == ((0, 0), (0, 0)):
-        return counts
-    return np.pad(counts, ((0, 0), *padding, (0, 0)), constant_values=value)
+def cells(
+    images: Counts,
+    window: tuple[int, int],
+    strides: tuple[int, int],
+    dilation: tuple[int, int] = (1, 1),
+) -> Iterator[tuple[tuple[int, ...], Counts]]:
+    """Every place (row, column) of a window, and a view of what all windows have there.
 
-
-def affine(node: Dense | Conv, counts: Counts, kernel: Counts) -> Counts:
-    """`counts` times a kernel of the node's shape, without bias, (N, *shape)."""
-    if isinstance(node, Dense):
-        product: Counts = counts.reshape(-1, kernel.shape[0]) @ kernel
-        return product.reshape(len(counts), *node.shape)
-    images = pad(as_images(counts), node.padding)
-    height, width, channels, filters = kernel.shape
-    if channels >= _DEEP and kernel.dtype != object:
-        return _cell_by_cell(node, images, kernel)
-    seen = windows(images, (height, width), node.strides, node.dilation)
-    matrix = kernel.transpose(2, 0, 1, 3).reshape(-1, filters)
-    sums: Counts = seen.reshape(-1, channels * height * width) @ matrix
-    return sums.reshape(len(counts), *node.shape)
-
-
-def _cell_by_cell(node: Conv, images: Counts, kernel: Counts) -> Counts:
-    """One matrix product per cell of the kernel: whole pixels are copied, not single values."""
-    total: Counts | None = None
-    for i, j in np.ndindex(*kernel.shape[:2]):
-        seen = _cell(images, node, (i * node.dilation[0], j * node.dilation[1]), node.shape)
-        part = seen.reshape(-1, kernel.shape[2]) @ kernel[i, j]
-        total = part if total is None else np.add(total, part, out=total)
-    assert total is not None
-    return total.reshape(len(images), *node.shape)
-
-
-def _cell(
-    images: Counts, node: Conv | Pool, place: tuple[int, int], shape: tuple[int, ...]
-) -> Counts:
-    """What all windows see at one place, (N, rows, columns, channels)."""
-    rows, columns = (shape[0], shape[1]) if len(shape) == 3 else (1, shape[0])
-    if len(shape) == 1:  # a global pool
-        rows, columns = 1, 1
-    (y, x), (down, right) = place, node.strides
-    return images[
-        :, y : y + (rows - 1) * down + 1 : down, x : x + (columns - 1) * right + 1 : right
+    The view is (N, rows, columns, channels); writing to it writes to the images.
+    """
+    ends = [
+        side - (size - 1) * gap
+        for side, size, gap in zip(images.shape[1:3], window, dilation, strict=True)
     ]
-
-
-def pool(node: Pool, counts: Counts, lowest: int) -> Counts:
-    """The highest value, or the *sum*, of windows; `lowest` is no more than any count."""
-    maximum = node.operation == "max"
-    images = pad(as_images(counts), node.padding, lowest if maximum else 0)
-    found: Counts | None = None
-    for place in np.ndindex(*node.window):
-        seen = _cell(images, node, (place[0], place[1]), node.shape)
-        if found is None:
-            found = seen.copy()
-        else:
-            found = np.maximum(found, seen) if maximum else found + seen
-    assert found is not None
-    return found.reshape(len(counts), *node.shape)
-
-
-def merge(node: Merge, parts: list[Counts]) -> Counts:
-    """Parts of one fraction and carrier as one; of an average, the sum."""
-    if node.operation == "concatenate":
-        return np.concatenate(parts, axis=node.axis + 1 if node.axis >= 0 else node.axis)
-    one, two = parts
-    function: Any = {
-        "add": np.add,
-        "average": np.add,
-        "subtract": np.subtract,
-        "multiply": np.multiply,
-        "maximum": np.maximum,
-        "minimum": np.minimum,
-    }[node.operation]
-    found: Counts = function(one, two)
-    return found
-
-
-def permuted(node: Permute, counts: Counts) -> Counts:
-    """Axes in another order; the first one, the events, stays."""
-    return counts.transpose(0, *(axis + 1 for axis in node.axes))
-
-
-def rectified(node: Rectify, counts: Counts) -> Counts:
-    """max(x, 0), or the counts of a slope's finer step: see `Rectify`."""
-    if node.shift is None:
-        return np.maximum(counts, 0)
-    return np.where(counts >= 0, counts * (1 << node.shift), counts)
-
-
-def padded(node: Pad, counts: Counts) -> Counts:
-    """Zeros around images."""
-    return pad(as_images(counts), node.padding).reshape(len(counts), *node.shape)
+    for place in np.ndindex(*window):
+        y, x = (at * gap for at, gap in zip(place, dilation, strict=True))
+        yield place, images[:, y : y + ends[0] : strides[0], x : x + ends[1] : strides[1]]

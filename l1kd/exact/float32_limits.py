@@ -1,4 +1,4 @@
-"""Where float32 arithmetic, which is QKeras', can differ from a network's exact values.
+"""Layers where float32 arithmetic, which is QKeras', can differ from the exact values.
 
 A float32 holds 24 bits. Sums of more can round on the way; and QKeras writes a quantizer as
 `x + (q(x) - x)`, which is `q(x)` only if the difference is exact too.
@@ -7,7 +7,8 @@ A float32 holds 24 bits. Sums of more can round on the way; and QKeras writes a 
 from __future__ import annotations
 
 from l1kd.exact.bounds import Bound
-from l1kd.exact.network import Network, Quantize
+from l1kd.exact.layers import Quantize
+from l1kd.exact.network import Network
 
 SIGNIFICAND = 24
 
@@ -16,9 +17,9 @@ def beyond_float32(network: Network) -> dict[str, str]:
     """Layers whose values a float32 computation may not have exactly, each with the reason."""
     found = {}
     for node in network.nodes:
-        bound = network.bounds[node.name]
-        if bound.bits > SIGNIFICAND:
-            found[node.name] = f"its sums need {bound.bits} bits, a float32 holds {SIGNIFICAND}"
+        bits = network.bounds[node.name].bits
+        if bits > SIGNIFICAND:
+            found[node.name] = f"its sums need {bits} bits, a float32 holds {SIGNIFICAND}"
         elif isinstance(node, Quantize):
             bits = _difference_bits(node, network.bounds[node.sources[0]])
             if bits > SIGNIFICAND:
@@ -36,8 +37,7 @@ def _difference_bits(node: Quantize, source: Bound) -> int:
     if not node.type.signed:
         return 0  # a quantized ReLU is given its range's part of x: the rest is less than one step
     fraction = max(source.fraction, node.type.fraction)
-    low, high = int(source.low.min()), int(source.high.max())
     below, above = (count << (fraction - node.type.fraction) for count in node.type.bounds)
-    furthest = max(0, below - (low << (fraction - source.fraction)))
-    furthest = max(furthest, (high << (fraction - source.fraction)) - above)
+    left = fraction - source.fraction
+    furthest = max(0, below - (source.lowest << left), (source.highest << left) - above)
     return furthest.bit_length()

@@ -1,123 +1,91 @@
-"""An exact network as JSON: plain values, checked when they are read back."""
+"""Reading an exact network from JSON: the network that was written, or an error."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
-from typing import Any, get_args, get_type_hints
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact import network as graph
+from l1kd.core.errors import UserError
+from l1kd.core.files import read_json
+from l1kd.exact.arithmetic import NO_PADS
+from l1kd.exact.layers import Node
+from l1kd.exact.network import FORMAT_VERSION, Network
 
-FORMAT_VERSION = 1
-_KINDS: dict[str, type[graph.Node]] = {
-    kind.__name__.lower(): kind
-    for kind in (
-        graph.Input,
-        graph.Quantize,
-        graph.Dense,
-        graph.Conv,
-        graph.Pool,
-        graph.Pad,
-        graph.Permute,
-        graph.Rectify,
-        graph.Reshape,
-        graph.Merge,
-    )
-}
+# A file may ask for no more memory or time than a network for a trigger can need.
+_BYTES = 1 << 28
+_VALUES = 1 << 24  # of a layer, padding included
+_BITS = 1 << 10  # of a type, a fraction or a shift
 
 
-def to_json(network: graph.Network) -> dict[str, Any]:
-    """A network as a JSON value."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "name": network.name,
-        "outputs": list(network.outputs),
-        "nodes": [_written(node) for node in network.nodes],
-    }
+def load_network(path: str | Path) -> Network:
+    """Read a network that `Network.save` wrote, or a run's `network.json`.
+
+    No code from the file runs, and memory is bounded.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Network
+        The same network, bit for bit.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, is too large, or is no network.
+    """
+    path = Path(path)
+    try:
+        if (size := path.stat().st_size) > _BYTES:
+            raise UserError(f"{path} has {size} bytes; networks are read up to {_BYTES}")
+        return from_json(read_json(path))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); give a network.json") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} holds no exact network ({error}); give a network.json that l1kd wrote"
+        ) from error
 
 
-def from_json(value: Any) -> graph.Network:
-    """A network from what `to_json` gave."""
+def from_json(value: Any) -> Network:
+    """A network from what `Network.to_json` gave; ValueError if it is no such value."""
     try:
         if value["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format {value['format_version']} is not read, {FORMAT_VERSION} is")
-        nodes = tuple(_read(each) for each in value["nodes"])
-        network = graph.Network(str(value["name"]), nodes, tuple(map(str, value["outputs"])))
+        nodes = tuple(Node.from_json(each) for each in value["nodes"])
+        network = Network(str(value["name"]), nodes, tuple(map(str, value["outputs"])))
+        for node in nodes:
+            _check_size(network, node)
         _ = network.bounds  # shapes that do not fit each other show here
-    except (KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
+    except (LookupError, TypeError, AttributeError, AssertionError, ArithmeticError) as error:
         raise ValueError(f"no network: {type(error).__name__}: {error}") from error
     return network
 
 
-def _written(node: graph.Node) -> dict[str, Any]:
-    written: dict[str, Any] = {"kind": type(node).__name__.lower()}
-    for each in fields(node):
-        value = getattr(node, each.name)
-        if isinstance(value, FixedPoint):
-            value = value.text
-        elif isinstance(value, np.ndarray):
-            value = {"shape": list(value.shape), "values": value.reshape(-1).tolist()}
-        written[each.name] = _listed(value)
-    return written
-
-
-def _listed(value: Any) -> Any:
-    return [_listed(each) for each in value] if isinstance(value, tuple) else value
-
-
-def _read(stored: dict[str, Any]) -> graph.Node:
-    kind = _KINDS[stored["kind"]]
-    hints = get_type_hints(kind)
-    given = {name: value for name, value in stored.items() if name != "kind"}
-    if set(given) != {each.name for each in fields(kind)}:
-        raise ValueError(f"a layer of kind {stored['kind']} has other keys than {sorted(given)}")
-    node = kind(**{name: _decoder(name, hints[name])(value) for name, value in given.items()})
-    if any(side < 1 for side in node.shape):
+def _check_size(network: Network, node: Node) -> None:
+    """Refuse a layer that is empty, or that would take memory out of all proportion."""
+    if any(side < 1 for side in node.shape) or node.size > _VALUES:
         raise ValueError(f"layer {node.name!r} has the shape {node.shape}")
-    return node
+    given = vars(node)
+    numbers = [given.get(name) or 0 for name in ("kernel_fraction", "bias_fraction", "shift")]
+    if kind := given.get("type"):
+        numbers += [kind.word, kind.integer]
+    if any(abs(number) > _BITS for number in numbers):
+        raise ValueError(f"layer {node.name!r} has more than {_BITS} bits")
+    if (padding := given.get("padding", NO_PADS)) != NO_PADS:
+        sides = [
+            side + sum(pads) for side, pads in zip(_image(network, node), padding, strict=True)
+        ]
+        if min(map(min, padding)) < 0 or int(np.prod(sides)) > _VALUES:
+            raise ValueError(f"layer {node.name!r} has the padding {padding}")
 
 
-def _decoder(name: str, hint: Any) -> Callable[[Any], Any]:
-    if hint is FixedPoint:
-        return FixedPoint.parse
-    if name in ("kernel", "bias"):
-        return _array
-    if name == "operation":
-        return lambda value: _one_of(get_args(hint), value)
-    if hint is bool:
-        return lambda value: _plain(bool, value)
-    if hint is int:
-        return lambda value: _plain(int, value)
-    if hint is str:
-        return lambda value: _plain(str, value)
-    if name == "shift":
-        return lambda value: None if value is None else _plain(int, value)
-    if name == "sources":
-        return lambda value: tuple(_plain(str, each) for each in value)
-    return _integers
-
-
-def _integers(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return tuple(_integers(each) for each in value)
-    return _plain(int, value)
-
-
-def _plain(kind: type, value: Any) -> Any:
-    if type(value) is not kind:
-        raise ValueError(f"{value!r} is no {kind.__name__}")
-    return value
-
-
-def _one_of(names: tuple[Any, ...], value: Any) -> Any:
-    if value not in names:
-        raise ValueError(f"{value!r} is none of {names}")
-    return value
-
-
-def _array(value: Any) -> Any:
-    array = np.array([_plain(int, each) for each in value["values"]], np.int64)
-    return array.reshape(_integers(value["shape"]))
+def _image(network: Network, node: Node) -> tuple[int, int]:
+    """Height and width of what a layer reads."""
+    shape = network[node.sources[0]].shape
+    return (1, shape[0]) if len(shape) == 2 else (shape[0], shape[1])

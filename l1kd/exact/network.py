@@ -1,141 +1,28 @@
-"""A quantized network as plain data: integers, fixed-point types, and which layer reads which.
+"""A quantized network in exact arithmetic: the reference for every other form of it.
 
-This is what every other form of a network is held against: QKeras' float32 graph, the C++ of an HLS
-project, an emulator. It knows no framework. Values are *counts*: integers in units of 2^-fraction,
-where the fraction of every layer follows from the types and weights before it.
-
-Networks of one-dimensional layers (Conv1D, pooling) are images of height 1.
+QKeras' float32 graph, the C++ of an HLS project, Verilog and emulators are compared with this. It
+knows no framework.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from l1kd.core.files import write_json
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact.arithmetic import Counts
+from l1kd.exact.bounds import Bound
+from l1kd.exact.layers import Input, Node, Quantize
 
-if TYPE_CHECKING:
-    from l1kd.exact.bounds import Bound
-
-Weights = NDArray[np.int64]
-Pads = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Node:
-    """A layer: its name, the names of the layers it reads, the shape of its output per event."""
-
-    name: str
-    sources: tuple[str, ...]
-    shape: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        """Values per event."""
-        return int(np.prod(self.shape, dtype=int))
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Input(Node):
-    """The port; events are values of its type."""
-
-    type: FixedPoint
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Quantize(Node):
-    """Every value onto the grid and into the range of a type.
-
-    An unsigned type that saturates is a quantized ReLU. With `halved` it is x/2 + 1/2 that is
-    quantized: QKeras' hard sigmoid.
-    """
-
-    type: FixedPoint
-    halved: bool = False
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Affine(Node):
-    """What dense layers and convolutions share."""
-
-    # weights as counts of 2^-kernel_fraction; (inputs, outputs), or (height, width, channels,
-    # filters)
-    kernel: Weights
-    kernel_fraction: int
-    bias: Weights  # counts of 2^-bias_fraction, (outputs,)
-    bias_fraction: int
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Dense(Affine):
-    """A matrix on the last axis."""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Conv(Affine):
-    """A convolution over (height, width, channels); padded cells are 0."""
-
-    strides: tuple[int, int]
-    padding: Pads = ((0, 0), (0, 0))
-    dilation: tuple[int, int] = (1, 1)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Pool(Node):
-    """The highest or the average value of windows.
-
-    Padded cells do not count for the highest value; averages have none, and windows of a power of
-    two of cells, so that no quotient needs more bits than a word has.
-    """
-
-    operation: Literal["max", "average"]
-    window: tuple[int, int]
-    strides: tuple[int, int]
-    padding: Pads = ((0, 0), (0, 0))
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Pad(Node):
-    """Zeros around an image."""
-
-    padding: Pads
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Reshape(Node):
-    """The same values in another shape."""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Permute(Node):
-    """Axes of an event in another order: axis i of the output is axis `axes[i]` of the input."""
-
-    axes: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Rectify(Node):
-    """max(x, 0), or x * 2^-shift where x is negative."""
-
-    shift: int | None = None
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Merge(Node):
-    """Two layers' values as one: element by element, or side by side along `axis`.
-
-    The axis counts from the event's first one, without the batch. Where shapes differ, sides of
-    length 1 are repeated, as in NumPy.
-    """
-
-    operation: Literal[
-        "add", "subtract", "multiply", "average", "maximum", "minimum", "concatenate"
-    ]
-    axis: int = -1
+FORMAT_VERSION = 1  # of its JSON
+_CELLS = 1 << 22  # values of the largest layer that are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -150,6 +37,12 @@ class Network:
         Layers, each behind those that it reads; the first is the one `Input`.
     outputs
         Names of the layers whose values are the outputs.
+
+    Raises
+    ------
+    ValueError
+        If two layers have one name, a layer reads one that is not before it, or there is not
+        exactly one input.
     """
 
     name: str
@@ -178,19 +71,19 @@ class Network:
 
     @property
     def port(self) -> FixedPoint:
-        """The type of the input."""
-        (port, *_) = self.nodes
-        assert isinstance(port, Input)
-        return port.type
+        """Fixed-point type of the input."""
+        first = self.nodes[0]
+        assert isinstance(first, Input)
+        return first.type
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one event."""
+        """Shape of one event."""
         return self.nodes[0].shape
 
     @property
     def output_types(self) -> tuple[FixedPoint, ...]:
-        """The types of the outputs: their quantizers', or the narrowest that hold their sums."""
+        """Types of the output layers: their quantizers', or the narrowest that hold their sums."""
         ends = [self[name] for name in self.outputs]
         return tuple(
             end.type if isinstance(end, Quantize) else self.bounds[end.name].type for end in ends
@@ -204,13 +97,19 @@ class Network:
 
     @cached_property
     def bounds(self) -> dict[str, Bound]:
-        """What every layer can give, for any event on the port: see `l1kd.exact.bounds`."""
-        from l1kd.exact.bounds import bounds
-
-        return bounds(self)
+        """Bounds of every layer's values, by name, for any event on the port."""
+        found: dict[str, Bound] = {}
+        for node in self.nodes:
+            bound = node.bound([found[name] for name in node.sources])
+            if bound.low.shape != node.shape:
+                raise ValueError(
+                    f"layer {node.name!r} gives the shape {bound.low.shape}, not {node.shape}"
+                )
+            found[node.name] = bound
+        return found
 
     def predict(self, events: ArrayLike) -> NDArray[np.float64]:
-        """Outputs of events, exactly.
+        """Exact outputs of events.
 
         Parameters
         ----------
@@ -220,25 +119,138 @@ class Network:
         Returns
         -------
         ndarray
-            (N, outputs): all output layers flattened, one after the other.
+            (N, outputs) float64, values of the output types: all output layers flattened, one
+            after the other.
 
         Raises
         ------
         ValueError
             If the events have another shape, or a value is not on the port's grid or range.
         """
-        from l1kd.exact.evaluate import predict
+        joined: NDArray[np.float64] = self._joined(self.values(events, self.outputs))
+        return joined
 
-        return predict(self, events)
+    def counts(self, events: ArrayLike) -> NDArray[np.int64]:
+        """Exact outputs of events as integers, in LSBs of the output types.
 
-    def values(self, events: ArrayLike, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-        """What the named layers give for events, (N, *shape of the layer) as float64 values.
+        Thresholds of a trigger are compared with these.
+
+        Parameters
+        ----------
+        events
+            (N, *shape) or (N, inputs), every value one of the port's type.
+
+        Returns
+        -------
+        ndarray
+            (N, outputs) int64: `predict(events)` divided by each output layer's LSB.
 
         Raises
         ------
         ValueError
-            As `predict`.
+            As `predict`; or if an output layer has more than 63 bits, which int64 does not hold.
         """
-        from l1kd.exact.evaluate import values
+        for name in self.outputs:
+            if (bits := self.bounds[name].furthest.bit_length()) > 63:
+                raise ValueError(f"outputs of layer {name!r} have {bits} bits, int64 holds 63")
+        found = self._chunked(self.port_counts(events), self.outputs)
+        integers = {name: counts.astype(np.int64) for name, counts in found.items()}
+        joined: NDArray[np.int64] = self._joined(integers)
+        return joined
 
-        return values(self, events, names)
+    def save(self, path: str | Path) -> None:
+        """Write the network as JSON; `l1kd.load_network` reads it.
+
+        Parameters
+        ----------
+        path
+            The file, replaced as a whole if it exists.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        write_json(Path(path), self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """The network as a JSON value."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "name": self.name,
+            "outputs": list(self.outputs),
+            "nodes": [node.to_json() for node in self.nodes],
+        }
+
+    def values(self, events: ArrayLike, names: Iterable[str]) -> dict[str, NDArray[np.float64]]:
+        """Values (N, *shape of the layer) of named layers; raises as `predict`."""
+        found = self._chunked(self.port_counts(events), tuple(names))
+        return {
+            name: np.asarray(counts, np.float64) * 2.0 ** -self.bounds[name].fraction
+            for name, counts in found.items()
+        }
+
+    def port_counts(self, events: ArrayLike) -> NDArray[np.int64]:
+        """Events as counts of the port's LSB, (N, *shape); raises as `predict`."""
+        array: NDArray[Any] = np.asarray(events)
+        shape, port = self.shape, self.port
+        if array.ndim < 1 or array.shape[1:] not in (shape, (self.nodes[0].size,)):
+            raise ValueError(
+                f"{self.name} reads events of the shape {shape}, not {array.shape[1:]}"
+            )
+        steps = np.multiply(array, 2.0**port.fraction, dtype=np.float64)
+        low, high = port.bounds
+        with np.errstate(invalid="ignore"):
+            counts = steps.astype(np.int64)
+        held = (counts == steps) & (counts >= low) & (counts <= high)
+        if not held.all():
+            event, *place = np.argwhere(~held)[0]
+            raise ValueError(
+                f"event {event}, input {tuple(map(int, place))}: {array[(event, *place)]} is no "
+                f"value of the port {port.text}"
+            )
+        return counts.reshape(len(counts), *shape)
+
+    def ancestors(self, names: Iterable[str]) -> list[Node]:
+        """The input, the named layers and all that they read, in the network's order."""
+        needed = {self.nodes[0].name, *names}
+        for node in reversed(self.nodes):
+            if node.name in needed:
+                needed.update(node.sources)
+        return [node for node in self.nodes if node.name in needed]
+
+    def step(self, node: Node, parts: Sequence[Counts]) -> Counts:
+        """One layer on counts of its sources; it may differ from its namesake in the network."""
+        before = [self.bounds[name] for name in node.sources]
+        return node.values(parts, before, self.bounds[node.name].bits)
+
+    def record(self, counts: Counts, names: Iterable[str]) -> dict[str, Counts]:
+        """Counts of the named layers, and of all that they read, for events (N, *shape)."""
+        return self._forward(counts, self.ancestors(names), {node.name for node in self.nodes})
+
+    def _chunked(self, counts: Counts, names: tuple[str, ...]) -> dict[str, Counts]:
+        """Counts of the named layers, from pieces of the events that fit into memory."""
+        nodes = self.ancestors(names)
+        chunk = max(1, _CELLS // max(node.cells for node in nodes))
+        parts = [
+            self._forward(counts[start : start + chunk], nodes, set(names))
+            for start in range(0, max(len(counts), 1), chunk)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def _forward(self, counts: Counts, nodes: list[Node], kept: set[str]) -> dict[str, Counts]:
+        """Counts of layers in their order; what nobody reads any more is kept by name only."""
+        last = {source: node.name for node in nodes for source in node.sources}
+        found: dict[str, Counts] = {}
+        for node in nodes:
+            parts = [found[name] for name in node.sources]
+            found[node.name] = self.step(node, parts or [counts])
+            for source in {*node.sources} - kept:
+                if last[source] == node.name:
+                    del found[source]
+        return found
+
+    def _joined(self, found: dict[str, Any]) -> Any:
+        """(N, outputs) from arrays of the output layers."""
+        parts = [found[name].reshape(-1, self[name].size) for name in self.outputs]
+        return np.concatenate(parts, axis=1)

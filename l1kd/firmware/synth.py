@@ -23,7 +23,7 @@ from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import Resources
-from l1kd.exact.network import Merge
+from l1kd.exact.layers import Merge
 from l1kd.firmware.budgets import check
 from l1kd.firmware.convert import chosen, project_name
 from l1kd.firmware.fpga_parts import share

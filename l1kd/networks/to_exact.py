@@ -1,58 +1,84 @@
-"""From a QKeras network to the same network in exact arithmetic.
+"""A QKeras network read into exact arithmetic.
 
-What is read is the network that its configuration and weights *define*: every weight the value that
-its quantizer's type makes of the stored one. QKeras itself computes in float32 and can be off that
+The network is read that its configuration and weights *define*: every weight the value that its
+quantizer's type makes of the stored one. QKeras itself computes in float32 and can be off that
 definition; `doubts` says where.
-
-What hls4ml converts exactly and l1kd does not, or not yet.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from l1kd.core.errors import CheckFailed
-from l1kd.exact import network as graph
-from l1kd.networks.lint.keras_graph import Graph, Problem
-from l1kd.networks.lint.layer_rules import cells_seen
-
-if TYPE_CHECKING:
-    from tensorflow import keras
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from tensorflow import keras
 
+from l1kd.core.errors import CheckFailed
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact.arithmetic import NO_PADS, Pads
 from l1kd.exact.float32_limits import beyond_float32
-from l1kd.networks.lint.keras_graph import PARTS
+from l1kd.exact.layers import (
+    Conv,
+    Dense,
+    Input,
+    Merge,
+    Node,
+    Permute,
+    Pool,
+    Quantize,
+    Rectify,
+    Reshape,
+)
+from l1kd.exact.network import Network
+from l1kd.networks.lint import check
+from l1kd.networks.lint.keras_graph import PARTS, Graph, Problem
+from l1kd.networks.lint.layer_rules import cells_seen, pads
 from l1kd.networks.quantizers import reading
 from l1kd.networks.repair.weights import on_a_grid, settled
 
+_SUMS = ":sums"  # name of a layer's sums, where it has an activation of its own
 
-def check_steps(network: graph.Network) -> None:
-    """Refuse a quantizer whose step lies above all bits of what it is given: it gives 0.
 
-    hls4ml's C simulation stops at it, for its rounding looks at a bit that the sums do not have.
+def read(model: keras.Model) -> Network:
+    """The exact network of a QKeras model.
+
+    Every layer of the model is a node of its name, with the same output. A layer with an activation
+    of its own is two: `<name>:sums` and `<name>`.
+
+    Parameters
+    ----------
+    model
+        A Functional or Sequential model that `check` accepts.
+
+    Returns
+    -------
+    Network
+        Pure NumPy; it keeps no reference to the model.
+
+    Raises
+    ------
+    CheckFailed
+        If the lint refuses the model, or it has more than one input or output, averages of another
+        number of values than a power of two, or a quantizer that always gives 0.
     """
-    for node in network.nodes:
-        if not isinstance(node, graph.Quantize) or node.halved:
-            continue
-        source = network.bounds[node.sources[0]].type
-        if source.fraction - node.type.fraction > source.word:
-            raise CheckFailed(
-                f"{network.name}: layer {node.name!r}, steps of {node.type.lsb:g}: its input "
-                f"({source.text}) is always rounded to 0, and hls4ml's C simulation stops at it; "
-                "use more fraction bits"
-            )
+    check.demand(model)
+    if problem := beyond(model):
+        raise CheckFailed(
+            f"{model.name}: layer {problem.layer!r}, {problem.construct}: {problem.reason}; "
+            f"{problem.remedy}"
+        )
+    layers = Graph.of(model)
+    nodes = [node for layer in layers.layers for node in _nodes(layers, layer)]
+    network = Network(model.name, tuple(nodes), tuple(model.output_names))
+    _check_steps(network)
+    return network
 
 
 def beyond(model: keras.Model) -> Problem | None:
-    """What hls4ml converts exactly and l1kd does not: the first of it, None if there is nothing.
+    """The first construct that hls4ml converts exactly and l1kd does not; None if there is none.
 
-    These are no faults of hls4ml, so that the lint does not name them.
+    The lint does not name them, for they are no faults of hls4ml.
     """
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         return Problem(
@@ -61,8 +87,7 @@ def beyond(model: keras.Model) -> Problem | None:
             "a project of l1kd has one port for events and one for scores",
             "concatenate them, or convert a network for each",
         )
-    layers = Graph.of(model)
-    for layer in layers.layers:
+    for layer in Graph.of(model).layers:
         if "Average" in type(layer).__name__ and "Pool" in type(layer).__name__:
             counts = cells_seen(layer)
             if len(counts) > 1 or any(count & (count - 1) for count in counts):
@@ -75,50 +100,33 @@ def beyond(model: keras.Model) -> Problem | None:
     return None
 
 
-_SUMS = ":sums"  # what a layer with an activation of its own computes before it
+def _check_steps(network: Network) -> None:
+    """Refuse a quantizer whose step lies above all bits of its input: it gives 0.
 
-
-def read(model: keras.Model) -> graph.Network:
-    """The exact network of a QKeras model.
-
-    Every layer of the model is a node of its name, with the same output. A layer with an activation
-    of its own is two: `<name>:sums` and `<name>`.
-
-    Raises
-    ------
-    CheckFailed
-        If the lint refuses the model.
+    hls4ml's C simulation stops at it, for its rounding looks at a bit that the sums do not have.
     """
-    from l1kd.networks.lint.check import demand
-
-    demand(model)
-    if problem := beyond(model):
-        raise CheckFailed(
-            f"{model.name}: layer {problem.layer!r}, {problem.construct}: {problem.reason}; "
-            f"{problem.remedy}"
-        )
-    layers = Graph.of(model)
-    nodes: list[graph.Node] = []
-    for layer in layers.layers:
-        nodes += _nodes(layers, layer)
-    network = graph.Network(model.name, tuple(nodes), tuple(model.output_names))
-    check_steps(network)
-    return network
+    for node in network.nodes:
+        if not isinstance(node, Quantize) or node.halved:
+            continue
+        source = network.bounds[node.sources[0]].type
+        if source.fraction - node.type.fraction > source.word:
+            raise CheckFailed(
+                f"{network.name}: layer {node.name!r}, steps of {node.type.lsb:g}: its input "
+                f"({source.text}) is always rounded to 0, and hls4ml's C simulation stops at it; "
+                "use more fraction bits"
+            )
 
 
-def doubts(model: keras.Model, network: graph.Network | None = None) -> dict[str, str]:
+def doubts(model: keras.Model, network: Network | None = None) -> dict[str, str]:
     """Layers that QKeras' float32 arithmetic may not compute exactly, each with the reason.
 
     Firmware of these layers can be right where QKeras is not. Everywhere else QKeras equals the
     exact network, bit for bit.
     """
-    network = network or read(model)
-    found = beyond_float32(network)
+    found = beyond_float32(network or read(model))
     for layer in model.layers:
-        for name, quantizer, stored in _quantized_weights(layer):
-            counts, fraction = weight_counts(quantizer, stored)
-            theirs = np.asarray(quantizer(stored.astype(np.float32)), np.float64)
-            off = int(np.sum(theirs != counts * 2.0**-fraction))
+        for name, (quantizer, stored) in _quantized_weights(layer).items():
+            off = int(np.sum(_by_qkeras(quantizer, stored) != _exact(quantizer, stored)))
             if off:
                 found.setdefault(
                     layer.name,
@@ -129,108 +137,103 @@ def doubts(model: keras.Model, network: graph.Network | None = None) -> dict[str
 
 
 def call_back(model: keras.Model) -> None:
-    """Set weights that QKeras' float32 leaves off their grid to what their quantizer means.
+    """Set weights that QKeras' float32 leaves off their grid to the values their quantizer means.
 
-    No other weight changes: the latent ones are what the network without quantizers is made of.
+    No other weight changes: the latent ones are those of the network without quantizers.
     """
     for layer in model.layers:
-        given = {name: (quantizer, stored) for name, quantizer, stored in _quantized_weights(layer)}
-        if not given:
-            continue
         called = []
-        for quantizer, stored in given.values():
-            counts, fraction = weight_counts(quantizer, stored)
-            exact = (counts * 2.0**-fraction).astype(np.float32)
-            theirs = np.asarray(quantizer(stored.astype(np.float32)))
-            called.append(np.where(theirs == exact, stored, exact))
-        if len(called) == len(layer.get_weights()):
+        for quantizer, stored in _quantized_weights(layer).values():
+            exact = _exact(quantizer, stored).astype(np.float32)
+            called.append(np.where(_by_qkeras(quantizer, stored) == exact, stored, exact))
+        if called and len(called) == len(layer.get_weights()):
             layer.set_weights(called)
 
 
-def weight_counts(quantizer: Any, stored: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
-    """What a weight quantizer makes of stored weights: counts, and their fraction.
+def _by_qkeras(quantizer: Any, stored: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(quantizer(stored.astype(np.float32)), np.float64)
 
-    The fraction is the lowest that all of them allow: a sum of coarse weights is no wider than it
-    has to be.
+
+def _exact(quantizer: Any, stored: NDArray[Any]) -> NDArray[np.float64]:
+    counts, fraction = weight_counts(quantizer, stored)
+    return counts * 2.0**-fraction
+
+
+def weight_counts(quantizer: Any, stored: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
+    """Quantized weights as counts, and the lowest fraction that all of them allow.
+
+    So a sum of coarse weights is no wider than it has to be. ValueError if they are on no grid.
     """
     kind = reading(quantizer)
     if kind is not None and not kind.halved:
-        return _reduced(kind.type.integers(kind.type.quantize(stored)), kind.type.fraction)
-    found = settled(quantizer, stored)
-    if found is None:
-        raise ValueError(f"the values of {quantizer} are on no grid")
-    grid = on_a_grid(found.values)
-    if grid is None:
-        raise ValueError(f"the values of {quantizer} are on no grid")
-    return _reduced(grid.integers(found.values), grid.fraction)
-
-
-def _reduced(counts: NDArray[np.int64], fraction: int) -> tuple[NDArray[np.int64], int]:
-    """The same with no more fraction bits than they need."""
+        grid, values = kind.type, kind.type.quantize(stored)
+    else:
+        found = settled(quantizer, stored)
+        found_grid = on_a_grid(found.values) if found else None
+        if found is None or found_grid is None:
+            raise ValueError(f"the values of {quantizer} are on no grid")
+        grid, values = found_grid, found.values
+    counts = grid.integers(values)
     present = int(np.bitwise_or.reduce(np.abs(counts), axis=None)) if counts.size else 0
     if not present:
         return counts, 0
     spare = (present & -present).bit_length() - 1
-    return counts >> spare, fraction - spare
+    return counts >> spare, grid.fraction - spare
 
 
-def _nodes(layers: Graph, layer: Any) -> list[graph.Node]:
+def _nodes(layers: Graph, layer: Any) -> list[Node]:
     kind = type(layer).__name__
+    shape = layer.output_shape  # of an input layer, in a list
+    shape = tuple(int(side) for side in (shape[0] if isinstance(shape, list) else shape)[1:])
     sources = tuple(parent.name for parent in layers.parents(layer))
-    shape = tuple(int(side) for side in _shape(layer.output_shape)[1:])
     place = {"name": layer.name, "sources": sources, "shape": shape}
     if kind == "InputLayer":
         (port,) = layers.reached(layer)  # the lint has seen to it
-        return [graph.Input(type=_type(port.quantizer), **place)]
-    return _READERS[kind](layer, place)
+        return [Input(type=_type(port.quantizer)[0], **place)]
+    return READERS[kind](layer, place)
 
 
-def _shape(shape: Any) -> tuple[Any, ...]:
-    # An input layer's is wrapped in a list.
-    return tuple(shape[0]) if isinstance(shape, list) else tuple(shape)
-
-
-def _type(quantizer: Any) -> FixedPoint:
+def _type(quantizer: Any) -> tuple[FixedPoint, bool]:
+    """The type of a quantizer's values, and if it is a hard sigmoid."""
     kind = reading(quantizer)
     assert kind is not None  # the lint has seen to it
-    return kind.type
+    return kind.type, kind.halved
 
 
-def _activated(layer: Any, node: Callable[[dict[str, Any]], graph.Node], place: Any) -> list[Any]:
+def _quantize(quantizer: Any, place: Any) -> Quantize:
+    kind, halved = _type(quantizer)
+    return Quantize(type=kind, halved=halved, **place)
+
+
+def _activated(layer: Any, kind: type[Node], weights: dict[str, Any], place: Any) -> list[Node]:
     """A layer of sums, and the quantizer inside of it if there is one."""
     activation = getattr(layer, "activation", None)
-    if activation is None or getattr(activation, "__name__", "") == "linear":
-        return [node(place)]
+    name = getattr(activation, "__name__", "")
+    if activation is None or name == "linear":
+        return [kind(**weights, **place)]
     sums = {**place, "name": layer.name + _SUMS}
-    if getattr(activation, "__name__", "") == "relu":
-        return [node(sums), graph.Rectify(**{**place, "sources": (sums["name"],)})]
-    return [node(sums), _quantize(activation, {**place, "sources": (sums["name"],)})]
+    behind = {**place, "sources": (sums["name"],)}
+    last = Rectify(**behind) if name == "relu" else _quantize(activation, behind)
+    return [kind(**weights, **sums), last]
 
 
-def _quantize(quantizer: Any, place: Any) -> graph.Quantize:
-    kind = reading(quantizer)
-    assert kind is not None
-    return graph.Quantize(type=kind.type, halved=kind.halved, **place)
-
-
-def _quantized_weights(layer: Any) -> list[tuple[str, Any, NDArray[Any]]]:
-    """Name, quantizer and stored values of a layer's quantized weights."""
-    found = []
+def _quantized_weights(layer: Any) -> dict[str, tuple[Any, NDArray[Any]]]:
+    """Quantizer and stored values of a layer's quantized weights, by name."""
+    found = {}
     parts = PARTS.get(type(layer).__name__, ())
     for name, weights in zip(parts, layer.get_weights(), strict=False):
         quantizer = getattr(layer, f"{name}_quantizer_internal", None)
         if quantizer is not None:
-            found.append((name, quantizer, weights))
+            found[name] = (quantizer, weights)
     return found
 
 
 def _weights(layer: Any, *, of: str | None = None, bias: bool = True) -> dict[str, Any]:
     """A kernel (the first one, or that of a name) and the bias, as a node has them."""
-    counted = {
-        name: weight_counts(quantizer, stored)
-        for name, quantizer, stored in _quantized_weights(layer)
-    }
+    counted = {name: weight_counts(*each) for name, each in _quantized_weights(layer).items()}
     kernel, fraction = counted[of or next(iter(counted))]
+    if kernel.ndim == 3:
+        kernel = kernel[None]  # a sequence is an image of height 1
     nothing = (np.zeros(kernel.shape[-1], np.int64), 0)
     biases, bias_fraction = counted.get("bias", nothing) if bias else nothing
     return {
@@ -241,113 +244,57 @@ def _weights(layer: Any, *, of: str | None = None, bias: bool = True) -> dict[st
     }
 
 
-def _dense(layer: Any, place: Any) -> list[graph.Node]:
-    return _activated(layer, lambda at: graph.Dense(**_weights(layer), **at), place)
-
-
-def _conv(layer: Any, place: Any) -> list[graph.Node]:
-    weights = _weights(layer)
-    kernel = weights["kernel"]
-    weights["kernel"] = kernel[None] if kernel.ndim == 3 else kernel
-    return _convolution(layer, weights, place)
-
-
-def _depthwise(layer: Any, place: Any) -> list[graph.Node]:
-    return _convolution(layer, _by_channel(_weights(layer)), place)
-
-
 def _by_channel(weights: dict[str, Any]) -> dict[str, Any]:
-    """As a convolution whose filters see one channel each."""
-    kernel = weights["kernel"]
-    kernel = kernel[None] if kernel.ndim == 3 else kernel
+    """Weights of a depthwise layer as those of a convolution: filters that see one channel each."""
+    kernel, bias = weights["kernel"], weights["bias"]
     height, width, channels, copies = kernel.shape
     full = np.zeros((height, width, channels, channels * copies), np.int64)
     for channel in range(channels):
         full[:, :, channel, channel * copies : (channel + 1) * copies] = kernel[:, :, channel]
-    bias = weights["bias"]
     if bias.shape != (channels * copies,):
         bias = np.zeros(channels * copies, np.int64)
     return {**weights, "kernel": full, "bias": bias}
 
 
-def _separable(layer: Any, place: Any) -> list[graph.Node]:
+def _conv(layer: Any, place: Any) -> list[Node]:
+    return _activated(layer, Conv, _sliding(layer, _weights(layer)), place)
+
+
+def _depthwise(layer: Any, place: Any) -> list[Node]:
+    return _activated(layer, Conv, _sliding(layer, _by_channel(_weights(layer))), place)
+
+
+def _separable(layer: Any, place: Any) -> list[Node]:
     """Channel by channel, then across channels; nothing is quantized in between."""
-    first = _by_channel(_weights(layer, of="depthwise", bias=False))
-    second = _weights(layer, of="pointwise")
-    kernel = second["kernel"]
-    second["kernel"] = kernel[None] if kernel.ndim == 3 else kernel
+    first = _sliding(layer, _by_channel(_weights(layer, of="depthwise", bias=False)))
+    name, shape = layer.name + ":depthwise", (*place["shape"][:-1], first["kernel"].shape[-1])
+    depthwise = Conv(**first, **{**place, "name": name, "shape": shape})
+    second = {**_weights(layer, of="pointwise"), "strides": (1, 1)}
+    return [depthwise, *_activated(layer, Conv, second, {**place, "sources": (name,)})]
+
+
+def _sliding(layer: Any, weights: dict[str, Any]) -> dict[str, Any]:
+    """Weights, strides, dilation and padding of a convolution."""
     strides, dilation = _pair(layer.strides), _pair(layer.dilation_rate)
-    padding = _padding(layer, first["kernel"].shape[:2], strides, dilation)
-    inner = {
-        "name": layer.name + ":depthwise",
-        "sources": place["sources"],
-        "shape": (*place["shape"][:-1], first["kernel"].shape[-1]),
-    }
-    depthwise = graph.Conv(strides=strides, dilation=dilation, padding=padding, **first, **inner)
-
-    def pointwise(at: Any) -> graph.Node:
-        return graph.Conv(strides=(1, 1), **second, **at)
-
-    return [depthwise, *_activated(layer, pointwise, {**place, "sources": (inner["name"],)})]
+    padding = _padding(layer, weights["kernel"].shape[:2], strides, dilation)
+    return {**weights, "strides": strides, "dilation": dilation, "padding": padding}
 
 
-def _convolution(layer: Any, weights: dict[str, Any], place: Any) -> list[graph.Node]:
-    strides, dilation = _pair(layer.strides), _pair(layer.dilation_rate)
-    size = weights["kernel"].shape[:2]
-    padding = _padding(layer, size, strides, dilation)
-
-    def node(at: Any) -> graph.Node:
-        return graph.Conv(strides=strides, dilation=dilation, padding=padding, **weights, **at)
-
-    return _activated(layer, node, place)
-
-
-def _pool(layer: Any, place: Any) -> list[graph.Node]:
+def _pool(layer: Any, place: Any) -> list[Node]:
     name = type(layer).__name__
-    operation: Any = "max" if "Max" in name else "average"
+    operation: Literal["max", "average"] = "max" if "Max" in name else "average"
+    if name.startswith("Global"):
+        window = _image(layer)
+        return [Pool(operation=operation, window=window, strides=window, **place)]
     window, strides = _pair(layer.pool_size), _pair(layer.strides)
     padding = _padding(layer, window, strides, (1, 1))
-    return [
-        graph.Pool(operation=operation, window=window, strides=strides, padding=padding, **place)
-    ]
+    return [Pool(operation=operation, window=window, strides=strides, padding=padding, **place)]
 
 
-def _global_pool(layer: Any, place: Any) -> list[graph.Node]:
-    operation: Any = "max" if "Max" in type(layer).__name__ else "average"
-    window = _image(layer)
-    return [graph.Pool(operation=operation, window=window, strides=window, **place)]
-
-
-def _merge(layer: Any, place: Any) -> list[graph.Node]:
+def _merge(layer: Any, place: Any) -> list[Node]:
     operation: Any = type(layer).__name__.lower()
     axis = getattr(layer, "axis", -1)
-    return [graph.Merge(operation=operation, axis=axis - 1 if axis > 0 else axis, **place)]
-
-
-def _permute(layer: Any, place: Any) -> list[graph.Node]:
-    return [graph.Permute(axes=tuple(axis - 1 for axis in layer.dims), **place)]
-
-
-def _relu(layer: Any, place: Any) -> list[graph.Node]:
-    return [graph.Rectify(**place)]
-
-
-def _leaky_relu(layer: Any, place: Any) -> list[graph.Node]:
-    return [graph.Rectify(shift=int(-np.log2(float(layer.alpha))), **place)]
-
-
-def _float_activation(layer: Any, place: Any) -> list[graph.Node]:
-    if getattr(layer.activation, "__name__", "") == "relu":
-        return [graph.Rectify(**place)]
-    return [graph.Reshape(**place)]
-
-
-def _reshape(_: Any, place: Any) -> list[graph.Node]:
-    return [graph.Reshape(**place)]
-
-
-def _activation(layer: Any, place: Any) -> list[graph.Node]:
-    return [_quantize(layer.quantizer, place)]
+    return [Merge(operation=operation, axis=axis - 1 if axis > 0 else axis, **place)]
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -357,52 +304,45 @@ def _pair(value: Any) -> tuple[int, int]:
 
 def _image(layer: Any) -> tuple[int, int]:
     """Height and width of what a layer reads."""
-    shape = _shape(layer.input_shape)[1:-1]
-    return (1, int(shape[0])) if len(shape) == 1 else (int(shape[0]), int(shape[1]))
+    shape = tuple(int(side) for side in layer.input_shape[1:-1])
+    return (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
 
 
 def _padding(
     layer: Any, window: tuple[int, int], strides: tuple[int, int], dilation: tuple[int, int]
-) -> graph.Pads:
-    """Cells added at each side: TensorFlow puts the odd one of `same` behind."""
+) -> Pads:
+    """Cells added at each side."""
     if layer.padding == "valid":
-        return ((0, 0), (0, 0))
+        return NO_PADS
     sides = []
     for size, step, apart, cells in zip(window, strides, dilation, _image(layer), strict=True):
         reach = (size - 1) * apart + 1
-        if layer.padding == "causal":
-            sides.append((reach - 1, 0))
-            continue
-        missing = max((-(-cells // step) - 1) * step + reach - cells, 0)
-        sides.append((missing // 2, missing - missing // 2))
+        sides.append((reach - 1, 0) if layer.padding == "causal" else pads(cells, reach, step))
     return (sides[0], sides[1])
 
 
-_READERS: dict[str, Callable[[Any, Any], list[graph.Node]]] = {
-    "QActivation": _activation,
-    "QDense": _dense,
+# One for every class that the lint accepts.
+READERS: dict[str, Callable[[Any, Any], list[Node]]] = {
+    "QActivation": lambda layer, place: [_quantize(layer.quantizer, place)],
+    "QDense": lambda layer, place: _activated(layer, Dense, _weights(layer), place),
     "QConv1D": _conv,
     "QConv2D": _conv,
     "QDepthwiseConv2D": _depthwise,
-    **dict.fromkeys(
-        ("MaxPooling1D", "MaxPooling2D", "AveragePooling1D", "AveragePooling2D"), _pool
-    ),
-    **dict.fromkeys(
-        (
-            "GlobalMaxPooling1D",
-            "GlobalMaxPooling2D",
-            "GlobalAveragePooling1D",
-            "GlobalAveragePooling2D",
-        ),
-        _global_pool,
-    ),
+    **{
+        f"{whole}{operation}Pooling{rank}D": _pool
+        for whole in ("", "Global")
+        for operation in ("Max", "Average")
+        for rank in (1, 2)
+    },
     **dict.fromkeys(("QSeparableConv1D", "QSeparableConv2D"), _separable),
     **dict.fromkeys(
         ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"), _merge
     ),
-    "Activation": _float_activation,
-    "LeakyReLU": _leaky_relu,
-    "Permute": _permute,
-    "ReLU": _relu,
-    **dict.fromkeys(("Flatten", "Reshape", "Dropout"), _reshape),
+    "Activation": lambda layer, place: [
+        Rectify(**place) if layer.activation.__name__ == "relu" else Reshape(**place)
+    ],
+    "LeakyReLU": lambda layer, place: [Rectify(shift=int(-np.log2(layer.alpha)), **place)],
+    "Permute": lambda layer, place: [Permute(axes=tuple(a - 1 for a in layer.dims), **place)],
+    "ReLU": lambda layer, place: [Rectify(**place)],
+    **dict.fromkeys(("Flatten", "Reshape", "Dropout"), lambda layer, place: [Reshape(**place)]),
 }

@@ -62,7 +62,7 @@ def judge(model: keras.Model, context: Context) -> Judged:
     Normal events are the training and the validation ones together: a threshold at 1e-3 wants a
     tail, and a student learns its teacher's scores, not who is normal. No test event is read.
     """
-    from l1kd.exact.network import Affine
+    from l1kd.exact.layers import Affine
     from l1kd.firmware.convert import stated_port
     from l1kd.firmware.verilog import alkaid_convert
     from l1kd.networks.to_exact import read

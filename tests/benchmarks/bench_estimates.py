@@ -27,8 +27,8 @@ from scipy.optimize import nnls
 
 from l1kd.core.files import content_hash, write_json
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact import network as graph
-from l1kd.exact.json_format import to_json
+from l1kd.exact import layers as graph
+from l1kd.exact.network import Network
 from l1kd.firmware.verilog import alkaid_convert, lut_ff_estimate, synthesize
 
 RESULTS = Path(__file__).parent / "results" / "estimates.json"
@@ -93,7 +93,7 @@ class _Student:
             bias=still,
             bias_fraction=2,
         )
-        network = graph.Network("so far", (*self.nodes, raw), (raw.name,))
+        network = Network("so far", (*self.nodes, raw), (raw.name,))
         sums = network.predict(self.events).reshape(-1, shape[-1])
         fraction = int(np.clip(np.round(np.log2(sums.std() + 1) - integer + 1), 0, 12))
         sums *= 2.0**-fraction
@@ -132,13 +132,13 @@ class _Student:
         if not last:
             self.relu(f"{name}_relu", self.activation, self.integer)
 
-    def network(self, name: str) -> graph.Network:
+    def network(self, name: str) -> Network:
         self.dense(1, last=True)
         self.relu("score", 16, 8)
-        return graph.Network(name, tuple(self.nodes), ("score",))
+        return Network(name, tuple(self.nodes), ("score",))
 
 
-def size(network: graph.Network) -> int:
+def size(network: Network) -> int:
     """Adder bits before anything is shared: non-zero digits times the width of what they meet."""
     total = 0
     for node in network.nodes:
@@ -150,7 +150,7 @@ def size(network: graph.Network) -> int:
     return total
 
 
-def student(number: int) -> tuple[graph.Network, float]:
+def student(number: int) -> tuple[Network, float]:
     """A student and its clock period, in ns; the same ones every time."""
     for attempt in range(1000):
         random = np.random.default_rng([4, number, attempt])
@@ -190,7 +190,7 @@ def measured(number: int) -> dict[str, Any]:
     return {
         "student": network.name,
         "set": "judged" if number % 2 else "calibration",
-        "network": content_hash(to_json(network)),
+        "network": content_hash(network.to_json()),
         "clock_ns": clock_ns,
         "features": asdict(features),
         "tool": found.tool,
@@ -255,7 +255,7 @@ def main() -> None:
     for number in range(STUDENTS):
         network, clock_ns = student(number)
         before = done.get(network.name)
-        if before and before["network"] == content_hash(to_json(network)):
+        if before and before["network"] == content_hash(network.to_json()):
             continue
         row = measured(number)
         done[network.name] = row

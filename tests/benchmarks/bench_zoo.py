@@ -1,6 +1,6 @@
 """Every student in every kind of project: certified for all inputs, and equal on whole test splits.
 
-`make zoo` runs what is not recorded yet (`results/zoo.json`) and makes the table of docs/results.md.
+`make zoo` runs what is not recorded yet (`results/zoo.json`) and fills docs/results.md.
 Students are trained for a few epochs on real events: weights as training leaves them.
 """
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact import network as graph
+from l1kd.exact import layers as graph
+from l1kd.exact.network import Network
 
 
 def integers(random: np.random.Generator, shape: tuple[int, ...], bits: int) -> Any:
@@ -16,7 +17,7 @@ def integers(random: np.random.Generator, shape: tuple[int, ...], bits: int) -> 
     return np.where(random.random(shape) < 1 / 3, 0, values).astype(np.int64)
 
 
-def everything(seed: int = 0, weight_bits: int = 5) -> graph.Network:
+def everything(seed: int = 0, weight_bits: int = 5) -> Network:
     """Every kind of node: convolutions, pools, padding, a branch, merges, a hard sigmoid."""
     random = np.random.default_rng(seed)
 
@@ -33,7 +34,7 @@ def everything(seed: int = 0, weight_bits: int = 5) -> graph.Network:
 
     relu, signed = FixedPoint(6, 3, False), FixedPoint(7, 3)
     same = ((1, 1), (0, 1))
-    return graph.Network(
+    return Network(
         "everything",
         (
             node(graph.Input, "in", (), (6, 5, 2), type=FixedPoint(5, 3)),
@@ -101,12 +102,12 @@ def everything(seed: int = 0, weight_bits: int = 5) -> graph.Network:
 
 def chain(
     kernel: Any, kind: FixedPoint, output: FixedPoint, *, bias: Any = None, fraction: int = 0
-) -> graph.Network:
+) -> Network:
     """One matrix between a port and a quantizer."""
     kernel = np.asarray(kernel, np.int64)
     size, units = kernel.shape
     bias = np.zeros(units, np.int64) if bias is None else np.asarray(bias, np.int64)
-    return graph.Network(
+    return Network(
         "chain",
         (
             graph.Input(name="in", sources=(), shape=(size,), type=kind),
@@ -125,7 +126,7 @@ def chain(
     )
 
 
-def events_of(network: graph.Network, count: int, seed: int = 1) -> Any:
+def events_of(network: Network, count: int, seed: int = 1) -> Any:
     """Events on a network's port: full range, small, and sparse."""
     random = np.random.default_rng(seed)
     low, high = network.port.bounds

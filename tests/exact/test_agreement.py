@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from l1kd.exact.agreement import KEPT, Agreement, compare, total
+from l1kd.exact.agreement import KEPT, Agreement, compare
 
 arrays = hnp.arrays(
     np.float64,
@@ -42,7 +44,7 @@ def test_chunks_add_up(values: np.ndarray, size: int) -> None:
         compare(values[start : start + size], other[start : start + size], 0.25)
         for start in range(0, len(values), size)
     ]
-    assert total(parts) == compare(values, other, 0.25)
+    assert reduce(Agreement.then, parts, Agreement(0, 0, 0)) == compare(values, other, 0.25)
 
 
 def test_nan_and_infinity_are_mismatches() -> None:

@@ -8,19 +8,9 @@ import numpy as np
 import pytest
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.gradient import backward, gradient, record, sensitivities
-from l1kd.exact.network import (
-    Conv,
-    Dense,
-    Input,
-    Merge,
-    Network,
-    Node,
-    Pad,
-    Pool,
-    Quantize,
-    Reshape,
-)
+from l1kd.exact.gradient import backward, sensitivities
+from l1kd.exact.layers import Conv, Dense, Input, Merge, Node, Pad, Pool, Quantize, Reshape
+from l1kd.exact.network import Network
 
 PORT = FixedPoint(8, 8)
 FINE = FixedPoint(60, 40)  # holds whatever comes: the identity
@@ -100,6 +90,15 @@ NETWORKS["sequence"] = Network(
 )
 
 
+def gradient(network: Network, events: np.ndarray, name: str, units: np.ndarray, **options: float):
+    """Derivative (N, *event shape) of value `units[i]` of a layer to the inputs of event i."""
+    counts = network.port_counts(events)
+    upstream = np.zeros((len(counts), network[name].size))
+    upstream[np.arange(len(counts)), units] = 1
+    weights = {name: upstream.reshape(len(counts), *network[name].shape)}
+    return backward(network, network.record(counts, [name]), weights, **options)["in"]
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_derivative_is_the_difference_that_one_step_makes(name: str) -> None:
     network = NETWORKS[name]
@@ -148,7 +147,7 @@ def test_a_weight_s_derivative_is_the_difference_that_one_step_of_it_makes(name:
     random = np.random.default_rng(5)
     events = random.integers(-100, 100, (2, *network.shape))
     upstream = {"end": random.integers(-3, 4, (2, *network["end"].shape)).astype(np.float64)}
-    recorded = record(network, events, ["end"])
+    recorded = network.record(events, ["end"])
     slopes = backward(network, recorded, upstream)
     source = recorded[affine.sources[0]]
     kernels, biases = sensitivities(network, affine, source, slopes[affine.name])

@@ -94,7 +94,7 @@ def measure(specimen: Specimen, directory: Path, events: int) -> dict[str, Any]:
     or compiled.
     """
     from l1kd.core.errors import CheckFailed, UserError
-    from l1kd.exact.network import Affine
+    from l1kd.exact.layers import Affine
     from l1kd.firmware.hls import hls4ml_convert
     from l1kd.networks.to_exact import doubts, read
 

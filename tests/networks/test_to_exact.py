@@ -18,12 +18,13 @@ from tensorflow import keras
 from l1kd.core.config import Score, Student
 from l1kd.core.errors import CheckFailed
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact import network as graph
-from l1kd.exact.json_format import from_json, to_json
+from l1kd.exact.json_format import from_json
+from l1kd.exact.network import Network
 from l1kd.firmware.hls import hls4ml_convert
 from l1kd.firmware.stimuli.corner_inputs import corners
+from l1kd.networks.lint.layer_rules import _RULES
 from l1kd.networks.students import STUDENTS, build_student
-from l1kd.networks.to_exact import beyond, call_back, doubts, read, weight_counts
+from l1kd.networks.to_exact import READERS, beyond, call_back, doubts, read, weight_counts
 from tests.firmware.networks import network
 from tests.networks import lint_clean as clean
 
@@ -111,7 +112,7 @@ def images(name: str) -> Any:
     return fill(ending(events, x, name))
 
 
-def inputs(exact: graph.Network, search: bool, limit: int) -> Any:
+def inputs(exact: Network, search: bool, limit: int) -> Any:
     """Corner inputs of the port, or those that a search finds for every inner quantizer."""
     return corners(exact.port, exact.shape, exact if search else None, limit=limit)[0]
 
@@ -244,7 +245,7 @@ def test_weights_that_leave_the_grid_are_called_back() -> None:
     assert (read(model)["dense1"].kernel == exact["dense1"].kernel).all()  # type: ignore[attr-defined]
 
 
-def read_unchecked(model: Any) -> graph.Network:
+def read_unchecked(model: Any) -> Network:
     """As `read`, without the lint."""
     from l1kd.networks.lint import check
 
@@ -274,6 +275,10 @@ def test_weights_have_no_more_fraction_bits_than_they_need(
     assert (quantizer(np.array(values, np.float32)).numpy() == found * 2.0**-of).all()
 
 
+def test_every_class_that_the_lint_accepts_has_a_reader() -> None:
+    assert READERS.keys() == _RULES.keys() - {"InputLayer"}
+
+
 def test_what_the_lint_refuses_is_not_read() -> None:
     model = network((6,), [("dense", 3)], weights="quantized_bits(8,1,alpha='auto_po2')")
     with pytest.raises(CheckFailed, match="auto_po2"):
@@ -301,7 +306,7 @@ def test_all_that_is_clean_is_read_exactly(name: str, search: bool) -> None:
             read(model)
         return
     exact = read(model)
-    assert to_json(from_json(json.loads(json.dumps(to_json(exact))))) == to_json(exact)
+    assert from_json(json.loads(json.dumps(exact.to_json()))).to_json() == exact.to_json()
     events = inputs(exact, search, 500)
     if not doubts(model, exact):
         theirs = np.asarray(model(events.astype(np.float32), training=False), np.float64)

@@ -13,7 +13,7 @@ from l1kd.core import config_file
 from l1kd.core.config import Distillation, Student
 from l1kd.core.context import Context
 from l1kd.core.fixed_point import FixedPoint, signed_digits
-from l1kd.exact.network import Affine
+from l1kd.exact.layers import Affine
 from l1kd.networks.to_exact import read
 from l1kd.training import train
 from l1kd.training.checkpoint import Books, Progress

@@ -14,7 +14,6 @@ from tensorflow import keras
 
 from l1kd.core.config import Score, Student
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.evaluate import predict
 from l1kd.networks.students import build_student
 from l1kd.networks.to_exact import read
 from l1kd.training.student_stack import Stack, Step, looked_at
@@ -88,7 +87,7 @@ def test_scores_are_those_of_the_exact_network(which: str, size: float) -> None:
     assert set(found) == set(models)
     for name, model in models.items():
         scores = Score().type.quantize(found[name].numpy())
-        exact = predict(read(model), shown)[:, 0]
+        exact = read(model).predict(shown)[:, 0]
         assert (scores == exact).all(), name
         assert len(np.unique(exact)) > 1 or size == 4  # not all at an edge
 

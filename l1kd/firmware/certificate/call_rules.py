@@ -11,7 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from l1kd.exact.network import Conv, Dense, Merge, Node, Pad, Pool, Quantize, Reshape
+from l1kd.exact.layers import (
+    Conv,
+    Dense,
+    Input,
+    Merge,
+    Node,
+    Pad,
+    Permute,
+    Pool,
+    Quantize,
+    Rectify,
+    Reshape,
+)
 from l1kd.firmware.certificate import layer_conditions
 from l1kd.firmware.certificate.cpp_reader import Call, Config
 from l1kd.firmware.certificate.findings import NO_PADS, SUMS, Meaning, Walk, settled, unsettled
@@ -368,29 +380,42 @@ def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]
             walk.meanings[results[0]] = Meaning(node.name).then(kind)
 
 
-# A call is dispatched by the name of its function; a new layer kind adds its functions here.
-MERGES: dict[str, Handler] = {
-    **{
-        operation: _merge(operation)
-        for operation in ("add", "subtract", "multiply", "average", "maximum", "minimum")
+# By layer kind: the functions of hls4ml that compute it.
+CALLS: dict[type[Node], dict[str, Handler]] = {
+    Quantize: {
+        "relu": _activation("relu"),
+        "linear": _activation(),
+        "hard_tanh": _activation("hard_tanh"),
+        "hard_sigmoid": _activation("hard_sigmoid"),
     },
-    **{f"concatenate{rank}d": _merge("concatenate") for rank in (1, 2, 3)},
+    Rectify: {"relu": _activation("relu")},
+    Dense: {"dense": dense},
+    Conv: {
+        **{f"conv{rank}d_cl": convolution(rank) for rank in (1, 2)},
+        **{f"conv_{rank}d_cl": convolution(rank) for rank in (1, 2)},
+        **{f"pointwise_conv_{rank}d_cl": convolution(rank) for rank in (1, 2)},
+        **{f"depthwise_conv_{rank}d_cl": convolution(rank, depthwise=True) for rank in (1, 2)},
+    },
+    Pool: {
+        **{f"pooling{rank}d_cl": _pool(rank) for rank in (1, 2)},
+        **{f"global_pooling{rank}d_cl": _pool(rank, whole=True) for rank in (1, 2)},
+    },
+    Merge: {
+        **{
+            name: _merge(name)
+            for name in ("add", "subtract", "multiply", "average", "maximum", "minimum")
+        },
+        **{f"concatenate{rank}d": _merge("concatenate") for rank in (1, 2, 3)},
+    },
+    Pad: {f"zeropad{rank}d_cl": _zero_padding for rank in (1, 2)},
+}
+NO_CALLS: dict[type[Node], str] = {
+    Input: "it is the port",
+    Reshape: "it moves no value in memory, so that hls4ml calls nothing for it",
+    Permute: "no rule covers values in another order",
 }
 HANDLERS: dict[str, Handler] = {
-    **{name: _activation(name) for name in ("relu", "hard_tanh", "hard_sigmoid")},
-    "linear": _activation(),
-    "dense": dense,
-    **{
-        f"{name}conv_{rank}d_cl": convolution(rank)
-        for name in ("", "pointwise_")
-        for rank in (1, 2)
-    },
-    **{f"conv{rank}d_cl": convolution(rank) for rank in (1, 2)},
-    **{f"depthwise_conv_{rank}d_cl": convolution(rank, depthwise=True) for rank in (1, 2)},
-    **{f"pooling{rank}d_cl": _pool(rank) for rank in (1, 2)},
-    **{f"global_pooling{rank}d_cl": _pool(rank, whole=True) for rank in (1, 2)},
-    **MERGES,
+    **{name: handler for calls in CALLS.values() for name, handler in calls.items()},
     "clone_stream": _clone,
     "repack_stream": _clone,
-    **{f"zeropad{rank}d_cl": _zero_padding for rank in (1, 2)},
 }

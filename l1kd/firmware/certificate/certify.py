@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from l1kd.core.files import read_json
-from l1kd.exact.json_format import to_json
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.compiled_calls import compare_calls
 from l1kd.firmware.certificate.findings import Certificate, Finding
@@ -44,7 +43,7 @@ def certify(project: Project | Logic, network: Network) -> Certificate:
         stored = read_json(project.directory / NETWORK)
     except (OSError, ValueError) as error:
         stored = f"{error}"
-    if stored != to_json(network):
+    if stored != network.to_json():
         reason = f"{NETWORK} is not the student's network"
         return Certificate((), (Finding(first, "code", "refused", reason),))
     if isinstance(project, Logic):

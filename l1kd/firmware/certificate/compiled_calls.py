@@ -19,9 +19,9 @@ from l1kd.core.files import read_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.arithmetic import as_images
 from l1kd.exact.bounds import Bound
-from l1kd.exact.evaluate import step
 from l1kd.exact.json_format import from_json
-from l1kd.exact.network import Conv, Dense, Network, Node, Pool
+from l1kd.exact.layers import Conv, Dense, Node
+from l1kd.exact.network import Network
 from l1kd.firmware.certificate.cpp_reader import Call, Program
 from l1kd.firmware.certificate.findings import NO_PADS, Finding, Modelled, Walk, applied
 from l1kd.firmware.certificate.layer_conditions import image
@@ -142,7 +142,7 @@ def _as_bits(
 def _wanted(walk: Walk, modelled: Modelled, values: list[Counts]) -> NDArray[np.int64]:
     """Counts that have to be written, (N, outputs)."""
     if modelled.node:
-        counts = step(walk.network, walk.network[modelled.node], values)
+        counts = walk.network.step(walk.network[modelled.node], values)
         fraction = walk.network.bounds[modelled.node].fraction
     else:
         counts, fraction = values[0], modelled.fractions[0]
@@ -237,11 +237,8 @@ def _basis(node: Node, bounds: list[Bound]) -> list[Counts]:
 
 def _masks(node: Node, shape: tuple[int, ...]) -> Iterator[NDArray[np.bool_]]:
     size = int(np.prod(shape))
-    if isinstance(node, (Conv, Pool)) and len(shape) in (2, 3):
+    if (reach := node.reach) and len(shape) in (2, 3):
         height, width, channels = image(shape)
-        window = node.window if isinstance(node, Pool) else node.kernel.shape[:2]
-        apart = node.dilation if isinstance(node, Conv) else (1, 1)
-        reach = [(cells - 1) * gap + 1 for cells, gap in zip(window, apart, strict=True)]
         rows, columns = np.indices((height, width))
         for row in range(min(reach[0], height)):
             for column in range(min(reach[1], width)):

@@ -37,10 +37,6 @@ class Source:
     conditional: Mapping[str, str]  # code under `#ifndef`, by condition
     includes: tuple[str, ...]  # headers
 
-    file: str  # its name
-    code: str  # what is left, outside of conditions
-    conditional: Mapping[str, str]  # what stands under `#ifndef`, by condition
-    includes: tuple[str, ...]  # names of the headers that it includes
 
 
 def clean(file: str, text: str) -> Source:

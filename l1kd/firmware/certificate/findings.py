@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.network import Network, Node, Quantize, Rectify, Reshape
+from l1kd.exact.layers import Node, Quantize, Rectify, Reshape
+from l1kd.exact.network import Network
 from l1kd.firmware.certificate.cpp_reader import Program
 
 EXHAUSTIVE = 1 << 22

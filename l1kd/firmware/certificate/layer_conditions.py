@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.arithmetic import windows
-from l1kd.exact.bounds import Bound, aligned
-from l1kd.exact.network import Conv, Dense, Pool
+from l1kd.exact.bounds import Bound
+from l1kd.exact.layers import Conv, Dense, Pool
 from l1kd.firmware.certificate.adder_code import Adders
 from l1kd.firmware.certificate.cpp_reader import Config, Program
 from l1kd.firmware.certificate.cpp_text import Unreadable
@@ -161,7 +161,7 @@ def kernel_known(config: Config) -> None:
 
 def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name: str) -> None:
     """Demand that accumulators of a type lose nothing."""
-    fraction, _, _ = aligned(node, source.fraction)
+    fraction, _, _ = node.aligned(source.fraction)
     low, high = int(bound.low.min()), int(bound.high.max())
     if low == high == 0 and not bound.magnitude:
         return
@@ -217,7 +217,7 @@ def adders_are(adders: Adders, node: Dense | Conv, source: Bound) -> None:
     except (Unreadable, KeyError, IndexError) as error:
         raise Doubt("code", f"{adders.name}: {error}") from error
     for place, form in enumerate(forms):
-        fraction, left, bias_left = aligned(node, source.fraction)
+        fraction, left, bias_left = node.aligned(source.fraction)
         wanted = np.append(
             matrix[:, place] * (1 << left), int(node.bias[place]) * (1 << max(bias_left, 0))
         )

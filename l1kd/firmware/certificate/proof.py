@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.network import Input, Network, Quantize
-from l1kd.firmware.certificate.call_rules import HANDLERS, MERGES, Handler, matrix_code
+from l1kd.exact.layers import Input, Merge, Node, Quantize
+from l1kd.exact.network import Network
+from l1kd.firmware.certificate.call_rules import CALLS, HANDLERS, NO_CALLS, Handler, matrix_code
 from l1kd.firmware.certificate.cpp_reader import Call, Program, read_program
 from l1kd.firmware.certificate.cpp_text import Unreadable, words
 from l1kd.firmware.certificate.findings import (
@@ -209,6 +210,9 @@ def _follow(walk: Walk, number: int, call: Call) -> None:
     if handler is None:
         name = call.label if call.label in {n.name for n in walk.network.nodes} else _nearest(walk)
         reason = f"{call.space}{call.function} is not a function that the argument covers"
+        kind = next((type(n) for n in walk.network.nodes if n.name == name), Node)
+        if call.label == name and kind in NO_CALLS:
+            reason += f": {NO_CALLS[kind]}"
         walk.findings.append(Finding(name, "code", "open", reason))
         for argument in call.arguments:
             if argument in program.arrays and argument not in walk.meanings:
@@ -310,5 +314,5 @@ def _handler(walk: Walk, call: Call) -> tuple[Handler | None, tuple[list[str], l
     if call.space != "nnet::":
         adders = call.function in program.generated.adders
         return (matrix_code if adders else None), (arrays[:1], arrays[1:])
-    readers = 2 if call.function in MERGES else 1
+    readers = 2 if call.function in CALLS[Merge] else 1
     return HANDLERS.get(call.function), (arrays[:readers], arrays[readers:])

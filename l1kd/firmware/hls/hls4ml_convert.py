@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from l1kd import __version__
 from l1kd.core.errors import UserError
-from l1kd.core.files import atomic_directory, content_hash, write_json
+from l1kd.core.files import atomic_directory, content_hash
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import FirmwareRecord, LayerRecord
-from l1kd.exact.json_format import to_json
-from l1kd.exact.network import Quantize
+from l1kd.exact.layers import Quantize
 from l1kd.firmware.hls import testbench
 from l1kd.firmware.hls.limits import (
     Backend,
@@ -206,7 +205,7 @@ def convert(
         events = choose(exact) if vectors is None else vectors
         counts = counts_of(events, description.input, name)
         expected = exact.predict(counts * port.lsb)
-        write_json(written / NETWORK, to_json(exact))
+        exact.save(written / NETWORK)
         testbench.write(written, description, (source.type.name, sink.type.name))
         testbench.write_vectors(written, counts, result.integers(expected))
     return Project(directory, description)

@@ -1,10 +1,9 @@
-"""Corner inputs: on the port's grid and in its range, chosen to be hard on what lies behind it.
+"""Corner inputs: on the port's grid and in its range, hard on the network behind it.
 
 Zeros, extremes, single hot inputs, checkerboards and random events of every density; and events,
-found by search, for which *internal* quantizers tie (a value exactly half way between two steps:
-where rounding modes part), meet the ends of their range, and are given values as close to the bound
-of interval arithmetic as the search can get. Ties and saturation of the port itself are no corner
-of the network: events come on the port's grid.
+found by search, for which *inner* quantizers see rounding ties (where rounding modes differ),
+saturate, and are given values as close to their interval bounds as the search can get. Ties and
+saturation of the port itself are left out: events come on the port's grid.
 """
 
 from __future__ import annotations
@@ -17,47 +16,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.gradient import seen
-from l1kd.exact.network import Network, Quantize
-from l1kd.firmware.stimuli.corner_search import STEPS, Search, extremes, met
+from l1kd.exact.layers import Quantize
+from l1kd.exact.network import Network
+from l1kd.firmware.stimuli.corner_search import STEPS, Counts, Search, extremes, hits
 
 Events = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Reached:
-    """What the corner events do to one quantizer; counts of values, all events and units."""
+    """Effect of the corner inputs on one quantizer: numbers of values, all events and units."""
 
-    values: int  # how many reach it
+    values: int  # all that enter it
     ties: int  # exactly half way between two of its steps, inside its range
-    above: int  # beyond its highest value, below its lowest (for a ReLU: below 0)
-    below: int
-    lowest: float  # the extreme values that reach it
+    above: int  # beyond its highest value
+    below: int  # below its lowest value (for a ReLU: below 0)
+    lowest: float
     highest: float
-    # the lowest and the highest that interval arithmetic allows; further back in a network these
-    # may be wider than what any event can reach
-    bound: tuple[float, float]
-    # which of `ties`, `above` and `below` the types and the bound allow at all
-    possible: tuple[str, ...]
+    bound: tuple[float, float]  # by interval arithmetic; no event may reach it further back
+    possible: tuple[str, ...]  # which of ties, above and below the types and the bound allow
 
     @property
     def fraction(self) -> float:
-        """How much of the span of the bound is reached; 1 is all of it."""
+        """Share of the bound's span that is reached; 1 is all of it."""
         low, high = self.bound
         return (self.highest - self.lowest) / (high - low) if high > low else 1.0
 
 
 @dataclass(frozen=True)
 class CornerReport:
-    """How many corner events there are, and what they reach in each inner quantizer."""
+    """Number of corner inputs, and their effect on each inner quantizer."""
 
     events: int
     layers: Mapping[str, Reached]
 
     @property
     def fraction(self) -> float | None:
-        """The least part of its bound that a layer reaches; None if there are none."""
+        """The smallest share of its bound that a layer reaches; None without inner quantizers."""
         return min((layer.fraction for layer in self.layers.values()), default=None)
 
     @property
@@ -66,10 +61,10 @@ class CornerReport:
         if not self.layers:
             return f"{self.events} corner inputs"
         parts = []
-        for kind, what in (("ties", "tie"), ("above", "saturate"), ("below", "underflow")):
+        for kind, verb in (("ties", "tie"), ("above", "saturate"), ("below", "underflow")):
             able = [layer for layer in self.layers.values() if kind in layer.possible]
             done = sum(getattr(layer, kind) > 0 for layer in able)
-            parts.append(f"{done} of {len(able)} {what}")
+            parts.append(f"{done} of {len(able)} {verb}")
         reached = ", ".join(
             f"{name} {np.floor(100 * layer.fraction):.0f}%" for name, layer in self.layers.items()
         )
@@ -87,27 +82,35 @@ def corners(
     seed: int = 0,
     limit: int = 2048,
 ) -> tuple[Events, CornerReport]:
-    """Corner inputs of a port, and of the network behind it if there is one.
+    """Corner inputs (N, *shape), each value one of `port`'s, without repetitions; and a report.
 
-    Returns events (N, *shape), each value one of `port`'s, without repetitions; and what they
-    reach.
+    With a network, whose own port may be wider than `port`, half of the events are left to the
+    search of its inner quantizers' corners.
     """
     random = np.random.default_rng([seed, 0xC0])
     first = plain(port, shape, random, limit // 2 if network else limit)
     search, kinds = None, []
     if network is not None:
         search = Search(network if port == network.port else network.at_port(port), random)
-        kinds = found(search, first)
+        kinds = searched(search, first)
     # Turn by turn, so that a limit cuts every layer's share alike; plain events come first.
-    counts = np.concatenate([first, turns(kinds, first.shape[1])])
+    counts = distinct(np.concatenate([first, turns(kinds, first.shape[1])]))[:limit]
+    reached = {}
+    if search:
+        entering = search.values(counts, [node.sources[0] for node in search.quantizers])
+        for node in search.quantizers:
+            reached[node.name] = _reached(search.network, node, entering[node.sources[0]])
+    return (counts * port.lsb).reshape(-1, *shape), CornerReport(len(counts), reached)
+
+
+def distinct(counts: Counts) -> Counts:
+    """Events without repetitions, in their order."""
     _, place = np.unique(counts, axis=0, return_index=True)
-    counts = counts[np.sort(place)][:limit]
-    events = (counts * port.lsb).reshape(-1, *shape)
-    return events, CornerReport(len(events), _reached(search, counts) if search else {})
+    return counts[np.sort(place)]
 
 
-def found(search: Search, first: Counts) -> list[Counts]:
-    """What a search finds for the inner quantizers, `first` among its starts: kind by kind."""
+def searched(search: Search, first: Counts) -> list[Counts]:
+    """Events found for each inner quantizer: extremes, ties, ends; `first` are among the starts."""
     port, shape = search.network.port, search.network.shape
     pool = np.concatenate([first, mixed(port, shape, search.random, search.pool)])
     pool = pool[search.random.permutation(len(pool))[: 2 * search.pool]]
@@ -118,26 +121,18 @@ def found(search: Search, first: Counts) -> list[Counts]:
         reached = entering[node.sources[0]]
         groups.append(extremes(search, node, pool, reached, share))
         # A step with its derivative is about four evaluations, of about twenty values each.
-        groups += met(search, node, pool, reached, max(3, share // (20 * 4 * STEPS)))
+        groups += hits(search, node, pool, reached, max(3, share // (20 * 4 * STEPS)))
     return groups
 
 
-def _reached(search: Search, counts: Counts) -> dict[str, Reached]:
-    names = [node.sources[0] for node in search.quantizers]
-    entering = search.values(counts, names)
-    return {
-        node.name: _one(search.network, node, entering[name])
-        for node, name in zip(search.quantizers, names, strict=True)
-    }
-
-
-def _one(network: Network, node: Quantize, entering: NDArray[Any]) -> Reached:
-    offset, fraction = seen(network, node)
+def _reached(network: Network, node: Quantize, entering: NDArray[Any]) -> Reached:
+    """Effect on one quantizer of the counts that enter it, (N, size)."""
+    bound = network.bounds[node.sources[0]]
+    offset, fraction = node.seen(bound.fraction)
     shift = fraction - node.type.fraction
     low, high = (end * 2.0**shift - offset for end in node.type.bounds)
     above, below = entering > high, entering < low
-    bound = network.bounds[node.sources[0]]
-    least, most = float(bound.low.min()), float(bound.high.max())
+    least, most = float(bound.lowest), float(bound.highest)
     possible = {"ties": shift > 0, "above": most > high, "below": least < low}
     tied = 0
     if possible["ties"]:
@@ -166,7 +161,7 @@ def turns(groups: list[Counts], size: int) -> Counts:
 def plain(
     port: FixedPoint, shape: tuple[int, ...], random: np.random.Generator, limit: int
 ) -> Counts:
-    """Events that need no network: constants, checkerboards, single inputs, random ones."""
+    """Events without a search: constants, checkerboards, single inputs, random ones."""
     size = int(np.prod(shape))
     low, high = port.bounds
     levels = [level for level in dict.fromkeys((0, high, low, 1, -1)) if low <= level <= high]

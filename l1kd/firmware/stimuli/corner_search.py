@@ -1,39 +1,27 @@
-"""The search for corner inputs: events that are hard on a network's inner quantizers.
+"""Search for corner inputs: events that drive inner quantizers to ties, saturation and extremes.
 
-A quantizer is given what the layer before it computes. For single values of that layer the search
-looks for events that make them as high and as low as they can be, put them exactly half way between
-two steps of the quantizer (where rounding modes part) or one count beside that, and next to the
-ends of its range and to 0. It follows derivatives (`l1kd.exact.gradient`); for the first layer of
-sums one step along their signs is the best there is, further back it is a start.
-
-Events are counts of the port's LSB here, (N, inputs).
-
-Events that make what enters a quantizer as high, and as low, as a search can.
-
-One step along the signs of the derivatives is the best there is for the first layer of sums.
-Further back it is a start, and small parts of the event are tried with other values: all parts at
-once, each in an event of its own, so that what helps in one place is kept together with what helps
-in another.
-
-Events in which a value that enters a quantizer is exactly what is hard on it.
-
-Half way between two of its steps, a count beside that, next to the ends of its range, next to 0.
-Derivatives say what a step of an input makes of the value, so one or two inputs can be changed by
-what is missing: exact for the first layer of sums, a try further back.
+A quantizer reads the values of the layer before it. For single values of that layer the search
+looks for events that make them as high and as low as they can be (`extremes`), and events that put
+them exactly on a rounding tie, on an end of the range, on 0, or one count beside (`hits`). It
+follows derivatives (`l1kd.exact.gradient`): exact for the first layer of sums, a start further
+back. Events are counts of the port's LSB here, (N, inputs).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd.exact.gradient import ancestors, backward, record, seen
-from l1kd.exact.network import Affine, Network, Node, Quantize
+from l1kd.exact.gradient import backward
+from l1kd.exact.layers import Node, Pad, Permute, Quantize, Reshape
+from l1kd.exact.network import Network
 
 Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Array = NDArray[Any]
 
 _WORK = 1e9  # multiplications that a search may cost, about
@@ -42,97 +30,96 @@ _LEAK = 0.05
 _INPUT_VALUES = 1 << 21  # of the events that searches start from
 _CELLS = 1 << 22  # of the largest layer in memory at a time
 
+_UNITS = 48  # values of a layer that are driven to their ends, at most
+_STARTS = 16  # of one value, where there are few
+_SIGNS = 4  # steps along the derivatives' signs before parts are tried again
+_SIZES = (2, 3, 4)  # of parts that are tried on their own
+_ROUNDS = 16  # tries of every part, about
+_PARTS = 60  # of an event, about
+
+STEPS = 6  # towards a target value
+_TARGET_STARTS = 400  # events to choose a start from
+_INPUTS = 48  # that may move
+_MULTIPLES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
+
 
 def inner(network: Network) -> list[Quantize]:
-    """The quantizers behind sums, pools and merges: not those that see the port's own values."""
+    """The quantizers that change some value: not those that see the port's own and keep them."""
+    low, high = network.port.bounds
+    ends, fraction = np.array([low, high, 1 if high else 0]), network.port.fraction
     plain = {network.nodes[0].name}
     found = []
     for node in network.nodes[1:]:
-        if isinstance(node, Quantize) and node.sources[0] in plain:
-            held = node.type.requantize(_ends(network), network.port.fraction)
-            back = held * 2.0 ** (network.port.fraction - node.type.fraction)
-            if not node.halved and (back == _ends(network)).all():
-                plain.add(node.name)
-                continue
+        keeps = isinstance(node, (Reshape, Pad, Permute))
         if isinstance(node, Quantize):
-            found.append(node)
-        elif type(node).__name__ in ("Reshape", "Pad") and node.sources[0] in plain:
+            keeps = node.sources[0] in plain and not node.halved
+            if keeps:
+                held = node.type.requantize(ends, fraction)
+                keeps = bool((held * 2.0 ** (fraction - node.type.fraction) == ends).all())
+            if not keeps:
+                found.append(node)
+        if keeps and node.sources[0] in plain:
             plain.add(node.name)
     return found
 
 
-def _ends(network: Network) -> Counts:
-    low, high = network.port.bounds
-    return np.array([low, high, 1 if high else 0])
-
-
 class Search:
-    """A network and how many evaluations its search may take."""
+    """A network, its inner quantizers, and how many evaluations its search may take."""
 
     def __init__(self, network: Network, random: np.random.Generator) -> None:
         self.network, self.random = network, random
         self.low, self.high = network.port.bounds
         self.size = network.nodes[0].size
         self.quantizers = inner(network)
-        cost = max(1, sum(_cost(node) for node in network.nodes))
+        cost = max(1, sum(node.operations for node in network.nodes))
         self.effort = int(np.clip(_WORK / cost, _FEWEST, _MOST))
         # Events to start from: as many as memory and time allow.
         self.pool = max(256, min(self.effort // 16, _INPUT_VALUES // self.size))
 
     def values(self, counts: Counts, names: list[str]) -> dict[str, Array]:
-        """What layers give for events, (N, size), as counts."""
-        parts: dict[str, list[Array]] = {name: [] for name in names}
-        for chunk in self._chunks(counts, names):
-            found = record(self.network, chunk.reshape(-1, *self.network.shape), names)
-            for name in parts:  # two quantizers may read one layer
-                parts[name].append(found[name].reshape(len(chunk), -1))
-        return {name: np.concatenate(each) for name, each in parts.items()}
+        """Counts of layers for events, (N, size) each."""
+        parts = [
+            {name: found[name].reshape(len(found[name]), -1) for name in names}
+            for _, found in self._recorded(counts, names)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def at(self, counts: Counts, name: str, units: NDArray[np.int64]) -> Array:
-        """One value of a layer per event, (N,)."""
+        """Count of value `units[i]` of a layer for event i, (N,)."""
         parts = [
-            found[name].reshape(len(chunk), -1)[np.arange(len(chunk)), mine]
-            for chunk, mine, found in self._recorded(counts, name, units)
+            found[name].reshape(len(units[here]), -1)[np.arange(len(units[here])), units[here]]
+            for here, found in self._recorded(counts, [name])
         ]
         return np.concatenate(parts)
 
     def slopes(
         self, counts: Counts, name: str, units: NDArray[np.int64]
     ) -> tuple[Array, NDArray[np.float64]]:
-        """One value of a layer per event, and how many of its counts a count of an input makes."""
+        """As `at`, and by how many of its counts each input's LSB moves it, (N, inputs)."""
         scale = 2.0 ** (self.network.bounds[name].fraction - self.network.port.fraction)
         values, slopes = [], []
-        for chunk, mine, found in self._recorded(counts, name, units):
-            rows = np.arange(len(chunk))
-            upstream = np.zeros((len(chunk), self.network[name].size))
+        for here, found in self._recorded(counts, [name]):
+            mine = units[here]
+            rows = np.arange(len(mine))
+            upstream = np.zeros((len(mine), self.network[name].size))
             upstream[rows, mine] = scale
             shaped = {name: upstream.reshape(found[name].shape)}
             slope = backward(self.network, found, shaped, leak=_LEAK)[self.network.nodes[0].name]
-            values.append(found[name].reshape(len(chunk), -1)[rows, mine])
-            slopes.append(slope.reshape(len(chunk), -1))
+            values.append(found[name].reshape(len(mine), -1)[rows, mine])
+            slopes.append(slope.reshape(len(mine), -1))
         return np.concatenate(values), np.concatenate(slopes)
 
     def _recorded(
-        self, counts: Counts, name: str, units: NDArray[np.int64]
-    ) -> Iterator[tuple[Counts, NDArray[np.int64], dict[str, Array]]]:
-        place = 0
-        for chunk in self._chunks(counts, [name]):
-            shaped = chunk.reshape(-1, *self.network.shape)
-            yield (
-                chunk,
-                units[place : place + len(chunk)],
-                record(self.network, shaped, [name]),
-            )
-            place += len(chunk)
-
-    def _chunks(self, counts: Counts, names: list[str]) -> Iterator[Counts]:
-        largest = max(_cells(node) for node in ancestors(self.network, names))
-        size = max(1, _CELLS // largest)
+        self, counts: Counts, names: list[str]
+    ) -> Iterator[tuple[slice, dict[str, Array]]]:
+        """Events in pieces that fit into memory: which they are, and the counts of all layers."""
+        size = max(1, _CELLS // max(node.cells for node in self.network.ancestors(names)))
         for start in range(0, max(1, len(counts)), size):
-            yield counts[start : start + size]
+            here = slice(start, start + size)
+            yield here, self.network.record(counts[here].reshape(-1, *self.network.shape), names)
 
     def units(self, node: Node, most: int) -> NDArray[np.int64]:
-        """Some values of a layer, all of them if they are few: as many of each channel."""
+        """Indices of some values of a layer, all of them if few: as many of each channel."""
         if node.size <= most:
             return np.arange(node.size)
         channels = node.shape[-1]
@@ -146,33 +133,11 @@ class Search:
         return np.sort(np.concatenate(picked))
 
 
-def _cells(node: Node) -> int:
-    if isinstance(node, Affine) and node.kernel.ndim == 4:
-        return node.size // node.shape[-1] * int(np.prod(node.kernel.shape[:3]))
-    return node.size
-
-
-def _cost(node: Node) -> int:
-    if isinstance(node, Affine):
-        return node.size * int(np.prod(node.kernel.shape[:-1])) + _cells(node)
-    return node.size
-
-
-Floats = NDArray[np.float64]
-
-_UNITS = 48  # values of a layer that are driven to their ends, at most
-_STARTS = 16  # of one value, where there are few
-_SIGNS = 4  # steps along the derivatives' signs before parts are tried again
-_SIZES = (2, 3, 4)  # of parts that are tried on their own
-_ROUNDS = 16  # tries of every part, about
-_PARTS = 60  # of an event, about
-
-
 def extremes(search: Search, node: Quantize, pool: Counts, reached: Array, budget: int) -> Counts:
     """Events that drive values to their ends: each value's best first, high and low in turn.
 
-    `pool`: events to start from, (N, inputs).
-    `reached`: what enters the quantizer for each of them, counts (N, size).
+    `reached` has what enters the quantizer for each event of `pool`, counts (N, size); `budget` is
+    in evaluations of an event, about.
     """
     name = node.sources[0]
     bound = search.network.bounds[name]
@@ -203,25 +168,24 @@ def extremes(search: Search, node: Quantize, pool: Counts, reached: Array, budge
     return climb.events[np.lexsort((sign < 0, np.tile(column, 2), ranks.reshape(-1)))]
 
 
+@dataclass
 class _Climb:
     """Events, each with the value that is to become higher (lower, where its sign is -1)."""
 
-    def __init__(
-        self,
-        search: Search,
-        name: str,
-        units: NDArray[np.int64],
-        sign: Floats,
-        events: Counts,
-        at: Array,
-    ) -> None:
-        self.search, self.name, self.units, self.sign = search, name, units, sign
-        self.events, self.at = events.copy(), at.astype(np.float64)
-        self.slopes: Floats = np.zeros(events.shape)
-        self.spent = 0
+    search: Search
+    name: str
+    units: NDArray[np.int64]
+    sign: Floats
+    events: Counts
+    at: Array  # the values
+    spent: int = 0  # evaluations
+
+    def __post_init__(self) -> None:
+        self.events, self.at = self.events.copy(), self.at.astype(np.float64)
+        self.slopes: Floats = np.zeros(self.events.shape)
 
     def along(self, rows: NDArray[np.int64], *, whole: bool) -> None:
-        """All inputs, or some that chance picks, to the end that the derivative's sign says."""
+        """Move all inputs, or a random share, to the end that raises the value by its slope."""
         if not len(rows):
             return
         search = self.search
@@ -239,7 +203,7 @@ class _Climb:
         self._keep(rows, moved)
 
     def compose(self, size: int, budget: int) -> None:
-        """Events of parts, each the best of many that were tried alone: the same ones for all."""
+        """Compose events of parts, each the best of many that were tried alone."""
         search = self.search
         tiles = _tiles(search, [size] * max(1, len(search.network.shape) - 1))
         each = budget // len(tiles)
@@ -259,7 +223,7 @@ class _Climb:
         self._keep(np.arange(len(self.units)), composed)
 
     def _drawn(self, shape: tuple[int, int]) -> Counts:
-        """Values of all sizes, or ends and zeros."""
+        """Random counts of all sizes, or ends and zeros."""
         search = self.search
         random, low, high = search.random, search.low, search.high
         size = np.exp(random.uniform(0, np.log(high + 1), shape)).astype(np.int64)
@@ -268,11 +232,11 @@ class _Climb:
         return np.clip(np.where(random.random((shape[0], 1)) < 0.25, ends, sizes), low, high)
 
     def parts(self, rows: NDArray[np.int64]) -> None:
-        """Every part of every event tried with other values; what helps is kept together."""
+        """Try other values in every part of every event; keep all that help together."""
         tiles = _tiles(self.search)
-        # Inputs that the value does not hang on are no use.
-        hanging = (self.slopes[rows] != 0).astype(np.float64) @ tiles.T.astype(np.float64) > 0
-        row, tile = np.nonzero(hanging)
+        # Inputs that the value does not depend on are of no use.
+        depends = (self.slopes[rows] != 0).astype(np.float64) @ tiles.T.astype(np.float64) > 0
+        row, tile = np.nonzero(depends)
         if not len(row):
             self.spent += len(rows)
             return
@@ -293,7 +257,7 @@ class _Climb:
         self._keep(rows[some], tried[best[some]])
 
     def _other(self, base: Counts, slopes: Floats) -> Counts:
-        """Other values for all inputs of events, in one of several ways for each event."""
+        """Other values for all inputs, in one of several ways for each event, (N, inputs)."""
         random, low, high = self.search.random, self.search.low, self.search.high
         near = 1 << random.integers(0, max(1, (high - low).bit_length()), (len(base), 1))
         slope = np.sign(slopes).astype(np.int64)
@@ -321,7 +285,7 @@ class _Climb:
 
 
 def _tiles(search: Search, sizes: list[int] | None = None) -> NDArray[np.bool_]:
-    """An event's inputs in parts, (parts, inputs): of given sizes, or as chance picks them."""
+    """Masks (parts, inputs) of an event's tiles, of given or of random sizes."""
     random, shape = search.random, search.network.shape
     sides = shape[:-1] if len(shape) > 1 else shape
     number = np.zeros(shape, np.int64)
@@ -343,21 +307,14 @@ def _tiles(search: Search, sizes: list[int] | None = None) -> NDArray[np.bool_]:
     return tiles
 
 
-STEPS = 6  # towards a value that is aimed at
-_MEETING_STARTS = 400  # events to choose a start from
-_INPUTS = 48  # that may move
-_MULTIPLES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
-
-
-def met(
+def hits(
     search: Search, node: Quantize, pool: Counts, reached: Array, most: int
 ) -> tuple[Counts, Counts]:
-    """Events with ties and their neighbours, and with values at the ends of the range.
+    """Events with values on rounding ties and beside them, and with values at ends of the range.
 
-    `pool`: events to start from, (N, inputs).
-    `reached`: what enters the quantizer for each of them, counts (N, size).
+    `reached` is as for `extremes`; `most` limits the tries for each target value.
     """
-    offset, fraction = seen(search.network, node)
+    offset, fraction = node.seen(search.network.bounds[node.sources[0]].fraction)
     shift = fraction - node.type.fraction
     step = 1 << max(shift, 0)
     half = step // 2
@@ -368,12 +325,12 @@ def met(
     ties = [half, step + half, half + 1, step + half - 1] if half else []
     if shift < 0:
         around = set()  # nothing is rounded, and an end lies between two values
-    edges = _reached(search, node, pool, reached, most, sorted(around), None, offset)
-    tied = _reached(search, node, pool, reached, 3 * most, ties, 2 * step, offset)
+    edges = _on_targets(search, node, pool, reached, most, sorted(around), None, offset)
+    tied = _on_targets(search, node, pool, reached, 3 * most, ties, 2 * step, offset)
     return tied, edges
 
 
-def _reached(
+def _on_targets(
     search: Search,
     node: Quantize,
     pool: Counts,
@@ -383,7 +340,7 @@ def _reached(
     modulus: int | None,
     offset: float,
 ) -> Counts:
-    """Events in which values equal targets, modulo `modulus` if there is one."""
+    """Events (N, inputs) in which values equal targets, modulo `modulus` if there is one."""
     name = node.sources[0]
     if not targets:
         return np.empty((0, search.size), np.int64)
@@ -391,7 +348,7 @@ def _reached(
     units = np.tile(units, max(1, min(most, 24) // len(units)))  # from several starts each
     aims = np.repeat(np.array(targets, np.float64) - offset, len(units))
     units = np.tile(units, len(targets))
-    some = search.random.permutation(len(pool))[:_MEETING_STARTS]
+    some = search.random.permutation(len(pool))[:_TARGET_STARTS]
     start = reached[some][:, units].astype(np.float64)
     if modulus is None:
         # From one that is near, and another one for each try.
@@ -404,28 +361,24 @@ def _reached(
     events = pool[some[best]].copy()
     # Every unit in turn, with all of its targets.
     turns = np.arange(len(units)).reshape(len(targets), -1).T.reshape(-1).argsort()
-    hits, places = [], []
+    found, places = [], []
     for _ in range(STEPS):
         value, slope = search.slopes(events, name, units)
         missing = _missing(aims - value.astype(np.float64), modulus)
         there = missing == 0
-        hits.append(events[there])
+        found.append(events[there])
         places.append(turns[there])
         if there.all():
             break
         events, units, aims, turns = (each[~there] for each in (events, units, aims, turns))
         events = _stepped(search, events, missing[~there], slope[~there], modulus)
-    return np.concatenate(hits)[np.argsort(np.concatenate(places))]
+    return np.concatenate(found)[np.argsort(np.concatenate(places))]
 
 
 def _stepped(
-    search: Search,
-    events: Counts,
-    missing: NDArray[np.float64],
-    slope: NDArray[np.float64],
-    modulus: int | None,
+    search: Search, events: Counts, missing: Floats, slope: Floats, modulus: int | None
 ) -> Counts:
-    """Events with an input or two changed so that least is missing."""
+    """Events with an input or two changed so that the values come closest to their targets."""
     span = search.high - search.low
     multiples = [size for size in _MULTIPLES if size <= span] or [1]
     steps = np.array([sign * size for size in multiples for sign in (1, -1)], np.int64)
@@ -445,13 +398,9 @@ def _stepped(
 
 
 def _least(
-    missing: float,
-    made: NDArray[np.float64],
-    where: NDArray[np.int64],
-    size: NDArray[np.int64],
-    modulus: int | None,
+    missing: float, made: Floats, where: Counts, size: Counts, modulus: int | None
 ) -> tuple[int, ...]:
-    """The change, or the two of different inputs, that leave least missing, by small steps."""
+    """Index of the change, or of two of different inputs, that come closest, by small steps."""
     if not len(made):
         return ()
     left = abs(_missing(missing - made, modulus))

@@ -1,15 +1,9 @@
-"""The vectors that a project ships: few events that notice as many faults as they can.
+"""Test vectors of a project: few events that detect as many firmware faults as they can.
 
-They are chosen from a large pool (corners, found by search; random events of all sizes and
-densities; a run's own events; single inputs raised over a background that saturates nothing) by
-what they notice:
-
-- *changes*: the exact network with one thing changed (a quantizer that rounds or overflows
-  otherwise, or has a bit less at either end; sums that have a bit less at either end; some of the
-  weights and biases, by one count) has other outputs;
-- *weights and biases*, all of them: by its derivative, an output moves when one moves by a count.
-
-What is left of the room goes to the corners in turn, and then to single inputs.
+They are chosen from a large pool (corner inputs; random events of all sizes and densities; a run's
+own events; single inputs raised over a background that saturates nothing) by the faults that they
+detect (`fault_model`), and then so that an output moves, by its derivative, with an LSB of every
+weight and bias. The room that is left goes to corner inputs in turn, and then to single inputs.
 """
 
 from __future__ import annotations
@@ -19,52 +13,46 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from l1kd.exact.gradient import backward, record, sensitivities
-from l1kd.exact.network import Conv, Dense, Network, Quantize
-from l1kd.firmware.stimuli.corner_inputs import found, mixed, plain, turns
-from l1kd.firmware.stimuli.corner_search import Search
-from l1kd.firmware.stimuli.fault_model import changes, noticed
-
-Counts = NDArray[np.int64]
-Array = NDArray[Any]
+from l1kd.exact.gradient import backward, sensitivities
+from l1kd.exact.layers import Affine
+from l1kd.exact.network import Network
+from l1kd.firmware.stimuli.corner_inputs import distinct, mixed, plain, searched, turns
+from l1kd.firmware.stimuli.corner_search import Counts, Search
+from l1kd.firmware.stimuli.fault_model import detected, faults
 
 _EVENTS = 2000  # of a project
 _VALUES = 378_000  # in its inputs: 1,500 events of 252, about 1.5 MB of text
-_ROUNDS = 8  # of new events for changes that few of the pool notice
-_NOTICED = 8  # events that notice each change
-_WEIGHED = 8.0  # what a weight's derivatives have to add up to, in counts of the output
+_ROUNDS = 8  # of new events for faults that few of the pool detect
+_PER_FAULT = 8  # events that detect each fault
+_PER_WEIGHT = 8.0  # sum of a weight's derivatives over the events, in LSBs of the output
 _TRIED = 48  # events that compete for a place
 _ENTRIES = 1 << 24  # derivatives in memory at a time
-_LEAK = 0.01
 
 
 def choose(
     network: Network, more: ArrayLike | None = None, *, seed: int = 0, limit: int | None = None
 ) -> NDArray[np.float64]:
-    """Events for the vectors of a project.
+    """Test vectors (N, *shape), values of the network's port, without repetitions.
 
-    `more`: further events, (N, *shape), such as a run's own; those that the port does not hold are
-    left out. A quarter of the room is theirs.
-    Returns (N, *shape), values of the port's type, without repetitions.
+    `more` are further events (N, *shape), such as a run's own: a quarter of the room is theirs,
+    and those that the port does not hold are left out. The limit is 2,000 unless given, and less
+    where events are large.
     """
     random = np.random.default_rng([seed, 0x7EC7])
     search = Search(network, random)
     room = limit or min(_EVENTS, max(16, _VALUES // search.size))
-    own = _held(network, more)
-    own = own[: room // 4]
+    own = _held(network, more)[: room // 4]
     first = plain(network.port, network.shape, random, max(room, 512) // 2)
-    aims = found(search, first)
-    spread = min(4096, search.pool)
-    pool = np.concatenate(
-        [own, _base(first), mixed(network.port, network.shape, random, spread), *aims]
-    )
-    pool = _unique(pool)
+    aims = searched(search, first)
+    base = first[:12]  # constants and checkerboards
+    spread_out = mixed(network.port, network.shape, random, min(4096, search.pool))
+    pool = distinct(np.concatenate([own, base, spread_out, *aims]))
     raised = _raised(search, pool)
-    pool = _unique(np.concatenate([pool, raised]))
-    chosen = np.concatenate([own, _by_changes(search, pool, room // 2)])
+    pool = distinct(np.concatenate([pool, raised]))
+    chosen = np.concatenate([own, _by_faults(search, pool, room // 2)])
     further = _by_weights(search, pool, chosen, room * 7 // 8)
     rest = [turns([*aims, first], search.size), raised[random.permutation(len(raised))], pool]
-    kept = _unique(np.concatenate([chosen, further, _base(first), *rest]))
+    kept = distinct(np.concatenate([chosen, further, base, *rest]))
     events: NDArray[np.float64] = (kept[:room] * network.port.lsb).reshape(-1, *network.shape)
     return events
 
@@ -73,25 +61,15 @@ def _held(network: Network, more: ArrayLike | None) -> Counts:
     if more is None:
         return np.empty((0, network.nodes[0].size), np.int64)
     events = np.asarray(more, np.float64).reshape(-1, network.nodes[0].size)
-    return _unique(network.port.integers(events[network.port.holds(events).all(axis=1)]))
-
-
-def _base(first: Counts) -> Counts:
-    """Constants and checkerboards: the first of the plain events."""
-    return first[:12]
-
-
-def _unique(counts: Counts) -> Counts:
-    _, place = np.unique(counts, axis=0, return_index=True)
-    return counts[np.sort(place)]
+    return distinct(network.port.integers(events[network.port.holds(events).all(axis=1)]))
 
 
 def _raised(search: Search, pool: Counts) -> Counts:
     """Single inputs at other values, on events that saturate little: so that weights show."""
     network, random = search.network, search.random
     some = pool[random.permutation(len(pool))[: max(64, search.effort // 64)]]
-    weight = _openness(search, some)
-    background = some[np.argsort(-weight, kind="stable")[: max(4, len(some) // 8)]]
+    open_share = _open_share(search, some)
+    background = some[np.argsort(-open_share, kind="stable")[: max(4, len(some) // 8)]]
     levels = [1 << power for power in range(network.port.word)]
     levels = [level for level in levels if level <= search.high] or [search.high]
     inputs = np.arange(search.size)
@@ -107,10 +85,10 @@ def _raised(search: Search, pool: Counts) -> Counts:
     return raised
 
 
-def _openness(search: Search, counts: Counts) -> NDArray[np.float64]:
-    """By event, the share of its values that are inside of the range of the quantizer they enter.
+def _open_share(search: Search, counts: Counts) -> NDArray[np.float64]:
+    """Share of an event's values that lie inside the range of the quantizer they enter, (N,).
 
-    Outputs that saturate hide everything: such events count as nothing.
+    It is 0 where outputs saturate, which hides everything.
     """
     network = search.network
     names = [node.sources[0] for node in search.quantizers]
@@ -123,26 +101,26 @@ def _openness(search: Search, counts: Counts) -> NDArray[np.float64]:
         shares.append(inside.mean(axis=1))
         if node.name in network.outputs:
             shown &= inside.any(axis=1)
-    return np.asarray(np.mean(shares, axis=0) * shown)
+    return np.asarray(np.mean(shares, axis=0) * shown if shares else shown, np.float64)
 
 
-def _by_changes(search: Search, pool: Counts, most: int) -> Counts:
-    """Events that notice changes: each change several times, if it can be; of the pool, and new."""
-    what = changes(search)
-    # Of large networks not all events can be tried with every change.
+def _by_faults(search: Search, pool: Counts, most: int) -> Counts:
+    """Events of the pool, and new ones, that detect each fault several times if it can be."""
+    tried = faults(search)
+    # Of large networks not all events can be tried with every fault.
     pool = pool[search.random.permutation(len(pool))[: max(256, search.effort // 50)]]
-    table = noticed(search, pool, what)
+    table = detected(search, pool, tried)
     for _ in range(_ROUNDS):
-        rare = np.flatnonzero(table.sum(axis=1) < _NOTICED)
+        rare = np.flatnonzero(table.sum(axis=1) < _PER_FAULT)
         if not len(rare):
             break
         fresh = _fresh(search, pool[table[rare].any(axis=0)], search.effort // (16 * len(rare)))
-        hits = noticed(search, fresh, [what[index] for index in rare]).any(axis=0)
+        hits = detected(search, fresh, [tried[index] for index in rare]).any(axis=0)
         if hits.any():
             pool = np.concatenate([pool, fresh[hits]])
-            table = np.concatenate([table, noticed(search, fresh[hits], what)], axis=1)
-    missing = np.minimum(table.sum(axis=1), _NOTICED)
-    # What few events notice counts more than what all of them do.
+            table = np.concatenate([table, detected(search, fresh[hits], tried)], axis=1)
+    missing = np.minimum(table.sum(axis=1), _PER_FAULT)
+    # A fault that few events detect counts more than one that all of them do.
     rarity = 1 / (1.0 + table.sum(axis=1))
     chosen: list[int] = []
     while missing.any() and len(chosen) < most:
@@ -168,16 +146,18 @@ def _fresh(search: Search, near: Counts, count: int) -> Counts:
 
 
 def _by_weights(search: Search, pool: Counts, chosen: Counts, most: int) -> Counts:
-    """Further events of the pool, so that an output hangs on every weight and bias of some event.
+    """Further events of the pool, so that every weight and bias moves an output of some event.
 
     Of some events that are drawn, the one comes in that adds most.
     """
-    layers = [node for node in search.network.nodes if isinstance(node, (Dense, Conv))]
+    layers = [node for node in search.network.nodes if isinstance(node, Affine)]
     entries = sum(node.kernel.size + node.bias.size for node in layers)
+    if not entries:
+        return pool[:0]
     tried = max(4, min(_TRIED, _ENTRIES // (8 * entries)))
-    missing = np.full(entries, _WEIGHED)
+    missing = np.full(entries, _PER_WEIGHT)
     for start in range(0, len(chosen), tried):
-        given = _hanging(search, chosen[start : start + tried], layers)
+        given = _effects(search, chosen[start : start + tried], layers)
         missing -= np.minimum(given, 1).sum(axis=0)
     missing = np.maximum(missing, 0)
     order = search.random.permutation(len(pool))
@@ -187,7 +167,7 @@ def _by_weights(search: Search, pool: Counts, chosen: Counts, most: int) -> Coun
         if len(chosen) + len(added) >= most or not missing.any():
             break
         some = order[start : start + tried]
-        given = np.minimum(_hanging(search, pool[some], layers), 1)
+        given = np.minimum(_effects(search, pool[some], layers), 1)
         for _ in range(max(1, len(some) // 6)):
             gain = np.minimum(given, missing).sum(axis=1)
             best = int(np.argmax(gain))
@@ -201,19 +181,14 @@ def _by_weights(search: Search, pool: Counts, chosen: Counts, most: int) -> Coun
     return pool[added]
 
 
-def _hanging(search: Search, counts: Counts, layers: list[Dense | Conv]) -> Array:
-    """By how many counts, about, an output moves when a weight (bias) moves by one of its own.
-
-    (N, all weights and biases).
-    """
+def _effects(search: Search, counts: Counts, layers: list[Affine]) -> NDArray[Any]:
+    """Approximate change of an output per LSB of each weight and bias, (N, weights and biases)."""
     network = search.network
-    recorded = record(network, counts.reshape(-1, *network.shape), network.outputs)
+    recorded = network.record(counts.reshape(-1, *network.shape), network.outputs)
     upstream = {}
     for name in network.outputs:
-        kind = network[name]
-        assert isinstance(kind, Quantize)
-        signs = search.random.choice([-1.0, 1.0], recorded[name].shape)
-        upstream[name] = signs / kind.type.lsb
+        lsb = 2.0 ** -network.bounds[name].fraction
+        upstream[name] = search.random.choice([-1.0, 1.0], recorded[name].shape) / lsb
     slopes = backward(network, recorded, upstream)
     columns = []
     for node in layers:

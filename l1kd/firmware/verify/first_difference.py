@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.agreement import Agreement, compare
-from l1kd.exact.network import Network, Quantize
+from l1kd.exact.layers import Quantize
+from l1kd.exact.network import Network
 from l1kd.firmware.hls.project import Project
 
 if TYPE_CHECKING:

@@ -25,7 +25,6 @@ from l1kd.core.errors import UserError
 from l1kd.core.files import atomic_directory, write_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import LayerCost, RtlRecord
-from l1kd.exact.json_format import to_json
 from l1kd.exact.network import Network
 from l1kd.firmware.hls.project import FILE, NETWORK, Port
 from l1kd.firmware.verilog.port_wrapper import Kif, wrapper
@@ -151,7 +150,7 @@ def convert(
             output=Port(shape=(outputs,), type=result.text),
         )
         _write(built, written, top, network.port, result)
-        write_json(written / NETWORK, to_json(network))
+        network.save(written / NETWORK)
         write_json(written / FILE, description.model_dump(mode="json"))
     return Logic(directory, description)
 

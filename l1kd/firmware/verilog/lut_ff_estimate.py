@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.network import Conv, Dense, Input, Network, Quantize, Reshape
+from l1kd.exact.layers import Conv, Dense, Input, Quantize, Reshape
+from l1kd.exact.network import Network
 from l1kd.firmware.verilog.trace_layers import SOLVER
 
 

@@ -1,36 +1,24 @@
-"""A network as adder-only logic: every layer traced with alkaid's fixed-point variables.
+"""Adder-only logic of a network: every layer traced with alkaid's fixed-point variables.
 
 Nothing is multiplied: a layer's constants become shared additions and subtractions of shifted
-inputs (distributed arithmetic), quantizers become bits that are kept, set or cleared. What a
-variable holds is a value, not a count, and every variable knows its range and its step.
+inputs (distributed arithmetic), quantizers become bits that are kept, set or cleared. A variable
+holds a value, not a count, and knows its range and its step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import add, mul, sub
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import signed_digits
-from l1kd.exact import arithmetic
-from l1kd.exact.network import (
-    Affine,
-    Conv,
-    Dense,
-    Input,
-    Merge,
-    Network,
-    Node,
-    Pad,
-    Permute,
-    Pool,
-    Quantize,
-    Rectify,
-    Reshape,
-)
+from l1kd.exact import layers
+from l1kd.exact.arithmetic import Pads, as_images, pad, windows
+from l1kd.exact.network import Network
 from l1kd.firmware.verilog.trace_quantizers import UnfitError, constant, nothing, plus, quantized
 
 Variables = NDArray[Any]  # of alkaid's FVariable
@@ -42,33 +30,31 @@ SOLVER = {"decompose_dc": 0, "search_all_decompose_dc": False}
 
 @dataclass
 class Drawn:
-    """A network's logic before it is optimised."""
+    """A network's logic before it is optimised: one variable per value, flattened."""
 
     inputs: Variables  # one variable per value, flattened
     outputs: Variables
-    # LUTs per layer by alkaid's cost model, before what layers share is merged
-    costs: dict[str, float] = field(default_factory=dict)
+    costs: dict[str, float]  # LUTs per layer by alkaid's model, before what layers share is merged
 
 
 def draw(network: Network, advance: Callable[[int], None] = lambda steps: None) -> Drawn:
-    """Trace a network, layer by layer."""
+    """Trace a network layer by layer; `advance` is called with 1 for each.
+
+    Raises UnfitError if a sum or a constant is wider than alkaid can hold.
+    """
     from alkaid.trace import FVArrayInput
 
-    pen = _Pen(network)
+    pen = _Pen()
     held: dict[str, Variables] = {}
-    port = network.port
-    sign = int(port.signed)
     raw = FVArrayInput(network.shape)
     for node in network.nodes:
-        if network.bounds[node.name].bits > _WIDTH:
+        if (bits := network.bounds[node.name].bits) > _WIDTH:
             raise UnfitError(
-                f"layer {node.name!r} has sums of {network.bounds[node.name].bits} bits; "
-                f"logic is traced up to {_WIDTH}"
+                f"layer {node.name!r} has sums of {bits} bits; logic is traced up to {_WIDTH}"
             )
-        if isinstance(node, Input):
-            held[node.name] = _plain(raw.quantize(sign, port.integer - sign, port.fraction))
-        else:
-            held[node.name] = pen.step(node, [held[name] for name in node.sources])
+        parts = [held[name] for name in node.sources] or [raw]
+        held[node.name] = layers.of_kind(TRACES, NO_TRACE, node, UnfitError)(pen, node, parts)
+        held[node.name] = held[node.name].reshape(node.shape)
         pen.count(node, held[node.name])
         advance(1)
     outputs = np.concatenate([held[name].reshape(-1) for name in network.outputs])
@@ -76,7 +62,7 @@ def draw(network: Network, advance: Callable[[int], None] = lambda steps: None) 
 
 
 def expected_lut(network: Network) -> float:
-    """About how many LUTs a network's logic takes, from its weights alone, in no time.
+    """Estimate of a network's LUTs from its weights alone, in no time.
 
     Every non-zero signed digit of a weight is an adder as wide as what it multiplies; sharing
     leaves about two in five, and Yosys needs one and a half LUTs for a bit of what is left. It
@@ -84,8 +70,8 @@ def expected_lut(network: Network) -> float:
     """
     total = 0.0
     for node in network.nodes:
-        if isinstance(node, Affine):
-            digits = int(signed_digits(node.kernel).sum()) * (node.size // node.kernel.shape[-1])
+        if isinstance(node, layers.Affine):
+            digits = int(signed_digits(node.kernel).sum()) * node.positions
             source = network.bounds[node.sources[0]].type
             total += digits * (source.word + 2) * 0.6
     return total
@@ -98,40 +84,13 @@ def _plain(array: Any) -> Variables:
 
 @dataclass
 class _Pen:
-    """Draws layers; remembers matrices that were solved before, and what was counted."""
+    """Matrices that were solved before, and the cost of what was drawn."""
 
-    network: Network
     costs: dict[str, float] = field(default_factory=dict)
     solved: dict[Any, Any] = field(default_factory=dict)
     seen: set[Any] = field(default_factory=set)
 
-    def step(self, node: Node, parts: list[Variables]) -> Variables:
-        """One layer on variables of the layers that it reads."""
-        (source, *_) = parts
-        if isinstance(node, Quantize):
-            return _each(source, lambda value: self._quantize(node, value))
-        if isinstance(node, Dense):
-            return self._affine(node, source.reshape(-1, node.kernel.shape[0]))
-        if isinstance(node, Conv):
-            return self._convolution(node, source)
-        if isinstance(node, Pool):
-            return self._pool(node, source)
-        if isinstance(node, Pad):
-            return _padded(source, node.padding).reshape(node.shape)
-        if isinstance(node, Reshape):
-            return source.reshape(node.shape)
-        if isinstance(node, Permute):
-            return source.transpose(node.axes)
-        if isinstance(node, Rectify):
-            shift = node.shift
-            return _each(
-                source,
-                lambda value: value.relu() if shift is None else value.max_of(value * 2.0**-shift),
-            )
-        assert isinstance(node, Merge)
-        return _merged(node, parts)
-
-    def count(self, node: Node, values: Variables) -> None:
+    def count(self, node: layers.Node, values: Variables) -> None:
         """Add up what a layer's new variables cost."""
         waiting = [value for value in values.reshape(-1).tolist() if value.id not in self.seen]
         total = 0.0
@@ -146,32 +105,7 @@ class _Pen:
             name = node.name.removesuffix(":sums")
             self.costs[name] = self.costs.get(name, 0.0) + total
 
-    def _quantize(self, node: Quantize, value: Any) -> Any:
-        return quantized(plus(value * 0.5, 0.5) if node.halved else value, node.type)
-
-    def _convolution(self, node: Conv, source: Variables) -> Variables:
-        images = _padded(source, node.padding)
-        height, width, channels, filters = node.kernel.shape
-        seen = arithmetic.windows(images, (height, width), node.strides, node.dilation)
-        kernel = node.kernel.transpose(2, 0, 1, 3).reshape(-1, filters)
-        return self._affine(node, seen.reshape(-1, channels * height * width), kernel)
-
-    def _affine(
-        self, node: Affine, rows: Variables, kernel: NDArray[np.int64] | None = None
-    ) -> Variables:
-        """Rows of variables (rows, inputs) times the layer's kernel, and its bias."""
-        matrix = (node.kernel if kernel is None else kernel) * 2.0**-node.kernel_fraction
-        bias = node.bias * 2.0**-node.bias_fraction
-        sums = np.empty((len(rows), matrix.shape[1]), dtype=object)
-        for index, row in enumerate(rows):
-            given, known = self._product(row, matrix)
-            sums[index] = [
-                plus(value, float(number))
-                for value, number in zip(given, known + bias, strict=True)
-            ]
-        return sums.reshape(node.shape)
-
-    def _product(
+    def product(
         self, row: Variables, matrix: NDArray[np.float64]
     ) -> tuple[list[Any], NDArray[np.float64]]:
         """One row's products: variables, and the part of the inputs that are constants."""
@@ -201,44 +135,105 @@ class _Pen:
             for each in np.asarray(found, dtype=object).tolist()
         ], known
 
-    def _pool(self, node: Pool, source: Variables) -> Variables:
-        maximum = node.operation == "max"
-        # Padded cells do not count for the highest value, and averages have none.
-        images = arithmetic.pad(arithmetic.as_images(source[None]), node.padding, None)
-        seen = arithmetic.windows(images, node.window, node.strides)
-        cells = seen.reshape(node.size, -1)
-        found = np.empty(node.size, dtype=object)
-        share = 1.0 / (node.window[0] * node.window[1])
-        for index, window in enumerate(cells):
-            values = [value for value in window if value is not None]
-            found[index] = _tree(values, _higher if maximum else _sum)
-            if not maximum:
-                found[index] = found[index] * share
-        return found.reshape(node.shape)
+
+def _input(_: _Pen, node: layers.Input, parts: list[Any]) -> Variables:
+    sign = int(node.type.signed)
+    return _plain(parts[0].quantize(sign, node.type.integer - sign, node.type.fraction))
 
 
-def _padded(source: Variables, padding: arithmetic.Pads) -> Variables:
+def _quantize(_: _Pen, node: layers.Quantize, parts: list[Variables]) -> Variables:
+    return _each(
+        lambda value: quantized(plus(value * 0.5, 0.5) if node.halved else value, node.type),
+        parts[0],
+    )
+
+
+def _dense(pen: _Pen, node: layers.Dense, parts: list[Variables]) -> Variables:
+    return _sums(pen, node, parts[0].reshape(-1, node.kernel.shape[0]), node.kernel)
+
+
+def _convolution(pen: _Pen, node: layers.Conv, parts: list[Variables]) -> Variables:
+    seen = windows(_padded(parts[0], node.padding), node.window, node.strides, node.dilation)
+    kernel = node.kernel.transpose(2, 0, 1, 3).reshape(-1, node.outputs)
+    return _sums(pen, node, seen.reshape(-1, len(kernel)), kernel)
+
+
+def _sums(pen: _Pen, node: layers.Affine, rows: Variables, kernel: NDArray[np.int64]) -> Variables:
+    """Rows of variables (rows, inputs) times a kernel (inputs, outputs), and the bias."""
+    matrix = kernel * 2.0**-node.kernel_fraction
+    bias = node.bias * 2.0**-node.bias_fraction
+    sums = np.empty((len(rows), matrix.shape[1]), dtype=object)
+    for index, row in enumerate(rows):
+        given, known = pen.product(row, matrix)
+        pairs = zip(given, known + bias, strict=True)
+        sums[index] = [plus(value, float(number)) for value, number in pairs]
+    return sums
+
+
+def _pool(_: _Pen, node: layers.Pool, parts: list[Variables]) -> Variables:
+    # Padded cells do not count for the highest value, and averages have none.
+    images = pad(as_images(parts[0][None]), node.padding, None)
+    cells = windows(images, node.window, node.strides).reshape(node.size, -1)
+    found = np.empty(node.size, dtype=object)
+    for index, window in enumerate(cells):
+        values = [value for value in window if value is not None]
+        found[index] = _tree(values, _higher if node.operation == "max" else add)
+        if node.operation == "average":
+            found[index] = found[index] * 2.0**-node.finer
+    return found
+
+
+def _rectify(_: _Pen, node: layers.Rectify, parts: list[Variables]) -> Variables:
+    if node.shift is None:
+        return _each(lambda value: value.relu(), parts[0])
+    slope = 2.0**-node.shift
+    return _each(lambda value: value.max_of(value * slope), parts[0])
+
+
+def _merge(_: _Pen, node: layers.Merge, parts: list[Variables]) -> Variables:
+    if node.operation == "concatenate":
+        return np.concatenate(parts, axis=node.axis)
+    functions: dict[str, Callable[[Any, Any], Any]] = {
+        "add": add,
+        "subtract": sub,
+        "multiply": mul,
+        "average": lambda one, other: (one + other) * 0.5,
+        "maximum": _higher,
+        "minimum": lambda one, other: one.min_of(other),
+    }
+    return _each(functions[node.operation], *np.broadcast_arrays(*parts))
+
+
+TRACES: dict[type[layers.Node], Callable[[_Pen, Any, list[Any]], Variables]] = {
+    layers.Input: _input,
+    layers.Quantize: _quantize,
+    layers.Dense: _dense,
+    layers.Conv: _convolution,
+    layers.Pool: _pool,
+    layers.Pad: lambda _, node, parts: _padded(parts[0], node.padding),
+    layers.Reshape: lambda _, node, parts: parts[0],
+    layers.Permute: lambda _, node, parts: parts[0].transpose(node.axes),
+    layers.Rectify: _rectify,
+    layers.Merge: _merge,
+}
+NO_TRACE: dict[type[layers.Node], str] = {}
+
+
+def _padded(source: Variables, padding: Pads) -> Variables:
     """An event as one image, with variables that are 0 around it."""
     zero = nothing(source.reshape(-1)[0].hwconf)
-    return arithmetic.pad(arithmetic.as_images(source[None]), padding, zero)
+    return pad(as_images(source[None]), padding, zero)
 
 
-def _each(values: Variables, function: Callable[[Any], Any]) -> Variables:
-    found = np.empty(values.size, dtype=object)
-    found[:] = [function(value) for value in values.reshape(-1)]
-    return found.reshape(values.shape)
-
-
-def _sum(one: Any, other: Any) -> Any:
-    return one + other
+def _each(function: Callable[..., Any], *values: Variables) -> Variables:
+    """A function of every value (of every pair of values) in arrays of one shape."""
+    found = np.empty(values[0].size, dtype=object)
+    found[:] = [function(*each) for each in zip(*(v.reshape(-1) for v in values), strict=True)]
+    return found.reshape(values[0].shape)
 
 
 def _higher(one: Any, other: Any) -> Any:
     return one.max_of(other)
-
-
-def _lower(one: Any, other: Any) -> Any:
-    return one.min_of(other)
 
 
 def _tree(values: list[Any], function: Callable[[Any, Any], Any]) -> Any:
@@ -247,24 +242,6 @@ def _tree(values: list[Any], function: Callable[[Any, Any], Any]) -> Any:
         pairs = zip(values[:-1:2], values[1::2], strict=False)
         values = [function(one, other) for one, other in pairs] + ends
     return values[0]
-
-
-def _merged(node: Merge, parts: list[Variables]) -> Variables:
-    if node.operation == "concatenate":
-        return np.concatenate(parts, axis=node.axis)
-    one, other = np.broadcast_arrays(*parts)
-    functions: dict[str, Callable[[Any, Any], Any]] = {
-        "add": _sum,
-        "subtract": lambda a, b: a - b,
-        "multiply": lambda a, b: a * b,
-        "average": lambda a, b: (a + b) * 0.5,
-        "maximum": _higher,
-        "minimum": _lower,
-    }
-    function = functions[node.operation]
-    found = np.empty(one.size, dtype=object)
-    found[:] = [function(a, b) for a, b in zip(one.reshape(-1), other.reshape(-1), strict=True)]
-    return found.reshape(node.shape)
 
 
 def _cost(value: Any) -> float:

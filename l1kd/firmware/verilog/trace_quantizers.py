@@ -1,4 +1,4 @@
-"""Quantizers as logic: what a fixed-point type makes of one of alkaid's variables.
+"""Quantizers as logic: rounding and overflow of alkaid's variables.
 
 They are written out here rather than left to alkaid. Rounding comes first, so that its constant
 joins the layer's bias; then overflow, which for an unsigned type is a matter of single bits where a
@@ -18,11 +18,11 @@ _CONSTANT = 31  # bits of a constant that alkaid adds; its word has 32
 
 
 class UnfitError(ValueError):
-    """The network has something that this logic cannot compute; the message says what."""
+    """The network needs logic that cannot be traced; the message names it."""
 
 
 def quantized(value: Any, kind: FixedPoint) -> Any:
-    """What a type makes of a variable: rounding, then overflow."""
+    """A variable rounded to a type's grid, then brought into its range."""
     if value.low == value.high:
         return constant(float(kind.quantize(value.low)), value)
     return _overflown(_rounded(value, kind), kind)
@@ -39,7 +39,7 @@ def nothing(hwconf: Any) -> Any:
 
 
 def plus(value: Any, number: float) -> Any:
-    """A variable and a constant; alkaid adds a constant that follows on one to it."""
+    """A variable plus a constant, which alkaid joins with a constant that was added before."""
     if not number:
         return value
     whole = number

@@ -185,14 +185,13 @@ def _reachable(
     graph: Graph, types: dict[str, FixedPoint], grid: FixedPoint | None
 ) -> dict[str, str]:
     """Reasons by layer, of layers that may meet the lowest value of their type."""
-    from l1kd.exact.bounds import bounds
     from l1kd.networks.to_exact import read
 
     try:
         network = read(graph.build())
     except CheckFailed:
         return dict.fromkeys(types, "what reaches it is not known")
-    bound = bounds(network)
+    bound = network.bounds
     sources = {node.name: node.sources for node in network.nodes}
     reachable = {}
     for name, kind in types.items():

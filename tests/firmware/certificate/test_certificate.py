@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.json_format import from_json, to_json
+from l1kd.exact.json_format import from_json
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.certify import certify
 from l1kd.firmware.certificate.cpp_reader import read_program
@@ -318,7 +318,7 @@ def test_a_network_file_of_another_network_is_refused(projects: Projects, tmp_pa
     stored = json.loads(path.read_text())
     stored["nodes"][2]["bias"]["values"][0] += 1
     path.write_text(json.dumps(stored))
-    assert to_json(projects.exact) != stored
+    assert projects.exact.to_json() != stored
     assert "network.json" in certify(project, projects.exact).summary
     # And what it says is not what the project computes.
     assert prove(project).refused[0].layer == "conv1"

@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.network import Conv, Network, Quantize, Reshape
+from l1kd.exact.layers import Conv, Quantize, Reshape
+from l1kd.exact.network import Network
 from l1kd.firmware.stimuli.corner_inputs import mixed
 from l1kd.firmware.stimuli.corner_search import Search, extremes
 from tests.firmware.stimuli.test_corner_inputs import dense, layered, quantize

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.network import Conv, Dense, Input, Network, Node, Pool, Quantize, Reshape
+from l1kd.exact.layers import Conv, Dense, Input, Node, Pool, Quantize, Reshape
+from l1kd.exact.network import Network
 from l1kd.firmware.stimuli.corner_inputs import corners
 
 ports = st.builds(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.network import Conv, Quantize
+from l1kd.exact.layers import Conv, Quantize
 from l1kd.firmware.stimuli.corner_inputs import mixed
-from l1kd.firmware.stimuli.corner_search import Search, inner, met
+from l1kd.firmware.stimuli.corner_search import Search, hits, inner
 from tests.firmware.stimuli.test_corner_inputs import RELU, dense, image, layered, linear, quantize
 
 PORT = FixedPoint(6, 6)
@@ -54,7 +54,7 @@ def test_what_is_aimed_at_is_met() -> None:
     pool = mixed(FixedPoint(8, 8), (24,), np.random.default_rng(1), 300)
     node = network["score"]
     assert isinstance(node, Quantize)
-    ties, edges = met(search, node, pool, search.values(pool, ["d"])["d"], 10)
+    ties, edges = hits(search, node, pool, search.values(pool, ["d"])["d"], 10)
     step, high = 2**8, 2**16 - 2**8
     counts = search.values(ties, ["d"])["d"].astype(np.int64)
     near = np.abs(counts % step - step // 2) <= 1

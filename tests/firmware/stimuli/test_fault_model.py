@@ -1,4 +1,4 @@
-"""Changed networks: what is noticed is what evaluating the whole changed network shows."""
+"""Single-fault networks: a fault is detected where the whole faulty network differs."""
 
 from __future__ import annotations
 
@@ -7,54 +7,58 @@ import dataclasses
 import numpy as np
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.gradient import record
-from l1kd.exact.network import Network, Node
+from l1kd.exact.layers import Node, Quantize
+from l1kd.exact.network import Network
 from l1kd.firmware.stimuli.corner_inputs import mixed
 from l1kd.firmware.stimuli.corner_search import Search
-from l1kd.firmware.stimuli.fault_model import changes, noticed
+from l1kd.firmware.stimuli.fault_model import detected, faults
 from tests.firmware.stimuli.test_corner_inputs import image
 
 PORT = FixedPoint(6, 6)
 
 
-def test_what_is_noticed_is_what_the_changed_network_gives() -> None:
+def test_a_fault_is_detected_where_the_faulty_network_has_other_outputs() -> None:
     network = image(PORT, seed=2)
     search = Search(network, np.random.default_rng(0))
     counts = mixed(PORT, network.shape, np.random.default_rng(1), 200)
-    what = changes(search)
-    found = noticed(search, counts, what)
-    assert found.shape == (len(what), 200) and found.any(axis=1).mean() > 0.8
+    tried = faults(search)
+    found = detected(search, counts, tried)
+    assert found.shape == (len(tried), 200) and found.any(axis=1).mean() > 0.8
     before = network.predict(counts)
-    recorded = record(network, counts.reshape(-1, *network.shape), network.outputs)
-    compared = 0
-    for change, row in zip(what, found, strict=True):
-        other = change.given.args[1]  # type: ignore[attr-defined]
-        if not isinstance(other, Node) or other.name != change.node.name or row.all():
-            continue
-        if (change.given(recorded) == recorded[other.name]).all():
+    recorded = network.record(counts.reshape(-1, *network.shape), network.outputs)
+    weights = quantizers = 0
+    for fault, row in zip(tried, found, strict=True):
+        if (fault.counts(network, recorded) == recorded[fault.node.name]).all():
             assert not row.any()
-        if type(other) is not type(change.node) or other is change.node:
+        if isinstance(fault.faulty, FixedPoint):
             continue
-        broken = _with(network, other)
-        assert (row == (broken.predict(counts) != before).any(axis=1)).all()
-        compared += 1
-    assert compared > 20
+        broken = _with(network, fault.faulty)
+        assert (row == (broken.predict(counts) != before).any(axis=1)).all(), fault
+        quantizers += isinstance(fault.node, Quantize)
+        weights += not isinstance(fault.node, Quantize)
+    assert weights > 20 and quantizers > 20
 
 
-def test_another_type_of_a_quantizer_is_noticed_where_outputs_differ() -> None:
+def test_sums_that_lose_bits_are_detected_as_a_quantizer_in_their_place_is() -> None:
     network = image(PORT, seed=2)
     search = Search(network, np.random.default_rng(0))
     counts = mixed(PORT, network.shape, np.random.default_rng(1), 200)
     before, compared = network.predict(counts), 0
-    for change in changes(search):
-        _, node, *kinds = change.given.args  # type: ignore[attr-defined]
-        if not kinds or not hasattr(node, "type"):
+    for fault in faults(search):
+        if not isinstance(fault.faulty, FixedPoint):
             continue
-        broken = _with(network, dataclasses.replace(node, type=kinds[0]))
+        name, kind = fault.node.name, fault.faulty
+        cut = Quantize(name="cut", sources=(name,), shape=fault.node.shape, type=kind)
+        nodes: list[Node] = []
+        for node in network.nodes:
+            sources = tuple("cut" if each == name else each for each in node.sources)
+            nodes += [dataclasses.replace(node, sources=sources)]
+            nodes += [cut] * (node.name == name)
+        broken = Network(network.name, tuple(nodes), network.outputs)
         expected = (broken.predict(counts) != before).any(axis=1)
-        assert (noticed(search, counts, [change])[0] == expected).all(), kinds[0].text
+        assert (detected(search, counts, [fault])[0] == expected).all(), kind.text
         compared += 1
-    assert compared > 20
+    assert compared >= 8
 
 
 def _with(network: Network, node: Node) -> Network:

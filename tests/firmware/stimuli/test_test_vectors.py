@@ -12,7 +12,8 @@ import pytest
 from l1kd.core.files import read_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.json_format import from_json
-from l1kd.exact.network import Affine, Network, Node, Quantize
+from l1kd.exact.layers import Affine, Node, Quantize
+from l1kd.exact.network import Network
 from l1kd.firmware.hls import c_simulation, hls4ml_convert, testbench
 from l1kd.firmware.hls.project import NETWORK, Project, counts_of
 from l1kd.firmware.stimuli.test_vectors import choose
@@ -71,6 +72,14 @@ def test_a_quarter_of_the_room_is_for_the_run_s_own_events() -> None:
     rows = {event.tobytes() for event in events}
     assert sum(event.tobytes() in rows for event in own) >= 40
     assert PORT.holds(events).all()
+
+
+def test_a_network_without_weights_has_vectors() -> None:
+    only = layered(PORT, (3,), quantize("score", "in", (3,), FixedPoint(4, 4)))
+    events = choose(only, limit=20)
+    assert len(events) == 20 and (np.abs(events) > 8).any()
+    plain = layered(PORT, (3,), quantize("score", "in", (3,), PORT))  # nothing to search for
+    assert len(choose(plain, limit=20)) == 20
 
 
 def test_large_events_have_fewer_vectors() -> None:

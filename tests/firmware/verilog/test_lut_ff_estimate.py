@@ -48,7 +48,7 @@ def test_the_recorded_students_are_those_that_the_benchmark_draws() -> None:
         network, clock_ns = bench.student(number)
         row = next(row for row in ROWS if row["student"] == network.name)
         assert row["clock_ns"] == clock_ns
-        assert row["network"] == bench.content_hash(bench.to_json(network))
+        assert row["network"] == bench.content_hash(network.to_json())
 
 
 def test_nothing_costs_nothing_and_more_costs_more() -> None:

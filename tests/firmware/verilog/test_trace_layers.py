@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from l1kd.core.fixed_point import FixedPoint, Overflow, Rounding
-from l1kd.exact.network import Dense, Input, Network, Node
+from l1kd.exact.layers import Dense, Input, Node
+from l1kd.exact.network import Network
 from l1kd.firmware.verilog import alkaid_convert
 from l1kd.firmware.verilog.trace_layers import draw, expected_lut
 from l1kd.firmware.verilog.trace_quantizers import UnfitError, plus, quantized

@@ -11,15 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact import network as graph
-from l1kd.exact.evaluate import carrier, counts_of
+from l1kd.exact import layers as graph
+from l1kd.exact.arithmetic import carrier
+from l1kd.exact.network import Network
 from tests.core.test_fixed_point import exact as quantized
 from tests.exact.networks import chain, events_of, everything
 
 Values = dict[tuple[int, ...], Fraction]
 
 
-def by_the_book(network: graph.Network, event: Any) -> dict[str, Any]:
+def by_the_book(network: Network, event: Any) -> dict[str, Any]:
     """Every layer of one event, in fractions, by the definitions."""
     found: dict[str, Any] = {}
     for node in network.nodes:
@@ -171,7 +172,7 @@ def test_events_off_the_port_are_refused() -> None:
             network.predict(bad)
     for shape in ((2, 6, 5), (2, 59), ()):
         with pytest.raises(ValueError, match="reads events of the shape"):
-            counts_of(network, np.zeros(shape))
+            network.port_counts(np.zeros(shape))
 
 
 def test_chunks_do_not_show() -> None:

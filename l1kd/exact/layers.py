@@ -1,0 +1,484 @@
+"""Layer kinds of an exact network, each with its shape, bounds, values and JSON.
+
+Values are *counts*: integers in units of 2^-fraction, where the fraction of every layer follows
+from the types and weights before it. One-dimensional layers are images of height 1. A new kind is a
+class here and in `KINDS`, and an entry in each table of `tests/exact/test_layers.py`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact.arithmetic import (
+    NO_PADS,
+    Counts,
+    Pads,
+    as_images,
+    carried,
+    carrier,
+    cells,
+    halved,
+    pad,
+    shifted,
+    windows,
+)
+from l1kd.exact.bounds import Bound
+
+Weights = NDArray[np.int64]
+_DEEP = 4  # channels from which a convolution goes cell by cell
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Node(ABC):
+    """A layer: its name, the layers that it reads, the shape of its output per event."""
+
+    name: str
+    sources: tuple[str, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Values per event."""
+        return int(np.prod(self.shape, dtype=int))
+
+    @property
+    def cells(self) -> int:
+        """Values per event in memory while the layer is computed."""
+        return self.size
+
+    @property
+    def operations(self) -> int:
+        """Multiplications and copies per event, about."""
+        return self.size
+
+    @property
+    def reach(self) -> tuple[int, int] | None:
+        """Height and width of the inputs that one output sees; None: maybe all of them."""
+        return None
+
+    @property
+    def finer(self) -> int:
+        """Fraction bits that the layer adds to those of its source."""
+        return 0
+
+    @abstractmethod
+    def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
+        """Counts (N, *shape) from the sources' counts and bounds, in the carrier of `bits` bits."""
+
+    def bound(self, before: Sequence[Bound]) -> Bound:
+        """Bound of the layer from those of its sources; here of a layer that keeps the order."""
+        (source,) = before
+        low, high = (self.values([end[None]], before, 64)[0] for end in (source.low, source.high))
+        return Bound.of(source.fraction + self.finer, low, high)
+
+    def to_json(self) -> dict[str, Any]:
+        """The layer as a JSON value."""
+        written: dict[str, Any] = {"kind": type(self).__name__.lower()}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, FixedPoint):
+                value = value.text
+            elif isinstance(value, np.ndarray):
+                value = {"shape": list(value.shape), "values": value.reshape(-1).tolist()}
+            written[each.name] = _listed(value)
+        return written
+
+    @staticmethod
+    def from_json(stored: dict[str, Any]) -> Node:
+        """A layer from what `to_json` gave; ValueError, KeyError or TypeError if it is not."""
+        kind = KINDS[stored["kind"]]
+        hints = get_type_hints(kind)
+        given = {name: value for name, value in stored.items() if name != "kind"}
+        if set(given) != {each.name for each in fields(kind)}:
+            raise ValueError(
+                f"a layer of kind {stored['kind']} has other keys than {sorted(given)}"
+            )
+        return kind(**{name: _decoded(hints[name], value) for name, value in given.items()})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Input(Node):
+    """The port; events are values of its type."""
+
+    type: FixedPoint
+
+    def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
+        return carried(parts[0], carrier(bits))  # of the events themselves
+
+    def bound(self, before: Sequence[Bound]) -> Bound:
+        low, high = (np.full(self.shape, end, object) for end in self.type.bounds)
+        return Bound.of(self.type.fraction, low, high)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Quantize(Node):
+    """Every value onto the grid and into the range of a type.
+
+    An unsigned type that saturates is a quantized ReLU. With `halved` it is x/2 + 1/2 that is
+    quantized: QKeras' hard sigmoid.
+    """
+
+    type: FixedPoint
+    halved: bool = False
+
+    def seen(self, fraction: int) -> tuple[float, int]:
+        """Offset and fraction: counts c of 2^-`fraction` are rounded as (c + offset) 2^-result."""
+        return (2.0**fraction, fraction + 1) if self.halved else (0, fraction)
+
+    def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
+        (counts,), (source,) = parts, before
+        fraction = source.fraction
+        if self._is_identity(source):
+            return carried(counts, carrier(bits))
+        # The ends of a finer type need more bits than what enters.
+        needed = max(bits, source.bits + (abs(fraction) + 2 if self.halved else 0))
+        counts = carried(counts, carrier(needed))
+        if self.halved:
+            counts, fraction = halved(counts, fraction)
+        return carried(self.type.requantize(counts, fraction), carrier(bits))
+
+    def _is_identity(self, source: Bound) -> bool:
+        """True if no value changes, as at the port, whose events are on its grid."""
+        low, high = self.type.bounds
+        inside = low <= source.lowest and source.highest <= high
+        plain = not self.halved and self.type.overflow != "SAT_SYM"  # leaves out the lowest value
+        return plain and self.type.fraction == source.fraction and inside
+
+    def bound(self, before: Sequence[Bound]) -> Bound:
+        """Rounding and saturation keep the order of values; an overflow that wraps may not."""
+        (source,) = before
+        low, high, fraction = source.low, source.high, source.fraction
+        if self.halved:
+            (low, fraction), (high, _) = halved(low, fraction), halved(high, fraction)
+        lowest, highest = self.type.bounds
+        ends = [self.type.requantize(each, fraction) for each in (low, high)]
+        if self.type.overflow not in ("SAT", "SAT_SYM"):
+            shift = self.type.fraction - fraction
+            below = [
+                (each << shift) if shift >= 0 else -((-each) >> -shift) for each in (low, high)
+            ]
+            inside = (below[0] > lowest) & (below[1] < highest)
+            ends = [np.where(inside, ends[0], lowest), np.where(inside, ends[1], highest)]
+        return Bound.of(self.type.fraction, ends[0], ends[1])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Affine(Node):
+    """A matrix product and a bias: what dense layers and convolutions share."""
+
+    kernel: Weights  # (inputs, outputs) or (height, width, channels, filters)
+    kernel_fraction: int  # weights are counts of 2^-kernel_fraction
+    bias: Weights  # (outputs,)
+    bias_fraction: int
+
+    @property
+    def outputs(self) -> int:
+        """Values at each position."""
+        return int(self.kernel.shape[-1])
+
+    @property
+    def positions(self) -> int:
+        """Places of an event at which the kernel is applied."""
+        return self.size // self.outputs
+
+    @property
+    def operations(self) -> int:
+        return self.size * int(np.prod(self.kernel.shape[:-1])) + self.cells
+
+    @abstractmethod
+    def product(self, counts: Counts, kernel: Counts) -> Counts:
+        """Counts (N, *source's shape) times a kernel of this one's shape, (N, *shape)."""
+
+    def aligned(self, fraction: int) -> tuple[int, int, int]:
+        """Fraction of the sums, and the left shifts of the products and of the bias."""
+        product = fraction + self.kernel_fraction
+        common = max(product, self.bias_fraction) if self.bias.any() else product
+        return common, common - product, common - self.bias_fraction
+
+    def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
+        kind = carrier(bits)
+        _, left, bias_left = self.aligned(before[0].fraction)
+        sums = self.product(carried(parts[0], kind), shifted(self.kernel, left, kind))
+        if self.bias.any():
+            sums += shifted(self.bias, bias_left, kind)
+        return sums
+
+    def bound(self, before: Sequence[Bound]) -> Bound:
+        (source,) = before
+        fraction, left, bias_left = self.aligned(source.fraction)
+        kernel = self.kernel.astype(object) * (1 << left)
+        bias = self.bias.astype(object) * (1 << max(bias_left, 0))
+        arrays = [
+            *(np.maximum(kernel, 0), np.minimum(kernel, 0), source.low[None], source.high[None]),
+            np.maximum(abs(source.low), abs(source.high))[None],
+        ]
+        sums = abs(kernel).reshape(-1, self.outputs).sum(axis=0)
+        if source.furthest * int(sums.max()) < 2**62:  # Python's integers take 100 times as long
+            arrays = [each.astype(np.int64) for each in arrays]
+        up, down, low, high, furthest = arrays
+        lowest = self.product(low, up) + self.product(high, down)
+        highest = self.product(high, up) + self.product(low, down)
+        reached = self.product(furthest, up - down).astype(object) + abs(bias)
+        low, high = (each[0].astype(object) + bias for each in (lowest, highest))
+        return Bound.of(fraction, low, high, int(reached.max()))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dense(Affine):
+    """A matrix on the last axis."""
+
+    def product(self, counts: Counts, kernel: Counts) -> Counts:
+        found: Counts = counts.reshape(-1, kernel.shape[0]) @ kernel
+        return found.reshape(len(counts), *self.shape)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conv(Affine):
+    """A convolution over (height, width, channels); padded cells are 0."""
+
+    strides: tuple[int, int]
+    padding: Pads = NO_PADS
+    dilation: tuple[int, int] = (1, 1)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Height and width of the kernel."""
+        return int(self.kernel.shape[0]), int(self.kernel.shape[1])
+
+    @property
+    def cells(self) -> int:
+        return self.positions * int(np.prod(self.kernel.shape[:3]))
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        high, wide = ((n - 1) * gap + 1 for n, gap in zip(self.window, self.dilation, strict=True))
+        return high, wide
+
+    def seen(self, counts: Counts) -> Counts:
+        """A view of the inputs of every window: (N, rows, columns, channels, height, width)."""
+        images = pad(as_images(counts), self.padding)
+        return windows(images, self.window, self.strides, self.dilation)
+
+    def product(self, counts: Counts, kernel: Counts) -> Counts:
+        channels, filters = kernel.shape[2:]
+        if channels >= _DEEP and kernel.dtype != object:
+            # One matrix product per cell of the kernel: whole pixels are copied, not single values.
+            images, total = pad(as_images(counts), self.padding), None
+            for place, seen in cells(images, self.window, self.strides, self.dilation):
+                part = seen.reshape(-1, channels) @ kernel[place]
+                total = part if total is None else np.add(total, part, out=total)
+            assert isinstance(total, np.ndarray)
+            return total.reshape(len(counts), *self.shape)
+        rows = self.seen(counts).reshape(-1, kernel[..., 0].size)
+        sums: Counts = rows @ kernel.transpose(2, 0, 1, 3).reshape(-1, filters)
+        return sums.reshape(len(counts), *self.shape)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pool(Node):
+    """The highest or the average value of windows.
+
+    Padded cells do not count for the highest value; averages have none, and windows of a power of
+    two of cells, so that no quotient needs more bits than a word has.
+    """
+
+    operation: Literal["max", "average"]
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    padding: Pads = NO_PADS
+
+    def __post_init__(self) -> None:
+        size = int(np.prod(self.window))
+        if self.operation == "average" and size & (size - 1):
+            raise ValueError(f"layer {self.name!r} averages {size} values, not a power of two")
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        return self.window
+
+    @property
+    def finer(self) -> int:
+        return int(np.prod(self.window)).bit_length() - 1 if self.operation == "average" else 0
+
+    def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
+        """The highest count of every window, or the sum of a finer fraction."""
+        counts = carried(parts[0], carrier(bits))
+        join = np.maximum if self.operation == "max" else np.add
+        images = pad(as_images(counts), self.padding, before[0].lowest if join is np.maximum else 0)
+        found: Counts | None = None
+        for _, seen in cells(images, self.window, self.strides):
+            found = seen.copy() if found is None else join(found, seen)
+        assert found is not None
+        return found.reshape(len(counts), *self.shape)
+
+    def bound(self, before: Sequence[Bound]) -> Bound:
+        return replace(super().bound(before), magnitude=before[0].furthest << self.finer)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pad(Node):
+    """Zeros around an image."""
+
+    padding: Pads
+
+    def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
+        return pad(as_images(parts[0]), self.padding).reshape(len(parts[0]), *self.shape)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reshape(Node):
+    """The same values in another shape."""
+
+    def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
+        return parts[0].reshape(len(parts[0]), *self.shape)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Permute(Node):
+    """Axes of an event in another order: axis i of the output is axis `axes[i]` of the input."""
+
+    axes: tuple[int, ...]
+
+    def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
+        return parts[0].transpose(0, *(axis + 1 for axis in self.axes))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rectify(Node):
+    """max(x, 0), or x * 2^-shift where x is negative."""
+
+    shift: int | None = None
+
+    @property
+    def finer(self) -> int:
+        return self.shift or 0
+
+    def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
+        counts = carried(parts[0], carrier(bits))
+        if self.shift is None:
+            return np.maximum(counts, 0)
+        return np.where(counts >= 0, counts * (1 << self.shift), counts)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Merge(Node):
+    """Two layers' values as one: element by element, or side by side along `axis`.
+
+    The axis counts from the event's first one, without the batch. Where shapes differ, sides of
+    length 1 are repeated, as in NumPy.
+    """
+
+    operation: Literal[
+        "add", "subtract", "multiply", "average", "maximum", "minimum", "concatenate"
+    ]
+    axis: int = -1
+
+    @property
+    def batch_axis(self) -> int:
+        """The axis of a concatenation in arrays (N, ...)."""
+        return self.axis + 1 if self.axis >= 0 else self.axis
+
+    def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
+        kind = carrier(bits)
+        if self.operation == "multiply":
+            return self._merged([carried(part, kind) for part in parts])
+        common = max(bound.fraction for bound in before)
+        pairs = zip(parts, before, strict=True)
+        return self._merged([shifted(part, common - each.fraction, kind) for part, each in pairs])
+
+    def _merged(self, parts: list[Counts]) -> Counts:
+        """Parts of one fraction as one; of an average, the sum."""
+        if self.operation == "concatenate":
+            return np.concatenate(parts, axis=self.batch_axis)
+        one, two = parts
+        functions: dict[str, Any] = {
+            "add": np.add,
+            "average": np.add,
+            "subtract": np.subtract,
+            "multiply": np.multiply,
+            "maximum": np.maximum,
+            "minimum": np.minimum,
+        }
+        found: Counts = functions[self.operation](one, two)
+        return found
+
+    def bound(self, before: Sequence[Bound]) -> Bound:
+        if self.operation == "multiply":
+            one, two = before
+            ends = [a[None] * b[None] for a in (one.low, one.high) for b in (two.low, two.high)]
+            low, high = np.minimum.reduce(ends)[0], np.maximum.reduce(ends)[0]
+            return Bound.of(one.fraction + two.fraction, low, high)
+        fraction = max(each.fraction for each in before)
+        scales = [1 << (fraction - each.fraction) for each in before]
+        lows = [each.low[None] * scale for each, scale in zip(before, scales, strict=True)]
+        highs = [each.high[None] * scale for each, scale in zip(before, scales, strict=True)]
+        if self.operation == "subtract":
+            low, high = lows[0] - highs[1], highs[0] - lows[1]
+        else:
+            low, high = self._merged(lows), self._merged(highs)
+        furthest = [each.furthest * scale for each, scale in zip(before, scales, strict=True)]
+        sums = self.operation in ("add", "subtract", "average")
+        magnitude = sum(furthest) if sums else max(furthest)
+        return Bound.of(fraction + (self.operation == "average"), low[0], high[0], magnitude)
+
+
+KINDS: dict[str, type[Node]] = {
+    kind.__name__.lower(): kind
+    for kind in (Input, Quantize, Dense, Conv, Pool, Pad, Permute, Rectify, Reshape, Merge)
+}
+T = TypeVar("T")
+
+
+def of_kind(
+    table: Mapping[type[Node], Callable[..., T]],
+    missing: Mapping[type[Node], str],
+    node: Node,
+    error: type[Exception] = ValueError,
+) -> Callable[..., T]:
+    """A consumer's function for a layer's kind; `error` with the reason where there is none."""
+    kind = type(node)
+    if kind not in table:
+        reason = missing.get(kind, "nobody has written it")
+        raise error(f"layer {node.name!r} ({kind.__name__.lower()}): {reason}")
+    return table[kind]
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _decoded(hint: Any, value: Any) -> Any:
+    """A field of a layer from JSON, by the field's type."""
+    if hint is FixedPoint:
+        return FixedPoint.parse(value)
+    if hint == Weights:
+        array = np.array([_plain(int, each) for each in value["values"]], np.int64)
+        return array.reshape(_integers(value["shape"]))
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ValueError(f"{value!r} is none of {get_args(hint)}")
+        return value
+    if hint == tuple[str, ...]:
+        return tuple(_plain(str, each) for each in value)
+    if hint in (str, int, bool):
+        return _plain(hint, value)
+    return None if hint == int | None and value is None else _integers(value)
+
+
+def _integers(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(_integers(each) for each in value)
+    return _plain(int, value)
+
+
+def _plain(kind: type, value: Any) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"{value!r} is no {kind.__name__}")
+    return value
