@@ -1,38 +1,78 @@
 """The typed configuration tree; `config_file` reads it from YAML.
 
-Every key is checked; names that stand for code (sources, architectures, ...) are literals here and
-keys of a dict of functions where they are implemented.
-
-The configuration of a training: how teacher and students learn.
+Unknown keys are errors. Names that stand for code (architectures, backends, ...) are literals here
+and keys of a dict of functions where they are implemented; the sources of events are entries of
+`SOURCES`, which `l1kd.data.sources` fills.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     Field,
+    SerializeAsAny,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from l1kd.core.config_types import (
-    STRICT,
-    Bits,
-    Float,
-    Int,
-    Name,
-    Paths,
-    Share,
-    Sides,
-    Size,
-    Split,
-)
+from l1kd.core.config_types import STRICT, Bits, Float, Int, Name, Share, Sides, Size
+from l1kd.core.errors import did_you_mean
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.sweep_config import Search, Sweep
+
+
+class Strict(BaseModel):
+    """A section of the configuration."""
+
+    model_config = STRICT
+
+
+class DataSection(Strict):
+    """The section `data`; every source has its own subclass, with `source` as a Literal."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of events: all that l1kd has to know of it."""
+
+    name: str  # as `data.source`
+    about: str  # for `l1kd data list`
+    section: type[DataSection]
+    defaults: dict[str, Any]  # the configuration that suits these events
+    port: FixedPoint | None  # of a value as hardware sends it; None: the grid of the data
+    crossings_mhz: float | None  # of the normal events; None: they are no bunch crossings
+    open: Callable[[Any, int], Any]  # (section, seed) -> l1kd.data.dataset.Dataset
+    # Where its events are (None: nowhere, or where the configuration says), and what to do then.
+    find: Callable[[], tuple[str | None, str]]
+
+
+SOURCES: dict[str, Source] = {}  # filled by l1kd.data.sources
+LHC_CROSSINGS_MHZ = 28.61  # filled bunch crossings: 2,544 bunches x 11.246 kHz
+
+
+def _of_its_source(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if not SOURCES:
+        raise RuntimeError("no source of events is known yet: import l1kd.data.sources")
+    known, name = ", ".join(SOURCES), value.get("source")
+    if name is None:
+        raise ValueError(f"needs a `source`, one of {known}")
+    if name not in list(SOURCES):
+        near = did_you_mean(str(name), SOURCES)
+        raise ValueError(f"unknown source {str(name)[:80]!r}{near}; known are {known}")
+    return SOURCES[name].section.model_validate(value, context=info.context)
+
+
+Data = Annotated[SerializeAsAny[DataSection], BeforeValidator(_of_its_source)]
 
 Exposure = Literal["dataset", "noise", "shuffle", "patch", "warp", "pieces"]
 TargetTransform = Literal["fitted", "paper", "cicada"]
@@ -40,29 +80,17 @@ TargetTransform = Literal["fitted", "paper", "cicada"]
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs in which the same networks learn.
-
-    Parameters
-    ----------
-    name
-        For the history.
-    first, last
-        Epochs, all phases counted; `last` is the next phase's first.
-    teacher, students
-        Who learns.
-    """
+    """A stretch of epochs in which the same networks learn."""
 
     name: str
-    first: int
-    last: int
-    teacher: bool
+    first: int  # epoch, all phases counted
+    last: int  # the next phase's first
+    teacher: bool  # whether it learns
     students: bool
 
 
-class Score(BaseModel):
+class Score(Strict):
     """The students' output type; that of an imported network may be signed."""
-
-    model_config = STRICT
 
     word: Bits = 16
     integer: Annotated[Int, Field(ge=0, le=24)] = 8
@@ -81,10 +109,8 @@ class Score(BaseModel):
         return FixedPoint(self.word, self.integer, self.signed)
 
 
-class Distillation(BaseModel):
+class Distillation(Strict):
     """How teacher and students are trained."""
-
-    model_config = STRICT
 
     mode: Literal["sequential", "colearning"] = "colearning"
     epochs: Annotated[Int, Field(ge=1, le=100_000)] = 40
@@ -171,19 +197,12 @@ class Distillation(BaseModel):
         return found if start else found[1:]
 
 
-Source = Literal["l1toy", "calo", "mnist", "fashion_mnist", "arrays"]
 TeacherArchitecture = Literal["paper", "cicada", "dense"]
 StudentArchitecture = Literal[
     "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense"
 ]
 # A network that came with `l1kd import`: its file says what it is.
 AnyArchitecture = Literal[StudentArchitecture, "imported"]
-
-
-class Strict(BaseModel):
-    """A section of the configuration."""
-
-    model_config = STRICT
 
 
 class Grid(Strict):
@@ -204,50 +223,6 @@ class Grid(Strict):
     def type(self) -> FixedPoint:
         """As the type that everything computes with."""
         return FixedPoint(self.word, self.integer, self.signed)
-
-
-class ToyData(Strict):
-    """The embedded sample, a Pythia 8 toy calorimeter."""
-
-    source: Literal["l1toy"]
-    directory: str | None = None  # what `l1kd data generate` wrote; null: the embedded sample
-    train_events: Annotated[Int, Field(ge=1)] | None = None  # null: all of them
-    test_events: Annotated[Int, Field(ge=1)] | None = None
-
-
-class CaloData(Strict):
-    """CICADA's HDF5 files, by role."""
-
-    source: Literal["calo"]
-    background: Annotated[Paths, Field(min_length=1)]
-    test: Paths = []
-    signals: dict[Name, Annotated[Paths, Field(min_length=1)]] = {}
-    exposure: Paths = []
-    split: Split = (0.5, 0.1, 0.4)
-    acceptance: Literal["ignore", "require"] = "ignore"
-
-
-class ImagesData(Strict):
-    """MNIST or Fashion-MNIST with one class as the normal one."""
-
-    source: Literal["mnist", "fashion_mnist"]
-    normal: Annotated[Int, Field(ge=0, le=9)] = 0
-    directory: str | None = None
-
-
-class ArraysData(Strict):
-    """The user's own `.npz` or `.h5` arrays, `path` or `path:key`."""
-
-    source: Literal["arrays"]
-    background: Annotated[Paths, Field(min_length=1)]
-    test: Paths = []
-    signals: dict[Name, Annotated[Paths, Field(min_length=1)]] = {}
-    exposure: Paths = []
-    split: Split = (0.5, 0.1, 0.4)
-    grid: Grid | None = None  # null: the narrowest integer type, for arrays of integers
-
-
-Data = Annotated[ToyData | CaloData | ImagesData | ArraysData, Field(discriminator="source")]
 
 
 class Teacher(Strict):

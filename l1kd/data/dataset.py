@@ -145,6 +145,7 @@ class Dataset:
     standardise_axes: tuple[int, ...] = ()
     description: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    port: FixedPoint | None = None  # of a value as hardware sends it; None: the grid
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -9,12 +9,14 @@ import functools
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from l1kd.core.config import ArraysData, CaloData
+from l1kd.core.config import DataSection
+from l1kd.core.config_types import Name, Paths, Split
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Block, Dataset, Sample, Signal
@@ -95,6 +97,28 @@ _SIGNALS = "signals."
 _RESERVED = ("train", "val", "test", "all")
 
 
+class RolesSection(DataSection):
+    """The section `data` of a source whose files are given by role."""
+
+    background: Annotated[Paths, Field(min_length=1)]  # normal; split if no `test` is given
+    test: Paths = Field([])
+    signals: dict[Name, Annotated[Paths, Field(min_length=1)]] = Field({})
+    exposure: Paths = Field([])  # training events of another data set
+    split: Split = (0.5, 0.1, 0.4)  # train, validation, test
+
+    def paths(self) -> dict[str, list[str]]:
+        """Files by role: `background`, ..., `signals.<name>`; none is empty."""
+        for name in self.signals:
+            _check_name(name)
+        roles = {
+            "background": self.background,
+            "test": self.test,
+            "exposure": self.exposure,
+            **{f"{_SIGNALS}{name}": paths for name, paths in self.signals.items()},
+        }
+        return {role: paths for role, paths in roles.items() if paths}
+
+
 @dataclass(frozen=True)
 class Roles:
     """Tables by what they are for.
@@ -118,7 +142,7 @@ class Roles:
 
     @classmethod
     def of(cls, tables: Mapping[str, Table]) -> Roles:
-        """From tables by role, as `paths_by_role` names them."""
+        """From tables by role, as `RolesSection.paths` names them."""
         return cls(
             background=tables["background"],
             test=tables.get("test"),
@@ -196,7 +220,9 @@ def assemble(
         if len(exposure) < 1:
             raise UserError(f"{roles.exposure.name}: no event is left for the exposure")
     return Dataset(
-        **samples,
+        train=samples["train"],
+        val=samples["val"],
+        test=samples["test"],
         signals=signals,
         grid=grid,
         exposure=exposure,
@@ -204,25 +230,6 @@ def assemble(
         description=description or {},
         files=tuple(dict.fromkeys(str(file) for table in roles.all() for file in table.files)),
     )
-
-
-def paths_by_role(data: CaloData | ArraysData) -> dict[str, list[str]]:
-    """The files of a configuration by role: `background`, ..., `signals.<name>`; none is empty.
-
-    Raises
-    ------
-    UserError
-        For a signal with a name that a sample has already.
-    """
-    roles = {
-        "background": data.background,
-        "test": data.test,
-        "exposure": data.exposure,
-        **{f"{_SIGNALS}{name}": paths for name, paths in data.signals.items()},
-    }
-    for name in data.signals:
-        _check_name(name)
-    return {role: paths for role, paths in roles.items() if paths}
 
 
 def check_overlap(roles: Mapping[str, Sequence[tuple[Hashable, str]]]) -> None:

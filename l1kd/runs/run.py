@@ -5,6 +5,8 @@ Where a run comes from: versions and the checkout's commit.
 
 from __future__ import annotations
 
+import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
+
 import contextlib
 import platform
 import subprocess

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
+
 import contextlib
 import subprocess
 import sys

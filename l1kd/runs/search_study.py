@@ -10,6 +10,8 @@ From a point of the search's space to a student.
 
 from __future__ import annotations
 
+import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
+
 from typing import TYPE_CHECKING, Any
 from l1kd.core.config import Student
 from l1kd.core.sweep_config import Space

@@ -9,6 +9,8 @@ a worker is at), and the tables: `runs.parquet`, `summary.parquet`, `summary.md`
 
 from __future__ import annotations
 
+import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
+
 import fnmatch
 import re
 from collections.abc import Sequence
