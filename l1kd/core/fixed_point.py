@@ -24,25 +24,15 @@ _TEXT = re.compile(r"^(?:ap_)?(u?)(int|fixed)\s*<([^<>]*)>$")
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """A fixed-point type in the convention of `ap_fixed`.
+    """A fixed-point type in the convention of `ap_fixed`."""
 
-    Parameters
-    ----------
-    word
-        All bits, the sign included.
-    integer
-        Bits left of the binary point, the sign included; may be negative or above `word`.
-    signed
-        Two's complement if true.
-    rounding, overflow
-        What becomes of a value that is not on the grid or not in the range. The defaults are those
-        of QKeras and of every quantizer that we write: half to even, saturate. (`ap_fixed` itself
-        defaults to truncate and wrap around; `parse` knows that.)
-    """
-
-    word: int
+    word: int  # All bits, the sign included
+    # Bits left of the binary point, the sign included; may be negative or above `word`
     integer: int
-    signed: bool = True
+    signed: bool = True  # Two's complement if true
+    # What becomes of a value that is not on the grid or not in the range. The defaults are those of
+    # QKeras and of every quantizer that we write: half to even, saturate. (`ap_fixed` itself
+    # defaults to truncate and wrap around; `parse` knows that.)
     rounding: Rounding = "RND_CONV"
     overflow: Overflow = "SAT"
 
@@ -93,13 +83,7 @@ class FixedPoint:
 
     @classmethod
     def parse(cls, text: str) -> FixedPoint:
-        """Read `ap_fixed<W,I,...>`, `ap_uint<W>` and their kin, with or without `ap_` and `AP_`.
-
-        Raises
-        ------
-        ValueError
-            If it is no such text, or names a mode that is not supported.
-        """
+        """Read `ap_fixed<W,I,...>`, `ap_uint<W>` and their kin, with or without `ap_` and `AP_`."""
         match = _TEXT.match(text.strip())
         if not match:
             raise ValueError(f"{text!r} is no fixed-point type")
@@ -138,25 +122,7 @@ class FixedPoint:
         return np.asarray(self._overflow(self._round(steps)) * self.lsb)
 
     def requantize(self, counts: NDArray[Any], fraction: int) -> NDArray[Any]:
-        """Counts of this type's LSB that it makes of counts of 2**-fraction, exactly.
-
-        Parameters
-        ----------
-        counts
-            Integers, of any shape; they are not changed. The array's type carries the result too:
-            int64 (below 2^62 in magnitude), Python integers in an object array (of any size),
-            float64 or float32 that hold integers (below 2^53 and 2^24). This type's own counts
-            have to fit in the same way.
-        fraction
-            Bits right of the binary point of what `counts` count; may be negative.
-
-        Raises
-        ------
-        OverflowError
-            If a result does not fit into int64.
-        TypeError
-            If the array is of another type.
-        """
+        """Counts of this type's LSB that it makes of counts of 2**-fraction, exactly."""
         shift = fraction - self.fraction
         if counts.dtype in (np.float32, np.float64):
             return self._requantize_floats(counts, shift)
@@ -273,13 +239,7 @@ def product(one: FixedPoint, other: FixedPoint) -> FixedPoint:
 
 
 def total(kinds: Iterable[FixedPoint]) -> FixedPoint:
-    """The narrowest type that holds every sum of one value of each of these types.
-
-    Raises
-    ------
-    ValueError
-        If there are none.
-    """
+    """The narrowest type that holds every sum of one value of each of these types."""
     kinds = list(kinds)
     if not kinds:
         raise ValueError("a sum of no types has none")

@@ -21,37 +21,20 @@ Events = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Block:
-    """Some events of a sample and how to get them.
+    """Some events of a sample and how to get them."""
 
-    Parameters
-    ----------
-    events
-        How many.
-    load
-        Returns them as an array (events, *shape) of any real type; called whenever they are needed.
-    """
-
-    events: int
+    events: int  # How many
+    # Returns them as an array (events, *shape) of any real type; called whenever they are needed
     load: Callable[[], NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Events of one kind, in a fixed order.
+    """Events of one kind, in a fixed order."""
 
-    Parameters
-    ----------
-    name
-        As in the files of a run: `train`, `val`, `test`, or a signal's name.
-    shape
-        Of one event.
-    blocks
-        The events.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    blocks: tuple[Block, ...]
+    name: str  # As in the files of a run: `train`, `val`, `test`, or a signal's name
+    shape: tuple[int, ...]  # Of one event
+    blocks: tuple[Block, ...]  # The events
 
     def __len__(self) -> int:
         return sum(block.events for block in self.blocks)
@@ -114,37 +97,22 @@ class Signal:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Everything a run knows of its events.
+    """Everything a run knows of its events."""
 
-    Parameters
-    ----------
-    train, val, test
-        Normal events.
-    signals
-        Anomalies by name; may be empty.
-    grid
-        The fixed-point type every input value is a value of.
-    exposure
-        Another data set's *training* events, for the exposure `dataset`; None if there are none.
-    standardise_axes
-        The axes of an event along which inputs are of one kind and share mean and spread (phi of a
-        calorimeter: rings of equal eta); empty if every input is a kind of its own.
-    description
-        What stands beside every number made with these events: source, files, whether the
-        acceptance flag was applied and what it means, numbers of distinct collisions.
-    files
-        The files that were read, for the manifest's hashes.
-    """
-
-    train: Sample
+    train: Sample  # Normal events
     val: Sample
     test: Sample
-    signals: Mapping[str, Signal]
-    grid: FixedPoint
+    signals: Mapping[str, Signal]  # Anomalies by name; may be empty
+    grid: FixedPoint  # The fixed-point type every input value is a value of
+    # Another data set's *training* events, for the exposure `dataset`; None if there are none
     exposure: Sample | None = None
+    # The axes of an event along which inputs are of one kind and share mean and spread (phi of a
+    # calorimeter: rings of equal eta); empty if every input is a kind of its own
     standardise_axes: tuple[int, ...] = ()
+    # What stands beside every number made with these events: source, files, whether the acceptance
+    # flag was applied and what it means, numbers of distinct collisions
     description: Mapping[str, Any] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()  # The files that were read, for the manifest's hashes
     port: FixedPoint | None = None  # of a value as hardware sends it; None: the grid
 
     @property

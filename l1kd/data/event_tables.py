@@ -24,41 +24,20 @@ BLOCK_VALUES = 1 << 24
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of events in one or several files.
+    """Rows of events in one or several files."""
 
-    Parameters
-    ----------
-    name
-        The file, and the key where one was given, as messages show it.
-    files
-        What is read.
-    rows
-        How many there are; a selection may leave fewer events.
-    shape
-        Of one event.
-    dtype
-        Of the events that `read` returns.
-    read
-        Takes a range of rows and returns its events (events, *shape), checked. Raises UserError
-        for what is not as it should be.
-    """
-
-    name: str
-    files: tuple[Path, ...]
-    rows: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    name: str  # The file, and the key where one was given, as messages show it
+    files: tuple[Path, ...]  # What is read
+    rows: int  # How many there are; a selection may leave fewer events
+    shape: tuple[int, ...]  # Of one event
+    dtype: np.dtype[Any]  # Of the events that `read` returns
+    # Takes a range of rows and returns its events (events, *shape), checked. Raises UserError for
+    # what is not as it should be.
     read: Callable[[int, int], NDArray[Any]]
 
 
 def concatenate(tables: Sequence[Table]) -> Table:
-    """One table of all the rows of several, in order.
-
-    Raises
-    ------
-    UserError
-        If their events differ in shape.
-    """
+    """One table of all the rows of several, in order."""
     first = tables[0]
     if len(tables) == 1:
         return first
@@ -105,16 +84,7 @@ def fits_in_memory(tables: Iterable[Table]) -> bool:
 
 
 def blocks(table: Table, in_memory: bool) -> Iterator[Block]:
-    """Read a whole table once, block by block, so that bad data shows before hours of training.
-
-    Parameters
-    ----------
-    table
-        What to read.
-    in_memory
-        Keep what was read; otherwise the blocks read it again, with the same checks. Which of the
-        two makes no difference to the blocks' boundaries and events.
-    """
+    """Read a whole table once, block by block, so that bad data shows before hours of training."""
     size = min(BLOCK_EVENTS, max(1, BLOCK_VALUES // max(1, math.prod(table.shape))))
     for start in range(0, table.rows, size):
         stop = min(start + size, table.rows)

@@ -30,13 +30,7 @@ class Numbers:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Open a file for reading; whatever h5py raises about it comes out as a UserError.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, not HDF5, truncated or damaged.
-    """
+    """Open a file for reading; whatever h5py raises about it comes out as a UserError."""
     if not path.is_file():
         found = "a directory" if path.is_dir() else "no such file"
         raise UserError(f"{path}: {found}; correct the path")
@@ -64,13 +58,7 @@ def names(path: Path) -> list[str]:
 
 
 def inspect(path: Path, key: str) -> Numbers | None:
-    """Shape and type of the array `key`; None if there is none.
-
-    Raises
-    ------
-    UserError
-        If it is not an array of real numbers kept in this very file, or smaller than it says.
-    """
+    """Shape and type of the array `key`; None if there is none."""
     with opened(path) as file:
         node = _node(file, path, key)
         if node is None or not isinstance(node, h5py.Dataset):

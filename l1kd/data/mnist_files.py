@@ -34,13 +34,7 @@ _MAX_PAYLOAD = 1 << 27  # the largest known file has 47 MB
 
 
 def payload(path: Path) -> bytes:
-    """The bytes of a file, decompressed if they are gzipped, whatever the file's name.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be read, is truncated or damaged gzip, or far too large.
-    """
+    """The bytes of a file, decompressed if they are gzipped, whatever the file's name."""
     try:
         if path.stat().st_size > _MAX_PAYLOAD:
             raise UserError(f"{path}: too large for an IDX file; fetch it again")
@@ -63,13 +57,7 @@ def payload(path: Path) -> bytes:
 
 
 def parse(data: bytes, name: str, axes: int) -> NDArray[np.uint8]:
-    """An IDX payload of bytes as an array with `axes` axes.
-
-    Raises
-    ------
-    UserError
-        If the magic number or the number of bytes is not what such a file has.
-    """
+    """An IDX payload of bytes as an array with `axes` axes."""
     header = 4 + 4 * axes
     if len(data) < header or data[:4] != bytes([0, 0, 8, axes]):
         raise UserError(
@@ -104,27 +92,15 @@ FILES = (
 
 @dataclass(frozen=True)
 class Known:
-    """A data set that l1kd knows.
+    """A data set that l1kd knows."""
 
-    Parameters
-    ----------
-    title
-        As people call it.
-    md5
-        File name to the MD5 of its decompressed payload (the gzipped files of different
-        distributors differ).
-    classes
-        The names of its ten classes as signals.
-    directories
-        Names of the directories it is kept in.
-    offline
-        How to get it with package registries only: what to type, and the directory it makes.
-    """
-
-    title: str
+    title: str  # As people call it
+    # File name to the MD5 of its decompressed payload (the gzipped files of different distributors
+    # differ)
     md5: dict[str, str]
-    classes: tuple[str, ...]
-    directories: tuple[str, ...]
+    classes: tuple[str, ...]  # The names of its ten classes as signals
+    directories: tuple[str, ...]  # Names of the directories it is kept in
+    # How to get it with package registries only: what to type, and the directory it makes
     offline: tuple[str, str]
 
 
@@ -199,11 +175,6 @@ def find(name: str, directory: str | None = None, beside: str | None = None) -> 
     Looked at, in this order: `directory` and nothing else if it is given; what is in or next to
     `beside`, where another set is; `$L1KD_DATA`; the cache of `l1kd data fetch`; the directory of
     Debian's data sets.
-
-    Raises
-    ------
-    UserError
-        If `directory` is given and does not hold them.
     """
     for place in _places(name, directory, beside):
         files = _files_in(place)
@@ -232,13 +203,7 @@ def offline(name: str) -> str:
 
 
 def load(name: str, files: list[Path]) -> Images:
-    """Read and verify the four files.
-
-    Raises
-    ------
-    UserError
-        If a file is damaged or not the one that is meant.
-    """
+    """Read and verify the four files."""
     arrays = []
     for file, (kind, expected) in zip(files, KNOWN[name].md5.items(), strict=True):
         data = payload(file)
@@ -327,36 +292,7 @@ def fetch(
     timeout_s: float = 30.0,
     pause_s: float = 1.0,
 ) -> Path:
-    """Download a data set that l1kd knows; what is there and whole is not downloaded again.
-
-    Parameters
-    ----------
-    name
-        `mnist` or `fashion_mnist`.
-    out
-        The directory to put the files in; None: the cache, where l1kd finds them.
-    mirrors
-        Addresses (http or https) of directories to ask instead of the public ones, in order.
-    progress
-        Told about every piece that arrives.
-    attempts
-        Connections in a row that bring nothing before a mirror is given up; each continues where
-        the one before broke off.
-    timeout_s
-        How long a silent server is waited for.
-    pause_s
-        Before the second attempt; doubled for each further one.
-
-    Returns
-    -------
-    The directory.
-
-    Raises
-    ------
-    UserError
-        For an unknown name, a directory that cannot be written, and when no mirror gave the right
-        files.
-    """
+    """Download a data set that l1kd knows; what is there and whole is not downloaded again."""
     if name not in KNOWN:
         near = difflib.get_close_matches(name, list(KNOWN), 1, 0.5)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -470,13 +406,7 @@ class _Connection:
         self.opener.addheaders = [("User-Agent", f"l1kd/{__version__}")]
 
     def download(self, url: str, part: Path) -> None:
-        """Bring `part` to its full length.
-
-        Raises
-        ------
-        _FetchError
-            When the server refuses, or all attempts broke off.
-        """
+        """Bring `part` to its full length."""
         failures, reason = 0, ""
         while failures < self.attempts:
             if failures:

@@ -25,23 +25,13 @@ _LOCAL_HEADER_SIZE = 30
 
 @dataclass(frozen=True)
 class Member:
-    """What the header of one array in a `.npz` says.
+    """What the header of one array in a `.npz` says."""
 
-    Parameters
-    ----------
-    key
-        The array's name.
-    shape, dtype, fortran
-        Of the whole array; `fortran` if its first axis runs fastest.
-    offset
-        Where in the uncompressed member the values start.
-    """
-
-    key: str
-    shape: tuple[int, ...]
+    key: str  # The array's name
+    shape: tuple[int, ...]  # Of the whole array; `fortran` if its first axis runs fastest
     dtype: np.dtype[Any]
     fortran: bool
-    offset: int
+    offset: int  # Where in the uncompressed member the values start
 
     @property
     def size(self) -> int:
@@ -86,14 +76,7 @@ def names(path: Path) -> list[str]:
 
 
 def inspect(path: Path, key: str) -> Member | None:
-    """Shape and type of the array `key`; None if there is none.
-
-    Raises
-    ------
-    UserError
-        If it is no array of real numbers (a pickled object, say), or its header and its size in
-        the archive do not agree.
-    """
+    """Shape and type of the array `key`; None if there is none."""
     with _opened(path) as archive:
         if f"{key}{_SUFFIX}" not in archive.namelist():
             return None
@@ -118,21 +101,7 @@ def inspect(path: Path, key: str) -> Member | None:
 
 
 def reader(path: Path, member: Member, stream: bool) -> Callable[[int, int], NDArray[Any]]:
-    """A function that reads a range of rows.
-
-    Parameters
-    ----------
-    path, member
-        The array.
-    stream
-        Read rows from their place in the file, which needs an array stored without compression,
-        rows one after another. Otherwise the array is decompressed as a whole and kept.
-
-    Raises
-    ------
-    UserError
-        For an array to be streamed that is compressed or in Fortran order.
-    """
+    """A function that reads a range of rows."""
     with _opened(path) as archive:
         info = archive.getinfo(f"{member.key}{_SUFFIX}")
     if not stream:

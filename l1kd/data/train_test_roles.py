@@ -43,24 +43,7 @@ def part_sizes(fractions: Sequence[float], start: int, stop: int) -> list[int]:
 def split(
     whole: Iterable[Block], fractions: Sequence[float], key: tuple[int, ...], in_memory: bool
 ) -> list[tuple[Block, ...]]:
-    """Assign every event to one part, at random inside its block.
-
-    Parameters
-    ----------
-    whole
-        The blocks; each is let go before the next one comes.
-    fractions
-        Of the parts; normalised here.
-    key
-        Of the random stream. The assignment depends on it, the block's number and the number of
-        events alone; a part keeps the order of the events.
-    in_memory
-        Whether the parts keep their events or select them anew from the block at every load.
-
-    Returns
-    -------
-    The blocks of each part, in the order of `fractions`.
-    """
+    """Assign every event to one part, at random inside its block."""
     fractions = [fraction / sum(fractions) for fraction in fractions]
     parts: list[list[Block]] = [[] for _ in fractions]
     start = 0
@@ -121,24 +104,12 @@ class RolesSection(DataSection):
 
 @dataclass(frozen=True)
 class Roles:
-    """Tables by what they are for.
+    """Tables by what they are for."""
 
-    Parameters
-    ----------
-    background
-        Normal events, to be split.
-    test
-        Normal events to judge with; None: a part of `background`.
-    signals
-        Anomalies by name.
-    exposure
-        Training events of another data set.
-    """
-
-    background: Table
-    test: Table | None = None
-    signals: Mapping[str, Table] = field(default_factory=dict)
-    exposure: Table | None = None
+    background: Table  # Normal events, to be split
+    test: Table | None = None  # Normal events to judge with; None: a part of `background`
+    signals: Mapping[str, Table] = field(default_factory=dict)  # Anomalies by name
+    exposure: Table | None = None  # Training events of another data set
 
     @classmethod
     def of(cls, tables: Mapping[str, Table]) -> Roles:
@@ -168,25 +139,7 @@ def assemble(
     standardise_axes: tuple[int, ...] = (),
     description: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """Read, check and split all tables.
-
-    Parameters
-    ----------
-    roles
-        The tables.
-    split_fractions
-        Train, validation, test. With a table for `test`, train and validation share the background
-        in their proportion.
-    seed
-        Of the random split; the same seed and events give the same split everywhere.
-    grid, standardise_axes, description
-        As in `Dataset`.
-
-    Raises
-    ------
-    UserError
-        For events that are not what they should be, and parts of fewer than two events.
-    """
+    """Read, check and split all tables."""
     in_memory = fits_in_memory(roles.all())
     shape = roles.background.shape
     for table in roles.all():
@@ -233,19 +186,7 @@ def assemble(
 
 
 def check_overlap(roles: Mapping[str, Sequence[tuple[Hashable, str]]]) -> None:
-    """Refuse events that stand in two roles: who trains on an event cannot be judged by it.
-
-    Parameters
-    ----------
-    roles
-        By role what it consists of: what identifies a file or array, and its name for the message.
-        Two signals may share events.
-
-    Raises
-    ------
-    UserError
-        Naming the file and its roles.
-    """
+    """Refuse events that stand in two roles: who trains on an event cannot be judged by it."""
     seen: dict[Hashable, str] = {}
     for role, parts in roles.items():
         for identity, name in parts:
@@ -261,13 +202,7 @@ def check_overlap(roles: Mapping[str, Sequence[tuple[Hashable, str]]]) -> None:
 
 
 def check_sizes(samples: Mapping[str, Sample], source: Mapping[str, str]) -> None:
-    """Refuse samples too small to say anything: fewer than two events.
-
-    Raises
-    ------
-    UserError
-        Naming the sample and where its events come from.
-    """
+    """Refuse samples too small to say anything: fewer than two events."""
     for name, sample in samples.items():
         if len(sample) < 2:
             found = {0: "no event", 1: "one event"}[len(sample)]
@@ -278,13 +213,7 @@ def check_sizes(samples: Mapping[str, Sample], source: Mapping[str, str]) -> Non
 
 
 def halves(name: str, table: Table, seed: int, in_memory: bool) -> Signal:
-    """A signal's events, one random half to choose with and one to judge with.
-
-    Raises
-    ------
-    UserError
-        For a name that a sample has already, and for fewer than two events.
-    """
+    """A signal's events, one random half to choose with and one to judge with."""
     _check_name(name)
     val, test = split(blocks(table, in_memory), [0.5, 0.5], (seed, _SIGNAL), in_memory)
     signal = Signal(Sample(name, table.shape, val), Sample(name, table.shape, test))

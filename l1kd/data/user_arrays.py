@@ -128,13 +128,7 @@ def _raw(place: _Place, stream: bool) -> Table:
 
 
 def _narrowest(raws: Sequence[Table]) -> FixedPoint:
-    """The narrowest signed integer type for all values.
-
-    Raises
-    ------
-    UserError
-        If the arrays are not of integers.
-    """
+    """The narrowest signed integer type for all values."""
     low, high = 0, 0
     for raw in raws:
         if raw.dtype.kind == "f":
