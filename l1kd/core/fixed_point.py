@@ -26,10 +26,10 @@ _TEXT = re.compile(r"^(?:ap_)?(u?)(int|fixed)\s*<([^<>]*)>$")
 class FixedPoint:
     """A fixed-point type in the convention of `ap_fixed`."""
 
-    word: int  # All bits, the sign included
+    word: int  # all bits, the sign included
     # Bits left of the binary point, the sign included; may be negative or above `word`
     integer: int
-    signed: bool = True  # Two's complement if true
+    signed: bool = True  # two's complement if true
     # What becomes of a value that is not on the grid or not in the range. The defaults are those of
     # QKeras and of every quantizer that we write: half to even, saturate. (`ap_fixed` itself
     # defaults to truncate and wrap around; `parse` knows that.)
@@ -122,7 +122,11 @@ class FixedPoint:
         return np.asarray(self._overflow(self._round(steps)) * self.lsb)
 
     def requantize(self, counts: NDArray[Any], fraction: int) -> NDArray[Any]:
-        """Counts of this type's LSB that it makes of counts of 2**-fraction, exactly."""
+        """Counts of this type's LSB that it makes of counts of 2**-fraction, exactly.
+
+        The array's type carries the result too: int64 (below 2^62 in magnitude, else
+        OverflowError), objects (Python integers), float64 or float32 (integers below 2^53, 2^24).
+        """
         shift = fraction - self.fraction
         if counts.dtype in (np.float32, np.float64):
             return self._requantize_floats(counts, shift)

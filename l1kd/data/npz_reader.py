@@ -27,11 +27,11 @@ _LOCAL_HEADER_SIZE = 30
 class Member:
     """What the header of one array in a `.npz` says."""
 
-    key: str  # The array's name
-    shape: tuple[int, ...]  # Of the whole array; `fortran` if its first axis runs fastest
+    key: str  # the array's name
+    shape: tuple[int, ...]  # of the whole array; `fortran` if its first axis runs fastest
     dtype: np.dtype[Any]
     fortran: bool
-    offset: int  # Where in the uncompressed member the values start
+    offset: int  # where in the uncompressed member the values start
 
     @property
     def size(self) -> int:
@@ -101,7 +101,11 @@ def inspect(path: Path, key: str) -> Member | None:
 
 
 def reader(path: Path, member: Member, stream: bool) -> Callable[[int, int], NDArray[Any]]:
-    """A function that reads a range of rows."""
+    """A function that reads a range of rows.
+
+    `stream`: from their place in the file, which needs an array stored without compression and in
+    C order; otherwise the array is decompressed as a whole and kept.
+    """
     with _opened(path) as archive:
         info = archive.getinfo(f"{member.key}{_SUFFIX}")
     if not stream:

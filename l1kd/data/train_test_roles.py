@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -43,7 +43,11 @@ def part_sizes(fractions: Sequence[float], start: int, stop: int) -> list[int]:
 def split(
     whole: Iterable[Block], fractions: Sequence[float], key: tuple[int, ...], in_memory: bool
 ) -> list[tuple[Block, ...]]:
-    """Assign every event to one part, at random inside its block."""
+    """Assign every event to one part, at random inside its block; returns each part's blocks.
+
+    It depends on `key`, the block's number and the number of events alone; parts keep the events'
+    order. Parts select anew from the block at every load unless `in_memory`.
+    """
     fractions = [fraction / sum(fractions) for fraction in fractions]
     parts: list[list[Block]] = [[] for _ in fractions]
     start = 0
@@ -54,11 +58,8 @@ def split(
         for part, low, high in zip(parts, edges[:-1], edges[1:], strict=True):
             if high == low:
                 continue
-            load: Callable[[], NDArray[Any]]
             load = functools.partial(_select, block, (*key, number), low, high)
-            if in_memory:
-                load = functools.partial(_kept, load())
-            part.append(Block(high - low, load))
+            part.append(Block.of(load()) if in_memory else Block(high - low, load))
     return [tuple(part) for part in parts]
 
 
@@ -67,10 +68,6 @@ def _select(block: Block, key: tuple[int, ...], low: int, high: int) -> NDArray[
     order = np.random.default_rng(key).permutation(block.events)
     events = block.load()[np.sort(order[low:high])]
     events.flags.writeable = False  # chunks may be views of it
-    return events
-
-
-def _kept(events: NDArray[Any]) -> NDArray[Any]:
     return events
 
 
@@ -106,10 +103,10 @@ class RolesSection(DataSection):
 class Roles:
     """Tables by what they are for."""
 
-    background: Table  # Normal events, to be split
-    test: Table | None = None  # Normal events to judge with; None: a part of `background`
-    signals: Mapping[str, Table] = field(default_factory=dict)  # Anomalies by name
-    exposure: Table | None = None  # Training events of another data set
+    background: Table  # normal events, to be split
+    test: Table | None = None  # normal events to judge with; None: a part of `background`
+    signals: Mapping[str, Table] = field(default_factory=dict)  # anomalies by name
+    exposure: Table | None = None  # training events of another data set
 
     @classmethod
     def of(cls, tables: Mapping[str, Table]) -> Roles:
@@ -186,7 +183,10 @@ def assemble(
 
 
 def check_overlap(roles: Mapping[str, Sequence[tuple[Hashable, str]]]) -> None:
-    """Refuse events that stand in two roles: who trains on an event cannot be judged by it."""
+    """Refuse events that stand in two roles: who trains on an event cannot be judged by it.
+
+    Each role's parts are (what identifies a file or array, its name); signals may share events.
+    """
     seen: dict[Hashable, str] = {}
     for role, parts in roles.items():
         for identity, name in parts:
