@@ -33,6 +33,19 @@ class Strict(BaseModel):
     model_config = STRICT
 
 
+class _Type(Strict):
+    """A fixed-point type: bits in all, bits left of the point, sign."""
+
+    word: Bits
+    integer: Int
+    signed: bool
+
+    @property
+    def type(self) -> FixedPoint:
+        """As the type that everything computes with."""
+        return FixedPoint(self.word, self.integer, self.signed)
+
+
 class DataSection(Strict):
     """The section `data`; every source has its own subclass, with `source` as a Literal."""
 
@@ -89,7 +102,7 @@ class Phase:
     students: bool
 
 
-class Score(Strict):
+class Score(_Type):
     """The students' output type; that of an imported network may be signed."""
 
     word: Bits = 16
@@ -102,11 +115,6 @@ class Score(Strict):
         if self.integer >= self.word:
             raise ValueError("the score type needs at least one bit right of the binary point")
         return self
-
-    @property
-    def type(self) -> FixedPoint:
-        """As the type that everything computes with."""
-        return FixedPoint(self.word, self.integer, self.signed)
 
 
 class Distillation(Strict):
@@ -179,7 +187,7 @@ class Distillation(Strict):
 
     @property
     def phases(self) -> list[Phase]:
-        """What happens when."""
+        """Phases of the training, in order."""
         start, middle = self.head_start, self.epochs
         if self.mode == "sequential":
             return [
@@ -205,8 +213,8 @@ StudentArchitecture = Literal[
 AnyArchitecture = Literal[StudentArchitecture, "imported"]
 
 
-class Grid(Strict):
-    """A fixed-point type in a configuration: bits in all, bits left of the point, sign."""
+class Grid(_Type):
+    """The fixed-point grid of the input."""
 
     word: Bits
     integer: Annotated[Int, Field(ge=0, le=48)]
@@ -218,11 +226,6 @@ class Grid(Strict):
         if self.signed and self.integer < 1:
             raise ValueError("a signed grid needs integer >= 1; scale the inputs by a power of two")
         return self
-
-    @property
-    def type(self) -> FixedPoint:
-        """As the type that everything computes with."""
-        return FixedPoint(self.word, self.integer, self.signed)
 
 
 class Teacher(Strict):
@@ -240,7 +243,7 @@ class Teacher(Strict):
 
 
 class LayerWidths(Strict):
-    """What one layer of a student has of its own; null: as the student."""
+    """Settings of one layer of a student; null: as the student's."""
 
     weight_bits: Bits | None = None
     weight_integer: Annotated[Int, Field(ge=1, le=12)] | None = None
@@ -289,7 +292,7 @@ class Student(Strict):
 
 
 class Firmware(Strict):
-    """What hls4ml is asked for."""
+    """Settings of the HLS projects."""
 
     backend: Literal["Vitis", "Vivado"] = "Vitis"
     part: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)] = (
@@ -321,7 +324,7 @@ class Rtl(Strict):
 
 
 class Choose(Strict):
-    """Which student is the best one."""
+    """Criterion and budgets by which the best student is chosen."""
 
     by: Literal["auc", "efficiency"] = "auc"
     max_lut: Annotated[Float, Field(gt=0)] | None = None
@@ -341,7 +344,7 @@ class Choose(Strict):
 
 
 class Verify(Strict):
-    """What the firmware is held to."""
+    """Limits that the firmware has to meet."""
 
     events: Annotated[Int, Field(ge=1)] | None = None  # null: the whole test split
     corners: bool = True
@@ -379,7 +382,7 @@ class Config(Strict):
 
     @property
     def imported(self) -> bool:
-        """Whether this is the configuration of a run made by `l1kd import`: it has no teacher."""
+        """The run was made by `l1kd import`: it has no teacher."""
         return self.students[0].architecture == "imported"
 
     @model_validator(mode="after")

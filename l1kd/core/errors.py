@@ -1,4 +1,4 @@
-"""What can go wrong, by who can mend it; `l1kd.cli` turns each class into its exit code."""
+"""Errors by who can mend them; `l1kd.cli` turns each class into its exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fixed-point type: what a number on a wire can be.
+"""Fixed-point types and their arithmetic.
 
 A value is a count of the type's LSB. `quantize` takes and gives values in float64, exact below 2^53
 counts; `requantize` takes and gives counts, in integers or in floats that hold integers.

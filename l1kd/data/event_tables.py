@@ -78,7 +78,7 @@ def window(table: Table, start: int, stop: int) -> Table:
 
 
 def fits_in_memory(tables: Iterable[Table]) -> bool:
-    """Whether the tables together are small enough to be kept."""
+    """True if the tables together are small enough to be kept."""
     size = sum(table.rows * math.prod(table.shape) * table.dtype.itemsize for table in tables)
     return size <= MEMORY_LIMIT
 

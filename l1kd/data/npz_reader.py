@@ -25,7 +25,7 @@ _LOCAL_HEADER_SIZE = 30
 
 @dataclass(frozen=True)
 class Member:
-    """What the header of one array in a `.npz` says."""
+    """Header of one array in a `.npz`."""
 
     key: str  # the array's name
     shape: tuple[int, ...]  # of the whole array; `fortran` if its first axis runs fastest

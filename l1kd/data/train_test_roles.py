@@ -1,7 +1,4 @@
-"""From tables to a data set: who trains, who chooses, who judges.
-
-Every event to one part: seeded, the same everywhere, without a list that grows with the data.
-"""
+"""Tables to samples: a seeded split into train, validation and test, signals into halves."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from l1kd.data.event_tables import Table, blocks, fits_in_memory
 
 
 def part_sizes(fractions: Sequence[float], start: int, stop: int) -> list[int]:
-    """How many of the events number `start` up to `stop` each part gets.
+    """Number of the events `start` up to `stop` that each part gets.
 
     Cumulative, so that over consecutive ranges the sizes add up to what the whole would get, and a
     part of n events in all has its fraction of n to within one event.
@@ -101,7 +98,7 @@ class RolesSection(DataSection):
 
 @dataclass(frozen=True)
 class Roles:
-    """Tables by what they are for."""
+    """Tables by role."""
 
     background: Table  # normal events, to be split
     test: Table | None = None  # normal events to judge with; None: a part of `background`
