@@ -9,24 +9,22 @@ a worker is at), and the tables: `runs.parquet`, `summary.parquet`, `summary.md`
 
 from __future__ import annotations
 
-import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
-
 import fnmatch
+import os
 import re
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
+from l1kd import __version__
 from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.errors import UserError
-from l1kd.core.files import content_hash
+from l1kd.core.files import content_hash, read_json, write_json
 from l1kd.core.sweep_config import Point, Sweep
-import os
-import uuid
-from dataclasses import dataclass, field
-from l1kd import __version__
-from l1kd.core.files import read_json, write_json
 from l1kd.runs.sweep_worker import Order
 
 _LONGEST = 64  # of a name
@@ -35,46 +33,16 @@ _LONGEST_PART = 24
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a sweep.
+    """A run of a sweep."""
 
-    Parameters
-    ----------
-    name
-        Unique in its sweep, also where case makes no difference.
-    group
-        Its group.
-    varied
-        The grid's values by dotted key.
-    config
-        Its whole configuration.
-    """
-
-    name: str
-    group: str
-    varied: dict[str, Any]
-    config: Config
+    name: str  # unique in its sweep, also where case makes no difference
+    group: str  # its group
+    varied: dict[str, Any]  # the grid's values by dotted key
+    config: Config  # its whole configuration
 
 
 def expand(path: Path, overrides: Sequence[str]) -> tuple[Config, Sweep, list[Job]]:
-    """All runs of a configuration's sweep.
-
-    Parameters
-    ----------
-    path
-        A YAML file.
-    overrides
-        `KEY=VALUE` texts; they go over the file's and over every run's values.
-
-    Returns
-    -------
-    tuple
-        The file's own configuration, its sweep, and the runs in the grid's order.
-
-    Raises
-    ------
-    UserError
-        If a point is no configuration: with group and key. Nothing was written.
-    """
+    """All runs of a configuration's sweep."""
     config = config_file.load(path, overrides)
     if config.sweep is None:
         raise UserError(
@@ -110,13 +78,7 @@ def _check_overrides(points: Sequence[Point], overrides: Sequence[str]) -> None:
 
 
 def chosen(jobs: Sequence[Job], patterns: Sequence[str]) -> list[Job]:
-    """The runs whose name fits a pattern; all if there is none.
-
-    Raises
-    ------
-    UserError
-        If none fits.
-    """
+    """The runs whose name fits a pattern; all if there is none."""
     fitting = [
         job
         for job in jobs
@@ -195,13 +157,7 @@ class GridDirectory:
         return self.directory / f".stop-{self.token}"
 
     def check(self) -> None:
-        """Find whether this is a sweep's directory, or free to become one.
-
-        Raises
-        ------
-        UserError
-            If something else is in it.
-        """
+        """Find whether this is a sweep's directory, or free to become one."""
         if self.directory.exists() and not self.directory.is_dir():
             raise UserError(f"{self.directory} is a file; name another directory with --sweep")
         record = self.directory / "sweep.json"
