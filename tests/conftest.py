@@ -26,6 +26,8 @@ import pytest
 import yaml
 from filelock import FileLock
 
+import l1kd.data.sources
+
 TINY: dict[str, object] = {
     "teacher": {"architecture": "dense", "latent": 2, "hidden": [8]},
     "students": [

@@ -74,6 +74,18 @@ def test_no_file_imports_in_a_circle() -> None:
     assert not waiting, "in circles, or above one: " + ", ".join(sorted(waiting))
 
 
+def test_who_reads_a_configuration_knows_the_sources() -> None:
+    """`data.sources` fills the registry that `core.config` asks."""
+    needs = {name_of(path): set(imported(path)) & NAMES for path in MODULES}
+
+    def reaches(name: str, seen: set[str]) -> bool:
+        seen.add(name)
+        return name == "data.sources" or any(reaches(n, seen) for n in needs[name] - seen)
+
+    readers = {name for name, used in needs.items() if "core.config_file" in used}
+    assert not {name for name in readers if not reaches(name, set())}
+
+
 @pytest.mark.parametrize("package", NO_FRAMEWORK)
 def test_no_framework_below_the_networks(package: str) -> None:
     heavy = {"tensorflow", "keras", "qkeras", "hls4ml", "alkaid"}

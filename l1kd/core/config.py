@@ -1,38 +1,91 @@
 """The typed configuration tree; `config_file` reads it from YAML.
 
-Every key is checked; names that stand for code (sources, architectures, ...) are literals here and
-keys of a dict of functions where they are implemented.
-
-The configuration of a training: how teacher and students learn.
+Unknown keys are errors. Names that stand for code (architectures, backends, ...) are literals here
+and keys of a dict of functions where they are implemented; the sources of events are entries of
+`SOURCES`, which `l1kd.data.sources` fills.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     Field,
+    SerializeAsAny,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from l1kd.core.config_types import (
-    STRICT,
-    Bits,
-    Float,
-    Int,
-    Name,
-    Paths,
-    Share,
-    Sides,
-    Size,
-    Split,
-)
+from l1kd.core.config_types import STRICT, Bits, Float, Int, Name, Share, Sides, Size
+from l1kd.core.errors import did_you_mean
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.sweep_config import Search, Sweep
+
+
+class Strict(BaseModel):
+    """A section of the configuration."""
+
+    model_config = STRICT
+
+
+class _Type(Strict):
+    """A fixed-point type: bits in all, bits left of the point, sign."""
+
+    word: Bits
+    integer: Int
+    signed: bool
+
+    @property
+    def type(self) -> FixedPoint:
+        """As the type that everything computes with."""
+        return FixedPoint(self.word, self.integer, self.signed)
+
+
+class DataSection(Strict):
+    """The section `data`; every source has its own subclass, with `source` as a Literal."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of events: all that l1kd has to know of it."""
+
+    name: str  # as `data.source`
+    about: str  # for `l1kd data list`
+    section: type[DataSection]
+    defaults: dict[str, Any]  # the configuration that suits these events
+    port: FixedPoint | None  # of a value as hardware sends it; None: the grid of the data
+    crossings_mhz: float | None  # of the normal events; None: they are no bunch crossings
+    open: Callable[[Any, int], Any]  # (section, seed) -> l1kd.data.dataset.Dataset
+    # Where its events are (None: nowhere, or where the configuration says), and what to do then.
+    find: Callable[[], tuple[str | None, str]]
+
+
+SOURCES: dict[str, Source] = {}  # filled by l1kd.data.sources
+LHC_CROSSINGS_MHZ = 28.61  # filled bunch crossings: 2,544 bunches x 11.246 kHz
+
+
+def _of_its_source(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if not SOURCES:
+        raise RuntimeError("no source of events is known yet: import l1kd.data.sources")
+    known, name = ", ".join(SOURCES), value.get("source")
+    if name is None:
+        raise ValueError(f"needs a `source`, one of {known}")
+    if name not in list(SOURCES):
+        near = did_you_mean(str(name), SOURCES)
+        raise ValueError(f"unknown source {str(name)[:80]!r}{near}; known are {known}")
+    return SOURCES[name].section.model_validate(value, context=info.context)
+
+
+Data = Annotated[SerializeAsAny[DataSection], BeforeValidator(_of_its_source)]
 
 Exposure = Literal["dataset", "noise", "shuffle", "patch", "warp", "pieces"]
 TargetTransform = Literal["fitted", "paper", "cicada"]
@@ -42,17 +95,15 @@ TargetTransform = Literal["fitted", "paper", "cicada"]
 class Phase:
     """A stretch of epochs in which the same networks learn."""
 
-    name: str  # for the history
-    first: int  # epochs, all phases counted; `last` is the next phase's first
-    last: int
-    teacher: bool  # who learns
+    name: str
+    first: int  # epoch, all phases counted
+    last: int  # the next phase's first
+    teacher: bool  # whether it learns
     students: bool
 
 
-class Score(BaseModel):
+class Score(_Type):
     """The students' output type; that of an imported network may be signed."""
-
-    model_config = STRICT
 
     word: Bits = 16
     integer: Annotated[Int, Field(ge=0, le=24)] = 8
@@ -65,16 +116,9 @@ class Score(BaseModel):
             raise ValueError("the score type needs at least one bit right of the binary point")
         return self
 
-    @property
-    def type(self) -> FixedPoint:
-        """As the type that everything computes with."""
-        return FixedPoint(self.word, self.integer, self.signed)
 
-
-class Distillation(BaseModel):
+class Distillation(Strict):
     """How teacher and students are trained."""
-
-    model_config = STRICT
 
     mode: Literal["sequential", "colearning"] = "colearning"
     epochs: Annotated[Int, Field(ge=1, le=100_000)] = 40
@@ -143,7 +187,7 @@ class Distillation(BaseModel):
 
     @property
     def phases(self) -> list[Phase]:
-        """What happens when."""
+        """Phases of the training, in order."""
         start, middle = self.head_start, self.epochs
         if self.mode == "sequential":
             return [
@@ -161,7 +205,6 @@ class Distillation(BaseModel):
         return found if start else found[1:]
 
 
-Source = Literal["l1toy", "calo", "mnist", "fashion_mnist", "arrays"]
 TeacherArchitecture = Literal["paper", "cicada", "dense"]
 StudentArchitecture = Literal[
     "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense"
@@ -170,14 +213,8 @@ StudentArchitecture = Literal[
 AnyArchitecture = Literal[StudentArchitecture, "imported"]
 
 
-class Strict(BaseModel):
-    """A section of the configuration."""
-
-    model_config = STRICT
-
-
-class Grid(Strict):
-    """A fixed-point type in a configuration: bits in all, bits left of the point, sign."""
+class Grid(_Type):
+    """The fixed-point grid of the input."""
 
     word: Bits
     integer: Annotated[Int, Field(ge=0, le=48)]
@@ -189,55 +226,6 @@ class Grid(Strict):
         if self.signed and self.integer < 1:
             raise ValueError("a signed grid needs integer >= 1; scale the inputs by a power of two")
         return self
-
-    @property
-    def type(self) -> FixedPoint:
-        """As the type that everything computes with."""
-        return FixedPoint(self.word, self.integer, self.signed)
-
-
-class ToyData(Strict):
-    """The embedded sample, a Pythia 8 toy calorimeter."""
-
-    source: Literal["l1toy"]
-    directory: str | None = None  # what `l1kd data generate` wrote; null: the embedded sample
-    train_events: Annotated[Int, Field(ge=1)] | None = None  # null: all of them
-    test_events: Annotated[Int, Field(ge=1)] | None = None
-
-
-class CaloData(Strict):
-    """CICADA's HDF5 files, by role."""
-
-    source: Literal["calo"]
-    background: Annotated[Paths, Field(min_length=1)]
-    test: Paths = []
-    signals: dict[Name, Annotated[Paths, Field(min_length=1)]] = {}
-    exposure: Paths = []
-    split: Split = (0.5, 0.1, 0.4)
-    acceptance: Literal["ignore", "require"] = "ignore"
-
-
-class ImagesData(Strict):
-    """MNIST or Fashion-MNIST with one class as the normal one."""
-
-    source: Literal["mnist", "fashion_mnist"]
-    normal: Annotated[Int, Field(ge=0, le=9)] = 0
-    directory: str | None = None
-
-
-class ArraysData(Strict):
-    """The user's own `.npz` or `.h5` arrays, `path` or `path:key`."""
-
-    source: Literal["arrays"]
-    background: Annotated[Paths, Field(min_length=1)]
-    test: Paths = []
-    signals: dict[Name, Annotated[Paths, Field(min_length=1)]] = {}
-    exposure: Paths = []
-    split: Split = (0.5, 0.1, 0.4)
-    grid: Grid | None = None  # null: the narrowest integer type, for arrays of integers
-
-
-Data = Annotated[ToyData | CaloData | ImagesData | ArraysData, Field(discriminator="source")]
 
 
 class Teacher(Strict):
@@ -255,7 +243,7 @@ class Teacher(Strict):
 
 
 class LayerWidths(Strict):
-    """What one layer of a student has of its own; null: as the student."""
+    """Settings of one layer of a student; null: as the student's."""
 
     weight_bits: Bits | None = None
     weight_integer: Annotated[Int, Field(ge=1, le=12)] | None = None
@@ -304,7 +292,7 @@ class Student(Strict):
 
 
 class Firmware(Strict):
-    """What hls4ml is asked for."""
+    """Settings of the HLS projects."""
 
     backend: Literal["Vitis", "Vivado"] = "Vitis"
     part: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)] = (
@@ -336,7 +324,7 @@ class Rtl(Strict):
 
 
 class Choose(Strict):
-    """Which student is the best one."""
+    """Criterion and budgets by which the best student is chosen."""
 
     by: Literal["auc", "efficiency"] = "auc"
     max_lut: Annotated[Float, Field(gt=0)] | None = None
@@ -356,7 +344,7 @@ class Choose(Strict):
 
 
 class Verify(Strict):
-    """What the firmware is held to."""
+    """Limits that the firmware has to meet."""
 
     events: Annotated[Int, Field(ge=1)] | None = None  # null: the whole test split
     corners: bool = True
@@ -394,7 +382,7 @@ class Config(Strict):
 
     @property
     def imported(self) -> bool:
-        """Whether this is the configuration of a run made by `l1kd import`: it has no teacher."""
+        """The run was made by `l1kd import`: it has no teacher."""
         return self.students[0].architecture == "imported"
 
     @model_validator(mode="after")

@@ -1,82 +1,30 @@
-"""Configurations from files: found by name or path, overridden by `--set`, errors with a line.
-
-What a configuration leaves unsaid, by source of events: what suits them was measured.
-"""
+"""Configurations from files: found by name or path, overridden by `--set`, errors with a line."""
 
 from __future__ import annotations
 
 import copy
-import difflib
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
-from l1kd.core.config import Config
-from l1kd.core.errors import UserError
+from l1kd.core.config import SOURCES, Config
+from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.files import atomic
-from l1kd.core.sweep_config import Group, Search, Setting, Space, Sweep
+from l1kd.core.sweep_config import Setting
 
-_TRIGGER: dict[str, Any] = {
-    "teacher": {
-        "architecture": "dense",
-        "hidden": [128, 64],
-        "latent": 8,
-        "square_root": 1.0,
-        "standardise": True,
-        "residual_power": 2.25,
-    },
-    "students": [
-        {"architecture": "cicada_v1"},
-        {"architecture": "cicada_v2"},
-        {"architecture": "conv", "hidden": [16]},
-    ],
-    "distillation": {
-        "epochs": 16,
-        "final_epochs": 8,
-        "batch": 256,
-        "student_learning_rate": 3e-3,
-        "exposure": ["patch", "shuffle"],
-    },
-    "choose": {"by": "efficiency"},
-}
-_IMAGES: dict[str, Any] = {
-    "teacher": {"architecture": "paper", "latent": 20},
-    "students": [{"architecture": f"s{i}"} for i in range(1, 8)],
-    "distillation": {
-        "epochs": 20,
-        "final_epochs": 8,
-        "batch": 100,
-        "student_learning_rate": 5e-3,
-        "warm_up": 3.0,
-        "exposure": ["dataset", "warp", "pieces"],
-    },
-}
-_ARRAYS: dict[str, Any] = {
-    "teacher": {"architecture": "dense", "latent": 8, "standardise": True},
-    "students": [{"architecture": "dense"}],
-    "distillation": {"exposure": ["shuffle"]},
-}
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "l1toy": _TRIGGER,
-    "calo": _TRIGGER,
-    "mnist": _IMAGES,
-    "fashion_mnist": _IMAGES,
-    "arrays": _ARRAYS,
-}
-
-
-def source_defaults(source: str) -> dict[str, Any]:
-    """The configuration that suits a source; what a file says is laid over it, key by key."""
-    return _DEFAULTS.get(source, {})
-
+Location = tuple[str | int, ...]
 
 _MAX_BYTES = 1 << 20
+_MAX_VALUES = 20_000
+_MAX_DIGITS = 100
 _MAX_SHOWN = 80
-_PATH_KEYS = ("background", "test", "exposure", "signals", "directory")
 # pydantic speaks to programmers here
 _PLAINER = {
     **dict.fromkeys(
@@ -84,18 +32,77 @@ _PLAINER = {
     ),
     "list_type": "Input should be a list",
 }
-Location = tuple[str | int, ...]
+# The core schema of YAML 1.2: 1e-3 is a number, 1:30:00 and 2020-01-01 are texts.
+_CORE: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "null": (r"null|Null|NULL|~|", lambda text: None),
+    "bool": (r"true|True|TRUE|false|False|FALSE", lambda text: text.lower() == "true"),
+    "int": (
+        r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+        lambda text: int(text, {"0o": 8, "0x": 16}.get(text[:2], 10)),
+    ),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        lambda text: float(re.sub(r"\.(?=[a-zA-Z])", "", text)),
+    ),
+}
+_TAG = "tag:yaml.org,2002:"
+_PATTERNS = {f"{_TAG}{kind}": re.compile(rf"(?:{text})\Z") for kind, (text, _) in _CORE.items()}
 
 
-def _shipped_directory() -> Path:
-    installed = Path(str(resources.files("l1kd"))) / "configs"
-    checkout = Path(__file__).parents[2] / "configs"
-    return installed if installed.is_dir() else checkout
+def _scalar(kind: str) -> Callable[[_Reader, yaml.Node], Any]:
+    pattern, convert = _PATTERNS[f"{_TAG}{kind}"], _CORE[kind][1]
+
+    def construct(reader: _Reader, node: yaml.Node) -> Any:
+        text = reader.construct_scalar(node)  # type: ignore[arg-type]
+        if len(text) > _MAX_DIGITS or not pattern.match(text):
+            problem = f"{_shown(text)} is no {kind}, or too long"
+            raise ConstructorError(None, None, problem, node.start_mark)
+        return convert(text)
+
+    return construct
+
+
+class _Reader(yaml.SafeLoader):
+    """Plain values only, few enough for a configuration."""
+
+    yaml_implicit_resolvers = {None: list(_PATTERNS.items())}  # noqa: RUF012 - PyYAML has it so
+    yaml_constructors: ClassVar[Any] = {
+        **{
+            tag: yaml.SafeLoader.yaml_constructors[tag]
+            for tag in (f"{_TAG}str", f"{_TAG}seq", f"{_TAG}map", None)
+        },
+        **{f"{_TAG}{kind}": _scalar(kind) for kind in _CORE},
+    }
+    values = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.values += 1
+        problem = None
+        if self.check_event(yaml.AliasEvent):
+            # Short files could unfold without bound.
+            problem = "YAML aliases are not supported"
+        elif self.values > _MAX_VALUES:
+            problem = f"more than {_MAX_VALUES} values"
+        if problem:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise ComposerError(None, None, problem, mark)
+        return super().compose_node(parent, index)
+
+
+class _Writer(yaml.SafeDumper):
+    """Quotes the texts that a reader of YAML 1.1 or 1.2 would take for numbers."""
+
+
+for _tag in (f"{_TAG}int", f"{_TAG}float"):
+    _Writer.add_implicit_resolver(_tag, _PATTERNS[_tag], None)
 
 
 def shipped() -> dict[str, Path]:
     """The configurations that come with the package, by name."""
-    return {path.stem: path for path in sorted(_shipped_directory().glob("*.yaml"))}
+    installed = Path(str(resources.files("l1kd"))) / "configs"
+    checkout = Path(__file__).parents[2] / "configs"
+    directory = installed if installed.is_dir() else checkout
+    return {path.stem: path for path in sorted(directory.glob("*.yaml"))}
 
 
 def find(argument: str) -> Path:
@@ -107,16 +114,19 @@ def find(argument: str) -> Path:
         return path
     names = shipped()
     if argument not in names:
-        near = _nearest(argument, names)
         raise UserError(
-            f"no shipped configuration is named {argument!r}{near}; there are "
-            f"{', '.join(names)}; a file of your own needs its path or its .yaml ending"
+            f"no shipped configuration is named {argument!r}{did_you_mean(argument, names)}; there "
+            f"are {', '.join(names)}; a file of your own needs its path or its .yaml ending"
         )
     return names[argument]
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a configuration file, lay it over its source's defaults, and check it."""
+    """Read a YAML file, lay it over its source's defaults, and check it.
+
+    `overrides` are the `KEY=VALUE` texts of `--set`: YAML values, dotted keys, list items by
+    number. A UserError names the file, the line and the key at fault.
+    """
     return next(load_each(path, overrides, [()]))
 
 
@@ -129,8 +139,28 @@ def load_each(
         raise UserError(f"{path}: a configuration is a mapping of keys, found {_kind(raw)}")
     given = [_parsed(text) for text in overrides]
     for settings in points:
-        laid = [_Laid(s.key, s.value, _at(path, lines, s.origin)) for s in settings]
+        laid = [
+            _Laid(
+                each.key,
+                each.value,
+                f"{_at(path, lines, each.origin)}: {'.'.join(map(str, each.origin[:4]))}",
+            )
+            for each in settings
+        ]
         yield _load(copy.deepcopy(raw), path, lines, [*laid, *given])
+
+
+def load_resolved(path: Path) -> Config:
+    """Read the resolved configuration that a run keeps: no defaults, no search for paths."""
+    raw, lines = _read(path)
+    return _validate(raw, path, lines, {}, None)
+
+
+def save(config: Config, path: Path) -> None:
+    """Write a resolved configuration, atomically."""
+    with atomic(path) as temporary:
+        values = config.model_dump(mode="json")
+        temporary.write_text(yaml.dump(values, Dumper=_Writer, sort_keys=False, width=100))
 
 
 class _Laid(NamedTuple):
@@ -146,58 +176,25 @@ def _load(
 ) -> Config:
     said = {_lay(raw, each): each.said for each in laid if each.key[0] == "data"}
     raw.setdefault("name", path.stem)
-    _absolute_paths(raw.get("data"), path)
-    source = raw["data"].get("source") if isinstance(raw.get("data"), dict) else None
-    defaults = source_defaults(source) if isinstance(source, str) else {}
-    merged = _merge(copy.deepcopy(defaults), raw)
+    data = raw.get("data")
+    name = data.get("source") if isinstance(data, dict) else None
+    source = SOURCES.get(name) if isinstance(name, str) else None
+    merged = _merge(copy.deepcopy(source.defaults), raw) if source else raw
     # After the merge: `students.0.weight_bits` may mean a student that the source brings.
     said |= {_lay(merged, each): each.said for each in laid if each.key[0] != "data"}
-    return _validate(merged, str(path), lines, said)
-
-
-def load_resolved(path: Path) -> Config:
-    """Read the resolved configuration that a run keeps: no defaults, no search for paths."""
-    raw, lines = _read(path)
-    return _validate(raw, str(path), lines, {})
-
-
-def save(config: Config, path: Path) -> None:
-    """Write a resolved configuration, atomically."""
-    with atomic(path) as temporary:
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100)
-        temporary.write_text(text)
-
-
-class _Plain(yaml.SafeLoader):
-    """Plain values only; what is none of its kind, like 2020-13-45, is an error of YAML's."""
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep=deep)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{_shown(node.value)} is no such value", node.start_mark
-            ) from error
-
-
-def _values(text: str) -> Any:
-    loader = _Plain(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
+    return _validate(merged, path, lines, said, {"beside": path.parent})
 
 
 def _read(path: Path) -> tuple[Any, dict[Location, int]]:
     """The file's plain values and the line of every key."""
     try:
-        content = path.read_bytes()
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: not a file; give a configuration")
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
-            raise UserError(f"{path}: {len(content)} bytes are no configuration")
-        text = content.decode()
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = dict(_lines(node, (), str(path), set())) if node is not None else {}
-        return _values(text), lines
+            raise UserError(f"{path}: more than {_MAX_BYTES} bytes are no configuration")
+        return _plain(content.decode())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -207,32 +204,42 @@ def _read(path: Path) -> tuple[Any, dict[Location, int]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise UserError(f"{path}{where}: not a configuration in plain YAML: {problem}") from error
+        raise UserError(
+            f"{path}{where}: not a configuration in plain YAML: {_problem(error)}"
+        ) from error
 
 
-def _lines(
-    node: yaml.Node, location: Location, file: str, seen: set[int]
-) -> Iterator[tuple[Location, int]]:
-    if isinstance(node, (yaml.MappingNode, yaml.SequenceNode)):
-        # An alias is a second look at a node: short files could unfold without bound.
-        if id(node) in seen:
-            raise UserError(f"{file}:{node.start_mark.line + 1}: YAML aliases are not supported")
-        seen.add(id(node))
+def _plain(text: str) -> tuple[Any, dict[Location, int]]:
+    """The values of a YAML text, and the line of every key and item."""
+    reader = _Reader(text)
+    try:
+        node = reader.get_single_node()
+        if node is None:
+            return None, {}
+        return reader.construct_document(node), dict(_lines(node, ()))
+    finally:
+        reader.dispose()
+
+
+def _lines(node: yaml.Node, location: Location) -> Iterator[tuple[Location, int]]:
     if isinstance(node, yaml.MappingNode):
         keys = set()
         for key, value in node.value:
             name = str(key.value)
-            line = key.start_mark.line + 1
             if name in keys:
-                raise UserError(f"{file}:{line}: the key {name!r} stands twice in one mapping")
+                problem = f"the key {_shown(name)} stands twice in one mapping"
+                raise ComposerError(None, None, problem, key.start_mark)
             keys.add(name)
-            yield (*location, name), line
-            yield from _lines(value, (*location, name), file, seen)
+            yield (*location, name), key.start_mark.line + 1
+            yield from _lines(value, (*location, name))
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             yield (*location, index), value.start_mark.line + 1
-            yield from _lines(value, (*location, index), file, seen)
+            yield from _lines(value, (*location, index))
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    return str(getattr(error, "problem", None) or error)
 
 
 def _parsed(text: str) -> _Laid:
@@ -240,9 +247,12 @@ def _parsed(text: str) -> _Laid:
     if not separator or not all(key.split(".")):
         raise UserError(f"--set {text}: write KEY=VALUE, for example distillation.epochs=3")
     try:
-        return _Laid(tuple(key.split(".")), _values(value))
+        return _Laid(tuple(key.split(".")), _plain(value)[0])
     except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"--set {key}={value[:_MAX_SHOWN]}: the value is not plain YAML") from error
+        why = _problem(error) if isinstance(error, yaml.YAMLError) else "nested too deeply"
+        raise UserError(
+            f"--set {key}={value[:_MAX_SHOWN]}: the value is not plain YAML: {why}"
+        ) from error
 
 
 def _lay(raw: dict[str, Any], laid: _Laid) -> Location:
@@ -251,7 +261,6 @@ def _lay(raw: dict[str, Any], laid: _Laid) -> Location:
     location: list[str | int] = []
     target: Any = raw
     for depth, part in enumerate(parts):
-        last = depth == len(parts) - 1
         step: str | int = part
         where = f"{laid.said}: {'.'.join(parts)}: {'.'.join(parts[:depth])}"
         if isinstance(target, list):
@@ -261,7 +270,7 @@ def _lay(raw: dict[str, Any], laid: _Laid) -> Location:
         elif not isinstance(target, dict):
             raise UserError(f"{where} has no keys")
         location.append(step)
-        if last:
+        if depth == len(parts) - 1:
             target[step] = copy.deepcopy(laid.value)
         elif isinstance(target, list):
             target = target[int(part)]
@@ -270,137 +279,79 @@ def _lay(raw: dict[str, Any], laid: _Laid) -> Location:
     return tuple(location)
 
 
-def _absolute_paths(data: Any, file: Path) -> None:
-    """Make paths absolute: a relative one is meant from here, or else from beside the file."""
-    if not isinstance(data, dict):
-        return
-
-    def absolute(value: Any) -> Any:
-        if isinstance(value, list):
-            return [absolute(item) for item in value]
-        if isinstance(value, dict):
-            return {key: absolute(item) for key, item in value.items()}
-        if not isinstance(value, str) or not value:
-            return value
-        if "\0" in value:
-            raise ValueError("there is a null byte in it")
-        here, there = Path(value).expanduser(), file.parent / value
-        file_there = Path(str(there).partition(":")[0])
-        file_here = Path(str(here).partition(":")[0])
-        chosen = there if file_there.exists() and not file_here.exists() else here
-        return str(chosen.absolute())
-
-    for key in _PATH_KEYS:
-        try:
-            if key in data:
-                data[key] = absolute(data[key])
-        except (OSError, RuntimeError, ValueError) as error:
-            # an unknown user's home, a null byte, a name longer than any file's
-            why = getattr(error, "strerror", None) or error
-            raise UserError(f"{file}: data.{key} holds no usable path ({why})") from error
-
-
 def _merge(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     merged = dict(defaults)
     for key, value in given.items():
         below = merged.get(key)
         if isinstance(below, dict) and isinstance(value, dict):
             merged[key] = _merge(below, value)
-        elif isinstance(below, dict) and value is None:
-            pass  # `teacher:` with nothing behind it means its defaults
-        else:
+        elif not isinstance(below, dict) or value is not None:
+            # `teacher:` with nothing behind it means its defaults
             merged[key] = value
     return merged
 
 
-def _validate(raw: Any, file: str, lines: dict[Location, int], said: dict[Location, str]) -> Config:
+def _validate(
+    raw: Any,
+    path: Path,
+    lines: dict[Location, int],
+    said: dict[Location, str],
+    context: dict[str, Any] | None,
+) -> Config:
     try:
-        return Config.model_validate(raw)
+        return Config.model_validate(raw, context=context)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        location, model = _place(first["loc"])
-        dotted = ".".join(str(part) for part in location) or "the file"
-        message = _message(dict(first), location, model)
-        where = _where(file, location, lines, said)
+        location = first["loc"]
+        if location and location[-1] == "[key]":
+            location = location[:-2]  # the key itself is wrong: its mapping is the place
+        dotted = ".".join(map(str, location)) or "the file"
+        places = [location[:length] for length in range(len(location), 0, -1)]
+        where = next((said[place] for place in places if place in said), None) or _at(
+            path, lines, location
+        )
+        message = _message(dict(first), location, raw)
         raise UserError(f"{where}: {dotted}: {message}{more}") from error
 
 
-def _where(
-    file: str, location: Location, lines: dict[Location, int], said: dict[Location, str]
-) -> str:
+def _at(path: Path, lines: dict[Location, int], location: Location) -> str:
+    """`file:line` of a place, or of the nearest one above it."""
     for length in range(len(location), 0, -1):
-        if location[:length] in said:
-            return said[location[:length]]
         if location[:length] in lines:
-            return f"{file}:{lines[location[:length]]}"
-    return file
+            return f"{path}:{lines[location[:length]]}"
+    return str(path)
 
 
-def _at(path: Path, lines: dict[Location, int], origin: Location) -> str:
-    """Where a grid says something."""
-    return f"{_where(str(path), origin, lines, {})}: {'.'.join(map(str, origin[:4]))}"
+def _known_keys(location: Location, raw: Any) -> list[str]:
+    """The keys of the section that holds the last part of a place."""
+    model: type[BaseModel] = Config
+    for part in location[:-1]:
+        if part == "data" and model is Config:
+            model = SOURCES[raw["data"]["source"]].section
+        elif part in model.model_fields:
+            model = next(_models(model.model_fields[str(part)].annotation), model)
+    return list(model.model_fields)
 
 
-def _place(location: Location) -> tuple[Location, type[BaseModel] | None]:
-    """pydantic's location without its union tags, and the model that holds the last key."""
-    from l1kd.core import config as tree
-
-    tags: dict[str, type[BaseModel]] = {
-        "l1toy": tree.ToyData,
-        "calo": tree.CaloData,
-        "mnist": tree.ImagesData,
-        "fashion_mnist": tree.ImagesData,
-        "arrays": tree.ArraysData,
-    }
-    sections: dict[str, type[BaseModel]] = {
-        "teacher": tree.Teacher,
-        "students": tree.Student,
-        "distillation": tree.Distillation,
-        "firmware": tree.Firmware,
-        "rtl": tree.Rtl,
-        "choose": tree.Choose,
-        "verify": tree.Verify,
-        "grid": tree.Grid,
-        "score": tree.Score,
-        "layers": tree.LayerWidths,
-        "search": Search,
-        "space": Space,
-        "sweep": Sweep,
-        "groups": Group,
-    }
-    cleaned: list[str | int] = []
-    model: type[BaseModel] | None = Config
-    if location and location[-1] == "[key]":
-        location = location[:-2]  # the key itself is wrong: its mapping is the place
-    for index, part in enumerate(location):
-        if index == 1 and cleaned == ["data"] and part in tags:
-            model = tags[str(part)]
-            continue
-        if index < len(location) - 1 and part in sections:
-            model = sections[part] if isinstance(part, str) else model
-        cleaned.append(part)
-    return tuple(cleaned), model
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
 
 
-def _message(error: dict[str, Any], location: Location, model: type[BaseModel] | None) -> str:
+def _message(error: dict[str, Any], location: Location, raw: Any) -> str:
     kind, value = error["type"], error.get("input")
-    if kind == "extra_forbidden" and model is not None:
-        known = list(model.model_fields)
-        return f"unknown key{_nearest(str(location[-1]), known)}; known are {', '.join(known)}"
+    if kind == "extra_forbidden":
+        known = _known_keys(location, raw)
+        near = did_you_mean(str(location[-1])[:_MAX_SHOWN], known)
+        return f"unknown key{near}; known are {', '.join(known)}"
     if kind == "missing":
         return "is required"
-    if kind == "union_tag_invalid":
-        tag = str(error["ctx"]["tag"])
-        names = ["l1toy", "calo", "mnist", "fashion_mnist", "arrays"]
-        return f"unknown source {_shown(tag)}{_nearest(tag, names)}; known are {', '.join(names)}"
-    if kind == "union_tag_not_found":
-        return "needs a `source`: l1toy, calo, mnist, fashion_mnist or arrays"
     if kind == "literal_error":
-        known = [
-            name.strip("' ") for name in error["ctx"]["expected"].replace(" or ", ", ").split(",")
-        ]
-        near = _nearest(str(value), known)
+        known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        near = did_you_mean(str(value)[:_MAX_SHOWN], known)
         return f"unknown {_shown(value)}{near}; known are {', '.join(known)}"
     if kind == "string_pattern_mismatch":
         return (
@@ -416,11 +367,6 @@ def _shown(value: Any) -> str:
         return _kind(value)
     text = repr(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
-
-
-def _nearest(name: str, known: Sequence[str] | dict[str, Any]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _kind(value: Any) -> str:

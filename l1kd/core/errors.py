@@ -1,6 +1,9 @@
-"""What can go wrong, by who can mend it; `l1kd.cli` turns each class into its exit code."""
+"""Errors by who can mend them; `l1kd.cli` turns each class into its exit code."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -19,3 +22,9 @@ class CheckFailed(Exception):  # noqa: N818 - the gate failed, not the program
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` with the nearest known name; empty if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""

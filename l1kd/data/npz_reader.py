@@ -25,7 +25,7 @@ _LOCAL_HEADER_SIZE = 30
 
 @dataclass(frozen=True)
 class Member:
-    """What the header of one array in a `.npz` says."""
+    """Header of one array in a `.npz`."""
 
     key: str  # the array's name
     shape: tuple[int, ...]  # of the whole array; `fortran` if its first axis runs fastest
@@ -101,7 +101,11 @@ def inspect(path: Path, key: str) -> Member | None:
 
 
 def reader(path: Path, member: Member, stream: bool) -> Callable[[int, int], NDArray[Any]]:
-    """A function that reads a range of rows."""
+    """A function that reads a range of rows.
+
+    `stream`: from their place in the file, which needs an array stored without compression and in
+    C order; otherwise the array is decompressed as a whole and kept.
+    """
     with _opened(path) as archive:
         info = archive.getinfo(f"{member.key}{_SUFFIX}")
     if not stream:

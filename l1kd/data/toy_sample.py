@@ -1,4 +1,4 @@
-"""The Pythia 8 toy calorimeter: the sample that comes with l1kd, or one that `generate` wrote."""
+"""The source `l1toy`, a Pythia 8 toy calorimeter: the embedded sample or a generated one."""
 
 from __future__ import annotations
 
@@ -6,21 +6,31 @@ import contextlib
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
-from l1kd.core.config import ToyData
-from l1kd.core.config_types import NAME_PATTERN
+from l1kd.core.config import LHC_CROSSINGS_MHZ, DataSection, Source
+from l1kd.core.config_types import NAME_PATTERN, EventPath, Int
 from l1kd.core.errors import UserError
 from l1kd.data import hdf5_reader
-from l1kd.data.cicada_regions import GRID, PHI_AXIS, SHAPE, table
 from l1kd.data.dataset import Dataset, Sample
 from l1kd.data.event_tables import Table, blocks, fits_in_memory, window
+from l1kd.data.region_files import DEFAULTS, GRID, PHI_AXIS, PORT, SHAPE, table
 from l1kd.data.train_test_roles import check_sizes, halves
 
 # Of the file with the training events, so much trains and the rest validates.
 _TRAINING_SHARE = 5 / 6
+
+
+class ToyData(DataSection):
+    """The embedded sample, or a directory that `l1kd data generate` wrote."""
+
+    source: Literal["l1toy"]
+    directory: EventPath | None = None  # null: the embedded sample
+    train_events: Annotated[Int, Field(ge=1)] | None = None  # null: all of them
+    test_events: Annotated[Int, Field(ge=1)] | None = None
 
 
 def embedded_directory() -> Path:
@@ -91,7 +101,9 @@ def open_toy(data: ToyData, seed: int) -> Dataset:
         "exposure": "the toy has no other data set beside it; noise, shuffle and patch need none",
     }
     return Dataset(
-        **samples,
+        train=samples["train"],
+        val=samples["val"],
+        test=samples["test"],
         signals=signals,
         grid=GRID,
         standardise_axes=(PHI_AXIS,),
@@ -169,3 +181,22 @@ def _distinct(attributes: dict[str, Any], share: float) -> dict[str, float]:
 def _rate(rate: float) -> str:
     mantissa, exponent = f"{rate:e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def _find() -> tuple[str | None, str]:
+    directory = embedded_directory()
+    if (directory / "train.h5").is_file():
+        return str(directory), ""
+    return None, "install l1kd again, or `l1kd data generate`"
+
+
+SOURCE = Source(
+    name="l1toy",
+    about="Pythia 8 toy calorimeter, 18 x 14 regions: zero bias and signals",
+    section=ToyData,
+    defaults=DEFAULTS,
+    port=PORT,
+    crossings_mhz=LHC_CROSSINGS_MHZ,
+    open=open_toy,
+    find=_find,
+)

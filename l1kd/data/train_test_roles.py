@@ -1,20 +1,19 @@
-"""From tables to a data set: who trains, who chooses, who judges.
-
-Every event to one part: seeded, the same everywhere, without a list that grows with the data.
-"""
+"""Tables to samples: a seeded split into train, validation and test, signals into halves."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from l1kd.core.config import ArraysData, CaloData
+from l1kd.core.config import DataSection
+from l1kd.core.config_types import Name, Paths, Split
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Block, Dataset, Sample, Signal
@@ -22,7 +21,7 @@ from l1kd.data.event_tables import Table, blocks, fits_in_memory
 
 
 def part_sizes(fractions: Sequence[float], start: int, stop: int) -> list[int]:
-    """How many of the events number `start` up to `stop` each part gets.
+    """Number of the events `start` up to `stop` that each part gets.
 
     Cumulative, so that over consecutive ranges the sizes add up to what the whole would get, and a
     part of n events in all has its fraction of n to within one event.
@@ -41,7 +40,11 @@ def part_sizes(fractions: Sequence[float], start: int, stop: int) -> list[int]:
 def split(
     whole: Iterable[Block], fractions: Sequence[float], key: tuple[int, ...], in_memory: bool
 ) -> list[tuple[Block, ...]]:
-    """Assign every event to one part, at random inside its block."""
+    """Assign every event to one part, at random inside its block; returns each part's blocks.
+
+    It depends on `key`, the block's number and the number of events alone; parts keep the events'
+    order. Parts select anew from the block at every load unless `in_memory`.
+    """
     fractions = [fraction / sum(fractions) for fraction in fractions]
     parts: list[list[Block]] = [[] for _ in fractions]
     start = 0
@@ -52,11 +55,8 @@ def split(
         for part, low, high in zip(parts, edges[:-1], edges[1:], strict=True):
             if high == low:
                 continue
-            load: Callable[[], NDArray[Any]]
             load = functools.partial(_select, block, (*key, number), low, high)
-            if in_memory:
-                load = functools.partial(_kept, load())
-            part.append(Block(high - low, load))
+            part.append(Block.of(load()) if in_memory else Block(high - low, load))
     return [tuple(part) for part in parts]
 
 
@@ -68,19 +68,37 @@ def _select(block: Block, key: tuple[int, ...], low: int, high: int) -> NDArray[
     return events
 
 
-def _kept(events: NDArray[Any]) -> NDArray[Any]:
-    return events
-
-
 # Different parts of a data set draw from different random streams of one seed.
 _BACKGROUND, _SIGNAL = 0xB6, 0x51
 _SIGNALS = "signals."
 _RESERVED = ("train", "val", "test", "all")
 
 
+class RolesSection(DataSection):
+    """The section `data` of a source whose files are given by role."""
+
+    background: Annotated[Paths, Field(min_length=1)]  # normal; split if no `test` is given
+    test: Paths = Field([])
+    signals: dict[Name, Annotated[Paths, Field(min_length=1)]] = Field({})
+    exposure: Paths = Field([])  # training events of another data set
+    split: Split = (0.5, 0.1, 0.4)  # train, validation, test
+
+    def paths(self) -> dict[str, list[str]]:
+        """Files by role: `background`, ..., `signals.<name>`; none is empty."""
+        for name in self.signals:
+            _check_name(name)
+        roles = {
+            "background": self.background,
+            "test": self.test,
+            "exposure": self.exposure,
+            **{f"{_SIGNALS}{name}": paths for name, paths in self.signals.items()},
+        }
+        return {role: paths for role, paths in roles.items() if paths}
+
+
 @dataclass(frozen=True)
 class Roles:
-    """Tables by what they are for."""
+    """Tables by role."""
 
     background: Table  # normal events, to be split
     test: Table | None = None  # normal events to judge with; None: a part of `background`
@@ -89,7 +107,7 @@ class Roles:
 
     @classmethod
     def of(cls, tables: Mapping[str, Table]) -> Roles:
-        """From tables by role, as `paths_by_role` names them."""
+        """From tables by role, as `RolesSection.paths` names them."""
         return cls(
             background=tables["background"],
             test=tables.get("test"),
@@ -149,7 +167,9 @@ def assemble(
         if len(exposure) < 1:
             raise UserError(f"{roles.exposure.name}: no event is left for the exposure")
     return Dataset(
-        **samples,
+        train=samples["train"],
+        val=samples["val"],
+        test=samples["test"],
         signals=signals,
         grid=grid,
         exposure=exposure,
@@ -159,21 +179,11 @@ def assemble(
     )
 
 
-def paths_by_role(data: CaloData | ArraysData) -> dict[str, list[str]]:
-    """The files of a configuration by role: `background`, ..., `signals.<name>`; none is empty."""
-    roles = {
-        "background": data.background,
-        "test": data.test,
-        "exposure": data.exposure,
-        **{f"{_SIGNALS}{name}": paths for name, paths in data.signals.items()},
-    }
-    for name in data.signals:
-        _check_name(name)
-    return {role: paths for role, paths in roles.items() if paths}
-
-
 def check_overlap(roles: Mapping[str, Sequence[tuple[Hashable, str]]]) -> None:
-    """Refuse events that stand in two roles: who trains on an event cannot be judged by it."""
+    """Refuse events that stand in two roles: who trains on an event cannot be judged by it.
+
+    Each role's parts are (what identifies a file or array, its name); signals may share events.
+    """
     seen: dict[Hashable, str] = {}
     for role, parts in roles.items():
         for identity, name in parts:

@@ -1,4 +1,4 @@
-"""The user's own arrays: `.npz` or `.h5`, `path` or `path:key`, any event shape."""
+"""The source `arrays`, the user's own: `.npz` or `.h5`, `path` or `path:key`, any event shape."""
 
 from __future__ import annotations
 
@@ -7,21 +7,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd.core.config import ArraysData
+from l1kd.core.config import LHC_CROSSINGS_MHZ, Grid, Source
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data import event_tables, hdf5_reader, npz_reader
 from l1kd.data.dataset import Dataset
 from l1kd.data.event_tables import Table
-from l1kd.data.train_test_roles import Roles, assemble, check_overlap, paths_by_role
+from l1kd.data.train_test_roles import Roles, RolesSection, assemble, check_overlap
 
 _HDF5, _NPZ = (".h5", ".hdf5"), (".npz",)
 _MAX_WORD = 24  # float32 holds every value of such a type
+
+
+class ArraysData(RolesSection):
+    """Arrays by role, each as `path` or `path:key`."""
+
+    source: Literal["arrays"]
+    grid: Grid | None = None  # null: the narrowest integer type, for arrays of integers
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,7 @@ class _Place:
 
 def open_arrays(data: ArraysData, seed: int) -> Dataset:
     """The data set of the arrays that a configuration names."""
-    places = {
-        role: [_locate(path) for path in paths] for role, paths in paths_by_role(data).items()
-    }
+    places = {role: [_locate(path) for path in paths] for role, paths in data.paths().items()}
     check_overlap(
         {role: [(each.identity, each.name) for each in row] for role, row in places.items()}
     )
@@ -180,3 +185,19 @@ def _off_grid(name: str, event: int, value: Any, grid: FixedPoint) -> UserError:
         f"{found}, which is not on {where} with steps of {grid.lsb:g}; round the values "
         f"(numpy.rint(x / {grid.lsb!r}) * {grid.lsb!r}), or give data.grid a finer step"
     )
+
+
+SOURCE = Source(
+    name="arrays",
+    about="your own .npz or .h5 arrays by role, any event shape",
+    section=ArraysData,
+    defaults={
+        "teacher": {"architecture": "dense", "latent": 8, "standardise": True},
+        "students": [{"architecture": "dense"}],
+        "distillation": {"exposure": ["shuffle"]},
+    },
+    port=None,
+    crossings_mhz=LHC_CROSSINGS_MHZ,
+    open=open_arrays,
+    find=lambda: (None, ""),
+)

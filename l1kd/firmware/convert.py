@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 # Multiplications of a network up to which `auto` writes an io_parallel project.
 PARALLEL = 65_536
-# Sources of counts and pixels: their grids have a sign because QKeras' quantizers have one.
-_UNSIGNED = ("calo", "l1toy", "mnist", "fashion_mnist")
 _OWN = 1000  # of the run's events that a student's test bench may take
 
 
@@ -171,9 +169,7 @@ def stated_port(context: Context, model: keras.Model) -> FixedPoint | None:
     """The data's type as a port, where it says more than the network's own and fits into it."""
     from l1kd.networks.to_exact import read
 
-    own, grid = read(model).port, context.dataset.grid
-    if context.config.data.source in _UNSIGNED and grid.signed:
-        grid = FixedPoint(grid.word - 1, grid.integer - 1, False)
+    own, grid = read(model).port, context.dataset.port or context.dataset.grid
     if grid.fraction > own.fraction or grid.low < own.low or grid.high > own.high:
         return None
     same = (grid.word, grid.integer, grid.signed) == (own.word, own.integer, own.signed)

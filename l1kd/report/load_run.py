@@ -23,6 +23,7 @@ from l1kd.core.run_files import (
     RtlRecord,
 )
 from l1kd.core.stages import AnyStage
+from l1kd.data.sources import SOURCES
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.scores import Scores
 
@@ -93,7 +94,7 @@ class RunFiles:
     @property
     def of_crossings(self) -> bool:
         """Whether normal events are bunch crossings, so that their share is a trigger rate."""
-        return self.config.data.source not in ("mnist", "fashion_mnist")
+        return SOURCES[self.config.data.source].crossings_mhz is not None
 
     def absent(self, stage: AnyStage) -> str:
         """Why there is nothing from a stage, in words."""

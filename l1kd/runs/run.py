@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
+import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
 from l1kd import __version__
 from l1kd.core import config_file, run_files
 from l1kd.core.config import Config

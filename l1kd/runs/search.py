@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
 from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.errors import UserError

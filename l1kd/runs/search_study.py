@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
 from l1kd.core.config import Student
 from l1kd.core.sweep_config import Space
 

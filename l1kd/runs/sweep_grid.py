@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
 from l1kd import __version__
 from l1kd.core import config_file
 from l1kd.core.config import Config

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
 from l1kd.core import config_file
-from l1kd.core.config import CaloData, Config
+from l1kd.core.config import Config
 from l1kd.core.errors import UserError
+from l1kd.data.cicada_regions import CaloData
+
+MANY_KEYS = "data: {source: mnist}\n" + "\n".join(f"key{n}: 1" for n in range(60_000))
+MANY_ITEMS = "data: {source: mnist}\nstudents: [" + "s, " * 100_000 + "]"
 
 
 def load(tmp_path: Path, text: str, *overrides: str) -> Config:
@@ -39,6 +44,47 @@ def test_scientific_notation_without_a_point_is_a_number(tmp_path: Path) -> None
     config = load(tmp_path, text, "distillation.learning_rate=5e-4", "students.0.weight_bits=6")
     assert config.distillation.learning_rate == 5e-4
     assert config.students[0].weight_bits == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("-.5E+2", -50.0),
+        (".inf", float("inf")),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("017", 17),
+        ("+3", 3),
+        ("~", None),
+        ("", None),
+        ("True", True),
+        ("yes", "yes"),
+        ("1:30", "1:30"),
+        ("2020-01-01", "2020-01-01"),
+        ("1_000", "1_000"),
+        ("<<", "<<"),
+        ("'7'", "7"),
+    ],
+)
+def test_plain_values_are_those_of_yaml_1_2(text: str, value: object) -> None:
+    (found, _) = config_file._plain(f"key: {text}")
+    assert found == {"key": value}
+    assert type(found["key"]) is type(value)
+
+
+@pytest.mark.parametrize("name", ["1e3", "0o7", "0x1F", "1_0", "on", "2020-01-01", "7", "0777"])
+def test_texts_like_numbers_are_texts_again_for_every_reader(tmp_path: Path, name: str) -> None:
+    config = load(tmp_path, f"data: {{source: mnist}}\nname: '{name}'")
+    config_file.save(config, tmp_path / "config.yaml")
+    assert config_file.load_resolved(tmp_path / "config.yaml").name == name
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["name"] == name
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(UserError, match="not a file"):
+        config_file.load_resolved(tmp_path / "config.yaml")
 
 
 @pytest.mark.parametrize(
@@ -74,9 +120,24 @@ def test_scientific_notation_without_a_point_is_a_number(tmp_path: Path) -> None
         ("seed: 3", ["data", "required"]),
         ("data: {normal: 3}", ["data", "source"]),
         ("[" * 5000, ["mine.yaml"]),
-        ("data: {source: mnist}\nname: 2020-13-45", ["mine.yaml:2", "plain YAML", "2020-13-45"]),
+        ("data: {source: mnist}\nseed: 2020-13-45", ["mine.yaml:2", "integer", "2020-13-45"]),
+        ("data: {source: mnist}\nseed: 1:30:00", ["mine.yaml:2", "integer", "'1:30:00'"]),
+        (
+            f"data: {{source: mnist}}\nseed: 1{':30' * 100_000}",
+            ["mine.yaml:2", "integer", ":30..."],
+        ),
+        ("data: {source: mnist}\nseed: !!int 1:30:00", ["mine.yaml:2", "no int"]),
+        ("data: {source: mnist}\nseed: !!timestamp 2020-01-01", ["mine.yaml:2", "plain YAML"]),
+        (f"data: {{source: mnist}}\nseed: 0x{'f' * 300_000}", ["mine.yaml:2", "too long"]),
+        (f"data: {{source: mnist}}\nseed: 1.{'0' * 300_000}", ["mine.yaml:2", "too long"]),
+        (f"data: {{source: mnist}}\nseed: '{'9' * 300_000}'", ["mine.yaml:2", "'999"]),
+        ("data: {source: mnist}\nteacher: {latent: 1e400}", ["mine.yaml:2", "teacher.latent"]),
+        (MANY_KEYS, ["mine.yaml:9999", "more than 20000 values"]),
+        (MANY_ITEMS, ["mine.yaml:2", "more than 20000 values"]),
+        ("data: {source: mnist}\n" + "\n".join(f"k{n}: 1" for n in range(999)), ["(and 998 more)"]),
+        ("data: {source: mnist}\nname: " + "x" * (1 << 20), ["more than 1048576 bytes"]),
         ("data: {source: mnist}\nseed: !!int x", ["mine.yaml:2", "plain YAML"]),
-        ("data: {source: mnist}\nseed: 0x_", ["mine.yaml:2", "plain YAML"]),
+        ("data: {source: mnist}\nseed: 0x_", ["mine.yaml:2", "integer", "'0x_'"]),
         (f"data: {{source: mnist}}\nseed: {'9' * 5000}", ["mine.yaml:2", "999..."]),
         ("data: {source: calo, background: ~nobody_of_this_name/x}", ["data.background", "home"]),
         ('data: {source: calo, background: "x\\0"}', ["data.background", "null byte"]),
@@ -105,7 +166,11 @@ def test_mistakes_are_one_line_with_their_place(
         ("students.9.weight_bits=3", ["'9'", "list"]),
         ("seed.x=3", ["seed", "no keys"]),
         ("name=!!python/name:os.system ", ["plain YAML"]),
-        ("seed=2020-13-45", ["--set", "plain YAML"]),
+        ("seed=2020-13-45", ["--set", "integer", "2020-13-45"]),
+        ("seed=1" + ":30" * 100_000, ["--set", "integer", ":30..."]),
+        ("seed=" + "9" * 300_000, ["--set seed=999", "too long"]),
+        ("students=[" + "s1," * 30_000 + "]", ["--set", "more than 20000 values"]),
+        ("seed=*a", ["--set", "aliases"]),
         ("seed=" + "[" * 5000, ["--set", "plain YAML"]),
         ("data..source=mnist", ["KEY=VALUE"]),
         ("students.\u00b2=s1", ["no item"]),

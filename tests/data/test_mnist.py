@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from l1kd.core.config import ImagesData
 from l1kd.core.errors import UserError
 from l1kd.data import mnist, mnist_files
+from l1kd.data.mnist import ImagesData
 from l1kd.data.sources import open_dataset
 
 needs_data = pytest.mark.skipif(

@@ -6,9 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
-from l1kd.core.config import CaloData, ToyData
 from l1kd.core.errors import UserError
 from l1kd.data import toy_sample
+from l1kd.data.cicada_regions import CaloData
 from l1kd.data.sources import open_dataset
 
 EMBEDDED = toy_sample.embedded_directory()
@@ -41,7 +41,7 @@ def directory(tmp_path):
 
 
 def config(directory, **more):
-    return ToyData(source="l1toy", directory=str(directory), **more)
+    return toy_sample.ToyData(source="l1toy", directory=str(directory), **more)
 
 
 def regions(path):
@@ -121,12 +121,12 @@ def test_calo_has_the_toy_as_its_other_data_set(directory, tmp_path, monkeypatch
 def test_a_missing_embedded_sample_has_a_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(toy_sample, "embedded_directory", lambda: tmp_path)
     with pytest.raises(UserError, match="install l1kd again"):
-        open_dataset(ToyData(source="l1toy"), 7)
+        open_dataset(toy_sample.ToyData(source="l1toy"), 7)
 
 
 @pytest.mark.skipif(not (EMBEDDED / "train.h5").is_file(), reason="no embedded sample yet")
 def test_the_embedded_sample():
-    dataset = open_dataset(ToyData(source="l1toy"), 7)
+    dataset = open_dataset(toy_sample.ToyData(source="l1toy"), 7)
     assert len(dataset.train) >= 30_000
     assert len(dataset.val) >= 2_000
     assert len(dataset.test) >= 50_000

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l1kd.core.config import ArraysData, Grid
+from l1kd.core.config import Grid
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data import event_tables, npz_reader
 from l1kd.data.event_tables import Table
 from l1kd.data.sources import open_dataset
-from l1kd.data.user_arrays import _narrowest
+from l1kd.data.user_arrays import ArraysData, _narrowest
 
 RNG = np.random.default_rng(5)
 GRID = {"word": 8, "integer": 3}  # steps of 1/32 from -4 up to 4

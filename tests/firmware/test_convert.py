@@ -81,22 +81,19 @@ def test_a_missing_student_is_said(run: Context, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("source", "grid", "port"),
+    ("sent", "grid", "port"),
     [
-        ("calo", FixedPoint(11, 11), FixedPoint(10, 10, False)),
-        ("mnist", FixedPoint(9, 1), FixedPoint(8, 0, False)),
-        ("arrays", FixedPoint(11, 11), None),
-        ("arrays", FixedPoint(8, 8, False), FixedPoint(8, 8, False)),
-        ("arrays", FixedPoint(14, 14), None),
+        (FixedPoint(10, 10, False), FixedPoint(11, 11), FixedPoint(10, 10, False)),
+        (FixedPoint(8, 0, False), FixedPoint(9, 1), FixedPoint(8, 0, False)),
+        (None, FixedPoint(11, 11), None),
+        (None, FixedPoint(8, 8, False), FixedPoint(8, 8, False)),
+        (None, FixedPoint(14, 14), None),
     ],
 )
 def test_the_data_s_type_is_the_port_where_it_fits(
-    source: str, grid: FixedPoint, port: FixedPoint | None
+    sent: FixedPoint | None, grid: FixedPoint, port: FixedPoint | None
 ) -> None:
-    kind = FixedPoint(9, 1) if source == "mnist" else FixedPoint(11, 11)
+    kind = FixedPoint(9, 1) if grid.word == 9 else FixedPoint(11, 11)
     model = little(port=f"quantized_bits({kind.word},{kind.integer - 1},0,alpha=1)")
-    context: Any = SimpleNamespace(
-        config=SimpleNamespace(data=SimpleNamespace(source=source)),
-        dataset=SimpleNamespace(grid=grid),
-    )
+    context: Any = SimpleNamespace(dataset=SimpleNamespace(grid=grid, port=sent))
     assert stated_port(context, model) == port

@@ -8,10 +8,10 @@ import pytest
 
 from l1kd.core import config_file, run_files
 from l1kd.core.config import Config
-from l1kd.core.config_file import source_defaults
 from l1kd.core.config_types import STAGES
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset, Sample, Signal
+from l1kd.data.sources import SOURCES
 from l1kd.evaluation.baselines import NAMES
 from l1kd.evaluation.evaluate import summarise
 from l1kd.evaluation.scores import Scores
@@ -25,7 +25,7 @@ ESTIMATES = [(30_000.0, 12_000.0), (36_000.0, 14_000.0), (9_000.0, 4_000.0)] * 3
 
 
 def _config(name, source, students, best_only):
-    defaults = source_defaults(source)
+    defaults = SOURCES[source].defaults
     return Config.model_validate(
         {
             **defaults,

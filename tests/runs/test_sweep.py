@@ -16,7 +16,8 @@ from rich.console import Console
 
 from l1kd.core import config_file
 from l1kd.core.config import Config
-from l1kd.core.config_file import source_defaults
+from l1kd.data.sources import SOURCES
+from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.config_types import NAME_PATTERN
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.sweep_config import Group
@@ -59,7 +60,7 @@ def test_every_run_is_a_configuration_with_a_name(tmp_path: Path) -> None:
     config = third.config
     assert (config.name, config.threads, config.sweep) == (third.name, 1, None)
     assert (config.data.source, config.distillation.exposure) == ("fashion_mnist", [])
-    own = source_defaults("mnist")["distillation"]["exposure"]
+    own = SOURCES["mnist"].defaults["distillation"]["exposure"]
     assert own and found[4].config.distillation.exposure == own
     assert found[4].config.seed == 1
 
