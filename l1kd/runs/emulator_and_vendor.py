@@ -15,6 +15,7 @@ from l1kd.core.errors import CheckFailed, UserError
 from l1kd.runs.stage_runner import execute, locked, logged
 from l1kd.runs.run import open_run
 
+
 def deliver_emulator(
     directory: Path,
     student: str | None = None,

@@ -25,6 +25,7 @@ from l1kd.runs.stage_runner import execute, finished, locked, logged, written
 from l1kd.core.files import file_hash
 from l1kd.core.stages import AnyStage, order
 
+
 def versions() -> dict[str, str]:
     """Of this package, Python and what decides numbers; absent packages are left out."""
     found = {"l1kd": __version__, "python": platform.python_version()}
@@ -185,7 +186,9 @@ def import_network(
     return directory
 
 
-def _every_stage(context: Context, manifest: run_files.Manifest, stages: Sequence[AnyStage]) -> None:
+def _every_stage(
+    context: Context, manifest: run_files.Manifest, stages: Sequence[AnyStage]
+) -> None:
     """Run stages whose result is not there; a gate that fails does not stop those after it."""
     failure: CheckFailed | None = None
     for stage in stages:

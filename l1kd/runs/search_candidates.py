@@ -15,6 +15,7 @@ from l1kd.evaluation.evaluate import scorer
 from l1kd.evaluation.metrics import mean_over_signals, quality
 from l1kd.evaluation.scores import score_samples
 from l1kd.core.sweep_config import Objective
+
 if TYPE_CHECKING:
     from tensorflow import keras
 import os
@@ -26,10 +27,12 @@ from rich.console import Console
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.runs.search_study import NAME, describe, propose
 from l1kd.runs.search_study import Place, Worker
+
 if TYPE_CHECKING:
     import optuna
 
     from l1kd.training.frozen_teacher import Lessons
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -81,7 +84,9 @@ def judge(model: keras.Model, context: Context) -> Judged:
     found = quality(np.concatenate(list(scored.values())), _scores(model, dataset, signals))
     network = read(model)
     port = stated_port(context, model)
-    expected = alkaid_convert.estimate(network.at_port(port) if port else network, clock_ns=clock_ns)
+    expected = alkaid_convert.estimate(
+        network.at_port(port) if port else network, clock_ns=clock_ns
+    )
     kernels = [node.kernel for node in network.nodes if isinstance(node, Affine)]
     return Judged(
         auc=mean_over_signals(found.auc) or 0.0,

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from l1kd.core.errors import UserError
+
 if TYPE_CHECKING:
     from distributed import Client
 import asyncio
@@ -34,6 +35,7 @@ from l1kd.runs.sweep_grid import Job, chosen, expand
 from l1kd.runs.sweep_worker import Outcome, perform
 from l1kd.runs.sweep_progress import Watch, duration
 from l1kd.runs.run import is_done
+
 if TYPE_CHECKING:
     from distributed import Client, Future
 
