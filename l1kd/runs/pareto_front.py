@@ -25,17 +25,7 @@ _CHANCE = 0.5
 
 @dataclass(frozen=True)
 class Point:
-    """A student on the plane of quality and cost.
-
-    Parameters
-    ----------
-    label
-        Its number on the front, or the name of a reference.
-    trial
-        None for a reference.
-    student, judged
-        What it is and what it is worth.
-    """
+    """A student with its quality and cost; a reference has no trial."""
 
     label: str
     trial: int | None

@@ -29,30 +29,9 @@ def search(
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> Path:
-    """Begin, continue or join a study until it has its trials; write its front.
+    """Begin, continue or join a study until it has its trials, by everyone; write its front.
 
-    Parameters
-    ----------
-    argument
-        A shipped configuration's name, or a YAML file.
-    directory
-        The study; by default `runs/<name>-study`.
-    trials
-        Trials in all, over every command and machine; by default the configuration's.
-    workers
-        Processes to start.
-    overrides
-        `KEY=VALUE` texts.
-
-    Returns
-    -------
-    Path
-        The study's directory.
-
-    Raises
-    ------
-    UserError
-        If something is wrong that the user can mend.
+    The study's directory; by default `runs/<name>-study`.
     """
     console = console or Console(stderr=True, soft_wrap=True)
     config = config_file.load(config_file.find(argument), overrides)

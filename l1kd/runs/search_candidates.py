@@ -36,17 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Judged:
-    """A student's quality and cost.
-
-    Parameters
-    ----------
-    auc, efficiency
-        Means over the signals' validation halves; efficiency at a false-positive rate of 1e-3.
-    lut, ff, latency_cycles, latency_ns
-        By the estimate of its adder-only logic.
-    weights, zeros
-        Weights of its kernels, and how many of them are 0.
-    """
+    """A student's quality (means over the signals' validation halves) and estimated cost."""
 
     auc: float
     efficiency: float

@@ -291,15 +291,8 @@ def _mend(path: Path, lock: Any) -> None:
 class Worker:
     """A process that takes trials from a study, one after the other.
 
-    It holds a lock on a file of its own as long as it lives, so that others can tell a trial that
-    runs from one whose process has ended.
-
-    Parameters
-    ----------
-    place
-        The study.
-    trials
-        How many are to be finished in all, by everyone.
+    It holds a lock file as long as it lives, so that others can tell a trial that runs from one
+    whose process has ended. `trials` are to be finished in all, by everyone.
     """
 
     def __init__(self, place: Place, trials: int) -> None:

@@ -138,34 +138,9 @@ def sweep(
     """Make every run of a grid that is not there yet, and the tables of all that are.
 
     This process and the workers never import TensorFlow: every run has a process of its own.
-
-    Parameters
-    ----------
-    argument
-        A shipped configuration's name, or a YAML file.
-    directory
-        The sweep; by default `runs/<name>-sweep`.
-    only
-        Patterns of runs' names, to make some of them.
-    scheduler
-        Address of a Dask scheduler; by default workers are started on this machine.
-    workers
-        How many; by default one per core.
-    overrides
-        `KEY=VALUE` texts.
-
-    Returns
-    -------
-    Path
-        The sweep's directory.
-
-    Raises
-    ------
-    UserError
-        If something is wrong that the user can mend; or a run could not be made, after all others
-        were.
-    CheckFailed
-        If a gate failed in one of the runs; the tables are written all the same.
+    `only` are patterns of runs' names; without a `scheduler`, workers are started here, one per
+    core. UserError if a run could not be made, CheckFailed if a gate failed in one; the others are
+    made, and the tables written, all the same. The sweep's directory.
     """
     console = console or Console(stderr=True, soft_wrap=True)
     config, grid, jobs = expand(config_file.find(argument), overrides)

@@ -33,19 +33,7 @@ _LONGEST_PART = 24
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a sweep.
-
-    Parameters
-    ----------
-    name
-        Unique in its sweep, also where case makes no difference.
-    group
-        Its group.
-    varied
-        The grid's values by dotted key.
-    config
-        Its whole configuration.
-    """
+    """A run of a sweep; its name is unique, also where case makes no difference."""
 
     name: str
     group: str
@@ -54,24 +42,9 @@ class Job:
 
 
 def expand(path: Path, overrides: Sequence[str]) -> tuple[Config, Sweep, list[Job]]:
-    """All runs of a configuration's sweep.
+    """The file's configuration, its sweep, and the runs in the grid's order.
 
-    Parameters
-    ----------
-    path
-        A YAML file.
-    overrides
-        `KEY=VALUE` texts; they go over the file's and over every run's values.
-
-    Returns
-    -------
-    tuple
-        The file's own configuration, its sweep, and the runs in the grid's order.
-
-    Raises
-    ------
-    UserError
-        If a point is no configuration: with group and key. Nothing was written.
+    Overrides go over every run's values. UserError names group and key of a wrong point.
     """
     config = config_file.load(path, overrides)
     if config.sweep is None:

@@ -24,17 +24,7 @@ _TAIL = 8192
 
 @dataclass(frozen=True)
 class Look:
-    """How far a run is.
-
-    Parameters
-    ----------
-    stage
-        That runs, None before the first one.
-    epoch, epochs
-        Done, and in all.
-    share
-        Of the whole run, from 0 to 1.
-    """
+    """Progress of a run: its stage, epochs done and in all, and the share of the whole."""
 
     stage: Stage | None
     epoch: int
@@ -91,21 +81,7 @@ def duration(seconds: float) -> str:
 
 
 class Watch:
-    """What is shown while a sweep works.
-
-    Parameters
-    ----------
-    place
-        The sweep.
-    jobs
-        The runs that are to be made, by name.
-    until
-        Their last stage.
-    skipped
-        Runs that were done before.
-    console
-        Where to.
-    """
+    """Shows the progress of a sweep's runs: bars on a terminal, lines in a log."""
 
     def __init__(
         self,
