@@ -11,9 +11,8 @@ from rich.table import Table
 
 from l1kd.core.config import Config, Student
 from l1kd.core.files import atomic, atomic_directory, read_json, write_json
-from l1kd.runs.search_study import describe
 from l1kd.runs.search_candidates import Judged
-from l1kd.runs.search_study import Place
+from l1kd.runs.search_study import Place, describe
 
 if TYPE_CHECKING:
     import optuna
@@ -108,13 +107,7 @@ def table(front: list[Point], references: list[Point]) -> Table:
 
 
 def write_front(place: Place, study: optuna.Study) -> tuple[list[Point], list[Point]]:
-    """Write `front.json`, `front.md`, the plots and `front/`; each whole or not at all.
-
-    Returns
-    -------
-    tuple
-        The front and the references.
-    """
+    """Write `front.json`, `front.md`, the plots and `front/`; each whole or not at all."""
     front, every, references = points(place, study)
     directory = place.directory
     write_json(

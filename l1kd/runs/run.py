@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from importlib import metadata
-from pathlib import Path
-from l1kd import __version__
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
 from typing import Any
+
 from rich.console import Console
+
+from l1kd import __version__
 from l1kd.core import config_file, run_files
 from l1kd.core.config import Config
 from l1kd.core.config_types import STAGES, Stage
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.processes import call
-from l1kd.runs.stage_runner import execute, finished, locked, logged, written
 from l1kd.core.files import file_hash
+from l1kd.core.processes import call
 from l1kd.core.stages import AnyStage, order
+from l1kd.runs.stage_runner import execute, finished, locked, logged, written
 
 
 def versions() -> dict[str, str]:
@@ -63,31 +65,7 @@ def run_configuration(
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> Path:
-    """Create or resume a run: every stage up to `until` whose result is not there already.
-
-    Parameters
-    ----------
-    argument
-        A shipped configuration's name, or a YAML file.
-    directory
-        The run; by default `runs/<name>`.
-    until
-        The last stage.
-    overrides
-        `KEY=VALUE` texts.
-
-    Returns
-    -------
-    Path
-        The run's directory.
-
-    Raises
-    ------
-    UserError
-        If something is wrong that the user can mend.
-    CheckFailed
-        If a gate failed; the stages after it have run all the same.
-    """
+    """Create or resume a run: every stage up to `until` whose result is not there already."""
     config = config_file.load(config_file.find(argument), overrides)
     if config.imported:
         raise UserError(
@@ -116,37 +94,7 @@ def import_network(
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> Path:
-    """Create or resume a run from a trained network: all stages, with no training and no teacher.
-
-    Parameters
-    ----------
-    model
-        A `.keras` or `.h5` file.
-    argument
-        The configuration that gives data and firmware; what it says of teacher, students and
-        training is not used.
-    directory
-        The run; by default `runs/<name>`, as the configuration is named.
-    lossy
-        Also make repairs that change the network's values.
-    until
-        The last stage; `train` stands for the import alone.
-    overrides
-        `KEY=VALUE` texts.
-
-    Returns
-    -------
-    Path
-        The run's directory.
-
-    Raises
-    ------
-    UserError
-        If something is wrong that the user can mend: no such model, events it cannot read, a run
-        of something else in the directory.
-    CheckFailed
-        If the lint refuses the network, or a later gate failed; the report is written all the same.
-    """
+    """Create or resume a run from a trained network: all stages, with no training and no teacher."""
     from l1kd.evaluation import import_network as importing
 
     config = config_file.load(config_file.find(argument), overrides)
@@ -205,13 +153,6 @@ def run_stage(stage: Stage, directory: Path, *, console: Console | None = None) 
     """Run one stage of an existing run, also if its result is there already.
 
     A finished training is left alone: delete the run, or name another, to train again.
-
-    Raises
-    ------
-    UserError
-        If the directory is no run, or an earlier stage is missing.
-    CheckFailed
-        If the stage is a gate and it failed; the report is written again all the same.
     """
     context = open_run(directory, console=console)
     with locked(directory), logged(directory):
@@ -247,11 +188,6 @@ def is_done(directory: Path, config: Config, until: Stage) -> bool:
     """Whether a run has come to its end: `run_configuration` would find nothing to do.
 
     Loads no TensorFlow.
-
-    Raises
-    ------
-    UserError
-        If the directory holds something else.
     """
     if not (directory / "manifest.json").exists():
         _check_free(directory)
@@ -266,13 +202,7 @@ def is_done(directory: Path, config: Config, until: Stage) -> bool:
 
 
 def open_run(directory: Path, *, console: Console | None = None) -> Context:
-    """An existing run as its stages see it.
-
-    Raises
-    ------
-    UserError
-        If it is no run, or one of another version of the format.
-    """
+    """An existing run as its stages see it."""
     if not (directory / "manifest.json").is_file() or not (directory / "config.yaml").is_file():
         raise UserError(
             f"{directory} is not a run (no manifest.json); runs are made by `l1kd run CONFIG`"
@@ -359,13 +289,7 @@ def _prepare(context: Context, imported: run_files.Imported | None = None) -> ru
 
 
 def _changes(directory: Path, config: Config, identity: tuple[str, ...]) -> dict[str, str]:
-    """What differs from the configuration that the run was made with.
-
-    Raises
-    ------
-    UserError
-        If that makes it another experiment.
-    """
+    """What differs from the configuration that the run was made with."""
     stored = config_file.load_resolved(directory / "config.yaml")
     changed = _differences(stored.model_dump(mode="json"), config.model_dump(mode="json"))
     another = [key for key in changed if key.split(".")[0] in identity]

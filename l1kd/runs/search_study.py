@@ -11,6 +11,7 @@ From a point of the search's space to a student.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
 from l1kd.core.config import Student
 from l1kd.core.sweep_config import Space
 
@@ -26,8 +27,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from l1kd.core import config_file
+
 from l1kd import __version__
+from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
@@ -168,13 +170,7 @@ class Place:
 
     @cached_property
     def config(self) -> Config:
-        """The study's configuration.
-
-        Raises
-        ------
-        UserError
-            If this is no study.
-        """
+        """The study's configuration."""
         try:
             version = read_json(self.directory / "study.json")["format_version"]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -199,13 +195,7 @@ class Place:
         return Context(self.teacher, self.config, self.teacher / "firmware", console)
 
     def claim(self, config: Config) -> None:
-        """Make the directory this configuration's study, or find that it is.
-
-        Raises
-        ------
-        UserError
-            If something else is in it.
-        """
+        """Make the directory this configuration's study, or find that it is."""
         if (self.directory / "study.json").exists():
             given, held = _identity(config), _identity(self.config)
             if given != held:
@@ -237,11 +227,6 @@ class Place:
         """The study's trials, in a journal that any number of processes append to.
 
         Held under the lock `ask` where it may be new.
-
-        Raises
-        ------
-        UserError
-            If the journal is damaged.
         """
         import optuna
         from optuna.storages import JournalStorage

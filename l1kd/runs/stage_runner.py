@@ -14,7 +14,7 @@ from typing import Any
 
 from l1kd.core import run_files
 from l1kd.core.context import Context
-from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.errors import CheckFailed
 from l1kd.core.files import content_hash, file_hash
 from l1kd.core.processes import held
 from l1kd.core.stages import SPECS, AnyStage
@@ -30,24 +30,7 @@ def execute(
     always: bool,
     function: Callable[[Context], None] | None = None,
 ) -> None:
-    """Run a stage, unless its result is there already and follows from the same inputs.
-
-    Parameters
-    ----------
-    context, manifest
-        The run.
-    stage
-        Its name.
-    always
-        Run it in any case.
-    function
-        What to run, in place of the stage's own.
-
-    Raises
-    ------
-    CheckFailed
-        If the stage is a gate and it failed; the manifest says so.
-    """
+    """Run a stage, unless its result is there already and follows from the same inputs."""
     directory = context.directory
     if not always and finished(context, manifest, stage):
         context.say(f"{stage}: done already")

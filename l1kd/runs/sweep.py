@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
 from l1kd.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,21 +21,22 @@ if TYPE_CHECKING:
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
 from rich.console import Console
+
 from l1kd.core import config_file
 from l1kd.core.config_types import Stage
 from l1kd.core.context import cores
-from l1kd.core.errors import CheckFailed, UserError
-from l1kd.runs.stage_runner import locked
-from l1kd.runs.sweep_grid import GridDirectory
-from l1kd.runs.sweep_grid import Job, chosen, expand
-from l1kd.runs.sweep_worker import Outcome, perform
-from l1kd.runs.sweep_progress import Watch, duration
+from l1kd.core.errors import CheckFailed
 from l1kd.runs.run import is_done
+from l1kd.runs.stage_runner import locked
+from l1kd.runs.sweep_grid import GridDirectory, Job, chosen, expand
+from l1kd.runs.sweep_progress import Watch, duration
+from l1kd.runs.sweep_worker import Outcome, perform
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -60,13 +62,7 @@ _CONFIG = {
 
 @contextlib.contextmanager
 def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
-    """A client of a scheduler; of a cluster on this machine, of `workers` processes, without one.
-
-    Raises
-    ------
-    UserError
-        If nothing answers at the scheduler's address.
-    """
+    """A client of a scheduler; of a cluster on this machine, of `workers` processes, without one."""
     import dask
 
     if scheduler is not None and not re.fullmatch(r"[a-z]+://[^/\s]+:\d+", scheduler):

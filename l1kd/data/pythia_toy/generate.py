@@ -61,29 +61,6 @@ def generate(
 
     The same plan and versions give the same arrays, whatever the number of processes and however
     often the work was killed and started again. A finished sample is left alone.
-
-    Parameters
-    ----------
-    out : Path
-        Made if absent. Afterwards it holds ``train.h5``, ``test.h5`` and one file per signal.
-    plan : Plan
-    processes : int, optional
-        Default: one for each core this process may use. 1 works without child processes.
-    command : str
-        The command line, to be written into the files.
-    console : rich.console.Console, optional
-        Where progress is shown; default: standard error.
-
-    Returns
-    -------
-    list of Path
-        The files, in the plan's order.
-
-    Raises
-    ------
-    UserError
-        A value is out of range, Pythia is missing, `out` cannot be written, or it holds a sample,
-        or a part of one, that was made with other options.
     """
     _check(plan, processes)
     files = {role: out / f"{role}.h5" for role in plan.roles}

@@ -82,37 +82,18 @@ class Manifest(_Record):
 
 @dataclass(frozen=True)
 class Emulator:
-    """A loaded emulator.
+    """A loaded emulator."""
 
-    Parameters
-    ----------
-    directory
-        Where it is.
-    manifest
-        What it says of itself.
-    """
-
-    directory: Path
-    manifest: Manifest
+    directory: Path  # where it is
+    manifest: Manifest  # what it says of itself
     _library: ctypes.CDLL = field(repr=False)
 
     def predict(self, events: ArrayLike) -> NDArray[np.float64]:
         """What the library gives.
 
-        Parameters
-        ----------
-        events
-            (N, *shape) or (N, inputs), any real type, every value one of the input port's type.
-
-        Returns
-        -------
-        ndarray
-            (N, outputs), exact values of the output type.
-
-        Raises
-        ------
-        UserError
-            If events have another shape, or a value is off the port's grid or range.
+        `events`: (N, *shape) or (N, inputs), any real type, every value one of the input port's
+        type.
+        Returns (N, outputs), exact values of the output type.
         """
         counts = np.ascontiguousarray(counts_of(events, self.manifest.input, self.manifest.name))
         found = np.empty((len(counts), self.manifest.output.size), np.int64)
@@ -133,25 +114,7 @@ class Emulator:
 
 
 def build(project: Project, directory: Path | str) -> Emulator:
-    """Build a project's emulator, whole or not at all.
-
-    Parameters
-    ----------
-    project
-        Of either kind.
-    directory
-        Where; an existing one is replaced.
-
-    Returns
-    -------
-    Emulator
-        Loaded.
-
-    Raises
-    ------
-    UserError
-        If there is no compiler, or it does not accept the project.
-    """
+    """Build a project's emulator, whole or not at all."""
     directory, command = Path(directory), c_simulation.compiler()
     with atomic_directory(directory) as written:
         manifest = _write(project, written)
@@ -242,14 +205,7 @@ def _typedefs(directory: Path) -> tuple[str, str]:
 
 
 def load(directory: Path | str) -> Emulator:
-    """Load an emulator that `build` has written.
-
-    Raises
-    ------
-    UserError
-        If something is missing, or the library is not the one that the manifest describes, not for
-        this machine, or no emulator.
-    """
+    """Load an emulator that `build` has written."""
     directory = Path(directory)
     try:
         manifest = Manifest.model_validate(read_json(directory / "manifest.json"))
@@ -312,29 +268,7 @@ def _check_elf(copy: Path, path: Path) -> None:
 
 
 def deliver(run: Path, student: str | None = None, out: Path | None = None) -> tuple[str, Emulator]:
-    """Build the emulator of a run's student and hold it against the project's vectors.
-
-    Parameters
-    ----------
-    run
-        The run's directory.
-    student
-        Which; default: the best one.
-    out
-        Where to; default: `<run>/emulator/<name>_<version>`.
-
-    Returns
-    -------
-    tuple
-        The student's name and its emulator.
-
-    Raises
-    ------
-    UserError
-        If the run has no project of that student.
-    CheckFailed
-        If the library gives other outputs than the network; it is not kept then.
-    """
+    """Build the emulator of a run's student and hold it against the project's vectors."""
     records: list[FirmwareRecord] = run_files.read(run, "firmware.json")
     names = list(dict.fromkeys(record.student for record in records))
     if student is None:

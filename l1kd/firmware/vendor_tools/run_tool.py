@@ -61,25 +61,7 @@ def run_steps(
 ) -> None:
     """Run steps of a project that are not done yet; keep the results of each in the run.
 
-    Parameters
-    ----------
-    context
-        The run.
-    project
-        One of its projects.
-    tool
-        What to run.
-    steps
-        Which, in the tool's order.
-    limit
-        Of one step, in seconds.
-
-    Raises
-    ------
-    UserError
-        If the tool fails, leaves no report or takes too long.
-    CheckFailed
-        If a simulation fails; steps after it are not run.
+    `limit`: of one step, in seconds.
     """
     name = project.directory.name
     lock = context.directory / "vendor" / f".{name}.lock"

@@ -57,13 +57,7 @@ class Tool:
 
 
 def parse_steps(text: str) -> list[Step]:
-    """Steps by their names, joined by commas, in the tools' order.
-
-    Raises
-    ------
-    UserError
-        If there is no such step.
-    """
+    """Steps by their names, joined by commas, in the tools' order."""
     names = {name.strip() for name in text.split(",")}
     if unknown := sorted(names - set(STEPS)):
         raise UserError(
@@ -74,13 +68,7 @@ def parse_steps(text: str) -> list[Step]:
 
 
 def tool_for(project: Project, steps: Sequence[Step]) -> Tool | None:
-    """The program for a project's backend that is on the PATH, if there is one.
-
-    Raises
-    ------
-    UserError
-        If logic synthesis is asked for, and Vivado is not beside it.
-    """
+    """The program for a project's backend that is on the PATH, if there is one."""
     if (found := PROGRAMS[project.record.backend].find()) is None:
         return None
     if "vsynth" in steps and VIVADO.find() is None:
@@ -104,19 +92,7 @@ def options_tcl(steps: Sequence[Step]) -> str:
 def instructions(
     run: Path, projects: Sequence[Project], steps: Sequence[Step], tarball: str = "results"
 ) -> Iterator[str]:
-    """What to type on a machine that has the tools, and then here, a line at a time.
-
-    Parameters
-    ----------
-    run
-        The run.
-    projects
-        What to run there.
-    steps
-        Which steps.
-    tarball
-        What the directory with the results is called here.
-    """
+    """What to type on a machine that has the tools, and then here, a line at a time."""
     yield "On a machine that has the vendor's tools:"
     for project in projects:
         name = project.directory.name

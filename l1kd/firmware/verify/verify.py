@@ -64,14 +64,6 @@ def verify(context: Context) -> None:
     mean over signals, float teacher to C simulation) is demanded of the best student alone: a run
     may hold students that are small on purpose. Writes `agreement.json` and `fidelity.json`, then
     judges.
-
-    Raises
-    ------
-    UserError
-        If a project is missing or does not compile.
-    CheckFailed
-        If firmware and network differ (which student, project and first layer), a certificate is
-        refused (which layer and step), or the best student loses too much.
     """
     from l1kd.evaluation.scores import Scores
     from l1kd.networks.tensorflow_setup import prepare_tensorflow

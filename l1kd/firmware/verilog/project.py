@@ -181,13 +181,7 @@ class Logic:
 
 
 def open_logic(directory: Path | str) -> Logic:
-    """Open a written Verilog project.
-
-    Raises
-    ------
-    UserError
-        If the directory is no Verilog project that l1kd has written.
-    """
+    """Open a written Verilog project."""
     directory = Path(directory)
     try:
         description = Description.model_validate(read_json(directory / FILE))
