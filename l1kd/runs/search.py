@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.errors import UserError
 from l1kd.core.files import write_json
+from l1kd.core.processes import run_side_by_side
 from l1kd.core.sweep_config import Search
 from l1kd.runs.pareto_front import table, write_front
 from l1kd.runs.search_study import Place, Worker
@@ -30,7 +30,10 @@ def search(
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> Path:
-    """Begin, continue or join a study until it has its trials; write its front."""
+    """Begin, continue or join a study until it has its trials, by everyone; write its front.
+
+    The study's directory; by default `runs/<name>-study`.
+    """
     console = console or Console(stderr=True, soft_wrap=True)
     config = config_file.load(config_file.find(argument), overrides)
     if config.imported:
@@ -118,16 +121,7 @@ def _employ(place: Place, trials: int, workers: int, console: Console) -> None:
             return
     work = ["search", str(place.directory), "--join", "--trials", str(trials)]
     command = [sys.executable, "-m", "l1kd", *work]
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
-        processes += [subprocess.Popen(command) for _ in range(workers)]
-        codes = [process.wait() for process in processes]
-    except BaseException:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait()
-        raise
+    codes = run_side_by_side([command] * workers)
     with Worker(place, trials) as worker:
         worker.bury()
         done, running = worker.counts()

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Judged:
-    """A student's quality and cost."""
+    """A student's quality (means over the signals' validation halves) and estimated cost."""
 
     # means over the signals' validation halves; efficiency at a false-positive rate of 1e-3
     auc: float

@@ -19,7 +19,6 @@ from l1kd.core.sweep_config import Space
 if TYPE_CHECKING:
     from optuna.trial import Trial
 import contextlib
-import fcntl
 import os
 import socket
 import uuid
@@ -36,6 +35,7 @@ from l1kd.core.config import Config
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.files import read_json, write_json
+from l1kd.core.processes import held
 from l1kd.core.sweep_config import Search
 
 if TYPE_CHECKING:
@@ -221,8 +221,7 @@ class Place:
     def locked(self, name: str) -> Iterator[None]:
         """Hold one of the study's locks, waiting for it; it goes with the process."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / f".{name}").open("a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with held(self.directory / f".{name}"):
             yield
 
     def open(self) -> optuna.Study:
@@ -278,8 +277,8 @@ def _mend(path: Path, lock: Any) -> None:
 class Worker:
     """A process that takes trials from a study, one after the other.
 
-    It holds a lock on a file of its own as long as it lives, so that others can tell a trial that
-    runs from one whose process has ended.
+    It holds a lock file as long as it lives, so that others can tell a trial that runs from one
+    whose process has ended. `trials` are to be finished in all, by everyone.
     """
 
     def __init__(self, place: Place, trials: int) -> None:
@@ -289,17 +288,16 @@ class Worker:
         self._name = uuid.uuid4().hex
         self._file = place.directory / "workers" / self._name
         self._file.parent.mkdir(exist_ok=True)
-        self._handle = self._file.open("w")
-        fcntl.flock(self._handle, fcntl.LOCK_EX)
-        self._handle.write(f"{socket.gethostname()} {os.getpid()}\n")
-        self._handle.flush()
+        self._lock = contextlib.ExitStack()
+        self._lock.enter_context(held(self._file))
+        self._file.write_text(f"{socket.gethostname()} {os.getpid()}\n")
 
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._file.unlink(missing_ok=True)
-        self._handle.close()
+        self._lock.close()
 
     def counts(self) -> tuple[int, int]:
         """Trials that are finished, and that run."""
@@ -368,12 +366,11 @@ class Worker:
 
     def _gone(self, worker: str) -> bool:
         file = self._file.parent / worker
+        if not file.exists():
+            return True
         try:
-            with file.open("r+") as handle:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with held(file, "it works"):
                 file.unlink(missing_ok=True)
                 return True
-        except FileNotFoundError:
-            return True
-        except BlockingIOError:
+        except UserError:
             return False

@@ -134,6 +134,9 @@ def sweep(
     """Make every run of a grid that is not there yet, and the tables of all that are.
 
     This process and the workers never import TensorFlow: every run has a process of its own.
+    `only` are patterns of runs' names; without a `scheduler`, workers are started here, one per
+    core. UserError if a run could not be made, CheckFailed if a gate failed in one; the others are
+    made, and the tables written, all the same. The sweep's directory.
     """
     console = console or Console(stderr=True, soft_wrap=True)
     config, grid, jobs = expand(config_file.find(argument), overrides)

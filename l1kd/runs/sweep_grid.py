@@ -33,16 +33,19 @@ _LONGEST_PART = 24
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a sweep."""
+    """A run of a sweep; its name is unique, also where case makes no difference."""
 
-    name: str  # unique in its sweep, also where case makes no difference
-    group: str  # its group
-    varied: dict[str, Any]  # the grid's values by dotted key
-    config: Config  # its whole configuration
+    name: str
+    group: str
+    varied: dict[str, Any]
+    config: Config
 
 
 def expand(path: Path, overrides: Sequence[str]) -> tuple[Config, Sweep, list[Job]]:
-    """All runs of a configuration's sweep."""
+    """The file's configuration, its sweep, and the runs in the grid's order.
+
+    Overrides go over every run's values. UserError names group and key of a wrong point.
+    """
     config = config_file.load(path, overrides)
     if config.sweep is None:
         raise UserError(

@@ -23,10 +23,10 @@ _TAIL = 8192
 
 @dataclass(frozen=True)
 class Look:
-    """How far a run is."""
+    """Progress of a run: its stage, epochs done and in all, and the share of the whole."""
 
-    stage: Stage | None  # that runs, None before the first one
-    epoch: int  # done, and in all
+    stage: Stage | None
+    epoch: int
     epochs: int
     share: float  # of the whole run, from 0 to 1
 
@@ -80,7 +80,7 @@ def duration(seconds: float) -> str:
 
 
 class Watch:
-    """What is shown while a sweep works."""
+    """Shows the progress of a sweep's runs: bars on a terminal, lines in a log."""
 
     def __init__(
         self,

@@ -1,93 +1,24 @@
-"""What a Dask worker does for a sweep: it starts a run in a process of its own, and waits for it.
+"""A Dask worker's part of a sweep: it starts a run in a process of its own, and waits for it.
 
 Workers never import TensorFlow: its threads are settled when it is imported, and what it holds goes
 with the run's process.
-
-The process of one run of a sweep: it ends with the worker that started it.
-
-`python -m l1kd.runs.sweep_worker PARENT LOCK COMMAND...` runs the command line in a child of its
-own and watches over both ends. It never imports TensorFlow; its child does.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import fcntl
 import json
 import os
-import runpy
-import signal
 import socket
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import IO
 
 from l1kd import __version__
-
-_SET_PARENT_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
-_WATCHED = {signal.SIGTERM, signal.SIGCHLD}
-_PARENT_SECONDS = 1.0  # between two looks at the parent
-
-
-def main(parent: int, lock: Path, command: list[str]) -> NoReturn:
-    """Run a command as long as the process `parent` lives; leads a process group of its own."""
-    _die_with_parent(signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-    own = os.getpid()
-    child = os.fork()
-    if child == 0:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
-        _die_with_parent(signal.SIGKILL)
-        if os.getppid() == own:
-            _run(lock, command)
-        os._exit(1)
-    while os.getppid() == parent:
-        found = signal.sigtimedwait(_WATCHED, _PARENT_SECONDS)
-        if found is not None and found.si_signo == signal.SIGTERM:
-            break
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            code = os.waitstatus_to_exitcode(status)
-            sys.exit(code if code >= 0 else 128 - code)
-    os.killpg(own, signal.SIGKILL)  # compilers and simulators too
-    raise AssertionError
-
-
-def _die_with_parent(how: signal.Signals) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_SET_PARENT_DEATH_SIGNAL, how, 0, 0, 0)
-
-
-def _run(lock: Path, command: list[str]) -> NoReturn:
-    if lock.exists():
-        _wait(lock)
-    sys.argv = ["l1kd", *command]
-    runpy.run_module("l1kd", run_name="__main__")
-    raise AssertionError
-
-
-def _wait(lock: Path) -> None:
-    """Let a process end that holds the run: of a worker that was given up, or a lost client."""
-    with lock.open("a") as handle:
-        told = False
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if not told:
-                    sys.stderr.write("waiting for the process that holds this run\n")
-                told = True
-                time.sleep(_PARENT_SECONDS / 2)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
-
+from l1kd.core import processes
+from l1kd.core.errors import UserError
+from l1kd.core.processes import held
 
 _SECONDS = 0.5  # between two looks
 _THREADS = (
@@ -104,17 +35,15 @@ _TAIL = 4000  # bytes of a log
 class Order:
     """A run to be made. All paths are absolute: the worker may be elsewhere."""
 
-    name: str  # the run's
-    # where the run goes, its configuration, what it says, and a file that is there while a worker
-    # is at it
+    name: str
     directory: str
     config: str
-    log: str
-    marker: str
+    log: str  # its process's output
+    marker: str  # a file that is there while a worker is at it
     until: str  # its last stage
-    threads: int  # for its process
-    stop: str  # A file; the run is given up when there is one
-    environment: dict[str, str] = field(default_factory=dict)
+    threads: int
+    stop: str  # a file; the run is given up when there is one
+    environment: dict[str, str] = field(default_factory=dict)  # unless the worker has its own
     version: str = __version__  # of the l1kd that ordered it
 
 
@@ -122,10 +51,10 @@ class Order:
 class Outcome:
     """How a run ended."""
 
-    code: int  # its exit code; that of a process ended by signal n is 128 + n
-    reason: str  # the last line that it wrote, if it is not 0
-    seconds: float  # its wall-clock time
-    host: str  # where
+    code: int  # 128 + n if a signal n ended it
+    reason: str  # its last line, if the code is not 0
+    seconds: float
+    host: str
 
 
 def perform(order: Order) -> Outcome:
@@ -147,7 +76,7 @@ def perform(order: Order) -> Outcome:
     marker.write_text(json.dumps({"host": host, "worker": _address(), "since": time.time()}))
     try:
         with Path(order.log).open("ab") as log:
-            code = _supervise(order, log.fileno())
+            code = _supervise(order, log)
     finally:
         marker.unlink(missing_ok=True)
     return outcome(code, _last_line(Path(order.log)) if code else "")
@@ -163,33 +92,38 @@ def _address() -> str | None:
         return None
 
 
-def _supervise(order: Order, log: int) -> int:
+def _supervise(order: Order, log: IO[bytes]) -> int:
+    """Exit code of the run; its process ends with this one, and when the sweep is given up."""
     environment = {**order.environment, **os.environ}
     environment |= dict.fromkeys(_THREADS, str(order.threads))
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # Dask's, for workers; it costs time
-    lock = Path(order.directory) / ".lock"
+    stop = Path(order.stop)
+    _wait(Path(order.directory) / ".lock", stop, log)
     command = ["run", order.config, "--run", order.directory, "--until", order.until]
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"{__package__}.child", str(os.getpid()), str(lock), *command],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        env=environment,
-        cwd=Path(order.config).parent,
-        start_new_session=True,
+    ended = processes.run(
+        [sys.executable, "-m", "l1kd", *command],
+        Path(order.config).parent,
+        log=log,
+        stop=stop.exists,
+        grace=0.0,
+        environment=environment,
     )
-    try:
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code = process.wait(_SECONDS)
-                return code if code >= 0 else 128 - code
-            if Path(order.stop).exists():
-                return 130
-    finally:
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    return 130 if ended.code is None else ended.code
+
+
+def _wait(lock: Path, stop: Path, log: IO[bytes]) -> None:
+    """Let a process end that holds the run: of a worker that was given up, or a lost client."""
+    told = False
+    while lock.exists() and not stop.exists():
+        try:
+            with held(lock, "in use"):
+                return
+        except UserError:
+            if not told:
+                log.write(b"waiting for the process that holds this run\n")
+                log.flush()
+            told = True
+            time.sleep(_SECONDS)
 
 
 def _last_line(log: Path) -> str:

@@ -77,7 +77,7 @@ def processes(directory: Path) -> list[int]:
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             arguments = (path / "cmdline").read_bytes().decode().split("\0")
-            if "l1kd.runs.sweep_worker" in arguments and any(
+            if "--until" in arguments and any(
                 argument.startswith(str(directory / "runs")) for argument in arguments
             ):
                 found.append(int(path.name))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import fcntl
 import math
 import os
 import shutil
@@ -23,7 +22,7 @@ from rich.progress import TimeRemainingColumn as RemainingColumn
 
 from l1kd.core.errors import UserError
 from l1kd.core.files import read_json, write_json
-from l1kd.core.processes import Job, run_jobs, workers
+from l1kd.core.processes import Job, held, run_jobs, workers
 from l1kd.data.pythia_toy import pile_up, pythia, sample_file
 from l1kd.data.pythia_toy.plan import (
     MULTIPARTON_TABLE,
@@ -139,14 +138,8 @@ def _writing(out: Path) -> Iterator[None]:
 def _work_directory(work: Path, wanted: dict[str, Any]) -> Iterator[None]:
     """Hold the work directory; refuse one that is in use or belongs to other options."""
     work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another process is generating into {work.parent}: "
-                "wait for it, or give another --out"
-            ) from error
+    busy = f"another process is generating into {work.parent}: wait for it, or give another --out"
+    with held(work / "lock", busy):
         options = work / "options.json"
         found = read_json(options) if options.exists() else wanted
         if found != wanted:

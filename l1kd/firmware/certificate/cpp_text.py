@@ -38,7 +38,6 @@ class Source:
     includes: tuple[str, ...]  # headers
 
 
-
 def clean(file: str, text: str) -> Source:
     """Take a file apart; a macro, an `#if` or an `#else` is `Unreadable`."""
     # A line that goes on: `\` at its end.

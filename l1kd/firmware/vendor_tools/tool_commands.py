@@ -7,20 +7,24 @@ They are called as hls4ml's backends call them: `vitis-run` (Vitis 2023 and newe
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from l1kd.core.errors import UserError
+from l1kd.core.processes import Program
 from l1kd.firmware.hls.project import Project
 
 Step = Literal["csim", "csynth", "cosim", "vsynth"]
 STEPS: tuple[Step, ...] = get_args(Step)
 OPTIONS = "build_opt.tcl"  # where the projects of the Vitis backend have their options
 _SCRIPT = "build_prj.tcl"
-_PROGRAMS = {"Vitis": ("vitis-run", "vitis_hls"), "Vivado": ("vivado_hls",)}
+PROGRAMS = {
+    "Vitis": Program(("vitis-run", "vitis_hls"), "AMD Vitis HLS on the PATH"),
+    "Vivado": Program(("vivado_hls",), "AMD Vivado HLS on the PATH"),
+}
+VIVADO = Program(("vivado",), "AMD Vivado on the PATH")
 _SAID = {
     "vitis-run": "Vitis 2023 and newer",
     "vitis_hls": "Vitis HLS, before",
@@ -43,14 +47,13 @@ _OPTIONS: dict[str, Step | None] = {
 
 @dataclass(frozen=True)
 class Tool:
-    """A program that is on the PATH."""
+    """A vendor's program that is on the PATH."""
 
-    program: str  # its name
-    path: str  # where it is
+    program: str
 
     def command(self, steps: Sequence[Step]) -> list[str]:
         """What runs the steps, in the project's directory; `options_tcl` has to be there."""
-        return [self.path, *_arguments(self.program, steps)]
+        return [self.program, *_arguments(self.program, steps)]
 
 
 def parse_steps(text: str) -> list[Step]:
@@ -66,20 +69,19 @@ def parse_steps(text: str) -> list[Step]:
 
 def tool_for(project: Project, steps: Sequence[Step]) -> Tool | None:
     """The program for a project's backend that is on the PATH, if there is one."""
-    for program in _PROGRAMS[project.record.backend]:
-        if path := shutil.which(program):
-            if "vsynth" in steps and not shutil.which("vivado"):
-                raise UserError(
-                    f"{program} is on the PATH and vivado is not, which vsynth needs; source "
-                    "Vivado's settings64.sh too, or leave vsynth out of --steps"
-                )
-            return Tool(program, path)
-    return None
+    if (found := PROGRAMS[project.record.backend].find()) is None:
+        return None
+    if "vsynth" in steps and VIVADO.find() is None:
+        raise UserError(
+            f"{found[0]} is on the PATH and vivado is not, which vsynth needs; source Vivado's "
+            "settings64.sh too, or leave vsynth out of --steps"
+        )
+    return Tool(found[0])
 
 
 def programs(backend: str) -> str:
     """Names of the programs for a backend, for messages."""
-    return " nor ".join(_PROGRAMS[backend])
+    return " nor ".join(PROGRAMS[backend].names)
 
 
 def options_tcl(steps: Sequence[Step]) -> str:
@@ -98,7 +100,7 @@ def instructions(
         yield f"  cd {shlex.quote(name)}"
         if project.record.backend == "Vitis":
             yield f"  echo {shlex.quote(options_tcl(steps).strip())} > {OPTIONS}"
-        for program in _PROGRAMS[project.record.backend]:
+        for program in PROGRAMS[project.record.backend].names:
             call = shlex.join([program, *_arguments(program, steps)])
             yield f"  {call}   # {_SAID[program]}"
         yield "  cd .."
