@@ -15,6 +15,7 @@ from rich.table import Table
 from l1kd import __version__
 from l1kd.core.context import cores
 from l1kd.core.errors import UserError
+from l1kd.firmware.hls.backends import BACKENDS
 
 @dataclass(frozen=True)
 class Finding:
@@ -36,8 +37,15 @@ _PACKAGES = (
 )
 _TOOLS = (
     (("g++",), "apt-get install g++, or set CXX", True),
-    (("vitis-run", "vitis_hls"), "for vendor numbers: AMD Vitis HLS on the PATH", False),
-    (("vivado_hls", "vivado"), "for vendor numbers: AMD Vivado on the PATH", False),
+    *(
+        (
+            tuple(program.name for program in backend.programs),
+            f"for vendor numbers: AMD {backend.suite} on the PATH",
+            False,
+        )
+        for backend in BACKENDS.values()
+    ),
+    (("vivado",), "for vendor numbers of logic synthesis: AMD Vivado on the PATH", False),
 )
 
 

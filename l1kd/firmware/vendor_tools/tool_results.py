@@ -1,10 +1,7 @@
-"""Results that were brought back from a machine with the vendor's tools.
+"""Vendors' results in a run: `vendor/<project>.json`, of one version of each project.
 
-What of a project its vendor's results follow from, and the copy of it that tools work in.
-
-A project's reports as entries of `resources.json`.
-
-Vendors' results as a run keeps them: `vendor/<project>.json`, of one version of a project.
+Also the copy of a project that tools work in, results that were brought back from another machine,
+and their entries in `resources.json`.
 """
 
 from __future__ import annotations
@@ -26,25 +23,22 @@ from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import atomic_directory, content_hash, file_hash, read_json, write_json
 from l1kd.core.run_files import LayerCost, Resources
 from l1kd.firmware import fpga_parts
+from l1kd.firmware.hls.backends import LEFT_BY, STEPS, Step, backend_named
 from l1kd.firmware.hls.project import FILE, Description, Project
 from l1kd.firmware.hls.testbench import INPUTS, OUTPUTS, read_vectors
-from l1kd.firmware.vendor_tools import tool_reports
-from l1kd.firmware.vendor_tools.tool_commands import Step
 from l1kd.firmware.vendor_tools.tool_reports import Cosim, Csynth, Folder, Reports, word
 
-_SCRIPTS = ("project.tcl", "build_prj.tcl", "vivado_synth.tcl")
 
-
-def sources(directory: Path) -> dict[str, str]:
-    """The files that are synthesised and the scripts, by path, each with its hash."""
+def sources(project: Project, directory: Path | None = None) -> dict[str, str]:
+    """Hashes of the synthesised files and scripts by path, of a project or of a copy of it."""
+    directory = directory or project.directory
     code = [path for path in sorted((directory / "firmware").rglob("*")) if path.is_file()]
-    scripts = [directory / name for name in _SCRIPTS if (directory / name).is_file()]
-    return {path.relative_to(directory).as_posix(): file_hash(path) for path in [*code, *scripts]}
-
-
-def content(project: Project) -> str:
-    """Hash of what a project's costs follow from."""
-    return content_hash(sources(project.directory))
+    scripts = [directory / name for name in backend_named(project.record.backend).scripts]
+    return {
+        path.relative_to(directory).as_posix(): file_hash(path)
+        for path in [*code, *scripts]
+        if path.is_file()
+    }
 
 
 def bench(project: Project) -> str:
@@ -54,60 +48,34 @@ def bench(project: Project) -> str:
 
 
 def expected(project: Project) -> NDArray[np.int64]:
-    """What the test bench expects, in counts of the output's LSB, (N, outputs)."""
+    """The test bench's expected outputs (N, outputs), in LSBs."""
     return read_vectors(project.directory)[1]
 
 
-def differing(project: Project, folder: Folder, names: list[str] | None = None) -> list[str]:
-    """Files of a directory that are not those of the project; what is missing does not differ.
-
-    Parameters
-    ----------
-    project
-        The run's.
-    folder
-        What was brought back.
-    names
-        Which files; by default those of `sources`.
-    """
-    own = sources(project.directory)
-    if names is not None:
-        own = {name: file_hash(project.directory / name) for name in names}
-    found = []
-    for name, digest in own.items():
-        data = folder.data(name)
-        if data is not None and hashlib.sha256(data).hexdigest() != digest:
-            found.append(name)
-    return found
-
-
-def same_vectors(project: Project, folder: Folder) -> bool:
-    """Whether a directory has the project's own vectors."""
-    return all(folder.data(str(name)) is not None for name in (INPUTS, OUTPUTS)) and not differing(
-        project, folder, [str(INPUTS), str(OUTPUTS)]
-    )
+def differing(folder: Folder, hashes: dict[str, str]) -> list[str]:
+    """Files of a directory that have another hash; a missing one does not differ."""
+    return [
+        name
+        for name, digest in hashes.items()
+        if (data := folder.data(name)) is not None and hashlib.sha256(data).hexdigest() != digest
+    ]
 
 
 def build_directory(context: Context, project: Project) -> Path:
-    """Where tools work on a project: in a copy, which no later conversion writes over."""
+    """The copy of a project that tools work in; no later conversion writes over it."""
     return context.directory / "vendor" / project.directory.name
 
 
 def prepare(context: Context, project: Project) -> Path:
-    """The copy of a project that tools work in, with what they have done in it so far.
+    """Make or keep the copy of a project that tools work in, and give it the project's vectors.
 
-    A copy of another version of the project is replaced; other vectors are put into it.
-
-    Returns
-    -------
-    Path
-        Its directory.
+    A copy of another version of the project is replaced.
     """
     build = build_directory(context, project)
     for ending in (".part", ".old"):  # of a copy that was killed; the run is locked
         for left in build.parent.glob(f".{build.name}.*{ending}"):
             shutil.rmtree(left, ignore_errors=True)
-    if build.is_dir() and sources(build) != sources(project.directory):
+    if build.is_dir() and sources(project, build) != sources(project):
         context.say(f"{build} is a copy of another version of the project: begun anew")
         shutil.rmtree(build)
     if not build.is_dir():
@@ -136,22 +104,7 @@ _CALL = re.compile(r"nnet::\w+<[^;]*?config(\d+)>\([^;]*\);\s*// (\w+)")
 
 
 def check(project: Project, reports: Reports, where: str) -> None:
-    """Whether reports are of this project's design, part and clock.
-
-    Parameters
-    ----------
-    project
-        The run's.
-    reports
-        What was read.
-    where
-        What they are called in messages.
-
-    Raises
-    ------
-    UserError
-        If one is of another.
-    """
+    """Raise UserError for reports, called `where`, of another design, part or clock."""
     record = project.record
     synthesis = reports.csynth
     if synthesis and synthesis.top and synthesis.top != record.top:
@@ -180,59 +133,65 @@ def check(project: Project, reports: Reports, where: str) -> None:
 
 
 def costs(project: Project, reports: Reports) -> list[Resources]:
-    """Entries for `resources.json`: C synthesis, logic synthesis, implementation, as far as known.
+    """Entries for `resources.json`: C synthesis, logic synthesis, implementation, if known.
 
-    Cycles are those of the C synthesis, its worst, in all of them: it is one design.
+    Cycles are those of the C synthesis, its worst, in all of them: it is one design. They last as
+    long as the longest path that a report states, where that is longer than the clock period.
     """
     found = []
-    cycles = _cycles(project, reports)
-    if reports.csynth:
-        synthesis = reports.csynth
-        suite = "Vitis HLS" if project.record.backend == "Vitis" else "Vivado HLS"
-        notes = ["estimates of the C synthesis", *_spread(synthesis), *_simulations(reports)]
+    synthesis, netlist, placed = reports.csynth, reports.vsynth, reports.implementation
+    clock = project.record.clock_ns
+    estimated = synthesis.estimated_clock_ns if synthesis else None
+    suite = backend_named(project.record.backend).suite
+    if synthesis:
+        fails = _slow(clock, estimated)
+        simulations = _simulations(reports)
+        notes = ["estimates of the C synthesis", *fails, *_spread(synthesis), *simulations]
         found.append(
             _entry(
                 project,
                 source="csynth",
                 tool=f"{suite} {synthesis.version or ''}".strip(),
-                estimated_clock_ns=synthesis.estimated_clock_ns,
+                estimated_clock_ns=estimated,
                 layers=_layers(project, synthesis.layers),
                 share=_share(project, synthesis.used, synthesis.available),
                 note="; ".join(notes),
-                **cycles,
+                **_cycles(reports, clock, estimated),
                 **_counted(synthesis.used),
             )
         )
-    if reports.vsynth:
-        netlist = reports.vsynth
+    if netlist:
+        cycles = _cycles(reports, clock, estimated)
+        notes = [f"netlist, {(netlist.state or 'synthesized').lower()}", *_source(cycles)]
         found.append(
             _entry(
                 project,
                 source="vsynth",
                 tool=netlist.version or "Vivado",
                 share=_share(project, netlist.used, netlist.available),
-                note=f"netlist, {(netlist.state or 'synthesized').lower()}{_source(cycles)}",
+                note="; ".join([*notes, *_slow(clock, estimated)]),
                 **cycles,
                 **_counted(netlist.used),
             )
         )
-    if reports.implementation:
-        placed = reports.implementation
+    if placed:
         slack = reports.timing.wns if reports.timing else None
         notes = [(placed.state or "placed and routed").lower()]
-        period = None
+        period = estimated
         if slack is not None:
-            period = round(project.record.clock_ns - slack, 3)
+            period = round(clock - slack, 3)
             notes.append(f"worst setup slack {slack:g} ns" + (", timing fails" * (slack < 0)))
+        else:
+            notes += _slow(clock, estimated)
+        cycles = _cycles(reports, clock, period)
         found.append(
             _entry(
                 project,
                 source="impl",
                 tool=placed.version or "Vivado",
-                estimated_clock_ns=period if period and period > 0 else None,
-                share=_share(project, placed.used, {})
-                or {key: value for key, value in placed.share.items() if key in _COUNTED},
-                note="; ".join(notes) + _source(cycles),
+                estimated_clock_ns=period if slack is not None and period and period > 0 else None,
+                share=_share(project, placed.used, {}) or _counted(placed.share),
+                note="; ".join([*notes, *_source(cycles)]),
                 **cycles,
                 **_counted(placed.used),
             )
@@ -240,8 +199,18 @@ def costs(project: Project, reports: Reports) -> list[Resources]:
     return found
 
 
+def _slow(clock_ns: float, estimated_ns: float | None) -> list[str]:
+    """A note if the C synthesis estimates a longer path than the clock period."""
+    if estimated_ns is None or estimated_ns <= clock_ns:
+        return []
+    return [
+        f"timing fails: the C synthesis estimates a clock of {estimated_ns:g} ns for {clock_ns:g} "
+        f"ns; the latency is that at {estimated_ns:g} ns"
+    ]
+
+
 def layer_names(source: str) -> dict[int, str]:
-    """The layer of each configuration that a top function's text calls, by its number."""
+    """The layers that a top function's text calls, by the number of their configuration."""
     return {int(number): name for number, name in _CALL.findall(source)}
 
 
@@ -259,15 +228,15 @@ def _entry(project: Project, **values: Any) -> Resources:
     )
 
 
-def _cycles(project: Project, reports: Reports) -> dict[str, Any]:
-    """Latency and interval: the C synthesis's worst, or what the simulated RTL took."""
+def _cycles(reports: Reports, clock_ns: float, path_ns: float | None) -> dict[str, Any]:
+    """Latency and interval: the C synthesis's worst, or those of the simulated RTL."""
     synthesis, simulated = reports.csynth, reports.cosim
     latency = synthesis.worst_latency if synthesis else None
     interval = synthesis.interval_max if synthesis else None
     if simulated and simulated.passed:
         latency = simulated.latency_max if latency is None else latency
         interval = simulated.interval_max if interval is None else interval
-    ns = None if latency is None else round(latency * project.record.clock_ns, 6)
+    ns = None if latency is None else round(latency * max(clock_ns, path_ns or 0), 6)
     return {"latency_cycles": latency, "latency_ns": ns, "interval_cycles": interval}
 
 
@@ -278,7 +247,7 @@ def _counted(used: dict[str, float]) -> dict[str, float]:
 def _share(
     project: Project, used: dict[str, float], available: dict[str, float]
 ) -> dict[str, float]:
-    """Shares of what the report says that the part has; of what is known of it otherwise."""
+    """Shares of the part by the report's own totals, or by the table of parts."""
     found = {
         key: round(used[key] / available[key], 6)
         for key in _COUNTED
@@ -287,12 +256,12 @@ def _share(
     return found or fpga_parts.share(project.record.part, **_counted(used))
 
 
-def _source(cycles: dict[str, Any]) -> str:
-    return "" if cycles["latency_cycles"] is None else "; cycles: of the C synthesis"
+def _source(cycles: dict[str, Any]) -> list[str]:
+    return [] if cycles["latency_cycles"] is None else ["cycles: of the C synthesis"]
 
 
 def _spread(synthesis: Csynth) -> list[str]:
-    """What one number does not say."""
+    """Notes on latencies and intervals that are ranges."""
     said = []
     best, worst = synthesis.best_latency, synthesis.worst_latency
     if None not in (best, worst) and best != worst:
@@ -304,7 +273,7 @@ def _spread(synthesis: Csynth) -> list[str]:
 
 
 def _simulations(reports: Reports) -> list[str]:
-    """What the vendor's simulations showed."""
+    """Notes on the vendor's simulations."""
     said = []
     names = {"csim_results": "the vendor's C simulation", "cosim_results": "the simulated RTL"}
     for name, what in names.items():
@@ -329,13 +298,13 @@ def _range(least: int | None, most: int | None) -> str:
 
 
 def _same_part(given: str, own: str) -> bool:
-    """Some reports write a part without its family's prefix, or without hyphens and grades."""
+    """Compare parts; some reports leave out the prefix `xc`, hyphens or grades."""
     a, b = (re.sub(r"[^a-z0-9]", "", text.lower()).removeprefix("xc") for text in (given, own))
     return a.startswith(b) or b.startswith(a)
 
 
 def _layers(project: Project, instances: list[LayerCost]) -> list[LayerCost]:
-    """Instances by the network's layers, where one layer's configuration is in their names."""
+    """Costs by layer, where an instance's name contains one layer's configuration."""
     path = project.directory / "firmware" / f"{project.record.top}.cpp"
     names = layer_names(path.read_text()) if path.is_file() else {}
     groups: dict[str, list[LayerCost]] = {}
@@ -347,7 +316,7 @@ def _layers(project: Project, instances: list[LayerCost]) -> list[LayerCost]:
 
 
 def _together(name: str, group: list[LayerCost]) -> LayerCost:
-    """Several instances of one layer: their sum; in time, the longest."""
+    """The sum of one layer's instances, and the longest of their latencies."""
     values: dict[str, Any] = {}
     for key in ("lut", "ff", "dsp", "bram"):
         known = [value for each in group if (value := getattr(each, key)) is not None]
@@ -357,8 +326,7 @@ def _together(name: str, group: list[LayerCost]) -> LayerCost:
 
 
 _FORMAT = 1
-# What follows from the test bench too.
-_SIMULATED = ("cosim", "csim_results", "cosim_results")
+_SIMULATED = ("cosim", "csim_results", "cosim_results")  # follow from the test bench too
 
 
 class _Record(BaseModel):
@@ -375,38 +343,36 @@ class Done(_Record):
 
 
 class Record(_Record):
-    """What is known of one version of a project.
-
-    `content` is the hash of its sources and scripts (`contents.content`), `bench` that of test
-    bench and vectors.
-    """
+    """Results of one version of a project."""
 
     format_version: int = _FORMAT
     project: str
-    content: str
-    bench: str
+    content: str  # hash of its sources and scripts
+    bench: str  # hash of test bench and vectors
     steps: dict[Step, Done] = {}
     reports: Reports = Reports()
 
     def with_step(self, step: Step, done: Done) -> Record:
-        """The same, and a step."""
+        """A copy with a step."""
         return self.model_copy(update={"steps": {**self.steps, step: done}})
 
     def without(self, *names: str) -> Record:
-        """The same, without some sections of its reports."""
+        """A copy without these sections of the reports."""
         kept = self.reports.model_copy(update=dict.fromkeys(names))
         return self.model_copy(update={"reports": kept})
 
+    def with_reports(self, reports: Reports) -> Record:
+        """A copy with the sections of these reports in place of its own."""
+        new = {name: getattr(reports, name) for name in reports.sections}
+        return self.model_copy(update={"reports": self.reports.model_copy(update=new)})
+
 
 def load(context: Context, project: Project) -> Record:
-    """What the run has of a project as it is now; of what it has of an earlier one it is said.
+    """The results of a project's present version; says so if there are older ones.
 
-    Raises
-    ------
-    UserError
-        If the file is damaged.
+    Raises UserError if the file is damaged.
     """
-    made_of, tried_by = content(project), bench(project)
+    made_of, tried_by = content_hash(sources(project)), bench(project)
     name = project.directory.name
     record = _read(_path(context, project))
     if record is not None and record.content != made_of:
@@ -423,38 +389,13 @@ def load(context: Context, project: Project) -> Record:
     return record
 
 
-def add(record: Record, reports: Reports) -> Record:
-    """A record with the sections of these reports in place of its own."""
-    new = {name: getattr(reports, name) for name in reports.sections}
-    return record.model_copy(update={"reports": record.reports.model_copy(update=new)})
-
-
 def save(context: Context, project: Project, record: Record) -> None:
     """Keep a record."""
     write_json(_path(context, project), record.model_dump(mode="json"))
 
 
 def collected(context: Context, projects: Sequence[Project]) -> list[Resources]:
-    """What vendors' tools say of a run's projects, as they are now, for `resources.json`.
-
-    Parameters
-    ----------
-    context
-        The run.
-    projects
-        Its HLS projects.
-
-    Returns
-    -------
-    list
-        Entries of the sources csynth, vsynth and impl; none of a project that was written anew
-        since: of those it is said.
-
-    Raises
-    ------
-    UserError
-        If a file of results is damaged.
-    """
+    """Entries for `resources.json` of the present versions of a run's projects."""
     found: list[Resources] = []
     for project in projects:
         if _path(context, project).is_file():
@@ -478,41 +419,16 @@ def _read(path: Path) -> Record | None:
         ) from error
 
 
-_STEPS: dict[str, Step] = {
-    "csim_results": "csim",
-    "csynth": "csynth",
-    "cosim": "cosim",
-    "vsynth": "vsynth",
-}
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst")
 
 
 def collect(context: Context, projects: Sequence[Project], directory: Path) -> list[str]:
     """Read the results in a project's directory, or in those in a directory, into the run.
 
-    Each belongs to the project that its `l1kd.json` names. Nothing in it is run, links in it are
-    not followed.
-
-    Parameters
-    ----------
-    context
-        The run.
-    projects
-        Its HLS projects.
-    directory
-        What was brought back.
-
-    Returns
-    -------
-    list
-        Names of the projects that results were read of.
-
-    Raises
-    ------
-    UserError
-        If there are none, or some are of other networks than the run's: the others are kept.
-    CheckFailed
-        If a simulation of the vendor's differs from the network; its results are kept.
+    Each belongs to the project that its `l1kd.json` names; the projects' names are returned.
+    Nothing in it is run, links in it are not followed. Raises UserError if there are no results, or
+    some are of other networks (the others are kept), and CheckFailed if a vendor's simulation
+    differs from the network (its results are kept).
     """
     found: list[str] = []
     refused: list[str] = []
@@ -524,9 +440,9 @@ def collect(context: Context, projects: Sequence[Project], directory: Path) -> l
             refused.append(str(error))
             continue
         name = project.directory.name
-        record = add(load(context, project), results)
-        for section, step in _STEPS.items():
-            if getattr(results, section) is None:
+        record = load(context, project).with_reports(results)
+        for step in STEPS:
+            if getattr(results, LEFT_BY[step][0]) is None:
                 continue
             state = "failed" if _failed(results, step) else "done"
             done = Done.model_validate({"state": state, "origin": "brought back"})
@@ -534,7 +450,7 @@ def collect(context: Context, projects: Sequence[Project], directory: Path) -> l
         save(context, project, record)
         found.append(name)
         context.say(f"{name}: {', '.join(results.sections)} from {folder.root}")
-        faults += [f"{name}: {step}" for step in _STEPS.values() if _failed(results, step)]
+        faults += [f"{name}: {step}" for step in STEPS if _failed(results, step)]
     if refused:
         kept = f" ({', '.join(found)}: read)" if found else ""
         raise UserError("; ".join(refused) + kept)
@@ -573,24 +489,29 @@ def _read_folder(
 ) -> tuple[Project, Reports]:
     """The project of the run that a directory is a copy of, and the reports in it."""
     project = _project(context, projects, folder)
-    if changed := differing(project, folder):
+    if changed := differing(folder, sources(project)):
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(
             f"{folder.root}: {changed[0]}{more} differs from {project.directory}: these are "
             "results of another version of the project; run the tool on the run's own"
         )
-    vectors = expected(project) if same_vectors(project, folder) else None
-    results = tool_reports.read(folder, project.record.top, vectors)
+    names = [str(INPUTS), str(OUTPUTS)]
+    missing = [name for name in names if folder.data(name) is None]
+    own = {name: project.directory / name for name in names}
+    other = differing(folder, {name: file_hash(p) for name, p in own.items() if p.is_file()})
+    backend, top = backend_named(project.record.backend), project.record.top
+    results = backend.read(folder, top, None if missing or other else expected(project))
     if not results.sections:
         links = f" ({folder.links[0]} is a link: not followed)" if folder.links else ""
-        where = tool_reports.files(project.record.top)["csynth"]
+        where = backend.report_files(top)["csynth"][0]
         raise UserError(
             f"{folder.root} has no report of a vendor's tool, as {where}{links}; run the tool "
             "there first, or bring the whole directory back"
         )
     check(project, results, str(folder.root))
-    if vectors is None:
-        context.say(f"{folder.root}: other vectors than the project's: no simulation compared")
+    if missing or other:
+        reason = f"{missing[0]} is missing" if missing else "other vectors than the project's"
+        context.say(f"{folder.root}: {reason}: no simulation compared")
     return project, results
 
 

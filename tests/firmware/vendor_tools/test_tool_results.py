@@ -15,8 +15,8 @@ import pytest
 from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
+from l1kd.firmware.hls.backends import VITIS
 from l1kd.firmware.hls.project import Project
-from l1kd.firmware.vendor_tools.tool_commands import options_tcl
 from l1kd.firmware.vendor_tools.tool_results import collect, collected
 from l1kd.firmware.verify.comparison import projects_of
 from tests.firmware.networks import change_weight
@@ -39,7 +39,7 @@ def left(run: Context, tmp_path_factory: pytest.TempPathFactory) -> Path:
     there = directory / NAME
     shutil.copytree(run.projects / NAME, there)
     environment = {**os.environ, **stand_in(directory / "bin", "vitis-run")}
-    (there / "build_opt.tcl").write_text(options_tcl(["csim", "csynth", "cosim", "vsynth"]))
+    (there / "build_opt.tcl").write_text(VITIS.options(["csim", "csynth", "cosim", "vsynth"]))
     command = [str(directory / "bin" / "vitis-run"), "--mode", "hls", "--tcl", "build_prj.tcl"]
     subprocess.run(command, cwd=there, env=environment, check=True, capture_output=True)
     return there
