@@ -45,7 +45,10 @@ _TOOLS = (
         )
         for backend in BACKENDS.values()
     ),
-    (("vivado",), "for vendor numbers of logic synthesis: AMD Vivado on the PATH", False),
+    *(
+        ((tool,), f"for vendor numbers of logic synthesis: {tool} on the PATH", False)
+        for tool in sorted({backend.netlist_tool for backend in BACKENDS.values()})
+    ),
 )
 
 

@@ -207,7 +207,7 @@ VITIS = Backend(
             "Vitis 2023 and newer",
             ("--mode", "hls", "--tcl", "build_prj.tcl"),
         ),
-        Program("vitis_hls", "Vitis HLS, before", ("-f", "build_prj.tcl")),
+        Program("vitis_hls", "Vitis HLS before 2023", ("-f", "build_prj.tcl")),
     ),
     window="vitis_hls",
     options_file="build_opt.tcl",

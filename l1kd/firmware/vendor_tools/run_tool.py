@@ -28,6 +28,7 @@ from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.firmware.hls.backends import LEFT_BY, STEPS, Program, Step, backend_named
 from l1kd.firmware.hls.project import Project
+from l1kd.firmware.hls.testbench import read_vectors
 from l1kd.firmware.vendor_tools import tool_results
 from l1kd.firmware.vendor_tools.tool_reports import Folder, Reports
 from l1kd.firmware.vendor_tools.tool_results import check
@@ -319,7 +320,7 @@ def _run(
         )
     found = Reports()
     if ended.code == 0 or step in _SIMULATIONS:
-        found = backend.read(Folder(build), top, tool_results.expected(project))
+        found = backend.read(Folder(build), top, read_vectors(project.directory)[1])
     others = Reports.model_fields.keys() - set(LEFT_BY[step])
     found = found.model_copy(update=dict.fromkeys(others))
     fault = _fault(step, ended.code, heard, found)

@@ -20,7 +20,7 @@ from xml.parsers import expat
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import LayerCost
@@ -141,12 +141,12 @@ def xml_values(data: bytes, where: str) -> dict[str, str]:
     return values
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Section(BaseModel, extra="forbid", frozen=True):
+    """A section of the reports; in brackets hls4ml's name of it."""
 
 
-class Csynth(_Record):
-    """`CSynthesisReport`: the C synthesis's estimates."""
+class Csynth(_Section):
+    """The C synthesis's estimates (`CSynthesisReport`)."""
 
     version: str | None
     part: str | None
@@ -163,8 +163,8 @@ class Csynth(_Record):
     layers: list[LayerCost] = []
 
 
-class Vsynth(_Record):
-    """`VivadoSynthReport`: the netlist of the logic synthesis."""
+class Vsynth(_Section):
+    """The netlist of the logic synthesis (`VivadoSynthReport`)."""
 
     version: str | None
     part: str | None
@@ -173,8 +173,8 @@ class Vsynth(_Record):
     available: dict[str, float]
 
 
-class Cosim(_Record):
-    """`CosimReport`: the simulated RTL."""
+class Cosim(_Section):
+    """The simulated RTL (`CosimReport`)."""
 
     rtl: str
     status: str
@@ -191,8 +191,8 @@ class Cosim(_Record):
         return self.status.lower() == "pass"
 
 
-class Implementation(_Record):
-    """`ImplementationReport`: the placed and routed design."""
+class Implementation(_Section):
+    """The placed and routed design (`ImplementationReport`)."""
 
     version: str | None
     part: str | None
@@ -201,8 +201,8 @@ class Implementation(_Record):
     share: dict[str, float]  # of what the part has
 
 
-class Timing(_Record):
-    """`TimingReport`: worst and total slack in ns, of setup, hold and pulse width."""
+class Timing(_Section):
+    """Worst and total slack in ns of setup, hold and pulse width (`TimingReport`)."""
 
     wns: float | None
     tns: float | None
@@ -212,14 +212,14 @@ class Timing(_Record):
     tpws: float | None
 
 
-class Simulated(_Record):
-    """`CSimResults`, `CosimResults`: the test bench's log compared with the exact network."""
+class Simulated(_Section):
+    """The test bench's log against the exact network (`CSimResults`, `CosimResults`)."""
 
     events: int
     mismatches: int
 
 
-class Reports(_Record):
+class Reports(_Section):
     """Every section that was found."""
 
     csynth: Csynth | None = None
@@ -337,8 +337,6 @@ _COLUMNS = {
     "dsp": ("DSP48 Blocks", "DSP Blocks", "DSP Slices"),
 }
 _INSTANCES = 10_000  # that one report is read of
-_TIMING = ("wns", "tns", "tns_failing", "tns_total", "whs", "ths", "ths_failing", "ths_total")
-_TIMING_ALL = (*_TIMING, "wpws", "tpws")
 
 
 def csynth(data: bytes, text: str, where: str, where_text: str) -> Csynth:
@@ -512,15 +510,13 @@ def timing(text: str, where: str) -> Timing:
         next(lines, None)  # the rule under the head
         cells = next(lines, "").split()
         if len(cells) >= 10:
-            # Columns: WNS TNS failing total WHS THS failing total WPWS TPWS failing total
-            values = dict(zip(_TIMING_ALL, cells, strict=False))
-            wanted = {key: values[key] for key in Timing.model_fields}
-            return Timing(
-                **{
-                    key: number(cell, f"{where}: {key.upper()}", signed=True)
-                    for key, cell in wanted.items()
-                }
-            )
+            # WNS TNS failing total WHS THS failing total WPWS TPWS failing total
+            places = {"wns": 0, "tns": 1, "whs": 4, "ths": 5, "wpws": 8, "tpws": 9}
+            slacks = {
+                name: number(cells[place], f"{where}: {name.upper()}", signed=True)
+                for name, place in places.items()
+            }
+            return Timing(**slacks)
     raise UserError(
         f"{where} has no design timing summary; write it with "
         "`report_timing_summary -file timing.rpt`"

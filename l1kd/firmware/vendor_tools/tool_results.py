@@ -6,17 +6,16 @@ and their entries in `resources.json`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel
 
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
@@ -26,7 +25,7 @@ from l1kd.firmware import fpga_parts
 from l1kd.firmware.hls.backends import LEFT_BY, STEPS, Step, backend_named
 from l1kd.firmware.hls.project import FILE, Description, Project
 from l1kd.firmware.hls.testbench import INPUTS, OUTPUTS, read_vectors
-from l1kd.firmware.vendor_tools.tool_reports import Cosim, Csynth, Folder, Reports, word
+from l1kd.firmware.vendor_tools.tool_reports import Csynth, Folder, Reports, word
 
 
 def sources(project: Project, directory: Path | None = None) -> dict[str, str]:
@@ -47,11 +46,6 @@ def bench(project: Project) -> str:
     return content_hash([file_hash(path) if path.is_file() else None for path in paths])
 
 
-def expected(project: Project) -> NDArray[np.int64]:
-    """The test bench's expected outputs (N, outputs), in LSBs."""
-    return read_vectors(project.directory)[1]
-
-
 def differing(folder: Folder, hashes: dict[str, str]) -> list[str]:
     """Files of a directory that have another hash; a missing one does not differ."""
     return [
@@ -61,17 +55,12 @@ def differing(folder: Folder, hashes: dict[str, str]) -> list[str]:
     ]
 
 
-def build_directory(context: Context, project: Project) -> Path:
-    """The copy of a project that tools work in; no later conversion writes over it."""
-    return context.directory / "vendor" / project.directory.name
-
-
 def prepare(context: Context, project: Project) -> Path:
     """Make or keep the copy of a project that tools work in, and give it the project's vectors.
 
-    A copy of another version of the project is replaced.
+    No later conversion writes over it; a copy of another version of the project is replaced.
     """
-    build = build_directory(context, project)
+    build = context.directory / "vendor" / project.directory.name
     for ending in (".part", ".old"):  # of a copy that was killed; the run is locked
         for left in build.parent.glob(f".{build.name}.*{ending}"):
             shutil.rmtree(left, ignore_errors=True)
@@ -138,75 +127,81 @@ def costs(project: Project, reports: Reports) -> list[Resources]:
     Cycles are those of the C synthesis, its worst, in all of them: it is one design. They last as
     long as the longest path that a report states, where that is longer than the clock period.
     """
-    found = []
+    record, clock = project.record, project.record.clock_ns
+    backend = backend_named(record.backend)
     synthesis, netlist, placed = reports.csynth, reports.vsynth, reports.implementation
-    clock = project.record.clock_ns
     estimated = synthesis.estimated_clock_ns if synthesis else None
-    suite = backend_named(project.record.backend).suite
-    if synthesis:
-        fails = _slow(clock, estimated)
-        simulations = _simulations(reports)
-        notes = ["estimates of the C synthesis", *fails, *_spread(synthesis), *simulations]
+    latency = synthesis.worst_latency if synthesis else None
+    interval = synthesis.interval_max if synthesis else None
+    if reports.cosim and reports.cosim.passed:
+        latency = reports.cosim.latency_max if latency is None else latency
+        interval = reports.cosim.interval_max if interval is None else interval
+    borrowed = [] if latency is None else ["cycles: of the C synthesis"]
+    slow = []
+    if estimated and estimated > clock:
+        slow.append(
+            f"timing fails: the C synthesis estimates a clock of {estimated:g} ns for {clock:g} "
+            f"ns; the latency is that at {estimated:g} ns"
+        )
+    found = []
+
+    def add(used: dict[str, float], path_ns: float | None, notes: list[str], **values: Any) -> None:
         found.append(
-            _entry(
-                project,
-                source="csynth",
-                tool=f"{suite} {synthesis.version or ''}".strip(),
-                estimated_clock_ns=estimated,
-                layers=_layers(project, synthesis.layers),
-                share=_share(project, synthesis.used, synthesis.available),
+            Resources(
+                student=record.student,
+                implementation="hls4ml",
+                part=record.part,
+                clock_ns=clock,
+                backend=record.backend,
+                io_type=record.io_type,
+                strategy=record.strategy,
+                latency_cycles=latency,
+                latency_ns=None
+                if latency is None
+                else round(latency * max(clock, path_ns or 0), 6),
+                interval_cycles=interval,
                 note="; ".join(notes),
-                **_cycles(reports, clock, estimated),
-                **_counted(synthesis.used),
+                **_counted(used),
+                **values,
             )
+        )
+
+    if synthesis:
+        add(
+            synthesis.used,
+            estimated,
+            ["estimates of the C synthesis", *slow, *_ranges(synthesis), *_simulations(reports)],
+            source="csynth",
+            tool=f"{backend.suite} {synthesis.version or ''}".strip(),
+            estimated_clock_ns=estimated,
+            layers=_layers(project, synthesis.layers),
+            share=_share(record.part, synthesis.used, synthesis.available),
         )
     if netlist:
-        cycles = _cycles(reports, clock, estimated)
-        notes = [f"netlist, {(netlist.state or 'synthesized').lower()}", *_source(cycles)]
-        found.append(
-            _entry(
-                project,
-                source="vsynth",
-                tool=netlist.version or "Vivado",
-                share=_share(project, netlist.used, netlist.available),
-                note="; ".join([*notes, *_slow(clock, estimated)]),
-                **cycles,
-                **_counted(netlist.used),
-            )
+        add(
+            netlist.used,
+            estimated,
+            [f"netlist, {(netlist.state or 'synthesized').lower()}", *borrowed, *slow],
+            source="vsynth",
+            tool=netlist.version or backend.netlist_tool.capitalize(),
+            share=_share(record.part, netlist.used, netlist.available),
         )
     if placed:
+        notes, path = [(placed.state or "placed and routed").lower()], estimated
         slack = reports.timing.wns if reports.timing else None
-        notes = [(placed.state or "placed and routed").lower()]
-        period = estimated
         if slack is not None:
-            period = round(clock - slack, 3)
+            path = round(clock - slack, 3)
             notes.append(f"worst setup slack {slack:g} ns" + (", timing fails" * (slack < 0)))
-        else:
-            notes += _slow(clock, estimated)
-        cycles = _cycles(reports, clock, period)
-        found.append(
-            _entry(
-                project,
-                source="impl",
-                tool=placed.version or "Vivado",
-                estimated_clock_ns=period if slack is not None and period and period > 0 else None,
-                share=_share(project, placed.used, {}) or _counted(placed.share),
-                note="; ".join([*notes, *_source(cycles)]),
-                **cycles,
-                **_counted(placed.used),
-            )
+        add(
+            placed.used,
+            path,
+            [*notes, *borrowed, *(slow if slack is None else [])],
+            source="impl",
+            tool=placed.version or backend.netlist_tool.capitalize(),
+            estimated_clock_ns=path if slack is not None and path and path > 0 else None,
+            share=_share(record.part, placed.used, {}) or _counted(placed.share),
         )
     return found
-
-
-def _slow(clock_ns: float, estimated_ns: float | None) -> list[str]:
-    """A note if the C synthesis estimates a longer path than the clock period."""
-    if estimated_ns is None or estimated_ns <= clock_ns:
-        return []
-    return [
-        f"timing fails: the C synthesis estimates a clock of {estimated_ns:g} ns for {clock_ns:g} "
-        f"ns; the latency is that at {estimated_ns:g} ns"
-    ]
 
 
 def layer_names(source: str) -> dict[int, str]:
@@ -214,87 +209,58 @@ def layer_names(source: str) -> dict[int, str]:
     return {int(number): name for number, name in _CALL.findall(source)}
 
 
-def _entry(project: Project, **values: Any) -> Resources:
-    record = project.record
-    return Resources(
-        student=record.student,
-        implementation="hls4ml",
-        part=record.part,
-        clock_ns=record.clock_ns,
-        backend=record.backend,
-        io_type=record.io_type,
-        strategy=record.strategy,
-        **values,
-    )
-
-
-def _cycles(reports: Reports, clock_ns: float, path_ns: float | None) -> dict[str, Any]:
-    """Latency and interval: the C synthesis's worst, or those of the simulated RTL."""
-    synthesis, simulated = reports.csynth, reports.cosim
-    latency = synthesis.worst_latency if synthesis else None
-    interval = synthesis.interval_max if synthesis else None
-    if simulated and simulated.passed:
-        latency = simulated.latency_max if latency is None else latency
-        interval = simulated.interval_max if interval is None else interval
-    ns = None if latency is None else round(latency * max(clock_ns, path_ns or 0), 6)
-    return {"latency_cycles": latency, "latency_ns": ns, "interval_cycles": interval}
-
-
 def _counted(used: dict[str, float]) -> dict[str, float]:
     return {key: used[key] for key in _COUNTED if key in used}
 
 
-def _share(
-    project: Project, used: dict[str, float], available: dict[str, float]
-) -> dict[str, float]:
+def _share(part: str, used: dict[str, float], available: dict[str, float]) -> dict[str, float]:
     """Shares of the part by the report's own totals, or by the table of parts."""
     found = {
         key: round(used[key] / available[key], 6)
         for key in _COUNTED
         if key in used and available.get(key)
     }
-    return found or fpga_parts.share(project.record.part, **_counted(used))
+    return found or fpga_parts.share(part, **_counted(used))
 
 
-def _source(cycles: dict[str, Any]) -> list[str]:
-    return [] if cycles["latency_cycles"] is None else ["cycles: of the C synthesis"]
-
-
-def _spread(synthesis: Csynth) -> list[str]:
-    """Notes on latencies and intervals that are ranges."""
-    said = []
-    best, worst = synthesis.best_latency, synthesis.worst_latency
-    if None not in (best, worst) and best != worst:
-        said.append(f"latency {best} to {worst} cycles, the worst counts")
-    least, most = synthesis.interval_min, synthesis.interval_max
-    if None not in (least, most) and least != most:
-        said.append(f"interval {least} to {most} cycles, the longest counts")
-    return said
+def _ranges(synthesis: Csynth) -> list[str]:
+    """Notes on latency and interval where the C synthesis gives a range."""
+    latency, interval = (
+        ("latency", synthesis.best_latency, synthesis.worst_latency, "worst"),
+        ("interval", synthesis.interval_min, synthesis.interval_max, "longest"),
+    )
+    return [
+        f"{name} {least} to {most} cycles, the {counted} counts"
+        for name, least, most, counted in (latency, interval)
+        if None not in (least, most) and least != most
+    ]
 
 
 def _simulations(reports: Reports) -> list[str]:
     """Notes on the vendor's simulations."""
-    said = []
-    names = {"csim_results": "the vendor's C simulation", "cosim_results": "the simulated RTL"}
-    for name, what in names.items():
-        if (result := getattr(reports, name)) is not None:
-            equal = "equals the network in all bits" if not result.mismatches else "DIFFERS"
-            wrong = f" in {result.mismatches}" if result.mismatches else ""
-            said.append(f"{what} {equal}{wrong} of {result.events} events")
-    if isinstance(reports.cosim, Cosim):
-        simulated = reports.cosim
-        said.append(
-            f"co-simulation ({simulated.rtl}): {simulated.status}, latency "
-            f"{_range(simulated.latency_min, simulated.latency_max)}, interval "
-            f"{_range(simulated.interval_min, simulated.interval_max)} cycles"
+    notes = []
+    for name, result in (
+        ("the vendor's C simulation", reports.csim_results),
+        ("the simulated RTL", reports.cosim_results),
+    ):
+        if result is not None:
+            wrong = f"DIFFERS in {result.mismatches}" if result.mismatches else ""
+            notes.append(
+                f"{name} {wrong or 'equals the network in all bits'} of {result.events} events"
+            )
+    if rtl := reports.cosim:
+
+        def text(least: int | None, most: int | None) -> str:
+            if least is None or most is None:
+                return "unknown"
+            return str(most) if least == most else f"{least} to {most}"
+
+        notes.append(
+            f"co-simulation ({rtl.rtl}): {rtl.status}, latency "
+            f"{text(rtl.latency_min, rtl.latency_max)}, interval "
+            f"{text(rtl.interval_min, rtl.interval_max)} cycles"
         )
-    return said
-
-
-def _range(least: int | None, most: int | None) -> str:
-    if least is None or most is None:
-        return "unknown"
-    return str(most) if least == most else f"{least} to {most}"
+    return notes
 
 
 def _same_part(given: str, own: str) -> bool:
@@ -304,7 +270,10 @@ def _same_part(given: str, own: str) -> bool:
 
 
 def _layers(project: Project, instances: list[LayerCost]) -> list[LayerCost]:
-    """Costs by layer, where an instance's name contains one layer's configuration."""
+    """Sums of the instances by layer, where a name has one layer's configuration; in time, maxima.
+
+    Others stay as they are.
+    """
     path = project.directory / "firmware" / f"{project.record.top}.cpp"
     names = layer_names(path.read_text()) if path.is_file() else {}
     groups: dict[str, list[LayerCost]] = {}
@@ -312,28 +281,26 @@ def _layers(project: Project, instances: list[LayerCost]) -> list[LayerCost]:
         numbers = {int(found) for found in re.findall(r"config(\d+)", each.name)}
         known = {names[number] for number in numbers if number in names}
         groups.setdefault(known.pop() if len(known) == 1 else each.name, []).append(each)
-    return [_together(name, group) for name, group in groups.items()]
 
-
-def _together(name: str, group: list[LayerCost]) -> LayerCost:
-    """The sum of one layer's instances, and the longest of their latencies."""
-    values: dict[str, Any] = {}
-    for key in ("lut", "ff", "dsp", "bram"):
+    def total(group: list[LayerCost], key: str, join: Callable[..., Any]) -> Any:
         known = [value for each in group if (value := getattr(each, key)) is not None]
-        values[key] = sum(known) if known else None
-    cycles = [each.latency_cycles for each in group if each.latency_cycles is not None]
-    return LayerCost(name=name, latency_cycles=max(cycles) if cycles else None, **values)
+        return join(known) if known else None
+
+    return [
+        LayerCost(
+            name=name,
+            latency_cycles=total(group, "latency_cycles", max),
+            **{key: total(group, key, sum) for key in ("lut", "ff", "dsp", "bram")},
+        )
+        for name, group in groups.items()
+    ]
 
 
 _FORMAT = 1
 _SIMULATED = ("cosim", "csim_results", "cosim_results")  # follow from the test bench too
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Done(_Record):
+class Done(BaseModel, extra="forbid", frozen=True):
     """A step that a tool has finished."""
 
     state: Literal["done", "failed"]
@@ -342,7 +309,7 @@ class Done(_Record):
     seconds: float | None = None
 
 
-class Record(_Record):
+class Record(BaseModel, extra="forbid", frozen=True):
     """Results of one version of a project."""
 
     format_version: int = _FORMAT
@@ -374,7 +341,16 @@ def load(context: Context, project: Project) -> Record:
     """
     made_of, tried_by = content_hash(sources(project)), bench(project)
     name = project.directory.name
-    record = _read(_path(context, project))
+    path = _path(context, project)
+    record = None
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            record = Record.model_validate(read_json(path))
+        except ValueError as error:
+            raise UserError(
+                f"{path}: not as l1kd writes it ({str(error).splitlines()[0]}); delete it, and run "
+                "the tool or `l1kd synth --collect` again"
+            ) from error
     if record is not None and record.content != made_of:
         context.say(
             f"{name} was written anew since the vendor's tool ran: its old numbers are left out"
@@ -405,18 +381,6 @@ def collected(context: Context, projects: Sequence[Project]) -> list[Resources]:
 
 def _path(context: Context, project: Project) -> Path:
     return context.directory / "vendor" / f"{project.directory.name}.json"
-
-
-def _read(path: Path) -> Record | None:
-    try:
-        return Record.model_validate(read_json(path))
-    except FileNotFoundError:
-        return None
-    except (ValueError, ValidationError) as error:
-        raise UserError(
-            f"{path}: not as l1kd writes it ({str(error).splitlines()[0]}); delete it, and run the "
-            "tool or `l1kd synth --collect` again"
-        ) from error
 
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst")
@@ -500,7 +464,9 @@ def _read_folder(
     own = {name: project.directory / name for name in names}
     other = differing(folder, {name: file_hash(p) for name, p in own.items() if p.is_file()})
     backend, top = backend_named(project.record.backend), project.record.top
-    results = backend.read(folder, top, None if missing or other else expected(project))
+    results = backend.read(
+        folder, top, None if missing or other else read_vectors(project.directory)[1]
+    )
     if not results.sections:
         links = f" ({folder.links[0]} is a link: not followed)" if folder.links else ""
         where = backend.report_files(top)["csynth"][0]
@@ -516,7 +482,15 @@ def _read_folder(
 
 
 def _project(context: Context, projects: Sequence[Project], folder: Folder) -> Project:
-    given = _description(folder)
+    """The project of the run that `l1kd.json` in a directory names."""
+    try:
+        # Not `open_project`: it would follow a link.
+        given = Description.model_validate(json.loads(folder.data(FILE) or b""))
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{folder.root}/{FILE}: not as l1kd writes it ({str(error).splitlines()[0]}); bring "
+            "back the project as the run has it"
+        ) from error
     theirs = given.record
     kind = (theirs.student, theirs.backend, theirs.io_type, theirs.strategy)
     for project in projects:
@@ -547,18 +521,6 @@ def _project(context: Context, projects: Sequence[Project], folder: Folder) -> P
         f"{folder.root}: results of {word('-'.join(kind))}, no project of {context.directory} "
         f"(it has {have})"
     )
-
-
-def _description(folder: Folder) -> Description:
-    data = folder.data(FILE) or b""
-    try:
-        # Not `open_project`: it would follow a link.
-        return Description.model_validate(json.loads(data))
-    except (ValueError, ValidationError, RecursionError) as error:
-        raise UserError(
-            f"{folder.root}/{FILE}: not as l1kd writes it ({str(error).splitlines()[0]}); bring "
-            "back the project as the run has it"
-        ) from error
 
 
 def _failed(results: Reports, step: Step) -> bool:
