@@ -464,12 +464,12 @@ import sys, time
 from pathlib import Path
 sys.path[:0] = [{here!r}]
 from tests.firmware.networks import few_vectors, little
-from l1kd.firmware import hls
+from l1kd.firmware.hls import hls4ml_convert
 def wait(*_):
     Path({mark!r}).touch()
     time.sleep(60)
-hls.tidy = wait
-hls.convert(little(), {directory!r}, vectors=few_vectors(little()))
+hls4ml_convert.tidy = wait
+hls4ml_convert.convert(little(), {directory!r}, vectors=few_vectors(little()))
 """
 
 

@@ -204,3 +204,21 @@ def test_damaged_results_in_the_run_are_said(mine: Context, brought: Path) -> No
     path.write_text(path.read_text()[:100])
     with pytest.raises(UserError, match="delete it"):
         collected(mine, projects(mine))
+
+
+def test_a_clock_that_is_missed_is_said(mine: Context, brought: Path) -> None:
+    """The latency is then that of the tool's own clock: 12 cycles of 6.016 ns."""
+    edit(brought / REPORT, ">3.612<", ">6.016<")
+    assert collect(mine, projects(mine), brought) == [NAME]
+    for row in collected(mine, projects(mine)):
+        assert "timing fails: the C synthesis estimates a clock of 6.016 ns for 5 ns" in (
+            row.note or ""
+        )
+        assert (row.latency_cycles, row.latency_ns, row.clock_ns) == (12, 72.192, 5)
+
+
+def test_missing_vectors_are_named(mine: Context, brought: Path) -> None:
+    shutil.rmtree(brought / "tb_data")
+    with mine.console.capture() as said:
+        collect(mine, projects(mine), brought)
+    assert "tb_data/inputs.dat is missing" in " ".join(said.get().split())
