@@ -73,7 +73,7 @@ def convert(context: Context) -> None:
             port = stated_port(context, models[name])
             if name not in vectors:
                 vectors[name] = _vectors(context, models[name], port)
-            project = hls4ml_convert.convert(
+            project = hls4ml_convert.to_hls(
                 models[name],
                 directory,
                 backend=config.backend,

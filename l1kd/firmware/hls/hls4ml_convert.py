@@ -64,7 +64,7 @@ def top_name(name: str) -> str:
     return "l1kd_" + re.sub(r"\W", "_", name, flags=re.ASCII)
 
 
-def convert(
+def to_hls(
     model: keras.Model,
     directory: Path | str,
     *,

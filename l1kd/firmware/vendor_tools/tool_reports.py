@@ -429,12 +429,10 @@ def vsynth(text: str, where: str) -> Vsynth | None:
             if key is None or key in used:
                 continue
             scale = 2 if key == "bram" else 1  # a tile is two halves of 18 kbit
-            amount = number(row[used_at], f"{where}: {label}")
-            if amount is not None:
-                used[key] = scale * amount
-            amount = number(row[all_at], f"{where}: {label}") if all_at is not None else None
-            if amount is not None:
-                available[key] = scale * amount
+            for amounts, place in ((used, used_at), (available, all_at)):
+                amount = None if place is None else number(row[place], f"{where}: {label}")
+                if amount is not None:
+                    amounts[key] = scale * amount
     if not used:
         return None
     return Vsynth(used=used, available=available, **_head(text))
@@ -461,13 +459,12 @@ def cosim(text: str, where: str) -> Cosim | None:
         for row in table.rows:
             if row[0] not in ("VHDL", "Verilog") or len(row) < 8 or row[1].upper() == "NA":
                 continue
-            least, mean, most = row[2:5], row[3], row[4]
             return Cosim(
                 rtl=row[0],
                 status=word(row[1], 20) or "unknown",
-                latency_min=whole(least[0], f"{where}: latency"),
-                latency_avg=number(mean, f"{where}: latency"),
-                latency_max=whole(most, f"{where}: latency"),
+                latency_min=whole(row[2], f"{where}: latency"),
+                latency_avg=number(row[3], f"{where}: latency"),
+                latency_max=whole(row[4], f"{where}: latency"),
                 interval_min=whole(row[5], f"{where}: interval"),
                 interval_avg=number(row[6], f"{where}: interval"),
                 interval_max=whole(row[7], f"{where}: interval"),
