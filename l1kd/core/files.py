@@ -28,8 +28,8 @@ def _sync_directory(path: Path) -> None:
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; sync and rename it onto `path` when all went well.
 
-    The temporary name keeps the suffix (writers that look at it do the right thing) and is removed
-    when the block raises. A process killed inside the block leaves `path` as it was.
+    The temporary name keeps the suffix, which writers look at. A process killed inside the block
+    leaves `path` as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,23 +1,309 @@
-"""Jobs on several cores that leave nothing running behind, however their parent ends."""
+"""The one way to run another program: find, call, listen to, limit, lock and end it.
+
+`call` is for short programs (compilers, simulators), `run` for long ones (vendors' tools, Yosys,
+the runs of a sweep), `run_side_by_side` for several of ours, `workers` for a pool of Python.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
+import select
+import shlex
+import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for_sentinel
-from typing import Any
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
 
 from l1kd.core.errors import UserError
 
-Pool = ProcessPoolExecutor | None
-"""What `workers` gives: None stands for this process."""
+_GUARD = str(Path(__file__).with_name("process_guard.py"))
+_LINE = 1 << 16  # bytes after which a line is passed on though it has not ended
+_MOST = 1 << 30  # bytes of output after which a program is ended
+_LOOK_SECONDS = 0.5  # between two looks at a program that says nothing
+_GRACE = 10.0  # seconds that a program has to end by itself when it is told to
+_SCRATCH = ".scratch.part"  # ends the names of temporary directories
+_LEFT_SECONDS = 60.0  # after which one that nobody holds is deleted
+_VERSION_SECONDS = 60.0  # that a program may take to say its version
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that l1kd may call."""
+
+    names: tuple[str, ...]  # on the PATH, the preferred one first
+    remedy: str  # how to get it
+    variable: str = ""  # of the environment: a command in place of the names
+
+    @property
+    def commands(self) -> list[tuple[str, ...]]:
+        """What to look for."""
+        stated = tuple(shlex.split(os.environ.get(self.variable, "")))
+        return [stated] if stated else [(name,) for name in self.names]
+
+    def find(self) -> tuple[str, ...] | None:
+        """The first command that is there."""
+        return next((each for each in self.commands if shutil.which(each[0])), None)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a short program ended, and what it said."""
+
+    code: int
+    output: bytes
+    errors: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a long program ended: its code, None if it was stopped, and the seconds."""
+
+    code: int | None
+    seconds: float
+
+
+def call(
+    command: Sequence[str],
+    directory: Path | None = None,
+    *,
+    given: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    limit: float | None = None,
+) -> Answer:
+    """Run a short program to its end; its temporary files go into `directory`, too.
+
+    UserError if it cannot be started, or takes longer than `limit` seconds.
+    """
+    own = dict(os.environ if environment is None else environment)
+    if directory is not None:
+        own["TMPDIR"] = str(Path(directory).absolute())
+    try:
+        done = subprocess.run(
+            list(command),
+            cwd=directory,
+            env=own,
+            input=given,
+            capture_output=True,
+            check=False,
+            timeout=limit,
+        )
+    except OSError as error:
+        raise UserError(f"{command[0]} cannot be run ({error.strerror})") from error
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"{command[0]} did not end within {limit:g} s") from error
+    return Answer(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+
+
+def version_text(command: Sequence[str]) -> str:
+    """What a program says of its version; empty if it does not answer."""
+    with contextlib.suppress(UserError):
+        answer = call(command, limit=_VERSION_SECONDS)
+        return answer.output.decode(errors="replace") + answer.errors
+    return ""
+
+
+def run(
+    command: Sequence[str],
+    directory: Path,
+    *,
+    line: Callable[[str], None] = lambda text: None,
+    log: IO[bytes] | None = None,
+    limit: float = math.inf,
+    stop: Callable[[], bool] = lambda: False,
+    grace: float | None = None,
+    environment: Mapping[str, str] | None = None,
+    lock: int | None = None,
+) -> Ended:
+    """Run a program to its end, to `limit` in seconds, or until `stop` says so.
+
+    Whatever ends this function ends the program and all that it has started: an interrupt, an
+    error, a signal, and kill -9 of this process. It is told first, and killed `grace` seconds
+    later. `line` gets each line of what it says, `log` everything as it comes. A `lock` (see
+    `held`) is held by the program, too. UserError if it cannot be started, or says too much.
+    """
+    started = time.monotonic()
+    if shutil.which(command[0]) is None:
+        raise UserError(f"{command[0]} cannot be run (it is not found)")
+    with _signals_raise():
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", _GUARD, str(os.getpid()), *command],
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a group of its own, which can be ended as one
+                pass_fds=() if lock is None else (lock,),
+            )
+        except OSError as error:
+            raise UserError(f"{command[0]} cannot be run ({error.strerror})") from error
+        code: int | None = None
+        assert process.stdout is not None
+        try:
+            deadline, lines, size = started + limit, _Lines(line), 0
+            for data in _read(process, process.stdout.fileno(), deadline, stop):
+                if log is not None:
+                    log.write(data)
+                    log.flush()
+                lines.add(data)
+                size += len(data)
+                if size > _MOST:
+                    raise UserError(f"{command[0]} was ended: it wrote more than {_MOST} bytes")
+            lines.end()
+            while code is None and time.monotonic() < deadline and not stop():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    code = process.wait(max(0.0, min(deadline - time.monotonic(), _LOOK_SECONDS)))
+        finally:
+            if code is None:
+                _end(process, _GRACE if grace is None else grace)
+            process.stdout.close()
+    if code is not None and code < 0:
+        code = 128 - code
+    return Ended(code, time.monotonic() - started)
+
+
+class _Lines:
+    """Bytes to lines of printable text."""
+
+    def __init__(self, line: Callable[[str], None]) -> None:
+        self._line, self._rest = line, b""
+
+    def add(self, data: bytes) -> None:
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        for each in whole:
+            self._pass(each)
+        if len(self._rest) > _LINE:
+            self.end()
+
+    def end(self) -> None:
+        if self._rest:
+            self._pass(self._rest)
+        self._rest = b""
+
+    def _pass(self, data: bytes) -> None:
+        text = data.decode(errors="replace").rstrip().expandtabs()
+        # A log may hold anything; a terminal is not to obey it.
+        self._line("".join(c if c.isprintable() else " " for c in text))
+
+
+def _read(
+    process: subprocess.Popen[bytes], pipe: int, deadline: float, stop: Callable[[], bool]
+) -> Iterator[bytes]:
+    """Output of a program until it ends, the time is over, or it is to be stopped."""
+    while (left := deadline - time.monotonic()) > 0 and not stop():
+        if select.select([pipe], [], [], min(left, _LOOK_SECONDS))[0]:
+            if not (data := os.read(pipe, 1 << 16)):
+                return
+            yield data
+        elif process.poll() is not None:
+            return  # what it has started may hold the pipe for ever
+
+
+def _end(process: subprocess.Popen[bytes], grace: float) -> None:
+    """End a program's group: told first, then killed."""
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
+    finally:  # also if the user does not want to wait
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Let the signals that would end us at once raise instead, so that we end in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_side_by_side(commands: Sequence[Sequence[str]]) -> list[int]:
+    """Exit codes of programs that run together and talk to our terminal; -n for a signal n."""
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        started += (subprocess.Popen(list(command)) for command in commands)
+        return [process.wait() for process in started]
+    except BaseException:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait()
+        raise
+
+
+@contextlib.contextmanager
+def held(path: Path, busy: str | None = None) -> Iterator[int]:
+    """Hold a lock file; its descriptor, for a program that is to hold it as well.
+
+    The lock goes with the process, however that ends. Another holder is waited for; or UserError
+    with the text `busy`, if there is one.
+    """
+    lock = FileLock(path, timeout=-1 if busy is None else 0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(busy or "") from error
+    try:
+        descriptor = lock._context.lock_file_fd  # the package has no public name for it
+        assert descriptor is not None
+        yield descriptor
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def scratch(beside: Path) -> Iterator[Path]:
+    """A temporary directory next to `beside`, for the files of a program.
+
+    What killed processes left there is deleted; the holder of a run does so, too, by the name.
+    """
+    beside = Path(beside).absolute()
+    for left in beside.parent.glob(f".{beside.name}.*{_SCRATCH}"):
+        with contextlib.suppress(OSError, UserError):
+            if left.is_symlink() or time.time() - left.stat().st_mtime < _LEFT_SECONDS:
+                continue  # somebody may be about to lock it
+            with held(left / ".lock", "somebody works in it"):
+                shutil.rmtree(left, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(
+            prefix=f".{beside.name}.", suffix=_SCRATCH, dir=beside.parent
+        ) as directory,
+        held(Path(directory, ".lock")),
+    ):
+        yield Path(directory)
+
+
+Pool = ProcessPoolExecutor | None  # None stands for this process
 
 
 @dataclass(frozen=True)
@@ -68,10 +354,7 @@ def workers(processes: int) -> Iterator[Pool]:
 def run_jobs(pool: Pool, jobs: Sequence[Job], advance: Callable[[float], None]) -> None:
     """Do all `jobs`, in any order, and tell `advance` the cost of each that is done.
 
-    Raises
-    ------
-    UserError
-        If a worker was killed. What a job raises is raised here, too.
+    What a job raises is raised here, too; UserError if a worker was killed.
     """
     if pool is None:
         for job in jobs:

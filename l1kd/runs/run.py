@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import subprocess
 from importlib import metadata
 from pathlib import Path
 from l1kd import __version__
@@ -21,6 +20,7 @@ from l1kd.core.config import Config
 from l1kd.core.config_types import STAGES, Stage
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.processes import call
 from l1kd.runs.stage_runner import execute, finished, locked, logged, written
 from l1kd.core.files import file_hash
 from l1kd.core.stages import AnyStage, order
@@ -37,17 +37,15 @@ def versions() -> dict[str, str]:
 def git_commit() -> str | None:
     """The checkout's commit, if this package runs from one."""
     package = Path(__file__).parents[1]
+    command = ["git", "-C", str(package), "rev-parse", "--show-toplevel", "HEAD"]
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(package), "rev-parse", "--show-toplevel", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout.split("\n")
-    except (OSError, subprocess.SubprocessError):
+        answer = call(command, limit=10)
+    except UserError:
         return None
-    return answer[1] if Path(answer[0], "l1kd", "__init__.py").is_file() else None
+    if answer.code:
+        return None
+    root, commit = answer.output.decode().splitlines()[:2]
+    return commit if Path(root, "l1kd", "__init__.py").is_file() else None
 
 
 # A change of these is another experiment: its run is not overwritten by accident.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import importlib
 import logging
@@ -17,6 +16,7 @@ from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import content_hash, file_hash
+from l1kd.core.processes import held
 from l1kd.core.stages import SPECS, AnyStage
 
 logger = logging.getLogger("l1kd")
@@ -168,13 +168,8 @@ def written(context: Context, stage: AnyStage) -> bool:
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Hold the run; the lock goes with the process, however it ends."""
-    with (directory / ".lock").open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{directory} is in use by another l1kd process; wait for it, or name another run"
-            ) from error
+    busy = f"{directory} is in use by another l1kd process; wait for it, or name another run"
+    with held(directory / ".lock", busy):
         _sweep(directory)
         yield
 

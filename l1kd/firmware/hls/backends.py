@@ -8,9 +8,8 @@ methods. Neither hls4ml nor TensorFlow is imported here.
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from l1kd.core import config_types
 from l1kd.core.config_types import IoType, Strategy
 from l1kd.core.errors import UserError
+from l1kd.core.processes import Program
 from l1kd.firmware.hls.namespace_and_ports import GLOBAL, edit
 from l1kd.firmware.vendor_tools import tool_reports
 from l1kd.firmware.vendor_tools.tool_reports import Folder, Reports
@@ -78,13 +78,12 @@ _REPORTS = {
 
 
 @dataclass(frozen=True)
-class Program:
+class ToolProgram:
     """A vendor's program and the arguments that make it run a project's script."""
 
     name: str
     version: str  # as people say it
     arguments: tuple[str, ...]
-    path: str = ""  # where it was found
 
     @property
     def typed(self) -> str:
@@ -98,7 +97,7 @@ class Backend:
 
     name: config_types.Backend  # hls4ml's
     suite: str  # the vendor's name of the tool
-    programs: tuple[Program, ...]  # the newest first
+    programs: tuple[ToolProgram, ...]  # the newest first
     window: str  # the program that opens a built project
     options_file: str | None  # the file with the script's options; None: they are an argument
     options_place: str  # for people
@@ -130,23 +129,23 @@ class Backend:
         """Let a written project's scripts leave out the namespace, which the tool cannot take."""
         edit(directory / "build_prj.tcl", r'-cflags "-std=c\+\+0x', rf"\g<0> -D{GLOBAL}")
 
-    def find(self, steps: Sequence[Step]) -> Program | None:
+    def find(self, steps: Sequence[Step]) -> ToolProgram | None:
         """The first of the programs that is on the PATH.
 
         Raises UserError if logic synthesis is asked for, and its tool is not there.
         """
-        for program in self.programs:
-            if path := shutil.which(program.name):
-                if "vsynth" in steps and not shutil.which(self.netlist_tool):
-                    raise UserError(
-                        f"{program.name} is on the PATH and {self.netlist_tool} is not, which "
-                        f"vsynth needs; source {self.netlist_tool.capitalize()}'s settings64.sh "
-                        "too, or leave vsynth out of --steps"
-                    )
-                return replace(program, path=path)
-        return None
+        found = Program(tuple(program.name for program in self.programs), "").find()
+        if found is None:
+            return None
+        if "vsynth" in steps and Program((self.netlist_tool,), "").find() is None:
+            raise UserError(
+                f"{found[0]} is on the PATH and {self.netlist_tool} is not, which vsynth needs; "
+                f"source {self.netlist_tool.capitalize()}'s settings64.sh too, or leave vsynth out "
+                "of --steps"
+            )
+        return next(program for program in self.programs if program.name == found[0])
 
-    def arguments(self, program: Program, steps: Sequence[Step]) -> list[str]:
+    def arguments(self, program: ToolProgram, steps: Sequence[Step]) -> list[str]:
         """The program's arguments that run these steps; `options` has to be in its file, if any."""
         if self.options_file:
             return [*program.arguments]
@@ -202,12 +201,12 @@ VITIS = Backend(
     name="Vitis",
     suite="Vitis HLS",
     programs=(
-        Program(
+        ToolProgram(
             "vitis-run",
             "Vitis 2023 and newer",
             ("--mode", "hls", "--tcl", "build_prj.tcl"),
         ),
-        Program("vitis_hls", "Vitis HLS before 2023", ("-f", "build_prj.tcl")),
+        ToolProgram("vitis_hls", "Vitis HLS before 2023", ("-f", "build_prj.tcl")),
     ),
     window="vitis_hls",
     options_file="build_opt.tcl",
@@ -216,7 +215,7 @@ VITIS = Backend(
 VIVADO = Backend(
     name="Vivado",
     suite="Vivado HLS",
-    programs=(Program("vivado_hls", "Vivado HLS", ("-f", "build_prj.tcl")),),
+    programs=(ToolProgram("vivado_hls", "Vivado HLS", ("-f", "build_prj.tcl")),),
     window="vivado_hls",
     options_file=None,
     options_place="the first lines of `build_prj.tcl`",

@@ -20,9 +20,7 @@ import hashlib
 import os
 import platform
 import re
-import shlex
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,12 +29,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from l1kd.core.errors import UserError
 from l1kd.core.files import file_hash
+from l1kd.core.processes import Program, call, held, scratch
 
+COMPILER = Program(
+    ("g++",),
+    "install g++ (Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++), or set CXX to one",
+    variable="CXX",
+)
 _BRIDGE = Path(__file__).parents[1] / "templates" / "csim.cpp"
 # -O1: -O3 compiles three times longer and runs no faster. Vendors compile as C++14 too.
 _FLAGS = ("-std=c++14", "-O1", "-fwrapv", "-w")
@@ -94,12 +97,9 @@ def compiler() -> tuple[str, ...]:
     UserError
         If there is none.
     """
-    command = tuple(shlex.split(os.environ.get("CXX", ""))) or ("g++",)
-    if shutil.which(command[0]) is None:
-        raise UserError(
-            f"no C++ compiler: {command[0]!r} is not found; install g++ (Debian, Ubuntu: apt "
-            "install g++; Fedora: dnf install gcc-c++), or set CXX to one"
-        )
+    if (command := COMPILER.find()) is None:
+        sought = COMPILER.commands[0][0]
+        raise UserError(f"no C++ compiler: {sought!r} is not found; {COMPILER.remedy}")
     return command
 
 
@@ -173,7 +173,7 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
     cache = cache_directory()
     if found := _cached(cache, key):
         return found
-    with _locked(cache, key):
+    with held(_lock(cache, key)):
         if found := _cached(cache, key):
             return found  # somebody else compiled it while this process waited
         _forget(cache, key)
@@ -272,12 +272,10 @@ def _digest(files: dict[str, bytes], start: bytes = b"") -> str:
 
 def _hash(files: dict[str, bytes], command: Sequence[str]) -> str:
     """The key of a program: what it is made of, and by which compiler."""
-    version = subprocess.run(
-        [*command[:1], "--version"], capture_output=True, check=False, stdin=subprocess.DEVNULL
-    ).stdout
+    version = call([*command[:1], "--version"]).output
     place = Path(shutil.which(command[0]) or command[0]).resolve()
-    held = place.stat()  # another program of the same name and version: a wrapper that was edited
-    known = (platform.machine(), str(place), held.st_size, held.st_mtime_ns, *command)
+    status = place.stat()  # another program of the same name and version: a wrapper that was edited
+    known = (platform.machine(), str(place), status.st_size, status.st_mtime_ns, *command)
     return _digest(files, repr(known).encode() + version)[:40]
 
 
@@ -292,49 +290,34 @@ def _cached(cache: Path, key: str) -> Path | None:
     return None
 
 
-@contextlib.contextmanager
-def _locked(cache: Path, key: str, timeout: float = -1) -> Iterator[None]:
-    """One process for a key at a time; a killed one lets go.
-
-    One of 4,096 files, so that they need not be deleted: two keys rarely share one.
-    """
-    with FileLock(cache / f".{key[:3]}.lock", timeout=timeout):
-        yield
+def _lock(cache: Path, key: str) -> Path:
+    """The lock of a key: one of 4,096, so that they need not be deleted; two rarely share one."""
+    return cache / f".{key[:3]}.lock"
 
 
 def _compile(
     cache: Path, key: str, files: dict[str, bytes], command: Sequence[str], directory: Path
 ) -> Path:
-    with tempfile.TemporaryDirectory(prefix="l1kd-csim-") as work:
+    with scratch(cache / "compile") as work:
         for name, content in files.items():
-            target = Path(work, name)
+            target = work / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        descriptor, name = tempfile.mkstemp(prefix=f".{key}.", suffix=".part", dir=cache)
-        os.close(descriptor)
-        unfinished = Path(name)
-        try:
-            done = subprocess.run(
-                [*command, "-I.", "-Iap_types", "l1kd_csim.cpp", "-o", str(unfinished)],
-                cwd=work,
-                env=compiler_environment(),
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                stdin=subprocess.DEVNULL,
+        unfinished = work / "l1kd_csim"
+        done = call(
+            [*command, "-I.", "-Iap_types", "l1kd_csim.cpp", "-o", str(unfinished)],
+            work,
+            environment=compiler_environment(),
+        )
+        if done.code:
+            raise UserError(
+                f"{directory}: {command[0]} does not compile the project: "
+                f"{first_error(done.errors)}; convert the student again if you did not edit it"
             )
-            if done.returncode:
-                raise UserError(
-                    f"{directory}: {command[0]} does not compile the project: "
-                    f"{first_error(done.stderr)}; convert the student again if you did not edit it"
-                )
-            with unfinished.open("rb") as handle:
-                os.fsync(handle.fileno())
-            unfinished.chmod(0o700)
-            return unfinished.replace(cache / f"{key}-{file_hash(unfinished)[:32]}")
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with unfinished.open("rb") as handle:
+            os.fsync(handle.fileno())
+        unfinished.chmod(0o700)
+        return unfinished.replace(cache / f"{key}-{file_hash(unfinished)[:32]}")
 
 
 def first_error(stderr: str) -> str:
@@ -350,42 +333,41 @@ def _forget(cache: Path, key: str) -> None:
 
 
 def _make_room(cache: Path) -> None:
-    """Delete what killed compilers left, and of too many programs the least recently used ones."""
+    """Delete the least recently used programs, if there are too many."""
     now, programs = time.time(), []
     for path in cache.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another process deletes it too
-            held = path.stat()
-            idle = now - held.st_mtime > _RECENT
-            if path.suffix == ".part" and idle:
-                path.unlink()
+            status = path.stat()
+            idle = now - status.st_mtime > _RECENT
+            if path.suffix == ".part" and idle and path.is_file():
+                path.unlink()  # an older version's
             elif not path.name.startswith("."):
-                programs.append((held.st_mtime, held.st_size, idle, path))
+                programs.append((status.st_mtime, status.st_size, idle, path))
     too_much = sum(size for _, size, _, _ in programs) - _ROOM
     for _, size, idle, path in sorted(programs, key=lambda entry: entry[0]):
         if too_much <= 0 or not idle:
             return
-        with contextlib.suppress(Timeout), _locked(cache, path.name.partition("-")[0], timeout=0):
+        lock = _lock(cache, path.name)
+        with contextlib.suppress(UserError), held(lock, "somebody compiles it"):
             path.unlink(missing_ok=True)
             too_much -= size
 
 
 def _run(command: list[str], bits: NDArray[np.int64]) -> bytes:
     try:
-        done = subprocess.run(
-            command, input=np.ascontiguousarray(bits).tobytes(), capture_output=True, check=False
-        )
-    except OSError as error:
+        done = call(command, given=np.ascontiguousarray(bits).tobytes())
+    except UserError as error:
         raise UserError(
-            f"{command[0]} cannot be run ({error.strerror}); set L1KD_CSIM_CACHE to a directory "
-            "on a file system that programs can be run from"
+            f"{error}; set L1KD_CSIM_CACHE to a directory on a file system that programs can be "
+            "run from"
         ) from error
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+    if done.code:
+        said = done.errors.strip().splitlines() or ["no message"]
         raise UserError(
-            f"{command[0]}: the C simulation failed with code {done.returncode} ({said[-1]}); "
+            f"{command[0]}: the C simulation failed with code {done.code} ({said[-1]}); "
             "convert the student again if you did not edit its project"
         )
-    return done.stdout
+    return done.output
 
 
 def _whole(answer: bytes, events: int, size: int, program: Path) -> bytes:

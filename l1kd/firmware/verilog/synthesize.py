@@ -1,39 +1,25 @@
-"""Open-source synthesis: what written Verilog takes on a device, by Yosys.
+"""Open-source synthesis: cells of a design, by Yosys, out of context and neither placed nor routed.
 
-Out of context, that is without buffers at the ports, for the family of the part, mapped and counted
-but neither placed nor routed: it says how many cells a design has, not at which clock it runs. The
-script is Yosys' `synth_xilinx` with three changes. On a student of 71,000 LUT (18x14 events, 10
-stages; Yosys 0.70 as the wheel) they take it from 316 s of processor time to 94 s, in 1 GB:
-
-- LUTs are mapped by `abc` in place of `abc9`, which needs most of that time: 1.4 % more LUTs, as
-  many flip-flops;
-- shift registers of variable length, of which pipelines have none, are not looked for: 40 s;
-- DSP slices are looked for only where something is multiplied: 20 s.
-
-The wheel's memory ends at 4 GiB, so at some 250,000 LUTs; a native yosys has all of the machine's.
-
-How cells are counted: a LUT of one to six inputs is one, an inverter too (it is a LUT in silicon),
-and so is what LUTs are used for as shift registers and memories, as vendors count. Two small LUTs
-that could share one site of silicon (`LUT6_2`) are counted as two: the number is an upper bound.
+LUTs of one to six inputs, inverters (LUTs in silicon), and LUTs used as shift registers or memories
+count as vendors count them. Two small LUTs that could share one site (`LUT6_2`) count as two: an
+upper bound. The wheel's memory ends at 4 GiB, at some 250,000 LUTs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from l1kd.core.errors import UserError
 from l1kd.core.files import content_hash, file_hash, read_json, write_json
+from l1kd.core.processes import scratch
 from l1kd.firmware import fpga_parts
 from l1kd.firmware.verilog import yosys
 
@@ -57,28 +43,16 @@ _FREE = re.compile(r"CARRY[48]|MUXF[789]|GND|VCC|\$scopeinfo")
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What a design takes.
-
-    Parameters
-    ----------
-    lut, ff, dsp, bram, uram
-        Counts; `bram` in blocks of 18 Kb, as hls4ml's reports.
-    tool
-        Name and version.
-    seconds
-        That the synthesis took, when it was run.
-    cells
-        Every kind of cell and how many there are.
-    """
+    """Cells of a design as vendors count them."""
 
     lut: int
     ff: int
     dsp: int
-    bram: int
+    bram: int  # in blocks of 18 Kb, as hls4ml's reports
     uram: int
-    tool: str
-    seconds: float
-    cells: dict[str, int]
+    tool: str  # name and version
+    seconds: float  # of the synthesis, when it was run
+    cells: dict[str, int]  # of every kind
 
 
 @dataclass(frozen=True)
@@ -95,33 +69,11 @@ def synthesize(
     time_limit_s: float = 1800.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> Synthesis:
-    """Synthesise written Verilog, unless these very files have been already.
+    """Synthesise a project's Verilog for a device, unless these very files have been already.
 
-    Parameters
-    ----------
-    directory
-        The project: `src/*.v`, and in `src/static/` modules that these use.
-    top
-        The top module.
-    part
-        The device; its family decides which cells there are.
-    time_limit_s
-        How long Yosys may take, in seconds.
-    say
-        Is told how far Yosys is.
-
-    Returns
-    -------
-    Synthesis
-        Also kept in the project, with the hash of what it was made from.
-
-    Raises
-    ------
-    UserError
-        If there is no Yosys, the part's family is not known, there is no Verilog, or Yosys refuses
-        it.
-    yosys.TimeLimitError
-        If it took longer than the limit.
+    The result is kept in the project, with the hash of what it was made from. `say` is told how
+    far Yosys is. UserError if Yosys is missing or refuses the Verilog, or the part's family is not
+    known; `yosys.TimeLimitError` beyond the limit.
     """
     kind = fpga_parts.family(part)
     if kind is None:
@@ -131,7 +83,7 @@ def synthesize(
         )
     files = sources(directory)
     tool = yosys.find()
-    script = _script(sorted(files), top, _FAMILIES[kind], multiplies=_multiplies(files))
+    script = _script(sorted(files), top, _FAMILIES[kind], multiplies="multiplier.v" in files)
     hashes = {name: file_hash(path) for name, path in files.items()}
     key = content_hash([tool.name, script, hashes])
     kept = _kept(directory / FILE)
@@ -139,13 +91,13 @@ def synthesize(
         say(f"{tool.name}: {directory.name} is as it was: the result of the last run")
         return kept.result
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="l1kd-yosys-") as work:
+    with scratch(directory) as work:
         for name, path in files.items():
-            shutil.copyfile(path, Path(work, name))
-        file = Path(work, "script.ys")
-        file.write_text(script)
-        yosys.run(tool, file, time_limit_s=time_limit_s, say=say, what=str(directory))
-        cells = _cells(json.loads(Path(work, "stat.json").read_text()))
+            shutil.copyfile(path, work / name)
+        (work / "script.ys").write_text(script)
+        yosys.run(tool, work / "script.ys", time_limit_s=time_limit_s, say=say, what=str(directory))
+        stat = read_json(work / "stat.json")
+        cells = {k: int(n) for k, n in stat["design"]["num_cells_by_type"].items()}
     result = count(cells, tool=tool.name, seconds=round(time.monotonic() - started, 1))
     stored = TypeAdapter(_Stored).dump_python(_Stored(key, result), mode="json")
     write_json(directory / FILE, stored)
@@ -157,11 +109,6 @@ def sources(directory: Path) -> dict[str, Path]:
 
     Modules in `src/static/` that nothing uses are left out: alkaid's `lookup_table.v` can only be
     read where there is a table.
-
-    Raises
-    ------
-    UserError
-        If there is none.
     """
     source = directory / "src"
     files = {path.name: path for path in sorted(source.glob("*.v"))}
@@ -179,13 +126,7 @@ def sources(directory: Path) -> dict[str, Path]:
 
 
 def count(cells: Mapping[str, int], *, tool: str, seconds: float) -> Synthesis:
-    """Count cells as a vendor's tool does.
-
-    Raises
-    ------
-    ValueError
-        If there is a cell of an unknown kind: what it takes is not known.
-    """
+    """Count cells as a vendor's tool does; ValueError if one is of an unknown kind."""
     totals = dict.fromkeys(("lut", "ff", "dsp", "bram", "uram"), 0)
     for cell, number in cells.items():
         if _LUT.fullmatch(cell):
@@ -206,6 +147,13 @@ def count(cells: Mapping[str, int], *, tool: str, seconds: float) -> Synthesis:
 
 
 def _script(files: list[str], top: str, family: str, *, multiplies: bool) -> str:
+    """Yosys' `synth_xilinx` with three changes.
+
+    On 71,000 LUT (18x14 events, 10 stages, the wheel 0.70) they take 316 s down to 94 s, in 1 GB:
+    `abc` in place of `abc9` (1.4 % more LUTs, as many flip-flops); no search for shift registers of
+    variable length, of which pipelines have none (40 s); none for DSP slices where nothing is
+    multiplied (20 s).
+    """
     dsp = "" if multiplies else " -nodsp"
     synth = f"synth_xilinx -family {family} -flatten -noiopad -noclkbuf{dsp} -top {top} -run"
     stages = {
@@ -234,16 +182,6 @@ def _script(files: list[str], top: str, family: str, *, multiplies: bool) -> str
     for stage, commands in stages.items():
         lines += [f"log {yosys.STAGE}{stage}", *commands]
     return "\n".join(lines) + "\n"
-
-
-def _multiplies(files: Mapping[str, Path]) -> bool:
-    return "multiplier.v" in files
-
-
-def _cells(stat: Any) -> dict[str, int]:
-    """Kinds of cells of `stat -json`."""
-    found: dict[str, int] = stat["design"]["num_cells_by_type"]
-    return {str(kind): int(number) for kind, number in found.items()}
 
 
 def _kept(path: Path) -> _Stored | None:

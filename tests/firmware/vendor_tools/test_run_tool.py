@@ -11,18 +11,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from l1kd.core import run_files
+from l1kd.core import processes, run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import Resources
 from l1kd.firmware.hls.backends import VITIS, parse_steps
 from l1kd.firmware.hls.project import open_project
 from l1kd.firmware.hls.testbench import read_vectors, write_vectors
-from l1kd.firmware.vendor_tools import run_tool, tool_results
+from l1kd.firmware.vendor_tools import tool_results
 from l1kd.firmware.vendor_tools.tool_results import layer_names
 from tests.conftest import heeds_interrupts
 from tests.firmware.networks import change_weight
@@ -240,7 +239,7 @@ def gone(each: list[int]) -> bool:
 def clock_jumps(patch: pytest.MonkeyPatch, when: Callable[[], bool]) -> None:
     """A program's time stands still, and is over when something has happened."""
     clock = SimpleNamespace(monotonic=lambda: 1e9 if when() else 0.0)
-    patch.setattr(run_tool, "time", clock)
+    patch.setattr(processes, "time", clock)
 
 
 def test_a_time_limit_ends_all_of_the_tool(
@@ -294,7 +293,7 @@ def test_an_interrupted_command_goes_on(
     assert len(rows(mine, "csynth")) == 1
 
 
-def test_a_tool_whose_command_was_killed_is_not_joined_by_another(
+def test_a_tool_ends_with_its_command_and_is_not_joined_by_another(
     mine: Context, tool: dict[str, str], l1kd: Call, tmp_path: Path
 ) -> None:
     options = ["synth", mine.directory, "--tool", "vitis", "--io-type", "io_parallel"]
@@ -306,13 +305,11 @@ def test_a_tool_whose_command_was_killed_is_not_joined_by_another(
     family = pids(tmp_path / "bin")
     started.kill()
     started.wait()
-    try:
+    assert gone(family)
+    (lock,) = (mine.directory / "vendor").glob(".*.lock")
+    with processes.held(lock):  # as a program would that left its group
         answer = l1kd(*options, **tool)
         assert answer.returncode == 2 and "still at work" in answer.stderr
-    finally:
-        for pid in family:
-            os.kill(pid, signal.SIGKILL)
-    assert gone(family)
     assert l1kd(*options, **tool).returncode == 0
 
 
@@ -398,63 +395,6 @@ def test_layers_of_configurations() -> None:
     nnet::relu<conv1_t, layer5_t, relu_config5>(layer3_out, layer5_out); // conv1_relu
     """
     assert layer_names(code) == {3: "conv1", 5: "conv1_relu"}
-
-
-def run_here(code: str, tmp_path: Path, **options: Any) -> tuple[run_tool.Ended, list[str]]:
-    lines: list[str] = []
-    ended = run_tool.run(
-        [sys.executable, "-c", code],
-        tmp_path,
-        tmp_path / "log",
-        **{"limit": 60.0, "line": lines.append, **options},
-    )
-    return ended, lines
-
-
-def test_what_a_program_says_is_passed_on(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.stdout.buffer.write(b'one\\ntwo\\x1b[2J \\xff\\r\\n'); "
-        "sys.stderr.write('three'); sys.exit(3)"
-    )
-    ended, lines = run_here(code, tmp_path)
-    assert ended.code == 3 and sorted(lines) == [
-        "one",
-        "three",
-        "two [2J \N{REPLACEMENT CHARACTER}",
-    ]
-    assert b"\x1b[2J \xff\r\n" in (tmp_path / "log").read_bytes()  # the log as it came
-    with pytest.raises(UserError, match="cannot be run"):
-        run_tool.run(["/nowhere/tool"], tmp_path, tmp_path / "log", limit=1, line=print)
-
-
-def test_a_child_that_holds_the_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    code = "import subprocess; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True)"
-    ended, lines = run_here(code, tmp_path, limit=500.0)
-    assert ended.code == 0 and alive(int(lines[0]))
-    os.kill(int(lines[0]), signal.SIGKILL)
-
-
-def test_a_program_that_closes_its_output_has_a_limit_too(tmp_path: Path) -> None:
-    code = "import os, time; os.close(1); os.close(2); time.sleep(600)"
-    ended, _ = run_here(code, tmp_path, limit=1.0)
-    assert ended.code is None
-
-
-def test_what_ignores_being_told_to_end_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); "
-    child = f"[sys.executable, '-c', {deaf + 'time.sleep(600)'!r}]"
-    code = (
-        f"import subprocess, sys, time; p = subprocess.Popen({child}); "
-        "print(p.pid, flush=True); time.sleep(600)"
-    )
-    lines: list[str] = []
-    monkeypatch.setattr(run_tool, "_GRACE", 0.5)
-    clock_jumps(monkeypatch, when=lambda: len(lines) == 2)
-    ended, _ = run_here(code, tmp_path, line=lines.append)
-    assert ended.code is None and "deaf" in lines
-    assert gone([int(line) for line in lines if line.isdigit()])
 
 
 def test_simulations_are_of_their_vectors(

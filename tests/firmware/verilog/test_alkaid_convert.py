@@ -123,15 +123,15 @@ def test_ports_of_every_kind(simulator: str, ports: tuple[Logic, Any]) -> None:
 
 @icarus
 def test_the_latency_is_measured(logic: Logic, tmp_path: Path) -> None:
-    counts = logic.counts(events_for(logic.network.port, (6,), 300, seed=4))
-    assert simulate.measure(logic, counts, "icarus") == logic.record.latency_cycles
-    assert simulate.measure(logic, counts[:1], "icarus") is None
+    events = events_for(logic.network.port, (6,), 300, seed=4)
+    assert logic.measure_latency(events, "icarus") == logic.record.latency_cycles
+    assert logic.measure_latency(events[:1], "icarus") is None
     said = copy(logic, tmp_path / "p")
     stored = json.loads((said.directory / "l1kd.json").read_text())
     stored["record"]["latency_cycles"] += 1
     (said.directory / "l1kd.json").write_text(json.dumps(stored))
     with pytest.raises(CheckFailed, match=rf"shown {logic.record.latency_cycles} clock edges"):
-        simulate.measure(open_logic(said.directory), counts, "icarus")
+        open_logic(said.directory).measure_latency(events, "icarus")
 
 
 @icarus
