@@ -42,22 +42,12 @@ TargetTransform = Literal["fitted", "paper", "cicada"]
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs in which the same networks learn.
+    """A stretch of epochs in which the same networks learn."""
 
-    Parameters
-    ----------
-    name
-        For the history.
-    first, last
-        Epochs, all phases counted; `last` is the next phase's first.
-    teacher, students
-        Who learns.
-    """
-
-    name: str
-    first: int
+    name: str  # for the history
+    first: int  # epochs, all phases counted; `last` is the next phase's first
     last: int
-    teacher: bool
+    teacher: bool  # who learns
     students: bool
 
 

@@ -40,13 +40,6 @@ def convert(context: Context) -> None:
     projects: `firmware.io_type`, see `io_types`. All students are loaded and checked before the
     first project is written. A student that is too large as fully parallel logic gets no Verilog,
     and `rtl.json` says why.
-
-    Raises
-    ------
-    UserError
-        If a student's file is missing or hls4ml cannot convert it.
-    CheckFailed
-        If a student is beyond a limit of the vendor tools.
     """
     import l1kd
 
@@ -155,13 +148,6 @@ def io_types(model: keras.Model, wanted: str) -> tuple[IoType, ...]:
     own is for small networks, and the vendor tools take hours over large ones. Of the shipped
     students all of 18x14 regions and s4-s7 of 28x28 pixels qualify (s4: 35 thousand), s1-s3 do not
     (s3: 126 thousand).
-
-    Parameters
-    ----------
-    model
-        The network.
-    wanted
-        `auto`, `both`, `io_parallel` or `io_stream`.
     """
     if wanted == "io_parallel":
         return ("io_parallel",)

@@ -17,6 +17,7 @@ from l1kd.core.context import cores
 from l1kd.core.errors import UserError
 from l1kd.firmware.hls.backends import BACKENDS
 
+
 @dataclass(frozen=True)
 class Finding:
     """One line: what, what was found (None: nothing), what to do, and whether it is needed."""

@@ -13,8 +13,9 @@ from l1kd.core import run_files
 from l1kd.core.config_types import VendorTool
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.runs.stage_runner import execute, locked, logged
 from l1kd.runs.run import open_run
+from l1kd.runs.stage_runner import execute, locked, logged
+
 
 def deliver_emulator(
     directory: Path,
@@ -23,31 +24,9 @@ def deliver_emulator(
     *,
     console: Console | None = None,
 ) -> Path:
-    """Build the emulator of a run's student and hold it against the exact network.
-
-    Parameters
-    ----------
-    directory
-        The run.
-    student
-        Which; by default the best one.
-    out
-        Where to; by default into the run.
-
-    Returns
-    -------
-    Path
-        The emulator's directory.
-
-    Raises
-    ------
-    UserError
-        If the run, the student or its project is missing, or nothing compiles.
-    CheckFailed
-        If the library differs from the network in one bit; the report says so too.
-    """
-    from l1kd.firmware.verify.comparison import compare_emulator
+    """Build the emulator of a run's student and hold it against the exact network."""
     from l1kd.firmware.hls.emulator import deliver
+    from l1kd.firmware.verify.comparison import compare_emulator
 
     context = open_run(directory, console=console)
     with locked(directory), logged(directory):
@@ -73,32 +52,11 @@ def run_vendor_tool(
 ) -> None:
     """Run a vendor's tool on a student's HLS projects, and put its numbers into the run's files.
 
-    Parameters
-    ----------
-    directory
-        The run.
-    tool
-        Whose.
-    steps
-        Of csim, csynth, cosim and vsynth, joined by commas. What is done already is left alone.
-    student
-        Whose projects; by default the best one's.
-    io_type
-        Which of its projects; by default all.
-    limit
-        Of one step, in seconds.
-
-    Raises
-    ------
-    UserError
-        If the tool is not there (the commands for a machine that has it are printed), fails, or
-        takes too long; or there is no such project.
-    CheckFailed
-        If a simulation fails, or the best student misses a budget by the new numbers.
+    `limit`: of one step, in seconds.
     """
-    from l1kd.firmware.verify.comparison import projects_of
     from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
     from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
+    from l1kd.firmware.verify.comparison import projects_of
 
     wanted = parse_steps(steps)
     (backend,) = (each for each in BACKENDS.values() if each.tool == tool)
@@ -142,30 +100,9 @@ def run_vendor_tool(
 def collect_results(
     directory: Path, results: Path, *, console: Console | None = None
 ) -> Sequence[str]:
-    """Read results of vendors' tools that were brought back, and put them into the run's files.
-
-    Parameters
-    ----------
-    directory
-        The run.
-    results
-        A project's directory as it was brought back, or one that holds several.
-
-    Returns
-    -------
-    sequence
-        Names of the projects that results were read of.
-
-    Raises
-    ------
-    UserError
-        If there are no results, or some are not of the run's projects as they are.
-    CheckFailed
-        If a vendor's simulation found a difference, or the best student misses a budget by the
-        new numbers.
-    """
-    from l1kd.firmware.verify.comparison import projects_of
+    """Read results of vendors' tools that were brought back, and put them into the run's files."""
     from l1kd.firmware.vendor_tools.tool_results import collect
+    from l1kd.firmware.verify.comparison import projects_of
 
     context = open_run(directory, console=console)
     with locked(directory), logged(directory):

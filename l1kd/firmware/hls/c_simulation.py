@@ -90,13 +90,7 @@ class Ports:
 
 
 def compiler() -> tuple[str, ...]:
-    """The C++ compiler's command: $CXX, or g++ from the PATH.
-
-    Raises
-    ------
-    UserError
-        If there is none.
-    """
+    """The C++ compiler's command: $CXX, or g++ from the PATH."""
     if (command := COMPILER.find()) is None:
         sought = COMPILER.commands[0][0]
         raise UserError(f"no C++ compiler: {sought!r} is not found; {COMPILER.remedy}")
