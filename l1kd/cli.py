@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from l1kd import __version__
-from l1kd.core.config_types import Stage
+from l1kd.core.config_types import Stage, VendorTool
 from l1kd.core.errors import CheckFailed, UserError
 
 ConfigArgument = Annotated[
@@ -205,7 +205,7 @@ _stage_verb(
 def synth(
     run: RunArgument,
     tool: Annotated[
-        Literal["vitis", "vivado"] | None,
+        VendorTool | None,
         typer.Option(help="Run this vendor's tool on the HLS projects of a student."),
     ] = None,
     steps: Annotated[

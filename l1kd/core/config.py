@@ -21,7 +21,18 @@ from pydantic import (
     model_validator,
 )
 
-from l1kd.core.config_types import STRICT, Bits, Float, Int, Name, Share, Sides, Size
+from l1kd.core.config_types import (
+    STRICT,
+    Backend,
+    Bits,
+    Float,
+    Int,
+    Name,
+    Share,
+    Sides,
+    Size,
+    Strategy,
+)
 from l1kd.core.errors import did_you_mean
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.sweep_config import Search, Sweep
@@ -294,14 +305,14 @@ class Student(Strict):
 class Firmware(Strict):
     """Settings of the HLS projects."""
 
-    backend: Literal["Vitis", "Vivado"] = "Vitis"
+    backend: Backend = "Vitis"
     part: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)] = (
         "xcvu13p-flga2577-2-e"
     )
     clock_ns: Annotated[Float, Field(gt=0, le=1000)] = 5.0
     # auto: io_stream, and io_parallel too where the unrolled network is small enough
     io_type: Literal["auto", "both", "io_parallel", "io_stream"] = "auto"
-    strategy: Literal["latency", "resource", "distributed_arithmetic"] = "latency"
+    strategy: Strategy = "latency"
     reuse: Annotated[Int, Field(ge=1, le=65536)] = 1
     students: Literal["all", "best"] = "all"
 

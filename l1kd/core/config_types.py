@@ -66,3 +66,8 @@ Split = Annotated[tuple[Float, Float, Float], AfterValidator(_split)]
 
 Stage = Literal["train", "evaluate", "convert", "verify", "synth", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+
+Backend = Literal["Vitis", "Vivado"]  # of hls4ml; `firmware.hls.backends` has an object for each
+VendorTool = Literal["vitis", "vivado"]  # the same in lower case, on the command line
+IoType = Literal["io_parallel", "io_stream"]
+Strategy = Literal["latency", "resource", "distributed_arithmetic"]

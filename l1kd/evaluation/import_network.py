@@ -229,7 +229,7 @@ def _check_ends(model: keras.Model, path: Path) -> None:
     if int(np.prod(shape, dtype=int)) != 1:
         raise UserError(
             f"{path}: an output of shape {shape} for each event; a run is of a network with one "
-            "score, others are converted by l1kd.firmware.hls.hls4ml_convert.convert"
+            "score, others are converted by l1kd.firmware.hls.hls4ml_convert.to_hls"
         )
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from l1kd.core import run_files
 from l1kd.core.config import Which
+from l1kd.core.config_types import IoType
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.firmware.hls import hls4ml_convert
-from l1kd.firmware.hls.limits import IoType, check_size
+from l1kd.firmware.hls.backends import backend_named
+from l1kd.firmware.hls.limits import check_size
 from l1kd.firmware.stimuli.test_vectors import choose
 from l1kd.firmware.verilog import alkaid_convert
 from l1kd.networks.inspect import multiplications
@@ -52,7 +54,7 @@ def convert(context: Context) -> None:
     models = {name: l1kd.load_model(context.student_file(name)) for name in names}
     plan = [(name, kind) for name in names for kind in io_types(models[name], config.io_type)]
     for name, kind in plan:
-        check_size(models[name], kind, config.strategy)
+        check_size(models[name], backend_named(config.backend), kind, config.strategy)
     records = []
     vectors: dict[str, NDArray[np.float64]] = {}  # of both kinds of project the same
     with context.progress("HLS projects", len(plan)) as advance:
@@ -62,7 +64,7 @@ def convert(context: Context) -> None:
             port = stated_port(context, models[name])
             if name not in vectors:
                 vectors[name] = _vectors(context, models[name], port)
-            project = hls4ml_convert.convert(
+            project = hls4ml_convert.to_hls(
                 models[name],
                 directory,
                 backend=config.backend,

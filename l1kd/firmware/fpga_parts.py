@@ -1,8 +1,8 @@
-"""What the FPGAs of common triggers have: "2.1 % of a VU13P".
+"""Resources of FPGAs that triggers use, to say "2.1 % of a VU13P".
 
-Counts are those of AMD's product tables: DS180 (7 series), DS190 (Zynq-7000), DS890 (UltraScale and
-UltraScale+). One DSP is a DSP48 slice. Block RAM counts in blocks of 18 Kb, as hls4ml reports it
-(`BRAM_18K`); a block of 36 Kb is two of them. URAM counts in blocks of 288 Kb.
+Counts are those of AMD's product tables: DS180 (7 series), DS190 (Zynq-7000), DS890 (UltraScale,
+UltraScale+). One DSP is a DSP48 slice, a block RAM has 18 kbit as in hls4ml's `BRAM_18K` (a block
+of 36 kbit is two), a URAM 288 kbit.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Part:
 
     name: str  # as full part names begin, in lower case
     short: str  # as people say it
-    family: Family  # of its logic cells
-    lut: int  # how many of them it has; `bram` in blocks of 18 Kb
+    family: Family
+    lut: int
     ff: int
     dsp: int
     bram: int
@@ -40,8 +40,7 @@ PARTS: dict[str, Part] = {
     name: Part(name, short, family, *counts, source)
     for name, short, family, counts, source in _TABLE
 }
-# Other devices whose family their names tell; what they have is not known here. Alveo cards carry
-# UltraScale+ devices.
+# Families of devices that are not in `PARTS`, by their names. Alveo cards carry UltraScale+.
 _FAMILIES: tuple[tuple[str, Family], ...] = (
     (r"xc7[akvsz]", "7 series"),
     (r"xc(zu|au)\d|xc[kv]u\d+p|xcu\d", "UltraScale+"),
@@ -50,19 +49,22 @@ _FAMILIES: tuple[tuple[str, Family], ...] = (
 
 
 def part(name: str) -> Part | None:
-    """The device of a full part name, such as `xcvu13p-flga2577-2-e` or `xc7vx690tffg1927-2`."""
+    """The device of a full part name such as `xc7vx690tffg1927-2`; None if it is not in `PARTS`."""
     name = name.lower()
     return next((entry for prefix, entry in PARTS.items() if name.startswith(prefix)), None)
 
 
 def family(name: str) -> Family | None:
-    """The family of a part's logic cells; None where its name does not tell."""
+    """The family of a part's logic cells; None if its name does not say."""
     name = name.lower()
     return next((kind for pattern, kind in _FAMILIES if re.match(pattern, name)), None)
 
 
 def share(name: str, **counts: float | None) -> dict[str, float]:
-    """Which fraction of a part a design takes."""
+    """Fractions of a part that counts of `lut`, `ff`, `dsp`, `bram` and `uram` take.
+
+    Counts that are None, or that the part has none of, are left out; all for an unknown part.
+    """
     device = part(name)
     if device is None:
         return {}

@@ -5,7 +5,6 @@ What stands beside the numbers of a report: which events, which networks, how fa
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from l1kd.core.run_files import FirmwareRecord
 from l1kd.core.stages import order
 from l1kd.evaluation.rates import REPORTED_FPR
 from l1kd.firmware.budgets import of_best
+from l1kd.firmware.hls.backends import backend_named
 from l1kd.report import costs, figures, number_format, tables
 from l1kd.report.load_run import RunFiles, mean_quality, read_run
 from l1kd.report.table import Table
@@ -360,30 +360,13 @@ def _projects(run: RunFiles) -> list[Project]:
     best = run.metrics.best if run.metrics else None
     records = sorted(run.firmware or [], key=lambda record: record.student != best)
     return [
-        Project(record, tables.layer_table(record), _commands(record), index == 0)
+        Project(
+            record,
+            tables.layer_table(record),
+            backend_named(record.backend).commands(record.directory, record.top),
+            index == 0,
+        )
         for index, record in enumerate(records)
-    ]
-
-
-def _commands(record: FirmwareRecord) -> list[tuple[str, str]]:
-    """What to type for a backend of hls4ml, with what it is for."""
-    enter = f"cd {shlex.quote(record.directory)}"
-    if record.backend == "Vivado":
-        return [
-            (
-                "C synthesis",
-                f'{enter}\nvivado_hls -f build_prj.tcl "reset=1 csim=1 synth=1 cosim=0 '
-                'validation=0 export=0 vsynth=0 fifo_opt=0"',
-            ),
-            ("open in the tool", f"{enter}\nvivado_hls -p {record.top}_prj"),
-        ]
-    return [
-        (
-            "C synthesis, Vitis 2023.2 and later",
-            f"{enter}\nvitis-run --mode hls --tcl build_prj.tcl",
-        ),
-        ("C synthesis, Vitis HLS before that", f"{enter}\nvitis_hls -f build_prj.tcl"),
-        ("open in Vitis HLS", f"{enter}\nvitis_hls -p {record.top}_prj"),
     ]
 
 

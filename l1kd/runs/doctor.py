@@ -15,8 +15,8 @@ from l1kd import __version__
 from l1kd.core.context import cores
 from l1kd.core.errors import UserError
 from l1kd.core.processes import Program, call
+from l1kd.firmware.hls.backends import BACKENDS
 from l1kd.firmware.hls.c_simulation import COMPILER
-from l1kd.firmware.vendor_tools.tool_commands import PROGRAMS, VIVADO
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ def findings() -> list[Finding]:
         except metadata.PackageNotFoundError:
             version = None
         found.append(Finding(package, version, remedy, needed))
-    vitis, vivado = PROGRAMS["Vitis"], PROGRAMS["Vivado"]
-    found += [
-        Finding("g++", _tool(COMPILER), "apt-get install g++, or set CXX", True),
-        Finding(" / ".join(vitis.names), _tool(vitis), f"for vendor numbers: {vitis.remedy}"),
-        Finding(
-            "vivado_hls / vivado", _tool(vivado, VIVADO), f"for vendor numbers: {VIVADO.remedy}"
-        ),
-    ]
+    found.append(Finding("g++", _tool(COMPILER), "apt-get install g++, or set CXX", True))
+    for backend in BACKENDS.values():
+        names = tuple(program.name for program in backend.programs)
+        remedy = f"for vendor numbers: AMD {backend.suite} on the PATH"
+        found.append(Finding(" / ".join(names), _tool(Program(names, remedy)), remedy))
+    for name in sorted({backend.netlist_tool for backend in BACKENDS.values()}):
+        remedy = f"for vendor numbers of logic synthesis: {name} on the PATH"
+        found.append(Finding(name, _tool(Program((name,), remedy)), remedy))
     return [*found, *_hardware(), *_data()]
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from rich.console import Console
 
 from l1kd.core import run_files
+from l1kd.core.config_types import VendorTool
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.runs.run import open_run
@@ -41,7 +42,7 @@ def deliver_emulator(
 
 def run_vendor_tool(
     directory: Path,
-    tool: Literal["vitis", "vivado"],
+    tool: VendorTool,
     steps: str,
     *,
     student: str | None = None,
@@ -53,12 +54,12 @@ def run_vendor_tool(
 
     `limit`: of one step, in seconds.
     """
-    from l1kd.firmware.vendor_tools import tool_commands
-    from l1kd.firmware.vendor_tools.run_tool import run_steps
+    from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
+    from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
     from l1kd.firmware.verify.comparison import projects_of
 
-    wanted = tool_commands.parse_steps(steps)
-    backend = {"vitis": "Vitis", "vivado": "Vivado"}[tool]
+    wanted = parse_steps(steps)
+    (backend,) = (each for each in BACKENDS.values() if each.tool == tool)
     context = open_run(directory, console=console)
     with locked(directory), logged(directory):
         name = student or run_files.read(directory, "metrics.json").best
@@ -70,18 +71,19 @@ def run_vendor_tool(
                 f"{directory}: there is no {io_type or 'HLS'} project of the student {name!r}"
                 + (f", there is {', '.join(have)}" if have else "; see its firmware.json")
             )
-        if other := [each for each in projects if each.record.backend != backend]:
-            kind = other[0].record.backend
+        if other := [each for each in projects if each.record.backend != backend.name]:
+            kind = backend_named(other[0].record.backend)
             raise UserError(
-                f"{other[0].directory.name} is written for {kind}: use --tool {kind.lower()}, or "
-                f"convert anew: l1kd run CONFIG --set firmware.backend={backend}"
+                f"{other[0].directory.name} is written for {kind.name}: use --tool {kind.tool}, or "
+                f"convert anew: l1kd run CONFIG --set firmware.backend={backend.name}"
             )
-        program = tool_commands.tool_for(projects[0], wanted)
+        program = backend.find(wanted)
         if program is None:
-            for line in tool_commands.instructions(directory, projects, wanted):
+            for line in instructions(directory, projects, wanted):
                 context.say(line)
+            names = " nor ".join(each.name for each in backend.programs)
             raise UserError(
-                f"neither {tool_commands.programs(backend)} is on the PATH; source the tool's "
+                f"neither {names} is on the PATH; source the tool's "
                 "settings64.sh, or run the commands above where it is and bring the results back: "
                 f"l1kd synth {directory} --collect DIR"
             )

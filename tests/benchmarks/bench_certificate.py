@@ -51,7 +51,7 @@ def candidates(directory: Path) -> Iterator[tuple[str, Project, Network, Breakag
     waiting = []
     for name, (shape, steps, options) in PROJECTS.items():
         model = network(shape, steps, name=name, scale=0.2)
-        project = hls4ml_convert.convert(model, directory / name, **options)
+        project = hls4ml_convert.to_hls(model, directory / name, **options)
         project.compile()
         exact = read(model)
         # The library's parts that are not this project's strategy change nothing.

@@ -73,7 +73,7 @@ def test_csim_speed(case: str, tmp_path: Path) -> None:
     steps = random.integers(0, 256, (count, *shape))
     events = (steps * grid.lsb).astype(np.float32)
 
-    project = hls4ml_convert.convert(model, tmp_path / "ours", io_type=io_type)  # type: ignore[arg-type]
+    project = hls4ml_convert.to_hls(model, tmp_path / "ours", io_type=io_type)  # type: ignore[arg-type]
     project.compile()
     with tempfile.TemporaryDirectory() as directory:
         theirs = stock(model, io_type, directory)

@@ -56,7 +56,7 @@ def test_exact_speed(case: str, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     events = (random.integers(0, 256, (count, *shape)) * grid.lsb).astype(np.float32)
     exact, qkeras = read(model), scorer(model, shape)
-    project = hls4ml_convert.convert(model, tmp_path / "p", io_type="io_stream")
+    project = hls4ml_convert.to_hls(model, tmp_path / "p", io_type="io_stream")
     project.compile()
     assert (exact.predict(events) == qkeras(events)).all()
     assert (exact.predict(events[:500]) == project.predict(events[:500])).all()

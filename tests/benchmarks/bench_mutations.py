@@ -64,7 +64,7 @@ def build(name: str, directory: Path) -> Project:
 
     what, options, _ = PROJECTS[name]
     if what == "student":
-        return hls4ml_convert.convert(conv_counts(name="student"), directory, **options)
+        return hls4ml_convert.to_hls(conv_counts(name="student"), directory, **options)
     label, shape, steps = what
     model = network(
         shape,
@@ -77,7 +77,7 @@ def build(name: str, directory: Path) -> Project:
         scale=0.5,
         seed=3,
     )
-    return hls4ml_convert.convert(model, directory, **options)
+    return hls4ml_convert.to_hls(model, directory, **options)
 
 
 def usual(network: Network, count: int) -> np.ndarray:

@@ -82,7 +82,7 @@ def judge(context: Context, student: str, options: dict[str, Any], where: Path) 
     model = l1kd.load_model(context.student_file(student))
     port = stated_port(context, model)
     reuse = 4 if options["strategy"] == "resource" else 1
-    project = hls4ml_convert.convert(model, where, port=port, reuse=reuse, **options)
+    project = hls4ml_convert.to_hls(model, where, port=port, reuse=reuse, **options)
     own = read(model)
     exact = own.at_port(port) if port else own
     certificate = certify(project, exact)

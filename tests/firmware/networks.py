@@ -132,7 +132,7 @@ class Projects(dict[str, Project]):
         return read(self.model)
 
     def __missing__(self, kind: str) -> Project:
-        self[kind] = hls4ml_convert.convert(
+        self[kind] = hls4ml_convert.to_hls(
             self.model, self.directory / kind, vectors=few_vectors(self.model), **KINDS[kind]
         )
         return self[kind]

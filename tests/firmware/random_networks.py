@@ -119,7 +119,7 @@ def measure(specimen: Specimen, directory: Path, events: int) -> dict[str, Any]:
             "qkeras_doubted": len(doubts(model, network)),
             "qkeras_mismatches": int((qkeras != expected).any(axis=1).sum()),
         }
-        project = hls4ml_convert.convert(model, directory, vectors=inputs[:8], **specimen.options)
+        project = hls4ml_convert.to_hls(model, directory, vectors=inputs[:8], **specimen.options)
         found = project.predict(inputs, processes=1)
         record["mismatches"] = int((found != expected).any(axis=1).sum())
     except (CheckFailed, UserError, KeyError, ValueError) as error:

@@ -193,7 +193,7 @@ def test_where_float32_ends_the_firmware_is_right_and_qkeras_is_named(tmp_path: 
     assert "sums" in named and "bits, a float32 holds 24" in named["sums"]
     random = np.random.default_rng(2)
     events = random.integers(-(2**15), 2**15, (2000, 64)).astype(np.float64)
-    project = hls4ml_convert.convert(model, tmp_path / "p", vectors=events[:8])
+    project = hls4ml_convert.to_hls(model, tmp_path / "p", vectors=events[:8])
     found = exact.predict(events)
     assert (project.predict(events) == found).all()
     theirs = np.asarray(model(events.astype(np.float32), training=False), np.float64)

@@ -1,21 +1,14 @@
-"""The C simulation: a written project compiled with g++ and run as a filter, one process per core.
+"""The C simulation: a written project compiled with g++ and run as a filter, without TensorFlow.
 
-What is compiled is the C++ that is synthesised: the project's sources and the weights in its
-`weights/*.h`. Two rewrites of a copy make it fast and change no value (a test compiles both ways):
-
-- `T w[N] = {0.5, ...};` becomes a table of doubles that is converted by a loop: compiling thousands
-  of constructor calls takes minutes, the loop calls the same constructor.
-- `ap_private` declares its one inner helper `volatile`, which sends every intermediate value
-  through memory. For objects that are not volatile a second, plain one is put beside it.
+Two rewrites of a copy make it fast and change no value (a test compiles both ways). `T w[N] =
+{0.5, ...};` becomes a table of doubles that a loop converts: thousands of constructor calls take
+minutes to compile, and the loop calls the same constructor. `ap_private` declares an inner helper
+`volatile`, which sends every intermediate value through memory; a plain one is put beside it.
 
 Programs live in a cache of the user's (`cache_directory`), never in a project: nothing that came
 with a copied project is run. A program's name carries the hash of everything it is made of, and of
-itself: an unchanged project is not compiled twice, a changed one never meets a stale program, a
-damaged program is compiled again. It is renamed into place when it is whole, and two processes that
-want the same one wait for each other. Events go through pipes, one process per core and slice of
-events: code for io_stream keeps static buffers, so threads could not share it, and two projects
-never share a process's symbols.
-Nothing here needs TensorFlow or hls4ml.
+itself: a changed project never meets a stale program, a damaged one is compiled again. Code for
+io_stream keeps static buffers, so events go through processes, not threads.
 """
 
 from __future__ import annotations
@@ -88,7 +81,7 @@ _DISTRACTING = (
 
 @dataclass(frozen=True)
 class Ports:
-    """What the bridge has to know of a project: the top function and its ports' sizes."""
+    """The top function of a project and the values of one event at its ports."""
 
     top: str
     namespace: str
@@ -110,10 +103,10 @@ def compiler_environment() -> dict[str, str]:
 
 
 def cache_directory() -> Path:
-    """Where compiled programs are kept: a directory that belongs to the user alone.
+    """The directory of compiled programs, which belongs to the user alone.
 
     `$L1KD_CSIM_CACHE`, or `l1kd/csim` in `$XDG_CACHE_HOME` or `~/.cache`; without a usable home, a
-    temporary directory of this process.
+    temporary directory of this process. Raises UserError if the first cannot be used.
     """
     if stated := os.environ.get("L1KD_CSIM_CACHE"):
         try:
@@ -132,7 +125,7 @@ def cache_directory() -> Path:
 
 
 def _private(directory: Path) -> Path:
-    """Make a directory that only its owner may write to, or see that an existing one is."""
+    """Make a directory that only its owner may write to, or check an existing one."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     held = directory.stat()
     if held.st_uid != os.geteuid():
@@ -154,7 +147,12 @@ def _temporary_cache(_process: int) -> Path:
 
 
 def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None) -> Path:
-    """Compile a project's C simulation, if the same has not been compiled already."""
+    """Compile a project's C simulation, unless it is in the cache; returns the program.
+
+    Nothing is written to the project. `calls` gives the C++ that runs single calls of the top
+    function (`certificate.compiled_calls`); it must depend on the project's files alone. Raises
+    UserError without a compiler or a cache, or if the compiler does not accept the project.
+    """
     command = compiler()
     files = {**dict(sources(directory)), "l1kd_csim.cpp": _BRIDGE.read_bytes()}
     arguments = (
@@ -182,7 +180,7 @@ _CALLS: dict[str, str] = {}
 
 
 def _calls(directory: Path, files: dict[str, bytes], calls: Callable[[], str] | None) -> str:
-    """The text of the calls, from memory where these very files were read before."""
+    """The text of the calls, from memory if these very files were read before."""
     if calls is None:
         return NO_CALLS
     read = dict(files)
@@ -200,10 +198,9 @@ def _calls(directory: Path, files: dict[str, bytes], calls: Callable[[], str] | 
 def simulate(
     program: Path, bits: NDArray[np.int64], outputs: int, processes: int
 ) -> NDArray[np.int64]:
-    """Run events through a compiled project.
+    """Outputs (N, outputs) of a program from `build` for events (N, inputs), in LSBs of the ports.
 
-    `bits`: events as counts of the input's LSB, (N, inputs).
-    Returns counts of the output's LSB, (N, outputs).
+    At most `processes` run at a time.
     """
     processes = max(1, min(processes, len(bits) // _ALONE))
     share = min(_BLOCK, -(-len(bits) // processes)) if len(bits) else 1
@@ -221,10 +218,7 @@ def simulate(
 def trace(
     program: Path, bits: NDArray[np.int64], outputs: int, layers: Sequence[tuple[str, int]]
 ) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
-    """Run events through a compiled project and look into it.
-
-    Returns counts of the output's LSB, (N, outputs), and every layer's values, (N, size).
-    """
+    """As `simulate`, and the values (N, size) of every layer, given as (name in C++, size)."""
     sizes = [size for _, size in layers]
     row = np.dtype([("out", np.int64, (outputs,)), ("layers", np.float64, (sum(sizes),))])
     command = [str(program), *(f"{name}:{size}" for name, size in layers)]
@@ -236,10 +230,9 @@ def trace(
 def run_call(
     program: Path, number: int, bits: NDArray[np.int64], outputs: int
 ) -> NDArray[np.int64]:
-    """Run one call of the top function alone.
+    """Outputs (N, outputs) of one call of the top function for `bits` (N, inputs), in LSBs.
 
-    `bits`: what its arrays hold, as counts of their LSB, (N, inputs).
-    Returns counts of the LSB of what it writes, (N, outputs).
+    `bits` are its arrays one after the other; the program is from `build` with `calls`.
     """
     answer = _run([str(program), "--call", str(number)], bits)
     whole = _whole(answer, len(bits), outputs * 8, program)
@@ -247,7 +240,7 @@ def run_call(
 
 
 def rewrite(path: str, text: str) -> str:
-    """A source file as it is compiled (see the module); what does not match stays as it is."""
+    """A source file as it is compiled (see the module); text that does not match stays."""
     if path.startswith("weights/"):
         return _WEIGHTS.sub(lambda match: _TABLE.format(**match.groupdict()), text)
     if path.endswith("etc/ap_private.h"):
@@ -256,7 +249,7 @@ def rewrite(path: str, text: str) -> str:
 
 
 def sources(directory: Path) -> Iterator[tuple[str, bytes]]:
-    """Path in `firmware/` and content, rewritten, of every file of a project that is compiled."""
+    """Path in `firmware/` and rewritten content of every file that is compiled."""
     firmware = directory / "firmware"
     for path in sorted(firmware.rglob("*")):
         if path.suffix in (".h", ".hpp", ".cpp"):

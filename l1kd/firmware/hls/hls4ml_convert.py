@@ -1,6 +1,6 @@
-"""Everything that knows hls4ml's API: a QKeras network to an HLS project.
+"""QKeras network to HLS project: the one module that calls hls4ml.
 
-The recipe that is exact (measured: 0 mismatches, ours and others' networks) is the configuration
+The exact recipe (measured: 0 mismatches, our networks and others') is the configuration
 `config_from_keras_model(granularity='name')` *and* `bit_exact=True`; either alone is wrong. The
 network begins with a `quantized_bits` QActivation and ends with a QActivation.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -19,16 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l1kd import __version__
+from l1kd.core.config_types import IoType, Strategy
 from l1kd.core.errors import UserError
 from l1kd.core.files import atomic_directory, content_hash
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import FirmwareRecord, LayerRecord
 from l1kd.exact.layers import Quantize
 from l1kd.firmware.hls import testbench
+from l1kd.firmware.hls.backends import Backend, backend_named
 from l1kd.firmware.hls.limits import (
-    Backend,
-    IoType,
-    Strategy,
     check_arguments,
     check_port,
     check_size,
@@ -53,14 +53,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("l1kd")
 
-# Multiplications of a network whose convolutions io_parallel computes at all positions at once.
-UNROLLED = 16_384
+UNROLLED = 16_384  # multiplications up to which io_parallel unrolls convolutions
 _WIDEST = 53  # bits of a port that a float64 holds
-_NAMES: dict[str, str] = {
-    "latency": "Latency",
-    "resource": "Resource",
-    "distributed_arithmetic": "distributed_arithmetic",
-}
+_STRATEGIES = {"latency": "Latency", "resource": "Resource"}  # hls4ml's spelling
 
 
 def top_name(name: str) -> str:
@@ -68,11 +63,11 @@ def top_name(name: str) -> str:
     return "l1kd_" + re.sub(r"\W", "_", name, flags=re.ASCII)
 
 
-def convert(
+def to_hls(
     model: keras.Model,
     directory: Path | str,
     *,
-    backend: Backend = "Vitis",
+    backend: str = "Vitis",
     io_type: IoType = "io_parallel",
     strategy: Strategy = "latency",
     reuse: int = 1,
@@ -90,24 +85,24 @@ def convert(
     model
         A `quantized_bits` QActivation first, a QActivation last, layers that convert exactly.
     directory
-        Where; an existing one is replaced.
+        The project's; an existing one is replaced.
     backend, io_type, strategy
-        Names in hls4ml's sense; the strategy holds for dense layers and convolutions.
+        hls4ml's names; the strategy holds for dense layers and convolutions.
     reuse
-        How often a multiplier is used for one event.
+        Uses of one multiplier per event.
     part, clock_ns
         The device and its clock period in nanoseconds.
     name
-        The network's; default `model.name`. The top function is `l1kd_<name>`.
+        The network's, by default `model.name`; the top function is `l1kd_<name>`.
     unroll
         For io_parallel: compute a convolution at all positions at once, so that an event enters
-        every `reuse` clock cycles, or (hls4ml's own way) at one position per cycle. Default: unroll
-        networks of at most 16,384 multiplications.
+        every `reuse` clock cycles, or (hls4ml's default) at one position per cycle. By default
+        networks of at most 16,384 multiplications are unrolled.
     port
-        The type that events come in, where it is narrower than what the network's first layer says
-        (QKeras cannot say unsigned). Each of its values is one of that layer's.
+        The type of the events, where it is narrower than the network's first layer says (QKeras
+        has no unsigned type): each of its values is one of that layer's.
     vectors
-        Events (N, *shape) for the project's test bench; default: corners of the network.
+        Events (N, *shape) for the test bench; by default corner inputs of the network.
 
     Returns
     -------
@@ -122,8 +117,9 @@ def convert(
         If the lint refuses the network, or it is beyond a limit of the vendor tools.
     """
     directory, name = Path(directory), name or model.name
-    check_arguments(backend, io_type, strategy, part, reuse, clock_ns)
-    check_size(model, io_type, strategy)
+    target = backend_named(backend)
+    check_arguments(target, io_type, strategy, part, reuse, clock_ns)
+    check_size(model, target, io_type, strategy)
     from l1kd.networks.lint.check import demand
     from l1kd.networks.to_exact import read
 
@@ -135,7 +131,7 @@ def convert(
         raise UserError(f"{name}: ports wider than {_WIDEST} bits cannot be simulated")
     if vectors is not None and not len(vectors):
         raise UserError(f"{name}: a test bench needs at least one event in its vectors")
-    port, stated = port or own, port is not None
+    port, stated = port or own, port
     exact = exact.at_port(port)
     if unroll is None:
         unroll = sum(multiplications(layer) or 0 for layer in model.layers) <= UNROLLED
@@ -144,25 +140,22 @@ def convert(
     versions = {"l1kd": __version__, "hls4ml": metadata.version("hls4ml")}
     options = [backend, io_type, strategy, reuse, part, clock_ns, unroll, port.text]
     # Two versions of hls4ml write two programs, so theirs is part of the name; ours is not.
-    version = content_hash([network, versions["hls4ml"], options])[:8]
-    namespace = f"{top}_v{version}"
+    namespace = f"{top}_v{content_hash([network, versions['hls4ml'], options])[:8]}"
     with atomic_directory(directory) as written:
-        graph = _graph(
-            model,
-            written,
-            backend=backend,
-            io_type=io_type,
-            strategy=strategy,
-            reuse=reuse,
-            unroll=unroll,
-            own=own,
-            port=port if stated else None,
-            project_name=top,
-            namespace=namespace,
-            part=part,
-            clock_period=clock_ns if clock_ns % 1 else int(clock_ns),
-        )
         with _hls4ml(name):
+            import hls4ml
+
+            config = _configuration(model, target, strategy, reuse, unroll, own, stated)
+            graph = hls4ml.converters.convert_from_keras_model(
+                model,
+                hls_config=config,
+                bit_exact=True,
+                io_type=io_type,
+                output_dir=str(written),
+                project_name=top,
+                namespace=namespace,
+                **target.hls4ml_options(part, clock_ns),
+            )
             graph.config.trace_output = True  # without it no layer is shown, `Trace` or not
             graph.config.config.pop("KerasModel")  # would be saved into the project, by its path
             graph.write()
@@ -174,6 +167,7 @@ def convert(
             result = replace(found, rounding="RND_CONV", overflow="SAT")
         _check_ports(name, port, source, result, sink)
         enclose(written, top, namespace)
+        target.rewrite(written)
         types = (source.type.name, port), (sink.type.name, result)
         assert_ports(written, top, namespace, types)
         record = FirmwareRecord(
@@ -196,7 +190,8 @@ def convert(
             namespace=namespace,
             record=record,
             unrolled=unroll,
-            interval_cycles=_interval(graph, reuse),
+            # Elsewhere the design leaves a choice.
+            interval_cycles=1 if reuse == 1 and graph.config.pipeline_style == "pipeline" else None,
             input=Port(shape=tuple(model.input_shape[1:]), type=record.input_type),
             output=Port(shape=tuple(model.output_shape[1:]), type=record.output_type),
             layers=tuple(_traced(graph, model)),
@@ -211,76 +206,58 @@ def convert(
     return Project(directory, description)
 
 
-def _graph(
+def _configuration(
     model: keras.Model,
-    directory: Path,
-    *,
-    backend: str,
-    io_type: str,
+    backend: Backend,
     strategy: str,
     reuse: int,
     unroll: bool,
     own: FixedPoint,
     port: FixedPoint | None,
-    **options: Any,
-) -> Any:
-    """hls4ml's model of the network, configured and precisions resolved."""
-    if strategy == "distributed_arithmetic":
+) -> dict[str, Any]:
+    """hls4ml's configuration of the network; `own` is its input type, `port` the stated one."""
+    adders = strategy == "distributed_arithmetic"
+    if adders:
         try:
             metadata.version("da4ml")
         except metadata.PackageNotFoundError:
             raise UserError(
                 "the strategy distributed_arithmetic needs da4ml; pip install 'l1kd[da]'"
             ) from None
-    with _hls4ml(model.name):
-        import hls4ml
+    import hls4ml
 
-        config = hls4ml.utils.config_from_keras_model(
-            model, granularity="name", backend=backend, default_reuse_factor=reuse
+    config: dict[str, Any] = hls4ml.utils.config_from_keras_model(
+        model, granularity="name", backend=backend.name, default_reuse_factor=reuse
+    )
+    # Set on an activation, distributed_arithmetic raises; the network's own is a real strategy.
+    config["Model"]["Strategy"] = _STRATEGIES["latency" if adders else strategy]
+    if port is None and adders and not own.fraction:
+        # hls4ml's distributed arithmetic refuses `ap_int`; these are the same values.
+        port = own
+    if port is not None:
+        # All that follows is derived from this type; a port on the layer's grid needs no mode.
+        config["LayerName"][model.layers[1].name]["Precision"]["result"] = (
+            f"{'' if port.signed else 'u'}fixed<{port.word},{port.integer},RND_CONV,SAT,0>"
         )
-        # Set on an activation, distributed_arithmetic raises; the network's own is a real strategy.
-        config["Model"]["Strategy"] = _NAMES["resource" if strategy == "resource" else "latency"]
-        if port is None and strategy == "distributed_arithmetic" and not own.fraction:
-            # hls4ml's distributed arithmetic refuses `ap_int`; these are the same values.
-            port = own
-        if port is not None:
-            # All that follows is derived from this type; a port on the layer's grid needs no mode.
-            config["LayerName"][model.layers[1].name]["Precision"]["result"] = (
-                f"{'' if port.signed else 'u'}fixed<{port.word},{port.integer},RND_CONV,SAT,0>"
-            )
-        for layer in model.layers:
-            mine = config["LayerName"].get(layer.name)
-            if mine is None:
-                continue
-            mine["Trace"] = True
-            for name, other in config["LayerName"].items():
-                if name.startswith(f"{layer.name}_"):
-                    other["Trace"] = True
-            if multiplications(layer) is None:
-                continue
-            mine["Strategy"] = _NAMES[strategy]
-            mine["ReuseFactor"] = reuse_for(layer, reuse) if strategy == "resource" else reuse
-            if unroll and "Conv" in type(layer).__name__:
-                positions = 1
-                for side in layer.output_shape[1:-1]:
-                    positions *= int(side)
-                mine["ParallelizationFactor"] = positions
-        return hls4ml.converters.convert_from_keras_model(
-            model,
-            hls_config=config,
-            bit_exact=True,
-            backend=backend,
-            io_type=io_type,
-            output_dir=str(directory),
-            # The C simulation reads the weights that synthesis reads.
-            write_weights_txt=False,
-            **options,
-        )
+    for layer in model.layers:
+        settings = config["LayerName"].get(layer.name)
+        if settings is None:
+            continue
+        for name, other in config["LayerName"].items():
+            if name == layer.name or name.startswith(f"{layer.name}_"):
+                other["Trace"] = True
+        if multiplications(layer) is None:
+            continue
+        settings["Strategy"] = _STRATEGIES.get(strategy, strategy)
+        settings["ReuseFactor"] = reuse_for(layer, reuse) if strategy == "resource" else reuse
+        if unroll and "Conv" in type(layer).__name__:
+            settings["ParallelizationFactor"] = math.prod(map(int, layer.output_shape[1:-1]))
+    return config
 
 
 @contextlib.contextmanager
 def _hls4ml(name: str) -> Iterator[None]:
-    """hls4ml's chatter into the log, its errors into one line."""
+    """Send hls4ml's output to the log, and turn its errors into one line."""
     said = io.StringIO()
     try:
         with (
@@ -290,10 +267,8 @@ def _hls4ml(name: str) -> Iterator[None]:
         ):
             warnings.simplefilter("ignore")
             yield
-    except UserError:
+    except (UserError, OSError):  # OSError: a full disk is not the network's fault
         raise
-    except OSError:
-        raise  # a full disk is no matter of the network
     except Exception as error:
         raise UserError(
             f"hls4ml cannot convert {name}: {type(error).__name__}: {error}; use QDense, QConv2D, "
@@ -305,6 +280,7 @@ def _hls4ml(name: str) -> Iterator[None]:
 
 
 def _check_ports(name: str, port: FixedPoint, source: Any, result: FixedPoint, sink: Any) -> None:
+    """Raise UserError if hls4ml's ports have other bits than the network's."""
     for what, wanted, variable in (("input", port, source), ("output", result, sink)):
         given = FixedPoint.parse(_text(variable.type.precision))
         if (given.word, given.integer, given.signed) != (
@@ -344,7 +320,7 @@ def _layer(layer: Any, model: keras.Model) -> LayerRecord:
 
 
 def _traced(graph: Any, model: keras.Model) -> Iterator[Traced]:
-    """The layers whose output the written code can show, each with its Keras layer."""
+    """The layers that the C simulation can trace, each with the Keras layer of equal output."""
     own = {layer.name: layer for layer in model.layers}
     for layer in graph.get_layers():
         if not layer.get_attr("function_cpp") or not layer.get_attr("trace"):
@@ -359,7 +335,7 @@ def _traced(graph: Any, model: keras.Model) -> Iterator[Traced]:
 
 
 def _keras_name(name: str, own: dict[str, Any]) -> str:
-    """The Keras layer whose output a layer of the written code has; empty if there is none."""
+    """The Keras layer with the output of a layer of the written code; empty if there is none."""
     fused = {key for key, layer in own.items() if _has_activation(layer)}
     if name in own:
         return "" if name in fused else name
@@ -377,8 +353,3 @@ def _has_activation(layer: Any) -> bool:
     if multiplications(layer) is None or activation is None:
         return False
     return str(getattr(activation, "__name__", activation)) != "linear"
-
-
-def _interval(graph: Any, reuse: int) -> int | None:
-    """Clock cycles between two events where the design leaves no choice; None elsewhere."""
-    return reuse if graph.config.pipeline_style == "pipeline" and reuse == 1 else None

@@ -1,11 +1,10 @@
-"""What l1kd makes of the files that hls4ml has written, before a project is whole.
+"""Changes to the files that hls4ml has written, before a project is whole.
 
-- Everything generated lies in the project's version namespace, the code that hls4ml puts into its
-  own namespace too, so that two versions can be linked into one process. Vendor tools look for the
-  top function outside of namespaces, and no document of theirs says how one inside would be named:
-  their scripts define `L1KD_GLOBAL`, which leaves the namespace out.
+- Everything generated goes into the project's version namespace, so that two versions link into
+  one process. Vendor tools look for the top function outside of namespaces: where they compile,
+  `L1KD_GLOBAL` is defined, which leaves the namespace out.
 - `firmware/ports.h` asserts the ports' types: a project whose types were edited does not compile.
-- What is random or holds for one machine alone is taken out.
+- Random values and this machine's paths are removed.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from l1kd.core.fixed_point import FixedPoint
 
-GLOBAL = "L1KD_GLOBAL"  # defined where vendor tools compile
+GLOBAL = "L1KD_GLOBAL"
 _GUARD = re.compile(r"^(#(?:ifndef|define) )(\w+_H_)$", re.MULTILINE)
 _CLOSE = re.compile(r"^\}( // namespace \w+)?\n", re.MULTILINE)
 
@@ -31,21 +30,27 @@ def template(name: str, /, **values: object) -> str:
     return text
 
 
+def edit(path: Path, pattern: str, replacement: str) -> None:
+    """Replace every match of a pattern, at least one, in a file that hls4ml wrote."""
+    text, found = re.subn(pattern, replacement, path.read_text(), flags=re.MULTILINE)
+    if not found:
+        raise RuntimeError(f"hls4ml wrote a {path.name} of another form")
+    path.write_text(text)
+
+
 def tidy(directory: Path) -> None:
-    """Take out of a written project what is random or holds for this machine alone."""
-    _edit(directory / "hls4ml_config.yml", r"^OutputDir: .*(\n .*)*$", "OutputDir: .")
-    _edit(directory / "hls4ml_config.yml", r"^Stamp: .*$", "Stamp: l1kd")
-    _edit(directory / "build_lib.sh", r"^LIB_STAMP=.*$", "LIB_STAMP=l1kd")
+    """Remove random values and this machine's paths from a written project, add the licences."""
+    edit(directory / "hls4ml_config.yml", r"^OutputDir: .*(\n .*)*$", "OutputDir: .")
+    edit(directory / "hls4ml_config.yml", r"^Stamp: .*$", "Stamp: l1kd")
+    edit(directory / "build_lib.sh", r"^LIB_STAMP=.*$", "LIB_STAMP=l1kd")
     for name in ("NOTICE", "LICENSE-Apache-2.0.txt"):
         (directory / name).write_text(template(name))
 
 
 def enclose(directory: Path, top: str, namespace: str) -> None:
-    """Put everything generated into the namespace, which hls4ml has written where it knows to.
+    """Put all generated code into the namespace: top function, types, configurations, weights.
 
-    The top function, types, configurations, weights and generated code: all but hls4ml's and the
-    vendor's own headers. Include guards carry the namespace too, so that one file may include the
-    headers of two versions.
+    Include guards carry the namespace too: one file may include the headers of two versions.
     """
     firmware = directory / "firmware"
     generated = [
@@ -72,7 +77,6 @@ def enclose(directory: Path, top: str, namespace: str) -> None:
             text[end.end() :],
         )
         path.write_text("".join(parts))
-    _edit(directory / "build_prj.tcl", r'-cflags "-std=c\+\+0x', rf"\g<0> -D{GLOBAL}")
 
 
 def assert_ports(
@@ -81,16 +85,16 @@ def assert_ports(
     namespace: str,
     ports: tuple[tuple[str, FixedPoint], tuple[str, FixedPoint]],
 ) -> None:
-    """Write `firmware/ports.h` and include it where the top function is."""
+    """Write `firmware/ports.h` and include it before the top function; ports as below."""
     (directory / "firmware" / "ports.h").write_text(ports_header(namespace, *ports))
     source = directory / "firmware" / f"{top}.cpp"
-    _edit(source, r'^#include "parameters\.h"$', r'\g<0>\n#include "ports.h"')
+    edit(source, r'^#include "parameters\.h"$', r'\g<0>\n#include "ports.h"')
 
 
 def ports_header(
     namespace: str, source: tuple[str, FixedPoint], sink: tuple[str, FixedPoint]
 ) -> str:
-    """The text of `firmware/ports.h`; ports as for `assert_ports`."""
+    """The text of `firmware/ports.h`; of each port the type's name in `defines.h`, and the type."""
     values: dict[str, object] = {"namespace": namespace, "global": GLOBAL}
     for name, (kind, port) in (("input", source), ("output", sink)):
         values |= {
@@ -101,10 +105,3 @@ def ports_header(
             f"{name}_text": port.text,
         }
     return template("ports.h", **values)
-
-
-def _edit(path: Path, pattern: str, replacement: str) -> None:
-    text, found = re.subn(pattern, replacement, path.read_text(), flags=re.MULTILINE)
-    if not found:
-        raise RuntimeError(f"hls4ml wrote a {path.name} of another form")
-    path.write_text(text)

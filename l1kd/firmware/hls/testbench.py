@@ -1,13 +1,11 @@
-"""What lets a project be checked without Python: vectors, a C++ test bench, a Makefile, a README.
+"""Test vectors, C++ test bench, Makefile and README of a project: checks without Python.
 
-The bench runs the top function on the vectors and compares bit by bit; it ends with 0 if, and only
-if, every output of every event is the expected one. Plain g++, the vendor's C simulation and the
-RTL co-simulation run the same file.
+The bench runs the top function on the vectors and ends with 0 if, and only if, every bit of every
+output is the expected one. Plain g++, the vendor's C simulation and RTL co-simulation run it.
 
-Vectors are text, integers in counts of the port's LSB. `tb_data/inputs.dat` and
-`tb_data/outputs.dat` have one event per line, between a first line that says how many there are and
-a last one with a checksum: the polynomial of all integers (modulo 2^64) at `_BASE`, the first
-integer with the highest power.
+`tb_data/inputs.dat` and `outputs.dat` are text, integers in LSBs of the port: a first line with the
+number of events, one event a line, a last line with a checksum, the polynomial of all integers
+(modulo 2^64) at `_BASE`, the first integer with the highest power.
 """
 
 from __future__ import annotations
@@ -21,18 +19,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from l1kd.core.errors import UserError
 from l1kd.core.files import atomic
+from l1kd.firmware.hls.backends import backend_named
 from l1kd.firmware.hls.namespace_and_ports import GLOBAL, template
 from l1kd.firmware.hls.project import Description
 
 INPUTS, OUTPUTS = Path("tb_data", "inputs.dat"), Path("tb_data", "outputs.dat")
 _BASE = 0x100000001B3
+_AGAIN = "convert the student again"
 _FIRST = re.compile(r"^# l1kd vectors 1: (\d+) events of (\d+) integers$")
 _LAST = re.compile(r"^# end ([0-9a-f]{16})$")
 
 
 def write(directory: Path, description: Description, types: tuple[str, str]) -> None:
-    """Write the bench, the Makefile and the README of a project."""
+    """Write bench, Makefile and README; `types` are the ports' type names in `defines.h`."""
     record = description.record
+    backend = backend_named(record.backend)
     values = {
         "top": record.top,
         "namespace": description.namespace,
@@ -46,10 +47,6 @@ def write(directory: Path, description: Description, types: tuple[str, str]) -> 
     }
     (directory / f"{record.top}_test.cpp").write_text(template("test.cpp", **values))
     (directory / "Makefile").write_text(template("project.mk", top=record.top))
-    tool = {
-        "Vitis": "vitis-run --mode hls --tcl build_prj.tcl",
-        "Vivado": "vivado_hls -f build_prj.tcl",
-    }
     text = template(
         "project.md",
         top=record.top,
@@ -62,18 +59,15 @@ def write(directory: Path, description: Description, types: tuple[str, str]) -> 
         input=f"{description.input.size} x `{description.input.type}`",
         output=f"{description.output.size} x `{description.output.type}`",
         shape=" x ".join(map(str, description.input.shape)),
-        tool=tool[record.backend],
+        tool=backend.programs[0].typed,
+        options=backend.options_place,
         **{"global": GLOBAL},
     )
     (directory / "README.md").write_text(text)
 
 
 def write_vectors(directory: Path, inputs: NDArray[np.int64], outputs: NDArray[np.int64]) -> None:
-    """Write the vectors of a project; each file is whole or as it was.
-
-    `inputs`: events in counts of the input's LSB, (N, inputs).
-    `outputs`: what has to come out, in counts of the output's LSB, (N, outputs).
-    """
+    """Write inputs (N, inputs) and expected outputs (N, outputs), in LSBs of their ports."""
     if len(inputs) != len(outputs) or not len(inputs):
         raise ValueError(f"{len(inputs)} events and {len(outputs)} outputs are no vectors")
     for name, array in ((INPUTS, inputs), (OUTPUTS, outputs)):
@@ -87,16 +81,16 @@ def write_vectors(directory: Path, inputs: NDArray[np.int64], outputs: NDArray[n
 
 
 def read_vectors(directory: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The vectors of a project: inputs (N, inputs) and expected outputs (N, outputs), as counts."""
+    """Inputs (N, inputs) and expected outputs (N, outputs) of a project, in LSBs of their ports.
+
+    Raises UserError if a file is missing or damaged.
+    """
     inputs, outputs = _read(directory / INPUTS), _read(directory / OUTPUTS)
     if len(inputs) != len(outputs):
         raise UserError(
             f"{directory}: {len(inputs)} events and {len(outputs)} expected outputs; {_AGAIN}"
         )
     return inputs, outputs
-
-
-_AGAIN = "convert the student again"
 
 
 def _read(path: Path) -> NDArray[np.int64]:
@@ -118,7 +112,7 @@ def _read(path: Path) -> NDArray[np.int64]:
 
 
 def checksum(counts: ArrayLike) -> int:
-    """The checksum of a file of vectors."""
+    """The checksum of a file of vectors (see the module)."""
     values = np.ascontiguousarray(counts, np.int64).reshape(-1).view(np.uint64)
     powers = np.full(len(values), _BASE, np.uint64)
     powers[:1] = 1

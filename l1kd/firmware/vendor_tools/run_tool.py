@@ -7,61 +7,68 @@ found every bit right, which it says itself.
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections import deque
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import held, run
+from l1kd.firmware.hls.backends import LEFT_BY, STEPS, Step, ToolProgram, backend_named
 from l1kd.firmware.hls.project import Project
-from l1kd.firmware.vendor_tools import tool_reports, tool_results
-from l1kd.firmware.vendor_tools.tool_commands import OPTIONS, STEPS, Step, Tool, options_tcl
+from l1kd.firmware.hls.testbench import read_vectors
+from l1kd.firmware.vendor_tools import tool_results
 from l1kd.firmware.vendor_tools.tool_reports import Folder, Reports
 from l1kd.firmware.vendor_tools.tool_results import check
 
-# The sections that a step leaves.
-_SECTIONS: dict[Step, tuple[str, ...]] = {
-    "csim": ("csim_results",),
-    "csynth": ("csynth",),
-    "cosim": ("cosim", "cosim_results"),
-    "vsynth": ("vsynth",),
-}
 _SIMULATIONS: tuple[Step, ...] = ("csim", "cosim")
 _ERROR = re.compile(r"^(ERROR|@E|FAILED|CRITICAL)\b|\bERROR:")
 
 
 class _Heard:
-    """What of a log is remembered."""
+    """The lines of a log that decide how a step ended."""
 
     def __init__(self, context: Context, top: str) -> None:
         self._console, self._passed = context.console, f"PASSED: {top} equals the network"
-        self.errors: deque[str] = deque(maxlen=1)
-        self.last, self.passed, self.failed = "", False, False
+        self.error, self.last, self.passed, self.failed = "", "", False, False
 
     def line(self, text: str) -> None:
-        """Show a line, and remember what it says."""
+        """Show a line, and remember it if it decides."""
         self._console.print(text, highlight=False, markup=False)
         self.last = text.strip() or self.last
         self.passed |= self._passed in text
         self.failed |= text.strip().startswith("FAILED: ")
         if _ERROR.search(text.strip()):
-            self.errors.append(text.strip())
+            self.error = text.strip()
 
     @property
     def reason(self) -> str:
         """The last error, or the last line."""
-        return (self.errors[-1] if self.errors else self.last)[:300] or "it said nothing"
+        return (self.error or self.last)[:300] or "it said nothing"
+
+
+def instructions(run: Path, projects: Sequence[Project], steps: Sequence[Step]) -> Iterator[str]:
+    """Lines to type on a machine that has the tools, and then here."""
+    yield "On a machine that has the vendor's tools:"
+    for project in projects:
+        yield f"  # copy the directory {project.directory} there, then"
+        yield from (
+            f"  {x}"
+            for x in backend_named(project.record.backend).typed(project.directory.name, steps)
+        )
+        yield "  cd .."
+    yield "Copy the directories back, into one directory results for instance, and here:"
+    yield f"  l1kd synth {shlex.quote(str(run))} --collect results"
 
 
 def run_steps(
-    context: Context, project: Project, tool: Tool, steps: Sequence[Step], limit: float
+    context: Context, project: Project, program: ToolProgram, steps: Sequence[Step], limit: float
 ) -> None:
-    """Run steps of a project that are not done yet; keep the results of each in the run.
+    """Run the steps of a project that are not done yet, each for `limit` seconds at most.
 
-    `limit`: of one step, in seconds.
+    The results of each are kept in the run. Raises UserError if the tool fails, leaves no report or
+    takes too long; CheckFailed if a simulation fails: steps after it are not run.
     """
     name = project.directory.name
     lock = context.directory / "vendor" / f".{name}.lock"
@@ -73,33 +80,20 @@ def run_steps(
     with held(lock, busy) as descriptor:
         build = tool_results.prepare(context, project)
         record = tool_results.load(context, project)
-        for step in _needed(project, build, record, steps):
+        lacks_rtl = _rtl_wanted(record, steps) and not _has_rtl(project, build)
+        for step in STEPS:
+            if step not in steps and not (step == "csynth" and lacks_rtl):
+                continue
             done = record.steps.get(step)
-            if done and done.state == "done" and _there(record, step):
-                if step != "csynth" or _has_rtl(project, build) or not _rtl_wanted(record, steps):
-                    context.say(f"{name}: {step}: done already ({_origin(done)})")
+            # A C simulation need not leave a report.
+            reported = step == "csim" or getattr(record.reports, step) is not None
+            if done and done.state == "done" and reported:
+                if not (step == "csynth" and lacks_rtl):
+                    by = "brought back" if done.origin == "brought back" else f"by {done.program}"
+                    context.say(f"{name}: {step}: done already ({by})")
                     continue
                 context.say(f"{name}: csynth once more: its RTL is not in {build}")
-            record = _run(context, project, tool, step, build, record, limit, descriptor)
-
-
-def _origin(done: tool_results.Done) -> str:
-    return "brought back" if done.origin == "brought back" else f"by {done.program}"
-
-
-def _there(record: tool_results.Record, step: Step) -> bool:
-    """Whether the reports of a step that was done are kept; a C simulation need not leave one."""
-    return step == "csim" or getattr(record.reports, step) is not None
-
-
-def _needed(
-    project: Project, build: Path, record: tool_results.Record, steps: Sequence[Step]
-) -> list[Step]:
-    """The steps to look at: those asked for, and the C synthesis where its RTL is missing."""
-    needed = set(steps)
-    if _rtl_wanted(record, steps) and not _has_rtl(project, build):
-        needed.add("csynth")
-    return [step for step in STEPS if step in needed]
+            record = _run(context, project, program, step, build, record, limit, descriptor)
 
 
 def _rtl_wanted(record: tool_results.Record, steps: Sequence[Step]) -> bool:
@@ -110,31 +104,39 @@ def _rtl_wanted(record: tool_results.Record, steps: Sequence[Step]) -> bool:
 
 
 def _has_rtl(project: Project, build: Path) -> bool:
-    verilog = build / f"{project.record.top}_prj" / "solution1" / "syn" / "verilog"
-    report = build / tool_reports.files(project.record.top)["csynth"]
-    return report.is_file() and verilog.is_dir() and any(verilog.iterdir())
+    backend, top = backend_named(project.record.backend), project.record.top
+    verilog = build / backend.rtl(top)
+    reports = [build / path for path in backend.report_files(top)["csynth"]]
+    return any(map(Path.is_file, reports)) and verilog.is_dir() and any(verilog.iterdir())
 
 
 def _run(
     context: Context,
     project: Project,
-    tool: Tool,
+    program: ToolProgram,
     step: Step,
     build: Path,
     record: tool_results.Record,
     limit: float,
     lock: int,
 ) -> tool_results.Record:
-    """Run one step and keep what it gave."""
-    name, top = project.directory.name, project.record.top
+    """Run one step and keep its results."""
+    name, top, backend = (
+        project.directory.name,
+        project.record.top,
+        backend_named(project.record.backend),
+    )
     log = build / f"l1kd_{step}.log"
-    (build / OPTIONS).write_text(options_tcl([step]))
-    for path in _leaves(step, top):
-        with contextlib.suppress(FileNotFoundError):
-            (build / path).unlink()  # an old report is not to be taken for a new one
-    command = tool.command([step])
-    context.say(f"{name}: {step}: {' '.join([tool.program, *command[1:]])}, log in {log}")
+    if backend.options_file:
+        (build / backend.options_file).write_text(backend.options([step]))
+    files = backend.report_files(top)
+    for kind in LEFT_BY[step]:
+        for path in files[kind]:
+            (build / path).unlink(missing_ok=True)  # an old report must not pass for a new one
+    arguments = backend.arguments(program, [step])
+    context.say(f"{name}: {step}: {' '.join([program.name, *arguments])}, log in {log}")
     heard = _Heard(context, top)
+    command = [program.name, *arguments]
     with log.open("wb") as file:
         ended = run(command, build, line=heard.line, log=file, limit=limit, lock=lock)
     if ended.code is None:
@@ -142,45 +144,32 @@ def _run(
             f"{name}: {step} was stopped after its time limit of {limit:g} s; give it more with "
             f"--time-limit, its log is {log}"
         )
-    folder = Folder(build)
-    vectors = tool_results.expected(project)
     found = Reports()
     if ended.code == 0 or step in _SIMULATIONS:
-        found = tool_reports.read(folder, top, vectors)
-    found = found.model_copy(
-        update={key: None for key in Reports.model_fields if key not in _SECTIONS[step]}
-    )
+        found = backend.read(Folder(build), top, read_vectors(project.directory)[1])
+    others = Reports.model_fields.keys() - set(LEFT_BY[step])
+    found = found.model_copy(update=dict.fromkeys(others))
     fault = _fault(step, ended.code, heard, found)
     done = tool_results.Done(
         state="failed" if fault else "done",
         origin="here",
-        program=tool.program,
+        program=program.name,
         seconds=round(ended.seconds, 1),
     )
     if fault and step not in _SIMULATIONS:
-        raise UserError(f"{name}: {tool.program}: {step} {fault}; its log is {log}")
+        raise UserError(f"{name}: {program.name}: {step} {fault}; its log is {log}")
     check(project, found, name)
-    record = tool_results.add(record.without(*_SECTIONS[step]), found).with_step(step, done)
+    left = Reports.model_fields.keys() & set(LEFT_BY[step])
+    record = record.without(*left).with_reports(found).with_step(step, done)
     tool_results.save(context, project, record)
     if fault:
-        raise CheckFailed(f"{name}: {tool.program}: {step} {fault}; its log is {log}")
+        raise CheckFailed(f"{name}: {program.name}: {step} {fault}; its log is {log}")
     context.say(f"{name}: {step}: done in {ended.seconds:.0f} s")
     return record
 
 
-def _leaves(step: Step, top: str) -> list[str]:
-    """Files that a step writes and that are read."""
-    where, logs = tool_reports.files(top), tool_reports.results(top)
-    return {
-        "csim": [*logs["csim_results"]],
-        "csynth": [where["csynth"], where["layers"]],
-        "cosim": [where["cosim"], *logs["cosim_results"]],
-        "vsynth": [where["vsynth"]],
-    }[step]
-
-
 def _fault(step: Step, code: int, heard: _Heard, found: Reports) -> str | None:
-    """What is wrong with a step; None if nothing is."""
+    """The reason why a step failed; None if it did not."""
     if code:
         return f"ended with code {code} ({heard.reason})"
     result = getattr(found, f"{step}_results", None)

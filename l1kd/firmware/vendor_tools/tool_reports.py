@@ -1,90 +1,86 @@
-"""The reports in a project's directory: where the tools leave them, and all of them read.
+"""Reads the XML and text reports of vendors' tools, without following or running anything.
 
-A directory that somebody brought back: read with care, nothing in it is followed or run.
+hls4ml's own parser (`hls4ml.report`) gives the same numbers, as strings, but imports TensorFlow,
+follows links, reads files of any size, and needs `vivado_hls.app`; its printer shows the best
+latency where it writes "worst". BRAM counts in blocks of 18 kbit everywhere: a tile is two.
 
-What vendors' tools report of a project, as numbers.
-
-The sections are those of hls4ml's own reader, whose names stand in the classes' first lines; it
-gives strings, and shows the best latency where it writes "worst". Block RAM is counted in halves of
-18 kbit everywhere: a tile of logic synthesis is two.
-
-Written for Vivado HLS 2020.1, of which recorded reports are at hand, and, by published reports and
-hls4ml's reader, for Vitis HLS; neither tool was ever run with this code.
-
-The tables of vendors' text reports, and the numbers in them.
-
-The text and XML of vendors' reports to the sections of `sections`.
+Tested on recorded reports of Vivado HLS 2020.1 and, for Vitis HLS, on published ones.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.parsers import expat
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import LayerCost
 
-_LARGEST = 32 << 20  # bytes of one file; the largest reports have a few megabytes
-_DEEPEST = 64  # levels of an XML file; reports have about ten
-_MOST = 1000  # directories that are looked into
+# Limits on files that others made. Real reports have a few megabytes and ten levels.
+_MOST_BYTES, _MOST_TEXT = 32 << 20, 8 << 20  # of any file, of a text report
+_MOST_FOLDERS = 1000
+_DEEPEST, _MOST_ELEMENTS = 64, 1_000_000  # of an XML report; and what is kept of it:
+_KEPT_LEVELS, _MOST_VALUES, _MOST_PARTS = 5, 10_000, 8
+_AGAIN = "run the tool again, or bring the file back once more"
 
 
 class Folder:
-    """Files of a directory by their relative path; links in it are as if they were not there."""
+    """Files of a directory by their relative path, as if the links in it were not there.
+
+    The root may be a link itself. `links` lists those that were met.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.links: list[str] = []  # that were met
+        self.links: list[str] = []
 
-    def data(self, *parts: str) -> bytes | None:
-        """The bytes of a file; None if there is no such regular file."""
-        path = self._real(parts)
-        if path is None or not stat.S_ISREG(path.lstat().st_mode):
+    def data(self, path: str, most: int = _MOST_BYTES) -> bytes | None:
+        """The bytes of a regular file, None if there is none; UserError beyond `most` bytes."""
+        place = self._real(path)
+        if place is None or not stat.S_ISREG(place.lstat().st_mode):
             return None
-        if path.lstat().st_size > _LARGEST:
+        if (size := place.lstat().st_size) > most:
             raise UserError(
-                f"{path} has {path.lstat().st_size >> 20} MiB, no report or source has more than "
-                f"{_LARGEST >> 20}; bring back the files as the tool left them"
+                f"{place} has {size >> 20} MiB, no report or source of its kind has more than "
+                f"{most >> 20}; bring back the files as the tool left them"
             )
         # O_NONBLOCK, O_NOFOLLOW: should it have become a pipe or a link meanwhile.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as handle:
-            return handle.read(_LARGEST)
+            return handle.read(most)
 
-    def text(self, *parts: str) -> str | None:
-        """The text of a file; None if there is no such regular file."""
-        data = self.data(*parts)
+    def text(self, path: str, most: int = _MOST_TEXT) -> str | None:
+        """The text of a regular file; as `data`."""
+        data = self.data(path, most)
         return None if data is None else data.decode(errors="replace")
 
     def folders(self) -> Iterator[Folder]:
-        """The directories in it, links and hidden ones left out."""
+        """The directories in it, without links and hidden ones; UserError if there are too many."""
         found = [
             entry.name
             for entry in os.scandir(self.root)
             if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
         ]
-        if len(found) > _MOST:
+        if len(found) > _MOST_FOLDERS:
             raise UserError(
                 f"{self.root} has {len(found)} directories; name one that holds the project, or "
                 "the projects of one run"
             )
         return (Folder(self.root / name) for name in sorted(found))
 
-    def _real(self, parts: tuple[str, ...]) -> Path | None:
+    def _real(self, name: str) -> Path | None:
         """The path of what is reached without a link; None if there is nothing."""
         path = self.root
-        for part in "/".join(parts).split("/"):
+        for part in name.split("/"):
             if part in ("", ".", ".."):
                 return None
             path = path / part
@@ -98,42 +94,59 @@ class Folder:
         return path
 
 
-def parse_xml(data: bytes, where: str) -> ElementTree.Element:
-    """The root of an XML file that has neither a document type nor entities.
+def xml_values(data: bytes, where: str) -> dict[str, str]:
+    """Texts of the elements of an XML report by their path below the root; the first of each path.
 
-    `data`: its bytes.
+    Raises UserError for XML that is damaged or that no report is like. Time and memory stay linear:
+    expat gets all bytes at once (in pieces it reads a long token again for each piece), and only
+    short texts near the root are kept.
     """
+    path: list[str] = []
+    text: list[str] = []
+    values: dict[str, str] = {}
+    elements = 0
+
+    def start(name: str, _attributes: object) -> None:
+        nonlocal elements
+        elements += 1
+        path.append(name)
+        text.clear()
+        if len(path) > _DEEPEST or elements > _MOST_ELEMENTS:
+            raise UserError(f"{where} is deeper or longer than any report; {_AGAIN}")
+
+    def characters(part: str) -> None:
+        if len(text) < _MOST_PARTS:
+            text.append(part)
+
+    def end(_name: str) -> None:
+        if 1 < len(path) <= _KEPT_LEVELS and len(values) < _MOST_VALUES:
+            values.setdefault("/".join(path[1:]), word("".join(text)) or "")
+        path.pop()
+        text.clear()
+
+    def refuse(*_: object) -> None:
+        raise UserError(f"{where} declares a document type; no report does: not read")
+
+    parser = expat.ParserCreate("UTF-8")  # whatever the file declares
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = characters, refuse
     try:
-        text = data.decode()
+        data.decode()
+        parser.Parse(data, True)
     except UnicodeDecodeError as error:
         raise UserError(f"{where} is no UTF-8 text; {_AGAIN}") from error
-    if "<!DOCTYPE" in text.upper() or "<!ENTITY" in text.upper():
-        raise UserError(f"{where} declares a document type or entities; no report does: not read")
-    # Without its declaration: what was looked for in this encoding is not read in another.
-    plain = io.BytesIO(re.sub(r"^\s*<\?xml[^>]*\?>", "", text).encode())
-    depth, root = 0, None
-    try:
-        for event, element in ElementTree.iterparse(plain, ("start", "end")):
-            depth += 1 if event == "start" else -1
-            root = element if root is None else root
-            if depth > _DEEPEST:
-                raise UserError(f"{where} is nested deeper than any report; {_AGAIN}")
-    except ElementTree.ParseError as error:
+    except expat.ExpatError as error:
         raise UserError(f"{where} is damaged ({error}); {_AGAIN}") from error
-    if not isinstance(root, ElementTree.Element):
-        raise UserError(f"{where} is empty; {_AGAIN}")
-    return root
+    return values
 
 
-_AGAIN = "run the tool again, or bring the file back once more"
+class _Section(BaseModel, extra="forbid", frozen=True):
+    """A section of the reports; in brackets hls4ml's name of it."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Csynth(_Record):
-    """`CSynthesisReport`: the C synthesis's estimates."""
+class Csynth(_Section):
+    """The C synthesis's estimates (`CSynthesisReport`)."""
 
     version: str | None
     part: str | None
@@ -150,8 +163,8 @@ class Csynth(_Record):
     layers: list[LayerCost] = []
 
 
-class Vsynth(_Record):
-    """`VivadoSynthReport`: the netlist of the logic synthesis."""
+class Vsynth(_Section):
+    """The netlist of the logic synthesis (`VivadoSynthReport`)."""
 
     version: str | None
     part: str | None
@@ -160,8 +173,8 @@ class Vsynth(_Record):
     available: dict[str, float]
 
 
-class Cosim(_Record):
-    """`CosimReport`: the simulated RTL."""
+class Cosim(_Section):
+    """The simulated RTL (`CosimReport`)."""
 
     rtl: str
     status: str
@@ -174,12 +187,12 @@ class Cosim(_Record):
 
     @property
     def passed(self) -> bool:
-        """Whether the simulation ran to its end and its test bench found no difference."""
+        """True if the simulation ended and its test bench found no difference."""
         return self.status.lower() == "pass"
 
 
-class Implementation(_Record):
-    """`ImplementationReport`: the placed and routed design."""
+class Implementation(_Section):
+    """The placed and routed design (`ImplementationReport`)."""
 
     version: str | None
     part: str | None
@@ -188,8 +201,8 @@ class Implementation(_Record):
     share: dict[str, float]  # of what the part has
 
 
-class Timing(_Record):
-    """`TimingReport`: slack in ns: worst and total, of setup, hold and pulse width."""
+class Timing(_Section):
+    """Worst and total slack in ns of setup, hold and pulse width (`TimingReport`)."""
 
     wns: float | None
     tns: float | None
@@ -199,15 +212,15 @@ class Timing(_Record):
     tpws: float | None
 
 
-class Simulated(_Record):
-    """`CSimResults`, `CosimResults`: the test bench's log against what the exact network gives."""
+class Simulated(_Section):
+    """The test bench's log against the exact network (`CSimResults`, `CosimResults`)."""
 
     events: int
     mismatches: int
 
 
-class Reports(_Record):
-    """All that was found."""
+class Reports(_Section):
+    """Every section that was found."""
 
     csynth: Csynth | None = None
     vsynth: Vsynth | None = None
@@ -219,24 +232,23 @@ class Reports(_Record):
 
     @property
     def sections(self) -> list[str]:
-        """Names of what is there."""
+        """Names of the sections that are there."""
         return [name for name in type(self).model_fields if getattr(self, name) is not None]
 
 
-# What the tools write where they do not know a number.
+# Tools write these for a number that they do not know.
 _UNKNOWN = {"", "-", "?", "na", "n/a", "x", "inf", "undef", "unknown", "none"}
-_PERCENT = re.compile(r"^(?P<value>[-+0-9.eE]+)\s*\((?P<percent>[^()%]+)%?\)$")
+_PERCENT = re.compile(r"^(?P<value>[-+0-9.eE]+)\s*\([^()%]+%?\)$")
 _LARGEST_NUMBER = 1e12
+_LONGEST_LINE = 2000
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a report."""
+    """A table of a text report; leading spaces of a name, its level, are not kept."""
 
-    # the last heading (a line `== x`, `* x:`, `+ x:` or `1.1 x`) of each kind above it
-    heading: tuple[str, ...]
+    heading: tuple[str, str]  # the last lines `== x`; and `* x:`, `+ x:` or `1.1 x` above it
     columns: list[str]  # the last line of its head
-    # its cells, without what surrounds them; a name's leading spaces say its level
     rows: list[list[str]]
 
     def column(self, *names: str) -> int | None:
@@ -251,7 +263,7 @@ def tables(text: str) -> Iterator[Table]:
     rows: list[list[str]] = []
     rules = 0
     for line in [*text.splitlines(), ""]:
-        bare = line.strip()
+        bare = line[:_LONGEST_LINE].strip()
         if bare.startswith("|"):
             cells = [cell.strip() for cell in bare.strip("|").split("|")]
             (head if rules < 2 else rows).append(cells)
@@ -270,7 +282,10 @@ def tables(text: str) -> Iterator[Table]:
 
 
 def number(text: str | None, where: str, *, signed: bool = False) -> float | None:
-    """A number of a report; None where the tool says that it does not know it."""
+    """A number of a report; None where the tool says that it does not know it.
+
+    A share in brackets after it is left out; a slack is `signed`. Raises UserError for other text.
+    """
     bare = (text or "").strip()
     if match := _PERCENT.match(bare):
         bare = match["value"]
@@ -281,15 +296,12 @@ def number(text: str | None, where: str, *, signed: bool = False) -> float | Non
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or abs(value) > _LARGEST_NUMBER or (value < 0 and not signed):
-        raise UserError(
-            f"{where} is {bare[:40]!r}, no number of a report; run the tool again, or bring the "
-            "file back once more"
-        )
+        raise UserError(f"{where} is {bare[:40]!r}, no number of a report; {_AGAIN}")
     return value
 
 
 def whole(text: str | None, where: str) -> int | None:
-    """As `number`, for what can be counted."""
+    """As `number`, for counts."""
     value = number(text, where)
     if value is None:
         return None
@@ -299,7 +311,7 @@ def whole(text: str | None, where: str) -> int | None:
 
 
 def word(text: str | None, longest: int = 80) -> str | None:
-    """A short text of a report, printable whatever it holds; None if there is none."""
+    """The printable beginning of a report's text; None if there is none."""
     kept = "".join(c if c.isprintable() else " " for c in (text or "").strip())
     return kept[:longest].strip() or None
 
@@ -325,60 +337,52 @@ _COLUMNS = {
     "dsp": ("DSP48 Blocks", "DSP Blocks", "DSP Slices"),
 }
 _INSTANCES = 10_000  # that one report is read of
-_TIMING = ("wns", "tns", "tns_failing", "tns_total", "whs", "ths", "ths_failing", "ths_total")
-_TIMING_ALL = (*_TIMING, "wpws", "tpws")
 
 
 def csynth(data: bytes, text: str, where: str, where_text: str) -> Csynth:
-    """Read `<top>_csynth.xml`, and the costs of its instances from `<top>_csynth.rpt`.
-
-    `data`: the XML file's bytes.
-    """
-    root = parse_xml(data, where)
-
-    def value(path: str) -> str | None:
-        return word(root.findtext(path))
-
-    latency = "PerformanceEstimates/SummaryOfOverallLatency"
-    if root.find("PerformanceEstimates") is None or root.find("AreaEstimates/Resources") is None:
+    """Read `<top>_csynth.xml`, and the costs of its instances from `<top>_csynth.rpt`, if any."""
+    values = xml_values(data, where)
+    performance, area = "PerformanceEstimates", "AreaEstimates"
+    if performance not in values or f"{area}/Resources" not in values:
         raise UserError(f"{where} is no report of a C synthesis; run the tool again")
-    estimated = "PerformanceEstimates/SummaryOfTimingAnalysis/EstimatedClockPeriod"
-    target = "UserAssignments/TargetClockPeriod"
-    counts = {
-        name: whole(value(f"{latency}/{tag}"), f"{where}: {tag}")
-        for name, tag in {
-            "best_latency": "Best-caseLatency",
-            "worst_latency": "Worst-caseLatency",
-            "interval_min": "Interval-min",
-            "interval_max": "Interval-max",
-        }.items()
-    }
-    areas = []
-    for path in ("AreaEstimates/Resources", "AreaEstimates/AvailableResources"):
-        area = {}
-        for child in root.iterfind(f"{path}/*"):
+
+    def cycles(tag: str) -> int | None:
+        found = values.get(f"{performance}/SummaryOfOverallLatency/{tag}")
+        return whole(found, f"{where}: {tag}")
+
+    def clock(path: str) -> float | None:
+        return number(values.get(path), f"{where}: {path.rpartition('/')[2]}")
+
+    def amounts(section: str) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for path, amount in values.items():
+            parent, _, tag = path.rpartition("/")
             # DSPs are DSP48E in Vivado HLS and DSP in Vitis HLS.
-            name = {"DSP48E": "dsp", "BRAM_18K": "bram"}.get(child.tag, child.tag.lower())
-            amount = number(child.text, f"{where}: {child.tag}")
-            if name in _ROWS and amount is not None:
-                area[name] = amount
-        areas.append(area)
+            name = {"DSP48E": "dsp", "BRAM_18K": "bram"}.get(tag, tag.lower())
+            if parent == f"{area}/{section}" and name in _ROWS:
+                count = number(amount, f"{where}: {tag}")
+                found |= {} if count is None else {name: count}
+        return found
+
     return Csynth(
-        version=value("ReportVersion/Version"),
-        part=value("UserAssignments/Part"),
-        top=value("UserAssignments/TopModelName"),
-        target_clock_ns=number(value(target), f"{where}: TargetClockPeriod"),
-        estimated_clock_ns=number(value(estimated), f"{where}: EstimatedClockPeriod"),
-        pipeline=value("PerformanceEstimates/PipelineType"),
-        used=areas[0],
-        available=areas[1],
+        version=values.get("ReportVersion/Version") or None,
+        part=values.get("UserAssignments/Part") or None,
+        top=values.get("UserAssignments/TopModelName") or None,
+        target_clock_ns=clock("UserAssignments/TargetClockPeriod"),
+        estimated_clock_ns=clock(f"{performance}/SummaryOfTimingAnalysis/EstimatedClockPeriod"),
+        best_latency=cycles("Best-caseLatency"),
+        worst_latency=cycles("Worst-caseLatency"),
+        interval_min=cycles("Interval-min"),
+        interval_max=cycles("Interval-max"),
+        pipeline=values.get(f"{performance}/PipelineType") or None,
+        used=amounts("Resources"),
+        available=amounts("AvailableResources"),
         layers=list(_instances(text, where_text)),
-        **counts,
     )
 
 
 def _instances(text: str, where: str) -> Iterator[LayerCost]:
-    """Costs of the modules that the top function consists of."""
+    """Costs of the top function's instances."""
     costs: dict[str, dict[str, float | None]] = {}
     cycles: dict[str, int | None] = {}
     for table in tables(text):
@@ -425,20 +429,22 @@ def vsynth(text: str, where: str) -> Vsynth | None:
             if key is None or key in used:
                 continue
             scale = 2 if key == "bram" else 1  # a tile is two halves of 18 kbit
-            amount = number(row[used_at], f"{where}: {label}")
-            if amount is not None:
-                used[key] = scale * amount
-            amount = number(row[all_at], f"{where}: {label}") if all_at is not None else None
-            if amount is not None:
-                available[key] = scale * amount
+            for amounts, place in ((used, used_at), (available, all_at)):
+                amount = None if place is None else number(row[place], f"{where}: {label}")
+                if amount is not None:
+                    amounts[key] = scale * amount
     if not used:
         return None
     return Vsynth(used=used, available=available, **_head(text))
 
 
 def _head(text: str) -> dict[str, str | None]:
-    """What a report of Vivado says of itself: version, part, state of the design."""
-    said = dict(re.findall(r"^\| ([A-Z][\w ]+?) *: (.*?) *\|?$", text, re.MULTILINE))
+    """Version, part and state of the design in the head of one of Vivado's reports."""
+    said: dict[str, str] = {}
+    for line in text.splitlines():
+        name, colon, value = line[:_LONGEST_LINE].removeprefix("| ").partition(":")
+        if colon and line.startswith("| "):
+            said[name.strip()] = value.strip().rstrip("|")
     version = re.match(r"Vivado v\.\S+", said.get("Tool Version", ""))
     return {
         "version": word(version[0]) if version else None,
@@ -453,13 +459,12 @@ def cosim(text: str, where: str) -> Cosim | None:
         for row in table.rows:
             if row[0] not in ("VHDL", "Verilog") or len(row) < 8 or row[1].upper() == "NA":
                 continue
-            least, mean, most = row[2:5], row[3], row[4]
             return Cosim(
                 rtl=row[0],
                 status=word(row[1], 20) or "unknown",
-                latency_min=whole(least[0], f"{where}: latency"),
-                latency_avg=number(mean, f"{where}: latency"),
-                latency_max=whole(most, f"{where}: latency"),
+                latency_min=whole(row[2], f"{where}: latency"),
+                latency_avg=number(row[3], f"{where}: latency"),
+                latency_max=whole(row[4], f"{where}: latency"),
                 interval_min=whole(row[5], f"{where}: interval"),
                 interval_avg=number(row[6], f"{where}: interval"),
                 interval_max=whole(row[7], f"{where}: interval"),
@@ -502,105 +507,95 @@ def timing(text: str, where: str) -> Timing:
         next(lines, None)  # the rule under the head
         cells = next(lines, "").split()
         if len(cells) >= 10:
-            # Columns: WNS TNS failing total WHS THS failing total WPWS TPWS failing total
-            values = dict(zip(_TIMING_ALL, cells, strict=False))
-            wanted = {key: values[key] for key in Timing.model_fields}
-            return Timing(
-                **{
-                    key: number(cell, f"{where}: {key.upper()}", signed=True)
-                    for key, cell in wanted.items()
-                }
-            )
+            # WNS TNS failing total WHS THS failing total WPWS TPWS failing total
+            places = {"wns": 0, "tns": 1, "whs": 4, "ths": 5, "wpws": 8, "tpws": 9}
+            slacks = {
+                name: number(cells[place], f"{where}: {name.upper()}", signed=True)
+                for name, place in places.items()
+            }
+            return Timing(**slacks)
     raise UserError(
         f"{where} has no design timing summary; write it with "
         "`report_timing_summary -file timing.rpt`"
     )
 
 
-def files(top: str) -> dict[str, str]:
-    """Where a project's tool leaves its reports, by what is in them."""
-    solution = f"{top}_prj/solution1"
-    return {
-        "csynth": f"{solution}/syn/report/{top}_csynth.xml",
-        "layers": f"{solution}/syn/report/{top}_csynth.rpt",
-        "vsynth": "vivado_synth.rpt",
-        "cosim": f"{solution}/sim/report/{top}_cosim.rpt",
-        "implementation": "util.rpt",
-        "timing": "timing.rpt",
-    }
+def read(
+    folder: Folder,
+    files: Mapping[str, tuple[str, ...]],
+    expected: NDArray[np.int64] | None = None,
+) -> Reports:
+    """The reports in a project's directory; a section that is not there is None.
 
-
-def read(folder: Folder, top: str, expected: NDArray[np.int64] | None = None) -> Reports:
-    """The reports in a project's directory; what is not there is None.
-
-    `expected`: what the test bench's vectors give in exact arithmetic, (N, outputs), in counts of
-    the output's LSB; without it the simulations' logs are not read.
+    `files` has the places of each kind of file, of which the first that is there counts. `expected`
+    (N, outputs) has the vectors' exact outputs in LSBs; without it the simulations' logs are not
+    read. Raises UserError if a report is damaged.
     """
-    where = files(top)
-    places = {name: f"{folder.root}/{path}" for name, path in where.items()}
-    found: dict[str, BaseModel] = {}
-    if (data := folder.data(where["csynth"])) is not None:
-        text = folder.text(where["layers"]) or ""
-        found["csynth"] = csynth(data, text, places["csynth"], places["layers"])
-    netlist = folder.text(where["vsynth"])
-    if netlist is not None and (numbers := vsynth(netlist, places["vsynth"])) is not None:
-        found["vsynth"] = numbers
-    simulated = folder.text(where["cosim"])
-    result = None if simulated is None else cosim(simulated, places["cosim"])
-    if result is not None:
-        found["cosim"] = _averaged(folder, top, result)
-    if (placed := folder.text(where["implementation"])) is not None:
-        found["implementation"] = implementation(placed, places["implementation"])
-    # Where hls4ml's accelerator flow leaves it: the name up to its first underscore.
-    other = f"{top.split('_')[0]}_vivado_accelerator/project_1.runs/impl_1"
-    routed = f"{other}/design_1_wrapper_timing_summary_routed.rpt"
-    for path in (routed, where["timing"]):
-        if (slack := folder.text(path)) is not None:
-            found["timing"] = timing(slack, f"{folder.root}/{path}")
+
+    def text(kind: str, most: int = _MOST_TEXT) -> tuple[str | None, str]:
+        for path in files.get(kind, ()):
+            if (found := folder.text(path, most)) is not None:
+                return found, f"{folder.root}/{path}"
+        return None, ""
+
+    found: dict[str, BaseModel | None] = {}
+    for path in files.get("csynth", ()):
+        if (data := folder.data(path)) is not None:
+            layers, where = text("layers")
+            found["csynth"] = csynth(data, layers or "", f"{folder.root}/{path}", where)
+    for kind, reader in _READERS.items():
+        report, where = text(kind)
+        if report is not None:
+            found[kind] = reader(report, where)
+    simulated = found.get("cosim")
+    if isinstance(simulated, Cosim):
+        of_rtl = [
+            path for path in files.get("transactions", ()) if f"/{simulated.rtl.lower()}/" in path
+        ]
+        for path in of_rtl:
+            found["cosim"] = _averaged(folder.text(path) or "", path, simulated)
     if expected is not None:
-        for name, logs in results(top).items():
-            if name == "cosim_results" and (result is None or not result.passed):
-                continue  # before the RTL is simulated, the log has the C simulation's numbers
-            for log in logs:
-                written = folder.text(log)
-                if written is not None and name not in found:
-                    found |= _simulated(name, written, expected)
+        # Before the RTL is simulated, its log has the C simulation's numbers.
+        passed = isinstance(simulated, Cosim) and simulated.passed
+        for kind in ("csim_results", "cosim_results") if passed else ("csim_results",):
+            for path in files.get(kind, ()):
+                log = folder.text(path, _MOST_BYTES)
+                if log is not None and found.get(kind) is None:
+                    found[kind] = _simulated(log, expected)
     return Reports.model_validate(found)
 
 
-def results(top: str) -> dict[str, tuple[str, ...]]:
-    """Where the test bench leaves its log: tools run it in the project, or in a copy of tb_data."""
-    solution = f"{top}_prj/solution1"
-    csim, cosim = "tb_data/csim_results.log", "tb_data/rtl_cosim_results.log"
-    return {
-        "csim_results": (csim, f"{solution}/csim/build/{csim}"),
-        "cosim_results": (cosim, f"{solution}/sim/wrapc_pc/{cosim}"),
-    }
+_READERS: dict[str, Callable[[str, str], BaseModel | None]] = {
+    "vsynth": vsynth,
+    "cosim": cosim,
+    "implementation": implementation,
+    "timing": timing,
+}
 
 
-def _simulated(name: str, text: str, expected: NDArray[np.int64]) -> dict[str, BaseModel]:
-    """A log of integers, one event a line; nothing if it is not of all events."""
-    rows = [line.split() for line in text.splitlines() if line.strip()]
-    if len(rows) != len(expected):
-        return {}
-    right = [[str(value) for value in row] for row in expected.tolist()]
-    wrong = sum(row != wanted for row, wanted in zip(rows, right, strict=True))
-    return {name: Simulated(events=len(rows), mismatches=wrong)}
+def _simulated(text: str, expected: NDArray[np.int64]) -> Simulated | None:
+    """Compare a log of integers, one event a line; None if it is not of all events."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) != len(expected):
+        return None
+    pairs = zip(lines, expected.tolist(), strict=True)
+    wrong = sum(line.split() != [str(value) for value in row] for line, row in pairs)
+    return Simulated(events=len(lines), mismatches=wrong)
 
 
-def _averaged(folder: Folder, top: str, report: Cosim) -> Cosim:
+def _averaged(text: str, where: str, report: Cosim) -> Cosim:
     """The same, over the single transactions where the tool has left them."""
-    name = f"{top}.performance.result.transaction.xml"
-    text = folder.text(f"{top}_prj/solution1/sim/{report.rtl.lower()}/{name}") or ""
-    latency, interval = [], []
+    values: dict[str, list[int]] = {"latency": [], "interval": []}
     for line in text.splitlines():
         # It is no XML, whatever its name: `transaction  0:  latency  interval`, the last `x`.
-        if match := re.match(r"\s*transaction\s+\d+:\s+(\S+)\s+(\S+)", line):
-            latency.append(whole(match[1], f"{name}: latency"))
-            interval.append(whole(match[2], f"{name}: interval"))
+        cells = line[:_LONGEST_LINE].split()
+        if len(cells) < 4 or cells[0] != "transaction":
+            continue
+        for kind, cell in zip(values, cells[2:], strict=False):
+            if (value := whole(cell, f"{where}: {kind}")) is not None:
+                values[kind].append(value)
     found: dict[str, float | int] = {}
-    for kind, values in (("latency", latency), ("interval", interval)):
-        known = [value for value in values if value is not None]
+    for kind, known in values.items():
         if known:
             found |= {
                 f"{kind}_min": min(known),

@@ -1,50 +1,43 @@
-"""Results that were brought back from a machine with the vendor's tools.
+"""Vendors' results in a run: `vendor/<project>.json`, of one version of each project.
 
-What of a project its vendor's results follow from, and the copy of it that tools work in.
-
-A project's reports as entries of `resources.json`.
-
-Vendors' results as a run keeps them: `vendor/<project>.json`, of one version of a project.
+Also the copy of a project that tools work in, results that were brought back from another machine,
+and their entries in `resources.json`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel
 
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import atomic_directory, content_hash, file_hash, read_json, write_json
 from l1kd.core.run_files import LayerCost, Resources
 from l1kd.firmware import fpga_parts
+from l1kd.firmware.hls.backends import LEFT_BY, STEPS, Step, backend_named
 from l1kd.firmware.hls.project import FILE, Description, Project
 from l1kd.firmware.hls.testbench import INPUTS, OUTPUTS, read_vectors
-from l1kd.firmware.vendor_tools import tool_reports
-from l1kd.firmware.vendor_tools.tool_commands import Step
-from l1kd.firmware.vendor_tools.tool_reports import Cosim, Csynth, Folder, Reports, word
-
-_SCRIPTS = ("project.tcl", "build_prj.tcl", "vivado_synth.tcl")
+from l1kd.firmware.vendor_tools.tool_reports import Csynth, Folder, Reports, word
 
 
-def sources(directory: Path) -> dict[str, str]:
-    """The files that are synthesised and the scripts, by path, each with its hash."""
+def sources(project: Project, directory: Path | None = None) -> dict[str, str]:
+    """Hashes of the synthesised files and scripts by path, of a project or of a copy of it."""
+    directory = directory or project.directory
     code = [path for path in sorted((directory / "firmware").rglob("*")) if path.is_file()]
-    scripts = [directory / name for name in _SCRIPTS if (directory / name).is_file()]
-    return {path.relative_to(directory).as_posix(): file_hash(path) for path in [*code, *scripts]}
-
-
-def content(project: Project) -> str:
-    """Hash of what a project's costs follow from."""
-    return content_hash(sources(project.directory))
+    scripts = [directory / name for name in backend_named(project.record.backend).scripts]
+    return {
+        path.relative_to(directory).as_posix(): file_hash(path)
+        for path in [*code, *scripts]
+        if path.is_file()
+    }
 
 
 def bench(project: Project) -> str:
@@ -53,46 +46,25 @@ def bench(project: Project) -> str:
     return content_hash([file_hash(path) if path.is_file() else None for path in paths])
 
 
-def expected(project: Project) -> NDArray[np.int64]:
-    """What the test bench expects, in counts of the output's LSB, (N, outputs)."""
-    return read_vectors(project.directory)[1]
-
-
-def differing(project: Project, folder: Folder, names: list[str] | None = None) -> list[str]:
-    """Files of a directory that are not those of the project; what is missing does not differ."""
-    own = sources(project.directory)
-    if names is not None:
-        own = {name: file_hash(project.directory / name) for name in names}
-    found = []
-    for name, digest in own.items():
-        data = folder.data(name)
-        if data is not None and hashlib.sha256(data).hexdigest() != digest:
-            found.append(name)
-    return found
-
-
-def same_vectors(project: Project, folder: Folder) -> bool:
-    """Whether a directory has the project's own vectors."""
-    return all(folder.data(str(name)) is not None for name in (INPUTS, OUTPUTS)) and not differing(
-        project, folder, [str(INPUTS), str(OUTPUTS)]
-    )
-
-
-def build_directory(context: Context, project: Project) -> Path:
-    """Where tools work on a project: in a copy, which no later conversion writes over."""
-    return context.directory / "vendor" / project.directory.name
+def differing(folder: Folder, hashes: dict[str, str]) -> list[str]:
+    """Files of a directory that have another hash; a missing one does not differ."""
+    return [
+        name
+        for name, digest in hashes.items()
+        if (data := folder.data(name)) is not None and hashlib.sha256(data).hexdigest() != digest
+    ]
 
 
 def prepare(context: Context, project: Project) -> Path:
-    """The copy of a project that tools work in, with what they have done in it so far.
+    """Make or keep the copy of a project that tools work in, and give it the project's vectors.
 
-    A copy of another version of the project is replaced; other vectors are put into it.
+    No later conversion writes over it; a copy of another version of the project is replaced.
     """
-    build = build_directory(context, project)
+    build = context.directory / "vendor" / project.directory.name
     for ending in (".part", ".old"):  # of a copy that was killed; the run is locked
         for left in build.parent.glob(f".{build.name}.*{ending}"):
             shutil.rmtree(left, ignore_errors=True)
-    if build.is_dir() and sources(build) != sources(project.directory):
+    if build.is_dir() and sources(project, build) != sources(project):
         context.say(f"{build} is a copy of another version of the project: begun anew")
         shutil.rmtree(build)
     if not build.is_dir():
@@ -121,7 +93,7 @@ _CALL = re.compile(r"nnet::\w+<[^;]*?config(\d+)>\([^;]*\);\s*// (\w+)")
 
 
 def check(project: Project, reports: Reports, where: str) -> None:
-    """Whether reports are of this project's design, part and clock."""
+    """Raise UserError for reports, called `where`, of another design, part or clock."""
     record = project.record
     synthesis = reports.csynth
     if synthesis and synthesis.top and synthesis.top != record.top:
@@ -150,162 +122,158 @@ def check(project: Project, reports: Reports, where: str) -> None:
 
 
 def costs(project: Project, reports: Reports) -> list[Resources]:
-    """Entries for `resources.json`: C synthesis, logic synthesis, implementation, as far as known.
+    """Entries for `resources.json`: C synthesis, logic synthesis, implementation, if known.
 
-    Cycles are those of the C synthesis, its worst, in all of them: it is one design.
+    Cycles are those of the C synthesis, its worst, in all of them: it is one design. They last as
+    long as the longest path that a report states, where that is longer than the clock period.
     """
+    record, clock = project.record, project.record.clock_ns
+    backend = backend_named(record.backend)
+    synthesis, netlist, placed = reports.csynth, reports.vsynth, reports.implementation
+    estimated = synthesis.estimated_clock_ns if synthesis else None
+    latency = synthesis.worst_latency if synthesis else None
+    interval = synthesis.interval_max if synthesis else None
+    if reports.cosim and reports.cosim.passed:
+        latency = reports.cosim.latency_max if latency is None else latency
+        interval = reports.cosim.interval_max if interval is None else interval
+    borrowed = [] if latency is None else ["cycles: of the C synthesis"]
+    slow = []
+    if estimated and estimated > clock:
+        slow.append(
+            f"timing fails: the C synthesis estimates a clock of {estimated:g} ns for {clock:g} "
+            f"ns; the latency is that at {estimated:g} ns"
+        )
     found = []
-    cycles = _cycles(project, reports)
-    if reports.csynth:
-        synthesis = reports.csynth
-        suite = "Vitis HLS" if project.record.backend == "Vitis" else "Vivado HLS"
-        notes = ["estimates of the C synthesis", *_spread(synthesis), *_simulations(reports)]
+
+    def add(used: dict[str, float], path_ns: float | None, notes: list[str], **values: Any) -> None:
         found.append(
-            _entry(
-                project,
-                source="csynth",
-                tool=f"{suite} {synthesis.version or ''}".strip(),
-                estimated_clock_ns=synthesis.estimated_clock_ns,
-                layers=_layers(project, synthesis.layers),
-                share=_share(project, synthesis.used, synthesis.available),
+            Resources(
+                student=record.student,
+                implementation="hls4ml",
+                part=record.part,
+                clock_ns=clock,
+                backend=record.backend,
+                io_type=record.io_type,
+                strategy=record.strategy,
+                latency_cycles=latency,
+                latency_ns=None
+                if latency is None
+                else round(latency * max(clock, path_ns or 0), 6),
+                interval_cycles=interval,
                 note="; ".join(notes),
-                **cycles,
-                **_counted(synthesis.used),
+                **_counted(used),
+                **values,
             )
         )
-    if reports.vsynth:
-        netlist = reports.vsynth
-        found.append(
-            _entry(
-                project,
-                source="vsynth",
-                tool=netlist.version or "Vivado",
-                share=_share(project, netlist.used, netlist.available),
-                note=f"netlist, {(netlist.state or 'synthesized').lower()}{_source(cycles)}",
-                **cycles,
-                **_counted(netlist.used),
-            )
+
+    if synthesis:
+        add(
+            synthesis.used,
+            estimated,
+            ["estimates of the C synthesis", *slow, *_ranges(synthesis), *_simulations(reports)],
+            source="csynth",
+            tool=f"{backend.suite} {synthesis.version or ''}".strip(),
+            estimated_clock_ns=estimated,
+            layers=_layers(project, synthesis.layers),
+            share=_share(record.part, synthesis.used, synthesis.available),
         )
-    if reports.implementation:
-        placed = reports.implementation
+    if netlist:
+        add(
+            netlist.used,
+            estimated,
+            [f"netlist, {(netlist.state or 'synthesized').lower()}", *borrowed, *slow],
+            source="vsynth",
+            tool=netlist.version or backend.netlist_tool.capitalize(),
+            share=_share(record.part, netlist.used, netlist.available),
+        )
+    if placed:
+        notes, path = [(placed.state or "placed and routed").lower()], estimated
         slack = reports.timing.wns if reports.timing else None
-        notes = [(placed.state or "placed and routed").lower()]
-        period = None
         if slack is not None:
-            period = round(project.record.clock_ns - slack, 3)
+            path = round(clock - slack, 3)
             notes.append(f"worst setup slack {slack:g} ns" + (", timing fails" * (slack < 0)))
-        found.append(
-            _entry(
-                project,
-                source="impl",
-                tool=placed.version or "Vivado",
-                estimated_clock_ns=period if period and period > 0 else None,
-                share=_share(project, placed.used, {})
-                or {key: value for key, value in placed.share.items() if key in _COUNTED},
-                note="; ".join(notes) + _source(cycles),
-                **cycles,
-                **_counted(placed.used),
-            )
+        add(
+            placed.used,
+            path,
+            [*notes, *borrowed, *(slow if slack is None else [])],
+            source="impl",
+            tool=placed.version or backend.netlist_tool.capitalize(),
+            estimated_clock_ns=path if slack is not None and path and path > 0 else None,
+            share=_share(record.part, placed.used, {}) or _counted(placed.share),
         )
     return found
 
 
 def layer_names(source: str) -> dict[int, str]:
-    """The layer of each configuration that a top function's text calls, by its number."""
+    """The layers that a top function's text calls, by the number of their configuration."""
     return {int(number): name for number, name in _CALL.findall(source)}
-
-
-def _entry(project: Project, **values: Any) -> Resources:
-    record = project.record
-    return Resources(
-        student=record.student,
-        implementation="hls4ml",
-        part=record.part,
-        clock_ns=record.clock_ns,
-        backend=record.backend,
-        io_type=record.io_type,
-        strategy=record.strategy,
-        **values,
-    )
-
-
-def _cycles(project: Project, reports: Reports) -> dict[str, Any]:
-    """Latency and interval: the C synthesis's worst, or what the simulated RTL took."""
-    synthesis, simulated = reports.csynth, reports.cosim
-    latency = synthesis.worst_latency if synthesis else None
-    interval = synthesis.interval_max if synthesis else None
-    if simulated and simulated.passed:
-        latency = simulated.latency_max if latency is None else latency
-        interval = simulated.interval_max if interval is None else interval
-    ns = None if latency is None else round(latency * project.record.clock_ns, 6)
-    return {"latency_cycles": latency, "latency_ns": ns, "interval_cycles": interval}
 
 
 def _counted(used: dict[str, float]) -> dict[str, float]:
     return {key: used[key] for key in _COUNTED if key in used}
 
 
-def _share(
-    project: Project, used: dict[str, float], available: dict[str, float]
-) -> dict[str, float]:
-    """Shares of what the report says that the part has; of what is known of it otherwise."""
+def _share(part: str, used: dict[str, float], available: dict[str, float]) -> dict[str, float]:
+    """Shares of the part by the report's own totals, or by the table of parts."""
     found = {
         key: round(used[key] / available[key], 6)
         for key in _COUNTED
         if key in used and available.get(key)
     }
-    return found or fpga_parts.share(project.record.part, **_counted(used))
+    return found or fpga_parts.share(part, **_counted(used))
 
 
-def _source(cycles: dict[str, Any]) -> str:
-    return "" if cycles["latency_cycles"] is None else "; cycles: of the C synthesis"
-
-
-def _spread(synthesis: Csynth) -> list[str]:
-    """What one number does not say."""
-    said = []
-    best, worst = synthesis.best_latency, synthesis.worst_latency
-    if None not in (best, worst) and best != worst:
-        said.append(f"latency {best} to {worst} cycles, the worst counts")
-    least, most = synthesis.interval_min, synthesis.interval_max
-    if None not in (least, most) and least != most:
-        said.append(f"interval {least} to {most} cycles, the longest counts")
-    return said
+def _ranges(synthesis: Csynth) -> list[str]:
+    """Notes on latency and interval where the C synthesis gives a range."""
+    latency, interval = (
+        ("latency", synthesis.best_latency, synthesis.worst_latency, "worst"),
+        ("interval", synthesis.interval_min, synthesis.interval_max, "longest"),
+    )
+    return [
+        f"{name} {least} to {most} cycles, the {counted} counts"
+        for name, least, most, counted in (latency, interval)
+        if None not in (least, most) and least != most
+    ]
 
 
 def _simulations(reports: Reports) -> list[str]:
-    """What the vendor's simulations showed."""
-    said = []
-    names = {"csim_results": "the vendor's C simulation", "cosim_results": "the simulated RTL"}
-    for name, what in names.items():
-        if (result := getattr(reports, name)) is not None:
-            equal = "equals the network in all bits" if not result.mismatches else "DIFFERS"
-            wrong = f" in {result.mismatches}" if result.mismatches else ""
-            said.append(f"{what} {equal}{wrong} of {result.events} events")
-    if isinstance(reports.cosim, Cosim):
-        simulated = reports.cosim
-        said.append(
-            f"co-simulation ({simulated.rtl}): {simulated.status}, latency "
-            f"{_range(simulated.latency_min, simulated.latency_max)}, interval "
-            f"{_range(simulated.interval_min, simulated.interval_max)} cycles"
+    """Notes on the vendor's simulations."""
+    notes = []
+    for name, result in (
+        ("the vendor's C simulation", reports.csim_results),
+        ("the simulated RTL", reports.cosim_results),
+    ):
+        if result is not None:
+            wrong = f"DIFFERS in {result.mismatches}" if result.mismatches else ""
+            notes.append(
+                f"{name} {wrong or 'equals the network in all bits'} of {result.events} events"
+            )
+    if rtl := reports.cosim:
+
+        def text(least: int | None, most: int | None) -> str:
+            if least is None or most is None:
+                return "unknown"
+            return str(most) if least == most else f"{least} to {most}"
+
+        notes.append(
+            f"co-simulation ({rtl.rtl}): {rtl.status}, latency "
+            f"{text(rtl.latency_min, rtl.latency_max)}, interval "
+            f"{text(rtl.interval_min, rtl.interval_max)} cycles"
         )
-    return said
-
-
-def _range(least: int | None, most: int | None) -> str:
-    if least is None or most is None:
-        return "unknown"
-    return str(most) if least == most else f"{least} to {most}"
+    return notes
 
 
 def _same_part(given: str, own: str) -> bool:
-    """Some reports write a part without its family's prefix, or without hyphens and grades."""
+    """Compare parts; some reports leave out the prefix `xc`, hyphens or grades."""
     a, b = (re.sub(r"[^a-z0-9]", "", text.lower()).removeprefix("xc") for text in (given, own))
     return a.startswith(b) or b.startswith(a)
 
 
 def _layers(project: Project, instances: list[LayerCost]) -> list[LayerCost]:
-    """Instances by the network's layers, where one layer's configuration is in their names."""
+    """Sums of the instances by layer, where a name has one layer's configuration; in time, maxima.
+
+    Others stay as they are.
+    """
     path = project.directory / "firmware" / f"{project.record.top}.cpp"
     names = layer_names(path.read_text()) if path.is_file() else {}
     groups: dict[str, list[LayerCost]] = {}
@@ -313,29 +281,26 @@ def _layers(project: Project, instances: list[LayerCost]) -> list[LayerCost]:
         numbers = {int(found) for found in re.findall(r"config(\d+)", each.name)}
         known = {names[number] for number in numbers if number in names}
         groups.setdefault(known.pop() if len(known) == 1 else each.name, []).append(each)
-    return [_together(name, group) for name, group in groups.items()]
 
-
-def _together(name: str, group: list[LayerCost]) -> LayerCost:
-    """Several instances of one layer: their sum; in time, the longest."""
-    values: dict[str, Any] = {}
-    for key in ("lut", "ff", "dsp", "bram"):
+    def total(group: list[LayerCost], key: str, join: Callable[..., Any]) -> Any:
         known = [value for each in group if (value := getattr(each, key)) is not None]
-        values[key] = sum(known) if known else None
-    cycles = [each.latency_cycles for each in group if each.latency_cycles is not None]
-    return LayerCost(name=name, latency_cycles=max(cycles) if cycles else None, **values)
+        return join(known) if known else None
+
+    return [
+        LayerCost(
+            name=name,
+            latency_cycles=total(group, "latency_cycles", max),
+            **{key: total(group, key, sum) for key in ("lut", "ff", "dsp", "bram")},
+        )
+        for name, group in groups.items()
+    ]
 
 
 _FORMAT = 1
-# What follows from the test bench too.
-_SIMULATED = ("cosim", "csim_results", "cosim_results")
+_SIMULATED = ("cosim", "csim_results", "cosim_results")  # follow from the test bench too
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Done(_Record):
+class Done(BaseModel, extra="forbid", frozen=True):
     """A step that a tool has finished."""
 
     state: Literal["done", "failed"]
@@ -344,35 +309,48 @@ class Done(_Record):
     seconds: float | None = None
 
 
-class Record(_Record):
-    """What is known of one version of a project.
-
-    `content` is the hash of its sources and scripts (`contents.content`), `bench` that of test
-    bench and vectors.
-    """
+class Record(BaseModel, extra="forbid", frozen=True):
+    """Results of one version of a project."""
 
     format_version: int = _FORMAT
     project: str
-    content: str
-    bench: str
+    content: str  # hash of its sources and scripts
+    bench: str  # hash of test bench and vectors
     steps: dict[Step, Done] = {}
     reports: Reports = Reports()
 
     def with_step(self, step: Step, done: Done) -> Record:
-        """The same, and a step."""
+        """A copy with a step."""
         return self.model_copy(update={"steps": {**self.steps, step: done}})
 
     def without(self, *names: str) -> Record:
-        """The same, without some sections of its reports."""
+        """A copy without these sections of the reports."""
         kept = self.reports.model_copy(update=dict.fromkeys(names))
         return self.model_copy(update={"reports": kept})
 
+    def with_reports(self, reports: Reports) -> Record:
+        """A copy with the sections of these reports in place of its own."""
+        new = {name: getattr(reports, name) for name in reports.sections}
+        return self.model_copy(update={"reports": self.reports.model_copy(update=new)})
+
 
 def load(context: Context, project: Project) -> Record:
-    """What the run has of a project as it is now; of what it has of an earlier one it is said."""
-    made_of, tried_by = content(project), bench(project)
+    """The results of a project's present version; says so if there are older ones.
+
+    Raises UserError if the file is damaged.
+    """
+    made_of, tried_by = content_hash(sources(project)), bench(project)
     name = project.directory.name
-    record = _read(_path(context, project))
+    path = _path(context, project)
+    record = None
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            record = Record.model_validate(read_json(path))
+        except ValueError as error:
+            raise UserError(
+                f"{path}: not as l1kd writes it ({str(error).splitlines()[0]}); delete it, and run "
+                "the tool or `l1kd synth --collect` again"
+            ) from error
     if record is not None and record.content != made_of:
         context.say(
             f"{name} was written anew since the vendor's tool ran: its old numbers are left out"
@@ -387,19 +365,13 @@ def load(context: Context, project: Project) -> Record:
     return record
 
 
-def add(record: Record, reports: Reports) -> Record:
-    """A record with the sections of these reports in place of its own."""
-    new = {name: getattr(reports, name) for name in reports.sections}
-    return record.model_copy(update={"reports": record.reports.model_copy(update=new)})
-
-
 def save(context: Context, project: Project, record: Record) -> None:
     """Keep a record."""
     write_json(_path(context, project), record.model_dump(mode="json"))
 
 
 def collected(context: Context, projects: Sequence[Project]) -> list[Resources]:
-    """What vendors' tools say of a run's projects, as they are now, for `resources.json`."""
+    """Entries for `resources.json` of the present versions of a run's projects."""
     found: list[Resources] = []
     for project in projects:
         if _path(context, project).is_file():
@@ -411,32 +383,16 @@ def _path(context: Context, project: Project) -> Path:
     return context.directory / "vendor" / f"{project.directory.name}.json"
 
 
-def _read(path: Path) -> Record | None:
-    try:
-        return Record.model_validate(read_json(path))
-    except FileNotFoundError:
-        return None
-    except (ValueError, ValidationError) as error:
-        raise UserError(
-            f"{path}: not as l1kd writes it ({str(error).splitlines()[0]}); delete it, and run the "
-            "tool or `l1kd synth --collect` again"
-        ) from error
-
-
-_STEPS: dict[str, Step] = {
-    "csim_results": "csim",
-    "csynth": "csynth",
-    "cosim": "cosim",
-    "vsynth": "vsynth",
-}
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst")
 
 
 def collect(context: Context, projects: Sequence[Project], directory: Path) -> list[str]:
     """Read the results in a project's directory, or in those in a directory, into the run.
 
-    Each belongs to the project that its `l1kd.json` names. Nothing in it is run, links in it are
-    not followed.
+    Each belongs to the project that its `l1kd.json` names; the projects' names are returned.
+    Nothing in it is run, links in it are not followed. Raises UserError if there are no results, or
+    some are of other networks (the others are kept), and CheckFailed if a vendor's simulation
+    differs from the network (its results are kept).
     """
     found: list[str] = []
     refused: list[str] = []
@@ -448,9 +404,9 @@ def collect(context: Context, projects: Sequence[Project], directory: Path) -> l
             refused.append(str(error))
             continue
         name = project.directory.name
-        record = add(load(context, project), results)
-        for section, step in _STEPS.items():
-            if getattr(results, section) is None:
+        record = load(context, project).with_reports(results)
+        for step in STEPS:
+            if getattr(results, LEFT_BY[step][0]) is None:
                 continue
             state = "failed" if _failed(results, step) else "done"
             done = Done.model_validate({"state": state, "origin": "brought back"})
@@ -458,7 +414,7 @@ def collect(context: Context, projects: Sequence[Project], directory: Path) -> l
         save(context, project, record)
         found.append(name)
         context.say(f"{name}: {', '.join(results.sections)} from {folder.root}")
-        faults += [f"{name}: {step}" for step in _STEPS.values() if _failed(results, step)]
+        faults += [f"{name}: {step}" for step in STEPS if _failed(results, step)]
     if refused:
         kept = f" ({', '.join(found)}: read)" if found else ""
         raise UserError("; ".join(refused) + kept)
@@ -497,29 +453,44 @@ def _read_folder(
 ) -> tuple[Project, Reports]:
     """The project of the run that a directory is a copy of, and the reports in it."""
     project = _project(context, projects, folder)
-    if changed := differing(project, folder):
+    if changed := differing(folder, sources(project)):
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(
             f"{folder.root}: {changed[0]}{more} differs from {project.directory}: these are "
             "results of another version of the project; run the tool on the run's own"
         )
-    vectors = expected(project) if same_vectors(project, folder) else None
-    results = tool_reports.read(folder, project.record.top, vectors)
+    names = [str(INPUTS), str(OUTPUTS)]
+    missing = [name for name in names if folder.data(name) is None]
+    own = {name: project.directory / name for name in names}
+    other = differing(folder, {name: file_hash(p) for name, p in own.items() if p.is_file()})
+    backend, top = backend_named(project.record.backend), project.record.top
+    results = backend.read(
+        folder, top, None if missing or other else read_vectors(project.directory)[1]
+    )
     if not results.sections:
         links = f" ({folder.links[0]} is a link: not followed)" if folder.links else ""
-        where = tool_reports.files(project.record.top)["csynth"]
+        where = backend.report_files(top)["csynth"][0]
         raise UserError(
             f"{folder.root} has no report of a vendor's tool, as {where}{links}; run the tool "
             "there first, or bring the whole directory back"
         )
     check(project, results, str(folder.root))
-    if vectors is None:
-        context.say(f"{folder.root}: other vectors than the project's: no simulation compared")
+    if missing or other:
+        reason = f"{missing[0]} is missing" if missing else "other vectors than the project's"
+        context.say(f"{folder.root}: {reason}: no simulation compared")
     return project, results
 
 
 def _project(context: Context, projects: Sequence[Project], folder: Folder) -> Project:
-    given = _description(folder)
+    """The project of the run that `l1kd.json` in a directory names."""
+    try:
+        # Not `open_project`: it would follow a link.
+        given = Description.model_validate(json.loads(folder.data(FILE) or b""))
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{folder.root}/{FILE}: not as l1kd writes it ({str(error).splitlines()[0]}); bring "
+            "back the project as the run has it"
+        ) from error
     theirs = given.record
     kind = (theirs.student, theirs.backend, theirs.io_type, theirs.strategy)
     for project in projects:
@@ -550,18 +521,6 @@ def _project(context: Context, projects: Sequence[Project], folder: Folder) -> P
         f"{folder.root}: results of {word('-'.join(kind))}, no project of {context.directory} "
         f"(it has {have})"
     )
-
-
-def _description(folder: Folder) -> Description:
-    data = folder.data(FILE) or b""
-    try:
-        # Not `open_project`: it would follow a link.
-        return Description.model_validate(json.loads(data))
-    except (ValueError, ValidationError, RecursionError) as error:
-        raise UserError(
-            f"{folder.root}/{FILE}: not as l1kd writes it ({str(error).splitlines()[0]}); bring "
-            "back the project as the run has it"
-        ) from error
 
 
 def _failed(results: Reports, step: Step) -> bool:

@@ -27,7 +27,7 @@ from tests.firmware.networks import Projects, change_weight, events_like, few_ve
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A small project; tests that change it take a copy."""
     model = little()
-    return hls4ml_convert.convert(
+    return hls4ml_convert.to_hls(
         model, tmp_path_factory.mktemp("csim") / "p", vectors=few_vectors(model)
     )
 
@@ -104,7 +104,7 @@ def test_an_unchanged_project_is_compiled_once(
             file.write("# mine\n")
     assert mine.compile() == first and first.read_bytes() == made
     # A new conversion, and another copy in another place, are the same program.
-    hls4ml_convert.convert(little(), mine.directory, vectors=few_vectors(little()))
+    hls4ml_convert.to_hls(little(), mine.directory, vectors=few_vectors(little()))
     assert mine.compile() == first
     moved = tmp_path / "else where" / "q"
     moved.parent.mkdir()
@@ -168,7 +168,7 @@ def test_a_program_in_a_project_is_not_run_and_not_deleted(
     program = mine.compile()
     assert program.parent == cache and program.read_bytes() != forged.read_bytes()
     subprocess.run([program], check=True)
-    hls4ml_convert.convert(little(), mine.directory, vectors=few_vectors(little()))
+    hls4ml_convert.to_hls(little(), mine.directory, vectors=few_vectors(little()))
     assert not (tmp_path / "mark").exists() and forged.exists()
 
 
@@ -394,8 +394,8 @@ def test_a_killed_compilation_leaves_no_program(
 
 
 def test_simulation_needs_neither_tensorflow_nor_hls4ml() -> None:
-    names = ("csim", "agreement", "corners", "project", "fidelity", "limits", "network", "hls")
-    modules = ", ".join(f"l1kd.firmware.{name}" for name in names)
+    names = ("c_simulation", "backends", "limits", "namespace_and_ports", "project", "testbench")
+    modules = ", ".join(f"l1kd.firmware.hls.{name}" for name in names)
     script = (
         f"import sys, {modules}; heavy = set(sys.modules) & {{'tensorflow', 'hls4ml', 'qkeras'}}; "
         "assert not heavy, heavy"

@@ -40,7 +40,7 @@ from tests.firmware.networks import (
 def built(tmp_path_factory: pytest.TempPathFactory) -> emulator.Emulator:
     """An emulator; tests that change it take a copy."""
     directory = tmp_path_factory.mktemp("emulator")
-    project = hls4ml_convert.convert(little(), directory / "p", vectors=few_vectors(little()))
+    project = hls4ml_convert.to_hls(little(), directory / "p", vectors=few_vectors(little()))
     return emulator.build(project, directory / "e")
 
 
@@ -73,7 +73,7 @@ def describe(directory: Path) -> None:
 def test_it_is_exact(io_type: str, port: FixedPoint | None, tmp_path: Path) -> None:
     model = network((6, 6, 1), [("conv", 3, 2, 2), ("flatten",), ("dense", 4)], outputs=2)
     vectors = few_vectors(model, port)
-    project = hls4ml_convert.convert(
+    project = hls4ml_convert.to_hls(
         model, tmp_path / "p", io_type=io_type, port=port, vectors=vectors
     )
     made = emulator.build(project, tmp_path / "e")
@@ -192,7 +192,7 @@ def test_two_versions_in_one_process(io_type: str, tmp_path: Path) -> None:
     models = [little(seed=1), little(seed=4)]
     made = [
         emulator.build(
-            hls4ml_convert.convert(
+            hls4ml_convert.to_hls(
                 model, tmp_path / f"p{index}", io_type=io_type, vectors=few_vectors(model)
             ),
             tmp_path / f"e{index}",

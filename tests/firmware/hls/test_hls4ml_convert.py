@@ -44,7 +44,7 @@ def agrees(model: Any, directory: Path, **options: Any) -> hls4ml_convert.Projec
     """Convert, and demand agreement on events, corners and between this and the next process."""
     port = read(model).port
     assert port is not None
-    project = hls4ml_convert.convert(model, directory, vectors=few_vectors(model), **options)
+    project = hls4ml_convert.to_hls(model, directory, vectors=few_vectors(model), **options)
     corner, report = corners(port, model.input_shape[1:], read(model), limit=600)
     assert report.events == len(corner) > 100
     for events in (events_like(model, port, 700), corner):
@@ -141,7 +141,7 @@ def test_a_kernel_of_one_cell_gets_a_reuse_factor_that_there_is_code_for(tmp_pat
     """hls4ml leaves 4 as it is, for 2 x 3 multiplications, and computes from beyond the weights."""
     model = cell()
     options: dict[str, Any] = {"strategy": "resource", "reuse": 4}
-    project = hls4ml_convert.convert(model, tmp_path / "p", vectors=few_vectors(model), **options)
+    project = hls4ml_convert.to_hls(model, tmp_path / "p", vectors=few_vectors(model), **options)
     (record,) = [layer for layer in project.record.layers if layer.name == "conv1"]
     source = (tmp_path / "p" / "firmware" / "parameters.h").read_text()
     convolution = source[source.index("conv2d_config") :]
@@ -167,7 +167,7 @@ def test_a_depthwise_convolution_has_no_resource_strategy_in_parallel(tmp_path: 
     x = QDepthwiseConv2D(3, depthwise_quantizer=own, bias_quantizer=own, name="deep")(x)
     model = keras_model(events, qactivation("quantized_relu(8,4)", "out")(x))
     with pytest.raises(CheckFailed, match="'deep' is a depthwise convolution"):
-        hls4ml_convert.convert(model, tmp_path / "p", strategy="resource", reuse=3)
+        hls4ml_convert.to_hls(model, tmp_path / "p", strategy="resource", reuse=3)
 
 
 def keras_input(shape: tuple[int, ...]) -> Any:
@@ -211,7 +211,7 @@ def test_a_stated_port_is_exact(backend: str, io_type: str, strategy: str, tmp_p
     if strategy == "distributed_arithmetic":
         pytest.importorskip("da4ml")
     model, port = network((4, 4, 1), [("conv", 2, 2, 2), ("flatten",)]), FixedPoint(10, 10, False)
-    project = hls4ml_convert.convert(
+    project = hls4ml_convert.to_hls(
         model,
         tmp_path / "p",
         backend=backend,
@@ -236,14 +236,14 @@ def test_a_stated_port_is_exact(backend: str, io_type: str, strategy: str, tmp_p
 )
 def test_a_port_that_the_network_cannot_hold_is_refused(port: FixedPoint, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"stated input port .* does not have"):
-        hls4ml_convert.convert(little(), tmp_path / "p", port=port)
+        hls4ml_convert.to_hls(little(), tmp_path / "p", port=port)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_namespace_names_the_version(tmp_path: Path) -> None:
     def namespace(model: Any, **options: Any) -> str:
         vectors = few_vectors(model, options.get("port"))
-        project = hls4ml_convert.convert(model, tmp_path / "p", vectors=vectors, **options)
+        project = hls4ml_convert.to_hls(model, tmp_path / "p", vectors=vectors, **options)
         name = project.description.namespace
         firmware = tmp_path / "p" / "firmware"
         for file in (f"{project.record.top}.cpp", "defines.h", "parameters.h", "weights/w2.h"):
@@ -293,7 +293,7 @@ def test_two_versions_are_linked_into_one_program(tmp_path: Path) -> None:
     models = {"one": little(seed=1), "two": little(seed=4)}
     text, objects = TWO, []
     for name, model in models.items():
-        made = hls4ml_convert.convert(model, tmp_path / name, vectors=few_vectors(model))
+        made = hls4ml_convert.to_hls(model, tmp_path / name, vectors=few_vectors(model))
         namespace = made.description.namespace
         text = text.replace(f"@{name.upper()}@", namespace)
         objects.append(f"{name}.o")
@@ -357,7 +357,7 @@ def test_projects_are_the_same_every_time_and_name_no_machine(tmp_path: Path) ->
     trees = []
     for name in ("one", "two"):
         directory = tmp_path / name / "p"
-        hls4ml_convert.convert(model, directory, io_type="io_stream", backend="Vivado")
+        hls4ml_convert.to_hls(model, directory, io_type="io_stream", backend="Vivado")
         trees.append(
             {
                 str(path.relative_to(directory)): path.read_bytes()
@@ -378,7 +378,7 @@ def test_projects_are_the_same_every_time_and_name_no_machine(tmp_path: Path) ->
 def test_a_project_describes_its_layers(tmp_path: Path) -> None:
     model = conv_counts()
     vectors = few_vectors(model)
-    record = hls4ml_convert.convert(model, tmp_path / "p", name="a.b-c", vectors=vectors).record
+    record = hls4ml_convert.to_hls(model, tmp_path / "p", name="a.b-c", vectors=vectors).record
     assert (record.student, record.top) == ("a.b-c", "l1kd_a_b_c")
     assert Path(record.directory) == tmp_path / "p"
     rows = {layer.name: layer for layer in record.layers}
@@ -391,7 +391,7 @@ def test_a_project_describes_its_layers(tmp_path: Path) -> None:
 
 @pytest.mark.csim
 def test_events_off_the_port_are_refused(tmp_path: Path) -> None:
-    project = hls4ml_convert.convert(little(), tmp_path / "p", vectors=few_vectors(little()))
+    project = hls4ml_convert.to_hls(little(), tmp_path / "p", vectors=few_vectors(little()))
     good = np.zeros((3, 6))
     assert project.predict(good).shape == (3, 1)
     assert project.predict(good[:0]).shape == (0, 1)
@@ -420,7 +420,7 @@ def test_events_off_the_port_are_refused(tmp_path: Path) -> None:
 )
 def test_wrong_arguments_are_one_line(options: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
-        hls4ml_convert.convert(little(), tmp_path / "p", **options)
+        hls4ml_convert.to_hls(little(), tmp_path / "p", **options)
     assert not list(tmp_path.iterdir())
 
 
@@ -436,14 +436,14 @@ def test_networks_that_cannot_be_exact_are_refused(
     options: dict[str, Any], error: type[Exception], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=said):
-        hls4ml_convert.convert(little(**options), tmp_path / "p")
+        hls4ml_convert.to_hls(little(**options), tmp_path / "p")
     assert not list(tmp_path.iterdir())
 
 
 def test_the_vendor_s_limit_is_refused_by_name(tmp_path: Path) -> None:
     model = network((8, 8, 16), [("conv", 32, 3, 1), ("flatten",)], name="big")
     with pytest.raises(CheckFailed, match=r"'conv1' has 4608 weights.*below 4096"):
-        hls4ml_convert.convert(model, tmp_path / "p", io_type="io_stream")
+        hls4ml_convert.to_hls(model, tmp_path / "p", io_type="io_stream")
     assert not list(tmp_path.iterdir())
 
 
@@ -466,12 +466,12 @@ import sys, time
 from pathlib import Path
 sys.path[:0] = [{here!r}]
 from tests.firmware.networks import few_vectors, little
-from l1kd.firmware import hls
+from l1kd.firmware.hls import hls4ml_convert
 def wait(*_):
     Path({mark!r}).touch()
     time.sleep(60)
-hls.tidy = wait
-hls.convert(little(), {directory!r}, vectors=few_vectors(little()))
+hls4ml_convert.tidy = wait
+hls4ml_convert.to_hls(little(), {directory!r}, vectors=few_vectors(little()))
 """
 
 
@@ -479,7 +479,7 @@ def test_a_conversion_that_fails_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, directory = little(), tmp_path / "p"
-    before = hls4ml_convert.convert(model, directory, vectors=few_vectors(model)).description
+    before = hls4ml_convert.to_hls(model, directory, vectors=few_vectors(model)).description
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -487,7 +487,7 @@ def test_a_conversion_that_fails_leaves_what_was_there(
     monkeypatch.setattr(hls4ml_convert, "tidy", full)
     for place in (directory, tmp_path / "q"):
         with pytest.raises(OSError, match="No space left"):
-            hls4ml_convert.convert(little(seed=2), place, vectors=few_vectors(model))
+            hls4ml_convert.to_hls(little(seed=2), place, vectors=few_vectors(model))
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
     assert open_project(directory).description == before
 
@@ -506,7 +506,7 @@ def test_a_killed_conversion_leaves_no_project(tmp_path: Path) -> None:
     assert not directory.exists()
     with pytest.raises(UserError, match="no HLS project"):
         open_project(directory)
-    again = hls4ml_convert.convert(little(), directory, vectors=few_vectors(little()))
+    again = hls4ml_convert.to_hls(little(), directory, vectors=few_vectors(little()))
     assert again.record.top == "l1kd_little"
 
 

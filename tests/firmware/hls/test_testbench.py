@@ -24,7 +24,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
     Its vectors are searched for: tests that break it rely on them.
     """
-    made = hls4ml_convert.convert(little(outputs=2), tmp_path_factory.mktemp("bench") / "p")
+    made = hls4ml_convert.to_hls(little(outputs=2), tmp_path_factory.mktemp("bench") / "p")
     done = make(made.directory)
     assert done.returncode == 0, done.stderr
     return made
@@ -67,7 +67,7 @@ def test_vectors_are_what_the_network_says(project: Project) -> None:
     "io_type", [pytest.param("io_parallel", marks=pytest.mark.full), "io_stream"]
 )
 def test_a_moved_project_is_built_and_passes(io_type: str, tmp_path: Path) -> None:
-    made = hls4ml_convert.convert(
+    made = hls4ml_convert.to_hls(
         little(), tmp_path / "p", io_type=io_type, vectors=few_vectors(little())
     )
     moved = tmp_path / "else where" / "q"
@@ -90,7 +90,7 @@ def test_a_moved_project_is_built_and_passes(io_type: str, tmp_path: Path) -> No
 )
 def test_as_vendor_tools_compile_it(io_type: str, tmp_path: Path) -> None:
     """Their flags, from their scripts: no namespace, and results in the file they compare."""
-    made = hls4ml_convert.convert(
+    made = hls4ml_convert.to_hls(
         little(), tmp_path / "p", io_type=io_type, vectors=few_vectors(little())
     )
     script = (made.directory / "build_prj.tcl").read_text()
@@ -206,13 +206,13 @@ def test_a_changed_input_that_changes_no_output_is_seen(project: Project, tmp_pa
 def test_given_vectors_are_shipped(tmp_path: Path) -> None:
     model = little()
     events = events_like(model, read(model).port, 40)
-    project = hls4ml_convert.convert(model, tmp_path / "p", vectors=events)
+    project = hls4ml_convert.to_hls(model, tmp_path / "p", vectors=events)
     inputs, outputs = testbench.read_vectors(project.directory)
     assert (inputs == events).all() and len(outputs) == 40
     with pytest.raises(UserError, match="no value of the input port"):
-        hls4ml_convert.convert(model, tmp_path / "q", vectors=events + 0.5)
+        hls4ml_convert.to_hls(model, tmp_path / "q", vectors=events + 0.5)
     with pytest.raises(UserError, match="at least one event"):
-        hls4ml_convert.convert(model, tmp_path / "q", vectors=events[:0])
+        hls4ml_convert.to_hls(model, tmp_path / "q", vectors=events[:0])
     assert not (tmp_path / "q").exists()
 
 

@@ -146,7 +146,7 @@ def test_they_notice_another_type_of_every_quantizer(
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A small project; do not change it, copy it."""
-    return hls4ml_convert.convert(networks.little(), tmp_path_factory.mktemp("vectors") / "little")
+    return hls4ml_convert.to_hls(networks.little(), tmp_path_factory.mktemp("vectors") / "little")
 
 
 @pytest.mark.csim

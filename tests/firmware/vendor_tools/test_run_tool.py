@@ -18,10 +18,10 @@ from l1kd.core import processes, run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import Resources
+from l1kd.firmware.hls.backends import VITIS, parse_steps
 from l1kd.firmware.hls.project import open_project
 from l1kd.firmware.hls.testbench import read_vectors, write_vectors
 from l1kd.firmware.vendor_tools import tool_results
-from l1kd.firmware.vendor_tools.tool_commands import options_tcl, parse_steps
 from l1kd.firmware.vendor_tools.tool_results import layer_names
 from tests.conftest import heeds_interrupts
 from tests.firmware.networks import change_weight
@@ -385,7 +385,7 @@ def test_steps_and_options() -> None:
     assert parse_steps("vsynth, csim") == ["csim", "vsynth"]
     with pytest.raises(UserError, match="no step ''"):
         parse_steps("csim,")
-    assert options_tcl(["cosim"]).startswith("array set opt {reset 0 csim 0 synth 0 cosim 1 ")
+    assert VITIS.options(["cosim"]).startswith("array set opt {reset 0 csim 0 synth 0 cosim 1 ")
 
 
 def test_layers_of_configurations() -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from l1kd.core.errors import UserError
+from l1kd.firmware.hls.backends import VIVADO
 from l1kd.firmware.vendor_tools import tool_reports
-from l1kd.firmware.vendor_tools.tool_reports import Folder, number, parse_xml, tables, whole
+from l1kd.firmware.vendor_tools.tool_reports import Folder, number, tables, whole, xml_values
 
 XML = "myproject_prj/solution1/syn/report/myproject_csynth.xml"
 
@@ -30,7 +31,7 @@ def recorded(tmp_path: Path) -> Path:
 
 
 def test_recorded_reports_are_read_as_numbers(recorded: Path) -> None:
-    found = tool_reports.read(Folder(recorded), "myproject")
+    found = VIVADO.read(Folder(recorded), "myproject")
     assert found.sections == ["csynth", "vsynth"]
     synthesis, netlist = found.csynth, found.vsynth
     assert synthesis is not None and netlist is not None
@@ -72,7 +73,7 @@ def test_they_are_what_hls4ml_reads(recorded: Path, capsys: pytest.CaptureFixtur
     app.write_bytes((source / "vivado_hls.app").read_bytes())
     (recorded / "project.tcl").write_text('set project_name "myproject"\nset backend "vivado"\n')
     theirs = parse_vivado_report(str(recorded))
-    found = tool_reports.read(Folder(recorded), "myproject")
+    found = VIVADO.read(Folder(recorded), "myproject")
     synthesis, netlist = found.csynth, found.vsynth
     assert synthesis is not None and netlist is not None
     expected = theirs["CSynthesisReport"]
@@ -91,7 +92,7 @@ def test_a_report_that_ends_early_is_refused(recorded: Path, end: int) -> None:
     path = recorded / XML
     path.write_bytes(path.read_bytes()[:end])
     with pytest.raises(UserError, match="damaged"):
-        tool_reports.read(Folder(recorded), "myproject")
+        VIVADO.read(Folder(recorded), "myproject")
 
 
 def test_no_number_is_refused_and_none_known_is_none(recorded: Path) -> None:
@@ -99,10 +100,10 @@ def test_no_number_is_refused_and_none_known_is_none(recorded: Path) -> None:
     text = path.read_text()
     path.write_text(text.replace("<LUT>2532</LUT>", "<LUT>many</LUT>"))
     with pytest.raises(UserError, match=r"LUT is 'many'"):
-        tool_reports.read(Folder(recorded), "myproject")
+        VIVADO.read(Folder(recorded), "myproject")
     unknown = text.replace(">10</Worst-caseLatency>", ">undef</Worst-caseLatency>")
     path.write_text(unknown.replace("<LUT>2532</LUT>", "<LUT>-</LUT>"))
-    found = tool_reports.read(Folder(recorded), "myproject").csynth
+    found = VIVADO.read(Folder(recorded), "myproject").csynth
     assert found is not None
     assert found.worst_latency is None and found.best_latency == 10 and "lut" not in found.used
 
@@ -122,7 +123,7 @@ def test_numbers_are_numbers() -> None:
     ("text", "said"),
     [
         ('<!DOCTYPE a [<!ENTITY x "y">]><profile>&x;</profile>', "document type"),
-        ('<?xml version="1.0" encoding="utf-16"?><!doctype a><profile/>', "document type"),
+        ('<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a><profile/>', "document type"),
         ("<a>" * 100 + "</a>" * 100, "deeper"),
         ("<profile>&x;</profile>", "damaged"),
         ("", "damaged"),
@@ -131,12 +132,12 @@ def test_numbers_are_numbers() -> None:
 )
 def test_xml_that_no_tool_writes_is_refused(text: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        parse_xml(text.encode(), "it")
+        xml_values(text.encode(), "it")
 
 
 def test_xml_in_another_encoding_is_refused() -> None:
     with pytest.raises(UserError, match="UTF-8"):
-        parse_xml("<a>é</a>".encode("utf-16"), "it")
+        xml_values("<a>é</a>".encode("utf-16"), "it")
 
 
 def test_links_and_other_files_are_not_there(tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ def test_a_cosimulation_is_read_and_its_transactions(tmp_path: Path) -> None:
     solution = tmp_path / "top_prj" / "solution1" / "sim"
     (solution / "report").mkdir(parents=True)
     (solution / "report" / "top_cosim.rpt").write_text(COSIM)
-    found = tool_reports.read(Folder(tmp_path), "top").cosim
+    found = VIVADO.read(Folder(tmp_path), "top").cosim
     assert found is not None and found.passed
     assert (found.latency_min, found.latency_avg, found.latency_max) == (10, 11, 14)
     assert found.interval_max is None
@@ -187,7 +188,7 @@ def test_a_cosimulation_is_read_and_its_transactions(tmp_path: Path) -> None:
     (solution / "verilog" / name).write_text(
         "transaction        0:   10    x\ntransaction   1:  16   8\ntransaction   2:  10   6\n"
     )
-    found = tool_reports.read(Folder(tmp_path), "top").cosim
+    found = VIVADO.read(Folder(tmp_path), "top").cosim
     assert found is not None
     assert (found.latency_min, found.latency_avg, found.latency_max) == (10, 12, 16)
     assert (found.interval_min, found.interval_avg, found.interval_max) == (6, 7, 8)
@@ -215,7 +216,7 @@ def test_an_implementation_and_its_timing_are_read(tmp_path: Path) -> None:
     """Of the design's two rows of one module the first is the whole; hls4ml takes the last."""
     (tmp_path / "util.rpt").write_text(UTILIZATION)
     (tmp_path / "timing.rpt").write_text(TIMING)
-    found = tool_reports.read(Folder(tmp_path), "top")
+    found = VIVADO.read(Folder(tmp_path), "top")
     placed, slack = found.implementation, found.timing
     assert placed is not None and slack is not None
     assert (placed.used["lut"], placed.used["ff"], placed.used["dsp"]) == (1000, 3000, 7)
@@ -226,7 +227,7 @@ def test_an_implementation_and_its_timing_are_read(tmp_path: Path) -> None:
     for name, text in {"timing": "WNS(ns)", "util": UTILIZATION.replace("(top)", "x")}.items():
         (tmp_path / f"{name}.rpt").write_text(text)
         with pytest.raises(UserError, match=f"{name}.rpt has no"):
-            tool_reports.read(Folder(tmp_path), "top")
+            VIVADO.read(Folder(tmp_path), "top")
 
 
 def test_the_simulations_logs_are_held_against_the_network(tmp_path: Path) -> None:
@@ -235,15 +236,15 @@ def test_the_simulations_logs_are_held_against_the_network(tmp_path: Path) -> No
     log = tmp_path / "tb_data" / "csim_results.log"
     log.write_text("1 2\n3 -4\n5 6\n")
     (tmp_path / "tb_data" / "rtl_cosim_results.log").write_text("1 2\n3 -4\n5 6\n")
-    found = tool_reports.read(Folder(tmp_path), "top", expected)
+    found = VIVADO.read(Folder(tmp_path), "top", expected)
     assert found.csim_results is not None and found.csim_results.mismatches == 0
     assert found.cosim_results is None  # without a report that it passed, it may be C's
     log.write_text("1 2\n3 4\n5 6\n")
-    found = tool_reports.read(Folder(tmp_path), "top", expected)
+    found = VIVADO.read(Folder(tmp_path), "top", expected)
     assert found.csim_results is not None
     assert (found.csim_results.events, found.csim_results.mismatches) == (3, 1)
     log.write_text("1 2\n")
-    assert tool_reports.read(Folder(tmp_path), "top", expected).csim_results is None
+    assert VIVADO.read(Folder(tmp_path), "top", expected).csim_results is None
 
 
 def test_tables_of_any_text_are_none_or_tables() -> None:
@@ -254,3 +255,23 @@ def test_tables_of_any_text_are_none_or_tables() -> None:
         ["A", "B*"],
         [["1", "2"]],
     )
+
+
+def test_xml_is_read_in_linear_time() -> None:
+    """A long attribute, which a reader in pieces reads again for each piece; many elements."""
+    assert xml_values(b'<a><b c="' + b"x" * (30 << 20) + b'">1</b></a>', "it") == {"b": "1"}
+    with pytest.raises(UserError, match="longer than any report"):
+        xml_values(b"<a>" + b"<b/>" * (8 << 20) + b"</a>", "it")
+    assert xml_values(b"<a>" + b"<b>2</b>" * 99_999 + b"<c> 3 </c></a>", "it") == {
+        "b": "2",
+        "c": "3",
+    }
+    head = "| " + "Word " * 16_000 + "\n" + "| Device       : xc7z020\n"
+    assert tool_reports.implementation(head + UTILIZATION, "it").part == "xc7z020"
+
+
+def test_text_reports_have_a_limit(tmp_path: Path) -> None:
+    (tmp_path / "util.rpt").touch()
+    os.truncate(tmp_path / "util.rpt", 9 << 20)
+    with pytest.raises(UserError, match="9 MiB"):
+        VIVADO.read(Folder(tmp_path), "top")

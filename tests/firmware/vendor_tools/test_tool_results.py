@@ -15,8 +15,8 @@ import pytest
 from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
+from l1kd.firmware.hls.backends import VITIS
 from l1kd.firmware.hls.project import Project
-from l1kd.firmware.vendor_tools.tool_commands import options_tcl
 from l1kd.firmware.vendor_tools.tool_results import collect, collected
 from l1kd.firmware.verify.comparison import projects_of
 from tests.firmware.networks import change_weight
@@ -39,7 +39,7 @@ def left(run: Context, tmp_path_factory: pytest.TempPathFactory) -> Path:
     there = directory / NAME
     shutil.copytree(run.projects / NAME, there)
     environment = {**os.environ, **stand_in(directory / "bin", "vitis-run")}
-    (there / "build_opt.tcl").write_text(options_tcl(["csim", "csynth", "cosim", "vsynth"]))
+    (there / "build_opt.tcl").write_text(VITIS.options(["csim", "csynth", "cosim", "vsynth"]))
     command = [str(directory / "bin" / "vitis-run"), "--mode", "hls", "--tcl", "build_prj.tcl"]
     subprocess.run(command, cwd=there, env=environment, check=True, capture_output=True)
     return there
@@ -204,3 +204,21 @@ def test_damaged_results_in_the_run_are_said(mine: Context, brought: Path) -> No
     path.write_text(path.read_text()[:100])
     with pytest.raises(UserError, match="delete it"):
         collected(mine, projects(mine))
+
+
+def test_a_clock_that_is_missed_is_said(mine: Context, brought: Path) -> None:
+    """The latency is then that of the tool's own clock: 12 cycles of 6.016 ns."""
+    edit(brought / REPORT, ">3.612<", ">6.016<")
+    assert collect(mine, projects(mine), brought) == [NAME]
+    for row in collected(mine, projects(mine)):
+        assert "timing fails: the C synthesis estimates a clock of 6.016 ns for 5 ns" in (
+            row.note or ""
+        )
+        assert (row.latency_cycles, row.latency_ns, row.clock_ns) == (12, 72.192, 5)
+
+
+def test_missing_vectors_are_named(mine: Context, brought: Path) -> None:
+    shutil.rmtree(brought / "tb_data")
+    with mine.console.capture() as said:
+        collect(mine, projects(mine), brought)
+    assert "tb_data/inputs.dat is missing" in " ".join(said.get().split())

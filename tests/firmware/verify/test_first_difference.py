@@ -33,7 +33,7 @@ def test_a_changed_weight_is_found_by_name(
     model: object, layer: int, name: str, tmp_path: Path
 ) -> None:
     io_type = "io_stream" if layer == 1 else "io_parallel"
-    project = hls4ml_convert.convert(
+    project = hls4ml_convert.to_hls(
         model, tmp_path / "p", io_type=io_type, vectors=few_vectors(model)
     )
     network = read(model)
