@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from l1kd import __version__
-from l1kd.core.config_types import Stage
 from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.stages import Stage
 
 data_app = typer.Typer(no_args_is_help=True, help="Events: list, fetch, generate.")
 

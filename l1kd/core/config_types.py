@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
@@ -44,6 +44,3 @@ def _split(value: tuple[float, float, float]) -> tuple[float, float, float]:
 
 
 Split = Annotated[tuple[Float, Float, Float], AfterValidator(_split)]
-
-Stage = Literal["train", "evaluate", "convert", "verify", "synth", "report"]
-STAGES: tuple[Stage, ...] = get_args(Stage)

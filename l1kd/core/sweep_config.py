@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
-from l1kd.core.config_types import STRICT, Bits, Float, Int, Name, Share, Sides, Size, Stage
+from l1kd.core.config_types import STRICT, Bits, Float, Int, Name, Share, Sides, Size
+from l1kd.core.stages import Stage
 
 LIMIT = 10_000  # runs of a sweep
 # A run is named by the sweep, and is no sweep and no search itself.

@@ -1,8 +1,9 @@
-"""What is done with a run beside its stages: an emulator delivered, vendors' tools run and read."""
+"""Verbs of a run beside its stages: build an emulator, run and read vendors' tools."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -22,40 +23,27 @@ def deliver_emulator(
     *,
     console: Console | None = None,
 ) -> Path:
-    """Build the emulator of a run's student and hold it against the exact network.
+    """Build the emulator of a run's student (the best one) and compare it with the exact network.
 
-    Parameters
-    ----------
-    directory
-        The run.
-    student
-        Which; by default the best one.
-    out
-        Where to; by default into the run.
-
-    Returns
-    -------
-    Path
-        The emulator's directory.
-
-    Raises
-    ------
-    UserError
-        If the run, the student or its project is missing, or nothing compiles.
-    CheckFailed
-        If the library differs from the network in one bit; the report says so too.
+    It goes to `out`, by default into the run; returns its directory. UserError if the run, the
+    student or its project is missing, or nothing compiles; CheckFailed if one bit differs: the
+    report says so too. A read-only run, with `out`, stays as it is.
     """
     from l1kd.firmware.verify.comparison import compare_emulator
     from l1kd.firmware.hls.emulator import deliver
 
     context = open_run(directory, console=console)
-    with locked(directory), logged(directory):
+    writable = out is None or os.access(directory, os.W_OK)
+    with contextlib.ExitStack() as stack:
+        if writable:
+            stack.enter_context(locked(directory))
+            stack.enter_context(logged(directory))
         manifest: run_files.Manifest = run_files.read(directory, "manifest.json")
         name, emulator = deliver(directory, student, out)
         try:
             compare_emulator(context, name, emulator)
         finally:
-            if "report" in manifest.stages:
+            if writable and "report" in manifest.stages:
                 execute(context, manifest, "report", always=True)
     return emulator.directory
 
@@ -72,30 +60,13 @@ def run_vendor_tool(
 ) -> None:
     """Run a vendor's tool on a student's HLS projects, and put its numbers into the run's files.
 
-    Parameters
-    ----------
-    directory
-        The run.
-    tool
-        Whose.
-    steps
-        Of csim, csynth, cosim and vsynth, joined by commas. What is done already is left alone.
-    student
-        Whose projects; by default the best one's.
-    io_type
-        Which of its projects; by default all.
-    limit
-        Of one step, in seconds.
-
-    Raises
-    ------
-    UserError
-        If the tool is not there (the commands for a machine that has it are printed), fails, or
-        takes too long; or there is no such project.
-    CheckFailed
-        If a simulation fails, or the best student misses a budget by the new numbers.
+    `steps`: of csim, csynth, cosim and vsynth, joined by commas; what is done already is left
+    alone. `student`: the best one; `io_type`: all of its projects; `limit`: seconds for one step.
+    UserError if the tool is not there (the commands for a machine that has it are printed), fails
+    or takes too long, or there is no such project; CheckFailed if a simulation fails, or the best
+    student misses a budget by the new numbers.
     """
-    from l1kd.firmware.verify.comparison import projects_of
+    from l1kd.firmware.run_firmware import projects_of
     from l1kd.firmware.vendor_tools import tool_commands
     from l1kd.firmware.vendor_tools.run_tool import run_steps
 
@@ -104,10 +75,10 @@ def run_vendor_tool(
     context = open_run(directory, console=console)
     with locked(directory), logged(directory):
         name = student or run_files.read(directory, "metrics.json").best
-        own = projects_of(context).get(name, [])
+        own = projects_of(directory).get(name, [])
         projects = [each for each in own if io_type in (None, each.record.io_type)]
         if not projects:
-            have = [each.directory.name for each in own]
+            have = [each.label for each in own]
             raise UserError(
                 f"{directory}: there is no {io_type or 'HLS'} project of the student {name!r}"
                 + (f", there is {', '.join(have)}" if have else "; see its firmware.json")
@@ -115,7 +86,7 @@ def run_vendor_tool(
         if other := [each for each in projects if each.record.backend != backend]:
             kind = other[0].record.backend
             raise UserError(
-                f"{other[0].directory.name} is written for {kind}: use --tool {kind.lower()}, or "
+                f"{other[0].label} is written for {kind}: use --tool {kind.lower()}, or "
                 f"convert anew: l1kd run CONFIG --set firmware.backend={backend}"
             )
         program = tool_commands.tool_for(projects[0], wanted)
@@ -142,32 +113,17 @@ def collect_results(
 ) -> Sequence[str]:
     """Read results of vendors' tools that were brought back, and put them into the run's files.
 
-    Parameters
-    ----------
-    directory
-        The run.
-    results
-        A project's directory as it was brought back, or one that holds several.
-
-    Returns
-    -------
-    sequence
-        Names of the projects that results were read of.
-
-    Raises
-    ------
-    UserError
-        If there are no results, or some are not of the run's projects as they are.
-    CheckFailed
-        If a vendor's simulation found a difference, or the best student misses a budget by the
-        new numbers.
+    `results` is a project's directory as it was brought back, or one that holds several. Returns
+    names of the projects that results were read of. UserError if there are none, or some are not of
+    the run's projects as they are; CheckFailed if a vendor's simulation found a difference, or the
+    best student misses a budget by the new numbers.
     """
-    from l1kd.firmware.verify.comparison import projects_of
+    from l1kd.firmware.run_firmware import projects_of
     from l1kd.firmware.vendor_tools.tool_results import collect
 
     context = open_run(directory, console=console)
     with locked(directory), logged(directory):
-        projects = [each for group in projects_of(context).values() for each in group]
+        projects = [each for group in projects_of(directory).values() for each in group]
         try:
             found = collect(context, projects, results)
         except (UserError, CheckFailed):
@@ -179,7 +135,7 @@ def collect_results(
 
 
 def _refresh(context: Context) -> None:
-    """Put what the tools gave into `resources.json`, and into the report where there is one."""
+    """Put the tools' results into `resources.json`, and into the report where there is one."""
     manifest: run_files.Manifest = run_files.read(context.directory, "manifest.json")
     try:
         execute(context, manifest, "synth", always=True)

@@ -1,32 +1,38 @@
-"""A run: a directory that holds everything one configuration produced, stage by stage.
-
-Where a run comes from: versions and the checkout's commit.
-"""
+"""A run: a directory that holds everything one configuration produced, stage by stage."""
 
 from __future__ import annotations
 
 import contextlib
 import platform
 import subprocess
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from l1kd import __version__
-import re
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
 from typing import Any
+
 from rich.console import Console
+
+from l1kd import __version__
 from l1kd.core import config_file, run_files
 from l1kd.core.config import Config
-from l1kd.core.config_types import STAGES, Stage
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.files import file_hash, read_json
+from l1kd.core.own_directories import LEFTOVER
+from l1kd.core.stages import STAGES, AnyStage, Stage, order
+from l1kd.data.sources import open_dataset
 from l1kd.runs.stage_runner import execute, finished, locked, logged, written
-from l1kd.core.files import file_hash
-from l1kd.core.stages import AnyStage, order
+
+# A change of these is another experiment: its run is not overwritten by accident.
+_IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
+# Teacher and training are not used; the output type is the network's own.
+_IDENTITY_IMPORTED = ("seed", "threads", "data", "students")
+
 
 def versions() -> dict[str, str]:
-    """Of this package, Python and what decides numbers; absent packages are left out."""
+    """Versions of this package, Python and what decides numbers; absent packages are left out."""
     found = {"l1kd": __version__, "python": platform.python_version()}
     for package in ("tensorflow", "keras", "qkeras", "hls4ml", "da4ml", "alkaid", "numpy", "scipy"):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -50,12 +56,6 @@ def git_commit() -> str | None:
     return answer[1] if Path(answer[0], "l1kd", "__init__.py").is_file() else None
 
 
-# A change of these is another experiment: its run is not overwritten by accident.
-_IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
-# Teacher and training are not used; the output type is the network's own.
-_IDENTITY_IMPORTED = ("seed", "threads", "data", "students")
-
-
 def run_configuration(
     argument: str,
     directory: Path | None = None,
@@ -66,28 +66,9 @@ def run_configuration(
 ) -> Path:
     """Create or resume a run: every stage up to `until` whose result is not there already.
 
-    Parameters
-    ----------
-    argument
-        A shipped configuration's name, or a YAML file.
-    directory
-        The run; by default `runs/<name>`.
-    until
-        The last stage.
-    overrides
-        `KEY=VALUE` texts.
-
-    Returns
-    -------
-    Path
-        The run's directory.
-
-    Raises
-    ------
-    UserError
-        If something is wrong that the user can mend.
-    CheckFailed
-        If a gate failed; the stages after it have run all the same.
+    `argument` is a shipped configuration's name or a YAML file, `directory` by default
+    `runs/<name>`, `overrides` are `KEY=VALUE` texts. Returns the run's directory. UserError if the
+    user can mend it; CheckFailed if a gate failed: the stages after it have run all the same.
     """
     config = config_file.load(config_file.find(argument), overrides)
     if config.imported:
@@ -96,7 +77,7 @@ def run_configuration(
             "`l1kd import MODEL CONFIG`"
         )
     directory = Path("runs") / config.name if directory is None else directory
-    context = _context(directory, config, console)
+    context = context_of(directory, config, console)
     if not (directory / "manifest.json").exists():
         _check_free(directory)
         _preflight(context)
@@ -119,34 +100,9 @@ def import_network(
 ) -> Path:
     """Create or resume a run from a trained network: all stages, with no training and no teacher.
 
-    Parameters
-    ----------
-    model
-        A `.keras` or `.h5` file.
-    argument
-        The configuration that gives data and firmware; what it says of teacher, students and
-        training is not used.
-    directory
-        The run; by default `runs/<name>`, as the configuration is named.
-    lossy
-        Also make repairs that change the network's values.
-    until
-        The last stage; `train` stands for the import alone.
-    overrides
-        `KEY=VALUE` texts.
-
-    Returns
-    -------
-    Path
-        The run's directory.
-
-    Raises
-    ------
-    UserError
-        If something is wrong that the user can mend: no such model, events it cannot read, a run
-        of something else in the directory.
-    CheckFailed
-        If the lint refuses the network, or a later gate failed; the report is written all the same.
+    As `run_configuration`, with a `.keras` or `.h5` file; the configuration gives data and
+    firmware. `lossy`: also make repairs that change the network's values. CheckFailed if the lint
+    refuses the network, too; the report is written all the same.
     """
     from l1kd.evaluation import import_network as importing
 
@@ -157,17 +113,15 @@ def import_network(
         _check_version(directory)
         stored: run_files.Manifest = run_files.read(directory, "manifest.json")
         if stored.imported is None or stored.imported.sha256 != digest:
-            held = (
-                "a network that was trained in it"
-                if stored.imported is None
-                else (f"the network of another file, {stored.imported.file}")
-            )
+            held = "a network that was trained in it"
+            if stored.imported is not None:
+                held = f"the network of another file, {stored.imported.file}"
             raise UserError(
                 f"{directory} holds {held}; give this one a directory of its own with --run"
             )
     else:
         _check_free(directory)
-    context = _context(directory, config, console)
+    context = context_of(directory, config, console)
     network = importing.prepare(model, digest, context, lossy=lossy)
     context = context.configured(importing.configuration(config, network))
     directory.mkdir(parents=True, exist_ok=True)
@@ -175,7 +129,7 @@ def import_network(
         manifest = _prepare(context, network.record)
 
         def stage(context: Context) -> None:
-            manifest.imported = network.record
+            manifest.imported = network.record  # is there also if the lint refuses it
             manifest.imported = importing.import_(context, network)
 
         try:
@@ -183,7 +137,7 @@ def import_network(
         except CheckFailed:
             execute(context, manifest, "report", always=True)
             raise
-        _every_stage(context, manifest, order(context.config)[1 : STAGES.index(until) + 1])
+        _every_stage(context, manifest, order(imported=True)[1 : STAGES.index(until) + 1])
     return directory
 
 
@@ -203,19 +157,14 @@ def _every_stage(context: Context, manifest: run_files.Manifest, stages: Sequenc
 def run_stage(stage: Stage, directory: Path, *, console: Console | None = None) -> None:
     """Run one stage of an existing run, also if its result is there already.
 
-    A finished training is left alone: delete the run, or name another, to train again.
-
-    Raises
-    ------
-    UserError
-        If the directory is no run, or an earlier stage is missing.
-    CheckFailed
-        If the stage is a gate and it failed; the report is written again all the same.
+    A finished training is left alone: delete the run, or name another, to train again. UserError
+    if the directory is no run, or an earlier stage is missing; CheckFailed if the stage is a gate
+    and it failed: the report is written again all the same.
     """
     context = open_run(directory, console=console)
     with locked(directory), logged(directory):
         manifest: run_files.Manifest = run_files.read(directory, "manifest.json")
-        sequence = order(context.config)
+        sequence = order(context.config.imported)
         if stage not in sequence:
             raise UserError(
                 f"{directory} holds an imported network: there is no teacher and nothing to train"
@@ -243,15 +192,7 @@ def run_stage(stage: Stage, directory: Path, *, console: Console | None = None) 
 
 
 def is_done(directory: Path, config: Config, until: Stage) -> bool:
-    """Whether a run has come to its end: `run_configuration` would find nothing to do.
-
-    Loads no TensorFlow.
-
-    Raises
-    ------
-    UserError
-        If the directory holds something else.
-    """
+    """The run has come to its end: `run_configuration` would find nothing to do. No TensorFlow."""
     if not (directory / "manifest.json").exists():
         _check_free(directory)
         return False
@@ -259,40 +200,25 @@ def is_done(directory: Path, config: Config, until: Stage) -> bool:
         return False
     _check_version(directory)
     _changes(directory, config, _IDENTITY)
-    context = _context(directory, config, None)
+    context = context_of(directory, config, None)
     manifest: run_files.Manifest = run_files.read(directory, "manifest.json")
     return all(finished(context, manifest, stage) for stage in STAGES[: STAGES.index(until) + 1])
 
 
 def open_run(directory: Path, *, console: Console | None = None) -> Context:
-    """An existing run as its stages see it.
-
-    Raises
-    ------
-    UserError
-        If it is no run, or one of another version of the format.
-    """
+    """An existing run as its stages see it; UserError if it is none, or of another version."""
     if not (directory / "manifest.json").is_file() or not (directory / "config.yaml").is_file():
         raise UserError(
             f"{directory} is not a run (no manifest.json); runs are made by `l1kd run CONFIG`"
         )
     _check_version(directory)
-    return _context(directory, config_file.load_resolved(directory / "config.yaml"), console)
+    return context_of(directory, config_file.load_resolved(directory / "config.yaml"), console)
 
 
-def _context(directory: Path, config: Config, console: Console | None) -> Context:
-    return Context(
-        directory, config, _projects(directory), console or Console(stderr=True, soft_wrap=True)
-    )
-
-
-def _projects(directory: Path) -> Path:
-    """Where a run's HLS projects go: beside the checkout's runs, or into the run itself."""
-    absolute = directory.absolute()
-    checkout = absolute.parent.parent
-    if absolute.parent.name == "runs" and (checkout / "hls_projects" / "README.md").is_file():
-        return checkout / "hls_projects" / absolute.name
-    return absolute / "firmware"
+def context_of(directory: Path, config: Config, console: Console | None = None) -> Context:
+    """A run as its stages see it; its events are opened when one first asks."""
+    open_events = partial(open_dataset, config.data, config.seed)
+    return Context(directory, config, console or Console(stderr=True, soft_wrap=True), open_events)
 
 
 def _preflight(context: Context) -> None:
@@ -304,23 +230,19 @@ def _preflight(context: Context) -> None:
 
 
 def _check_free(directory: Path) -> None:
-    if directory.exists() and (not directory.is_dir() or any(_contents(directory))):
+    """Refuse a directory that holds more than a run that was killed as it began leaves there."""
+    begun = (".lock", "l1kd.log")
+    if directory.exists() and (
+        not directory.is_dir()
+        or any(not (p.name in begun or LEFTOVER.fullmatch(p.name)) for p in directory.iterdir())
+    ):
         raise UserError(
             f"{directory} exists and is not a run; name another directory with --run, or empty it"
         )
 
 
-def _contents(directory: Path) -> Iterator[Path]:
-    """What is in a directory, but for what a run that was killed as it began may have left."""
-    return (
-        path
-        for path in directory.iterdir()
-        if path.name not in (".lock", "l1kd.log") and not re.match(r"\..*\.part\.", path.name)
-    )
-
-
 def _is_new(directory: Path) -> bool:
-    """Whether nothing has run yet. The manifest is written before the configuration."""
+    """Nothing has run yet. The manifest is written before the configuration."""
     if not (directory / "manifest.json").exists():
         return True
     if (directory / "config.yaml").exists():
@@ -358,13 +280,7 @@ def _prepare(context: Context, imported: run_files.Imported | None = None) -> ru
 
 
 def _changes(directory: Path, config: Config, identity: tuple[str, ...]) -> dict[str, str]:
-    """What differs from the configuration that the run was made with.
-
-    Raises
-    ------
-    UserError
-        If that makes it another experiment.
-    """
+    """Differences from the run's configuration; UserError if they make it another experiment."""
     stored = config_file.load_resolved(directory / "config.yaml")
     changed = _differences(stored.model_dump(mode="json"), config.model_dump(mode="json"))
     another = [key for key in changed if key.split(".")[0] in identity]
@@ -378,8 +294,6 @@ def _changes(directory: Path, config: Config, identity: tuple[str, ...]) -> dict
 
 
 def _check_version(directory: Path) -> None:
-    from l1kd.core.files import read_json
-
     try:
         version = read_json(directory / "manifest.json").get("format_version")
     except (ValueError, AttributeError) as error:

@@ -30,6 +30,7 @@ from l1kd.core import config_file
 from l1kd import __version__
 from l1kd.core.config import Config
 from l1kd.core.context import Context
+from l1kd.runs.run import context_of
 from l1kd.core.errors import UserError
 from l1kd.core.files import read_json, write_json
 from l1kd.core.sweep_config import Search
@@ -194,7 +195,7 @@ class Place:
 
     def context(self, console: Console) -> Context:
         """The teacher's run as its stages see it."""
-        return Context(self.teacher, self.config, self.teacher / "firmware", console)
+        return context_of(self.teacher, self.config, console)
 
     def claim(self, config: Config) -> None:
         """Make the directory this configuration's study, or find that it is.

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from l1kd.core import config_file
-from l1kd.core.config_types import Stage
+from l1kd.core.stages import Stage
 from l1kd.core.context import cores
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.runs.stage_runner import locked

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from l1kd.core.config import Config
-from l1kd.core.config_types import STAGES, Stage
+from l1kd.core.stages import STAGES, Stage
 from l1kd.runs.sweep_grid import GridDirectory
 from l1kd.runs.sweep_grid import Job
 

@@ -103,7 +103,7 @@ def teacher_of(case: str, work: Path) -> Context:
     )
     if not (directory / "teacher.keras").is_file():
         run_configuration(CONFIGURATION, directory, until="train", overrides=overrides)
-    return Context(directory, configured(case, RECIPE, STUDENTS), directory)
+    return context_of(directory, configured(case, RECIPE, STUDENTS))
 
 
 def taught(context: Context, config: Config) -> tuple[Lessons, dict[str, Any], Judge]:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 
-from l1kd.core.config_types import STAGES
+from l1kd.core.stages import STAGES
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.runs.stage_runner import locked
 from l1kd.runs.run import _differences

@@ -22,9 +22,10 @@ from l1kd import __version__
 from l1kd.core.errors import UserError
 from l1kd.core.files import atomic_directory, content_hash, write_json
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.own_directories import check_replaceable
 from l1kd.core.run_files import FirmwareRecord, LayerRecord
 from l1kd.exact.json_format import to_json
-from l1kd.exact.network import Quantize
+from l1kd.exact.network import Network, Quantize
 from l1kd.firmware.hls import testbench
 from l1kd.firmware.hls.limits import (
     Backend,
@@ -83,6 +84,7 @@ def convert(
     unroll: bool | None = None,
     port: FixedPoint | None = None,
     vectors: NDArray[Any] | None = None,
+    network: Network | None = None,
 ) -> Project:
     """Write the HLS project of a QKeras network, whole or not at all.
 
@@ -109,6 +111,8 @@ def convert(
         (QKeras cannot say unsigned). Each of its values is one of that layer's.
     vectors
         Events (N, *shape) for the project's test bench; default: corners of the network.
+    network
+        The exact network, if `l1kd.networks.to_exact.read` has read the model already.
 
     Returns
     -------
@@ -123,13 +127,15 @@ def convert(
         If the lint refuses the network, or it is beyond a limit of the vendor tools.
     """
     directory, name = Path(directory), name or model.name
+    check_replaceable(directory)
     check_arguments(backend, io_type, strategy, part, reuse, clock_ns)
     check_size(model, io_type, strategy)
     from l1kd.networks.lint.check import demand
     from l1kd.networks.to_exact import read
 
-    demand(model, io_type=io_type)
-    exact = read(model)
+    if network is None or io_type == "io_stream":  # it has rules of its own
+        demand(model, io_type=io_type)
+    exact = network or read(model)
     own, (result,) = exact.port, exact.output_types
     check_port(name, port, own)
     if max(own.word, result.word) > _WIDEST:
@@ -141,11 +147,11 @@ def convert(
     if unroll is None:
         unroll = sum(multiplications(layer) or 0 for layer in model.layers) <= UNROLLED
     unroll = unroll and io_type == "io_parallel"
-    top, network = top_name(name), model_hash(model)
+    top, digest = top_name(name), model_hash(model)
     versions = {"l1kd": __version__, "hls4ml": metadata.version("hls4ml")}
     options = [backend, io_type, strategy, reuse, part, clock_ns, unroll, port.text]
     # Two versions of hls4ml write two programs, so theirs is part of the name; ours is not.
-    version = content_hash([network, versions["hls4ml"], options])[:8]
+    version = content_hash([digest, versions["hls4ml"], options])[:8]
     namespace = f"{top}_v{version}"
     with atomic_directory(directory) as written:
         graph = _graph(
@@ -193,7 +199,7 @@ def convert(
         )
         description = Description(
             versions=versions,
-            model=network,
+            model=digest,
             namespace=namespace,
             record=record,
             unrolled=unroll,

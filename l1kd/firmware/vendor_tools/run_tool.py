@@ -259,7 +259,7 @@ def run_steps(
     CheckFailed
         If a simulation fails; steps after it are not run.
     """
-    name = project.directory.name
+    name = project.label
     lock = context.directory / "vendor" / f".{name}.lock"
     lock.parent.mkdir(exist_ok=True)
     with held(lock) as descriptor:
@@ -318,7 +318,7 @@ def _run(
     lock: int,
 ) -> tool_results.Record:
     """Run one step and keep what it gave."""
-    name, top = project.directory.name, project.record.top
+    name, top = project.label, project.record.top
     log = build / f"l1kd_{step}.log"
     (build / OPTIONS).write_text(options_tcl([step]))
     for path in _leaves(step, top):

@@ -90,7 +90,7 @@ def same_vectors(project: Project, folder: Folder) -> bool:
 
 def build_directory(context: Context, project: Project) -> Path:
     """Where tools work on a project: in a copy, which no later conversion writes over."""
-    return context.directory / "vendor" / project.directory.name
+    return context.directory / "vendor" / project.label
 
 
 def prepare(context: Context, project: Project) -> Path:
@@ -407,7 +407,7 @@ def load(context: Context, project: Project) -> Record:
         If the file is damaged.
     """
     made_of, tried_by = content(project), bench(project)
-    name = project.directory.name
+    name = project.label
     record = _read(_path(context, project))
     if record is not None and record.content != made_of:
         context.say(
@@ -463,7 +463,7 @@ def collected(context: Context, projects: Sequence[Project]) -> list[Resources]:
 
 
 def _path(context: Context, project: Project) -> Path:
-    return context.directory / "vendor" / f"{project.directory.name}.json"
+    return context.directory / "vendor" / f"{project.label}.json"
 
 
 def _read(path: Path) -> Record | None:
@@ -523,7 +523,7 @@ def collect(context: Context, projects: Sequence[Project], directory: Path) -> l
         except UserError as error:
             refused.append(str(error))
             continue
-        name = project.directory.name
+        name = project.label
         record = add(load(context, project), results)
         for section, step in _STEPS.items():
             if getattr(results, section) is None:
@@ -621,7 +621,7 @@ def _project(context: Context, projects: Sequence[Project], folder: Folder) -> P
                 f"{project.directory}"
             )
         return project
-    have = ", ".join(project.directory.name for project in projects)
+    have = ", ".join(project.label for project in projects)
     raise UserError(
         f"{folder.root}: results of {word('-'.join(kind))}, no project of {context.directory} "
         f"(it has {have})"

@@ -15,17 +15,7 @@ Kif = tuple[int, int, int]  # sign bits, integer bits without the sign, fraction
 def wrapper(
     top: str, inside: tuple[list[Kif], list[Kif]], port: FixedPoint, result: FixedPoint
 ) -> str:
-    """Verilog of the module `top` around `<top>_core`.
-
-    Parameters
-    ----------
-    top
-        Its name.
-    inside
-        What the core has of every input and of every output, in their order.
-    port, result
-        The types of inputs and outputs.
-    """
+    """Verilog of the module `top` around `<top>_core`, whose inputs and outputs are `inside`."""
     sources, sinks = inside
     lines = [
         *_taken("model_inp", "inner_inp", sources, port),
