@@ -29,7 +29,7 @@ from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.context import Context, cores
 from l1kd.core.files import read_json, write_json
-from l1kd.runs.run import run_configuration
+from l1kd.runs.run import context_of, run_configuration
 
 if TYPE_CHECKING:
     from l1kd.training.frozen_teacher import Lessons

@@ -27,7 +27,8 @@ from l1kd.firmware.run_firmware import stated_port
 from l1kd.firmware.verilog import alkaid_convert
 from l1kd.firmware.verilog.synthesize import synthesize
 from l1kd.networks.inspect import model_hash
-from l1kd.runs.run import run_configuration
+from l1kd.networks.to_exact import read
+from l1kd.runs.run import context_of, run_configuration
 from l1kd.runs.search import search
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
