@@ -13,8 +13,9 @@ from rich.console import Console
 from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.runs.stage_runner import execute, locked, logged
 from l1kd.runs.run import open_run
+from l1kd.runs.stage_runner import execute, locked, logged
+
 
 def deliver_emulator(
     directory: Path,
@@ -29,8 +30,8 @@ def deliver_emulator(
     student or its project is missing, or nothing compiles; CheckFailed if one bit differs: the
     report says so too. A read-only run, with `out`, stays as it is.
     """
-    from l1kd.firmware.verify.comparison import compare_emulator
     from l1kd.firmware.hls.emulator import deliver
+    from l1kd.firmware.verify.comparison import compare_emulator
 
     context = open_run(directory, console=console)
     writable = out is None or os.access(directory, os.W_OK)

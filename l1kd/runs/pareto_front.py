@@ -11,9 +11,8 @@ from rich.table import Table
 
 from l1kd.core.config import Config, Student
 from l1kd.core.files import atomic, atomic_directory, read_json, write_json
-from l1kd.runs.search_study import describe
 from l1kd.runs.search_candidates import Judged
-from l1kd.runs.search_study import Place
+from l1kd.runs.search_study import Place, describe
 
 if TYPE_CHECKING:
     import optuna

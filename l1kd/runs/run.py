@@ -141,7 +141,9 @@ def import_network(
     return directory
 
 
-def _every_stage(context: Context, manifest: run_files.Manifest, stages: Sequence[AnyStage]) -> None:
+def _every_stage(
+    context: Context, manifest: run_files.Manifest, stages: Sequence[AnyStage]
+) -> None:
     """Run stages whose result is not there; a gate that fails does not stop those after it."""
     failure: CheckFailed | None = None
     for stage in stages:

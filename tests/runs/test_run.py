@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import yaml
 
-from l1kd.core.stages import STAGES
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.runs.stage_runner import link_projects, locked
+from l1kd.core.stages import STAGES
 from l1kd.runs.run import _differences
+from l1kd.runs.stage_runner import link_projects, locked
 from tests.conftest import copy_of_run, killed_before
 from tests.firmware.networks import change_weight
 

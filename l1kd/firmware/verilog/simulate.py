@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +33,33 @@ from l1kd.core.context import cores
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import atomic
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.run_files import RtlRecord
 from l1kd.firmware.hls import c_simulation
 
-if TYPE_CHECKING:
-    from l1kd.firmware.verilog.project import Logic
+
+class Design(Protocol):
+    """A written Verilog project: `l1kd.firmware.verilog.project.Logic`."""
+
+    @property
+    def directory(self) -> Path:
+        """Where it is."""
+
+    @property
+    def description(self) -> Any:
+        """Its `l1kd.json`."""
+
+    @property
+    def record(self) -> RtlRecord:
+        """Top module and latency."""
+
+    @property
+    def output_type(self) -> FixedPoint:
+        """The output port's type."""
+
+    @property
+    def sources(self) -> list[Path]:
+        """The Verilog files."""
+
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 _OLDEST = (5, 30)  # 5.006 does not know the lint names in alkaid's sources
@@ -101,7 +124,7 @@ def find(wanted: str = "auto") -> Simulator:
 
 
 def simulate(
-    logic: Logic, counts: NDArray[np.int64], simulator: str = "auto", processes: int | None = None
+    logic: Design, counts: NDArray[np.int64], simulator: str = "auto", processes: int | None = None
 ) -> NDArray[np.float64]:
     """Counts of events (N, inputs) through the written Verilog; see `Logic.simulate`."""
     tool = find(simulator)
@@ -123,7 +146,7 @@ def simulate(
     return np.concatenate(shown) * logic.output_type.lsb
 
 
-def measure(logic: Logic, counts: NDArray[np.int64], simulator: str = "auto") -> int | None:
+def measure(logic: Design, counts: NDArray[np.int64], simulator: str = "auto") -> int | None:
     """The latency of the written Verilog in clock edges, measured on counts of events (N, inputs).
 
     None if all of them have the same result: then no change can be seen.
@@ -145,7 +168,7 @@ def measure(logic: Logic, counts: NDArray[np.int64], simulator: str = "auto") ->
     return logic.record.latency_cycles
 
 
-def _probes(logic: Logic, counts: NDArray[np.int64]) -> list[int]:
+def _probes(logic: Design, counts: NDArray[np.int64]) -> list[int]:
     """Two events with different results, to see a change; none if all results are the same."""
     port = FixedPoint.parse(logic.description.input.type)
     results = logic.predict(counts[:1024] * port.lsb)
@@ -154,7 +177,7 @@ def _probes(logic: Logic, counts: NDArray[np.int64]) -> list[int]:
 
 
 def _part(
-    logic: Logic, tool: Simulator, program: Path, events: Bits, probes: Bits
+    logic: Design, tool: Simulator, program: Path, events: Bits, probes: Bits
 ) -> NDArray[np.int64]:
     """Counts of the outputs (N, outputs) of some events, in a process of their own."""
     latency = logic.record.latency_cycles
@@ -168,7 +191,7 @@ def _part(
     return _unpacked(shown[len(lead) + latency :], logic)
 
 
-def _check_latency(logic: Logic, shown: Bits, hold: int) -> None:
+def _check_latency(logic: Design, shown: Bits, hold: int) -> None:
     before = shown[hold - 1]
     changed = (shown[hold:] != before).any(axis=1)
     measured = int(np.argmax(changed)) if changed.any() else None
@@ -188,7 +211,7 @@ def _packed(counts: NDArray[np.int64], word: int) -> Bits:
     return np.packbits(bits, axis=1, bitorder="little")
 
 
-def _unpacked(shown: Bits, logic: Logic) -> NDArray[np.int64]:
+def _unpacked(shown: Bits, logic: Design) -> NDArray[np.int64]:
     """A port's bits as counts, (N, outputs)."""
     kind, outputs = logic.output_type, logic.description.output.size
     bits = np.unpackbits(shown, axis=1, bitorder="little")[:, : kind.word * outputs]
@@ -198,7 +221,7 @@ def _unpacked(shown: Bits, logic: Logic) -> NDArray[np.int64]:
     return bits.reshape(len(shown), outputs, kind.word).astype(np.int64) @ weights
 
 
-def _run(logic: Logic, tool: Simulator, program: Path, stream: Bits) -> Bits:
+def _run(logic: Design, tool: Simulator, program: Path, stream: Bits) -> Bits:
     """What the output shows after every clock edge, as bytes."""
     width = 4 * _words(logic.description.output.size * logic.output_type.word)
     with tempfile.TemporaryDirectory(prefix="l1kd-") as scratch:
@@ -230,7 +253,7 @@ def _words(bits: int) -> int:
     return (bits + 31) // 32
 
 
-def _built(logic: Logic, tool: Simulator) -> Path:
+def _built(logic: Design, tool: Simulator) -> Path:
     """The compiled design, unless these very files have been compiled already."""
     key = hashlib.sha256(f"{tool.name} {tool.version}".encode())
     bench = _bench(logic, tool)
@@ -253,7 +276,7 @@ def _built(logic: Logic, tool: Simulator) -> Path:
     return program
 
 
-def _bench(logic: Logic, tool: Simulator) -> str:
+def _bench(logic: Design, tool: Simulator) -> str:
     port = FixedPoint.parse(logic.description.input.type)
     inputs = logic.description.input.size * port.word
     outputs = logic.description.output.size * logic.output_type.word
@@ -268,7 +291,7 @@ def _bench(logic: Logic, tool: Simulator) -> str:
     return re.sub("|".join(names), lambda match: names[match.group()], text)
 
 
-def _compiled(logic: Logic, tool: Simulator, scratch: Path, bench: str) -> Path:
+def _compiled(logic: Design, tool: Simulator, scratch: Path, bench: str) -> Path:
     sources = [str(path.resolve()) for path in logic.sources]
     what = f"compiling {logic.record.top} with {tool.name}"
     made = scratch / "program"
