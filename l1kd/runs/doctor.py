@@ -16,7 +16,6 @@ from l1kd import __version__
 from l1kd.core.context import cores
 from l1kd.core.errors import UserError
 
-
 @dataclass(frozen=True)
 class Finding:
     """One line: what, what was found (None: nothing), what to do, and whether it is needed."""

@@ -11,8 +11,9 @@ from rich.table import Table
 
 from l1kd.core.config import Config, Student
 from l1kd.core.files import atomic, atomic_directory, read_json, write_json
+from l1kd.runs.search_study import describe
 from l1kd.runs.search_candidates import Judged
-from l1kd.runs.search_study import Place, describe
+from l1kd.runs.search_study import Place
 
 if TYPE_CHECKING:
     import optuna

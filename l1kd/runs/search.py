@@ -15,10 +15,9 @@ from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.errors import UserError
 from l1kd.core.files import write_json
-from l1kd.core.sweep_config import Search
 from l1kd.runs.pareto_front import table, write_front
 from l1kd.runs.search_study import Place, Worker
-
+from l1kd.core.sweep_config import Search
 
 def search(
     argument: str,
@@ -107,10 +106,10 @@ def _prepare(place: Place, console: Console) -> None:
     if place.references.exists() and place.targets.exists():
         return
     import l1kd
-    from l1kd.runs.run import run_configuration
-    from l1kd.runs.search_candidates import judge
     from l1kd.training.frozen_teacher import Lessons
     from l1kd.training.target_transform import load_target
+    from l1kd.runs.search_candidates import judge
+    from l1kd.runs.run import run_configuration
 
     config, own = place.config, place.search
     console.print("the teacher, once for all trials:", highlight=False)

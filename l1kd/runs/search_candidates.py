@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
 import numpy as np
 from numpy.typing import NDArray
-
 from l1kd.core.context import Context
-from l1kd.core.sweep_config import Objective
 from l1kd.data.dataset import Dataset, Sample
 from l1kd.evaluation.evaluate import scorer
 from l1kd.evaluation.metrics import mean_over_signals, quality
 from l1kd.evaluation.scores import score_samples
-
+from l1kd.core.sweep_config import Objective
 if TYPE_CHECKING:
     from tensorflow import keras
 import os
@@ -25,17 +22,14 @@ import time
 import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING
-
 from rich.console import Console
-
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.runs.search_study import NAME, Place, Worker, describe, propose
-
+from l1kd.runs.search_study import NAME, describe, propose
+from l1kd.runs.search_study import Place, Worker
 if TYPE_CHECKING:
     import optuna
 
     from l1kd.training.frozen_teacher import Lessons
-
 
 @dataclass(frozen=True)
 class Judged:
@@ -77,8 +71,8 @@ def judge(model: keras.Model, context: Context) -> Judged:
         If its scores are not finite, or its logic is too large to be drawn.
     """
     from l1kd.exact.network import Affine
-    from l1kd.firmware.run_firmware import stated_port
     from l1kd.firmware.verilog import alkaid_convert
+    from l1kd.firmware.run_firmware import stated_port
     from l1kd.networks.to_exact import read
 
     dataset, clock_ns = context.dataset, context.config.firmware.clock_ns
@@ -87,9 +81,7 @@ def judge(model: keras.Model, context: Context) -> Judged:
     found = quality(np.concatenate(list(scored.values())), _scores(model, dataset, signals))
     network = read(model)
     port = stated_port(context, network)
-    expected = alkaid_convert.estimate(
-        network.at_port(port) if port else network, clock_ns=clock_ns
-    )
+    expected = alkaid_convert.estimate(network.at_port(port) if port else network, clock_ns=clock_ns)
     kernels = [node.kernel for node in network.nodes if isinstance(node, Affine)]
     return Judged(
         auc=mean_over_signals(found.auc) or 0.0,
@@ -118,8 +110,8 @@ def work(place: Place, trials: int, console: Console) -> None:
     UserError
         If the study lacks what trials need.
     """
-    from l1kd.networks.tensorflow_setup import prepare_tensorflow
     from l1kd.training.frozen_teacher import Lessons
+    from l1kd.networks.tensorflow_setup import prepare_tensorflow
 
     # One thread each: results do not depend on how many work, and small networks gain nothing.
     prepare_tensorflow(1)
@@ -156,8 +148,8 @@ def work(place: Place, trials: int, console: Console) -> None:
 def _run(place: Place, context: Context, trial: optuna.Trial, lessons: Lessons) -> Judged:
     from tensorflow import keras
 
-    from l1kd.networks.load import save_model
     from l1kd.training.frozen_teacher import learn
+    from l1kd.networks.load import save_model
 
     search, config = place.search, context.config
     student = propose(trial, search.space)

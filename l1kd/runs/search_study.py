@@ -11,10 +11,8 @@ From a point of the search's space to a student.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
 from l1kd.core.config import Student
 from l1kd.core.sweep_config import Space
-
 if TYPE_CHECKING:
     from optuna.trial import Trial
 import contextlib
@@ -28,16 +26,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-
-from l1kd import __version__
 from l1kd.core import config_file
+from l1kd import __version__
 from l1kd.core.config import Config
 from l1kd.core.context import Context
+from l1kd.runs.run import context_of
 from l1kd.core.errors import UserError
 from l1kd.core.files import read_json, write_json
 from l1kd.core.sweep_config import Search
-from l1kd.runs.run import context_of
-
 if TYPE_CHECKING:
     import optuna
     from rich.console import Console

@@ -13,31 +13,27 @@ import threading
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
 from l1kd.core.errors import UserError
-
 if TYPE_CHECKING:
     from distributed import Client
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
 from rich.console import Console
-
 from l1kd.core import config_file
-from l1kd.core.context import cores
-from l1kd.core.errors import CheckFailed
 from l1kd.core.stages import Stage
-from l1kd.runs.run import is_done
+from l1kd.core.context import cores
+from l1kd.core.errors import CheckFailed, UserError
 from l1kd.runs.stage_runner import locked
-from l1kd.runs.sweep_grid import GridDirectory, Job, chosen, expand
-from l1kd.runs.sweep_progress import Watch, duration
+from l1kd.runs.sweep_grid import GridDirectory
+from l1kd.runs.sweep_grid import Job, chosen, expand
 from l1kd.runs.sweep_worker import Outcome, perform
-
+from l1kd.runs.sweep_progress import Watch, duration
+from l1kd.runs.run import is_done
 if TYPE_CHECKING:
     from distributed import Client, Future
 

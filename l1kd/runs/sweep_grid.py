@@ -10,20 +10,21 @@ a worker is at), and the tables: `runs.parquet`, `summary.parquet`, `summary.md`
 from __future__ import annotations
 
 import fnmatch
-import os
 import re
-import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from l1kd import __version__
 from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.errors import UserError
-from l1kd.core.files import content_hash, read_json, write_json
+from l1kd.core.files import content_hash
 from l1kd.core.sweep_config import Point, Sweep
+import os
+import uuid
+from dataclasses import dataclass, field
+from l1kd import __version__
+from l1kd.core.files import read_json, write_json
 from l1kd.runs.sweep_worker import Order
 
 _LONGEST = 64  # of a name

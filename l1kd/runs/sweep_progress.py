@@ -14,7 +14,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from l1kd.core.config import Config
 from l1kd.core.stages import STAGES, Stage
-from l1kd.runs.sweep_grid import GridDirectory, Job
+from l1kd.runs.sweep_grid import GridDirectory
+from l1kd.runs.sweep_grid import Job
 
 _TRAINING = 0.9  # of a run's time, where it is not all of it
 _LINE_SECONDS = 60.0  # between two lines about the runs in flight, without a terminal

@@ -11,21 +11,20 @@ own and watches over both ends. It never imports TensorFlow; its child does.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import fcntl
-import json
 import os
 import runpy
 import signal
-import socket
-import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
-
+import contextlib
+import json
+import socket
+import subprocess
+from dataclasses import dataclass, field
 from l1kd import __version__
 
 _SET_PARENT_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG

@@ -17,14 +17,16 @@ from rich.console import Console
 from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.config_file import source_defaults
-from l1kd.core.config_types import NAME_PATTERN
 from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.config_types import NAME_PATTERN
 from l1kd.core.sweep_config import Group
 from l1kd.runs import sweep as sweeping
-from l1kd.runs.sweep import connected, sweep
-from l1kd.runs.sweep_grid import GridDirectory, Job, _names, chosen, expand, label
-from l1kd.runs.sweep_progress import Watch, duration, epochs_of, look
+from l1kd.runs.sweep import connected
+from l1kd.runs.sweep_grid import GridDirectory
+from l1kd.runs.sweep_grid import Job, _names, chosen, expand, label
+from l1kd.runs.sweep import sweep
 from l1kd.runs.sweep_worker import Outcome, perform
+from l1kd.runs.sweep_progress import Watch, duration, epochs_of, look
 
 MNIST = {"data": {"source": "mnist"}}
 

@@ -60,6 +60,9 @@ class Design(Protocol):
     def sources(self) -> list[Path]:
         """The Verilog files."""
 
+    def predict(self, events: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Outputs (N, outputs) by the interpreter."""
+
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 _OLDEST = (5, 30)  # 5.006 does not know the lint names in alkaid's sources
