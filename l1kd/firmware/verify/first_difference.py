@@ -22,40 +22,20 @@ _SUMS = ":sums"
 
 @dataclass(frozen=True)
 class Shown:
-    """What an implementation gives for one layer.
+    """An implementation's output of one layer."""
 
-    Parameters
-    ----------
-    values
-        (N, *shape).
-    type
-        What holds them, as `ap_fixed` text; empty if nothing says.
-    """
-
-    values: NDArray[np.float64]
-    type: str = ""
+    values: NDArray[np.float64]  # (N, *shape)
+    type: str = ""  # as `ap_fixed` text; empty for an implementation in floats
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A layer whose output is not the exact network's.
+    """A layer whose output is not the exact network's."""
 
-    Parameters
-    ----------
-    layer
-        Its name in the network.
-    type
-        Of its output in the firmware, as `ap_fixed` text; empty for an implementation in floats.
-    needed
-        The type that the exact network says, or needs to hold every value of the layer.
-    agreement
-        How much differs, in LSBs of the finer of them; offenders are counted in the events given.
-    """
-
-    layer: str
-    type: str
-    needed: str
-    agreement: Agreement
+    layer: str  # its name in the network
+    type: str  # of its output in the firmware; empty for an implementation in floats
+    needed: str  # the exact network's type, or the one that holds every value of the layer
+    agreement: Agreement  # in LSBs of the finer type
 
     @property
     def summary(self) -> str:
@@ -73,21 +53,10 @@ class Difference:
 def first_difference(
     network: Network, shown: Mapping[str, Shown], events: NDArray[Any]
 ) -> Difference | None:
-    """The first layer, in the order of the data's flow, that differs from the exact network.
+    """The first layer, in the order of the data's flow, that differs; None if all agree.
 
-    Parameters
-    ----------
-    network
-        The exact network.
-    shown
-        What the implementation gives, by the network's layer.
-    events
-        (N, *shape); keep N small, inner layers are large.
-
-    Returns
-    -------
-    Difference or None
-        None if all layers that are shown agree.
+    `shown` holds outputs by the network's layer for `events` (N, *shape); keep N small, inner
+    layers are large.
     """
     names = tuple(node.name for node in network.nodes if node.name in shown)
     if not len(np.asarray(events)):
@@ -111,7 +80,7 @@ def first_difference(
 
 
 def in_csim(project: Project, network: Network, events: NDArray[Any]) -> dict[str, Shown]:
-    """What the C simulation gives, for every layer that it shows and the network has."""
+    """Outputs of every layer that the C simulation shows and the network has."""
     found = project.trace(events)
     names = {node.name for node in network.nodes}
     shown = {}
@@ -125,7 +94,7 @@ def in_csim(project: Project, network: Network, events: NDArray[Any]) -> dict[st
 
 
 def in_qkeras(model: keras.Model, network: Network, events: NDArray[Any]) -> dict[str, Shown]:
-    """What QKeras gives, for every layer of the network."""
+    """Outputs of every layer of the network in QKeras."""
     from l1kd.networks.inspect import layer_outputs
 
     own = {layer.name for layer in model.layers}
