@@ -339,5 +339,6 @@ def test_an_exact_repair_that_is_none_is_found(config: Path, theirs: Path, tmp_p
     kernel[0, 0] += 0.25
     wrong.get_layer("dense1").set_weights([kernel, bias])
     with pytest.raises(CheckFailed, match="of 250 scores changed"):
-        import_network.import_(context, replace(found, repaired=replace(found.repaired, model=wrong)))
+        repaired = replace(found.repaired, model=wrong)
+        import_network.import_(context, replace(found, repaired=repaired))
     assert not context.student_file("their-v1").exists()
