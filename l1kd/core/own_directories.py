@@ -22,11 +22,6 @@ def check_replaceable(
     """Refuse what l1kd did not make: a link, a file, a directory without a marker.
 
     What is absent or empty is free. No directory from `inside` down to `path` may be a link.
-
-    Raises
-    ------
-    UserError
-        If `path` is not to be replaced.
     """
     above = [] if inside is None else [p for p in path.parents if inside in p.parents]
     for each in (path, *above):
@@ -47,13 +42,7 @@ def check_replaceable(
 
 
 def sweep(run: Path) -> None:
-    """Delete what killed processes had begun to write into a run that this process holds.
-
-    Raises
-    ------
-    UserError
-        If one of them is a symbolic link: l1kd makes none.
-    """
+    """Delete what killed processes had begun to write into a run that this process holds."""
     for place in _places(run):
         for left in [path for path in place.iterdir() if LEFTOVER.fullmatch(path.name)]:
             if left.is_symlink():

@@ -24,40 +24,21 @@ Place = tuple[str | int, ...]  # of a value in a configuration
 
 
 class Setting(NamedTuple):
-    """A value that a point lays over the configuration.
+    """A value that a point lays over the configuration."""
 
-    Parameters
-    ----------
-    key
-        Where in the run's configuration.
-    value
-        As YAML has it.
-    origin
-        Where in the sweep's configuration it is said.
-    """
-
-    key: Place
-    value: Any
-    origin: Place
+    key: Place  # where in the run's configuration
+    value: Any  # as YAML has it
+    origin: Place  # where in the sweep's configuration it is said
 
 
 @dataclass(frozen=True)
 class Point:
-    """A run of a grid.
+    """A run of a grid."""
 
-    Parameters
-    ----------
-    group
-        Its group.
-    settings
-        All that it lays over the configuration; a grid's after its group's `set`.
-    varied
-        The grid's values by dotted key, in the grid's order.
-    """
-
-    group: str
+    group: str  # its group
+    # all that it lays over the configuration; a grid's after its group's `set`
     settings: tuple[Setting, ...]
-    varied: dict[str, Any]
+    varied: dict[str, Any]  # the grid's values by dotted key, in the grid's order
 
 
 class Group(BaseModel):

@@ -58,13 +58,7 @@ def projects_of(run: Path) -> dict[str, list[Project]]:
 
 
 def open_student(context: Context, name: str, projects: list[Project]) -> Student:
-    """A student as `convert` left it, with its projects.
-
-    Raises
-    ------
-    UserError
-        If the student was trained anew since, or a project was written from another network.
-    """
+    """A student as `convert` left it, with its projects."""
     run, directory = context.directory, context.firmware(name)
     again = f"run `l1kd convert {run}` first"
     record: run_files.StudentRecord = run_files.read(directory, "student.json")

@@ -30,20 +30,11 @@ _STAGE_OF = {name: stage for stage, spec in SPECS.items() for name in spec.write
 
 @dataclass(frozen=True)
 class History:
-    """`history.csv`: the training, a row per epoch.
+    """`history.csv`: the training, a row per epoch."""
 
-    Parameters
-    ----------
-    epochs
-        Their numbers, (E,).
-    phases
-        The phase each belongs to, (E,).
-    losses
-        By column, `<network>_loss` and `<network>_val_loss`, (E,) each; NaN where there is none.
-    """
-
-    epochs: list[float]
-    phases: list[str]
+    epochs: list[float]  # their numbers, (E,)
+    phases: list[str]  # the phase each belongs to, (E,)
+    # by column, `<network>_loss` and `<network>_val_loss`, (E,) each; NaN where there is none
     losses: dict[str, list[float]]
 
     def curve(self, network: str) -> tuple[list[float], list[float]] | None:
@@ -115,18 +106,6 @@ def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
     """Read everything that a run's finished stages wrote.
 
     A file whose stage has not come to its end is left from an earlier attempt, and is not read.
-
-    Parameters
-    ----------
-    directory
-        The run.
-    scores
-        Whether to read `scores.npz` too.
-
-    Raises
-    ------
-    UserError
-        If the directory is no run, or one of its files is damaged.
     """
     if not (directory / "manifest.json").is_file() or not (directory / "config.yaml").is_file():
         raise UserError(

@@ -166,13 +166,7 @@ class Project:
 
 
 def report(context: Context) -> None:
-    """Write `report.html`; what has not run is said, what failed is said loudly.
-
-    Raises
-    ------
-    UserError
-        If one of the run's files is damaged.
-    """
+    """Write `report.html`; what has not run is said, what failed is said loudly."""
     path = context.directory / "report.html"
     with atomic(path) as temporary:
         temporary.write_text(render(read_run(context.directory)), encoding="utf-8")

@@ -11,8 +11,10 @@ From a point of the search's space to a student.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
 from l1kd.core.config import Student
 from l1kd.core.sweep_config import Space
+
 if TYPE_CHECKING:
     from optuna.trial import Trial
 import contextlib
@@ -26,14 +28,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from l1kd.core import config_file
+
 from l1kd import __version__
+from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.context import Context
-from l1kd.runs.run import context_of
 from l1kd.core.errors import UserError
 from l1kd.core.files import read_json, write_json
 from l1kd.core.sweep_config import Search
+from l1kd.runs.run import context_of
+
 if TYPE_CHECKING:
     import optuna
     from rich.console import Console
@@ -167,13 +171,7 @@ class Place:
 
     @cached_property
     def config(self) -> Config:
-        """The study's configuration.
-
-        Raises
-        ------
-        UserError
-            If this is no study.
-        """
+        """The study's configuration."""
         try:
             version = read_json(self.directory / "study.json")["format_version"]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -198,13 +196,7 @@ class Place:
         return context_of(self.teacher, self.config, console)
 
     def claim(self, config: Config) -> None:
-        """Make the directory this configuration's study, or find that it is.
-
-        Raises
-        ------
-        UserError
-            If something else is in it.
-        """
+        """Make the directory this configuration's study, or find that it is."""
         if (self.directory / "study.json").exists():
             given, held = _identity(config), _identity(self.config)
             if given != held:
@@ -237,11 +229,6 @@ class Place:
         """The study's trials, in a journal that any number of processes append to.
 
         Held under the lock `ask` where it may be new.
-
-        Raises
-        ------
-        UserError
-            If the journal is damaged.
         """
         import optuna
         from optuna.storages import JournalStorage
@@ -293,13 +280,6 @@ class Worker:
 
     It holds a lock on a file of its own as long as it lives, so that others can tell a trial that
     runs from one whose process has ended.
-
-    Parameters
-    ----------
-    place
-        The study.
-    trials
-        How many are to be finished in all, by everyone.
     """
 
     def __init__(self, place: Place, trials: int) -> None:

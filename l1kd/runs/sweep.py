@@ -13,27 +13,31 @@ import threading
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
 from l1kd.core.errors import UserError
+
 if TYPE_CHECKING:
     from distributed import Client
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
 from rich.console import Console
+
 from l1kd.core import config_file
-from l1kd.core.stages import Stage
 from l1kd.core.context import cores
-from l1kd.core.errors import CheckFailed, UserError
-from l1kd.runs.stage_runner import locked
-from l1kd.runs.sweep_grid import GridDirectory
-from l1kd.runs.sweep_grid import Job, chosen, expand
-from l1kd.runs.sweep_worker import Outcome, perform
-from l1kd.runs.sweep_progress import Watch, duration
+from l1kd.core.errors import CheckFailed
+from l1kd.core.stages import Stage
 from l1kd.runs.run import is_done
+from l1kd.runs.stage_runner import locked
+from l1kd.runs.sweep_grid import GridDirectory, Job, chosen, expand
+from l1kd.runs.sweep_progress import Watch, duration
+from l1kd.runs.sweep_worker import Outcome, perform
+
 if TYPE_CHECKING:
     from distributed import Client, Future
 
@@ -58,13 +62,7 @@ _CONFIG = {
 
 @contextlib.contextmanager
 def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
-    """A client of a scheduler; of a cluster on this machine, of `workers` processes, without one.
-
-    Raises
-    ------
-    UserError
-        If nothing answers at the scheduler's address.
-    """
+    """A client of a scheduler; of a cluster on this machine, of `workers` processes, without one."""
     import dask
 
     if scheduler is not None and not re.fullmatch(r"[a-z]+://[^/\s]+:\d+", scheduler):
@@ -136,34 +134,6 @@ def sweep(
     """Make every run of a grid that is not there yet, and the tables of all that are.
 
     This process and the workers never import TensorFlow: every run has a process of its own.
-
-    Parameters
-    ----------
-    argument
-        A shipped configuration's name, or a YAML file.
-    directory
-        The sweep; by default `runs/<name>-sweep`.
-    only
-        Patterns of runs' names, to make some of them.
-    scheduler
-        Address of a Dask scheduler; by default workers are started on this machine.
-    workers
-        How many; by default one per core.
-    overrides
-        `KEY=VALUE` texts.
-
-    Returns
-    -------
-    Path
-        The sweep's directory.
-
-    Raises
-    ------
-    UserError
-        If something is wrong that the user can mend; or a run could not be made, after all others
-        were.
-    CheckFailed
-        If a gate failed in one of the runs; the tables are written all the same.
     """
     console = console or Console(stderr=True, soft_wrap=True)
     config, grid, jobs = expand(config_file.find(argument), overrides)

@@ -14,8 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from l1kd.core.config import Config
 from l1kd.core.stages import STAGES, Stage
-from l1kd.runs.sweep_grid import GridDirectory
-from l1kd.runs.sweep_grid import Job
+from l1kd.runs.sweep_grid import GridDirectory, Job
 
 _TRAINING = 0.9  # of a run's time, where it is not all of it
 _LINE_SECONDS = 60.0  # between two lines about the runs in flight, without a terminal
@@ -24,22 +23,12 @@ _TAIL = 8192
 
 @dataclass(frozen=True)
 class Look:
-    """How far a run is.
+    """How far a run is."""
 
-    Parameters
-    ----------
-    stage
-        That runs, None before the first one.
-    epoch, epochs
-        Done, and in all.
-    share
-        Of the whole run, from 0 to 1.
-    """
-
-    stage: Stage | None
-    epoch: int
+    stage: Stage | None  # that runs, None before the first one
+    epoch: int  # done, and in all
     epochs: int
-    share: float
+    share: float  # of the whole run, from 0 to 1
 
     def __str__(self) -> str:
         if self.stage is None:
@@ -91,21 +80,7 @@ def duration(seconds: float) -> str:
 
 
 class Watch:
-    """What is shown while a sweep works.
-
-    Parameters
-    ----------
-    place
-        The sweep.
-    jobs
-        The runs that are to be made, by name.
-    until
-        Their last stage.
-    skipped
-        Runs that were done before.
-    console
-        Where to.
-    """
+    """What is shown while a sweep works."""
 
     def __init__(
         self,

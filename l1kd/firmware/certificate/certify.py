@@ -17,13 +17,6 @@ def certify_project(project: Project, network: Network) -> Certificate:
     """Prove that a project computes a network, for every event on its port.
 
     Its calls are compiled and run too, if nothing is known to be wrong already.
-
-    Parameters
-    ----------
-    project
-        The firmware.
-    network
-        What it has to compute, on the project's port.
     """
     record = project.record
     first = network.nodes[0].name

@@ -95,13 +95,7 @@ class Ports:
 
 
 def compiler() -> tuple[str, ...]:
-    """The C++ compiler's command: $CXX, or g++ from the PATH.
-
-    Raises
-    ------
-    UserError
-        If there is none.
-    """
+    """The C++ compiler's command: $CXX, or g++ from the PATH."""
     command = tuple(shlex.split(os.environ.get("CXX", ""))) or ("g++",)
     if shutil.which(command[0]) is None:
         raise UserError(
@@ -121,11 +115,6 @@ def cache_directory() -> Path:
 
     `$L1KD_CSIM_CACHE`, or `l1kd/csim` in `$XDG_CACHE_HOME` or `~/.cache`; without a usable home, a
     temporary directory of this process.
-
-    Raises
-    ------
-    UserError
-        If `$L1KD_CSIM_CACHE` cannot be made, or others may write to it.
     """
     if stated := os.environ.get("L1KD_CSIM_CACHE"):
         try:
@@ -166,28 +155,7 @@ def _temporary_cache(_process: int) -> Path:
 
 
 def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None) -> Path:
-    """Compile a project's C simulation, if the same has not been compiled already.
-
-    Parameters
-    ----------
-    directory
-        The project. Nothing is written to it.
-    ports
-        Its top function.
-    calls
-        Gives the C++ that runs single calls of the top function (`certificate.compiled`). It must
-        depend on the project's own files alone: it is asked once for these very files.
-
-    Returns
-    -------
-    Path
-        The program, in the cache.
-
-    Raises
-    ------
-    UserError
-        If there is no compiler, or it does not accept the project; if there is no cache.
-    """
+    """Compile a project's C simulation, if the same has not been compiled already."""
     command = compiler()
     files = {**dict(sources(directory)), "l1kd_csim.cpp": _BRIDGE.read_bytes()}
     arguments = (
@@ -235,21 +203,8 @@ def simulate(
 ) -> NDArray[np.int64]:
     """Run events through a compiled project.
 
-    Parameters
-    ----------
-    program
-        From `build`.
-    bits
-        Events as counts of the input's LSB, (N, inputs).
-    outputs
-        Per event.
-    processes
-        How many to run at a time, at most.
-
-    Returns
-    -------
-    ndarray
-        Counts of the output's LSB, (N, outputs).
+    `bits`: events as counts of the input's LSB, (N, inputs).
+    Returns counts of the output's LSB, (N, outputs).
     """
     processes = max(1, min(processes, len(bits) // _ALONE))
     share = min(_BLOCK, -(-len(bits) // processes)) if len(bits) else 1
@@ -269,17 +224,7 @@ def trace(
 ) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
     """Run events through a compiled project and look into it.
 
-    Parameters
-    ----------
-    program, bits, outputs
-        As for `simulate`.
-    layers
-        Names and sizes of the layers to see, as the project names them.
-
-    Returns
-    -------
-    tuple
-        Counts of the output's LSB, (N, outputs), and every layer's values, (N, size).
+    Returns counts of the output's LSB, (N, outputs), and every layer's values, (N, size).
     """
     sizes = [size for _, size in layers]
     row = np.dtype([("out", np.int64, (outputs,)), ("layers", np.float64, (sum(sizes),))])
@@ -294,21 +239,8 @@ def run_call(
 ) -> NDArray[np.int64]:
     """Run one call of the top function alone.
 
-    Parameters
-    ----------
-    program
-        From `build`, with `calls`.
-    number
-        Which call.
-    bits
-        What its arrays hold, as counts of their LSB, (N, inputs).
-    outputs
-        Values that it writes.
-
-    Returns
-    -------
-    ndarray
-        Counts of the LSB of what it writes, (N, outputs).
+    `bits`: what its arrays hold, as counts of their LSB, (N, inputs).
+    Returns counts of the LSB of what it writes, (N, outputs).
     """
     answer = _run([str(program), "--call", str(number)], bits)
     whole = _whole(answer, len(bits), outputs * 8, program)

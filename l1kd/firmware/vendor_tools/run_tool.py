@@ -58,25 +58,7 @@ def run(
     Whatever ends this function ends the program and all that it has started: an interrupt, a
     signal that ends us, an error.
 
-    Parameters
-    ----------
-    command
-        What to run.
-    directory
-        Where.
-    log
-        The file that gets everything it says.
-    limit
-        In seconds.
-    line
-        Called with each line.
-    lock
-        A descriptor that the program inherits: a lock on it is held as long as it runs.
-
-    Raises
-    ------
-    UserError
-        If it cannot be started.
+    `limit`: in seconds.
     """
     started = time.monotonic()
     with log.open("wb") as file, _signals():
@@ -116,13 +98,7 @@ def run(
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[int]:
-    """Hold a lock file; a program that inherits its descriptor holds it too.
-
-    Raises
-    ------
-    UserError
-        If a program that was started earlier holds it: two in one directory damage their work.
-    """
+    """Hold a lock file; a program that inherits its descriptor holds it too."""
     with path.open("a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -239,25 +215,7 @@ def run_steps(
 ) -> None:
     """Run steps of a project that are not done yet; keep the results of each in the run.
 
-    Parameters
-    ----------
-    context
-        The run.
-    project
-        One of its projects.
-    tool
-        What to run.
-    steps
-        Which, in the tool's order.
-    limit
-        Of one step, in seconds.
-
-    Raises
-    ------
-    UserError
-        If the tool fails, leaves no report or takes too long.
-    CheckFailed
-        If a simulation fails; steps after it are not run.
+    `limit`: of one step, in seconds.
     """
     name = project.label
     lock = context.directory / "vendor" / f".{name}.lock"

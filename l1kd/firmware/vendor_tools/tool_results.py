@@ -59,17 +59,7 @@ def expected(project: Project) -> NDArray[np.int64]:
 
 
 def differing(project: Project, folder: Folder, names: list[str] | None = None) -> list[str]:
-    """Files of a directory that are not those of the project; what is missing does not differ.
-
-    Parameters
-    ----------
-    project
-        The run's.
-    folder
-        What was brought back.
-    names
-        Which files; by default those of `sources`.
-    """
+    """Files of a directory that are not those of the project; what is missing does not differ."""
     own = sources(project.directory)
     if names is not None:
         own = {name: file_hash(project.directory / name) for name in names}
@@ -97,11 +87,6 @@ def prepare(context: Context, project: Project) -> Path:
     """The copy of a project that tools work in, with what they have done in it so far.
 
     A copy of another version of the project is replaced; other vectors are put into it.
-
-    Returns
-    -------
-    Path
-        Its directory.
     """
     build = build_directory(context, project)
     for ending in (".part", ".old"):  # of a copy that was killed; the run is locked
@@ -136,22 +121,7 @@ _CALL = re.compile(r"nnet::\w+<[^;]*?config(\d+)>\([^;]*\);\s*// (\w+)")
 
 
 def check(project: Project, reports: Reports, where: str) -> None:
-    """Whether reports are of this project's design, part and clock.
-
-    Parameters
-    ----------
-    project
-        The run's.
-    reports
-        What was read.
-    where
-        What they are called in messages.
-
-    Raises
-    ------
-    UserError
-        If one is of another.
-    """
+    """Whether reports are of this project's design, part and clock."""
     record = project.record
     synthesis = reports.csynth
     if synthesis and synthesis.top and synthesis.top != record.top:
@@ -399,13 +369,7 @@ class Record(_Record):
 
 
 def load(context: Context, project: Project) -> Record:
-    """What the run has of a project as it is now; of what it has of an earlier one it is said.
-
-    Raises
-    ------
-    UserError
-        If the file is damaged.
-    """
+    """What the run has of a project as it is now; of what it has of an earlier one it is said."""
     made_of, tried_by = content(project), bench(project)
     name = project.label
     record = _read(_path(context, project))
@@ -435,26 +399,7 @@ def save(context: Context, project: Project, record: Record) -> None:
 
 
 def collected(context: Context, projects: Sequence[Project]) -> list[Resources]:
-    """What vendors' tools say of a run's projects, as they are now, for `resources.json`.
-
-    Parameters
-    ----------
-    context
-        The run.
-    projects
-        Its HLS projects.
-
-    Returns
-    -------
-    list
-        Entries of the sources csynth, vsynth and impl; none of a project that was written anew
-        since: of those it is said.
-
-    Raises
-    ------
-    UserError
-        If a file of results is damaged.
-    """
+    """What vendors' tools say of a run's projects, as they are now, for `resources.json`."""
     found: list[Resources] = []
     for project in projects:
         if _path(context, project).is_file():
@@ -492,27 +437,6 @@ def collect(context: Context, projects: Sequence[Project], directory: Path) -> l
 
     Each belongs to the project that its `l1kd.json` names. Nothing in it is run, links in it are
     not followed.
-
-    Parameters
-    ----------
-    context
-        The run.
-    projects
-        Its HLS projects.
-    directory
-        What was brought back.
-
-    Returns
-    -------
-    list
-        Names of the projects that results were read of.
-
-    Raises
-    ------
-    UserError
-        If there are none, or some are of other networks than the run's: the others are kept.
-    CheckFailed
-        If a simulation of the vendor's differs from the network; its results are kept.
     """
     found: list[str] = []
     refused: list[str] = []

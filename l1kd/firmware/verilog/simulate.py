@@ -84,34 +84,16 @@ Bits = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Simulator:
-    """A simulator that is there.
+    """A simulator that is there."""
 
-    Parameters
-    ----------
-    name
-        `icarus` or `verilator`.
-    version
-        As it says.
-    command
-        What runs it.
-    root
-        Where Verilator's runtime is.
-    """
-
-    name: str
-    version: str
-    command: tuple[str, ...]
-    root: Path | None = None
+    name: str  # `icarus` or `verilator`
+    version: str  # as it says
+    command: tuple[str, ...]  # what runs it
+    root: Path | None = None  # where Verilator's runtime is
 
 
 def find(wanted: str = "auto") -> Simulator:
-    """The simulator to use: Verilator if a fit one is there, else Icarus Verilog.
-
-    Raises
-    ------
-    UserError
-        If the wanted one, or any, is missing.
-    """
+    """The simulator to use: Verilator if a fit one is there, else Icarus Verilog."""
     finders: dict[str, Callable[[], Simulator | None]] = {
         "verilator": _verilator,
         "icarus": _icarus,
@@ -153,13 +135,6 @@ def measure(logic: Design, counts: NDArray[np.int64], simulator: str = "auto") -
     """The latency of the written Verilog in clock edges, measured on counts of events (N, inputs).
 
     None if all of them have the same result: then no change can be seen.
-
-    Raises
-    ------
-    UserError
-        If there is no simulator.
-    CheckFailed
-        If it is not the reported one.
     """
     port = FixedPoint.parse(logic.description.input.type)
     probes = _probes(logic, counts)
