@@ -54,4 +54,4 @@ lock: ## pin what CI uses, for both Pythons
 
 clean: ## remove the environment, runs and caches
 	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
-	find hls_projects -mindepth 1 -maxdepth 1 -type d ! -name example -exec rm -rf {} +
+	find hls_projects -mindepth 1 -maxdepth 1 -type l -delete

@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from l1kd import __version__
-from l1kd.core.config_types import Stage, VendorTool
+from l1kd.core.config_types import VendorTool
 from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.stages import Stage
 
 ConfigArgument = Annotated[
     str,

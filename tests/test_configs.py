@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from l1kd.core import config_file
-from l1kd.core.context import Context
 from l1kd.data.dataset import Sample
 from l1kd.data.sources import listing
+from l1kd.runs.run import context_of
 from l1kd.training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
@@ -36,7 +36,7 @@ def test_a_shipped_configuration_trains(name: str, tmp_path: Path) -> None:
         config = config_file.load(config_file.find(name), overrides)
     if not any(s.name == config.data.source and s.found for s in listing()):
         pytest.skip(f"{config.data.source} was not found; set L1KD_DATA")
-    context = Context(tmp_path, config, tmp_path / "firmware", Console(quiet=True))
+    context = context_of(tmp_path, config, Console(quiet=True))
     whole = context.dataset
     few = {
         name: Sample.of(name, sample.events(200))

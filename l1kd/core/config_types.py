@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo
 
@@ -63,9 +63,6 @@ def _split(value: tuple[float, float, float]) -> tuple[float, float, float]:
 
 
 Split = Annotated[tuple[Float, Float, Float], AfterValidator(_split)]
-
-Stage = Literal["train", "evaluate", "convert", "verify", "synth", "report"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
 
 Backend = Literal["Vitis", "Vivado"]  # of hls4ml; `firmware.hls.backends` has an object for each
 VendorTool = Literal["vitis", "vivado"]  # the same in lower case, on the command line

@@ -1,4 +1,4 @@
-"""What a stage is given: where it reads and writes, its configuration, its events, its voice."""
+"""A run directory as a stage sees it: where it reads and writes, configuration, events, console."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from l1kd.core.config import Config
-
-if TYPE_CHECKING:
-    from l1kd.data.dataset import Dataset
 
 logger = logging.getLogger("l1kd")
 
@@ -31,17 +28,17 @@ def cores() -> int:
 class Context:
     """A run directory as its stages see it. Stages talk to each other only through its files."""
 
-    directory: Path  # the run
-    config: Config  # its resolved configuration
-    projects: Path  # where HLS projects of this run are written
-    console: Console = field(default_factory=lambda: Console(stderr=True))
+    directory: Path
+    config: Config  # resolved
+    console: Console = field(default_factory=lambda: Console(stderr=True))  # shows progress
+    open_events: Callable[[], Any] | None = None  # given by `runs`, which knows the sources
 
     @functools.cached_property
-    def dataset(self) -> Dataset:
-        """The run's events; opened once."""
-        from l1kd.data.sources import open_dataset
-
-        return open_dataset(self.config.data, self.config.seed)
+    def dataset(self) -> Any:
+        """The run's events, a `l1kd.data.dataset.Dataset`; opened when a stage first asks."""
+        if self.open_events is None:
+            raise ValueError(f"{self.directory}: this context was made without events")
+        return self.open_events()
 
     def configured(self, config: Config) -> Context:
         """The same run, its events opened already, with another configuration of the rest."""
@@ -55,14 +52,18 @@ class Context:
         """Cores to use: the configuration's, or all."""
         return self.config.threads or cores()
 
-    def student_file(self, name: str) -> Path:
-        """Where the student `name` is kept."""
-        return self.directory / "students" / f"{name}.keras"
-
     @property
     def teacher_file(self) -> Path:
-        """Where the teacher is kept."""
+        """The teacher, a Keras model."""
         return self.directory / "teacher.keras"
+
+    def student_file(self, name: str) -> Path:
+        """A student, a QKeras model."""
+        return self.directory / "students" / f"{name}.keras"
+
+    def firmware(self, name: str) -> Path:
+        """The directory of a student's exact network and projects."""
+        return self.directory / "firmware" / name
 
     def say(self, message: str) -> None:
         """Tell the user, and the run's log."""

@@ -89,7 +89,9 @@ class Manifest(_Record):
     data: dict[str, str]  # file -> SHA-256
     stages: dict[str, StageRecord] = {}
     imported: Imported | None = None  # null: the run's students were trained
-    firmware: dict[str, str] = {}  # `<student>-<backend>-<io_type>-<strategy>` -> directory
+    firmware: dict[
+        str, str
+    ] = {}  # `<student>-<backend>-<io_type>-<strategy>` -> directory in the run
 
 
 class Quality(_Record):
@@ -282,6 +284,15 @@ class LayerRecord(_Record):
     result_type: str | None = None
 
 
+class StudentRecord(_Record):
+    """`firmware/<student>/student.json`: the Keras model that `network.json` beside it is of."""
+
+    student: str
+    file: str  # SHA-256 of `students/<student>.keras`
+    model: str  # hash of configuration and weights, as the projects' `l1kd.json` have it
+    float32: dict[str, str]  # layers that QKeras may not compute exactly, and why
+
+
 class FirmwareRecord(_Record):
     """`firmware.json` is a list of these: the projects that were written."""
 
@@ -292,7 +303,7 @@ class FirmwareRecord(_Record):
     reuse: int
     part: str
     clock_ns: float
-    directory: str
+    directory: str  # relative to the run; in the project itself `.`
     top: str  # the top function
     input_type: str
     output_type: str
@@ -303,7 +314,7 @@ class RtlRecord(_Record):
     """`rtl.json` is a list of these: Verilog that was written, or why it was not."""
 
     student: str
-    directory: str | None  # null: refused
+    directory: str | None  # relative to the run; null: refused
     refused: str | None = None
     top: str = ""
     part: str
@@ -327,6 +338,7 @@ _FILES: dict[str, Any] = {
     "resources.json": list[Resources],
     "firmware.json": list[FirmwareRecord],
     "rtl.json": list[RtlRecord],
+    "student.json": StudentRecord,
 }
 
 

@@ -1,78 +1,80 @@
-"""The stages of a run: the function of each, what it depends on and what it leaves behind."""
+"""The stages of a run as data: what each runs, depends on and leaves behind.
+
+A new stage is an entry here, the module with its function, and its verb in `cli.py`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from l1kd.core.config import Config
-from l1kd.core.config_types import STAGES, Stage
-
+Stage = Literal["train", "evaluate", "convert", "verify", "synth", "report"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 # The run of an imported network begins with `import`, where others have `train`.
 AnyStage = Stage | Literal["import"]
 
 
 @dataclass(frozen=True)
 class StageSpec:
-    """What a stage depends on and leaves behind; patterns are relative to the run."""
+    """A stage; patterns of files are relative to the run."""
 
-    function: str
-    sections: tuple[str, ...]
+    function: str  # `module:function`, called with the run's context; empty: given by the caller
+    sections: tuple[str, ...]  # of the configuration
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    projects: bool = False  # whether the written HLS projects are read too
-    networks: bool = True  # whether it computes with TensorFlow
+    tensorflow: bool = True  # computes with Keras models
 
 
-NETWORKS = ("teacher.keras", "students/*.keras", "target.json")
+MODELS = ("teacher.keras", "students/*.keras", "target.json")
+EXACT = ("firmware.json", "rtl.json", "firmware/*/student.json", "firmware/*/network.json")
+# Sources, weights and scripts of HLS and Verilog projects; not what was compiled or synthesised.
+PROJECTS = tuple(
+    f"firmware/*/**/{name}"
+    for name in ("*.h", "*.cpp", "*.tcl", "*.txt", "*.v", "*.gz", "l1kd.json", "network.json")
+)
 SPECS: dict[AnyStage, StageSpec] = {
-    "import": StageSpec(
-        "",  # `l1kd.run.import_network` says what: it has read the model already
-        ("seed", "data"),
-        (),
-        ("students/*.keras",),
-    ),
+    "import": StageSpec("", ("seed", "data"), (), ("students/*.keras",)),
     "train": StageSpec(
         "l1kd.training.train:train",
         ("seed", "threads", "data", "teacher", "students", "distillation"),
         (),
-        (*NETWORKS, "history.csv"),
+        (*MODELS, "history.csv"),
     ),
     "evaluate": StageSpec(
-        "l1kd.firmware.budgets:evaluate",
+        "l1kd.evaluation.evaluate:evaluate",
         ("data", "choose", "firmware", "rtl"),  # budgets are of a part, a clock, a size
-        NETWORKS,
+        MODELS,
         ("scores.npz", "metrics.json"),
     ),
     "convert": StageSpec(
         "l1kd.firmware.convert:convert",
         ("seed", "data", "firmware", "rtl"),
         ("students/*.keras", "metrics.json"),
-        ("firmware.json", "rtl.json"),
+        EXACT,
     ),
     "verify": StageSpec(
         "l1kd.firmware.verify.verify:verify",
         ("data", "verify", "rtl"),
-        (*NETWORKS, "scores.npz", "metrics.json", "firmware.json", "rtl.json"),
+        (*MODELS, "scores.npz", "metrics.json", *EXACT, *PROJECTS),
         ("agreement.json", "fidelity.json"),
-        projects=True,
     ),
     "synth": StageSpec(
         "l1kd.firmware.synth:synth",
         ("firmware", "rtl", "choose"),
-        ("students/*.keras", "firmware.json", "rtl.json", "metrics.json", "vendor/*.json"),
+        (*EXACT, "metrics.json", "vendor/*.json"),
         ("resources.json",),
+        tensorflow=False,
     ),
     "report": StageSpec(
         "l1kd.report.page:report",
         ("name", "choose", "verify", "firmware", "rtl"),  # limits that the page holds numbers to
         ("*.json", "history.csv", "scores.npz"),
         ("report.html",),
-        networks=False,
+        tensorflow=False,
     ),
 }
 
 
-def order(config: Config) -> tuple[AnyStage, ...]:
-    """The stages of a run, in their order."""
-    return ("import", *STAGES[1:]) if config.imported else STAGES
+def order(imported: bool) -> tuple[AnyStage, ...]:
+    """The stages of a run in their order; `imported`: of a network that was trained elsewhere."""
+    return ("import", *STAGES[1:]) if imported else STAGES

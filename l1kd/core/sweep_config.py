@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
-from l1kd.core.config_types import STRICT, Bits, Float, Int, Name, Share, Sides, Size, Stage
+from l1kd.core.config_types import STRICT, Bits, Float, Int, Name, Share, Sides, Size
+from l1kd.core.stages import Stage
 
 LIMIT = 10_000  # runs of a sweep
 # A run is named by the sweep, and is no sweep and no search itself.
@@ -32,7 +33,7 @@ class Point:
     """A run of a grid."""
 
     group: str  # its group
-    # All that it lays over the configuration; a grid's after its group's `set`
+    # all that it lays over the configuration; a grid's after its group's `set`
     settings: tuple[Setting, ...]
     varied: dict[str, Any]  # the grid's values by dotted key, in the grid's order
 

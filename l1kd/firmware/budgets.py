@@ -1,7 +1,7 @@
-"""Budgets: what they are held against before a student is chosen, and after its synthesis.
+"""Resource and latency budgets, checked on estimates and after synthesis.
 
-Before there is firmware, alkaid's estimate is all that is known: the stage `evaluate` chooses among
-the students that it puts within the budgets. Afterwards `check` judges the chosen one by the most
+Before there is firmware, alkaid's estimate is all that is known: `evaluate` chooses among the
+students that it puts within the budgets. Afterwards `check` judges the chosen one by the most
 trustworthy numbers there are. Numbers of two designs are never mixed: hls4ml's C++ and alkaid's
 Verilog are different implementations of one function.
 """
@@ -15,29 +15,73 @@ from importlib import metadata
 from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.run_files import Candidate, Resources
-from l1kd.evaluation.evaluate import evaluate as score
+from l1kd.core.run_files import Candidate, Metrics, Resources
 from l1kd.evaluation.student_choice import BUDGETS, Cost, largest_ratio, missed
 from l1kd.firmware import fpga_parts
 
-# From the least to the most trustworthy.
-SOURCES = ("estimate", "yosys", "csynth", "vsynth", "impl")
+SOURCES = ("estimate", "yosys", "csynth", "vsynth", "impl")  # the most trustworthy one last
 Design = tuple[str, str | None, str | None, str | None]
 _VERILOG: Design = ("alkaid", None, None, None)
 
 
-def evaluate(context: Context) -> None:
-    """The stage: score the students and choose the best of those that budgets allow.
+def estimates(context: Context) -> dict[str, Cost] | None:
+    """Costs of the students by alkaid's estimate, at the firmware's clock; None without budgets.
 
-    Without budgets nothing is estimated.
+    Nothing is written. UserError if a share is asked for of a part that is not known.
     """
-    budgets = context.config.choose.budgets
-    if "max_share" in budgets and fpga_parts.part(context.config.firmware.part) is None:
+    firmware, budgets = context.config.firmware, context.config.choose.budgets
+    if not budgets:
+        return None
+    if "max_share" in budgets and fpga_parts.part(firmware.part) is None:
         raise UserError(
-            f"choose.max_share: what {context.config.firmware.part} has is not known; known parts: "
+            f"choose.max_share: what {firmware.part} has is not known; known parts: "
             f"{', '.join(sorted(fpga_parts.PARTS))}"
         )
-    metrics = score(context, _estimates(context) if budgets else None)
+    names = [each.name for each in context.config.students]
+    with context.progress("cost estimates", len(names)) as advance:
+        costs = {}
+        for name in names:
+            costs[name] = _estimate(context, name)
+            advance(1)
+    return costs
+
+
+def _estimate(context: Context, name: str) -> Cost:
+    """alkaid's estimate of a student; with a note in its place if it cannot be made."""
+    import l1kd
+    from l1kd.firmware.run_firmware import stated_port
+    from l1kd.firmware.verilog import alkaid_convert
+    from l1kd.networks.to_exact import read
+
+    firmware, tool = context.config.firmware, f"alkaid {metadata.version('alkaid')}"
+    model = l1kd.load_model(context.student_file(name))
+    try:
+        network = read(model)
+        port = stated_port(context, network)
+        found = alkaid_convert.estimate(
+            network.at_port(port) if port else network,
+            clock_ns=firmware.clock_ns,
+            max_lut=context.config.rtl.max_lut,
+        )
+    except (CheckFailed, UserError) as error:
+        return Cost({}, tool, str(error))
+    record = Resources(
+        student=name,
+        source="estimate",
+        implementation="alkaid",
+        tool=tool,
+        part=firmware.part,
+        clock_ns=firmware.clock_ns,
+        latency_ns=found.latency_cycles * firmware.clock_ns,
+        interval_cycles=found.interval_cycles,
+        lut=found.lut,
+        ff=found.ff,
+    )
+    return Cost(amounts(record), tool)
+
+
+def check_choice(metrics: Metrics) -> None:
+    """CheckFailed if no student is within the budgets; the nearest miss is the best one then."""
     if metrics.choice and metrics.choice[0].excluded:
         nearest = metrics.choice[0]
         why = f" ({nearest.note})" if nearest.note else ""
@@ -49,11 +93,14 @@ def evaluate(context: Context) -> None:
 
 
 def check(context: Context, resources: Sequence[Resources]) -> None:
-    """Hold the best student against the budgets, by the most trustworthy numbers."""
+    """Hold the best student of `metrics.json` against the budgets, by the best-known numbers.
+
+    CheckFailed if a budget is missed, or the cost that it limits is not known.
+    """
     budgets = context.config.choose.budgets
     if not budgets:
         return
-    metrics: run_files.Metrics = run_files.read(context.directory, "metrics.json")
+    metrics: Metrics = run_files.read(context.directory, "metrics.json")
     verdict = of_best(metrics, resources, budgets)
     found = verdict.missed(budgets)
     if found:
@@ -63,24 +110,22 @@ def check(context: Context, resources: Sequence[Resources]) -> None:
 
 @dataclass(frozen=True)
 class Judged:
-    """A design as budgets see it."""
+    """Costs of a design, with their sources, by `lut`, `latency_ns`, `interval_ns`, `share`."""
 
-    amounts: dict[str, float]  # what is known, by what is limited
-    sources: dict[str, str]  # who says so, by what is limited
+    amounts: dict[str, float]
+    sources: dict[str, str]
 
     def missed(self, budgets: dict[str, float]) -> list[tuple[str, str]]:
         """Budgets that are not met, in words."""
         return missed(self.amounts, budgets)
 
     def source(self, budget: str) -> str:
-        """Who says what a budget is held against."""
+        """The source of the cost that a budget limits."""
         return self.sources.get(BUDGETS[budget], "no source says")
 
 
-def of_best(
-    metrics: run_files.Metrics, resources: Iterable[Resources], budgets: dict[str, float]
-) -> Judged:
-    """The best student as budgets see it, the estimate that chose it included."""
+def of_best(metrics: Metrics, resources: Iterable[Resources], budgets: dict[str, float]) -> Judged:
+    """Costs of the best student, with the estimate that chose it."""
     own = [record for record in resources if record.student == metrics.best]
     return judged(own, budgets, metrics.choice[0] if metrics.choice else None)
 
@@ -88,9 +133,10 @@ def of_best(
 def judged(
     records: Iterable[Resources], budgets: dict[str, float], candidate: Candidate | None = None
 ) -> Judged:
-    """The design that the most trustworthy source speaks of, every amount by its best source.
+    """The design of one student that the most trustworthy source knows, by its best sources.
 
-    Of several such designs, the one that is best within the budgets.
+    Of several such designs, the one that is best within the budgets. `candidate` is the estimate
+    by which the student was chosen.
     """
     known = [(trust(each), design(each), label(each), amounts(each)) for each in records]
     if candidate is not None:
@@ -113,20 +159,20 @@ def judged(
 
 
 def trust(record: Resources) -> tuple[int, bool]:
-    """How far a record is to be trusted; an estimate of hls4ml's is of its matrices alone."""
+    """Rank of a record's source; an estimate of hls4ml's project is of its matrices alone."""
     whole = record.source != "estimate" or record.implementation == "alkaid"
     return SOURCES.index(record.source), whole
 
 
 def design(record: Resources) -> Design:
-    """What a record is about: records of one design compare with each other."""
+    """The design that a record is of: only records of one design are compared."""
     if record.implementation == "alkaid":
         return _VERILOG
     return record.implementation, record.backend, record.io_type, record.strategy
 
 
 def amounts(record: Resources) -> dict[str, float | None]:
-    """What budgets limit, by one record; what it does not know is None."""
+    """Costs that budgets limit, by one record; unknown ones are None."""
     return {
         "lut": record.lut,
         "latency_ns": record.latency_ns,
@@ -160,47 +206,8 @@ def largest_share(record: Resources) -> float | None:
 
 
 def shares(record: Resources) -> dict[str, float]:
-    """Shares of what the part has: as recorded, or from what is known of the part."""
+    """Shares of the part's resources: as recorded, or from the table of parts."""
     if record.share or record.part is None:
         return record.share
     counts = {what: getattr(record, what) for what in ("lut", "ff", "dsp", "bram", "uram")}
     return fpga_parts.share(record.part, **counts)
-
-
-def _estimates(context: Context) -> dict[str, Cost]:
-    """alkaid's estimate of every student, at the firmware's clock; nothing is written."""
-    import l1kd
-    from l1kd.firmware.convert import stated_port
-    from l1kd.firmware.verilog import alkaid_convert
-    from l1kd.networks.to_exact import read
-
-    firmware, names = context.config.firmware, [each.name for each in context.config.students]
-    tool, costs = f"alkaid {metadata.version('alkaid')}", {}
-    with context.progress("cost estimates", len(names)) as advance:
-        for name in names:
-            model = l1kd.load_model(context.student_file(name))
-            try:
-                network, port = read(model), stated_port(context, model)
-                found = alkaid_convert.estimate(
-                    network.at_port(port) if port else network,
-                    clock_ns=firmware.clock_ns,
-                    max_lut=context.config.rtl.max_lut,
-                )
-            except (CheckFailed, UserError) as error:
-                costs[name] = Cost({}, tool, str(error))
-            else:
-                record = Resources(
-                    student=name,
-                    source="estimate",
-                    implementation="alkaid",
-                    tool=tool,
-                    part=firmware.part,
-                    clock_ns=firmware.clock_ns,
-                    latency_ns=found.latency_cycles * firmware.clock_ns,
-                    interval_cycles=found.interval_cycles,
-                    lut=found.lut,
-                    ff=found.ff,
-                )
-                costs[name] = Cost(amounts(record), tool)
-            advance(1)
-    return costs

@@ -1,46 +1,67 @@
-"""The stage `convert`: students to HLS projects, and to Verilog beside them."""
+"""The stage `convert`: every student is made exact, once, and written as HLS and Verilog."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from l1kd.core import run_files
-from l1kd.core.config import Which
 from l1kd.core.config_types import IoType
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
+from l1kd.core.files import file_hash, write_json
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.own_directories import check_replaceable
+from l1kd.exact.network import Network
 from l1kd.firmware.hls import hls4ml_convert
 from l1kd.firmware.hls.backends import backend_named
 from l1kd.firmware.hls.limits import check_size
+from l1kd.firmware.hls.project import NETWORK
+from l1kd.firmware.run_firmware import chosen, hls_path, stated_port, verilog_path
 from l1kd.firmware.stimuli.test_vectors import choose
 from l1kd.firmware.verilog import alkaid_convert
-from l1kd.networks.inspect import multiplications
+from l1kd.networks.inspect import model_hash, multiplications
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
     from numpy.typing import NDArray
     from tensorflow import keras
 
-# Multiplications of a network up to which `auto` writes an io_parallel project.
-PARALLEL = 65_536
+PARALLEL = 65_536  # multiplications of a network up to which `auto` writes an io_parallel project
 _OWN = 1000  # of the run's events that a student's test bench may take
 
 
+@dataclass(frozen=True)
+class _Student:
+    """A Keras model and its exact network, read once."""
+
+    name: str
+    model: keras.Model
+    hash: str
+    network: Network  # at the port that its first quantizer says
+    port: FixedPoint | None  # the data's type, where it says more
+    context: Context
+
+    @cached_property
+    def exact(self) -> Network:
+        """The network at the port of its firmware."""
+        return self.network if self.port is None else self.network.at_port(self.port)
+
+    @cached_property
+    def vectors(self) -> NDArray[Any]:
+        """Events of the test benches: corners, and some of the run's own test events."""
+        return choose(self.exact, self.context.dataset.test.events(limit=_OWN))
+
+
 def convert(context: Context) -> None:
-    """Write the projects of a run's students, `firmware.json` and `rtl.json`.
+    """Write `firmware/<student>/`, `firmware.json` and `rtl.json`.
 
-    Which students: all, or the best one (`firmware.students`; `rtl.students` of these). Which HLS
-    projects: `firmware.io_type`, see `io_types`. All students are loaded and checked before the
-    first project is written. A student that is too large as fully parallel logic gets no Verilog,
-    and `rtl.json` says why.
+    Which students: all, or the best one (`firmware.students`; `rtl.students` of these). All are
+    read and checked before anything is written. A student that is too large as fully parallel
+    logic gets no Verilog, and `rtl.json` says why. UserError: a student's file is missing, or
+    hls4ml cannot convert it; CheckFailed: it is beyond a limit of the vendor tools.
     """
-    import l1kd
-
     config = context.config.firmware
     names = [student.name for student in context.config.students]
     if config.students == "best":
@@ -51,144 +72,113 @@ def convert(context: Context) -> None:
                 "run the evaluate stage again"
             )
         names = [best]
-    models = {name: l1kd.load_model(context.student_file(name)) for name in names}
-    plan = [(name, kind) for name in names for kind in io_types(models[name], config.io_type)]
-    for name, kind in plan:
-        check_size(models[name], backend_named(config.backend), kind, config.strategy)
+    students = [_read(context, name) for name in names]
+    plan = [(each, kind) for each in students for kind in io_types(each.model, config.io_type)]
+    for student, kind in plan:
+        check_size(student.model, backend_named(config.backend), kind, config.strategy)
+    for student in students:
+        _store(context, student)
     records = []
-    vectors: dict[str, NDArray[np.float64]] = {}  # of both kinds of project the same
     with context.progress("HLS projects", len(plan)) as advance:
-        for name, kind in plan:
-            directory = context.projects / project_name(name, config.backend, kind, config.strategy)
-            _sweep(directory)
-            port = stated_port(context, models[name])
-            if name not in vectors:
-                vectors[name] = _vectors(context, models[name], port)
+        for student, kind in plan:
+            path = hls_path(student.name, config.backend, kind, config.strategy)
+            check_replaceable(context.directory / path, inside=context.directory)
             project = hls4ml_convert.to_hls(
-                models[name],
-                directory,
+                student.model,
+                context.directory / path,
                 backend=config.backend,
                 io_type=kind,
                 strategy=config.strategy,
                 reuse=config.reuse,
                 part=config.part,
                 clock_ns=config.clock_ns,
-                name=name,
-                port=port,
-                vectors=vectors[name],
+                name=student.name,
+                port=student.port,
+                vectors=student.vectors,
+                network=student.network,
             )
-            records.append(project.record)
+            records.append(project.record.model_copy(update={"directory": path}))
             advance(1)
     run_files.write(context.directory, "firmware.json", records)
-    context.say(f"{len(records)} HLS projects in {context.projects}")
+    context.say(f"{len(records)} HLS projects in {context.directory / 'firmware'}")
     wanted = chosen(context, context.config.rtl.students, names)
-    _write_rtl(context, {name: models[name] for name in wanted})
+    by_name = {student.name: student for student in students}
+    logics = [_write_verilog(context, by_name[name]) for name in wanted]
+    run_files.write(context.directory, "rtl.json", logics)
 
 
-def chosen(context: Context, which: Which, names: Sequence[str]) -> list[str]:
-    """Of some students those that `all`, `best` or `none` means; the best one first."""
-    best = run_files.read(context.directory, "metrics.json").best
-    ordered = sorted(names, key=lambda name: name != best)
-    return [name for name in ordered if which == "all" or (which == "best" and name == best)]
-
-
-def _write_rtl(context: Context, models: dict[str, keras.Model]) -> None:
-    """Write the Verilog projects and `rtl.json`."""
+def _read(context: Context, name: str) -> _Student:
+    """Load a student and make it exact; the lint may refuse it."""
+    import l1kd
     from l1kd.networks.to_exact import read
 
-    config, records = context.config.firmware, []
-    for name, model in models.items():
-        directory = context.projects / rtl_name(name)
-        _sweep(directory)
-        port = stated_port(context, model)
-        network = read(model)
-        try:
-            with context.progress(f"{name}: Verilog", len(network.nodes)) as advance:
-                logic = alkaid_convert.convert(
-                    model,
-                    directory,
-                    clock_ns=config.clock_ns,
-                    part=config.part,
-                    max_lut=context.config.rtl.max_lut,
-                    name=name,
-                    port=port,
-                    advance=advance,
-                )
-        except UserError as error:
-            shutil.rmtree(directory, ignore_errors=True)
-            context.say(f"{name}: no Verilog: {error}")
-            (result, *_) = network.output_types
-            records.append(
-                run_files.RtlRecord(
-                    student=name,
-                    directory=None,
-                    refused=str(error),
-                    part=config.part,
-                    clock_ns=config.clock_ns,
-                    input_type=(port or network.port).text,
-                    output_type=result.text,
-                )
+    model = l1kd.load_model(context.student_file(name))
+    network = read(model)
+    port = stated_port(context, network)
+    return _Student(name, model, model_hash(model), network, port, context)
+
+
+def _store(context: Context, student: _Student) -> None:
+    """Write `network.json` and `student.json`: what every later stage reads of the student."""
+    from l1kd.networks.to_exact import doubts
+
+    directory = context.firmware(student.name)
+    check_replaceable(directory, inside=context.directory)
+    record = run_files.StudentRecord(
+        student=student.name,
+        file=file_hash(context.student_file(student.name)),
+        model=student.hash,
+        float32=doubts(student.model, student.exact),
+    )
+    run_files.write(directory, "student.json", record)  # first: it marks the directory as ours
+    student.exact.save(directory / NETWORK)
+
+
+def _write_verilog(context: Context, student: _Student) -> run_files.RtlRecord:
+    """Write a student's Verilog project, or say why there is none."""
+    config, name, path = context.config.firmware, student.name, verilog_path(student.name)
+    directory, exact = context.directory / path, student.exact
+    check_replaceable(directory, inside=context.directory)
+    try:
+        with context.progress(f"{name}: Verilog", len(exact.nodes)) as advance:
+            logic = alkaid_convert.to_verilog(
+                exact,
+                directory,
+                clock_ns=config.clock_ns,
+                part=config.part,
+                max_lut=context.config.rtl.max_lut,
+                name=name,
+                advance=advance,
+                model_hash=student.hash,
             )
-            continue
-        records.append(logic.record)
-        context.say(
-            f"{name}: Verilog of about {logic.record.lut:,.0f} LUTs, "
-            f"{logic.record.latency_cycles} cycles"
+    except UserError as error:
+        shutil.rmtree(directory, ignore_errors=True)
+        context.say(f"{name}: no Verilog: {error}")
+        return run_files.RtlRecord(
+            student=name,
+            directory=None,
+            refused=str(error),
+            part=config.part,
+            clock_ns=config.clock_ns,
+            input_type=exact.port.text,
+            output_type=exact.output_types[0].text,
         )
-    run_files.write(context.directory, "rtl.json", records)
+    record = logic.record
+    context.say(f"{name}: Verilog of about {record.lut:,.0f} LUTs, {record.latency_cycles} cycles")
+    return record.model_copy(update={"directory": path})
 
 
 def io_types(model: keras.Model, wanted: str) -> tuple[IoType, ...]:
-    """The kinds of project that are written of a network.
+    """The kinds of project that are written of a network for `firmware.io_type`.
 
     `auto` is io_stream for every network, and io_parallel too for one of at most 65,536
-    multiplications: a project in which every multiplication of a layer's position is logic of its
-    own is for small networks, and the vendor tools take hours over large ones. Of the shipped
-    students all of 18x14 regions and s4-s7 of 28x28 pixels qualify (s4: 35 thousand), s1-s3 do not
-    (s3: 126 thousand).
+    multiplications: logic for every multiplication at every position is for small networks, and
+    the vendor tools take hours over large ones. Of the shipped students all of 18x14 regions and
+    s4-s7 of 28x28 pixels qualify (s4: 35 thousand), s1-s3 do not (s3: 126 thousand).
     """
     if wanted == "io_parallel":
         return ("io_parallel",)
-    if wanted == "io_stream":
-        return ("io_stream",)
     size = sum(multiplications(layer) or 0 for layer in model.layers)
-    if wanted == "auto" and size > PARALLEL:
+    if wanted == "io_stream" or (wanted == "auto" and size > PARALLEL):
         return ("io_stream",)
     return ("io_parallel", "io_stream")
-
-
-def rtl_name(student: str) -> str:
-    """The directory of a student's Verilog among a run's projects."""
-    return f"{student}-rtl"
-
-
-def project_name(student: str, backend: str, io_type: str, strategy: str) -> str:
-    """The directory of a project among a run's projects."""
-    return f"{student}-{backend}-{io_type}-{strategy}"
-
-
-def stated_port(context: Context, model: keras.Model) -> FixedPoint | None:
-    """The data's type as a port, where it says more than the network's own and fits into it."""
-    from l1kd.networks.to_exact import read
-
-    own, grid = read(model).port, context.dataset.port or context.dataset.grid
-    if grid.fraction > own.fraction or grid.low < own.low or grid.high > own.high:
-        return None
-    same = (grid.word, grid.integer, grid.signed) == (own.word, own.integer, own.signed)
-    return None if same else grid
-
-
-def _vectors(context: Context, model: keras.Model, port: FixedPoint | None) -> NDArray[np.float64]:
-    """Events for a student's test bench: corners, and some of the run's own test events."""
-    from l1kd.networks.to_exact import read
-
-    network = read(model)
-    events = context.dataset.test.events(limit=_OWN)
-    return choose(network.at_port(port) if port else network, events)
-
-
-def _sweep(directory: Path) -> None:
-    """Delete what a conversion that was killed left of this project; the run is locked."""
-    for ending in (".part", ".old"):
-        for left in directory.parent.glob(f".{directory.name}.*{ending}"):
-            shutil.rmtree(left, ignore_errors=True)

@@ -1,21 +1,14 @@
-"""The stage `synth`: what the firmware costs, by every source there is.
+"""The stage `synth`: the firmware's cost, by every source there is; what is unknown is null.
 
-Of the Verilog: what alkaid's logic is expected to take, and what Yosys makes of it. Of the HLS
-projects: what vendors' tools say, if they have run. hls4ml estimates nothing by itself; two things
-can be said of its projects all the same, and are labelled:
-
-- the interval between two events of an io_parallel project that is one pipeline with reuse 1: its
-  design leaves no choice but one clock cycle (whether it meets timing is the vendor tool's to say);
-- the LUTs that the network's matrices need in distributed arithmetic, the multiplier-free logic
-  that `strategy: distributed_arithmetic` writes. Other strategies leave the choice between LUTs and
-  DSPs to the vendor tool; for them it is a guide.
-
-Everything else is unknown and null.
+Of the Verilog: alkaid's estimate, and the result of Yosys. Of the HLS projects: reports of vendors'
+tools, if they have run. hls4ml estimates nothing; of its projects the interval is known where the
+design leaves no choice (io_parallel, one pipeline, reuse 1: one clock cycle), and the LUTs that the
+matrices need in distributed arithmetic: for other strategies, where the vendor tool chooses between
+LUTs and DSPs, a guide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -25,52 +18,39 @@ from l1kd.core.errors import UserError
 from l1kd.core.run_files import Resources
 from l1kd.exact.layers import Merge
 from l1kd.firmware.budgets import check
-from l1kd.firmware.convert import chosen, project_name
 from l1kd.firmware.fpga_parts import share
-from l1kd.firmware.hls.project import Project, open_project
+from l1kd.firmware.hls.project import Project
+from l1kd.firmware.run_firmware import chosen, open_student, projects_of
 from l1kd.firmware.vendor_tools.tool_results import collected
-from l1kd.firmware.verify.comparison import logic_of
 from l1kd.firmware.verilog.lut_ff_estimate import Kernel, kernel_lut, kernels
 from l1kd.firmware.verilog.project import Logic
 from l1kd.firmware.verilog.synthesize import synthesize
 
 
 def synth(context: Context) -> None:
-    """Write `resources.json`, one entry per design and source, and hold the budgets."""
-    import l1kd
-    from l1kd.networks.to_exact import read
+    """Write `resources.json`, one entry per design and source, and hold the budgets.
 
-    projects = []
-    for record in run_files.read(context.directory, "firmware.json"):
-        name = project_name(record.student, record.backend, record.io_type, record.strategy)
-        projects.append(open_project(context.projects / name))
-    costs = {
-        student: [
-            (kernel, kernel_lut(kernel))
-            for kernel in kernels(read(l1kd.load_model(context.student_file(student))))
-        ]
-        for student in _students(projects)
-    }
-    found = [_resources(project, costs[project.record.student]) for project in projects]
-    found += collected(context, projects)
-    logics = [logic for name in _students(projects) if (logic := logic_of(context, name))]
-    found += [_expected(logic) for logic in logics]
+    UserError if a student or a project is missing, CheckFailed if the best student misses a budget.
+    """
+    groups = projects_of(context.directory)
+    students = [open_student(context, name, projects) for name, projects in groups.items()]
+    found = []
+    for student in students:
+        costs = [(kernel, kernel_lut(kernel)) for kernel in kernels(student.exact)]
+        found += [_resources(project, costs) for project in student.projects]
+    found += collected(context, [project for group in groups.values() for project in group])
+    written = {each.name: each.logic for each in students if each.logic is not None}
+    found += [_expected(logic) for logic in written.values()]
     # What takes minutes comes last, and what is known by then is there to be read.
     run_files.write(context.directory, "resources.json", found)
-    written = {logic.record.student: logic for logic in logics}
     for name in chosen(context, context.config.rtl.synthesize, list(written)):
         found += _synthesized(context, written[name])
     run_files.write(context.directory, "resources.json", found)
     check(context, found)
 
 
-def _students(projects: Sequence[Project]) -> list[str]:
-    """The students of projects, each once."""
-    return list(dict.fromkeys(project.record.student for project in projects))
-
-
 def _expected(logic: Logic) -> Resources:
-    """What alkaid's logic is expected to take."""
+    """The cost that alkaid's logic is expected to have."""
     record = logic.record
     products = any(
         isinstance(node, Merge) and node.operation == "multiply" for node in logic.network.nodes
@@ -92,7 +72,7 @@ def _expected(logic: Logic) -> Resources:
 
 
 def _synthesized(context: Context, logic: Logic) -> list[Resources]:
-    """What Yosys makes of a student's Verilog; nothing if it took too long."""
+    """The cost of a student's Verilog by Yosys; nothing if it took too long."""
     record, limit = logic.record, context.config.rtl.tools_max_lut
     if (record.lut or 0) > limit:
         context.say(
@@ -131,6 +111,7 @@ def _synthesized(context: Context, logic: Logic) -> list[Resources]:
 
 
 def _design(logic: Logic, **values: Any) -> Resources:
+    """A cost of alkaid's Verilog; `values` are those that its source knows."""
     record = logic.record
     cycles = record.latency_cycles
     counts = {key: values.get(key) for key in ("lut", "ff", "dsp", "bram", "uram")}
@@ -149,6 +130,7 @@ def _design(logic: Logic, **values: Any) -> Resources:
 
 
 def _resources(project: Project, costs: list[tuple[Kernel, float]]) -> Resources:
+    """The estimate of an HLS project from its kernels' LUTs."""
     record, description = project.record, project.description
     total = sum(cost * (one.positions if description.unrolled else 1) for one, cost in costs)
     notes = [

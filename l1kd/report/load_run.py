@@ -10,7 +10,6 @@ from typing import Any
 
 from l1kd.core import config_file, run_files
 from l1kd.core.config import Config
-from l1kd.core.config_types import Stage
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import (
     AgreementRecord,
@@ -22,21 +21,12 @@ from l1kd.core.run_files import (
     Resources,
     RtlRecord,
 )
-from l1kd.core.stages import AnyStage
+from l1kd.core.stages import SPECS, AnyStage
 from l1kd.data.sources import SOURCES
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.scores import Scores
 
-_STAGE_OF: dict[str, Stage] = {
-    "metrics.json": "evaluate",
-    "scores.npz": "evaluate",
-    "firmware.json": "convert",
-    "rtl.json": "convert",
-    "agreement.json": "verify",
-    "fidelity.json": "verify",
-    "resources.json": "synth",
-    "history.csv": "train",
-}
+_STAGE_OF = {name: stage for stage, spec in SPECS.items() for name in spec.writes}
 
 
 @dataclass(frozen=True)

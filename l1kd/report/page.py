@@ -373,7 +373,7 @@ def _projects(run: RunFiles) -> list[Project]:
 def _stages(run: RunFiles) -> list[tuple[str, str, str]]:
     """Every stage but this one: name, state, duration."""
     rows: list[tuple[str, str, str]] = []
-    for stage in order(run.config)[:-1]:
+    for stage in order(run.config.imported)[:-1]:
         record = run.manifest.stages.get(stage)
         state = {"running": "not finished"}.get(record.state, record.state) if record else "not run"
         rows.append((stage, state, number_format.duration(record.duration_s if record else None)))

@@ -199,7 +199,7 @@ def _stages(run: RunFiles) -> list[Gate]:
     """Stages that ended in failure."""
     return [
         Gate(f"Stage {stage}", "failed", record.message or "failed without a message")
-        for stage in order(run.config)
+        for stage in order(run.config.imported)
         if stage != "report"
         and (record := run.manifest.stages.get(stage)) is not None
         and record.state == "failed"

@@ -1,8 +1,9 @@
-"""What is done with a run beside its stages: an emulator delivered, vendors' tools run and read."""
+"""Verbs of a run beside its stages: build an emulator, run and read vendors' tools."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from l1kd.core import run_files
 from l1kd.core.config_types import VendorTool
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.runs.run import open_run
+from l1kd.runs.run import open_context
 from l1kd.runs.stage_runner import execute, locked, logged
 
 
@@ -24,18 +25,27 @@ def deliver_emulator(
     *,
     console: Console | None = None,
 ) -> Path:
-    """Build the emulator of a run's student and hold it against the exact network."""
+    """Build the emulator of a run's student (the best one) and compare it with the exact network.
+
+    It goes to `out`, by default into the run; returns its directory. UserError if the run, the
+    student or its project is missing, or nothing compiles; CheckFailed if one bit differs: the
+    report says so too. A read-only run, with `out`, stays as it is.
+    """
     from l1kd.firmware.hls.emulator import deliver
     from l1kd.firmware.verify.comparison import compare_emulator
 
-    context = open_run(directory, console=console)
-    with locked(directory), logged(directory):
+    context = open_context(directory, console=console)
+    writable = out is None or os.access(directory, os.W_OK)
+    with contextlib.ExitStack() as stack:
+        if writable:
+            stack.enter_context(locked(directory))
+            stack.enter_context(logged(directory))
         manifest: run_files.Manifest = run_files.read(directory, "manifest.json")
         name, emulator = deliver(directory, student, out)
         try:
             compare_emulator(context, name, emulator)
         finally:
-            if "report" in manifest.stages:
+            if writable and "report" in manifest.stages:
                 execute(context, manifest, "report", always=True)
     return emulator.directory
 
@@ -52,21 +62,25 @@ def run_vendor_tool(
 ) -> None:
     """Run a vendor's tool on a student's HLS projects, and put its numbers into the run's files.
 
-    `limit`: of one step, in seconds.
+    `steps`: of csim, csynth, cosim and vsynth, joined by commas; what is done already is left
+    alone. `student`: the best one; `io_type`: all of its projects; `limit`: seconds for one step.
+    UserError if the tool is not there (the commands for a machine that has it are printed), fails
+    or takes too long, or there is no such project; CheckFailed if a simulation fails, or the best
+    student misses a budget by the new numbers.
     """
     from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
+    from l1kd.firmware.run_firmware import projects_of
     from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
-    from l1kd.firmware.verify.comparison import projects_of
 
     wanted = parse_steps(steps)
     (backend,) = (each for each in BACKENDS.values() if each.tool == tool)
-    context = open_run(directory, console=console)
+    context = open_context(directory, console=console)
     with locked(directory), logged(directory):
         name = student or run_files.read(directory, "metrics.json").best
-        own = projects_of(context).get(name, [])
+        own = projects_of(directory).get(name, [])
         projects = [each for each in own if io_type in (None, each.record.io_type)]
         if not projects:
-            have = [each.directory.name for each in own]
+            have = [each.label for each in own]
             raise UserError(
                 f"{directory}: there is no {io_type or 'HLS'} project of the student {name!r}"
                 + (f", there is {', '.join(have)}" if have else "; see its firmware.json")
@@ -74,7 +88,7 @@ def run_vendor_tool(
         if other := [each for each in projects if each.record.backend != backend.name]:
             kind = backend_named(other[0].record.backend)
             raise UserError(
-                f"{other[0].directory.name} is written for {kind.name}: use --tool {kind.tool}, or "
+                f"{other[0].label} is written for {kind.name}: use --tool {kind.tool}, or "
                 f"convert anew: l1kd run CONFIG --set firmware.backend={backend.name}"
             )
         program = backend.find(wanted)
@@ -100,13 +114,19 @@ def run_vendor_tool(
 def collect_results(
     directory: Path, results: Path, *, console: Console | None = None
 ) -> Sequence[str]:
-    """Read results of vendors' tools that were brought back, and put them into the run's files."""
-    from l1kd.firmware.vendor_tools.tool_results import collect
-    from l1kd.firmware.verify.comparison import projects_of
+    """Read results of vendors' tools that were brought back, and put them into the run's files.
 
-    context = open_run(directory, console=console)
+    `results` is a project's directory as it was brought back, or one that holds several. Returns
+    names of the projects that results were read of. UserError if there are none, or some are not of
+    the run's projects as they are; CheckFailed if a vendor's simulation found a difference, or the
+    best student misses a budget by the new numbers.
+    """
+    from l1kd.firmware.run_firmware import projects_of
+    from l1kd.firmware.vendor_tools.tool_results import collect
+
+    context = open_context(directory, console=console)
     with locked(directory), logged(directory):
-        projects = [each for group in projects_of(context).values() for each in group]
+        projects = [each for group in projects_of(directory).values() for each in group]
         try:
             found = collect(context, projects, results)
         except (UserError, CheckFailed):
@@ -118,7 +138,7 @@ def collect_results(
 
 
 def _refresh(context: Context) -> None:
-    """Put what the tools gave into `resources.json`, and into the report where there is one."""
+    """Put the tools' results into `resources.json`, and into the report where there is one."""
     manifest: run_files.Manifest = run_files.read(context.directory, "manifest.json")
     try:
         execute(context, manifest, "synth", always=True)

@@ -1,36 +1,38 @@
-"""A run: a directory that holds everything one configuration produced, stage by stage.
-
-Where a run comes from: versions and the checkout's commit.
-"""
+"""A run: a directory that holds everything one configuration produced, stage by stage."""
 
 from __future__ import annotations
 
 import contextlib
 import platform
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
 from l1kd import __version__
 from l1kd.core import config_file, run_files
 from l1kd.core.config import Config
-from l1kd.core.config_types import STAGES, Stage
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.files import file_hash
+from l1kd.core.files import file_hash, read_json
+from l1kd.core.own_directories import LEFTOVER
 from l1kd.core.processes import call
-from l1kd.core.stages import AnyStage, order
+from l1kd.core.stages import STAGES, AnyStage, Stage, order
+from l1kd.data.sources import open_dataset
 from l1kd.runs.stage_runner import execute, finished, locked, logged, written
+
+# A change of these is another experiment: its run is not overwritten by accident.
+_IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
+# Teacher and training are not used; the output type is the network's own.
+_IDENTITY_IMPORTED = ("seed", "threads", "data", "students")
 
 
 def versions() -> dict[str, str]:
-    """Of this package, Python and what decides numbers; absent packages are left out."""
+    """Versions of this package, Python and what decides numbers; absent packages are left out."""
     found = {"l1kd": __version__, "python": platform.python_version()}
     for package in ("tensorflow", "keras", "qkeras", "hls4ml", "da4ml", "alkaid", "numpy", "scipy"):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -52,12 +54,6 @@ def git_commit() -> str | None:
     return commit if Path(root, "l1kd", "__init__.py").is_file() else None
 
 
-# A change of these is another experiment: its run is not overwritten by accident.
-_IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
-# Teacher and training are not used; the output type is the network's own.
-_IDENTITY_IMPORTED = ("seed", "threads", "data", "students")
-
-
 def run_configuration(
     argument: str,
     directory: Path | None = None,
@@ -66,7 +62,12 @@ def run_configuration(
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> Path:
-    """Create or resume a run: every stage up to `until` whose result is not there already."""
+    """Create or resume a run: every stage up to `until` whose result is not there already.
+
+    `argument` is a shipped configuration's name or a YAML file, `directory` by default
+    `runs/<name>`, `overrides` are `KEY=VALUE` texts. Returns the run's directory. UserError if the
+    user can mend it; CheckFailed if a gate failed: the stages after it have run all the same.
+    """
     config = config_file.load(config_file.find(argument), overrides)
     if config.imported:
         raise UserError(
@@ -74,7 +75,7 @@ def run_configuration(
             "`l1kd import MODEL CONFIG`"
         )
     directory = Path("runs") / config.name if directory is None else directory
-    context = _context(directory, config, console)
+    context = context_of(directory, config, console)
     if not (directory / "manifest.json").exists():
         _check_free(directory)
         _preflight(context)
@@ -105,17 +106,15 @@ def import_network(
         _check_version(directory)
         stored: run_files.Manifest = run_files.read(directory, "manifest.json")
         if stored.imported is None or stored.imported.sha256 != digest:
-            held = (
-                "a network that was trained in it"
-                if stored.imported is None
-                else (f"the network of another file, {stored.imported.file}")
-            )
+            held = "a network that was trained in it"
+            if stored.imported is not None:
+                held = f"the network of another file, {stored.imported.file}"
             raise UserError(
                 f"{directory} holds {held}; give this one a directory of its own with --run"
             )
     else:
         _check_free(directory)
-    context = _context(directory, config, console)
+    context = context_of(directory, config, console)
     network = importing.prepare(model, digest, context, lossy=lossy)
     context = context.configured(importing.configuration(config, network))
     directory.mkdir(parents=True, exist_ok=True)
@@ -123,7 +122,7 @@ def import_network(
         manifest = _prepare(context, network.record)
 
         def stage(context: Context) -> None:
-            manifest.imported = network.record
+            manifest.imported = network.record  # is there also if the lint refuses it
             manifest.imported = importing.import_(context, network)
 
         try:
@@ -131,7 +130,7 @@ def import_network(
         except CheckFailed:
             execute(context, manifest, "report", always=True)
             raise
-        _every_stage(context, manifest, order(context.config)[1 : STAGES.index(until) + 1])
+        _every_stage(context, manifest, order(imported=True)[1 : STAGES.index(until) + 1])
     return directory
 
 
@@ -153,12 +152,14 @@ def _every_stage(
 def run_stage(stage: Stage, directory: Path, *, console: Console | None = None) -> None:
     """Run one stage of an existing run, also if its result is there already.
 
-    A finished training is left alone: delete the run, or name another, to train again.
+    A finished training is left alone: delete the run, or name another, to train again. UserError
+    if the directory is no run, or an earlier stage is missing; CheckFailed if the stage is a gate
+    and it failed: the report is written again all the same.
     """
-    context = open_run(directory, console=console)
+    context = open_context(directory, console=console)
     with locked(directory), logged(directory):
         manifest: run_files.Manifest = run_files.read(directory, "manifest.json")
-        sequence = order(context.config)
+        sequence = order(context.config.imported)
         if stage not in sequence:
             raise UserError(
                 f"{directory} holds an imported network: there is no teacher and nothing to train"
@@ -186,10 +187,7 @@ def run_stage(stage: Stage, directory: Path, *, console: Console | None = None) 
 
 
 def is_done(directory: Path, config: Config, until: Stage) -> bool:
-    """Whether a run has come to its end: `run_configuration` would find nothing to do.
-
-    Loads no TensorFlow.
-    """
+    """The run has come to its end: `run_configuration` would find nothing to do. No TensorFlow."""
     if not (directory / "manifest.json").exists():
         _check_free(directory)
         return False
@@ -197,34 +195,25 @@ def is_done(directory: Path, config: Config, until: Stage) -> bool:
         return False
     _check_version(directory)
     _changes(directory, config, _IDENTITY)
-    context = _context(directory, config, None)
+    context = context_of(directory, config, None)
     manifest: run_files.Manifest = run_files.read(directory, "manifest.json")
     return all(finished(context, manifest, stage) for stage in STAGES[: STAGES.index(until) + 1])
 
 
-def open_run(directory: Path, *, console: Console | None = None) -> Context:
-    """An existing run as its stages see it."""
+def open_context(directory: Path, *, console: Console | None = None) -> Context:
+    """An existing run as its stages see it; UserError if it is none, or of another version."""
     if not (directory / "manifest.json").is_file() or not (directory / "config.yaml").is_file():
         raise UserError(
             f"{directory} is not a run (no manifest.json); runs are made by `l1kd run CONFIG`"
         )
     _check_version(directory)
-    return _context(directory, config_file.load_resolved(directory / "config.yaml"), console)
+    return context_of(directory, config_file.load_resolved(directory / "config.yaml"), console)
 
 
-def _context(directory: Path, config: Config, console: Console | None) -> Context:
-    return Context(
-        directory, config, _projects(directory), console or Console(stderr=True, soft_wrap=True)
-    )
-
-
-def _projects(directory: Path) -> Path:
-    """Where a run's HLS projects go: beside the checkout's runs, or into the run itself."""
-    absolute = directory.absolute()
-    checkout = absolute.parent.parent
-    if absolute.parent.name == "runs" and (checkout / "hls_projects" / "README.md").is_file():
-        return checkout / "hls_projects" / absolute.name
-    return absolute / "firmware"
+def context_of(directory: Path, config: Config, console: Console | None = None) -> Context:
+    """A run as its stages see it; its events are opened when one first asks."""
+    open_events = partial(open_dataset, config.data, config.seed)
+    return Context(directory, config, console or Console(stderr=True, soft_wrap=True), open_events)
 
 
 def _preflight(context: Context) -> None:
@@ -236,23 +225,19 @@ def _preflight(context: Context) -> None:
 
 
 def _check_free(directory: Path) -> None:
-    if directory.exists() and (not directory.is_dir() or any(_contents(directory))):
+    """Refuse a directory that holds more than a run that was killed as it began leaves there."""
+    begun = (".lock", "l1kd.log")
+    if directory.exists() and (
+        not directory.is_dir()
+        or any(not (p.name in begun or LEFTOVER.fullmatch(p.name)) for p in directory.iterdir())
+    ):
         raise UserError(
             f"{directory} exists and is not a run; name another directory with --run, or empty it"
         )
 
 
-def _contents(directory: Path) -> Iterator[Path]:
-    """What is in a directory, but for what a run that was killed as it began may have left."""
-    return (
-        path
-        for path in directory.iterdir()
-        if path.name not in (".lock", "l1kd.log") and not re.match(r"\..*\.part\.", path.name)
-    )
-
-
 def _is_new(directory: Path) -> bool:
-    """Whether nothing has run yet. The manifest is written before the configuration."""
+    """Nothing has run yet. The manifest is written before the configuration."""
     if not (directory / "manifest.json").exists():
         return True
     if (directory / "config.yaml").exists():
@@ -290,7 +275,7 @@ def _prepare(context: Context, imported: run_files.Imported | None = None) -> ru
 
 
 def _changes(directory: Path, config: Config, identity: tuple[str, ...]) -> dict[str, str]:
-    """What differs from the configuration that the run was made with."""
+    """Differences from the run's configuration; UserError if they make it another experiment."""
     stored = config_file.load_resolved(directory / "config.yaml")
     changed = _differences(stored.model_dump(mode="json"), config.model_dump(mode="json"))
     another = [key for key in changed if key.split(".")[0] in identity]
@@ -304,8 +289,6 @@ def _changes(directory: Path, config: Config, identity: tuple[str, ...]) -> dict
 
 
 def _check_version(directory: Path) -> None:
-    from l1kd.core.files import read_json
-
     try:
         version = read_json(directory / "manifest.json").get("format_version")
     except (ValueError, AttributeError) as error:

@@ -63,7 +63,7 @@ def judge(model: keras.Model, context: Context) -> Judged:
     tail, and a student learns its teacher's scores, not who is normal. No test event is read.
     """
     from l1kd.exact.layers import Affine
-    from l1kd.firmware.convert import stated_port
+    from l1kd.firmware.run_firmware import stated_port
     from l1kd.firmware.verilog import alkaid_convert
     from l1kd.networks.to_exact import read
 
@@ -72,7 +72,7 @@ def judge(model: keras.Model, context: Context) -> Judged:
     scored = _scores(model, dataset, {"train": dataset.train, "val": dataset.val})
     found = quality(np.concatenate(list(scored.values())), _scores(model, dataset, signals))
     network = read(model)
-    port = stated_port(context, model)
+    port = stated_port(context, network)
     expected = alkaid_convert.estimate(
         network.at_port(port) if port else network, clock_ns=clock_ns
     )

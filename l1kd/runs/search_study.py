@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
 from l1kd.core.config import Student
 from l1kd.core.sweep_config import Space
 
@@ -37,6 +36,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.files import read_json, write_json
 from l1kd.core.processes import held
 from l1kd.core.sweep_config import Search
+from l1kd.runs.run import context_of
 
 if TYPE_CHECKING:
     import optuna
@@ -193,7 +193,7 @@ class Place:
 
     def context(self, console: Console) -> Context:
         """The teacher's run as its stages see it."""
-        return Context(self.teacher, self.config, self.teacher / "firmware", console)
+        return context_of(self.teacher, self.config, console)
 
     def claim(self, config: Config) -> None:
         """Make the directory this configuration's study, or find that it is."""

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import importlib
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +15,10 @@ from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed
 from l1kd.core.files import content_hash, file_hash
+from l1kd.core.own_directories import sweep
 from l1kd.core.processes import held
 from l1kd.core.stages import SPECS, AnyStage
+from l1kd.firmware import budgets
 
 logger = logging.getLogger("l1kd")
 
@@ -30,41 +31,31 @@ def execute(
     always: bool,
     function: Callable[[Context], None] | None = None,
 ) -> None:
-    """Run a stage, unless its result is there already and follows from the same inputs."""
-    directory = context.directory
+    """Run a stage, unless (`always`) its result is there and follows from the same inputs.
+
+    `function` is run in place of the stage's own. CheckFailed if the stage is a gate and it failed;
+    the manifest says so.
+    """
     if not always and finished(context, manifest, stage):
         context.say(f"{stage}: done already")
         return
-    inputs = _inputs(context, manifest, stage)
-    module, _, name = SPECS[stage].function.partition(":")
+    directory, inputs = context.directory, _inputs(context, manifest, stage)
     context.say(f"{stage} ...")
     started = time.monotonic()
     manifest.stages[stage] = run_files.StageRecord(state="running", inputs=inputs)
     run_files.write(directory, "manifest.json", manifest)
-    if SPECS[stage].networks:
+    if SPECS[stage].tensorflow:
         from l1kd.networks.tensorflow_setup import prepare_tensorflow
 
         prepare_tensorflow(context.threads)
-    if function is None:
-        function = getattr(importlib.import_module(module), name)
-    assert function is not None
     failure: CheckFailed | None = None
     try:
-        function(context)
+        (function or _function(stage))(context)
     except CheckFailed as error:
         failure = error
     duration = round(time.monotonic() - started, 3)
-    if (directory / "firmware.json").exists():
-        projects = run_files.read(directory, "firmware.json")
-        manifest.firmware = {
-            f"{p.student}-{p.backend}-{p.io_type}-{p.strategy}": p.directory for p in projects
-        }
-        if (directory / "rtl.json").exists():
-            manifest.firmware |= {
-                f"{p.student}-rtl": p.directory
-                for p in run_files.read(directory, "rtl.json")
-                if p.directory is not None
-            }
+    manifest.firmware = _projects(directory)
+    link_projects(context)
     manifest.stages[stage] = run_files.StageRecord(
         state="failed" if failure else "done",
         duration_s=duration,
@@ -77,8 +68,57 @@ def execute(
     context.say(f"{stage}: done in {duration:.0f} s")
 
 
+def _function(stage: AnyStage) -> Callable[[Context], None]:
+    if stage == "evaluate":
+        return evaluate_within_budgets
+    module, _, name = SPECS[stage].function.partition(":")
+    function: Callable[[Context], None] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def evaluate_within_budgets(context: Context) -> None:
+    """The stage `evaluate`, with the students' estimated costs where there are budgets.
+
+    UserError if a share is asked for of a part that is not known. CheckFailed if no student is
+    within the budgets: the nearest miss is written as the best one.
+    """
+    costs = budgets.estimates(context)
+    from l1kd.evaluation.evaluate import evaluate
+
+    budgets.check_choice(evaluate(context, costs))
+
+
+def _projects(run: Path) -> dict[str, str]:
+    """The projects of a run: name to directory, relative to the run."""
+    found: dict[str, str] = {}
+    if (run / "firmware.json").exists():
+        for p in run_files.read(run, "firmware.json"):
+            found[f"{p.student}-{p.backend}-{p.io_type}-{p.strategy}"] = p.directory
+    if found and (run / "rtl.json").exists():
+        for p in run_files.read(run, "rtl.json"):
+            if p.directory is not None:
+                found[f"{p.student}-rtl"] = p.directory
+    return found
+
+
+def link_projects(context: Context) -> None:
+    """In a checkout, let `hls_projects/<run>` point to the firmware of `runs/<run>`."""
+    run = context.directory.absolute()
+    place = run.parent.parent / "hls_projects"
+    if run.parent.name != "runs" or not (place / "README.md").is_file():
+        return
+    link, target = place / run.name, Path("..", "runs", run.name, "firmware")
+    if not (run / "firmware").is_dir() or (link.is_symlink() and link.readlink() == target):
+        return
+    if link.is_symlink() or link.exists():
+        context.say(f"{link} is not l1kd's link to {run / 'firmware'}; delete it to have one")
+        return
+    with contextlib.suppress(OSError):  # a convenience: the checkout may be read-only
+        link.symlink_to(target)
+
+
 def finished(context: Context, manifest: run_files.Manifest, stage: AnyStage) -> bool:
-    """Whether a stage's result is there and follows from what is there now."""
+    """A stage's result is there and follows from what is there now."""
     record = manifest.stages.get(stage)
     return (
         record is not None
@@ -91,33 +131,25 @@ def finished(context: Context, manifest: run_files.Manifest, stage: AnyStage) ->
 def _inputs(context: Context, manifest: run_files.Manifest, stage: AnyStage) -> str:
     """Hash of everything a stage's result follows from."""
     spec, directory = SPECS[stage], context.directory
-    files = {
-        str(path.relative_to(directory)): file_hash(path)
-        for pattern in spec.reads
-        for path in sorted(directory.glob(pattern))
-        if path.name != "manifest.json"  # it changes with every stage
-    }
+    found = {path for pattern in spec.reads for path in directory.glob(pattern)}
     relevant: dict[str, Any] = {
         "config": context.config.model_dump(mode="json", include=set(spec.sections)),
-        "files": files,
+        "files": {
+            path.relative_to(directory).as_posix(): file_hash(path)
+            for path in sorted(found)
+            if path.is_file() and path.name != "manifest.json"  # it changes with every stage
+        },
     }
     if "data" in spec.sections:
         relevant["data"] = {
-            file: _event_hash(file, *_stamp(file)) if Path(file).is_file() else "missing"
+            file: _event_hash(file, status.st_size, status.st_mtime_ns)
+            if Path(file).is_file() and (status := Path(file).stat())
+            else "missing"
             for file in manifest.data
-        }
-    if spec.projects:
-        relevant["projects"] = {
-            name: _tree_hash(Path(path)) for name, path in manifest.firmware.items()
         }
     if stage == "import" and manifest.imported is not None:
         relevant["model"] = [manifest.imported.sha256, manifest.imported.lossy]
     return content_hash(relevant)
-
-
-def _stamp(file: str) -> tuple[int, int]:
-    status = Path(file).stat()
-    return status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=256)
@@ -126,26 +158,12 @@ def _event_hash(file: str, size: int, changed_ns: int) -> str:
     return file_hash(Path(file))
 
 
-def _tree_hash(directory: Path) -> str:
-    """Hash of a project's text: its sources, weights and scripts, not what was compiled."""
-    suffixes = {".h", ".cpp", ".tcl", ".json", ".txt", ".v", ".gz"}
-    return content_hash(
-        {
-            str(path.relative_to(directory)): file_hash(path)
-            for path in sorted(directory.rglob("*"))
-            # what Yosys found is a result, not a source
-            if path.suffix in suffixes and path.is_file() and path.name != "yosys.json"
-        }
-    )
-
-
 def written(context: Context, stage: AnyStage) -> bool:
-    """Whether the files that a stage leaves behind are there."""
-    directory = context.directory
-    students = all(
-        context.student_file(student.name).is_file() for student in context.config.students
+    """The files that a stage leaves behind are there."""
+    students = (context.student_file(student.name) for student in context.config.students)
+    return all(file.is_file() for file in students) and all(
+        any(context.directory.glob(pattern)) for pattern in SPECS[stage].writes
     )
-    return students and all(any(directory.glob(pattern)) for pattern in SPECS[stage].writes)
 
 
 @contextlib.contextmanager
@@ -153,18 +171,8 @@ def locked(directory: Path) -> Iterator[None]:
     """Hold the run; the lock goes with the process, however it ends."""
     busy = f"{directory} is in use by another l1kd process; wait for it, or name another run"
     with held(directory / ".lock", busy):
-        _sweep(directory)
+        sweep(directory)
         yield
-
-
-def _sweep(directory: Path) -> None:
-    """Delete what a process that was killed had begun to write into a run; the run is held."""
-    for pattern in (".*.part*", "*/.*.part*"):
-        for left in directory.glob(pattern):
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
 
 
 class _Log(logging.FileHandler):

@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from l1kd.core import config_file
-from l1kd.core.config_types import Stage
 from l1kd.core.context import cores
 from l1kd.core.errors import CheckFailed
+from l1kd.core.stages import Stage
 from l1kd.runs.run import is_done
 from l1kd.runs.stage_runner import locked
 from l1kd.runs.sweep_grid import GridDirectory, Job, chosen, expand

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from l1kd.core.config import Config
-from l1kd.core.config_types import STAGES, Stage
+from l1kd.core.stages import STAGES, Stage
 from l1kd.runs.sweep_grid import GridDirectory, Job
 
 _TRAINING = 0.9  # of a run's time, where it is not all of it

@@ -29,7 +29,7 @@ from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.context import Context, cores
 from l1kd.core.files import read_json, write_json
-from l1kd.runs.run import run_configuration
+from l1kd.runs.run import context_of, run_configuration
 
 if TYPE_CHECKING:
     from l1kd.training.frozen_teacher import Lessons
@@ -103,7 +103,7 @@ def teacher_of(case: str, work: Path) -> Context:
     )
     if not (directory / "teacher.keras").is_file():
         run_configuration(CONFIGURATION, directory, until="train", overrides=overrides)
-    return Context(directory, configured(case, RECIPE, STUDENTS), directory)
+    return context_of(directory, configured(case, RECIPE, STUDENTS))
 
 
 def taught(context: Context, config: Config) -> tuple[Lessons, dict[str, Any], Judge]:

@@ -183,7 +183,7 @@ def measured(number: int) -> dict[str, Any]:
     network, clock_ns = student(number)
     features = alkaid_convert.estimate(network, clock_ns=clock_ns).features
     with tempfile.TemporaryDirectory() as work:
-        logic = alkaid_convert.convert(network, Path(work, "rtl"), clock_ns=clock_ns, part=PART)
+        logic = alkaid_convert.to_verilog(network, Path(work, "rtl"), clock_ns=clock_ns, part=PART)
         found = synthesize.synthesize(
             Path(work, "rtl"), logic.record.top, part=PART, time_limit_s=1800
         )

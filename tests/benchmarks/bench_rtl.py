@@ -51,7 +51,7 @@ def measured(seed: int) -> dict[str, Any]:
     wanted = network.predict(events)
     with tempfile.TemporaryDirectory() as directory:
         try:
-            logic = alkaid_convert.convert(network, Path(directory) / "rtl")
+            logic = alkaid_convert.to_verilog(network, Path(directory) / "rtl")
         except UserError as error:
             return {"refused": str(error)}
         record = {

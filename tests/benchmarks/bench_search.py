@@ -23,11 +23,12 @@ from l1kd.core import config_file, run_files
 from l1kd.core.context import Context, cores
 from l1kd.core.files import read_json, write_json
 from l1kd.evaluation.metrics import mean_over_signals
-from l1kd.firmware.convert import stated_port
+from l1kd.firmware.run_firmware import stated_port
 from l1kd.firmware.verilog import alkaid_convert
 from l1kd.firmware.verilog.synthesize import synthesize
 from l1kd.networks.inspect import model_hash
-from l1kd.runs.run import run_configuration
+from l1kd.networks.to_exact import read
+from l1kd.runs.run import context_of, run_configuration
 from l1kd.runs.search import search
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
@@ -93,24 +94,24 @@ def written(directory: Path, model: Any, student: str, context: Context) -> alka
         there = alkaid_convert.open_logic(directory)
         if there.description.model == model_hash(model) and there.record.clock_ns == CLOCK_NS:
             return there
-    return alkaid_convert.convert(
+    return alkaid_convert.to_verilog(
         model,
         directory,
         clock_ns=CLOCK_NS,
         part=PART,
         name=student,
-        port=stated_port(context, model),
+        port=stated_port(context, read(model)),
     )
 
 
 def measured(directory: Path, student: str) -> dict[str, Any]:
     """Quality on test halves, cost by estimate and by Yosys."""
     config = config_file.load_resolved(directory / "config.yaml")
-    context = Context(directory, config, directory / "firmware")
+    context = context_of(directory, config)
     metrics: run_files.Metrics = run_files.read(directory, "metrics.json")
     own, validation = metrics.students[student], metrics.validation[student]
     model = l1kd.load_model(context.student_file(student))
-    logic = written(context.projects / f"{student}-rtl", model, student, context)
+    logic = written(context.firmware(student) / "verilog", model, student, context)
     made = synthesize(
         logic.directory, logic.record.top, part=PART, time_limit_s=7200.0, say=context.say
     )

@@ -27,8 +27,8 @@ import numpy as np
 
 from l1kd.core import config_file
 from l1kd.core.config import Config, Student
-from l1kd.core.context import Context
 from l1kd.core.files import read_json, write_json
+from l1kd.runs.run import context_of
 from tests.benchmarks.bench_ablations import EPOCHS, SEED, environment, taught
 
 RESULTS = Path(__file__).parent / "results" / "starts.json"
@@ -88,7 +88,7 @@ def case(run: Path) -> dict[str, list[Row]]:
     config = config_file.load(run / "config.yaml", ["threads=1"])
     drawn = drawings(config)
     config = config.model_copy(update={"students": [s for own in drawn.values() for s in own]})
-    context = Context(run, config, run)
+    context = context_of(run, config)
     lessons, models, judge = taught(context, config)
     own, grid, shape = config.distillation, context.dataset.grid, context.dataset.shape
     learners = Learners(models, own, config.students)

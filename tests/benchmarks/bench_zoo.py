@@ -62,25 +62,25 @@ def cases() -> Iterator[tuple[str, str, str, str, str]]:
 
 def trained(data: str, directory: Path) -> Context:
     """A run with its students trained, and no further."""
-    from l1kd.runs.run import open_run, run_configuration
+    from l1kd.runs.run import open_context, run_configuration
 
     overrides = [*SHORT, *([STUDENTS] if data == "l1toy" else [])]
     run_configuration(data, directory / data, until="evaluate", overrides=overrides)
-    return open_run(directory / data)
+    return open_context(directory / data)
 
 
 def judge(context: Context, student: str, options: dict[str, Any], where: Path) -> dict[str, Any]:
     """One project: certificate, corners and the whole test split against the exact network."""
     import l1kd
     from l1kd.firmware.certificate.certify import certify
-    from l1kd.firmware.convert import stated_port
     from l1kd.firmware.hls import hls4ml_convert
+    from l1kd.firmware.run_firmware import stated_port
     from l1kd.firmware.stimuli.corner_inputs import corners
     from l1kd.firmware.verify.comparison import samples_of
     from l1kd.networks.to_exact import doubts, read
 
     model = l1kd.load_model(context.student_file(student))
-    port = stated_port(context, model)
+    port = stated_port(context, read(model))
     reuse = 4 if options["strategy"] == "resource" else 1
     project = hls4ml_convert.to_hls(model, where, port=port, reuse=reuse, **options)
     own = read(model)

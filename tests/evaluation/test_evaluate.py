@@ -211,7 +211,7 @@ def networks(tmp_path_factory):
 @pytest.fixture
 def context(networks):
     console = Console(file=io.StringIO())
-    context = Context(networks, _config(), networks / "projects", console)
+    context = Context(networks, _config(), console)
     context.__dict__["dataset"] = _dataset()
     return context
 
@@ -264,7 +264,7 @@ def test_a_student_off_its_output_type_is_refused_by_name(context):
             )
         }
     )
-    other = Context(context.directory, narrow, context.projects, context.console)
+    other = Context(context.directory, narrow, context.console)
     other.__dict__["dataset"] = context.dataset
     with pytest.raises(UserError, match=r"student 'a': .* ufixed<4,2>"):
         evaluate(other)

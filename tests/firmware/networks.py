@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from l1kd.core.config import Config
 from l1kd.core.context import Context
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.network import Network
+from l1kd.firmware.certificate.compiled_calls import calls_of
 from l1kd.firmware.hls import hls4ml_convert
 from l1kd.firmware.hls.project import Project
+from l1kd.runs.run import context_of
 
 COUNTS, PIXELS = FixedPoint(11, 11), FixedPoint(10, 2)
 
@@ -132,9 +135,11 @@ class Projects(dict[str, Project]):
         return read(self.model)
 
     def __missing__(self, kind: str) -> Project:
-        self[kind] = hls4ml_convert.to_hls(
+        project = hls4ml_convert.to_hls(
             self.model, self.directory / kind, vectors=few_vectors(self.model), **KINDS[kind]
         )
+        # One program for simulations and certificates.
+        self[kind] = replace(project, calls=calls_of)
         return self[kind]
 
 
@@ -185,7 +190,7 @@ def make_run(directory: Path, **sections: Any) -> Context:
             **sections,
         }
     )
-    context = Context(directory, config, directory / "firmware")
+    context = context_of(directory, config)
     dataset = open_dataset(config.data, config.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -208,7 +213,7 @@ def copy_of(run: Context, directory: Path, **sections: Any) -> Context:
     data = run.config.model_dump(mode="json")
     for section, values in sections.items():
         data[section] |= values
-    return Context(directory, Config.model_validate(data), directory / "firmware")
+    return context_of(directory, Config.model_validate(data))
 
 
 def _arrays(directory: Path) -> dict[str, Any]:

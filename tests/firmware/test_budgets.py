@@ -18,6 +18,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Candidate, Metrics, Resources
 from l1kd.data.dataset import Dataset, Sample, Signal
 from l1kd.firmware import budgets
+from l1kd.runs.stage_runner import evaluate_within_budgets
 from l1kd.training.target_transform import TargetTransform, save_target
 
 PART = "xcvu13p-flga2577-2-e"
@@ -52,7 +53,7 @@ def _context(directory, **choose):
             "choose": choose,
         }
     )
-    return Context(directory, config, directory / "projects", Console(file=io.StringIO()))
+    return Context(directory, config, Console(file=io.StringIO()))
 
 
 def _check(directory, records, choice=(), **choose):
@@ -199,7 +200,7 @@ def _evaluate(networks, **choose):
     context = _context(networks, **choose)
     context.__dict__["dataset"] = _dataset()
     try:
-        budgets.evaluate(context)
+        evaluate_within_budgets(context)
     finally:
         said = context.console.file.getvalue()
     return run_files.read(networks, "metrics.json"), said
@@ -278,7 +279,7 @@ def test_a_share_of_an_unknown_part_is_the_users_to_mend(networks, monkeypatch):
     firmware = context.config.firmware.model_copy(update={"part": "xcnothing"})
     context = context.configured(context.config.model_copy(update={"firmware": firmware}))
     with pytest.raises(UserError, match=r"xcnothing.*xcvu13p"):
-        budgets.evaluate(context)
+        evaluate_within_budgets(context)
     assert asked == []
     # of a part that is known, it limits
     _costs(monkeypatch, fine=(20_000.0, 3), coarse=(100.0, 1))

@@ -13,9 +13,11 @@ from l1kd.core.config import Score, Student
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.firmware.convert import convert, io_types, stated_port
+from l1kd.firmware.convert import convert, io_types
 from l1kd.firmware.hls.project import open_project
+from l1kd.firmware.run_firmware import stated_port
 from l1kd.networks.students import build_student
+from l1kd.networks.to_exact import read
 from tests.firmware.networks import copy_of, little
 
 
@@ -25,9 +27,9 @@ def test_every_student_becomes_its_projects(run: Context) -> None:
         (student, kind) for student in ("flat", "image") for kind in ("io_parallel", "io_stream")
     ]
     for record in records:
-        name = f"{record.student}-Vitis-{record.io_type}-latency"
-        assert Path(record.directory) == run.projects / name
-        assert open_project(run.projects / name).record == record
+        assert record.directory == f"firmware/{record.student}/hls/Vitis-{record.io_type}-latency"
+        stored = open_project(run.directory / record.directory).record
+        assert stored == record.model_copy(update={"directory": "."})
         assert record.top == f"l1kd_{record.student}"
         assert record.input_type == "ap_int<6>"
 
@@ -35,12 +37,9 @@ def test_every_student_becomes_its_projects(run: Context) -> None:
 def test_the_best_student_alone(run: Context, tmp_path: Path) -> None:
     mine = copy_of(run, tmp_path / "r", firmware={"students": "best", "io_type": "io_stream"})
     best = run_files.read(mine.directory, "metrics.json").best
-    left = mine.projects / f".{best}-Vitis-io_stream-latency.xyz.part"
-    left.mkdir()
     convert(mine)
     (record,) = run_files.read(mine.directory, "firmware.json")
     assert (record.student, record.io_type) == (best, "io_stream")
-    assert not left.exists()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -69,7 +68,7 @@ def test_a_student_beyond_the_vendor_s_limit_stops_it_before_the_first_project(
     context = make_run(tmp_path, students=students)
     with pytest.raises(CheckFailed, match="wide: layer 'conv1' has 8192 weights"):
         convert(context)
-    assert not context.projects.exists() and not (tmp_path / "firmware.json").exists()
+    assert not (tmp_path / "firmware").exists() and not (tmp_path / "firmware.json").exists()
 
 
 def test_a_missing_student_is_said(run: Context, tmp_path: Path) -> None:
@@ -96,4 +95,4 @@ def test_the_data_s_type_is_the_port_where_it_fits(
     kind = FixedPoint(9, 1) if grid.word == 9 else FixedPoint(11, 11)
     model = little(port=f"quantized_bits({kind.word},{kind.integer - 1},0,alpha=1)")
     context: Any = SimpleNamespace(dataset=SimpleNamespace(grid=grid, port=sent))
-    assert stated_port(context, model) == port
+    assert stated_port(context, read(model)) == port

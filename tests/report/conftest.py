@@ -8,8 +8,8 @@ import pytest
 
 from l1kd.core import config_file, run_files
 from l1kd.core.config import Config
-from l1kd.core.config_types import STAGES
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.stages import STAGES
 from l1kd.data.dataset import Dataset, Sample, Signal
 from l1kd.data.sources import SOURCES
 from l1kd.evaluation.baselines import NAMES

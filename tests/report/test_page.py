@@ -267,7 +267,6 @@ def test_the_stage_writes_the_same_page_again(page, whole_run, tmp_path):
     context = Context(
         run,
         config_file.load_resolved(run / "config.yaml"),
-        run / "firmware",
         Console(file=io.StringIO()),
     )
     report(context)

@@ -328,9 +328,9 @@ def test_names_of_files_become_names_of_students(file: str, name: str) -> None:
 
 def test_an_exact_repair_that_is_none_is_found(config: Path, theirs: Path, tmp_path: Path) -> None:
     from l1kd.core import config_file
-    from l1kd.core.context import Context
+    from l1kd.runs.run import context_of
 
-    context = Context(tmp_path / "run", config_file.load(config), tmp_path / "hls")
+    context = context_of(tmp_path / "run", config_file.load(config))
     found = import_network.prepare(theirs, "0" * 64, context, lossy=False)
     context = context.configured(import_network.configuration(context.config, found))
     wrong = keras.models.clone_model(found.repaired.model)
@@ -339,7 +339,6 @@ def test_an_exact_repair_that_is_none_is_found(config: Path, theirs: Path, tmp_p
     kernel[0, 0] += 0.25
     wrong.get_layer("dense1").set_weights([kernel, bias])
     with pytest.raises(CheckFailed, match="of 250 scores changed"):
-        import_network.import_(
-            context, replace(found, repaired=replace(found.repaired, model=wrong))
-        )
+        repaired = replace(found.repaired, model=wrong)
+        import_network.import_(context, replace(found, repaired=repaired))
     assert not context.student_file("their-v1").exists()

@@ -11,17 +11,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-from l1kd.core.config_types import STAGES
 from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.stages import STAGES
 from l1kd.runs.run import _differences
-from l1kd.runs.stage_runner import locked
+from l1kd.runs.stage_runner import link_projects, locked
 from tests.conftest import copy_of_run, killed_before
+from tests.firmware.networks import change_weight
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -259,6 +261,79 @@ def test_the_emulator_of_a_finished_run(l1kd: Call, finished_run: Path, tmp_path
     assert ">emulator<" in (run / "report.html").read_text()
     missing = l1kd("emulator", tmp_path)
     assert missing.returncode == 2 and "is not a run" in missing.stderr
+
+
+_WITHOUT_TENSORFLOW = """
+import sys
+from l1kd.cli import main
+
+run = sys.argv[1]
+for arguments in (["synth", run], ["report", run], ["compare", run], ["emulator", run]):
+    try:
+        main(arguments)
+    except SystemExit as end:
+        assert not end.code, arguments
+    assert "tensorflow" not in sys.modules, arguments
+"""
+
+
+@pytest.mark.csim
+def test_a_copied_run_is_itself_and_needs_no_tensorflow(
+    l1kd: Call, finished_run: Path, tmp_path: Path
+) -> None:
+    run = copy_of_run(finished_run, tmp_path / "moved")
+    assert str(finished_run) not in (run / "manifest.json").read_text()
+    for name in ("firmware.json", "rtl.json"):
+        for record in json.loads((run / name).read_text()):
+            assert record["directory"].startswith(f"firmware/{record['student']}/")
+    code = [sys.executable, "-c", _WITHOUT_TENSORFLOW, str(run)]
+    done = subprocess.run(code, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+
+    # the copy's own projects are verified
+    best = json.loads((run / "metrics.json").read_text())["best"]
+    change_weight(run / "firmware" / best / "hls" / "Vitis-io_stream-latency")
+    failed = l1kd("verify", run)
+    assert failed.returncode == 1 and "io_stream" in failed.stderr.splitlines()[-1], failed.stderr
+
+    # a run of an older version says what to do
+    records = json.loads((run / "firmware.json").read_text())
+    records[0]["directory"] = str(tmp_path / "hls_projects")
+    (run / "firmware.json").write_text(json.dumps(records))
+    old = l1kd("verify", run)
+    assert old.returncode == 2 and f"run `l1kd convert {run}` again" in old.stderr
+
+
+def test_nothing_of_a_user_is_replaced(l1kd: Call, finished_run: Path, tmp_path: Path) -> None:
+    run = copy_of_run(finished_run, tmp_path / "run")
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "manifest.json").write_text('{"name": "a web page"}')
+    refused = l1kd("emulator", run, "--out", theirs)
+    assert refused.returncode == 2 and "not replaced" in refused.stderr
+    best = json.loads((run / "metrics.json").read_text())["best"]
+    (run / "firmware" / best).rename(tmp_path / "elsewhere")
+    (run / "firmware" / best).symlink_to(tmp_path / "elsewhere")
+    refused = l1kd("convert", run)
+    assert refused.returncode == 2 and "symbolic link" in refused.stderr
+    (run / "mismatches").mkdir()
+    (run / "mismatches" / "thesis.tex").touch()
+    refused = l1kd("verify", run)
+    assert refused.returncode == 2
+    assert (run / "mismatches" / "thesis.tex").exists() and (theirs / "manifest.json").exists()
+    assert (tmp_path / "elsewhere" / "network.json").exists()
+
+
+def test_in_a_checkout_the_projects_are_a_link(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "mine"
+    (run / "firmware").mkdir(parents=True)
+    (tmp_path / "hls_projects").mkdir()
+    (tmp_path / "hls_projects" / "README.md").touch()
+    context: Any = SimpleNamespace(directory=run, say=lambda text: None)
+    for _ in range(2):
+        link_projects(context)
+        link = tmp_path / "hls_projects" / "mine"
+        assert link.is_symlink() and link.resolve() == (run / "firmware").resolve()
 
 
 def test_differences_are_named_by_their_keys() -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from l1kd.core import config_file
 from l1kd.core.context import Context
+from l1kd.runs import run
 from tests.conftest import TINY, made_once, tiny_arrays
 
 SPARSE = (
@@ -23,7 +24,7 @@ def context_of(tiny: Path, directory: Path, *overrides: str) -> Context:
     """A quiet run of the tiny configuration, changed by `overrides`, in a new directory."""
     directory.mkdir(exist_ok=True)
     config = config_file.load(tiny, ["threads=1", *overrides])
-    return Context(directory, config, directory / "firmware", Console(quiet=True))
+    return run.context_of(directory, config, Console(quiet=True))
 
 
 @pytest.fixture(scope="session")

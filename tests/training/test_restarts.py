@@ -13,7 +13,7 @@ from rich.console import Console
 import l1kd
 from l1kd.core import config_file
 from l1kd.core.config import Student
-from l1kd.core.context import Context
+from l1kd.runs.run import context_of
 from l1kd.training import frozen_teacher, train
 from l1kd.training.frozen_teacher import Lessons, learn
 from l1kd.training.restarts import best_starts, only_best, started
@@ -53,7 +53,7 @@ def test_a_training_keeps_the_best_start(
 
     monkeypatch.setattr(train, "only_best", noted)
     config = config_file.load(tiny, ["threads=1", f"students={THREE}"])
-    context = Context(tmp_path, config, tmp_path, Console(quiet=True))
+    context = context_of(tmp_path, config, Console(quiet=True))
     train.train(context)
     names = ["flat", "flat/2", "flat/3"]
     rows = [row for _, row in sorted(seen["rows"].items()) if row["phase"] == "frozen"]
@@ -76,7 +76,7 @@ def test_candidates_start_as_often(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_file.load(tiny, ["threads=1"])
-    context = Context(tmp_path, config, tmp_path, Console(quiet=True))
+    context = context_of(tmp_path, config, Console(quiet=True))
     teacher = train.build(config, context.dataset).teacher
     transform = TARGETS["fitted"](config.distillation.score.type)
     lessons = Lessons.of(config, context.dataset, teacher, transform, draws=1, limit=200)

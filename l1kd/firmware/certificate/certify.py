@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from l1kd.core.files import read_json
 from l1kd.exact.network import Network
-from l1kd.firmware.certificate.compiled_calls import compare_calls
+from l1kd.firmware.certificate.compiled_calls import calls_of, compare_calls
 from l1kd.firmware.certificate.findings import Certificate, Finding
 from l1kd.firmware.certificate.proof import follow
 from l1kd.firmware.hls.project import NETWORK, Project
@@ -58,7 +58,7 @@ def certify(project: Project | Logic, network: Network) -> Certificate:
     proved = walk.certificate
     if proved.refused or not walk.program.calls:
         return proved
-    differing = compare_calls(walk, project.compile())
+    differing = compare_calls(walk, replace(project, calls=calls_of).compile())
     doubted = {each.layer for each in differing}
     return replace(
         proved,

@@ -64,6 +64,7 @@ _BLOCK = 16384  # events in a process's hands at a time
 _ALONE = 16  # events that are not worth a second process
 _ROOM = 2 << 30  # bytes of programs in the cache; beyond them the least recently used are deleted
 _RECENT = 3600.0  # seconds after its last use in which a program is not deleted
+_PROGRAM = re.compile(r"[0-9a-f]{40}-[0-9a-f]{32}")  # nothing else in the cache is deleted
 _REMEMBERED = 512  # texts of calls that one process remembers
 # They would bring files into a program that its key does not know.
 _DISTRACTING = (
@@ -335,7 +336,7 @@ def _make_room(cache: Path) -> None:
             idle = now - status.st_mtime > _RECENT
             if path.suffix == ".part" and idle and path.is_file():
                 path.unlink()  # an older version's
-            elif not path.name.startswith("."):
+            elif _PROGRAM.fullmatch(path.name):
                 programs.append((status.st_mtime, status.st_size, idle, path))
     too_much = sum(size for _, size, _, _ in programs) - _ROOM
     for _, size, idle, path in sorted(programs, key=lambda entry: entry[0]):

@@ -17,6 +17,7 @@ import shutil
 import struct
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,11 +32,12 @@ from l1kd.core.context import cores
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import atomic_directory, content_hash, file_hash, read_json, write_json
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.own_directories import check_replaceable
 from l1kd.core.processes import call, version_text
-from l1kd.core.run_files import FirmwareRecord
 from l1kd.firmware.hls import c_simulation, testbench
 from l1kd.firmware.hls.namespace_and_ports import template
-from l1kd.firmware.hls.project import Port, Project, counts_of, open_project
+from l1kd.firmware.hls.project import Port, Project, counts_of
+from l1kd.firmware.run_firmware import projects_of
 
 _FORMAT = 1
 _FLAGS = (
@@ -61,10 +63,7 @@ class Library(_Record):
 
 
 class Manifest(_Record):
-    """`manifest.json` of an emulator.
-
-    `project` is the hash of the project's C++, `model` that of the network.
-    """
+    """`manifest.json` of an emulator."""
 
     format_version: int = _FORMAT
     name: str
@@ -73,8 +72,8 @@ class Manifest(_Record):
     io_type: str
     input: Port
     output: Port
-    project: str
-    model: str
+    project: str  # hash of the project's C++
+    model: str  # hash of the network
     versions: dict[str, str]
     compiler: str
     library: Library
@@ -84,16 +83,14 @@ class Manifest(_Record):
 class Emulator:
     """A loaded emulator."""
 
-    directory: Path  # where it is
-    manifest: Manifest  # what it says of itself
+    directory: Path
+    manifest: Manifest
     _library: ctypes.CDLL = field(repr=False)
 
     def predict(self, events: ArrayLike) -> NDArray[np.float64]:
-        """What the library gives.
+        """Outputs (N, outputs) of events (N, *shape) or (N, inputs), by the library.
 
-        `events`: (N, *shape) or (N, inputs), any real type, every value one of the input port's
-        type.
-        Returns (N, outputs), exact values of the output type.
+        UserError if events have another shape, or a value is off the port's grid or range.
         """
         counts = np.ascontiguousarray(counts_of(events, self.manifest.input, self.manifest.name))
         found = np.empty((len(counts), self.manifest.output.size), np.int64)
@@ -113,36 +110,63 @@ class Emulator:
         return int(self._library.l1kd_predict(events, found, len(arrays[0])))
 
 
-def build(project: Project, directory: Path | str) -> Emulator:
-    """Build a project's emulator, whole or not at all."""
-    directory, command = Path(directory), c_simulation.compiler()
+def build(
+    project: Project, directory: Path | str, check: Callable[[Emulator], None] | None = None
+) -> Emulator:
+    """Build a project's emulator, whole or not at all, and load it.
+
+    An emulator in `directory` is replaced, if `check` does not raise; nothing else is replaced.
+    UserError if something else is there, or no compiler that accepts the project.
+    """
+    directory = Path(directory)
+    _check_free(directory)
     with atomic_directory(directory) as written:
-        manifest = _write(project, written)
-        library = manifest.library.file
-        flags = (*_FLAGS, f"-Wl,-soname,{library}")
-        sources = ("source/emulator.cpp", f"source/firmware/{project.record.top}.cpp")
-        text = template(
-            "emulator.mk", library=library, flags=" ".join(flags), sources=" ".join(sources)
-        )
-        (written / "Makefile").write_text(text)
-        done = call(
-            [*command, *flags, *sources, "-o", library],
-            written,
-            environment=c_simulation.compiler_environment(),
-        )
-        if done.code:
-            raise UserError(
-                f"{project.directory}: {command[0]} does not compile the emulator: "
-                f"{c_simulation.first_error(done.errors)}; convert the student again if you did "
-                "not edit it"
-            )
-        said = version_text([*command, "--version"]).splitlines()
-        known = manifest.library.model_copy(update={"sha256": file_hash(written / library)})
-        manifest = manifest.model_copy(
-            update={"compiler": said[0].strip() if said else command[0], "library": known}
-        )
-        write_json(written / "manifest.json", manifest.model_dump(mode="json"))
+        _compile(project, written)
+        if check is not None:
+            check(load(written))
     return load(directory)
+
+
+def _check_free(directory: Path) -> None:
+    """Refuse to replace what is no emulator: a web page has a `manifest.json` too."""
+    check_replaceable(directory, ("manifest.json",))
+    if (directory / "manifest.json").exists():
+        try:
+            Manifest.model_validate(read_json(directory / "manifest.json"))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{directory} exists and is no emulator of l1kd, so that it is not replaced; move "
+                "it away, or name another place with --out"
+            ) from error
+
+
+def _compile(project: Project, directory: Path) -> None:
+    """Write and compile an emulator into a new directory."""
+    command, manifest = c_simulation.compiler(), _write(project, directory)
+    library = manifest.library.file
+    flags = (*_FLAGS, f"-Wl,-soname,{library}")
+    sources = ("source/emulator.cpp", f"source/firmware/{project.record.top}.cpp")
+    text = template(
+        "emulator.mk", library=library, flags=" ".join(flags), sources=" ".join(sources)
+    )
+    (directory / "Makefile").write_text(text)
+    done = call(
+        [*command, *flags, *sources, "-o", library],
+        directory,
+        environment=c_simulation.compiler_environment(),
+    )
+    if done.code:
+        raise UserError(
+            f"{project.directory}: {command[0]} does not compile the emulator: "
+            f"{c_simulation.first_error(done.errors)}; convert the student again if you did "
+            "not edit it"
+        )
+    said = version_text([*command, "--version"]).splitlines()
+    known = manifest.library.model_copy(update={"sha256": file_hash(directory / library)})
+    manifest = manifest.model_copy(
+        update={"compiler": said[0].strip() if said else command[0], "library": known}
+    )
+    write_json(directory / "manifest.json", manifest.model_dump(mode="json"))
 
 
 def _write(project: Project, directory: Path) -> Manifest:
@@ -205,7 +229,11 @@ def _typedefs(directory: Path) -> tuple[str, str]:
 
 
 def load(directory: Path | str) -> Emulator:
-    """Load an emulator that `build` has written."""
+    """Load an emulator that `build` has written.
+
+    UserError if something is missing, or the library is not the one that the manifest describes,
+    not for this machine, or no emulator.
+    """
     directory = Path(directory)
     try:
         manifest = Manifest.model_validate(read_json(directory / "manifest.json"))
@@ -268,27 +296,31 @@ def _check_elf(copy: Path, path: Path) -> None:
 
 
 def deliver(run: Path, student: str | None = None, out: Path | None = None) -> tuple[str, Emulator]:
-    """Build the emulator of a run's student and hold it against the project's vectors."""
-    records: list[FirmwareRecord] = run_files.read(run, "firmware.json")
-    names = list(dict.fromkeys(record.student for record in records))
+    """Build the emulator of a run's student (the best one), held against the project's vectors.
+
+    It goes to `out`, or `<run>/emulator/<name>_<version>`. Returns the student's name too.
+    UserError if the run has no project of it; CheckFailed if the library gives other outputs than
+    the network: it is not kept then.
+    """
+    groups = projects_of(run)
     if student is None:
-        student = names[0] if len(names) == 1 else run_files.read(run, "metrics.json").best
-    mine = [record for record in records if record.student == student]
-    if not mine:
+        student = next(iter(groups)) if len(groups) == 1 else None
+        student = student or run_files.read(run, "metrics.json").best
+    if student not in groups:
         raise UserError(
-            f"{run} has no project of a student {student!r}; it has those of {', '.join(names)}"
+            f"{run} has no project of a student {student!r}; it has those of {', '.join(groups)}"
         )
-    record = min(mine, key=lambda record: record.io_type != "io_parallel")
-    project = open_project(record.directory)
+    project = min(groups[student], key=lambda each: each.record.io_type != "io_parallel")
     inputs, expected = testbench.read_vectors(project.directory)
+
+    def check(built: Emulator) -> None:
+        found = built.predict(inputs * project.input_type.lsb)
+        wrong = int(np.sum((found != expected * project.output_type.lsb).any(axis=1)))
+        if wrong:
+            raise CheckFailed(
+                f"{student}: the emulator differs from the network in {wrong} of {len(inputs)} "
+                f"events of {project.directory}; `make test` there shows them"
+            )
+
     label = project.description.namespace.removeprefix("l1kd_")
-    emulator = build(project, out or run / "emulator" / label)
-    found = emulator.predict(inputs * project.input_type.lsb)
-    wrong = int(np.sum((found != expected * project.output_type.lsb).any(axis=1)))
-    if wrong:
-        shutil.rmtree(emulator.directory)
-        raise CheckFailed(
-            f"{student}: the emulator differs from the network in {wrong} of {len(inputs)} events "
-            f"of {project.directory}; `make test` there shows them"
-        )
-    return student, emulator
+    return student, build(project, out or run / "emulator" / label, check)

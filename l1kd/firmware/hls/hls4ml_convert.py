@@ -24,8 +24,10 @@ from l1kd.core.config_types import IoType, Strategy
 from l1kd.core.errors import UserError
 from l1kd.core.files import atomic_directory, content_hash
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.own_directories import check_replaceable
 from l1kd.core.run_files import FirmwareRecord, LayerRecord
 from l1kd.exact.layers import Quantize
+from l1kd.exact.network import Network
 from l1kd.firmware.hls import testbench
 from l1kd.firmware.hls.backends import Backend, backend_named
 from l1kd.firmware.hls.limits import (
@@ -77,6 +79,7 @@ def to_hls(
     unroll: bool | None = None,
     port: FixedPoint | None = None,
     vectors: NDArray[Any] | None = None,
+    network: Network | None = None,
 ) -> Project:
     """Write the HLS project of a QKeras network, whole or not at all.
 
@@ -103,6 +106,8 @@ def to_hls(
         has no unsigned type): each of its values is one of that layer's.
     vectors
         Events (N, *shape) for the test bench; by default corner inputs of the network.
+    network
+        The exact network, if `l1kd.read` has read the model already.
 
     Returns
     -------
@@ -117,14 +122,16 @@ def to_hls(
         If the lint refuses the network, or it is beyond a limit of the vendor tools.
     """
     directory, name = Path(directory), name or model.name
+    check_replaceable(directory)
     target = backend_named(backend)
     check_arguments(target, io_type, strategy, part, reuse, clock_ns)
     check_size(model, target, io_type, strategy)
     from l1kd.networks.lint.check import demand
     from l1kd.networks.to_exact import read
 
-    demand(model, io_type=io_type)
-    exact = read(model)
+    if network is None or io_type == "io_stream":  # it has rules of its own
+        demand(model, io_type=io_type)
+    exact = network or read(model)
     own, (result,) = exact.port, exact.output_types
     check_port(name, port, own)
     if max(own.word, result.word) > _WIDEST:
@@ -136,11 +143,11 @@ def to_hls(
     if unroll is None:
         unroll = sum(multiplications(layer) or 0 for layer in model.layers) <= UNROLLED
     unroll = unroll and io_type == "io_parallel"
-    top, network = top_name(name), model_hash(model)
+    top, digest = top_name(name), model_hash(model)
     versions = {"l1kd": __version__, "hls4ml": metadata.version("hls4ml")}
     options = [backend, io_type, strategy, reuse, part, clock_ns, unroll, port.text]
     # Two versions of hls4ml write two programs, so theirs is part of the name; ours is not.
-    namespace = f"{top}_v{content_hash([network, versions['hls4ml'], options])[:8]}"
+    namespace = f"{top}_v{content_hash([digest, versions['hls4ml'], options])[:8]}"
     with atomic_directory(directory) as written:
         with _hls4ml(name):
             import hls4ml
@@ -186,7 +193,7 @@ def to_hls(
         )
         description = Description(
             versions=versions,
-            model=network,
+            model=digest,
             namespace=namespace,
             record=record,
             unrolled=unroll,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -49,21 +50,16 @@ class Traced(_Record):
 
 
 class Description(_Record):
-    """What a project says of itself in `l1kd.json`.
-
-    `record` is what a run's `firmware.json` has of it, `model` the hash of the network that it was
-    made from, `namespace` the version namespace of its C++ (the top function's name, `_v`, eight
-    digits of a hash of network and options), `unrolled` whether convolutions are computed at all
-    positions at once, and `interval_cycles` the clock cycles between two events where the design
-    leaves no choice.
-    """
+    """A project's `l1kd.json`."""
 
     format_version: int = _FORMAT
     versions: dict[str, str]
-    model: str
-    namespace: str
-    unrolled: bool
-    interval_cycles: int | None
+    model: str  # hash of the network that it was made from
+    namespace: str  # of its C++: top function, `_v`, 8 digits of a hash of network and options
+    unrolled: bool  # convolutions are computed at all positions at once
+    interval_cycles: (
+        int | None
+    )  # clock cycles between two events, where the design leaves no choice
     record: FirmwareRecord
     input: Port
     output: Port
@@ -72,26 +68,24 @@ class Description(_Record):
 
 @dataclass(frozen=True)
 class Project:
-    """An HLS project.
-
-    Parameters
-    ----------
-    directory
-        Where it is.
-    description
-        What it says of itself.
-    """
+    """An HLS project."""
 
     directory: Path
     description: Description
+    # Gives the C++ that runs single calls of the top function, from a project's directory: what a
+    # certificate is held against (`certificate.compiled_calls.calls_of`) is in the same program.
+    calls: Callable[[Path], str] | None = None
 
     @property
     def record(self) -> FirmwareRecord:
-        """Its entry of `firmware.json`: backend, types, layers."""
-        # Inside the project there is no path: it can be moved.
-        return self.description.record.model_copy(
-            update={"directory": str(self.directory.absolute())}
-        )
+        """Backend, types, layers; its entry of `firmware.json`, but for the directory."""
+        return self.description.record
+
+    @property
+    def label(self) -> str:
+        """Its name in a run: `<student>-<backend>-<io_type>-<strategy>`."""
+        record = self.record
+        return f"{record.student}-{record.backend}-{record.io_type}-{record.strategy}"
 
     @cached_property
     def input_type(self) -> FixedPoint:
@@ -109,21 +103,24 @@ class Project:
         Returns
         -------
         Path
-            The program.
+            The program, in the user's cache.
 
         Raises
         ------
         UserError
             If there is no g++, or it does not accept the project.
         """
-        from l1kd.firmware.certificate.compiled_calls import calls_of
-
-        return c_simulation.build(self.directory, self._ports, lambda: calls_of(self.directory))
+        ports = c_simulation.Ports(
+            self.record.top,
+            self.description.namespace,
+            self.description.input.size,
+            self.description.output.size,
+        )
+        calls = None if self.calls is None else partial(self.calls, self.directory)
+        return c_simulation.build(self.directory, ports, calls)
 
     def predict(self, events: ArrayLike, processes: int | None = None) -> NDArray[np.float64]:
         """Run events through the C simulation.
-
-        Memory is that of the events given; a large sample goes through in chunks.
 
         Parameters
         ----------
@@ -150,45 +147,25 @@ class Project:
         return outputs * self.output_type.lsb
 
     def trace(self, events: ArrayLike) -> dict[str, NDArray[np.float64]]:
-        """Run events through the C simulation and return what every layer gives.
-
-        Parameters
-        ----------
-        events
-            As for `predict`.
-
-        Returns
-        -------
-        dict
-            Layer name to its values, (N, *shape of the layer), in the order of the data's flow.
-        """
+        """Values of every layer in the C simulation, (N, *shape of the layer), in data's order."""
         layers = self.description.layers
-        sizes = [(layer.name, int(np.prod(layer.shape))) for layer in layers]
         _, values = c_simulation.trace(
             self.compile(),
             counts_of(events, self.description.input, self.directory.name),
             self.description.output.size,
-            sizes,
+            [(layer.name, int(np.prod(layer.shape))) for layer in layers],
         )
         return {
             layer.name: part.reshape(len(part), *layer.shape)
             for layer, part in zip(layers, values, strict=True)
         }
 
-    @property
-    def _ports(self) -> c_simulation.Ports:
-        return c_simulation.Ports(
-            self.record.top,
-            self.description.namespace,
-            self.description.input.size,
-            self.description.output.size,
-        )
-
 
 def counts_of(events: ArrayLike, port: Port, name: str) -> NDArray[np.int64]:
-    """Events as counts of a port's LSB, (N, inputs).
+    """Events (N, *shape) or (N, inputs) as counts of a port's LSB, (N, inputs).
 
-    `events`: (N, *shape) or (N, inputs), any real type.
+    UserError if events have another shape, or a value is off the port's grid or range; `name`, of
+    what reads them, is for its message.
     """
     array: NDArray[Any] = np.asarray(events)
     kind, shape, size = FixedPoint.parse(port.type), port.shape, port.size
@@ -215,8 +192,8 @@ def counts_of(events: ArrayLike, port: Port, name: str) -> NDArray[np.int64]:
     return bits
 
 
-def open_project(directory: Path | str) -> Project:
-    """Open a written project; neither TensorFlow nor hls4ml is needed."""
+def open_project(directory: Path | str, calls: Callable[[Path], str] | None = None) -> Project:
+    """Open a written project; UserError if it is none, or one of another format."""
     directory = Path(directory)
     path = directory / FILE
     try:
@@ -234,7 +211,7 @@ def open_project(directory: Path | str) -> Project:
         raise UserError(
             f"{path}: not as l1kd writes it ({str(error).splitlines()[0]}); convert it again"
         ) from error
-    return Project(directory, description)
+    return Project(directory, description, calls)
 
 
 def save(directory: Path, description: Description) -> None:

@@ -70,7 +70,7 @@ def run_steps(
     The results of each are kept in the run. Raises UserError if the tool fails, leaves no report or
     takes too long; CheckFailed if a simulation fails: steps after it are not run.
     """
-    name = project.directory.name
+    name = project.label
     lock = context.directory / "vendor" / f".{name}.lock"
     lock.parent.mkdir(exist_ok=True)
     busy = (
@@ -122,7 +122,7 @@ def _run(
 ) -> tool_results.Record:
     """Run one step and keep its results."""
     name, top, backend = (
-        project.directory.name,
+        project.label,
         project.record.top,
         backend_named(project.record.backend),
     )

@@ -340,7 +340,7 @@ def load(context: Context, project: Project) -> Record:
     Raises UserError if the file is damaged.
     """
     made_of, tried_by = content_hash(sources(project)), bench(project)
-    name = project.directory.name
+    name = project.label
     path = _path(context, project)
     record = None
     with contextlib.suppress(FileNotFoundError):
@@ -380,7 +380,7 @@ def collected(context: Context, projects: Sequence[Project]) -> list[Resources]:
 
 
 def _path(context: Context, project: Project) -> Path:
-    return context.directory / "vendor" / f"{project.directory.name}.json"
+    return context.directory / "vendor" / f"{project.label}.json"
 
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst")
@@ -403,7 +403,7 @@ def collect(context: Context, projects: Sequence[Project], directory: Path) -> l
         except UserError as error:
             refused.append(str(error))
             continue
-        name = project.directory.name
+        name = project.label
         record = load(context, project).with_reports(results)
         for step in STEPS:
             if getattr(results, LEFT_BY[step][0]) is None:
@@ -516,7 +516,7 @@ def _project(context: Context, projects: Sequence[Project], folder: Folder) -> P
                 f"{project.directory}"
             )
         return project
-    have = ", ".join(project.directory.name for project in projects)
+    have = ", ".join(project.label for project in projects)
     raise UserError(
         f"{folder.root}: results of {word('-'.join(kind))}, no project of {context.directory} "
         f"(it has {have})"

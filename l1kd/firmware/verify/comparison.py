@@ -1,64 +1,55 @@
-"""An implementation of a student against the exact network, event by event, and why they differ.
-
-A student of a run in all its forms, and the events that they are held against each other on.
-
-A run's emulators against the exact network.
-"""
+"""Implementations of a student against the exact network, event by event, and why they differ."""
 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core import run_files
 from l1kd.core.context import Context
-from l1kd.core.errors import UserError
-from l1kd.core.files import write_arrays
-from l1kd.core.fixed_point import FixedPoint
-from l1kd.core.run_files import FirmwareRecord, Implementation, Pair
+from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.files import write_arrays, write_json
+from l1kd.core.own_directories import check_replaceable
+from l1kd.core.run_files import AgreementRecord, FirmwareRecord, Implementation, Pair
 from l1kd.data.dataset import Sample
 from l1kd.exact.agreement import Agreement, compare
 from l1kd.exact.network import Network
-from l1kd.firmware.convert import project_name, rtl_name
-from l1kd.firmware.hls.project import Project, open_project
+from l1kd.firmware.hls.emulator import Emulator, load
+from l1kd.firmware.hls.project import Project
+from l1kd.firmware.run_firmware import Student, open_student, projects_of
 from l1kd.firmware.stimuli.corner_inputs import corners
 from l1kd.firmware.verify.first_difference import Shown, first_difference
 from l1kd.firmware.verify.smallest_event import shrink
-from l1kd.firmware.verilog.project import Logic, open_logic
-from l1kd.networks.inspect import model_hash
 
-if TYPE_CHECKING:
-    from tensorflow import keras
-from l1kd.core.errors import CheckFailed
-from l1kd.core.run_files import AgreementRecord
-from l1kd.firmware.hls.emulator import Emulator, load
-
-DIRECTORY = "mismatches"  # of a run: where reproducers are kept
+REPRODUCERS = "mismatches"  # of a run
+_MARKER = "l1kd.json"  # says that the directory is ours
 _SUSPECTS = 32  # events that differ and are traced
+_CHUNK = 8192  # events at a time
 Values = NDArray[np.float64]
 Inputs = Literal["test", "corner"]
+Predictor = Callable[[NDArray[Any]], Values]  # events (N, *shape) to outputs (N, outputs)
 
 
 @dataclass
 class Comparison:
     """An implementation against the exact network, on one kind of inputs, as far as it got."""
 
-    candidate: Implementation  # the implementation
-    inputs: Inputs  # what it is tried on
-    predict: Callable[[NDArray[Any]], Values]  # events (N, *shape) to its outputs (N, outputs)
-    # events to what it gives layer by layer; None if it does not show its layers
+    candidate: Implementation
+    inputs: Inputs
+    predict: Predictor
+    # Events to values layer by layer; None if it does not show its layers.
     show: Callable[[NDArray[Any]], Mapping[str, Shown]] | None = None
     project: FirmwareRecord | None = None  # the HLS project that it is made of, if it is
     excused: str | None = None  # why it may differ
-    # events that it is tried on at most, in each sample its share of them; None: all
-    limit: int | None = None
+    limit: int | None = None  # events at most, in each sample its share of them; None: all
     left: int | None = None
     result: Agreement = field(default_factory=lambda: Agreement(0, 0, 0))
     suspects: list[NDArray[Any]] = field(default_factory=list)
@@ -83,7 +74,7 @@ class Comparison:
         return found
 
     def explain(self, network: Network, directory: Path, student: str) -> None:
-        """Find the first layer that differs, and keep the smallest event that shows it."""
+        """Find the first layer that differs, and keep the smallest event of it in the run."""
         if not self.suspects:
             return
         events = np.stack(self.suspects)
@@ -113,7 +104,10 @@ class Comparison:
         }
         parts = (student, self.candidate, self.inputs, *self.kind.split())
         name = "-".join(re.sub(r"[^\w.]", "_", part) for part in parts)
-        self.reproducer = f"{DIRECTORY}/{name}.npz"
+        self.reproducer = f"{REPRODUCERS}/{name}.npz"
+        if not (marker := directory / REPRODUCERS / _MARKER).exists():
+            check_replaceable(marker.parent)
+            write_json(marker, {"kind": REPRODUCERS})
         write_arrays(directory / self.reproducer, arrays)
 
     @property
@@ -124,12 +118,12 @@ class Comparison:
 
     @property
     def label(self) -> str:
-        """What was compared, for messages."""
+        """Implementation and project, for messages."""
         return f"{self.candidate} {self.kind}".strip()
 
     @property
     def told(self) -> str:
-        """What came of it, in one line."""
+        """The result in one line."""
         result, excuse = self.result, self.pair.excused
         return (
             f"{self.label}: {result.mismatches} mismatches in {result.events} {self.inputs} events"
@@ -138,7 +132,7 @@ class Comparison:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong, in one line; None if nothing is."""
+        """The difference in one line; None if there is none, or it is excused."""
         result = self.result
         if not result.mismatches or self.excused:
             return None
@@ -170,52 +164,10 @@ class Comparison:
         )
 
 
-_CHUNK = 8192  # events at a time
-Predictor = Callable[[NDArray[Any]], Values]
-
-
-@dataclass(frozen=True)
-class Student:
-    """A student in all its forms."""
-
-    name: str  # its name
-    model: keras.Model  # the QKeras network
-    exact: Network  # the exact network, on the projects' port
-    projects: list[Project]  # its HLS projects
-    doubts: dict[str, str]  # layers that QKeras may not compute exactly, with reasons
-    logic: Logic | None = None  # its Verilog, if it was written
-
-    @property
-    def lsb(self) -> float:
-        """The step of its output."""
-        return self.projects[0].output_type.lsb
-
-
 def samples_of(context: Context) -> dict[str, Sample]:
-    """What a run's firmware is tried on: the test split and the signals' test halves."""
+    """The events that firmware is tried on: the test split and the signals' test halves."""
     samples = {"test": context.dataset.test}
     return samples | {name: signal.test for name, signal in context.dataset.signals.items()}
-
-
-def open_student(context: Context, name: str, projects: list[Project]) -> Student:
-    """A student of a run with its exact network."""
-    import l1kd
-    from l1kd.networks.to_exact import doubts, read
-
-    path = context.student_file(name)
-    model = l1kd.load_model(path)
-    own = model_hash(model)
-    logic = logic_of(context, name)
-    written: list[Project | Logic] = [*projects, *([logic] if logic else [])]
-    for project in written:
-        if project.description.model != own:
-            raise UserError(
-                f"{project.directory} was written from another network than {path}; run "
-                f"`l1kd convert {context.directory}` first"
-            )
-    port = projects[0].input_type
-    exact = read(model).at_port(FixedPoint(port.word, port.integer, port.signed))
-    return Student(name, model, exact, projects, doubts(model, exact), logic)
 
 
 def compare_on(
@@ -225,7 +177,7 @@ def compare_on(
     samples: Mapping[str, Sample],
     others: Mapping[str, Predictor] | None = None,
 ) -> dict[str, dict[str, Values]]:
-    """Compare on the corners, then on a run's samples.
+    """Compare on the corners, then on a run's samples; the comparisons keep their results.
 
     Returns scores (N,) of the comparisons of the kind `test` and of `others`, by implementation and
     sample; of several projects' C simulations the first's: where they differ the gate fails.
@@ -260,27 +212,13 @@ def compare_on(
     }
 
 
-def projects_of(context: Context) -> dict[str, list[Project]]:
-    """The run's projects by student."""
-    groups: dict[str, list[Project]] = {}
-    for record in run_files.read(context.directory, "firmware.json"):
-        name = project_name(record.student, record.backend, record.io_type, record.strategy)
-        groups.setdefault(record.student, []).append(open_project(context.projects / name))
-    return groups
-
-
-def logic_of(context: Context, name: str) -> Logic | None:
-    """A student's Verilog, if it was written."""
-    if not (context.directory / "rtl.json").exists():
-        return None
-    records: list[run_files.RtlRecord] = run_files.read(context.directory, "rtl.json")
-    written = any(record.student == name and record.directory for record in records)
-    return open_logic(context.projects / rtl_name(name)) if written else None
-
-
 def compare_emulator(context: Context, name: str, emulator: Emulator) -> None:
-    """Compare a student's emulator with the exact network; add the pair to `agreement.json`."""
-    projects = projects_of(context).get(name, [])
+    """Hold a student's emulator against the exact network, and note the pair in `agreement.json`.
+
+    UserError if it was built from no project of the student that is there, CheckFailed if a single
+    bit differs. In a read-only run nothing is noted.
+    """
+    projects = projects_of(context.directory).get(name, [])
     comparisons = emulated([emulator], projects)
     if not comparisons["test"]:
         raise UserError(
@@ -290,19 +228,25 @@ def compare_emulator(context: Context, name: str, emulator: Emulator) -> None:
     student = open_student(context, name, projects)
     compare_on(context, student, comparisons, samples_of(context))
     done = [each for kind in comparisons.values() for each in kind if each.result.events]
-    for comparison in done:
-        comparison.explain(student.exact, context.directory, name)
-    if (context.directory / "agreement.json").is_file():
-        records: list[AgreementRecord] = run_files.read(context.directory, "agreement.json")
-        for record in records:
-            if record.student == name:
-                others = [pair for pair in record.pairs if pair.candidate != "emulator"]
-                record.pairs = [*others, *(each.pair for each in done)]
-        run_files.write(context.directory, "agreement.json", records)
+    if os.access(context.directory, os.W_OK):
+        _note(context, student, done)
     for comparison in done:
         context.say(f"{name} {comparison.told}")
     if faults := [comparison.fault for comparison in done if comparison.fault]:
         raise CheckFailed(f"emulator and network differ: student {name!r}, {faults[0]}")
+
+
+def _note(context: Context, student: Student, done: Sequence[Comparison]) -> None:
+    """Put comparisons of an emulator into `agreement.json`, and what they found beside it."""
+    for comparison in done:
+        comparison.explain(student.exact, context.directory, student.name)
+    if (context.directory / "agreement.json").is_file():
+        records: list[AgreementRecord] = run_files.read(context.directory, "agreement.json")
+        for record in records:
+            if record.student == student.name:
+                others = [pair for pair in record.pairs if pair.candidate != "emulator"]
+                record.pairs = [*others, *(each.pair for each in done)]
+        run_files.write(context.directory, "agreement.json", records)
 
 
 def emulators(context: Context) -> list[Emulator]:
@@ -322,15 +266,11 @@ def emulated(
     """Comparisons of emulators that were built from these projects, as they are now."""
     records = {project.description.namespace: project.record for project in projects}
     kept = [each for each in emulators if each.manifest.namespace in records]
-    found: dict[Inputs, list[Comparison]] = {}
-    for inputs in ("corner", "test"):
-        found[inputs] = [
-            Comparison(
-                "emulator",
-                inputs,
-                emulator.predict,
-                project=records[emulator.manifest.namespace],
-            )
-            for emulator in kept
+
+    def built(inputs: Inputs) -> list[Comparison]:
+        return [
+            Comparison("emulator", inputs, each.predict, project=records[each.manifest.namespace])
+            for each in kept
         ]
-    return found
+
+    return {"corner": built("corner"), "test": built("test")}

@@ -23,10 +23,10 @@ _SUMS = ":sums"
 
 @dataclass(frozen=True)
 class Shown:
-    """What an implementation gives for one layer."""
+    """An implementation's output of one layer."""
 
     values: NDArray[np.float64]  # (N, *shape)
-    type: str = ""  # what holds them, as `ap_fixed` text; empty if nothing says
+    type: str = ""  # as `ap_fixed` text; empty for an implementation in floats
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,9 @@ class Difference:
     """A layer whose output is not the exact network's."""
 
     layer: str  # its name in the network
-    # of its output in the firmware, as `ap_fixed` text; empty for an implementation in floats
-    type: str
-    needed: str  # the type that the exact network says, or needs to hold every value of the layer
-    # how much differs, in LSBs of the finer of them; offenders are counted in the events given
-    agreement: Agreement
+    type: str  # of its output in the firmware; empty for an implementation in floats
+    needed: str  # the exact network's type, or the one that holds every value of the layer
+    agreement: Agreement  # in LSBs of the finer type
 
     @property
     def summary(self) -> str:
@@ -56,9 +54,10 @@ class Difference:
 def first_difference(
     network: Network, shown: Mapping[str, Shown], events: NDArray[Any]
 ) -> Difference | None:
-    """The first layer, in the order of the data's flow, that differs from the exact network.
+    """The first layer, in the order of the data's flow, that differs; None if all agree.
 
-    `events`: (N, *shape); keep N small, inner layers are large.
+    `shown` holds outputs by the network's layer for `events` (N, *shape); keep N small, inner
+    layers are large.
     """
     names = tuple(node.name for node in network.nodes if node.name in shown)
     if not len(np.asarray(events)):
@@ -82,7 +81,7 @@ def first_difference(
 
 
 def in_csim(project: Project, network: Network, events: NDArray[Any]) -> dict[str, Shown]:
-    """What the C simulation gives, for every layer that it shows and the network has."""
+    """Outputs of every layer that the C simulation shows and the network has."""
     found = project.trace(events)
     names = {node.name for node in network.nodes}
     shown = {}
@@ -96,7 +95,7 @@ def in_csim(project: Project, network: Network, events: NDArray[Any]) -> dict[st
 
 
 def in_qkeras(model: keras.Model, network: Network, events: NDArray[Any]) -> dict[str, Shown]:
-    """What QKeras gives, for every layer of the network."""
+    """Outputs of every layer of the network in QKeras."""
     from l1kd.networks.inspect import layer_outputs
 
     own = {layer.name for layer in model.layers}

@@ -8,20 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Counts = NDArray[np.int64]
+Counts = NDArray[np.int64]  # of the port's LSB
 Differs = Callable[[Counts], NDArray[Any]]
 
 _ROUNDS = 64
 
 
 def shrink(event: Counts, differs: Differs) -> Counts:
-    """Make an event as empty and as small as it can be and still show a difference.
+    """Make an event (inputs,) that differs as empty and as small as it can be and still differ.
 
     Blocks of inputs are set to zero, from halves down to single ones; then values move towards
-    zero. Every step asks about all its candidates at once.
-
-    `event`: counts of the port's LSB, (inputs,); it differs.
-    `differs`: events (N, inputs) to a truth value each.
+    zero. Every step asks `differs`, events (N, inputs) to (N,), about all its candidates at once.
     """
     event = event.copy()
     size = len(event)

@@ -1,8 +1,8 @@
 """The stage `verify`: the gate. Everything against the exact network, the firmware for all inputs.
 
 It fails on one mismatch in any output of any event, on a certificate that is refused, and on a loss
-of AUC against the float teacher. QKeras is held to the exact network too, but where its float32
-cannot hold a sum it is QKeras that is said to be inexact, by layer, and nothing fails.
+of AUC against the float teacher. Where QKeras' float32 cannot hold a sum it is QKeras that is said
+to be inexact, by layer, and nothing fails.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.own_directories import check_replaceable
 from l1kd.core.run_files import (
     AgreementRecord,
     CertificateRecord,
@@ -29,28 +29,24 @@ from l1kd.core.run_files import (
 )
 from l1kd.data.dataset import Sample
 from l1kd.evaluation.fidelity import auc_loss, check_auc_loss, rung, teacher_rung
+from l1kd.evaluation.scores import Scores
 from l1kd.firmware.certificate.certify import certify
 from l1kd.firmware.certificate.findings import Certificate
-from l1kd.firmware.convert import chosen
 from l1kd.firmware.hls.project import Project
+from l1kd.firmware.run_firmware import Student, chosen, open_student, projects_of
 from l1kd.firmware.verify.comparison import (
-    DIRECTORY,
+    REPRODUCERS,
     Comparison,
     Inputs,
-    Student,
     compare_on,
     emulated,
     emulators,
-    open_student,
-    projects_of,
     samples_of,
 )
 from l1kd.firmware.verify.first_difference import in_csim, in_qkeras
 from l1kd.firmware.verilog.simulate import find
 from l1kd.networks.inspect import float_twin
-
-if TYPE_CHECKING:
-    from l1kd.evaluation.scores import Scores
+from l1kd.training.target_transform import load_target
 
 Values = NDArray[np.float64]
 LADDER = ("float", "qkeras", "csim", "rtl")
@@ -63,28 +59,29 @@ def verify(context: Context) -> None:
     certificate of every project speaks for all others. The loss of AUC (`verify.max_auc_loss`, the
     mean over signals, float teacher to C simulation) is demanded of the best student alone: a run
     may hold students that are small on purpose. Writes `agreement.json` and `fidelity.json`, then
-    judges.
+    judges: CheckFailed says which student, project and layer. UserError: a project is missing or
+    does not compile.
     """
-    from l1kd.evaluation.scores import Scores
-    from l1kd.networks.tensorflow_setup import prepare_tensorflow
-    from l1kd.training.target_transform import load_target
-
-    prepare_tensorflow(context.threads)
     metrics: Metrics = run_files.read(context.directory, "metrics.json")
     taught = not context.config.imported
     target = load_target(context.directory) if taught else None
-    stored = Scores.load(context.directory / "scores.npz") if taught else None
     samples = samples_of(context)
-    raw = _raw(stored, samples, context.config.verify.events)
-    groups = projects_of(context)
+    raw = None
+    if taught:
+        stored, limit = Scores.load(context.directory / "scores.npz"), context.config.verify.events
+        raw = {name: stored.teacher(name)[:limit] for name in samples}
+    groups = projects_of(context.directory)
+    students = [open_student(context, name, group) for name, group in groups.items()]
+    reproducers = context.directory / REPRODUCERS
+    check_replaceable(reproducers)
     _compile(context, [project for group in groups.values() for project in group])
-    shutil.rmtree(context.directory / DIRECTORY, ignore_errors=True)
+    shutil.rmtree(reproducers, ignore_errors=True)
 
     records: list[AgreementRecord] = []
     ladders: dict[str, list[Rung]] = {}
     faults: list[str] = []
-    for name, group in groups.items():
-        student = open_student(context, name, group)
+    for student in students:
+        name = student.name
         certificates = _certify(context, student)
         simulated, late = _simulation(context, student, samples["test"])
         comparisons, scores = _compare(context, student, samples, taught, simulated is not None)
@@ -102,14 +99,6 @@ def verify(context: Context) -> None:
         raise CheckFailed(f"firmware and network differ: {faults[0]}{more}")
     if taught and metrics.best in ladders:
         check_auc_loss(metrics.best, ladders[metrics.best], context.config.verify.max_auc_loss)
-
-
-def _raw(
-    stored: Scores | None, samples: Mapping[str, Sample], limit: int | None
-) -> dict[str, NDArray[Any]] | None:
-    if stored is None:
-        return None
-    return {name: stored.teacher(name)[:limit] for name in samples}
 
 
 def _compile(context: Context, projects: list[Project]) -> None:
@@ -174,11 +163,13 @@ def _compare(
     simulated: bool,
 ) -> tuple[list[Comparison], dict[str, dict[str, Values]]]:
     """All comparisons of a student, and the scores of its ladder."""
+    import l1kd
     from l1kd.evaluation.evaluate import scorer
 
     shape = context.dataset.shape
-    network = scorer(student.model, shape)
-    excuse = "; ".join(f"{layer}: {reason}" for layer, reason in student.doubts.items())
+    model = l1kd.load_model(context.student_file(student.name))
+    network = scorer(model, shape)
+    excuse = "; ".join(f"{layer}: {reason}" for layer, reason in student.float32.items())
     comparisons: dict[Inputs, list[Comparison]] = {}
     for inputs in ("corner", "test"):
         comparisons[inputs] = [
@@ -186,7 +177,7 @@ def _compare(
                 "qkeras",
                 inputs,
                 network,
-                partial(in_qkeras, student.model, student.exact),
+                partial(in_qkeras, model, student.exact),
                 excused=excuse or None,
             ),
             *(
@@ -208,7 +199,7 @@ def _compare(
             comparisons[inputs].append(Comparison("rtlsim", inputs, simulate, limit=limit))
     for inputs, built in emulated(emulators(context), student.projects).items():
         comparisons[inputs] += built
-    others = {"float": scorer(float_twin(student.model), shape)} if taught else {}
+    others = {"float": scorer(float_twin(model), shape)} if taught else {}
     scores = compare_on(context, student, comparisons, samples, others)
     done = [each for kind in comparisons.values() for each in kind if each.result.events]
     return done, {stage: scores[stage] for stage in LADDER if stage in scores}
@@ -224,7 +215,7 @@ def _record(
         student=student.name,
         lsb=student.lsb,
         pairs=[comparison.pair for comparison in comparisons],
-        float32=student.doubts,
+        float32=student.float32,
         simulated=simulated,
         certificates=[
             CertificateRecord(

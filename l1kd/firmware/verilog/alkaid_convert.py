@@ -24,44 +24,47 @@ from l1kd import __version__
 from l1kd.core.errors import UserError
 from l1kd.core.files import atomic_directory, write_json
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.own_directories import check_replaceable
 from l1kd.core.run_files import LayerCost, RtlRecord
 from l1kd.exact.network import Network
 from l1kd.firmware.hls.project import FILE, NETWORK, Port
+from l1kd.firmware.verilog import lut_ff_estimate
+from l1kd.firmware.verilog.lut_ff_estimate import Features
 from l1kd.firmware.verilog.port_wrapper import Kif, wrapper
 from l1kd.firmware.verilog.project import Description, Logic
 from l1kd.firmware.verilog.trace_layers import draw, expected_lut
 from l1kd.firmware.verilog.trace_quantizers import UnfitError
-from l1kd.networks.inspect import model_hash
+from l1kd.networks import inspect
 
 if TYPE_CHECKING:
     from tensorflow import keras
-
-    from l1kd.firmware.verilog.lut_ff_estimate import Features
 
 MAX_LUT = 1.5e6  # the largest network that is drawn: most of a VU13P
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a network's logic is expected to cost, before synthesis."""
+    """Expected cost of a network's logic, before synthesis."""
 
-    lut: float  # expected of Yosys: see `l1kd.firmware.verilog.lut_ff_estimate`
+    lut: float  # expected of Yosys, as `ff`: see `lut_ff_estimate`
     ff: float
-    latency_cycles: int  # clock edges from sampling to result; cycles between two events
-    interval_cycles: int
-    # the longest path between registers by alkaid's model of delays: no timing is closed
-    clock_ns: float
-    layers: list[LayerCost]  # the LUTs' distribution over the network's layers
-    features: Features  # the raw counts that `lut` and `ff` follow from
+    latency_cycles: int  # clock edges from sampling to result
+    interval_cycles: int  # between two events
+    clock_ns: float  # longest path between registers by alkaid's delays: no timing is closed
+    layers: list[LayerCost]  # shares of the LUTs
+    features: Features  # raw counts that `lut` and `ff` follow from
 
 
 def estimate(network: Network, *, clock_ns: float = 5.0, max_lut: float = MAX_LUT) -> Estimate:
-    """What a network's logic is expected to cost; nothing is written."""
-    model, costs = _optimised(network, clock_ns=clock_ns, max_lut=max_lut)
-    return _estimated(model, costs)
+    """Estimate the cost of a network's logic, cut into stages for a clock; nothing is written.
+
+    The network is at the port that events come in. UserError if it is larger than `max_lut`, or
+    has something that the logic cannot compute.
+    """
+    return _estimated(*_optimised(network, clock_ns=clock_ns, max_lut=max_lut))
 
 
-def convert(
+def to_verilog(
     model: keras.Model | Network,
     directory: Path | str,
     *,
@@ -71,6 +74,7 @@ def convert(
     name: str | None = None,
     port: FixedPoint | None = None,
     advance: Callable[[int], None] = lambda steps: None,
+    model_hash: str = "",
 ) -> Logic:
     """Write the Verilog project of a network, whole or not at all.
 
@@ -79,7 +83,7 @@ def convert(
     model
         A QKeras network that the lint lets through, or an exact network.
     directory
-        Where; an existing one is replaced.
+        Where; an existing project is replaced, nothing else is.
     clock_ns
         The clock period in nanoseconds that the logic is cut for, by alkaid's estimate of delays:
         no timing is closed.
@@ -93,6 +97,8 @@ def convert(
         The type that events come in, where it is narrower than the network's first layer says.
     advance
         Called with 1 for every layer that is drawn.
+    model_hash
+        Of the Keras model that an exact network is of.
 
     Returns
     -------
@@ -107,7 +113,12 @@ def convert(
         If the lint refuses the network.
     """
     directory = Path(directory)
-    network, digest = (model, "") if isinstance(model, Network) else _read(model)
+    check_replaceable(directory)
+    network = model
+    if not isinstance(network, Network):
+        from l1kd.networks.to_exact import read
+
+        network, model_hash = read(model), inspect.model_hash(model)
     if port is not None:
         network = network.at_port(port)
     (result, *others) = network.output_types
@@ -144,7 +155,7 @@ def convert(
         )
         description = Description(
             versions={"l1kd": __version__, "alkaid": metadata.version("alkaid")},
-            model=digest,
+            model=model_hash,
             record=record,
             input=Port(shape=network.shape, type=network.port.text),
             output=Port(shape=(outputs,), type=result.text),
@@ -153,14 +164,6 @@ def convert(
         network.save(written / NETWORK)
         write_json(written / FILE, description.model_dump(mode="json"))
     return Logic(directory, description)
-
-
-def _read(model: keras.Model) -> tuple[Network, str]:
-    from l1kd.networks.lint.check import demand
-    from l1kd.networks.to_exact import read
-
-    demand(model, io_type="io_parallel")
-    return read(model), model_hash(model)
 
 
 def _optimised(
@@ -205,8 +208,6 @@ def _optimised(
 
 
 def _estimated(model: Any, costs: dict[str, float]) -> Estimate:
-    from l1kd.firmware.verilog import lut_ff_estimate
-
     features = _features(model)
     lut, ff = lut_ff_estimate.lut(features), lut_ff_estimate.ff(features)
     scale = lut / (sum(costs.values()) or 1.0)
@@ -223,8 +224,6 @@ def _estimated(model: Any, costs: dict[str, float]) -> Estimate:
 
 def _features(model: Any) -> Features:
     """Raw counts of a design."""
-    from l1kd.firmware.verilog.lut_ff_estimate import Features
-
     program = model._comb
     used = program.ref_count
     total = dict.fromkeys(

@@ -15,7 +15,7 @@ Kif = tuple[int, int, int]  # sign bits, integer bits without the sign, fraction
 def wrapper(
     top: str, inside: tuple[list[Kif], list[Kif]], port: FixedPoint, result: FixedPoint
 ) -> str:
-    """Verilog of the module `top` around `<top>_core`."""
+    """Verilog of the module `top` around `<top>_core`, whose inputs and outputs are `inside`."""
     sources, sinks = inside
     lines = [
         *_taken("model_inp", "inner_inp", sources, port),

@@ -26,7 +26,7 @@ _FORMAT = 1
 
 
 class Description(BaseModel):
-    """What a Verilog project says of itself in `l1kd.json`."""
+    """A Verilog project's `l1kd.json`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,25 +41,15 @@ class Description(BaseModel):
 
 @dataclass(frozen=True)
 class Logic:
-    """A written Verilog project.
-
-    Parameters
-    ----------
-    directory
-        Where it is.
-    description
-        What it says of itself.
-    """
+    """A written Verilog project."""
 
     directory: Path
     description: Description
 
     @property
     def record(self) -> RtlRecord:
-        """Its entry of `rtl.json`."""
-        return self.description.record.model_copy(
-            update={"directory": str(self.directory.absolute())}
-        )
+        """Ports, latency, estimated cost; its entry of `rtl.json`, but for the directory."""
+        return self.description.record
 
     @property
     def output_type(self) -> FixedPoint:
@@ -85,11 +75,8 @@ class Logic:
     def counts(self, events: ArrayLike) -> NDArray[np.int64]:
         """Events (N, *shape) or (N, inputs) as counts of the input port's LSB, (N, inputs).
 
-        Raises
-        ------
-        UserError
-            If events have another shape, or a value is off the port's grid or range: alkaid's
-            interpreter would floor it and wrap it around, silently.
+        UserError for other shapes and for values off the port's grid or range: alkaid's
+        interpreter would floor them and wrap them around, silently.
         """
         return counts_of(events, self.description.input, self.record.top)
 
@@ -109,7 +96,7 @@ class Logic:
         Raises
         ------
         UserError
-            As `counts`.
+            If events have another shape, or a value is off the port's grid or range.
         """
         lsb = FixedPoint.parse(self.description.input.type).lsb
         counts = self.counts(events)
@@ -139,7 +126,7 @@ class Logic:
         Raises
         ------
         UserError
-            As `counts`, or if there is no simulator.
+            As `predict`, or if there is no simulator.
         CheckFailed
             If the measured latency is not the reported one.
         """
@@ -181,7 +168,7 @@ class Logic:
 
 
 def open_logic(directory: Path | str) -> Logic:
-    """Open a written Verilog project."""
+    """Open a written Verilog project; UserError if it is none."""
     directory = Path(directory)
     try:
         description = Description.model_validate(read_json(directory / FILE))

@@ -66,7 +66,7 @@ def test_compiled_calls_are_held_against_the_proof(
 
 def test_verilog_is_tested_not_proved(tmp_path: Path) -> None:
     exact = chain([[1, -2]], FixedPoint(6, 3), FixedPoint(5, 3))
-    logic = alkaid_convert.convert(exact, tmp_path / "rtl")
+    logic = alkaid_convert.to_verilog(exact, tmp_path / "rtl")
     certificate = certify(logic, exact)
     assert not certificate.certified and not certificate.refused
     assert [each.layer for each in certificate.findings] == [node.name for node in exact.nodes]

@@ -70,7 +70,7 @@ def test_all_steps_and_their_numbers(
     assert (row.latency_cycles, row.latency_ns, row.interval_cycles) == (12, 60.0, 3)
     assert (row.ff, row.dsp, row.bram, row.uram, row.estimated_clock_ns) == (321, 5, 2, 0, 3.612)
     layers = {layer.name: layer for layer in row.layers}
-    project = open_project(mine.projects / "image-Vitis-io_parallel-latency")
+    project = open_project(mine.firmware("image") / "hls/Vitis-io_parallel-latency")
     assert set(layers) <= {layer.name for layer in project.record.layers}
     assert {"conv1", "dense1", "output"} <= set(layers) and layers["conv1"].latency_cycles == 4
     assert row.lut == sum(layer.lut or 0 for layer in row.layers) + 7
@@ -106,7 +106,7 @@ def test_older_tools(name: str, run: Context, mine: Context, l1kd: Call, tmp_pat
         values = mine.config.model_dump(mode="json")
         values["firmware"] |= {"backend": "Vivado", "students": "best", "io_type": "io_stream"}
         mine = mine.configured(type(mine.config).model_validate(values))
-        shutil.rmtree(mine.projects)
+        shutil.rmtree(mine.directory / "firmware")
         convert(mine)
     done = l1kd(
         "synth", mine.directory, "--tool", backend.lower(), "--io-type", "io_stream",
@@ -153,10 +153,10 @@ def test_the_printed_commands_are_the_tools_own(
         "synth", mine.directory, "--tool", "vitis", "--io-type", "io_stream", "--steps",
         "csim,csynth,cosim,vsynth", PATH=str(tmp_path / "empty"),
     )  # fmt: skip
-    name = f"{best(mine)}-Vitis-io_stream-latency"
+    name = "Vitis-io_stream-latency"
     there = tmp_path / "there"
     there.mkdir()
-    shutil.copytree(mine.projects / name, there / name)
+    shutil.copytree(mine.firmware(best(mine)) / "hls" / name, there / name)
     lines = [line.split("   #")[0].strip() for line in answer.stderr.splitlines()]
     typed = [line for line in lines if line.startswith(("cd ", "echo ", "vitis-run"))]
     script = "set -e\n" + "\n".join(typed)
@@ -319,7 +319,7 @@ def test_a_project_written_anew_drops_its_numbers(
     options = ("synth", mine.directory, "--tool", "vitis", "--io-type", "io_parallel")
     assert l1kd(*options, **tool).returncode == 0
     assert len(rows(mine, "csynth")) == 1
-    directory = mine.projects / f"{best(mine)}-Vitis-io_parallel-latency"
+    directory = mine.firmware(best(mine)) / "hls/Vitis-io_parallel-latency"
     change_weight(directory)
     projects = [open_project(directory)]
     with mine.console.capture() as said:
@@ -403,7 +403,7 @@ def test_simulations_are_of_their_vectors(
     """With other vectors they are run again; what the sources alone decide is not."""
     options = ("synth", mine.directory, "--tool", "vitis", "--io-type", "io_parallel", "--steps")
     assert l1kd(*options, "csim,csynth", **tool).returncode == 0
-    directory = mine.projects / f"{best(mine)}-Vitis-io_parallel-latency"
+    directory = mine.firmware(best(mine)) / "hls/Vitis-io_parallel-latency"
     inputs, outputs = read_vectors(directory)
     write_vectors(directory, inputs[:-1], outputs[:-1])
     (row,) = tool_results.collected(mine, [open_project(directory)])[:1]

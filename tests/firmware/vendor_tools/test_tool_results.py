@@ -23,7 +23,7 @@ from tests.firmware.networks import change_weight
 from tests.firmware.vendor_tools.standin import finished_run, stand_in
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
-NAME = "flat-Vitis-io_stream-latency"
+NAME, PLACE = "flat-Vitis-io_stream-latency", "firmware/flat/hls/Vitis-io_stream-latency"
 REPORT = "l1kd_flat_prj/solution1/syn/report/l1kd_flat_csynth.xml"
 
 
@@ -37,7 +37,7 @@ def left(run: Context, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of one of the run's projects, on which the stand-in has run all steps. Read only."""
     directory = tmp_path_factory.mktemp("left")
     there = directory / NAME
-    shutil.copytree(run.projects / NAME, there)
+    shutil.copytree(run.directory / PLACE, there)
     environment = {**os.environ, **stand_in(directory / "bin", "vitis-run")}
     (there / "build_opt.tcl").write_text(VITIS.options(["csim", "csynth", "cosim", "vsynth"]))
     command = [str(directory / "bin" / "vitis-run"), "--mode", "hls", "--tcl", "build_prj.tcl"]
@@ -178,7 +178,7 @@ def test_what_is_no_project_is_refused(mine: Context, brought: Path, tmp_path: P
     with pytest.raises(UserError, match=r"no l1kd\.json"):
         collect(mine, own, tmp_path / "linked")
     with pytest.raises(UserError, match="has no report of a vendor's tool"):
-        collect(mine, own, mine.projects / NAME)
+        collect(mine, own, mine.directory / PLACE)
     secret = tmp_path / "reports"
     (brought / "l1kd_flat_prj").rename(secret)
     (brought / "l1kd_flat_prj").symlink_to(secret)

@@ -18,6 +18,7 @@ from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.firmware.hls.project import open_project
 from l1kd.firmware.verify.verify import verify
+from l1kd.runs.run import context_of
 from tests.conftest import made_once
 from tests.firmware.networks import change_weight, copy_of
 
@@ -38,7 +39,7 @@ def verified(run: Context, tmp_path_factory: pytest.TempPathFactory) -> Context:
     data = run.config.model_dump(mode="json")
     for section, values in sections.items():
         data[section] |= values
-    return Context(directory, Config.model_validate(data), directory / "firmware")
+    return context_of(directory, Config.model_validate(data))
 
 
 def test_every_project_agrees_on_test_events_and_corners(verified: Context) -> None:
@@ -84,7 +85,7 @@ def test_the_simulated_latency_is_the_reported_one(verified: Context) -> None:
 def test_verilog_that_differs_fails_it(verified: Context, tmp_path: Path) -> None:
     rtl = {"simulate": "none"}
     mine = copy_of(verified, tmp_path / "r", verify={"events": 50}, rtl=rtl)
-    program = mine.projects / "flat-rtl" / "model" / "comb.json.gz"
+    program = mine.firmware("flat") / "verilog" / "model" / "comb.json.gz"
     stored = json.loads(gzip.decompress(program.read_bytes()))
     # The constant of the first addition of one: another bias.
     (first, *_) = (op for op in stored["model"][5] if op[1] == 4)
@@ -130,7 +131,7 @@ def test_the_ladder_leads_from_the_teacher_to_the_firmware(verified: Context) ->
 
 def test_one_changed_weight_fails_it_by_name(verified: Context, tmp_path: Path) -> None:
     mine = copy_of(verified, tmp_path / "r")
-    project = mine.projects / "image-Vitis-io_stream-latency"
+    project = mine.firmware("image") / "hls/Vitis-io_stream-latency"
     change_weight(project, 1)
     with pytest.raises(
         CheckFailed,
@@ -158,7 +159,7 @@ def test_one_changed_weight_fails_it_by_name(verified: Context, tmp_path: Path) 
 def test_what_no_event_shows_has_no_certificate(verified: Context, tmp_path: Path) -> None:
     """A type one bit short of what only extreme inputs need: every comparison is equal."""
     mine = copy_of(verified, tmp_path / "r", verify={"events": 10, "corners": False})
-    defines = mine.projects / "flat-Vitis-io_parallel-latency" / "firmware" / "defines.h"
+    defines = mine.firmware("flat") / "hls/Vitis-io_parallel-latency/firmware" / "defines.h"
     text = defines.read_text()
     word, integer = map(int, re.search(r"ap_fixed<(\d+),(\d+)> dense1_accum_t", text).groups())  # type: ignore[union-attr]
     short = f"ap_fixed<{word - 1},{integer - 1}> dense1_accum_t"
@@ -199,6 +200,6 @@ def test_a_project_of_another_student_is_no_difference(verified: Context, tmp_pa
 
 def test_a_project_that_is_gone_is_said(verified: Context, tmp_path: Path) -> None:
     mine = copy_of(verified, tmp_path / "r")
-    (mine.projects / "flat-Vitis-io_stream-latency" / "l1kd.json").unlink()
+    (mine.firmware("flat") / "hls/Vitis-io_stream-latency/l1kd.json").unlink()
     with pytest.raises(UserError, match="no HLS project"):
         verify(mine)

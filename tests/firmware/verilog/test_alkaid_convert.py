@@ -48,7 +48,7 @@ icarus = pytest.mark.skipif(not there("icarus"), reason="no Icarus Verilog here;
 @pytest.fixture(scope="module")
 def logic(tmp_path_factory: pytest.TempPathFactory) -> Logic:
     """A small project; tests that change it take a copy."""
-    return alkaid_convert.convert(little(), tmp_path_factory.mktemp("rtl") / "p")
+    return alkaid_convert.to_verilog(little(), tmp_path_factory.mktemp("rtl") / "p")
 
 
 def copy(logic: Logic, directory: Path) -> Logic:
@@ -106,7 +106,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> tuple[Logic, Any]:
         name="ports",
     )
     place = tmp_path_factory.mktemp("ports") / "p"
-    return alkaid_convert.convert(model, place, clock_ns=2.0, port=FixedPoint(7, 2, False)), read(
+    return alkaid_convert.to_verilog(model, place, clock_ns=2.0, port=FixedPoint(7, 2, False)), read(
         model
     )
 
@@ -171,7 +171,7 @@ def test_an_unchanged_design_is_compiled_once(logic: Logic, tmp_path: Path) -> N
 
 @icarus
 def test_two_networks_fit_into_one_design(logic: Logic, tmp_path: Path) -> None:
-    other = alkaid_convert.convert(little(seed=3, name="other"), tmp_path / "other")
+    other = alkaid_convert.to_verilog(little(seed=3, name="other"), tmp_path / "other")
     files = {path.name: path for each in (logic, other) for path in each.sources}
     done = subprocess.run(
         ["iverilog", "-g2005", "-o", str(tmp_path / "both"), *map(str, files.values())],
@@ -183,7 +183,7 @@ def test_two_networks_fit_into_one_design(logic: Logic, tmp_path: Path) -> None:
 
 
 def test_two_writings_are_equal(logic: Logic, tmp_path: Path) -> None:
-    one, other = logic, alkaid_convert.convert(little(), tmp_path / "p")
+    one, other = logic, alkaid_convert.to_verilog(little(), tmp_path / "p")
     assert [p.read_bytes() for p in one.sources] == [p.read_bytes() for p in other.sources]
     assert one.description == other.description
 
@@ -191,7 +191,7 @@ def test_two_writings_are_equal(logic: Logic, tmp_path: Path) -> None:
 def test_a_network_that_is_too_large_is_refused_before_it_is_drawn(tmp_path: Path) -> None:
     model = conv_counts()
     with pytest.raises(UserError, match=r"about [\d,]+ LUTs .*at most 1,000 are drawn.*io_stream"):
-        alkaid_convert.convert(model, tmp_path / "p", max_lut=1000)
+        alkaid_convert.to_verilog(model, tmp_path / "p", max_lut=1000)
     assert not (tmp_path / "p").exists()
     with pytest.raises(UserError, match=r"rtl\.max_lut"):
         alkaid_convert.estimate(read(model), max_lut=1000)
@@ -200,7 +200,7 @@ def test_a_network_that_is_too_large_is_refused_before_it_is_drawn(tmp_path: Pat
 def test_what_the_lint_refuses_is_refused(tmp_path: Path) -> None:
     model = little(score="quantized_relu(16,8,negative_slope=0.25)")
     with pytest.raises((CheckFailed, UserError)):
-        alkaid_convert.convert(model, tmp_path / "p")
+        alkaid_convert.to_verilog(model, tmp_path / "p")
     assert not (tmp_path / "p").exists()
 
 
@@ -249,6 +249,6 @@ def small_conv() -> Any:
 @pytest.mark.parametrize("made", [small_conv, pytest.param(conv_counts, marks=pytest.mark.full)])
 def test_events_like_detectors(made: Any, tmp_path: Path) -> None:
     model: Any = made()
-    mine = alkaid_convert.convert(model, tmp_path / "p")
+    mine = alkaid_convert.to_verilog(model, tmp_path / "p")
     events = events_like(model, COUNTS, 2000)
     assert np.array_equal(mine.predict(events), read(model).predict(events))

@@ -76,7 +76,7 @@ MORE = [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 21, 33, 45, 77]
 def test_random_networks_are_the_exact_ones(seed: int, tmp_path: Any) -> None:
     specimen = drawn(seed)
     network = read(specimen.model)
-    logic = alkaid_convert.convert(network, tmp_path / "rtl")
+    logic = alkaid_convert.to_verilog(network, tmp_path / "rtl")
     events = events_for(network.port, network.shape, 400, seed=seed)
     assert np.array_equal(logic.predict(events), network.predict(events))
 

@@ -1,0 +1,115 @@
+"""The firmware of a run's students: where it lies in the run, and as objects. No TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from l1kd.core import run_files
+from l1kd.core.config import Which
+from l1kd.core.context import Context
+from l1kd.core.errors import UserError
+from l1kd.core.files import file_hash, read_json
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact.json_format import from_json
+from l1kd.exact.network import Network
+from l1kd.firmware.certificate.compiled_calls import calls_of
+from l1kd.firmware.hls.project import NETWORK, Project, open_project
+from l1kd.firmware.verilog.project import Logic, open_logic
+
+# Sources of counts and pixels: their grids have a sign because QKeras' quantizers have one.
+_UNSIGNED = ("calo", "l1toy", "mnist", "fashion_mnist")
+
+
+@dataclass(frozen=True)
+class Student:
+    """A converted student: its exact network at the projects' port, and what was written of it."""
+
+    name: str
+    exact: Network
+    projects: list[Project]  # HLS
+    logic: Logic | None  # Verilog, if it was written
+    float32: dict[str, str]  # layers that QKeras may not compute exactly, and why
+
+    @property
+    def lsb(self) -> float:
+        """The step of its output."""
+        return self.projects[0].output_type.lsb
+
+
+def hls_path(student: str, backend: str, io_type: str, strategy: str) -> str:
+    """An HLS project's directory, relative to the run."""
+    return f"firmware/{student}/hls/{backend}-{io_type}-{strategy}"
+
+
+def verilog_path(student: str) -> str:
+    """A Verilog project's directory, relative to the run."""
+    return f"firmware/{student}/verilog"
+
+
+def projects_of(run: Path) -> dict[str, list[Project]]:
+    """The run's HLS projects by student."""
+    groups: dict[str, list[Project]] = {}
+    for record in run_files.read(run, "firmware.json"):
+        project = open_project(_inside(run, record.directory), calls_of)
+        groups.setdefault(record.student, []).append(project)
+    return groups
+
+
+def open_student(context: Context, name: str, projects: list[Project]) -> Student:
+    """A student as `convert` left it, with its projects."""
+    run, directory = context.directory, context.firmware(name)
+    again = f"run `l1kd convert {run}` first"
+    record: run_files.StudentRecord = run_files.read(directory, "student.json")
+    try:
+        exact = from_json(read_json(directory / NETWORK))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory / NETWORK}: no exact network ({error}); {again}") from error
+    logic = logic_of(context, name)
+    model = context.student_file(name)
+    changed = model.is_file() and file_hash(model) != record.file
+    written: list[Project | Logic] = [*projects, *([logic] if logic else [])]
+    for each in written:
+        if changed or each.description.model != record.model:
+            raise UserError(
+                f"{each.directory} was written from another network than {model}; {again}"
+            )
+    return Student(name, exact, projects, logic, record.float32)
+
+
+def logic_of(context: Context, name: str) -> Logic | None:
+    """A student's Verilog, if it was written."""
+    run = context.directory
+    records = run_files.read(run, "rtl.json") if (run / "rtl.json").exists() else []
+    for record in records:
+        if record.student == name and record.directory:
+            return open_logic(_inside(run, record.directory))
+    return None
+
+
+def _inside(run: Path, stored: str) -> Path:
+    if Path(stored).is_absolute() or ".." in Path(stored).parts:
+        raise UserError(
+            f"{run} was converted by an older l1kd, whose projects lie outside of the run "
+            f"({stored}); run `l1kd convert {run}` again"
+        )
+    return run / stored
+
+
+def chosen(context: Context, which: Which, names: Sequence[str]) -> list[str]:
+    """Of some students those that `all`, `best` or `none` means; the best one first."""
+    best = run_files.read(context.directory, "metrics.json").best
+    ordered = sorted(names, key=lambda name: name != best)
+    return [name for name in ordered if which == "all" or (which == "best" and name == best)]
+
+
+def stated_port(context: Context, network: Network) -> FixedPoint | None:
+    """The data's type as a port, where it says more than the network's own and fits into it."""
+    own, grid = network.port, context.dataset.grid
+    if context.config.data.source in _UNSIGNED and grid.signed:
+        grid = FixedPoint(grid.word - 1, grid.integer - 1, False)
+    if grid.fraction > own.fraction or grid.low < own.low or grid.high > own.high:
+        return None
+    same = (grid.word, grid.integer, grid.signed) == (own.word, own.integer, own.signed)
+    return None if same else grid
