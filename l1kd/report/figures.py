@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from l1kd.core.run_files import PerSignal, Quality
+from l1kd.core.run_files import Resources as Cost
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.rates import REPORTED_FPR, threshold
 from l1kd.report import number_format, plots
-from l1kd.report.costs import Cost, costs, part_name
+from l1kd.report.costs import implementation, part_name, source
 from l1kd.report.load_run import RunFiles, mean_quality
 from l1kd.report.plots import BASELINE, FAINT, NORMAL, TEACHER, Line, inline, lines, panel, swatch
 
@@ -23,20 +24,22 @@ _LAYERS = 24  # more bars than these do not read; the table has them all
 
 def cost(run: RunFiles) -> Group | None:
     """The largest share of the part by every source, and the best student's LUTs by layer."""
-    found = costs(run)
-    styles = lines(list(dict.fromkeys(each.implementation for each in found)))
+    found = run.costs
+    styles = lines(list(dict.fromkeys(implementation(each) for each in found)))
     drawings = []
     shared = [each for each in found if each.largest_share is not None]
     if shared:
         drawings.append(Drawing(_shares(shared, styles), "largest share of the part, by source"))
     for number, each in enumerate(found):
-        if each.chosen and any(layer.lut for layer in each.record.layers):
-            svg = _layers(f"cost-layers-{number}", each, styles[each.implementation])
-            caption = f"{each.record.student}: LUT by layer, {each.source}"
+        if each.student == run.best and any(layer.lut for layer in each.layers):
+            svg = _layers(f"cost-layers-{number}", each, styles[implementation(each)])
+            caption = f"{each.student}: LUT by layer, {source(each)}"
             drawings.append(Drawing(svg, caption))
     if not drawings:
         return None
-    drawn = {each.implementation for each in shared} | {e.implementation for e in found if e.chosen}
+    drawn = {implementation(each) for each in shared} | {
+        implementation(e) for e in found if e.student == run.best
+    }
     return Group(drawings, legend({name: styles[name] for name in styles if name in drawn}))
 
 
@@ -45,24 +48,24 @@ def _shares(found: Sequence[Cost], styles: dict[str, Line]) -> str:
     widest = max(each.largest_share or 0.0 for each in found)
     for place, each in enumerate(found):
         share = each.largest_share or 0.0
-        axes.barh(place, 100 * share, height=0.62, color=styles[each.implementation].colour,
+        axes.barh(place, 100 * share, height=0.62, color=styles[implementation(each)].colour,
                   alpha=0.55, linewidth=0)  # fmt: skip
         axes.text(
             100 * (share + 0.015 * widest), place, number_format.share(share), size=8, va="center"
         )
-    labels = [f"{each.record.student}, {each.record.source}" for each in found]
+    labels = [f"{each.student}, {each.source}" for each in found]
     axes.set_yticks(range(len(found)), labels)
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.set_xlim(0, 118 * widest or 1)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    names = dict.fromkeys(str(part_name(each.record.part)) for each in found)
+    names = dict.fromkeys(str(part_name(each.part)) for each in found)
     axes.set_xlabel(f"largest share of a {' or '.join(names)} [%]")
     return inline(figure, "cost-shares", f"Share of the part: {', '.join(labels)}")
 
 
 def _layers(name: str, cost: Cost, style: Line) -> str:
-    layers = [layer for layer in cost.record.layers if layer.lut is not None]
+    layers = [layer for layer in cost.layers if layer.lut is not None]
     rest = layers[_LAYERS:]
     bars = [(layer.name, layer.lut or 0.0) for layer in layers[:_LAYERS]]
     if rest:
@@ -80,7 +83,7 @@ def _layers(name: str, cost: Cost, style: Line) -> str:
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter(lambda value, _: number_format.count(value))
     axes.set_xlabel("LUT")
-    return inline(figure, name, f"LUT of {cost.record.student} by layer: {cost.source}")
+    return inline(figure, name, f"LUT of {cost.student} by layer: {source(cost)}")
 
 
 MANY = 6  # more signals than this are pooled where each would be a line among the others

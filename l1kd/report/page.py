@@ -204,8 +204,7 @@ def render(run: RunFiles) -> str:
         rate_note=rate_note(run),
         uncertainty=uncertainty(run),
         figures={name: draw(run) for name, draw in _FIGURES.items()},
-        auc=tables.auc_table(run),
-        efficiency=tables.efficiency_table(run),
+        qualities=[tables.quality_table(run, each) for each in tables.QUALITIES],
         likeness=tables.likeness_table(run),
         points={name: tables.working_point_table(run, name) for name in _evaluated(run)},
         ladder=tables.ladder_table(run),
@@ -293,13 +292,13 @@ def _cards(run: RunFiles) -> list[Card]:
                 "with the teacher, test normals",
             )
         )
-    pairs = [pair for record in run.agreement or [] for pair in record.pairs]
+    pairs = run.pairs()
     if pairs:
         different = sum(faults_of(pair) for pair in pairs)
         compared = number_format.count(sum(pair.events for pair in pairs))
         note = f"in {compared} comparisons, all students"
         cards.append(Card("Mismatches", number_format.count(different), note, bad=different > 0))
-    proofs = [each for record in run.agreement or [] for each in record.certificates]
+    proofs = run.certificates()
     if proofs:
         proved = sum(each.certified for each in proofs)
         value = f"{proved} of {len(proofs)}"
@@ -312,7 +311,7 @@ def _cost_cards(run: RunFiles) -> list[Card]:
     """What the best student costs by the most trustworthy numbers, with who says so."""
     if run.metrics is None:
         return []
-    found = of_best(run.metrics, run.resources or [], run.config.choose.budgets)
+    found = of_best(run.metrics, run.costs, run.config.choose.budgets)
     titles = {"lut": "LUT", "latency_ns": "Latency", "share": "Share of the part"}
     shown = {
         what: number_format.share(value)
@@ -363,8 +362,7 @@ def _imported(run: RunFiles) -> list[tuple[str, str]]:
 
 
 def _projects(run: RunFiles) -> list[Project]:
-    best = run.metrics.best if run.metrics else None
-    records = sorted(run.firmware or [], key=lambda record: record.student != best)
+    records = sorted(run.firmware or [], key=lambda record: record.student != run.best)
     return [
         Project(record, tables.layer_table(record), _commands(record), index == 0)
         for index, record in enumerate(records)

@@ -1,14 +1,10 @@
-"""What Yosys makes of a design, expected from counts of its logic.
+"""Expected LUTs and flip-flops of a design by Yosys, from counts of its logic.
 
 alkaid's cost model counts LUTs as a vendor's tool packs them: an adder of three inputs takes one a
-bit, where Yosys takes more. Fitted to 30 synthesised students, one factor is enough: on 30 others
-the LUTs are off by 2.6 % (median; 24 % at most), the flip-flops by 3.0 % (21 % at most); on a
-trained student, more than twice as large as any of them, by 1 %. The largest errors are small
-convolutions, which are mostly rounding and saturation. Factors per kind of logic fitted the
-calibrating students better and the others no better. `tests/benchmarks/bench_estimates.py` fits and
-judges; if `alkaid_convert` writes logic of another kind, it has to do so again.
-
-The matrices of a network, and what each costs in distributed arithmetic.
+bit, Yosys takes more. One factor, fitted to 30 synthesised students, is enough: on 30 others LUTs
+are off by 2.6 % (median; 24 % at most), flip-flops by 3.0 % (21 % at most). The largest errors are
+small convolutions, mostly rounding and saturation. `tests/benchmarks/bench_estimates.py` fits and
+judges; it has to run again when `alkaid_convert` writes logic of another kind.
 """
 
 from __future__ import annotations
@@ -27,44 +23,20 @@ from l1kd.firmware.verilog.trace_layers import SOLVER
 
 @dataclass(frozen=True)
 class Features:
-    """Raw counts of a design, as alkaid has it before it is written.
+    """Counts of a design's logic; only `cost` and `registers` enter the estimate."""
 
-    The estimate uses `cost` and `registers`; the others are what a better one could be made of.
-
-    Parameters
-    ----------
-    adder_bits, ternary_bits
-        Bits of carry chains of adders with two and with three inputs, by alkaid's cost model.
-    constant_bits
-        Widths of sums with a constant.
-    mux_bits, gate_bits
-        Widths of what a sign chooses, and of single-bit operations.
-    product_bits
-        Of products of two variables, the product of their widths.
-    table_cost
-        alkaid's cost of lookup tables.
-    registers
-        Bits of all registers.
-    stages
-        How many planes of registers there are.
-    input_bits, output_bits
-        Widths of the ports.
-    cost
-        alkaid's own estimate of LUTs.
-    """
-
-    adder_bits: float
-    ternary_bits: float
-    constant_bits: float
-    mux_bits: float
-    gate_bits: float
-    product_bits: float
-    table_cost: float
-    registers: float
-    stages: int
+    adder_bits: float  # carry chains of adders with two inputs, by alkaid's cost model
+    ternary_bits: float  # of adders with three inputs
+    constant_bits: float  # widths of sums with a constant
+    mux_bits: float  # widths that a sign chooses
+    gate_bits: float  # widths of single-bit operations
+    product_bits: float  # products of two variables: product of their widths
+    table_cost: float  # of lookup tables, by alkaid
+    registers: float  # bits
+    stages: int  # planes of registers
     input_bits: float
     output_bits: float
-    cost: float
+    cost: float  # LUTs, by alkaid
 
 
 # tests/benchmarks/results/estimates.json, by `python -m tests.benchmarks.bench_estimates`.
@@ -86,33 +58,21 @@ def ff(features: Features) -> float:
     return _total("ff", features)
 
 
-def _total(what: str, features: Features) -> float:
+def _total(count: str, features: Features) -> float:
     return sum(
-        factor * float(getattr(features, name)) for name, factor in COEFFICIENTS[what].items()
+        factor * float(getattr(features, name)) for name, factor in COEFFICIENTS[count].items()
     )
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """The matrix of a dense layer, or of a convolution at one position.
-
-    Parameters
-    ----------
-    layer
-        Its name.
-    matrix, bias
-        Quantized weights, (inputs, outputs), and biases, (outputs,).
-    input
-        The type of what it is multiplied with.
-    positions
-        How often it is applied to one event.
-    """
+    """The matrix of a dense layer, or of a convolution at one position."""
 
     layer: str
-    matrix: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    input: FixedPoint
-    positions: int
+    matrix: NDArray[np.float64]  # quantized weights, (inputs, outputs)
+    bias: NDArray[np.float64]  # (outputs,)
+    input: FixedPoint  # type of the values that it is multiplied with
+    positions: int  # times that it is applied to one event
 
 
 def kernels(network: Network) -> list[Kernel]:
