@@ -1,7 +1,4 @@
-"""The figures of a page: what is drawn from which scores, in groups that share a legend.
-
-What students cost as figures: the share of the part, and where in a network its logic goes.
-"""
+"""The figures of a page, in groups that share a legend."""
 
 from __future__ import annotations
 
@@ -10,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from l1kd.core.run_files import PerSignal, Quality
-from l1kd.core.run_files import Resources as Cost
-from l1kd.evaluation.metrics import mean_over_signals
+from l1kd.core.run_files import PerSignal, Quality, Resources
 from l1kd.evaluation.rates import REPORTED_FPR, threshold
 from l1kd.report import number_format, plots
 from l1kd.report.costs import implementation, part_name, source
 from l1kd.report.load_run import RunFiles, mean_quality
-from l1kd.report.plots import BASELINE, FAINT, NORMAL, TEACHER, Line, inline, lines, panel, swatch
+from l1kd.report.plots import BASELINE, NORMAL, TEACHER, Line, lines, swatch
+from l1kd.report.tables import MEANS, QUALITIES
 
 _LAYERS = 24  # more bars than these do not read; the table has them all
 
@@ -43,47 +39,38 @@ def cost(run: RunFiles) -> Group | None:
     return Group(drawings, legend({name: styles[name] for name in styles if name in drawn}))
 
 
-def _shares(found: Sequence[Cost], styles: dict[str, Line]) -> str:
-    figure, axes = panel(height=0.75 + 0.27 * len(found))
-    widest = max(each.largest_share or 0.0 for each in found)
-    for place, each in enumerate(found):
-        share = each.largest_share or 0.0
-        axes.barh(place, 100 * share, height=0.62, color=styles[implementation(each)].colour,
-                  alpha=0.55, linewidth=0)  # fmt: skip
-        axes.text(
-            100 * (share + 0.015 * widest), place, number_format.share(share), size=8, va="center"
-        )
+def _shares(found: Sequence[Resources], styles: dict[str, Line]) -> str:
     labels = [f"{each.student}, {each.source}" for each in found]
-    axes.set_yticks(range(len(found)), labels)
-    axes.set_ylim(len(found) - 0.5, -0.5)
-    axes.set_xlim(0, 118 * widest or 1)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
+    shares = [each.largest_share or 0.0 for each in found]
     names = dict.fromkeys(str(part_name(each.part)) for each in found)
-    axes.set_xlabel(f"largest share of a {' or '.join(names)} [%]")
-    return inline(figure, "cost-shares", f"Share of the part: {', '.join(labels)}")
+    texts = map(number_format.share, shares)
+    return plots.amounts(
+        "cost-shares",
+        [
+            (name, 100 * value, text)
+            for name, value, text in zip(labels, shares, texts, strict=True)
+        ],
+        [styles[implementation(each)].colour for each in found],
+        axis=f"largest share of a {' or '.join(names)} [%]",
+        show=lambda value: f"{value:.3g}",
+        label=f"Share of the part: {', '.join(labels)}",
+    )
 
 
-def _layers(name: str, cost: Cost, style: Line) -> str:
-    layers = [layer for layer in cost.layers if layer.lut is not None]
+def _layers(name: str, cost: Resources, style: Line) -> str:
+    layers = [(layer.name, layer.lut) for layer in cost.layers if layer.lut is not None]
     rest = layers[_LAYERS:]
-    bars = [(layer.name, layer.lut or 0.0) for layer in layers[:_LAYERS]]
+    bars = layers[:_LAYERS]
     if rest:
-        bars.append((f"{len(rest)} others", sum(layer.lut or 0.0 for layer in rest)))
-    figure, axes = panel(height=0.75 + 0.27 * len(bars))
-    widest = max(value for _, value in bars)
-    for place, (_, value) in enumerate(bars):
-        axes.barh(place, value, height=0.62, color=style.colour, alpha=0.55, linewidth=0)
-        axes.text(value + 0.015 * widest, place, number_format.count(value), size=8, va="center",
-                  color=FAINT)  # fmt: skip
-    axes.set_yticks(range(len(bars)), [label for label, _ in bars])
-    axes.set_ylim(len(bars) - 0.5, -0.5)
-    axes.set_xlim(0, 1.18 * widest)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_formatter(lambda value, _: number_format.count(value))
-    axes.set_xlabel("LUT")
-    return inline(figure, name, f"LUT of {cost.student} by layer: {source(cost)}")
+        bars.append((f"{len(rest)} others", sum(lut for _, lut in rest)))
+    return plots.amounts(
+        name,
+        [(label, lut, number_format.count(lut)) for label, lut in bars],
+        [style.colour] * len(bars),
+        axis="LUT",
+        show=number_format.count,
+        label=f"LUT of {cost.student} by layer: {source(cost)}",
+    )
 
 
 MANY = 6  # more signals than this are pooled where each would be a line among the others
@@ -271,23 +258,25 @@ def quality(run: RunFiles) -> Group | None:
         bars = {"teacher": TEACHER, **bars}
     bars |= dict.fromkeys(metrics.baselines, BASELINE)
     drawings = []
-    for what, caption in (
-        ("efficiency", "efficiency at a false-positive rate of 1e-3"),
-        ("auc", "AUC"),
-    ):
-        rows: dict[str, PerSignal] = {n: getattr(q, what) for n, q in qualities.items()}
-        rows |= {name: getattr(each, what) for name, each in metrics.baselines.items()}
+    for each in QUALITIES:
+        rows: dict[str, PerSignal] = {n: getattr(q, each.name) for n, q in qualities.items()}
+        rows |= {name: getattr(q, each.name) for name, q in metrics.baselines.items()}
         values = [value for row in rows.values() for value in row.values()]
-        share = what == "efficiency"
         limits = (
             (0.0, min(1.0, max(values) * 1.08 + 0.01))
-            if share
+            if each.share
             else (0.5 if min(values) >= 0.5 else 0.0, 1.0)
         )
         svg = plots.per_signal(
-            f"quality-{what}", rows, signals, bars, quantity=caption, limits=limits, percent=share
+            f"quality-{each.name}",
+            rows,
+            signals,
+            bars,
+            quantity=each.title,
+            limits=limits,
+            percent=each.share,
         )
-        drawings.append(Drawing(svg, f"{caption}: mean over signals (bar) and every signal"))
+        drawings.append(Drawing(svg, f"{each.title}: mean over signals (bar) and every signal"))
     legend = [(name, _dot(line)) for name, line in signals.items()]
     return Group(drawings, legend)
 
@@ -301,14 +290,19 @@ def ladders(run: RunFiles) -> Group | None:
     order: dict[str, str] = {stage: label for stage, label in SHORT.items() if stage in present}
     styles = {name: line for name, line in _student_lines(run).items() if name in fidelity}
     drawings = []
-    for what, caption in (("auc", "mean AUC"), ("efficiency", "mean efficiency at FPR 1e-3")):
-        steps: dict[str, dict[str, float | None]] = {
-            student: {rung.stage: mean_over_signals(getattr(rung, what)) for rung in rungs}
+    for each in MEANS:
+        steps = {
+            student: {str(rung.stage): each.mean(rung) for rung in rungs}
             for student, rungs in fidelity.items()
         }
-        share = what == "efficiency"
+        caption = f"mean {each.short}"
         svg = plots.ladder(
-            f"ladder-{what}", steps, styles, order=order, quantity=caption, percent=share
+            f"ladder-{each.name}",
+            steps,
+            styles,
+            order=order,
+            quantity=caption,
+            percent=each.share,
         )
         drawings.append(Drawing(svg, f"{caption}, rung by rung"))
     return Group(drawings, legend(styles))
