@@ -262,6 +262,8 @@ def quality(run: RunFiles) -> Group | None:
         rows: dict[str, PerSignal] = {n: getattr(q, each.name) for n, q in qualities.items()}
         rows |= {name: getattr(q, each.name) for name, q in metrics.baselines.items()}
         values = [value for row in rows.values() for value in row.values()]
+        if not values:  # a run of a version that did not know this quality
+            continue
         limits = (
             (0.0, min(1.0, max(values) * 1.08 + 0.01))
             if each.share

@@ -145,7 +145,7 @@ def mean_quality(quality: Quality) -> tuple[float | None, float | None]:
 
 
 def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
-    """Read everything that a run's finished stages wrote, `scores.npz` only on request.
+    """Read everything that a run's finished stages wrote; `scores`: with `scores.npz`.
 
     A file whose stage has not come to its end is left from an earlier attempt, and is not read.
     UserError if the directory is no run, or one of its files is damaged.

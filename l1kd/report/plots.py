@@ -258,6 +258,7 @@ def density(
     bar = axes.figure.colorbar(image, ax=axes, label="events per bin")
     bar.solids.set_rasterized(True)
     bar.outline.set_visible(False)
+    bar.ax.grid(visible=False)
     _decades(bar.ax.yaxis)
     axes.set_xlabel("teacher's score [output units]")
     axes.set_ylabel(f"{student}'s score [output units]")
