@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -123,17 +125,16 @@ def learning(run: RunFiles) -> Group | None:
     ]
     styles = {"teacher": TEACHER, **_student_lines(run)}
     curves = {name: curve for name in styles if (curve := history.curve(name)) is not None}
+    taught = {name: curve for name, curve in curves.items() if name != "teacher"}
+    wanted = [
+        ("teacher", "mean raw score", "Teacher: mean reconstruction error", curves.keys() - taught),
+        ("students", "mean absolute error [output units]",
+         "Students: mean absolute error of the score", taught.keys()),
+    ]  # fmt: skip
     drawings = []
-    wanted = {
-        "teacher": ("mean raw score", "Teacher: mean reconstruction error"),
-        "students": (
-            "mean absolute error [output units]",
-            "Students: mean absolute error of the score",
-        ),
-    }
-    for who, (loss, caption) in wanted.items():
-        chosen = {n: c for n, c in curves.items() if (n == "teacher") == (who == "teacher")}
-        if chosen:
+    for who, loss, caption, names in wanted:
+        if names:
+            chosen = {name: curve for name, curve in curves.items() if name in names}
             svg = plots.learning_curves(
                 f"learning-{who}", history.epochs, chosen, styles, phase_starts=starts, loss=loss
             )
@@ -189,26 +190,19 @@ def roc(run: RunFiles) -> Group | None:
     scores = run.scores
     if scores is None or not run.signals or run.metrics is None:
         return None
-    baseline = best_baseline(run)
+    read: dict[str, Callable[[str], Any]] = {}  # scores of a sample, by curve
     styles: dict[str, Line] = {}
-    if baseline is not None:
+    if (baseline := best_baseline(run)) is not None:
+        read[f"baseline {baseline}"] = partial(scores.baseline, baseline)
         styles[f"baseline {baseline}"] = BASELINE
-    styles |= {"teacher": TEACHER} if run.taught else {}
+    if run.taught:
+        read["teacher"], styles["teacher"] = scores.teacher, TEACHER
+    read |= {name: partial(scores.student, name) for name in run.students}
     styles |= _student_lines(run)
     drawings = []
     normal_events = len(scores.student(run.metrics.best, "test"))
     for number, signal in enumerate(run.signals):
-        curves = {}
-        if baseline is not None:
-            curves[f"baseline {baseline}"] = plots.roc_curve(
-                scores.baseline(baseline, "test"), scores.baseline(baseline, signal)
-            )
-        if run.taught:
-            curves["teacher"] = plots.roc_curve(scores.teacher("test"), scores.teacher(signal))
-        for name in run.students:
-            curves[name] = plots.roc_curve(
-                scores.student(name, "test"), scores.student(name, signal)
-            )
+        curves = {name: plots.roc_curve(of("test"), of(signal)) for name, of in read.items()}
         svg = plots.roc(
             f"roc-{number}",
             curves,
@@ -249,18 +243,13 @@ def quality(run: RunFiles) -> Group | None:
     metrics = run.metrics
     if metrics is None or not run.signals:
         return None
-    signals = lines(run.signals)
-    students = _student_lines(run)
-    qualities: dict[str, Quality] = {n: metrics.students[n] for n in run.students}
-    bars = {name: students[name] for name in run.students}
-    if metrics.teacher is not None:
-        qualities = {"teacher": metrics.teacher, **qualities}
-        bars = {"teacher": TEACHER, **bars}
-    bars |= dict.fromkeys(metrics.baselines, BASELINE)
+    signals, bars = lines(run.signals), _student_lines(run)
+    scored: dict[str, Quality] = {"teacher": metrics.teacher} if metrics.teacher else {}
+    scored |= {name: metrics.students[name] for name in run.students} | metrics.baselines
+    bars |= {"teacher": TEACHER, **dict.fromkeys(metrics.baselines, BASELINE)}
     drawings = []
     for each in QUALITIES:
-        rows: dict[str, PerSignal] = {n: getattr(q, each.name) for n, q in qualities.items()}
-        rows |= {name: getattr(q, each.name) for name, q in metrics.baselines.items()}
+        rows: dict[str, PerSignal] = {n: getattr(q, each.name) for n, q in scored.items()}
         values = [value for row in rows.values() for value in row.values()]
         if not values:  # a run of a version that did not know this quality
             continue
@@ -279,8 +268,7 @@ def quality(run: RunFiles) -> Group | None:
             percent=each.share,
         )
         drawings.append(Drawing(svg, f"{each.title}: mean over signals (bar) and every signal"))
-    legend = [(name, _dot(line)) for name, line in signals.items()]
-    return Group(drawings, legend)
+    return Group(drawings, [(name, _dot(line)) for name, line in signals.items()])
 
 
 def ladders(run: RunFiles) -> Group | None:
