@@ -396,13 +396,7 @@ def write(directory: Path, name: str, value: Any) -> None:
 
 
 def read(directory: Path, name: str) -> Any:
-    """Read the run's file `name` as its type.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, is no JSON, or does not have the shape that this version writes.
-    """
+    """Read the run's file `name` as its type."""
     path = directory / name
     try:
         return TypeAdapter(_FILES[name]).validate_python(read_json(path))

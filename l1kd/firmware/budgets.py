@@ -25,13 +25,6 @@ def evaluate(context: Context) -> None:
     """The stage: score the students and choose the best of those that budgets allow.
 
     Without budgets nothing is estimated.
-
-    Raises
-    ------
-    UserError
-        If scores are not as they should be, or a share is asked for of a part that is not known.
-    CheckFailed
-        If no student is within the budgets; the nearest miss is written as the best one.
     """
     budgets = context.config.choose.budgets
     if "max_share" in budgets and fpga_parts.part(context.config.firmware.part) is None:
@@ -51,20 +44,7 @@ def evaluate(context: Context) -> None:
 
 
 def check(context: Context, resources: Sequence[Resources]) -> None:
-    """Hold the best student against the budgets, by the most trustworthy numbers.
-
-    Parameters
-    ----------
-    context
-        The run; its `metrics.json` says who is the best.
-    resources
-        Everything that is known of the students' costs.
-
-    Raises
-    ------
-    CheckFailed
-        If a budget is missed, or the cost that it limits is not known.
-    """
+    """Hold the best student against the budgets, by the most trustworthy numbers."""
     budgets = context.config.choose.budgets
     if not budgets:
         return
@@ -78,18 +58,10 @@ def check(context: Context, resources: Sequence[Resources]) -> None:
 
 @dataclass(frozen=True)
 class Judged:
-    """A design as budgets see it.
+    """A design as budgets see it."""
 
-    Parameters
-    ----------
-    amounts
-        What is known, by what is limited.
-    sources
-        Who says so, by what is limited.
-    """
-
-    amounts: dict[str, float]
-    sources: dict[str, str]
+    amounts: dict[str, float]  # what is known, by what is limited
+    sources: dict[str, str]  # who says so, by what is limited
 
     def missed(self, budgets: dict[str, float]) -> list[tuple[str, str]]:
         """Budgets that are not met, in words."""
@@ -114,15 +86,6 @@ def judged(
     """The design that the most trustworthy source speaks of, every amount by its best source.
 
     Of several such designs, the one that is best within the budgets.
-
-    Parameters
-    ----------
-    records
-        Of one student.
-    budgets
-        Limits by the configuration's key.
-    candidate
-        What was estimated when the student was chosen.
     """
     known = [(each.trust, each.design, each.origin, each.budgeted) for each in records]
     if candidate is not None:
