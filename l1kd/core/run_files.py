@@ -16,6 +16,16 @@ from l1kd.core.files import read_json, write_json
 FORMAT_VERSION = 1
 
 PerSignal = dict[str, float]
+Source = Literal["estimate", "yosys", "csynth", "vsynth", "impl"]
+# Who says what a design costs, from the least to the best founded, in words.
+SOURCES: dict[Source, str] = {
+    "estimate": "estimate",
+    "yosys": "synthesis, Yosys",
+    "csynth": "C synthesis",
+    "vsynth": "logic synthesis",
+    "impl": "place and route",
+}
+COUNTS = ("lut", "ff", "dsp", "bram", "uram")  # `bram` in blocks of 18 Kb
 RepairKind = Literal["exact", "settled", "lossy", "offered", "impossible"]
 Implementation = Literal["exact", "qkeras", "csim", "rtl", "rtlsim", "emulator"]
 
@@ -25,7 +35,7 @@ class _Record(BaseModel):
 
 
 class StageRecord(_Record):
-    """What the manifest says of a stage."""
+    """State of a stage in the manifest."""
 
     state: Literal["running", "done", "failed"]
     duration_s: float | None = None
@@ -34,7 +44,7 @@ class StageRecord(_Record):
 
 
 class RepairRecord(_Record):
-    """What was done to an imported network, or could be done, or cannot."""
+    """A change of an imported network: done, offered or impossible."""
 
     layer: str
     what: str
@@ -53,7 +63,7 @@ class Finding(_Record):
 
 
 class Price(_Record):
-    """An imported network against the network of its file, on test normals and signals."""
+    """Scores of an imported network compared with those of its file, on test events."""
 
     events: int
     different: int  # events with another score
@@ -64,7 +74,7 @@ class Price(_Record):
 
 
 class Imported(_Record):
-    """Where the network of a run without a teacher comes from."""
+    """Origin of the network of a run without a teacher."""
 
     file: str
     sha256: str
@@ -76,7 +86,7 @@ class Imported(_Record):
 
 
 class Manifest(_Record):
-    """Where a run comes from and how far it got."""
+    """`manifest.json`: versions, hashes and the state of every stage."""
 
     format_version: int = FORMAT_VERSION
     name: str
@@ -95,7 +105,7 @@ class Manifest(_Record):
 
 
 class Quality(_Record):
-    """How well a score tells signals from normal events, on test halves."""
+    """Separation of signals from normal events by a score, on test halves."""
 
     auc: PerSignal  # per signal, and `all`: the signals pooled
     efficiency: PerSignal  # per signal, at false-positive rate 1e-3
@@ -125,7 +135,7 @@ class WorkingPoint(_Record):
 
 
 class StudentMetrics(Quality):
-    """A student's quality, its likeness to the teacher, its size and its thresholds."""
+    """A student's separation, its likeness to the teacher, its size and its thresholds."""
 
     emd: Emd | None  # null without a teacher, as `spearman`
     emd_calibrated: Emd | None = None  # of calibrated scores; null without exposure, too
@@ -137,11 +147,11 @@ class StudentMetrics(Quality):
 
 
 class Candidate(_Record):
-    """A student that was considered as the best one, its cost held against the budgets."""
+    """A student that was considered as the best one, its cost compared with the budgets."""
 
     student: str
-    quality: float | None  # what it is chosen by, on validation halves
-    tool: str  # what estimated the cost: of alkaid's Verilog
+    quality: float | None  # mean AUC or efficiency on validation halves, or rank correlation
+    tool: str  # that estimated the cost, of alkaid's Verilog
     lut: float | None = None
     latency_ns: float | None = None
     interval_ns: float | None = None
@@ -160,7 +170,7 @@ class Metrics(_Record):
     students: dict[str, StudentMetrics]
     validation: dict[
         str, Quality
-    ] = {}  # per student, on validation halves: what `best` is chosen on
+    ] = {}  # per student, on validation halves: `best` is chosen on these
     best: str
     choice: list[Candidate] = []  # with budgets: who was considered, the nearest first
 
@@ -178,21 +188,21 @@ class Pair(_Record):
     mismatches: int
     max_lsb: int
     first_layer: str | None = None  # the first layer whose output differs
-    excused: str | None = None  # why mismatches are no fault: QKeras beyond float32, by layer
+    excused: str | None = None  # why mismatches are no fault: QKeras' float32 is inexact, by layer
     reproducer: str | None = None  # a file of the run with the smallest event that shows it
 
 
 class Doubted(_Record):
-    """A layer of which a certificate does not speak, or says that it is wrong."""
+    """A layer that a certificate does not prove."""
 
     layer: str
     step: Literal["port", "code", "weights", "sums", "quantizer", "compiled"]
-    state: Literal["refused", "open"]  # known to be wrong; tested, not proved
+    state: Literal["refused", "open"]  # known to be wrong; or tested, not proved
     reason: str
 
 
 class CertificateRecord(_Record):
-    """What is proved of a project: equality with the exact network, for every input."""
+    """Proof that a project equals the exact network for every input, or where it fails."""
 
     backend: str
     io_type: str
@@ -203,7 +213,7 @@ class CertificateRecord(_Record):
 
 
 class Simulated(_Record):
-    """A simulator's run of the written Verilog."""
+    """Simulation of the written Verilog."""
 
     simulator: str  # with its version
     latency_cycles: int | None  # as measured; null: every event has the same result
@@ -232,7 +242,7 @@ Fidelity = dict[str, list[Rung]]
 
 
 class LayerCost(_Record):
-    """What one layer of a design costs."""
+    """Cost of one layer of a design."""
 
     name: str  # as the network names it, or as the tool does
     lut: float | None = None
@@ -246,7 +256,7 @@ class Resources(_Record):
     """`resources.json` is a list of these: a design's cost, by one source."""
 
     student: str
-    source: Literal["estimate", "yosys", "csynth", "vsynth", "impl"]
+    source: Source
     implementation: Literal["hls4ml", "alkaid"]
     tool: str
     part: str | None
@@ -267,6 +277,54 @@ class Resources(_Record):
     estimated_clock_ns: float | None = None
     share: dict[str, float] = {}  # lut, ff, dsp, bram, uram -> fraction of what the part has
     layers: list[LayerCost] = []
+
+    @property
+    def design(self) -> tuple[str, str, str, str]:
+        """The implementation: records of one design compare with each other."""
+        if self.implementation == "alkaid":
+            return "alkaid", "", "", ""
+        return "hls4ml", self.backend or "", self.io_type or "", self.strategy or ""
+
+    @property
+    def trust(self) -> tuple[int, bool]:
+        """Rank of the source; an estimate of hls4ml's C++ counts its matrices alone."""
+        whole = self.source != "estimate" or self.implementation == "alkaid"
+        return list(SOURCES).index(self.source), whole
+
+    @property
+    def origin(self) -> str:
+        """Source, tool and implementation: `yosys (Yosys 0.50) of alkaid's Verilog`."""
+        language = "alkaid's Verilog" if self.implementation == "alkaid" else "hls4ml's C++"
+        which = " ".join(filter(None, (self.backend, self.io_type)))
+        return f"{self.source} ({self.tool}) of {language}" + (f", {which}" if which else "")
+
+    @property
+    def counts(self) -> dict[str, float | None]:
+        """LUT, FF, DSP, BRAM and URAM."""
+        return {name: getattr(self, name) for name in COUNTS}
+
+    @property
+    def interval_ns(self) -> float | None:
+        """Time between two events, at the target clock."""
+        if self.interval_cycles is None or self.clock_ns is None:
+            return None
+        return self.interval_cycles * self.clock_ns
+
+    @property
+    def largest_share(self) -> float | None:
+        """The largest share of LUT, FF, DSP and BRAM; unknown unless LUT and FF are known both."""
+        found = {name: value for name, value in self.share.items() if name != "uram"}
+        return max(found.values()) if {"lut", "ff"} <= set(found) else None
+
+    @property
+    def budgeted(self) -> dict[str, float | None]:
+        """Amounts that budgets limit; None is unknown."""
+        return {
+            "lut": self.lut,
+            "latency_ns": self.latency_ns,
+            "interval_ns": self.interval_ns,
+            "share": self.largest_share,
+        }
 
 
 class LayerRecord(_Record):

@@ -12,7 +12,7 @@ from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.core.run_files import Metrics, Quality, StudentMetrics, TeacherMetrics
+from l1kd.core.run_files import Metrics, Quality, Resources, StudentMetrics, TeacherMetrics
 from l1kd.data.dataset import Dataset, Events
 from l1kd.evaluation.baselines import NAMES as BASELINES
 from l1kd.evaluation.baselines import baselines
@@ -20,7 +20,7 @@ from l1kd.evaluation.metrics import distance, mean_over_signals, quality, spearm
 from l1kd.evaluation.rates import out_of_reach, working_points
 from l1kd.evaluation.score_calibration import Calibration, calibration_sample
 from l1kd.evaluation.scores import Scorer, Scores, check_names, samples_of, score_samples
-from l1kd.evaluation.student_choice import Cost, candidates
+from l1kd.evaluation.student_choice import candidates
 
 if TYPE_CHECKING:
     from tensorflow import keras
@@ -36,7 +36,7 @@ class Target(Protocol):
         """Scores to raw scores; saturated ones to the range's edge."""
 
 
-def evaluate(context: Context, costs: Mapping[str, Cost] | None = None) -> Metrics:
+def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> Metrics:
     """Score every sample with the teacher and all students and write what the scores are worth.
 
     Writes `scores.npz` and `metrics.json`. A run of an imported network has no teacher: nothing in
@@ -128,7 +128,7 @@ def summarise(
     weight_bits: Mapping[str, int],
     by: str,
     budgets: Mapping[str, float] | None = None,
-    costs: Mapping[str, Cost] | None = None,
+    costs: Mapping[str, Resources] | None = None,
     calibrations: Mapping[str, Calibration] | None = None,
 ) -> Metrics:
     """Metrics of a run from its scores: on test halves, the best student on validation halves."""
@@ -149,8 +149,7 @@ def summarise(
                 calibrated = distance(_halves(raw), _as_raw(moved, target))
             rank = spearman(raw["test"], own["test"])
         students[name] = StudentMetrics(
-            auc=judged.auc,
-            efficiency=judged.efficiency,
+            **dict(judged),
             emd=emd,
             emd_calibrated=calibrated,
             calibration=[] if calibration is None else calibration.knots,
@@ -170,10 +169,7 @@ def summarise(
     choice = candidates(values, params, costs or {}, budgets or {})
     teacher = None
     if raw is not None:
-        reference = quality(*_halves(raw))
-        teacher = TeacherMetrics(
-            auc=reference.auc, efficiency=reference.efficiency, params=params["teacher"]
-        )
+        teacher = TeacherMetrics(**dict(quality(*_halves(raw))), params=params["teacher"])
     return Metrics(
         dataset=_describe(dataset),
         teacher=teacher,

@@ -34,14 +34,11 @@ def rung(
     """
     judged = quality(scores["test"], _signals(scores))
     if raw is None or target is None:
-        return Rung(
-            stage=stage, auc=judged.auc, efficiency=judged.efficiency, emd=None, spearman=None
-        )
+        return Rung(stage=stage, **dict(judged), emd=None, spearman=None)
     as_raw = {sample: np.asarray(target.inverse(values)) for sample, values in scores.items()}
     return Rung(
         stage=stage,
-        auc=judged.auc,
-        efficiency=judged.efficiency,
+        **dict(judged),
         emd=distance((raw["test"], _signals(raw)), (as_raw["test"], _signals(as_raw))),
         spearman=spearman(raw["test"], scores["test"]),
     )
@@ -53,8 +50,7 @@ def teacher_rung(raw: Scores) -> Rung:
     itself = (raw["test"], _signals(raw))
     return Rung(
         stage="teacher",
-        auc=judged.auc,
-        efficiency=judged.efficiency,
+        **dict(judged),
         emd=distance(itself, itself),
         spearman=spearman(raw["test"], raw["test"]),
     )

@@ -1,14 +1,13 @@
-"""Which student is the best one: by quality, among those whose cost is within the budgets."""
+"""Choice of the best student: by quality, among those whose cost is within the budgets."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from l1kd.core.run_files import Candidate
+from l1kd.core.run_files import Candidate, Resources
 
-# A budget of the configuration, and the cost that it limits.
+# Key of the configuration -> the amount that it limits, see `Resources.budgeted`.
 BUDGETS = {
     "max_lut": "lut",
     "max_latency_ns": "latency_ns",
@@ -24,43 +23,30 @@ _WORDS = {
 Amounts = Mapping[str, float | None]  # `lut`, `latency_ns`, `interval_ns`, `share`; None: unknown
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a student would cost."""
-
-    amounts: Amounts  # by what budgets limit
-    tool: str  # what estimated them
-    note: str | None = None  # why an amount is not known
-
-
 def candidates(
     qualities: Mapping[str, float],
     params: Mapping[str, int],
-    costs: Mapping[str, Cost],
+    costs: Mapping[str, Resources],
     budgets: Mapping[str, float],
 ) -> list[Candidate]:
-    """Students in the order of choice; the first one is the best.
+    """Students in the order of choice, the best first; `qualities` may be -inf: unknown.
 
-    Those within all budgets come first, by quality. The others follow, the nearest miss first: the
-    one whose largest ratio of cost to budget is the smallest. A cost that is not known does not
-    meet a budget, and is further away than any that is. Ties are broken by quality, then by size.
+    Those within all budgets come first, by quality. The others follow by their largest ratio of
+    cost to budget; an unknown cost meets no budget and comes last. Ties: quality, then size.
     """
-    unknown = Cost({}, "", "not estimated")
     placed = []
     for name, quality in qualities.items():
-        cost = costs.get(name, unknown)
-        known, ratio = cost.amounts, largest_ratio(cost.amounts, budgets)
+        cost = costs.get(name)
+        amounts = cost.budgeted if cost else {}
+        ratio = largest_ratio(amounts, budgets)
         candidate = Candidate(
             student=name,
             quality=quality if math.isfinite(quality) else None,
-            tool=cost.tool,
-            lut=known.get("lut"),
-            latency_ns=known.get("latency_ns"),
-            interval_ns=known.get("interval_ns"),
-            share=known.get("share"),
-            note=cost.note,
+            tool=cost.tool if cost else "",
+            note=cost.note if cost else "not estimated",
             ratio=ratio if math.isfinite(ratio) else None,
-            excluded=[text for _, text in missed(known, budgets)],
+            excluded=[text for _, text in missed(amounts, budgets)],
+            **amounts,
         )
         over = ratio if candidate.excluded else 0.0
         placed.append(((over, -quality, params[name]), candidate))
@@ -68,20 +54,17 @@ def candidates(
 
 
 def missed(amounts: Amounts, budgets: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Budgets that are not met, and by how much.
-
-    `LUT 26,318: 6,318 over max_lut 20,000 (1.32 times)`.
-    """
+    """Missed budgets in words: `LUT 26,318: 6,318 over max_lut 20,000 (1.32 times)`."""
     found = []
     for budget, limit in budgets.items():
-        what = BUDGETS[budget]
-        value = amounts.get(what)
-        allowed = f"{budget} {amount(what, limit)}"
+        name = BUDGETS[budget]
+        value = amounts.get(name)
+        allowed = f"{budget} {amount(name, limit)}"
         if value is None:
-            found.append((budget, f"{_WORDS[what]} not known: {allowed}"))
+            found.append((budget, f"{_WORDS[name]} not known: {allowed}"))
         elif value > limit:
-            over = f"{amount(what, value - limit)} over {allowed} ({value / limit:.3g} times)"
-            found.append((budget, f"{_WORDS[what]} {amount(what, value)}: {over}"))
+            over = f"{amount(name, value - limit)} over {allowed} ({value / limit:.3g} times)"
+            found.append((budget, f"{_WORDS[name]} {amount(name, value)}: {over}"))
     return found
 
 
@@ -91,8 +74,8 @@ def largest_ratio(amounts: Amounts, budgets: Mapping[str, float]) -> float:
     return max((math.inf if v is None else v / limit for v, limit in values), default=0.0)
 
 
-def amount(what: str, value: float) -> str:
+def amount(name: str, value: float) -> str:
     """A cost with its unit."""
-    if what == "share":
+    if name == "share":
         return f"{100 * value:.3g} %"
-    return f"{value:,.0f}" if what == "lut" else f"{value:.6g} ns"
+    return f"{value:,.0f}" if name == "lut" else f"{value:.6g} ns"

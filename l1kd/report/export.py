@@ -1,56 +1,58 @@
-"""A run's numbers for other programs and for a terminal: JSON, CSV, Markdown.
-
-Several runs in one table, a line for each teacher and student.
-"""
+"""Numbers of runs for other programs and for a terminal: JSON, CSV, Markdown."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from l1kd.core.errors import UserError
-from l1kd.report import number_format
+from l1kd.core.run_files import COUNTS, SOURCES, Resources, StudentMetrics, TeacherMetrics
 from l1kd.report.costs import (
-    AMOUNTS,
     CANNOT_FOLLOW,
-    SOURCES,
+    FIELDS,
+    LABELS,
+    SHOWN,
     SPACING_NS,
     TIMING,
-    UNKNOWN,
-    Cost,
     Selection,
     beside_tables,
     choice_table,
     cost_notes,
-    costs,
+    cost_row,
+    follows,
     layer_cost_tables,
     resource_table,
-    select,
-    share_text,
     verilog_table,
 )
-from l1kd.report.load_run import RunFiles, mean_quality, read_run
-from l1kd.report.number_format import DASH
-from l1kd.report.table import Table, row
-from l1kd.report.tables import agreement_table, auc_table, efficiency_table, ladder_table
+from l1kd.report.load_run import RunFiles, read_run
+from l1kd.report.number_format import quantity
+from l1kd.report.table import Column, Table, text, words
+from l1kd.report.tables import (
+    MEANS,
+    QUALITIES,
+    agreement_table,
+    ladder_table,
+    mean_column,
+    quality_table,
+)
 from l1kd.report.verdict import judge
 
 Form = Literal["json", "csv", "markdown"]
 
 
 def export(directory: Path, form: Form) -> str:
-    """A run's numbers as text; nothing is written."""
+    """A run's numbers as text; nothing is written.
+
+    `json`: verdict, quality and costs with layers. `csv`: costs, a row for each record and for each
+    of its layers. `markdown`: tables.
+    """
     run = read_run(directory, scores=False)
-    writers: dict[Form, Callable[[RunFiles], str]] = {
-        "json": _json,
-        "csv": _csv,
-        "markdown": _markdown,
-    }
-    return writers[form](run)
+    return {"json": _json, "csv": _csv, "markdown": _markdown}[form](run)
 
 
 def as_json(value: Any) -> str:
@@ -69,55 +71,47 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 def _json(run: RunFiles) -> str:
     verdict, metrics = judge(run), run.metrics
-    students: dict[str, Any] = {}
-    for name in run.students if metrics else []:
-        assert metrics is not None
-        quality = metrics.students[name]
-        area, share = mean_quality(quality)
-        students[name] = {
-            "best": name == metrics.best,
-            "parameters": quality.params,
-            "weight_bits": quality.weight_bits,
-            "mean_auc": area,
-            "mean_efficiency": share,
-        }
     return as_json(
         {
             "run": run.manifest.name,
             "directory": str(run.directory),
             "state": verdict.state,
             "gates": [vars(gate) for gate in verdict.gates],
-            "best": metrics.best if metrics else None,
-            "students": students,
+            "best": run.best,
+            "students": {name: _student(run, name) for name in run.students if metrics},
             "budgets": run.config.choose.budgets,
-            "choice": [each.model_dump() for each in metrics.choice] if metrics else [],
-            "verilog": _dumped(run.rtl),
+            "choice": _dumped(metrics.choice) if metrics else [],
+            "verilog": None if run.rtl is None else _dumped(run.rtl),
             "timing": TIMING,
             "resources": None
             if run.resources is None
-            else [each.row() | {"layers": _dumped(each.record.layers)} for each in costs(run)],
+            else [cost_row(run, each) | {"layers": _dumped(each.layers)} for each in run.costs],
         }
     )
 
 
-def _dumped(records: Sequence[Any] | None) -> list[Any] | None:
-    return None if records is None else [each.model_dump() for each in records]
+def _student(run: RunFiles, name: str) -> dict[str, Any]:
+    assert run.metrics is not None
+    student = run.metrics.students[name]
+    return {
+        "best": name == run.best,
+        "parameters": student.params,
+        "weight_bits": student.weight_bits,
+        **{f"mean_{each.name}": each.mean(student) for each in MEANS},
+    }
+
+
+def _dumped(records: Sequence[Any]) -> list[Any]:
+    return [each.model_dump() for each in records]
 
 
 def _csv(run: RunFiles) -> str:
     rows = []
-    for each in costs(run):
-        whole = each.row()
+    for each in run.costs:
+        whole = cost_row(run, each)
         rows.append({"layer": None} | whole)
-        labels = dict.fromkeys(whole)
-        labels |= {
-            key: whole[key]
-            for key in (
-                *("student", "best", "implementation", "backend", "io_type", "strategy"),
-                *("source", "tool", "part", "clock_ns"),
-            )
-        }
-        for layer in each.record.layers:
+        labels = dict.fromkeys(whole) | {key: whole[key] for key in LABELS}
+        for layer in each.layers:
             own = layer.model_dump()
             rows.append({"layer": own.pop("name")} | labels | own)
     return as_csv(rows)
@@ -125,18 +119,15 @@ def _csv(run: RunFiles) -> str:
 
 def _markdown(run: RunFiles) -> str:
     verdict = judge(run)
-    gates = Table(["gate", "state", "detail"], text_columns=(0, 1, 2))
-    gates.rows.extend(row(gate.name, gate.state, gate.detail) for gate in verdict.gates)
+    gates = Table.of([text("gate", "name"), text("state"), text("detail")], verdict.gates)
     parts = [f"# {run.manifest.name}: {verdict.headline}", verdict.detail, gates.markdown()]
 
     def section(title: str, table: Table, absent: str = "") -> None:
-        if table.rows:
-            parts.extend([f"## {title}", table.markdown()])
-        elif absent:
-            parts.extend([f"## {title}", absent])
+        if table.rows or absent:
+            parts.extend([f"## {title}", table.markdown() if table.rows else absent])
 
-    section("Efficiency at a false-positive rate of 1e-3", efficiency_table(run))
-    section("AUC", auc_table(run))
+    for quality in QUALITIES:
+        section(quality.title[0].upper() + quality.title[1:], quality_table(run, quality))
     section("Fidelity ladder", ladder_table(run))
     section("Agreement", agreement_table(run))
     section("Verilog", verilog_table(run))
@@ -144,23 +135,110 @@ def _markdown(run: RunFiles) -> str:
     section("Logic and latency", resource_table(run), run.absent("synth"))
     parts.append(f"{TIMING} A dash is unknown, never zero.")
     parts += cost_notes(run)
-    for each in beside_tables(run):
-        section(f"Estimate beside synthesis, {each.caption}", each.table)
-    for each in layer_cost_tables(run):
-        section(f"Cost per layer, {each.caption}", each.table)
+    for table in beside_tables(run):
+        section(f"Estimate beside synthesis, {table.caption}", table)
+    for table in layer_cost_tables(run):
+        section(f"Cost per layer, {table.caption}", table)
     return "\n\n".join(parts)
 
 
 TableForm = Literal["text", "markdown", "json", "csv"]
 
 
+@dataclass(frozen=True)
+class Line:
+    """A network of a run, with the cost that is shown; a run without metrics has one without."""
+
+    run: RunFiles
+    network: str | None = None
+    metrics: TeacherMetrics | StudentMetrics | None = None
+    cost: Resources | None = None
+
+    @property
+    def best(self) -> bool | None:
+        """Whether it is the chosen student."""
+        if self.network is None:
+            return None
+        return isinstance(self.metrics, StudentMetrics) and self.network == self.run.best
+
+    @property
+    def agreement(self) -> str | None:
+        """Agreement of the student's implementations in a few words."""
+        if self.network is None:
+            return "not evaluated"
+        student = isinstance(self.metrics, StudentMetrics)
+        return agreement_of(self.run, self.network) if student else None
+
+    @property
+    def budgets(self) -> str | None:
+        """The budgets that the student misses, or `within`; None without budgets."""
+        if not isinstance(self.metrics, StudentMetrics) or self.run.metrics is None:
+            return None
+        excluded = {each.student: each.excluded for each in self.run.metrics.choice}
+        if self.network not in excluded:
+            return None
+        return "; ".join(excluded[self.network]) or "within"
+
+
+def _of_cost(column: Column) -> Column:
+    """A column of (run, cost) as one of lines; unknown where a line has no cost."""
+
+    def get(line: Line) -> Any:
+        return None if line.cost is None else column.value((line.run, line.cost))
+
+    return Column(column.title, get, column.show, column.left)
+
+
+_INTERVAL = Column(
+    "interval [ns]",
+    lambda line: line.cost,
+    lambda cost: quantity(cost and cost.interval_ns) + " !" * bool(cost and follows(cost) is False),
+)
+_MEANS = [
+    Column(
+        mean_column(each).title,
+        lambda line, each=each: line.metrics and each.mean(line.metrics),
+        each.show,
+    )
+    for each in MEANS
+]
+_COMPARED = [
+    text("run", lambda line: line.run.directory),
+    text("network", lambda line: words(line.network) + "*" * bool(line.best)),
+    Column("parameters", lambda line: line.metrics and line.metrics.params),
+    *_MEANS,
+    text("agreement"),
+    *(_of_cost(SHOWN[name]) for name in COUNTS if name != "uram"),
+    *(_of_cost(SHOWN[name]) for name in ("latency_cycles", "latency_ns")),
+    _INTERVAL,
+    replace(_of_cost(SHOWN["share"]), title="share of the part", left=False),
+    _of_cost(SHOWN["source"]),
+]
+_BUDGETS = text("budgets")
+
+
+def _values(line: Line) -> dict[str, Any]:
+    """A line's fields in JSON and CSV."""
+    return {
+        "run": str(line.run.directory),
+        "network": line.network,
+        "best": line.best,
+        "parameters": line.metrics and line.metrics.params,
+        **{f"mean_{e.name}": line.metrics and e.mean(line.metrics) for e in MEANS},
+        "agreement": line.agreement,
+        "budgets": line.budgets,
+        **{name: _of_cost(column).value(line) for name, column in list(FIELDS.items())[2:]},
+    }
+
+
 def compare(
     runs: Sequence[Path], selection: Selection | None = None, form: TableForm = "text"
 ) -> str:
-    """Quality, agreement and cost of several runs.
+    """Quality, agreement and cost of several runs, a line for each network.
 
     One implementation is shown for all students, so that the numbers of a column compare; what is
-    not known of it is shown as unknown, whatever another implementation would cost.
+    not known of it is shown as unknown, whatever another implementation would cost. `text` and
+    `markdown` are the same: a table, a `*` at the chosen student, and notes below.
     """
     read = {Path(each): read_run(Path(each), scores=False) for each in runs}
     wanted = selection or Selection()
@@ -169,123 +247,57 @@ def compare(
             f"alkaid's Verilog has no {wanted.io_type}: it takes an event at every clock cycle; "
             "leave --io-type out, or ask for --implementation hls4ml"
         )
-    known = {directory: costs(run) for directory, run in read.items()}
-    settled = wanted.settled(each.record for every in known.values() for each in every)
-    lines = [
-        line for directory, run in read.items() for line in _lines(run, known[directory], settled)
-    ]
+    costs = [cost for run in read.values() for cost in run.costs]
+    settled = wanted.settled(costs)
+    lines = [line for run in read.values() for line in _lines(run, settled)]
     if form == "json":
-        return as_json([values for values, _ in lines])
+        return as_json([_values(line) for line in lines])
     if form == "csv":
-        return as_csv([values for values, _ in lines])
-    return _text(lines, settled, [each for every in known.values() for each in every])
+        return as_csv([_values(line) for line in lines])
+    return _text(lines, settled, costs)
 
 
-Line = tuple[dict[str, Any], Cost | None]
-
-
-def _lines(run: RunFiles, every: list[Cost], selection: Selection) -> list[Line]:
-    """The run's networks as rows of numbers, each with the cost that is shown."""
-    first: dict[str, Any] = {"run": str(run.directory), "network": None, "best": None}
-    quality = dict.fromkeys(("parameters", "mean_auc", "mean_efficiency", "agreement", "budgets"))
+def _lines(run: RunFiles, selection: Selection) -> list[Line]:
     if run.metrics is None:
-        return [(first | quality | {"agreement": "not evaluated"} | UNKNOWN, None)]
-    lines: list[Line] = []
-    networks = ["teacher"] if run.metrics.teacher is not None else []
-    excluded = {each.student: each.excluded for each in run.metrics.choice}
-    for name in (*networks, *run.students):
-        metrics = (
-            run.metrics.teacher if networks and name == "teacher" else run.metrics.students[name]
-        )
-        assert metrics is not None
-        student = metrics is not run.metrics.teacher
-        area, share = mean_quality(metrics)
-        cost = select(every, name, selection) if student else None
-        budgets = None
-        if student and name in excluded:
-            budgets = "; ".join(excluded[name]) or "within"
-        values = {
-            **first,
-            "network": name,
-            "best": student and name == run.metrics.best,
-            "parameters": metrics.params,
-            "mean_auc": area,
-            "mean_efficiency": share,
-            "agreement": agreement_of(run, name) if student else None,
-            "budgets": budgets,
-        }
-        own = UNKNOWN if cost is None else cost.row()
-        lines.append((values | {key: own[key] for key in UNKNOWN}, cost))
-    return lines
-
-
-def _text(lines: Sequence[Line], selection: Selection, every: Sequence[Cost]) -> str:
-    chosen = any(values["budgets"] for values, _ in lines)
-    columns = [
-        *("run", "network", "parameters", "mean AUC", "mean efficiency", "agreement"),
-        *("LUT", "FF", "DSP", "BRAM", "latency [cycles]", "latency [ns]", "interval [ns]"),
-        *("share of the part", "source (tool)"),
-        *(["budgets"] if chosen else []),
+        return [Line(run)]
+    costs, students = run.costs, run.metrics.students
+    lines = [Line(run, "teacher", run.metrics.teacher)] if run.metrics.teacher else []
+    return lines + [
+        Line(run, name, students[name], selection.find(costs, name)) for name in run.students
     ]
-    table = Table(columns, text_columns=(0, 1, 5, 14, 15))
-    slow = False
-    for values, cost in lines:
-        record = cost.record if cost else None
-        interval = number_format.quantity(cost.interval_ns if cost else None)
-        if cost is not None and cost.follows is False:
-            interval, slow = f"{interval} !", True
-        name = values["network"] or DASH
-        table.rows.append(
-            row(
-                values["run"],
-                f"{name}*" if values["best"] else name,
-                number_format.count(values["parameters"]),
-                number_format.area(values["mean_auc"]),
-                number_format.percent(values["mean_efficiency"]),
-                values["agreement"] or DASH,
-                *(
-                    number_format.count(getattr(record, what) if record else None)
-                    for what in AMOUNTS
-                    if what != "uram"
-                ),
-                number_format.count(record.latency_cycles if record else None),
-                number_format.quantity(record.latency_ns if record else None),
-                interval,
-                share_text(cost) if cost else DASH,
-                cost.source if cost else DASH,
-                *([values["budgets"] or DASH] if chosen else []),
-            )
-        )
+
+
+def _text(lines: Sequence[Line], selection: Selection, costs: Sequence[Resources]) -> str:
+    chosen = any(line.budgets for line in lines)
+    table = Table.of([*_COMPARED, *([_BUDGETS] if chosen else [])], lines)
     notes = [f"Cost of {selection}; a dash is unknown. {TIMING}"]
-    if slow:
+    shown = [line.cost for line in lines if line.cost is not None]
+    if any(follows(cost) is False for cost in shown):
         notes.append(f"! {CANNOT_FOLLOW}: an interval of more than {SPACING_NS:g} ns.")
-    sources = {cost.record.source for _, cost in lines if cost is not None}
-    if len(sources) > 1:
-        least = min(sources, key=list(SOURCES).index)
+    if len({cost.source for cost in shown}) > 1:
+        least = min(shown, key=lambda cost: cost.trust).source
         notes.append(f"Lines differ in their source; `--source {least}` takes one for all.")
-    others = dict.fromkeys(_option(each) for each in every if not selection.admits(each.record))
+    others = dict.fromkeys(_option(each) for each in costs if not selection.admits(each))
     if others:
         notes.append(f"Also known: {', '.join(others)}.")
     return "\n\n".join([table.markdown(), *notes])
 
 
-def _option(cost: Cost) -> str:
-    record = cost.record
-    interface = f" --io-type {record.io_type}" if record.io_type else ""
+def _option(cost: Resources) -> str:
+    interface = f" --io-type {cost.io_type}" if cost.io_type else ""
     return (
-        f"`--implementation {record.implementation}{interface} --source {record.source}` "
-        f"({SOURCES[record.source]})"
+        f"`--implementation {cost.implementation}{interface} --source {cost.source}` "
+        f"({SOURCES[cost.source]})"
     )
 
 
 def agreement_of(run: RunFiles, student: str) -> str:
-    """Whether a student's implementations agree, in a few words."""
-    pairs = [p for r in run.agreement or [] if r.student == student for p in r.pairs]
+    """Agreement of a student's implementations in a few words."""
+    pairs, proofs = run.pairs(student), run.certificates(student)
     if not pairs:
         return "not verified"
     different = sum(pair.mismatches for pair in pairs if not pair.excused)
     events = sum(pair.events for pair in pairs)
-    proofs = [c for r in run.agreement or [] if r.student == student for c in r.certificates]
     if not different and proofs and all(each.certified for each in proofs):
         return f"certified, 0 of {events:,} differ"
     return f"{'FAILED' if different else 'exact'}, {different:,} of {events:,} differ"

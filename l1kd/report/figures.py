@@ -1,86 +1,78 @@
-"""The figures of a page: what is drawn from which scores, in groups that share a legend.
-
-What students cost as figures: the share of the part, and where in a network its logic goes.
-"""
+"""The figures of a page, in groups that share a legend."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from l1kd.core.run_files import PerSignal, Quality
-from l1kd.evaluation.metrics import mean_over_signals
+from l1kd.core.run_files import PerSignal, Quality, Resources
 from l1kd.evaluation.rates import REPORTED_FPR, threshold
 from l1kd.report import number_format, plots
-from l1kd.report.costs import Cost, costs, part_name
+from l1kd.report.costs import implementation, part_name, source
 from l1kd.report.load_run import RunFiles, mean_quality
-from l1kd.report.plots import BASELINE, FAINT, NORMAL, TEACHER, Line, inline, lines, panel, swatch
+from l1kd.report.plots import BASELINE, NORMAL, TEACHER, Line, lines, swatch
+from l1kd.report.tables import MEANS, QUALITIES
 
 _LAYERS = 24  # more bars than these do not read; the table has them all
 
 
 def cost(run: RunFiles) -> Group | None:
     """The largest share of the part by every source, and the best student's LUTs by layer."""
-    found = costs(run)
-    styles = lines(list(dict.fromkeys(each.implementation for each in found)))
+    found = run.costs
+    styles = lines(list(dict.fromkeys(implementation(each) for each in found)))
     drawings = []
     shared = [each for each in found if each.largest_share is not None]
     if shared:
         drawings.append(Drawing(_shares(shared, styles), "largest share of the part, by source"))
     for number, each in enumerate(found):
-        if each.chosen and any(layer.lut for layer in each.record.layers):
-            svg = _layers(f"cost-layers-{number}", each, styles[each.implementation])
-            caption = f"{each.record.student}: LUT by layer, {each.source}"
+        if each.student == run.best and any(layer.lut for layer in each.layers):
+            svg = _layers(f"cost-layers-{number}", each, styles[implementation(each)])
+            caption = f"{each.student}: LUT by layer, {source(each)}"
             drawings.append(Drawing(svg, caption))
     if not drawings:
         return None
-    drawn = {each.implementation for each in shared} | {e.implementation for e in found if e.chosen}
+    drawn = {implementation(each) for each in shared} | {
+        implementation(e) for e in found if e.student == run.best
+    }
     return Group(drawings, legend({name: styles[name] for name in styles if name in drawn}))
 
 
-def _shares(found: Sequence[Cost], styles: dict[str, Line]) -> str:
-    figure, axes = panel(height=0.75 + 0.27 * len(found))
-    widest = max(each.largest_share or 0.0 for each in found)
-    for place, each in enumerate(found):
-        share = each.largest_share or 0.0
-        axes.barh(place, 100 * share, height=0.62, color=styles[each.implementation].colour,
-                  alpha=0.55, linewidth=0)  # fmt: skip
-        axes.text(
-            100 * (share + 0.015 * widest), place, number_format.share(share), size=8, va="center"
-        )
-    labels = [f"{each.record.student}, {each.record.source}" for each in found]
-    axes.set_yticks(range(len(found)), labels)
-    axes.set_ylim(len(found) - 0.5, -0.5)
-    axes.set_xlim(0, 118 * widest or 1)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
-    names = dict.fromkeys(str(part_name(each.record.part)) for each in found)
-    axes.set_xlabel(f"largest share of a {' or '.join(names)} [%]")
-    return inline(figure, "cost-shares", f"Share of the part: {', '.join(labels)}")
+def _shares(found: Sequence[Resources], styles: dict[str, Line]) -> str:
+    labels = [f"{each.student}, {each.source}" for each in found]
+    shares = [each.largest_share or 0.0 for each in found]
+    names = dict.fromkeys(str(part_name(each.part)) for each in found)
+    texts = map(number_format.share, shares)
+    return plots.amounts(
+        "cost-shares",
+        [
+            (name, 100 * value, text)
+            for name, value, text in zip(labels, shares, texts, strict=True)
+        ],
+        [styles[implementation(each)].colour for each in found],
+        axis=f"largest share of a {' or '.join(names)} [%]",
+        show=lambda value: f"{value:.3g}",
+        label=f"Share of the part: {', '.join(labels)}",
+    )
 
 
-def _layers(name: str, cost: Cost, style: Line) -> str:
-    layers = [layer for layer in cost.record.layers if layer.lut is not None]
+def _layers(name: str, cost: Resources, style: Line) -> str:
+    layers = [(layer.name, layer.lut) for layer in cost.layers if layer.lut is not None]
     rest = layers[_LAYERS:]
-    bars = [(layer.name, layer.lut or 0.0) for layer in layers[:_LAYERS]]
+    bars = layers[:_LAYERS]
     if rest:
-        bars.append((f"{len(rest)} others", sum(layer.lut or 0.0 for layer in rest)))
-    figure, axes = panel(height=0.75 + 0.27 * len(bars))
-    widest = max(value for _, value in bars)
-    for place, (_, value) in enumerate(bars):
-        axes.barh(place, value, height=0.62, color=style.colour, alpha=0.55, linewidth=0)
-        axes.text(value + 0.015 * widest, place, number_format.count(value), size=8, va="center",
-                  color=FAINT)  # fmt: skip
-    axes.set_yticks(range(len(bars)), [label for label, _ in bars])
-    axes.set_ylim(len(bars) - 0.5, -0.5)
-    axes.set_xlim(0, 1.18 * widest)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_formatter(lambda value, _: number_format.count(value))
-    axes.set_xlabel("LUT")
-    return inline(figure, name, f"LUT of {cost.record.student} by layer: {cost.source}")
+        bars.append((f"{len(rest)} others", sum(lut for _, lut in rest)))
+    return plots.amounts(
+        name,
+        [(label, lut, number_format.count(lut)) for label, lut in bars],
+        [style.colour] * len(bars),
+        axis="LUT",
+        show=number_format.count,
+        label=f"LUT of {cost.student} by layer: {source(cost)}",
+    )
 
 
 MANY = 6  # more signals than this are pooled where each would be a line among the others
@@ -133,17 +125,16 @@ def learning(run: RunFiles) -> Group | None:
     ]
     styles = {"teacher": TEACHER, **_student_lines(run)}
     curves = {name: curve for name in styles if (curve := history.curve(name)) is not None}
+    taught = {name: curve for name, curve in curves.items() if name != "teacher"}
+    wanted = [
+        ("teacher", "mean raw score", "Teacher: mean reconstruction error", curves.keys() - taught),
+        ("students", "mean absolute error [output units]",
+         "Students: mean absolute error of the score", taught.keys()),
+    ]  # fmt: skip
     drawings = []
-    wanted = {
-        "teacher": ("mean raw score", "Teacher: mean reconstruction error"),
-        "students": (
-            "mean absolute error [output units]",
-            "Students: mean absolute error of the score",
-        ),
-    }
-    for who, (loss, caption) in wanted.items():
-        chosen = {n: c for n, c in curves.items() if (n == "teacher") == (who == "teacher")}
-        if chosen:
+    for who, loss, caption, names in wanted:
+        if names:
+            chosen = {name: curve for name, curve in curves.items() if name in names}
             svg = plots.learning_curves(
                 f"learning-{who}", history.epochs, chosen, styles, phase_starts=starts, loss=loss
             )
@@ -199,26 +190,19 @@ def roc(run: RunFiles) -> Group | None:
     scores = run.scores
     if scores is None or not run.signals or run.metrics is None:
         return None
-    baseline = best_baseline(run)
+    read: dict[str, Callable[[str], Any]] = {}  # scores of a sample, by curve
     styles: dict[str, Line] = {}
-    if baseline is not None:
+    if (baseline := best_baseline(run)) is not None:
+        read[f"baseline {baseline}"] = partial(scores.baseline, baseline)
         styles[f"baseline {baseline}"] = BASELINE
-    styles |= {"teacher": TEACHER} if run.taught else {}
+    if run.taught:
+        read["teacher"], styles["teacher"] = scores.teacher, TEACHER
+    read |= {name: partial(scores.student, name) for name in run.students}
     styles |= _student_lines(run)
     drawings = []
     normal_events = len(scores.student(run.metrics.best, "test"))
     for number, signal in enumerate(run.signals):
-        curves = {}
-        if baseline is not None:
-            curves[f"baseline {baseline}"] = plots.roc_curve(
-                scores.baseline(baseline, "test"), scores.baseline(baseline, signal)
-            )
-        if run.taught:
-            curves["teacher"] = plots.roc_curve(scores.teacher("test"), scores.teacher(signal))
-        for name in run.students:
-            curves[name] = plots.roc_curve(
-                scores.student(name, "test"), scores.student(name, signal)
-            )
+        curves = {name: plots.roc_curve(of("test"), of(signal)) for name, of in read.items()}
         svg = plots.roc(
             f"roc-{number}",
             curves,
@@ -259,34 +243,32 @@ def quality(run: RunFiles) -> Group | None:
     metrics = run.metrics
     if metrics is None or not run.signals:
         return None
-    signals = lines(run.signals)
-    students = _student_lines(run)
-    qualities: dict[str, Quality] = {n: metrics.students[n] for n in run.students}
-    bars = {name: students[name] for name in run.students}
-    if metrics.teacher is not None:
-        qualities = {"teacher": metrics.teacher, **qualities}
-        bars = {"teacher": TEACHER, **bars}
-    bars |= dict.fromkeys(metrics.baselines, BASELINE)
+    signals, bars = lines(run.signals), _student_lines(run)
+    scored: dict[str, Quality] = {"teacher": metrics.teacher} if metrics.teacher else {}
+    scored |= {name: metrics.students[name] for name in run.students} | metrics.baselines
+    bars |= {"teacher": TEACHER, **dict.fromkeys(metrics.baselines, BASELINE)}
     drawings = []
-    for what, caption in (
-        ("efficiency", "efficiency at a false-positive rate of 1e-3"),
-        ("auc", "AUC"),
-    ):
-        rows: dict[str, PerSignal] = {n: getattr(q, what) for n, q in qualities.items()}
-        rows |= {name: getattr(each, what) for name, each in metrics.baselines.items()}
+    for each in QUALITIES:
+        rows: dict[str, PerSignal] = {n: getattr(q, each.name) for n, q in scored.items()}
         values = [value for row in rows.values() for value in row.values()]
-        share = what == "efficiency"
+        if not values:  # a run of a version that did not know this quality
+            continue
         limits = (
             (0.0, min(1.0, max(values) * 1.08 + 0.01))
-            if share
+            if each.share
             else (0.5 if min(values) >= 0.5 else 0.0, 1.0)
         )
         svg = plots.per_signal(
-            f"quality-{what}", rows, signals, bars, quantity=caption, limits=limits, percent=share
+            f"quality-{each.name}",
+            rows,
+            signals,
+            bars,
+            quantity=each.title,
+            limits=limits,
+            percent=each.share,
         )
-        drawings.append(Drawing(svg, f"{caption}: mean over signals (bar) and every signal"))
-    legend = [(name, _dot(line)) for name, line in signals.items()]
-    return Group(drawings, legend)
+        drawings.append(Drawing(svg, f"{each.title}: mean over signals (bar) and every signal"))
+    return Group(drawings, [(name, _dot(line)) for name, line in signals.items()])
 
 
 def ladders(run: RunFiles) -> Group | None:
@@ -298,14 +280,19 @@ def ladders(run: RunFiles) -> Group | None:
     order: dict[str, str] = {stage: label for stage, label in SHORT.items() if stage in present}
     styles = {name: line for name, line in _student_lines(run).items() if name in fidelity}
     drawings = []
-    for what, caption in (("auc", "mean AUC"), ("efficiency", "mean efficiency at FPR 1e-3")):
-        steps: dict[str, dict[str, float | None]] = {
-            student: {rung.stage: mean_over_signals(getattr(rung, what)) for rung in rungs}
+    for each in MEANS:
+        steps = {
+            student: {str(rung.stage): each.mean(rung) for rung in rungs}
             for student, rungs in fidelity.items()
         }
-        share = what == "efficiency"
+        caption = f"mean {each.short}"
         svg = plots.ladder(
-            f"ladder-{what}", steps, styles, order=order, quantity=caption, percent=share
+            f"ladder-{each.name}",
+            steps,
+            styles,
+            order=order,
+            quantity=caption,
+            percent=each.share,
         )
         drawings.append(Drawing(svg, f"{caption}, rung by rung"))
     return Group(drawings, legend(styles))

@@ -1,4 +1,4 @@
-"""A run's files, as far as they are there: all that a report knows."""
+"""Loads whatever files a run has; all that a report knows comes from here."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from l1kd.core.config import Config
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import (
     AgreementRecord,
+    CertificateRecord,
     Fidelity,
     FirmwareRecord,
     Manifest,
     Metrics,
+    Pair,
     Quality,
     Resources,
     RtlRecord,
@@ -25,18 +27,18 @@ from l1kd.core.stages import SPECS, AnyStage
 from l1kd.data.sources import SOURCES
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.scores import Scores
+from l1kd.firmware import fpga_parts
 
 _STAGE_OF = {name: stage for stage, spec in SPECS.items() for name in spec.writes}
 
 
 @dataclass(frozen=True)
 class History:
-    """`history.csv`: the training, a row per epoch."""
+    """`history.csv`: the training, an entry per epoch."""
 
-    epochs: list[float]  # their numbers, (E,)
-    phases: list[str]  # the phase each belongs to, (E,)
-    # by column, `<network>_loss` and `<network>_val_loss`, (E,) each; NaN where there is none
-    losses: dict[str, list[float]]
+    epochs: list[float]
+    phases: list[str]
+    losses: dict[str, list[float]]  # by column, `<network>_loss` and `<network>_val_loss`; or NaN
 
     def curve(self, network: str) -> tuple[list[float], list[float]] | None:
         """Training and validation loss of a network, None if the file does not have them."""
@@ -50,7 +52,7 @@ class History:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a run holds; None for what its stage has not written yet."""
+    """Contents of a run; None for what its stage has not written yet."""
 
     directory: Path
     manifest: Manifest
@@ -65,11 +67,15 @@ class RunFiles:
     history: History | None = None
 
     @property
+    def best(self) -> str | None:
+        """Name of the chosen student."""
+        return self.metrics.best if self.metrics else None
+
+    @property
     def students(self) -> list[str]:
         """Names, the chosen one first, the rest as configured."""
         names = [student.name for student in self.config.students]
-        best = self.metrics.best if self.metrics else None
-        return sorted(names, key=lambda name: name != best)
+        return sorted(names, key=lambda name: name != self.best)
 
     @property
     def signals(self) -> list[str]:
@@ -86,6 +92,26 @@ class RunFiles:
         """Whether normal events are bunch crossings, so that their share is a trigger rate."""
         return SOURCES[self.config.data.source].crossings_mhz is not None
 
+    @property
+    def costs(self) -> list[Resources]:
+        """Costs with the share of the part: best student first, by design, the estimate first."""
+        place = {name: index for index, name in enumerate(self.students)}
+        return sorted(
+            map(_with_share, self.resources or []),
+            key=lambda cost: (place.get(cost.student, len(place)), cost.design, cost.trust),
+        )
+
+    def pairs(self, student: str | None = None) -> list[Pair]:
+        """Comparisons of implementations, of one student or of all."""
+        return [pair for each in self._verified(student) for pair in each.pairs]
+
+    def certificates(self, student: str | None = None) -> list[CertificateRecord]:
+        """Certificates of one student or of all."""
+        return [found for each in self._verified(student) for found in each.certificates]
+
+    def _verified(self, student: str | None) -> list[AgreementRecord]:
+        return [each for each in self.agreement or [] if student in (None, each.student)]
+
     def absent(self, stage: AnyStage) -> str:
         """Why there is nothing from a stage, in words."""
         record = self.manifest.stages.get(stage)
@@ -98,15 +124,22 @@ class RunFiles:
         return f"The stage “{stage}” wrote nothing for this section."
 
 
+def _with_share(cost: Resources) -> Resources:
+    if cost.share or cost.part is None:
+        return cost
+    return cost.model_copy(update={"share": fpga_parts.share(cost.part, **cost.counts)})
+
+
 def mean_quality(quality: Quality) -> tuple[float | None, float | None]:
     """Mean AUC and mean efficiency over the signals."""
     return mean_over_signals(quality.auc), mean_over_signals(quality.efficiency)
 
 
 def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
-    """Read everything that a run's finished stages wrote.
+    """Read everything that a run's finished stages wrote; `scores`: with `scores.npz`.
 
     A file whose stage has not come to its end is left from an earlier attempt, and is not read.
+    UserError if the directory is no run, or one of its files is damaged.
     """
     if not (directory / "manifest.json").is_file() or not (directory / "config.yaml").is_file():
         raise UserError(
@@ -154,9 +187,9 @@ def read_history(path: Path) -> History:
     )
 
 
-def _number(text: Any) -> float:
+def _number(value: Any) -> float:
     try:
-        value = float(text)
+        number = float(value)
     except (TypeError, ValueError):
         return math.nan
-    return value if math.isfinite(value) else math.nan
+    return number if math.isfinite(number) else math.nan

@@ -1,7 +1,4 @@
-"""The stage `report`: one self-contained page about a run, from the run's files alone.
-
-What stands beside the numbers of a report: which events, which networks, how far to trust.
-"""
+"""The stage `report`: one self-contained page about a run, from the run's files alone."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from l1kd.evaluation.rates import REPORTED_FPR
 from l1kd.firmware.budgets import of_best
 from l1kd.firmware.hls.backends import backend_named
 from l1kd.report import costs, figures, number_format, tables
-from l1kd.report.load_run import RunFiles, mean_quality, read_run
+from l1kd.report.load_run import RunFiles, read_run
 from l1kd.report.table import Table
 from l1kd.report.verdict import faults_of, judge
 
@@ -30,7 +27,7 @@ ENOUGH = 50  # distinct collisions behind a false-positive rate that may be quot
 
 
 def events(run: RunFiles) -> list[tuple[str, str]]:
-    """What is known of the events, as labels and texts."""
+    """Facts about the events, as labels and texts."""
     if run.metrics is None:
         return [("source", run.config.data.source)]
     described = dict(run.metrics.dataset)
@@ -80,7 +77,7 @@ def _text(value: Any) -> str:
 
 
 def rate_note(run: RunFiles) -> tuple[bool, str]:
-    """What stands behind a false-positive rate of 1e-3, and whether it is enough to quote."""
+    """Events behind a false-positive rate of 1e-3: whether they are enough to quote, and a text."""
     if run.metrics is None or not run.signals:
         return True, ""
     test = run.metrics.dataset.get("events", {}).get("test", 0)
@@ -114,23 +111,21 @@ def uncertainty(run: RunFiles) -> str:
 
 
 def recipe(run: RunFiles) -> list[tuple[str, str]]:
-    """How the networks were trained, in a few lines; the whole configuration stands below."""
-    config = run.config
+    """Training in a few lines."""
+    config, teacher = run.config, run.config.teacher
     distillation, score = config.distillation, config.distillation.score
+    students = (
+        each.name + (f" ({each.architecture})" if each.name != each.architecture else "")
+        for each in config.students
+    )
+    inputs = ", inputs standardised" if teacher.standardise else ""
     return [
         (
             "teacher",
-            f"{config.teacher.architecture}, latent size {config.teacher.latent}, residual power "
-            f"{config.teacher.residual_power:g}"
-            + (", inputs standardised" if config.teacher.standardise else ""),
+            f"{teacher.architecture}, latent size {teacher.latent}, residual power "
+            f"{teacher.residual_power:g}{inputs}",
         ),
-        (
-            "students",
-            ", ".join(
-                each.name + (f" ({each.architecture})" if each.name != each.architecture else "")
-                for each in config.students
-            ),
-        ),
+        ("students", ", ".join(students)),
         (
             "training",
             f"{distillation.mode}, {distillation.epochs} epochs and {distillation.final_epochs} "
@@ -157,7 +152,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Project:
-    """A written HLS project and what to type to work with it."""
+    """A written HLS project and the commands to work with it."""
 
     record: FirmwareRecord
     layers: Table
@@ -166,7 +161,7 @@ class Project:
 
 
 def report(context: Context) -> None:
-    """Write `report.html`; what has not run is said, what failed is said loudly."""
+    """Write `report.html`; missing stages are named, failures stand out."""
     path = context.directory / "report.html"
     with atomic(path) as temporary:
         temporary.write_text(render(read_run(context.directory)), encoding="utf-8")
@@ -198,8 +193,7 @@ def render(run: RunFiles) -> str:
         rate_note=rate_note(run),
         uncertainty=uncertainty(run),
         figures={name: draw(run) for name, draw in _FIGURES.items()},
-        auc=tables.auc_table(run),
-        efficiency=tables.efficiency_table(run),
+        qualities=[tables.quality_table(run, each) for each in tables.QUALITIES],
         likeness=tables.likeness_table(run),
         points={name: tables.working_point_table(run, name) for name in _evaluated(run)},
         ladder=tables.ladder_table(run),
@@ -260,40 +254,24 @@ def _cards(run: RunFiles) -> list[Card]:
     metrics = run.metrics
     if metrics is None:
         return []
-    best = metrics.students[metrics.best]
-    area, share = mean_quality(best)
-    teacher_area, teacher_share = mean_quality(metrics.teacher) if metrics.teacher else (None, None)
-    taught = metrics.teacher is not None
+    best, teacher = metrics.students[metrics.best], metrics.teacher
+    taught = teacher is not None
     size = f"{number_format.count(best.params)} parameters, {best.weight_bits}-bit weights"
     cards = [Card("Best student" if taught else "Imported network", metrics.best, size)]
-    if area is not None:
-        cards += [
-            Card(
-                "Mean AUC",
-                number_format.area(area),
-                _of_teacher(number_format.area(teacher_area), taught),
-            ),
-            Card(
-                "Mean efficiency at FPR 1e-3",
-                number_format.percent(share),
-                _of_teacher(number_format.percent(teacher_share), taught),
-            ),
-        ]
+    if run.signals:
+        for each in tables.MEANS:
+            note = f"teacher {each.show(each.mean(teacher))}" if teacher else "no teacher"
+            cards.append(Card(f"Mean {each.short}", each.show(each.mean(best)), note))
     elif taught:
-        cards.append(
-            Card(
-                "Rank correlation",
-                number_format.area(best.spearman),
-                "with the teacher, test normals",
-            )
-        )
-    pairs = [pair for record in run.agreement or [] for pair in record.pairs]
+        correlation = number_format.area(best.spearman)
+        cards.append(Card("Rank correlation", correlation, "with the teacher, test normals"))
+    pairs = run.pairs()
     if pairs:
         different = sum(faults_of(pair) for pair in pairs)
         compared = number_format.count(sum(pair.events for pair in pairs))
         note = f"in {compared} comparisons, all students"
         cards.append(Card("Mismatches", number_format.count(different), note, bad=different > 0))
-    proofs = [each for record in run.agreement or [] for each in record.certificates]
+    proofs = run.certificates()
     if proofs:
         proved = sum(each.certified for each in proofs)
         value = f"{proved} of {len(proofs)}"
@@ -303,23 +281,19 @@ def _cards(run: RunFiles) -> list[Card]:
 
 
 def _cost_cards(run: RunFiles) -> list[Card]:
-    """What the best student costs by the most trustworthy numbers, with who says so."""
+    """Costs of the best student by the best founded numbers, with their source."""
     if run.metrics is None:
         return []
-    found = of_best(run.metrics, run.resources or [], run.config.choose.budgets)
-    titles = {"lut": "LUT", "latency_ns": "Latency", "share": "Share of the part"}
-    shown = {
-        what: number_format.share(value)
-        if what == "share"
-        else number_format.count(value)
-        if what == "lut"
-        else f"{number_format.quantity(value)} ns"
-        for what, value in found.amounts.items()
+    found = of_best(run.metrics, run.costs, run.config.choose.budgets)
+    shown: dict[str, tuple[str, Callable[[float], str]]] = {
+        "lut": ("LUT", number_format.count),
+        "latency_ns": ("Latency", lambda value: f"{number_format.quantity(value)} ns"),
+        "share": ("Share of the part", number_format.share),
     }
     cards = [
-        Card(title, shown[what], found.sources[what])
-        for what, title in titles.items()
-        if what in shown
+        Card(title, show(found.amounts[name]), found.sources[name])
+        for name, (title, show) in shown.items()
+        if name in found.amounts
     ]
     interval = found.amounts.get("interval_ns")
     if interval is not None and interval > costs.SPACING_NS:
@@ -328,12 +302,8 @@ def _cost_cards(run: RunFiles) -> list[Card]:
     return cards
 
 
-def _of_teacher(value: str, taught: bool) -> str:
-    return f"teacher {value}" if taught else "no teacher"
-
-
 def _imported(run: RunFiles) -> list[tuple[str, str]]:
-    """Facts of an imported network: the file, and what the repairs cost."""
+    """Facts of an imported network: the file, and scores that its repairs change."""
     imported = run.manifest.imported
     if imported is None:
         return []
@@ -343,13 +313,8 @@ def _imported(run: RunFiles) -> list[tuple[str, str]]:
         text = f"{number_format.count(price.different)} of {number_format.count(price.events)}"
         if price.different:
             text += f", by up to {price.max_lsb:g} LSB, {price.mean_lsb:.3g} in the mean"
-        refused = bool(imported.findings)
-        label = (
-            "scores that would differ from the file's"
-            if refused
-            else ("scores that differ from the file's")
-        )
-        rows.append((label, text))
+        differ = "would differ" if imported.findings else "differ"
+        rows.append((f"scores that {differ} from the file's", text))
         if "all" in price.auc:
             before, after = price.auc_file["all"], price.auc["all"]
             rows.append(("AUC, all signals", f"{before:.4f} before, {after:.4f} after"))
@@ -357,8 +322,7 @@ def _imported(run: RunFiles) -> list[tuple[str, str]]:
 
 
 def _projects(run: RunFiles) -> list[Project]:
-    best = run.metrics.best if run.metrics else None
-    records = sorted(run.firmware or [], key=lambda record: record.student != best)
+    records = sorted(run.firmware or [], key=lambda record: record.student != run.best)
     return [
         Project(
             record,
@@ -368,6 +332,7 @@ def _projects(run: RunFiles) -> list[Project]:
         )
         for index, record in enumerate(records)
     ]
+
 
 
 def _stages(run: RunFiles) -> list[tuple[str, str, str]]:

@@ -25,14 +25,14 @@ PARAMETERS = dict(zip(MODELS, (19_357, 7_177, 2_189, 1_057, 409, 225, 133, 77), 
 
 @dataclass(frozen=True)
 class Published:
-    """One of the paper's numbers."""
+    """The paper's numbers of one model: mean and spread over the ten classes."""
 
-    data: str  # as in the tables of a sweep
+    data: str  # as in the tables of a sweep, also the next two
     mode: str
     model: str
     auc: float  # mean and spread over the ten classes
     auc_std: float
-    emd_anomalous: float | None  # the same of the EMD; None for the teacher
+    emd_anomalous: float | None  # None for the teacher
     emd_anomalous_std: float | None
 
 
@@ -89,14 +89,10 @@ _TABLES: dict[tuple[str, str], tuple[str, str, str, str]] = {
 }
 
 
-def _numbers(text: str) -> list[float]:
-    return [int(each) / 1000 for each in text.split()]
-
-
 def _cells() -> tuple[Published, ...]:
     found = []
     for (data, mode), lines in _TABLES.items():
-        auc, auc_std, emd, emd_std = map(_numbers, lines)
+        auc, auc_std, emd, emd_std = ([int(each) / 1000 for each in text.split()] for text in lines)
         rows = zip(MODELS, auc, auc_std, [None, *emd], [None, *emd_std], strict=True)
         found += [Published(data, mode, *row) for row in rows]
     return tuple(found)

@@ -1,12 +1,7 @@
-"""The figures of a run, each an inline SVG string. Data are binned before they are drawn.
+"""Figures as inline SVG: binned data drawn by matplotlib in the style of `l1kd.mplstyle`.
 
-Every figure takes its `name` first: it makes the ids inside it unique on a page.
-
-The look of our figures, and SVG that can stand inside a page.
-
-Matplotlib draws; what it writes is stripped of its prolog, of fixed sizes and of everything that
-points outside, text stays text in the page's own font, and ids are made the figure's own so that
-many figures can share one page.
+Every figure takes its `name` first: it makes the ids inside it unique on a page. Text stays text in
+the page's own font, sizes follow the page, and nothing points outside.
 """
 
 from __future__ import annotations
@@ -14,36 +9,41 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-from collections.abc import Mapping
-
+import matplotlib
 import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from l1kd.core.run_files import PerSignal
 from l1kd.evaluation.metrics import POOLED, mean_over_signals
 from l1kd.evaluation.rates import CROSSING_RATE_KHZ, REPORTED_FPR
 
-INK, FAINT, GRID = "#1f2933", "#52606d", "#e4e7eb"
-WIDTH, HEIGHT = 4.5, 3.1  # inches; text of 9 pt then reads well from a phone to a wide screen
-
+STYLE = Path(__file__).parent / "templates" / "l1kd.mplstyle"
+INK, FAINT = "#1f2933", "#52606d"
 # Okabe and Ito's colours, which people with any colour vision can tell apart; yellow left out.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#6b4c2a")
 _DASHES = ("", "6 2", "2 2", "8 2 2 2")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+SMALL_COUNT = 50  # fewer accepted events than this say little about a rate
+
+Values = NDArray[np.float64]
+_P = ParamSpec("_P")
 
 
 @dataclass(frozen=True)
 class Line:
-    """How one thing is drawn in every figure of a page."""
+    """Colour, dash (SVG's stroke-dasharray, in points), width and marker of one thing."""
 
     colour: str
-    dash: str = ""  # as SVG's stroke-dasharray, in units of points
+    dash: str = ""
     width: float = 1.6
     marker: str = "o"
 
@@ -72,84 +72,6 @@ def lines(names: Sequence[str]) -> dict[str, Line]:
     }
 
 
-def panel(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Any]:
-    """A figure with one pair of axes in our style; sizes in inches."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.patch.set_visible(False)
-    axes: Any = figure.add_subplot()
-    axes.patch.set_visible(False)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(FAINT)
-    axes.tick_params(colors=FAINT, labelcolor=INK, labelsize=8.5)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for text in (axes.xaxis.label, axes.yaxis.label):
-        text.set_size(9)
-        text.set_color(INK)
-    return figure, axes
-
-
-def power_of_ten(value: float, _: int | None = None) -> str:
-    """A tick's label in plain text: `10` with a raised exponent, or nothing between decades."""
-    mantissa, exponent = f"{value:e}".split("e")
-    if float(mantissa) != 1:
-        return ""
-    if -1 <= int(exponent) <= 2:
-        return f"{value:g}"
-    return "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
-def log_axis(axis: Any) -> None:
-    """Label a logarithmic axis by decades; matplotlib's own labels are formulas, not text."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
-    axis.set_major_formatter(FuncFormatter(power_of_ten))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def inline(figure: Figure, name: str, label: str) -> str:
-    """The figure as an `<svg>` element for an HTML page."""
-    import matplotlib
-
-    buffer = io.StringIO()
-    options = {"svg.fonttype": "none", "svg.hashsalt": name, "path.simplify_threshold": 0.2}
-    with matplotlib.rc_context(options):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    box = re.search(r'viewBox="([^"]*)"', text)
-    text = text[text.index(">") + 1 :]
-    text = text.replace("xlink:href", "href")
-    # Matplotlib names every group; only what is pointed at needs its id.
-    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
-    prefix = re.sub(r"[^A-Za-z0-9_-]", "-", name)
-
-    def own(match: re.Match[str]) -> str:
-        return f' id="{prefix}-{match[1]}"' if match[1] in used else ""
-
-    text = re.sub(r'\sid="([^"]*)"', own, text)
-    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", text)
-    text = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', text)
-    # Widths were measured in matplotlib's own font, which is wider than what pages use.
-    text = re.sub(r"font(-family)?: ([^;\"]*?)'[^;\"]*", _page_font, text)
-    text = re.sub(r"(\d\.\d{2})\d+", r"\1", text)
-    text = re.sub(r"\n\s*", "\n", text)
-    size = box[1] if box else "0 0 1 1"
-    return (
-        f'<svg viewBox="{size}" role="img" aria-label="{html.escape(label, quote=True)}">{text}'
-    ).strip()
-
-
-def _page_font(match: re.Match[str]) -> str:
-    return f"font{match[1] or ''}: {match[2]}system-ui, sans-serif"
-
-
 def swatch(line: Line) -> str:
     """A short piece of a line, for the legends of a page."""
     dash = f' stroke-dasharray="{line.dash}"' if line.dash else ""
@@ -160,13 +82,51 @@ def swatch(line: Line) -> str:
     )
 
 
-Values = NDArray[np.float64]
+def drawing(draw: Callable[Concatenate[Any, _P], str]) -> Callable[Concatenate[str, _P], str]:
+    """Makes a figure `f(name, ...) -> SVG` of a function `(axes, ...)` that returns a description.
 
-SMALL_COUNT = 50  # fewer accepted events than this say little about a rate
+    The description is for those who do not see the figure; equal figures give equal text.
+    """
+
+    @wraps(draw)
+    def figure(name: str, /, *args: _P.args, **kwargs: _P.kwargs) -> str:
+        with matplotlib.rc_context({"svg.hashsalt": name}, STYLE):
+            canvas, buffer = Figure(), io.StringIO()
+            label = draw(canvas.add_subplot(), *args, **kwargs)
+            canvas.savefig(buffer, format="svg", metadata={"Date": None})
+        return _inline(buffer.getvalue(), name, label)
+
+    return figure
 
 
+def _inline(text: str, name: str, label: str) -> str:
+    """matplotlib's SVG as an element of a page: no prolog, no fixed size, ids of its own."""
+    box = re.search(r'viewBox="([^"]*)"', text)
+    text = text[text.index("<svg") :]
+    text = text[text.index(">") + 1 :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = text.replace("xlink:href", "href")
+    # Matplotlib names every group; only what is pointed at needs its id.
+    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
+    prefix = re.sub(r"[^A-Za-z0-9_-]", "-", name)
+
+    def own(match: re.Match[str]) -> str:
+        return f' id="{prefix}-{match[1]}"' if match[1] in used else ""
+
+    text = re.sub(r'\sid="([^"]*)"', own, text)
+    text = re.sub(r"(url\(#|href=\"#)", rf"\1{prefix}-", text)
+    # Widths were measured in matplotlib's own font, which is wider than what pages use.
+    text = re.sub(r"font(-family)?: ([^;\"]*?)'[^;\"]*", r"font\1: \2system-ui, sans-serif", text)
+    text = re.sub(r"(\d\.\d{2})\d+", r"\1", text)
+    text = re.sub(r"\n\s*", "\n", text)
+    description = html.escape(label, quote=True)
+    size = box[1] if box else "0 0 1 1"
+    return f'<svg viewBox="{size}" role="img" aria-label="{description}">{text}'.strip()
+
+
+@drawing
 def learning_curves(
-    name: str,
+    axes: Any,
     epochs: Sequence[float],
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     styles: Mapping[str, Line],
@@ -174,12 +134,7 @@ def learning_curves(
     phase_starts: Sequence[float] = (),
     loss: str,
 ) -> str:
-    """Loss by epoch on a logarithmic scale: validation as lines, training as thin ones.
-
-    `epochs`: epoch numbers, (E,).
-    `curves`: by network: training and validation loss, (E,) each; NaN where there is none.
-    """
-    figure, axes = panel()
+    """Loss by epoch, logarithmic; `curves`: training (thin) and validation, (E,), NaN: unknown."""
     for network, (training, validation) in curves.items():
         options = styles[network].options()
         axes.plot(epochs, _positive(training), **{**options, "linewidth": 0.8, "alpha": 0.55})
@@ -187,14 +142,16 @@ def learning_curves(
     for start in phase_starts:
         axes.axvline(start - 0.5, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
     axes.set_yscale("log")
-    _sparse_log(axes)
+    # The axis may span less than a decade.
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     if epochs:
         margin = 0.03 * max(epochs[-1] - epochs[0], 1)
         axes.set_xlim(epochs[0] - margin, epochs[-1] + margin)
-    _whole_numbers(axes.xaxis)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(loss)
-    return inline(figure, name, f"Learning curves of {', '.join(curves)}: {loss} by epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    axes.set(xlabel="epoch", ylabel=loss)
+    return f"Learning curves of {', '.join(curves)}: {loss} by epoch"
 
 
 def bins(samples: Sequence[Values], count: int = 44) -> Values:
@@ -202,13 +159,12 @@ def bins(samples: Sequence[Values], count: int = 44) -> Values:
     filled = [sample for sample in samples if len(sample)]
     low = min((float(sample.min()) for sample in filled), default=0.0)
     high = max((float(sample.max()) for sample in filled), default=1.0)
-    if high <= low:
-        high = low + 1
-    return np.linspace(low, high, count + 1)
+    return np.linspace(low, high if high > low else low + 1, count + 1)
 
 
+@drawing
 def distribution(
-    name: str,
+    axes: Any,
     normal: Values,
     signals: Mapping[str, Values],
     edges: Values,
@@ -217,34 +173,25 @@ def distribution(
     score: str,
     threshold: float | None = None,
 ) -> str:
-    """Histograms of one score, normals filled and signals as lines, on a logarithmic scale.
-
-    `normal, signals`: scores of normal events, (N,), and of each signal.
-    """
-    figure, axes = panel()
+    """Histograms of one score, logarithmic: normals filled, signals and threshold as lines."""
     ground = 0.5 / max(len(normal), 1)
     axes.stairs(
         _shares(normal, edges), edges, baseline=ground, fill=True, color=NORMAL.colour, alpha=0.55
     )
     for signal, scores in signals.items():
-        options = styles[signal].options()
-        options["linewidth"] = 1.2
+        options = styles[signal].options() | {"linewidth": 1.2}
         axes.stairs(_shares(scores, edges), edges, baseline=None, **options)
     if threshold is not None and edges[0] <= threshold <= edges[-1]:
         axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 2)))
     axes.set_yscale("log")
-    axes.set_ylim(ground, 1.3)
-    axes.set_xlim(edges[0], edges[-1])
-    log_axis(axes.yaxis)
-    axes.set_xlabel(score)
-    axes.set_ylabel("share of events per bin")
-    return inline(
-        figure, name, f"Distribution of {score}: normal events and {len(signals)} signals"
-    )
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(ground, 1.3))
+    _decades(axes.yaxis)
+    axes.set(xlabel=score, ylabel="share of events per bin")
+    return f"Distribution of {score}: normal events and {len(signals)} signals"
 
 
 def roc_curve(normal: Values, anomalous: Values, points: int = 160) -> tuple[Values, Values]:
-    """Efficiencies at logarithmically spaced false-positive rates down to one normal event."""
+    """False-positive rates, logarithmic from one normal event on, and efficiencies, (points,)."""
     count = len(normal)
     rates = np.geomspace(1 / count, 1, points)
     allowed = np.minimum(np.floor(rates * count * (1 + 1e-12)).astype(int), count)
@@ -255,8 +202,9 @@ def roc_curve(normal: Values, anomalous: Values, points: int = 160) -> tuple[Val
     return rates, passed / len(anomalous)
 
 
+@drawing
 def roc(
-    name: str,
+    axes: Any,
     curves: Mapping[str, tuple[Values, Values]],
     styles: Mapping[str, Line],
     *,
@@ -264,46 +212,38 @@ def roc(
     events: int,
     rate_axis: bool,
 ) -> str:
-    """ROC curves of several scores for one signal, the false-positive rate on a logarithmic scale.
+    """ROC curves of several scores for one signal, with the trigger rate in kHz at the top.
 
-    `rate_axis`: whether to give the trigger rate in kHz at the top.
+    `events`: normal events behind the rates; where fewer than 50 pass, the ground is shaded.
     """
-    figure, axes = panel(height=3.3 if rate_axis else 3.1)
+    axes.figure.set_figheight(3.3 if rate_axis else 3.1)
     for label, (rates, efficiencies) in curves.items():
         axes.plot(rates, efficiencies, **styles[label].options())
     lowest = 1 / events
     axes.set_xscale("log")
-    axes.set_xlim(lowest, 1)
-    axes.set_ylim(0, 1.02)
+    axes.set(xlim=(lowest, 1), ylim=(0, 1.02))
     _percent(axes.yaxis)
     axes.axvspan(lowest, min(SMALL_COUNT / events, 1), color="#f1f3f5", linewidth=0, zorder=0)
     if lowest < REPORTED_FPR:
         axes.axvline(REPORTED_FPR, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
-    log_axis(axes.xaxis)
-    axes.set_xlabel("false-positive rate")
-    axes.set_ylabel(f"efficiency for {signal}")
+    _decades(axes.xaxis)
+    axes.set(xlabel="false-positive rate", ylabel=f"efficiency for {signal}")
     if rate_axis:
-        top = axes.secondary_xaxis("top", functions=(_to_khz, _from_khz))
-        log_axis(top.xaxis)
-        top.tick_params(colors=FAINT, labelcolor=INK, labelsize=8.5)
-        top.spines["top"].set_color(FAINT)
-        top.set_xlabel("trigger rate [kHz]", size=9, color=INK)
-    return inline(figure, name, f"ROC curves of {', '.join(curves)} for {signal}")
+        khz = (lambda rate: rate * CROSSING_RATE_KHZ, lambda rate: rate / CROSSING_RATE_KHZ)
+        top = axes.secondary_xaxis("top", functions=khz)
+        _decades(top.xaxis)
+        top.set_xlabel("trigger rate [kHz]")
+    return f"ROC curves of {', '.join(curves)} for {signal}"
 
 
+@drawing
 def density(
-    name: str, target: Values, score: Values, edges: Values, *, student: str, events: str
+    axes: Any, target: Values, score: Values, edges: Values, *, student: str, events: str
 ) -> str:
-    """Where a student's scores lie against the teacher's, as a two-dimensional histogram.
-
-    `target, score`: the teacher's and the student's score of the same events, (N,) each, in one
-    unit.
-    """
-    from matplotlib.colors import LogNorm
-
+    """A student's scores against the teacher's, (N,) each in one unit: events per bin."""
     both: Any = (edges, edges)
     counts, *_ = np.histogram2d(target, score, bins=both)
-    figure, axes = panel(height=3.7)
+    axes.figure.set_figheight(3.7)
     axes.plot(edges[[0, -1]], edges[[0, -1]], color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
     image = axes.imshow(
         np.where(counts.T > 0, counts.T, np.nan),
@@ -315,19 +255,19 @@ def density(
         aspect="auto",
         zorder=2,
     )
-    bar: Any = figure.colorbar(image, ax=axes)
-    bar.set_label("events per bin", size=9, color=INK)
+    bar = axes.figure.colorbar(image, ax=axes, label="events per bin")
     bar.solids.set_rasterized(True)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=FAINT, labelcolor=INK, labelsize=8.5)
-    log_axis(bar.ax.yaxis)
+    bar.ax.grid(visible=False)
+    _decades(bar.ax.yaxis)
     axes.set_xlabel("teacher's score [output units]")
     axes.set_ylabel(f"{student}'s score [output units]")
-    return inline(figure, name, f"Score of {student} against the teacher's for {events}")
+    return f"Score of {student} against the teacher's for {events}"
 
 
+@drawing
 def per_signal(
-    name: str,
+    axes: Any,
     rows: Mapping[str, PerSignal],
     signals: Mapping[str, Line],
     bars: Mapping[str, Line],
@@ -336,37 +276,48 @@ def per_signal(
     limits: tuple[float, float],
     percent: bool,
 ) -> str:
-    """A row for each score: the mean over signals as a bar, every signal as a marker.
-
-    `percent`: whether the values are shares, to be labelled in per cent.
-    """
-    figure, axes = panel(height=0.75 + 0.27 * len(rows))
+    """A row for each score: the mean over signals as a bar, every signal as a marker."""
+    _rows(axes, list(rows))
     for place, (row, values) in enumerate(rows.items()):
-        mean = mean_over_signals(values)
-        if mean is not None:
-            axes.barh(place, mean - limits[0], left=limits[0], height=0.62,
-                      color=bars[row].colour, alpha=0.28, linewidth=0)  # fmt: skip
-            axes.plot([mean, mean], [place - 0.31, place + 0.31], color=bars[row].colour, lw=2)
+        if (mean := mean_over_signals(values)) is not None:
+            colour, width = bars[row].colour, mean - limits[0]
+            axes.barh(place, width, 0.62, limits[0], color=colour, alpha=0.28, linewidth=0)
+            axes.plot([mean, mean], [place - 0.31, place + 0.31], color=colour, lw=2)
     for signal, line in signals.items():
-        if signal == POOLED:
-            continue
         points = [(v[signal], i) for i, v in enumerate(rows.values()) if signal in v]
-        axes.plot(
-            *np.transpose(points), line.marker, color=line.colour, markersize=4.2, linestyle="none"
-        )
-    axes.set_yticks(range(len(rows)), list(rows))
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+        if signal != POOLED:
+            axes.plot(*np.transpose(points), line.marker, color=line.colour, markersize=4.2)
     axes.set_xlim(*limits)
     if percent:
         _percent(axes.xaxis)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
     axes.set_xlabel(quantity)
-    return inline(figure, name, f"{quantity} of {', '.join(rows)} for each signal")
+    return f"{quantity} of {', '.join(rows)} for each signal"
 
 
+@drawing
+def amounts(
+    axes: Any,
+    rows: Sequence[tuple[str, float, str]],
+    colours: Sequence[str],
+    *,
+    axis: str,
+    show: Callable[[float], str],
+    label: str,
+) -> str:
+    """A bar for each row (label, amount, text), the text at its end."""
+    _rows(axes, [title for title, *_ in rows])
+    widest = max(value for _, value, _ in rows)
+    for place, (_, value, text) in enumerate(rows):
+        axes.barh(place, value, 0.62, color=colours[place], alpha=0.55, linewidth=0)
+        axes.text(value + 0.015 * widest, place, text, size=8, va="center", color=FAINT)
+    axes.set(xlim=(0, 1.18 * widest or 1), xlabel=axis)
+    axes.xaxis.set_major_formatter(lambda value, _: show(value))
+    return label
+
+
+@drawing
 def ladder(
-    name: str,
+    axes: Any,
     steps: Mapping[str, Mapping[str, float | None]],
     styles: Mapping[str, Line],
     *,
@@ -374,11 +325,10 @@ def ladder(
     quantity: str,
     percent: bool,
 ) -> str:
-    """A quantity along the way from the float teacher to the firmware, a line for each student.
+    """A quantity from the float teacher to the firmware, a line for each student.
 
-    `percent`: whether the values are shares, to be labelled in per cent.
+    `steps`: by student and stage, a missing one is left out; `order`: labels by stage.
     """
-    figure, axes = panel()
     for student, values in steps.items():
         found = [
             (place, value)
@@ -391,17 +341,17 @@ def ladder(
     axes.set_xticks(range(len(order)), list(order.values()))
     if percent:
         _percent(axes.yaxis)
-    axes.set_xlim(-0.3, len(order) - 0.7)
-    axes.set_ylabel(quantity)
-    return inline(figure, name, f"{quantity} from the teacher to the firmware")
+    axes.set(xlim=(-0.3, len(order) - 0.7), ylabel=quantity)
+    return f"{quantity} from the teacher to the firmware"
 
 
-def _to_khz(rates: Any) -> Any:
-    return rates * CROSSING_RATE_KHZ
-
-
-def _from_khz(khz: Any) -> Any:
-    return khz / CROSSING_RATE_KHZ
+def _rows(axes: Any, labels: Sequence[str]) -> None:
+    """Rows of bars from top to bottom."""
+    axes.figure.set_figheight(0.75 + 0.27 * len(labels))
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
 
 
 def _shares(values: Values, edges: Values) -> Values:
@@ -415,23 +365,22 @@ def _positive(values: Sequence[float]) -> Values:
     return np.where(array > 0, array, np.nan)
 
 
-def _sparse_log(axes: Any) -> None:
-    """Labels on a logarithmic axis that may span less than a decade: 1, 2 and 5."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def power_of_ten(value: float, _: int | None = None) -> str:
+    """A tick's label in plain text: `10` with a raised exponent, or nothing between decades."""
+    mantissa, exponent = f"{value:e}".split("e")
+    if float(mantissa) != 1:
+        return ""
+    if -1 <= int(exponent) <= 2:
+        return f"{value:g}"
+    return "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+
+def _decades(axis: Any) -> None:
+    """Label a logarithmic axis by decades; matplotlib's own labels are formulas, not text."""
+    axis.set_major_formatter(power_of_ten)
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _percent(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
     axis.set_major_locator(MaxNLocator(nbins=6))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
-
-
-def _whole_numbers(axis: Any) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    axis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")

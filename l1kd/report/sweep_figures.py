@@ -1,7 +1,6 @@
-"""The paper's figures drawn again from a sweep, with both sets of points.
+"""The paper's figures with the points of a sweep: ours filled, the paper's hollow.
 
-A figure per data set and quantity: the models from left to right, a colour for each way to train;
-ours filled, with their standard error over classes, the paper's hollow.
+A figure per data set and quantity: the models from left to right, a colour for each way to train.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from l1kd.data.mnist_files import KNOWN
 from l1kd.report import paper_numbers
 from l1kd.report.number_format import plural
 from l1kd.report.paper_numbers import TEACHER
-from l1kd.report.plots import FAINT, INK, Line, inline, lines, panel
+from l1kd.report.plots import Line, drawing, lines
 
 Cell = Mapping[str, Any]
 
@@ -62,7 +61,10 @@ class _Series:
 
 
 def draw(cells: Sequence[Cell], directory: Path) -> list[Path]:
-    """Draw AUC and EMD of every data set."""
+    """Draw `auc-<data>.svg` and `emd-<data>.svg` of every data set; return what was written.
+
+    Cells are those of `l1kd.report.sweep_tables.summarise`; what is missing or None is left out.
+    """
     written = []
     for data in dict.fromkeys(str(cell["data"]) for cell in cells):
         own = [cell for cell in cells if cell["data"] == data]
@@ -112,7 +114,8 @@ def _place(order: Sequence[str], name: str) -> tuple[int, str]:
     return (order.index(name) if name in order else len(order), name)
 
 
-def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity) -> str:
+@drawing
+def _figure(axes: Any, data: str, series: Sequence[_Series], quantity: _Quantity) -> str:
     models = sorted(
         {model for each in series for model in each.cells},
         key=lambda model: _place(paper_numbers.MODELS, model),
@@ -123,10 +126,8 @@ def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity
     label = quantity.label
     if any(len(cell["classes"]) > 1 for each in series for cell in each.cells.values()):
         label += ", mean over classes"
-    figure, axes = panel(
-        width=max(4.5, 0.95 * len(models)), height=3.4 + 0.085 * (len(series) + len(papers))
-    )
     count = len(series) + len(papers)
+    axes.figure.set_size_inches(max(4.5, 0.95 * len(models)), 3.4 + 0.085 * count)
     handles = [
         _ours(axes, each, styles[each.label], quantity, places, _shift(number, count))
         for number, each in enumerate(series)
@@ -156,15 +157,11 @@ def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity
     if not quantity.teacher:
         axes.set_ylim(bottom=0)
     axes.set_ylabel(label)
-    axes.set_title(_NAMES.get(data, data), size=9.5, color=INK, loc="left")
-    legend = figure.legend(
-        handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False
-    )
-    for text in legend.get_texts():
-        text.set_color(FAINT)
+    axes.set_title(_NAMES.get(data, data))
+    axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
     drawn = ", ".join(each.label for each in series)
     beside = f", beside {paper_numbers.SOURCE}" if papers else ""
-    return inline(figure, name, f"{quantity.label}, {_NAMES.get(data, data)}: {drawn}{beside}")
+    return f"{quantity.label}, {_NAMES.get(data, data)}: {drawn}{beside}"
 
 
 def _ours(
@@ -217,6 +214,6 @@ def _label(model: str, data: str) -> str:
 
 
 def _standing_alone(svg: str) -> str:
-    """A page's `<svg>` as a file of its own, on white."""
+    """A page's `<svg>` as a file, on white."""
     opening = '<svg xmlns="http://www.w3.org/2000/svg" style="background: #ffffff"'
     return svg.replace("<svg", opening, 1) + "\n"

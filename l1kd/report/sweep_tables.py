@@ -1,4 +1,4 @@
-"""The tables of a sweep: a row per network of every run, and means and spreads of the like."""
+"""Tables of a sweep: a row per network of every run; means and spreads over classes and seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from l1kd.core.files import atomic, content_hash, read_json
 from l1kd.core.run_files import Quality
 from l1kd.evaluation.metrics import POOLED, mean_over_signals
 from l1kd.report.load_run import RunFiles, read_run
-from l1kd.report.table import Table, row
+from l1kd.report.sweep_figures import draw
+from l1kd.report.table import Column, Table
 from l1kd.training.target_transform import load_target
 
 TEACHER = "teacher"
@@ -43,15 +44,14 @@ def mode_of(distillation: Distillation) -> str:
 
 
 def rows(run_directories: Iterable[Path]) -> list[dict[str, Any]]:
-    """What the networks of runs are worth, on test halves: a row per network.
+    """Quality of the networks of evaluated runs on test halves: a row per network.
 
-    Returns `group`, `run`, the grid's values by dotted key, `data`, `normal`, `seed`, `mode`,
-    `model` ("teacher" or the student's name), `weight_bits`, `epochs`, `auc` (signals pooled),
-    `efficiency` (mean over signals), `emd_anomalous`, `emd_normal`, both with `_calibrated`, `mae`
-    (mean absolute difference to the teacher per event, on log(1 + raw score)), `spearman`,
-    `params`, `chosen`, `mismatches` of `compared` events (`exact` and `csim`), `seconds` (of the
-    run), `recipe` (a hash of all that decides its training but class and seed). None for what is
-    unknown.
+    Keys: `group`, `run`, the grid's values by dotted key, `data`, `normal`, `seed`, `mode`, `model`
+    ("teacher" or the student's name), `weight_bits`, `epochs`, `auc` (signals pooled), `efficiency`
+    (mean over signals), `emd_anomalous`, `emd_normal`, both with `_calibrated`, `mae` (mean
+    absolute difference to the teacher per event, on log(1 + raw score)), `spearman`, `params`,
+    `chosen`, `mismatches` of `compared` events (`exact` and `csim`), `seconds`, `recipe` (a hash
+    of all that decides its training but class and seed). None for what is unknown.
     """
     found: list[dict[str, Any]] = []
     for directory in run_directories:
@@ -115,12 +115,12 @@ def _rows(run: RunFiles) -> list[dict[str, Any]]:
 
 
 def _known(directory: Path) -> dict[str, Any]:
-    """What the sweep says of one of its runs."""
+    """The sweep's entry for one of its runs."""
     try:
         runs = read_json(directory.parent.parent / "sweep.json")["runs"]
         return dict(runs[directory.name])
     except (OSError, ValueError, KeyError, TypeError):
-        return {}  # a run of its own
+        return {}  # not of a sweep
 
 
 def _recipe(config: Config, name: str) -> str:
@@ -145,13 +145,7 @@ def _differences(run: RunFiles) -> dict[str, float]:
 
 
 def _agreement(run: RunFiles, name: str) -> dict[str, Any]:
-    pairs = [
-        pair
-        for record in run.agreement or []
-        if record.student == name
-        for pair in record.pairs
-        if (pair.reference, pair.candidate) == ("exact", "csim")
-    ]
+    pairs = [p for p in run.pairs(name) if (p.reference, p.candidate) == ("exact", "csim")]
     if not pairs:
         return {}
     return {
@@ -161,10 +155,14 @@ def _agreement(run: RunFiles, name: str) -> dict[str, Any]:
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Means and spreads over classes and seeds.
+    """Means and spreads over classes and seeds, as cells; a class's value is its mean over seeds.
 
     Rows belong together if data set, mode, model, width of weights and `recipe` are the same, in
-    whatever groups they are. A class's value is its mean over seeds.
+    whatever groups they are. Keys: `data`, `mode`, `model`, `weight_bits`, `classes`, `seeds`,
+    `epochs` (the most), `auc_mean`, `auc_std` (over classes, one degree of freedom less), `auc_se`
+    (that over the root of the number of classes), `auc_seed_std` (within a class, root mean
+    square), `emd_anomalous`, `emd_normal`, both calibrated, `mae`, `spearman`, `efficiency`,
+    `mismatches`, `compared`, `group`, and the grid's other keys. None for what is unknown.
     """
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for each in rows:
@@ -221,9 +219,7 @@ def _common(own: Sequence[Mapping[str, Any]], name: str) -> Any:
 
 
 def write_tables(directory: Path, run_directories: Sequence[Path]) -> str:
-    """Write `runs.parquet`, `summary.parquet`, `summary.md` and the figures of a sweep."""
-    from l1kd.report.sweep_figures import draw
-
+    """Write `runs.parquet`, `summary.parquet`, `summary.md` and figures; return the Markdown."""
     found = rows(run_directories)
     cells = summarise(found)
     runs = len({each["run"] for each in found})
@@ -262,28 +258,21 @@ def markdown(cells: Sequence[Mapping[str, Any]], runs: int, of: int) -> str:
         return f"0 of {of} runs are evaluated.\n"
     models = list(dict.fromkeys(cell["model"] for cell in cells))
     parts = [f"{runs} of {of} runs are evaluated."]
-    kinds: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
-        ("AUC: mean over classes +- its standard error (spread over classes)", _auc_text),
-        (
-            "EMD of the anomalies' scores to the teacher's",
-            lambda cell: _text(cell["emd_anomalous"]),
-        ),
-        (
-            "The same of calibrated scores",
-            lambda cell: _text(cell["emd_anomalous_calibrated"]),
-        ),
-        ("Mean absolute difference to the teacher per event", lambda cell: _text(cell["mae"])),
-    ]
-    for title, show in kinds:
-        table = Table(["data", "students learn by", "group", "bits", "classes", "seeds", *models])
-        lines: dict[tuple[Any, ...], dict[str, str]] = {}
+    titles = ("data", "students learn by", "group", "bits", "classes", "seeds")
+    for title, show in _QUANTITIES.items():
+        lines: dict[tuple[str, ...], dict[str, str]] = {}
         for key, cell in _lines(cells):
             lines.setdefault(key, {})[cell["model"]] = show(cell)
-        table.rows.extend(
-            row(*key, *(own.get(m, "") for m in models)) for key, own in lines.items()
-        )
-        table = Table(table.columns, table.rows, text_columns=(0, 1, 2))
-        parts.append(f"**{title}**\n\n{table.markdown()}")
+
+        def keyed(place: int) -> Callable[..., str]:
+            return lambda line, _: str(line[place])
+
+        def of_model(model: str) -> Callable[..., str]:
+            return lambda _, shown: shown.get(model, "")
+
+        columns = [Column(each, keyed(i), str, left=i < 3) for i, each in enumerate(titles)]
+        columns += [Column(model, of_model(model), str) for model in models]
+        parts.append(f"**{title}**\n\n{Table.of(columns, lines.items()).markdown()}")
     if compared := [cell for cell in cells if cell["compared"] is not None]:
         parts.append(
             f"{sum(cell['mismatches'] for cell in compared)} mismatches of `exact` and `csim` in "
@@ -329,5 +318,13 @@ def _auc_text(cell: Mapping[str, Any]) -> str:
     return f"{cell['auc_mean']:.3f} +- {cell['auc_se']:.3f} ({cell['auc_std']:.3f})"
 
 
-def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def _four(name: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda cell: "" if cell[name] is None else f"{cell[name]:.4f}"
+
+
+_QUANTITIES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "AUC: mean over classes +- its standard error (spread over classes)": _auc_text,
+    "EMD of the anomalies' scores to the teacher's": _four("emd_anomalous"),
+    "The same of calibrated scores": _four("emd_anomalous_calibrated"),
+    "Mean absolute difference to the teacher per event": _four("mae"),
+}

@@ -1,94 +1,64 @@
-"""The tables of a report on quality, fidelity and layers.
-
-The tables of what was compared and proved.
-"""
+"""Tables of a report on quality, fidelity, agreement and layers, as lists of columns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from l1kd.core.run_files import Emd, FirmwareRecord, Pair, PerSignal
+from l1kd.core.run_files import FirmwareRecord, Pair, PerSignal
 from l1kd.evaluation.metrics import POOLED, mean_over_signals, shared_decisions
 from l1kd.evaluation.rates import out_of_reach
-from l1kd.report import number_format
-from l1kd.report.load_run import RunFiles, mean_quality
-from l1kd.report.number_format import DASH
-from l1kd.report.table import Cell, Row, Table, row
+from l1kd.report.load_run import RunFiles
+from l1kd.report.number_format import area, percent, quantity, rate, score
+from l1kd.report.table import Cell, Column, Row, Table, text
 
 
-def agreement_table(run: RunFiles) -> Table:
-    """Every pair of implementations that was compared."""
-    columns = (
-        "student | candidate | reference | project | inputs | events | mismatches | "
-        "largest [LSB] | first layer | smallest event"
-    )
-    table = Table(columns.split(" | "), text_columns=(0, 1, 2, 3, 4, 8, 9))
-    for record in run.agreement or []:
-        for pair in record.pairs:
-            table.rows.append(
-                row(
-                    record.student,
-                    pair.candidate,
-                    pair.reference,
-                    project_of(pair) or DASH,
-                    pair.inputs,
-                    number_format.count(pair.events),
-                    number_format.count(pair.mismatches),
-                    number_format.count(pair.max_lsb),
-                    pair.first_layer or DASH,
-                    pair.reproducer or DASH,
-                    mark="bad" if pair.mismatches and not pair.excused else "",
-                    kind=record.student,
-                )
-            )
-    return table
+@dataclass(frozen=True)
+class Quality:
+    """A quantity that `metrics.json` has for every score and signal.
+
+    A new one needs a field of `run_files.Quality`, its arithmetic in `evaluation.metrics.quality`
+    and an entry in `QUALITIES`: tables, figures, JSON, CSV and Markdown follow.
+    """
+
+    name: str  # the field
+    title: str
+    short: str
+    show: Callable[[float | None], str]
+    caption: str
+    share: bool  # an axis in per cent, from 0
+    pooled: bool  # also of all signals as one
+
+    def mean(self, record: Any) -> float | None:
+        """Mean over the signals of a record of `run_files.Quality`."""
+        return mean_over_signals(getattr(record, self.name))
 
 
-def certificate_table(run: RunFiles) -> Table:
-    """What is proved of every project, and what is tested, not proved."""
-    columns = "student | project | verdict | layers proved | layer | step | reason"
-    table = Table(columns.split(" | "), text_columns=(0, 1, 2, 4, 5, 6))
-    for record in run.agreement or []:
-        for each in record.certificates:
-            project = f"{each.backend} {each.io_type} {each.strategy}"
-            proved = number_format.count(len(each.layers))
-            if each.certified:
-                cells = ("certified for all inputs", proved, DASH, DASH, DASH)
-                table.rows.append(row(record.student, project, *cells, kind=record.student))
-            for found in each.findings:
-                refused = found.state == "refused"
-                table.rows.append(
-                    row(
-                        record.student,
-                        project,
-                        "refused" if refused else "tested, not proved",
-                        proved,
-                        found.layer,
-                        found.step,
-                        found.reason,
-                        mark="bad" if refused else "",
-                        kind=record.student,
-                    )
-                )
-    return table
-
-
-def float32_table(run: RunFiles) -> Table:
-    """Layers that QKeras itself may not compute exactly."""
-    table = Table(["student", "layer", "why"], text_columns=(0, 1, 2))
-    for record in run.agreement or []:
-        for layer, reason in record.float32.items():
-            table.rows.append(row(record.student, layer, reason, kind=record.student))
-    return table
-
-
-def project_of(pair: Pair) -> str:
-    """The project that a pair is about: `Vitis io_stream latency`, `Verilog`, or nothing."""
-    if pair.candidate in ("rtl", "rtlsim") and pair.backend is None:
-        return "Verilog"
-    return " ".join(filter(None, (pair.backend, pair.io_type, pair.strategy)))
-
-
+QUALITIES = (
+    Quality(
+        name="efficiency",
+        title="efficiency at a false-positive rate of 1e-3",
+        short="efficiency at FPR 1e-3",
+        show=percent,
+        caption="Efficiency at a false-positive rate of 1e-3. Bold: the highest of its group; "
+        "tinted: the chosen student.",
+        share=True,
+        pooled=False,
+    ),
+    Quality(
+        name="auc",
+        title="AUC",
+        short="AUC",
+        show=area,
+        caption="Area under the ROC curve, ties counted half. “mean”: over signals; “pooled”: all "
+        "signals as one.",
+        share=False,
+        pooled=True,
+    ),
+)
+# The order of rungs and of cards; a trigger's efficiency comes first in tables by signal.
+MEANS = QUALITIES[::-1]
 RUNGS = {
     "teacher": "float teacher",
     "float": "float student",
@@ -98,44 +68,38 @@ RUNGS = {
 }
 
 
-def auc_table(run: RunFiles) -> Table:
-    """AUC of teacher, students and baselines: mean over signals, signals pooled, each signal."""
-    titles = {POOLED: "pooled", **{signal: signal for signal in run.signals}}
-    return _by_signal(run, "auc", titles, number_format.area)
+def mean_column(quality: Quality, get: Callable[..., Any] | None = None) -> Column:
+    """The mean over signals, of the item's last object or of what `get` finds."""
+    find = get or (lambda *objects: objects[-1])
+    word = quality.name if quality.share else quality.short
+    return Column(f"mean {word}", lambda *objects: quality.mean(find(*objects)), quality.show)
 
 
-def efficiency_table(run: RunFiles) -> Table:
-    """The same for the efficiency at a false-positive rate of 1e-3."""
-    titles = {signal: signal for signal in run.signals}
-    return _by_signal(run, "efficiency", titles, number_format.percent)
-
-
-def _by_signal(
-    run: RunFiles, quantity: str, titles: dict[str, str], show: Callable[[float | None], str]
-) -> Table:
-    table = Table(["score", "mean", *titles.values()])
+def quality_table(run: RunFiles, quality: Quality) -> Table:
+    """A quality of teacher, students and baselines: mean over signals, pooled, each signal."""
     metrics = run.metrics
     if metrics is None:
-        return table
+        return Table(["score", "mean"], caption=quality.caption)
     kinds: dict[str, dict[str, PerSignal]] = {
-        "teacher": {"teacher": getattr(metrics.teacher, quantity)} if metrics.teacher else {},
-        "student": {name: getattr(metrics.students[name], quantity) for name in run.students},
-        "baseline": {name: getattr(each, quantity) for name, each in metrics.baselines.items()},
+        "teacher": {"teacher": getattr(metrics.teacher, quality.name)} if metrics.teacher else {},
+        "student": {name: getattr(metrics.students[name], quality.name) for name in run.students},
+        "baseline": {name: getattr(each, quality.name) for name, each in metrics.baselines.items()},
     }
+    titles = ({POOLED: "pooled"} if quality.pooled else {}) | {name: name for name in run.signals}
+    table = Table(["score", "mean", *titles.values()], caption=quality.caption)
     for kind, members in kinds.items():
         values = {
             name: [mean_over_signals(each), *(each.get(key) for key in titles)]
             for name, each in members.items()
         }
         columns = [
-            [value for value in column if value is not None]
-            for column in zip(*values.values(), strict=True)
+            [v for v in column if v is not None] for column in zip(*values.values(), strict=True)
         ]
         lowest = [min(column, default=None) for column in columns]
         highest = [max(column, default=None) for column in columns]
         for name, line in values.items():
             cells = [
-                Cell(show(v), "best" if v is not None and low != v == top else "")
+                Cell(quality.show(v), "best" if v is not None and low != v == top else "")
                 for v, low, top in zip(line, lowest, highest, strict=True)
             ]
             chosen = kind == "student" and name == metrics.best
@@ -143,145 +107,218 @@ def _by_signal(
     return table
 
 
+def _distance(which: str, field: str = "emd") -> Callable[..., float | None]:
+    """Reads the EMD of `normal` or `anomalous` events of the item's last object."""
+    return lambda *objects: getattr(getattr(objects[-1], field, None), which, None)
+
+
+_EMD = (
+    Column("EMD, normals", _distance("normal"), quantity),
+    Column("EMD, anomalies", _distance("anomalous"), quantity),
+)
+
+
 def likeness_table(run: RunFiles) -> Table:
     """Size of teacher and students, and how like the teacher's the students' scores are."""
-    columns = (
-        "network | parameters | weights [bits] | EMD, normals | EMD, anomalies | "
-        "EMD, anomalies, calibrated | rank correlation | shared decisions"
-    )
-    table = Table(columns.split(" | "))
     metrics = run.metrics
-    if metrics is None:
-        return table
-    if metrics.teacher is not None:
-        params = number_format.count(metrics.teacher.params)
-        table.rows.append(row("teacher", params, "float", *[DASH] * 5, kind="teacher"))
-    for name in run.students:
-        student = metrics.students[name]
-        shared = None
-        if run.scores is not None and run.taught:
-            shared = shared_decisions(run.scores.teacher("test"), run.scores.student(name, "test"))
-        table.rows.append(
-            row(
-                name,
-                number_format.count(student.params),
-                str(student.weight_bits),
-                *_emd(student.emd),
-                _emd(student.emd_calibrated)[1],
-                number_format.area(student.spearman),
-                number_format.percent(shared),
-                kind="student",
-                chosen=name == metrics.best,
-            )
-        )
-    return table
 
+    def shared(name: str, _: Any) -> float | None:
+        if run.scores is None or not run.taught or name == "teacher":
+            return None
+        return shared_decisions(run.scores.teacher("test"), run.scores.student(name, "test"))
 
-def _emd(distance: Emd | None) -> tuple[str, str]:
-    if distance is None:
-        return DASH, DASH
-    return number_format.quantity(distance.normal), number_format.quantity(distance.anomalous)
+    columns = [
+        text("network", lambda name, _: name),
+        Column("parameters", "params"),
+        Column("weights [bits]", lambda _, each: getattr(each, "weight_bits", "float"), str),
+        *_EMD,
+        Column("EMD, anomalies, calibrated", _distance("anomalous", "emd_calibrated"), quantity),
+        Column("rank correlation", lambda _, each: getattr(each, "spearman", None), area),
+        Column("shared decisions", shared, percent),
+    ]
+    items: list[tuple[str, Any]] = []
+    if metrics is not None:
+        items = [("teacher", metrics.teacher)] if metrics.teacher is not None else []
+        items += [(name, metrics.students[name]) for name in run.students]
+    return Table.of(
+        columns,
+        items,
+        kind=lambda _, each: "student" if hasattr(each, "weight_bits") else "teacher",
+        chosen=lambda name, each: name == run.best and hasattr(each, "weight_bits"),
+    )
 
 
 def working_point_table(run: RunFiles, student: str) -> Table:
     """Integer thresholds of a student, the rates they give and what they accept."""
-    columns = "aimed at | threshold [LSB] | threshold [score] | normals accepted | FPR reached"
-    rates = ["rate [kHz]"] if run.of_crossings else []
-    table = Table([*columns.split(" | "), *rates, "mean efficiency", *run.signals])
-    score = run.config.distillation.score.type
+    kind = run.config.distillation.score.type
     events = run.metrics.dataset.get("events", {}).get("test") if run.metrics else None
-    for point in run.metrics.students[student].working_points if run.metrics else []:
-        beyond = out_of_reach(point.threshold, score)
-        table.rows.append(
-            row(
-                number_format.rate(point.target_fpr),
-                number_format.count(point.threshold),
-                "above range"
-                if beyond
-                else number_format.score(point.threshold * score.lsb, score.lsb),
-                number_format.count(None if events is None else point.fpr * events),
-                number_format.rate(point.fpr),
-                *([number_format.quantity(point.rate_khz)] if run.of_crossings else []),
-                number_format.percent(mean_over_signals(point.efficiency)),
-                *(number_format.percent(point.efficiency.get(signal)) for signal in run.signals),
-                mark="bad" if beyond else "",
-            )
-        )
-    return table
 
+    def beyond(point: Any) -> bool:
+        return out_of_reach(point.threshold, kind)
 
-def repair_table(run: RunFiles) -> Table:
-    """What was done to an imported network, and what the lint says of it."""
-    table = Table(["layer", "what", "kind"], text_columns=(0, 1, 2))
-    imported = run.manifest.imported
-    for each in imported.repairs if imported else []:
-        table.rows.append(row(each.layer, each.what, each.kind, kind="repair"))
-    for found in imported.findings if imported else []:
-        text = f"{found.found}: {found.reason}; {found.remedy}"
-        table.rows.append(row(found.layer, text, "refused", mark="bad", kind="finding"))
-    return table
+    def signal_column(signal: str) -> Column:
+        return Column(signal, lambda point: point.efficiency.get(signal), percent)
+
+    columns = [
+        text("aimed at", "target_fpr", rate),
+        Column("threshold [LSB]", "threshold"),
+        Column(
+            "threshold [score]",
+            lambda point: (
+                "above range" if beyond(point) else score(point.threshold * kind.lsb, kind.lsb)
+            ),
+            str,
+        ),
+        Column("normals accepted", lambda point: None if events is None else point.fpr * events),
+        Column("FPR reached", "fpr", rate),
+        *([Column("rate [kHz]", "rate_khz", quantity)] if run.of_crossings else []),
+        Column("mean efficiency", lambda point: mean_over_signals(point.efficiency), percent),
+        *map(signal_column, run.signals),
+    ]
+    points = run.metrics.students[student].working_points if run.metrics else []
+    return Table.of(columns, points, mark=lambda point: "bad" if beyond(point) else "")
 
 
 def ladder_table(run: RunFiles) -> Table:
     """From the float teacher to the firmware, rung by rung."""
-    columns = (
-        "student | scores from | mean AUC | mean efficiency | EMD, normals | EMD, anomalies | "
-        "rank correlation"
-    )
-    table = Table(columns.split(" | "), text_columns=(0, 1))
-    best = run.metrics.best if run.metrics else None
+    columns = [
+        text("student", lambda student, place, _: "" if place else student, str),
+        text("scores from", lambda *objects: RUNGS[objects[-1].stage]),
+        *map(mean_column, MEANS),
+        *_EMD,
+        Column("rank correlation", "spearman", area),
+    ]
     fidelity = run.fidelity or {}
-    for student in sorted(fidelity, key=lambda name: name != best):
-        for place, rung in enumerate(fidelity[student]):
-            mean_auc, mean_efficiency = mean_quality(rung)
-            table.rows.append(
-                row(
-                    "" if place else student,
-                    RUNGS[rung.stage],
-                    number_format.area(mean_auc),
-                    number_format.percent(mean_efficiency),
-                    *_emd(rung.emd),
-                    number_format.area(rung.spearman),
-                    kind=student,
-                    chosen=student == best,
-                )
-            )
-    return table
+    items = [
+        (student, place, rung)
+        for student in sorted(fidelity, key=lambda name: name != run.best)
+        for place, rung in enumerate(fidelity[student])
+    ]
+    return Table.of(
+        columns,
+        items,
+        kind=lambda student, *_: student,
+        chosen=lambda student, *_: student == run.best,
+    )
+
+
+def project_of(pair: Pair) -> str:
+    """The project that a pair is about: `Vitis io_stream latency`, `Verilog`, or nothing."""
+    if pair.candidate in ("rtl", "rtlsim") and pair.backend is None:
+        return "Verilog"
+    return " ".join(filter(None, (pair.backend, pair.io_type, pair.strategy)))
+
+
+_STUDENT = text("student", lambda record, *_: record.student)
+
+
+def agreement_table(run: RunFiles) -> Table:
+    """Every pair of implementations that was compared."""
+    columns = [
+        _STUDENT,
+        text("candidate"),
+        text("reference"),
+        text("project", lambda _, pair: project_of(pair)),
+        text("inputs"),
+        Column("events"),
+        Column("mismatches"),
+        Column("largest [LSB]", "max_lsb"),
+        text("first layer", "first_layer"),
+        text("smallest event", "reproducer"),
+    ]
+    return Table.of(
+        columns,
+        [(record, pair) for record in run.agreement or [] for pair in record.pairs],
+        kind=lambda record, _: record.student,
+        mark=lambda _, pair: "bad" if pair.mismatches and not pair.excused else "",
+    )
+
+
+def certificate_table(run: RunFiles) -> Table:
+    """Layers that are proved of every project, and layers that are tested, not proved."""
+    verdicts = {None: "certified for all inputs", "refused": "refused", "open": "only tests speak"}
+
+    def finding(field: str) -> Callable[..., Any]:
+        return lambda record, certificate, found: getattr(found, field, None)
+
+    columns = [
+        _STUDENT,
+        text("project", lambda _, each, __: f"{each.backend} {each.io_type} {each.strategy}"),
+        text("verdict", lambda *objects: verdicts[finding("state")(*objects)]),
+        Column("layers proved", lambda _, each, __: len(each.layers)),
+        *(text(field, finding(field)) for field in ("layer", "step", "reason")),
+    ]
+    items = [
+        (record, certificate, found)
+        for record in run.agreement or []
+        for certificate in record.certificates
+        for found in (*([None] if certificate.certified else []), *certificate.findings)
+    ]
+    return Table.of(
+        columns,
+        items,
+        kind=lambda record, *_: record.student,
+        mark=lambda *objects: "bad" if finding("state")(*objects) == "refused" else "",
+    )
+
+
+def float32_table(run: RunFiles) -> Table:
+    """Layers that QKeras itself may not compute exactly."""
+    columns = [_STUDENT, text("layer", lambda _, layer, __: layer), text("why", lambda *o: o[-1])]
+    items = [
+        (record, layer, reason)
+        for record in run.agreement or []
+        for layer, reason in record.float32.items()
+    ]
+    return Table.of(columns, items, kind=lambda record, *_: record.student)
+
+
+def repair_table(run: RunFiles) -> Table:
+    """Changes of an imported network, and what the lint says of it."""
+    imported = run.manifest.imported
+    items: list[tuple[str, str, str]] = []
+    if imported:
+        items += [(each.layer, each.what, each.kind) for each in imported.repairs]
+        items += [
+            (found.layer, f"{found.found}: {found.reason}; {found.remedy}", "refused")
+            for found in imported.findings
+        ]
+    return Table.of(
+        [
+            text("layer", lambda layer, *_: layer),
+            text("what", lambda _, what, __: what),
+            text("kind", lambda *objects: objects[-1]),
+        ],
+        items,
+        kind=lambda *objects: "finding" if objects[-1] == "refused" else "repair",
+        mark=lambda *objects: "bad" if objects[-1] == "refused" else "",
+    )
 
 
 def layer_table(project: FirmwareRecord) -> Table:
     """The layers of a written project with their precisions."""
-    columns = (
-        "layer | kind | output | weights | zeros | multiplications | weight type | bias type | "
-        "accumulator | result"
-    )
-    table = Table(columns.split(" | "), text_columns=(0, 1, 2, 6, 7, 8, 9))
-    for layer in project.layers:
-        table.rows.append(
-            row(
-                layer.name,
-                layer.kind,
-                " x ".join(map(str, layer.shape)) or "1",
-                number_format.count(layer.weights),
-                number_format.count(layer.zeros),
-                number_format.count(layer.multiplications),
-                layer.weight_type or DASH,
-                layer.bias_type or DASH,
-                layer.accumulator_type or DASH,
-                layer.result_type or DASH,
-            )
-        )
-    return table
+    columns = [
+        text("layer", "name"),
+        text("kind"),
+        text("output", lambda layer: " x ".join(map(str, layer.shape)) or "1"),
+        *map(Column, ("weights", "zeros", "multiplications")),
+        text("weight type", "weight_type"),
+        text("bias type", "bias_type"),
+        text("accumulator", "accumulator_type"),
+        text("result", "result_type"),
+    ]
+    return Table.of(columns, project.layers)
 
 
 def sample_table(run: RunFiles) -> Table:
-    """How many events are behind every number."""
-    table = Table(["sample", "training", "validation", "test"])
+    """Number of events behind every number."""
     events = run.metrics.dataset.get("events", {}) if run.metrics else {}
-    if events:
-        sizes = (number_format.count(events.get(half)) for half in ("train", "val", "test"))
-        table.rows.append(row("normal", *sizes))
-    for name, halves in events.get("signals", {}).items():
-        sizes = (number_format.count(halves.get(half)) for half in ("val", "test"))
-        table.rows.append(row(name, DASH, *sizes))
-    return table
+    items = [("normal", events)] if events else []
+    items += events.get("signals", {}).items()
+    halves = {"training": "train", "validation": "val", "test": "test"}
+
+    def column(title: str, half: str) -> Column:
+        return Column(title, lambda _, sizes: sizes.get(half))
+
+    names = text("sample", lambda name, _: name)
+    return Table.of([names, *(column(*each) for each in halves.items())], items)

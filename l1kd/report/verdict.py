@@ -1,4 +1,4 @@
-"""The verdict on a run, gate by gate, from what its stages wrote."""
+"""The verdict on a run: gates of agreement, certificates, fidelity, budgets and stages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ State = Literal["passed", "failed", "open"]
 
 @dataclass(frozen=True)
 class Gate:
-    """One thing that can fail; `open` if nothing has put it to the test."""
+    """One check; `open` if it was not tested."""
 
     name: str
     state: State
@@ -27,7 +27,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Everything together: failed if a gate failed, passed if all passed."""
+    """All gates together: failed if one failed, passed if all passed."""
 
     state: State
     headline: str
@@ -40,7 +40,7 @@ def judge(run: RunFiles) -> Verdict:
     gates = [*_agreement(run), *_certificates(run), *_fidelity(run), *_budgets(run)]
     gates += [gate for gate in _stages(run) if not _said(gate, gates)]
     failed = [gate for gate in gates if gate.state == "failed"]
-    pairs = [pair for record in run.agreement or [] for pair in record.pairs]
+    pairs = run.pairs()
     compared = sum(pair.events for pair in pairs)
     different = sum(faults_of(pair) for pair in pairs)
     counted = (
@@ -54,14 +54,14 @@ def judge(run: RunFiles) -> Verdict:
         )
     if any(gate.state == "open" for gate in gates) or not pairs:
         return Verdict("open", "Not verified", _what_is_open(run, gates), gates)
-    proofs = [each for record in run.agreement or [] for each in record.certificates]
+    proofs = run.certificates()
     if proofs and all(each.certified for each in proofs):
         counted = f"Every project is certified for all inputs; {counted}"
     return Verdict("passed", "Verified", f"{counted}.", gates)
 
 
 def _said(stage: Gate, gates: list[Gate]) -> bool:
-    """Whether a stage failed at a gate that stands there already: then it says nothing new."""
+    """Whether a stage failed at a gate that is listed already."""
     failed = [gate for gate in gates if gate.state == "failed"]
     budgets = any(gate.name.startswith("Budget") for gate in failed)
     if stage.name == "Stage verify":
@@ -70,7 +70,7 @@ def _said(stage: Gate, gates: list[Gate]) -> bool:
 
 
 def pair_name(pair: Pair) -> str:
-    """What was compared with what: `csim against qkeras, Vitis io_stream latency`."""
+    """The pair in words: `csim against qkeras, Vitis io_stream latency`."""
     where = project_of(pair)
     return f"{pair.candidate} against {pair.reference}" + (f", {where}" if where else "")
 
@@ -119,7 +119,7 @@ def _agreement(run: RunFiles) -> list[Gate]:
 
 
 def _certificates(run: RunFiles) -> list[Gate]:
-    """Equality for every input, project by project; what nothing proves is left to the tests."""
+    """Equality for every input, project by project; a layer that is not covered is tested only."""
     gates = []
     for record in run.agreement or []:
         for each in record.certificates:
@@ -139,7 +139,7 @@ def _certificates(run: RunFiles) -> list[Gate]:
 
 
 def faults_of(pair: Pair) -> int:
-    """Mismatches of a pair that are somebody's fault: not those of an inexact QKeras."""
+    """Mismatches of a pair, but for those of an inexact QKeras."""
     return 0 if pair.excused else pair.mismatches
 
 
@@ -151,12 +151,11 @@ def _expected(run: RunFiles) -> list[str]:
 
 
 def _fidelity(run: RunFiles) -> list[Gate]:
-    """The best student's: what `verify` demands. The others' losses stand in the ladder."""
+    """The best student's loss of AUC, as `verify` demands; the ladder has the others'."""
     limit = run.config.verify.max_auc_loss
-    best = run.metrics.best if run.metrics else None
     gates = []
     for student, rungs in (run.fidelity or {}).items():
-        if student != best or not run.taught:
+        if student != run.best or not run.taught:
             continue
         by_stage: dict[str, Rung] = {rung.stage: rung for rung in rungs}
         means = {stage: mean_quality(rung)[0] for stage, rung in by_stage.items()}
@@ -175,11 +174,11 @@ def _fidelity(run: RunFiles) -> list[Gate]:
 
 
 def _budgets(run: RunFiles) -> list[Gate]:
-    """The best student's, by the most trustworthy numbers; `synth` judges in the same way."""
+    """The best student's budgets, by the best founded numbers, as `synth` judges."""
     budgets = run.config.choose.budgets
     if run.metrics is None:
         return [Gate(f"Budget: {key}", "open", run.absent("evaluate")) for key in budgets]
-    verdict = of_best(run.metrics, run.resources or [], budgets)
+    verdict = of_best(run.metrics, run.costs, budgets)
     misses = dict(verdict.missed(budgets))
     gates = []
     for key, limit in budgets.items():

@@ -18,7 +18,6 @@ from l1kd.evaluation.evaluate import evaluate, summarise
 from l1kd.evaluation.metrics import auc
 from l1kd.evaluation.score_calibration import Calibration
 from l1kd.evaluation.scores import Scores
-from l1kd.evaluation.student_choice import Cost
 from l1kd.training.target_transform import TargetTransform, save_target
 
 SCORE = FixedPoint(16, 8, signed=False)
@@ -156,9 +155,12 @@ def test_the_best_by_quality_gives_way_to_the_best_within_the_budgets():
     students = {"like": lambda raw: 10 * raw, "coarse": lambda raw: np.floor(raw) * 10}
     params, dataset = {"like": 9, "coarse": 1}, _dataset()
     costs = {
-        "like": Cost({"lut": 2_000.0}, "alkaid"),
-        "coarse": Cost({"lut": 1_000.0}, "alkaid"),
-    }
+        name: run_files.Resources(
+            student=name, source="estimate", implementation="alkaid", tool="alkaid", part=None,
+            clock_ns=5.0, lut=lut,
+        )
+        for name, lut in (("like", 2_000.0), ("coarse", 1_000.0))
+    }  # fmt: skip
     free = _summarise(dataset, students, params)
     assert free.best == "like" and free.choice == []
     within = _summarise(dataset, students, params, budgets={"max_lut": 1_500.0}, costs=costs)

@@ -4,14 +4,20 @@ import math
 
 import pytest
 
-from l1kd.evaluation.student_choice import BUDGETS, Cost, candidates, largest_ratio, missed
+from l1kd.core.run_files import Resources
+from l1kd.evaluation.student_choice import BUDGETS, candidates, largest_ratio, missed
 
 QUALITIES = {"large": 0.9, "middle": 0.8, "small": 0.7}
 PARAMS = {"large": 300, "middle": 200, "small": 100}
 
 
+def _cost(**amounts):
+    common = {"student": "s", "source": "estimate", "implementation": "alkaid"}
+    return Resources(**common, tool="alkaid 0.8.2", part=None, clock_ns=5.0, **amounts)
+
+
 def _costs(**amounts):
-    return {name: Cost(each, "alkaid 0.8.2") for name, each in amounts.items()}
+    return {name: _cost(**each) for name, each in amounts.items()}
 
 
 LUT = _costs(large={"lut": 30_000.0}, middle={"lut": 20_000.0}, small={"lut": 10_000.0})
@@ -57,7 +63,7 @@ def test_if_none_meets_the_nearest_miss_is_first_ties_by_quality():
 
 
 def test_an_unknown_cost_meets_no_budget_and_is_the_furthest_away():
-    costs = LUT | {"large": Cost({}, "alkaid 0.8.2", "too large to trace")}
+    costs = LUT | {"large": _cost(note="too large to trace")}
     budgets = {"max_lut": 15_000.0}
     found = candidates(QUALITIES, PARAMS, costs, budgets)
     assert [each.student for each in found] == ["small", "middle", "large"]

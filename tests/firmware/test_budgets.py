@@ -127,15 +127,11 @@ def test_the_estimate_that_chose_the_student_counts_where_there_is_no_other(tmp_
     _check(tmp_path, [_record("yosys", lut=500.0)], choice, max_lut=600)
 
 
-def test_the_share_is_the_records_or_follows_from_the_part():
+def test_the_largest_share_is_of_what_is_known():
     recorded = _record("yosys", lut=1.0, ff=1.0, share={"lut": 0.1, "ff": 0.02, "uram": 0.9})
-    assert budgets.largest_share(recorded) == 0.1
-    whole = _record("yosys", lut=17_280.0, ff=34_560.0, dsp=1_229.0)
-    assert budgets.shares(whole)["lut"] == pytest.approx(0.01)
-    assert budgets.largest_share(whole) == pytest.approx(1_229 / 12_288, rel=0.01)  # DSPs
-    assert budgets.largest_share(_record(lut=17_280.0)) is None  # FFs are not known
-    assert budgets.largest_share(_record(lut=1.0, ff=1.0, part="xcnothing")) is None
-    assert budgets.largest_share(_record(lut=1.0, ff=1.0, part=None)) is None
+    assert recorded.largest_share == 0.1
+    assert _record(lut=1.0, share={"lut": 0.1}).largest_share is None  # FFs are not known
+    assert _record(lut=1.0, ff=1.0, part="xcnothing").largest_share is None
 
 
 @pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf"), True, "many"])

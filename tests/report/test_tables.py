@@ -6,19 +6,21 @@ from l1kd.core import run_files
 from l1kd.report import number_format
 from l1kd.report.export import compare
 from l1kd.report.load_run import read_run
-from l1kd.report.table import Table, row
+from l1kd.report.table import Column, Table, text
 from l1kd.report.tables import (
+    QUALITIES,
     agreement_table,
     certificate_table,
-    efficiency_table,
     float32_table,
     ladder_table,
+    quality_table,
 )
 from l1kd.report.verdict import judge
 
 
 def test_markdown_lines_up():
-    table = Table(["name", "n"], [row("a|b", "1"), row("c", "1,000")])
+    columns = [text("name", lambda name, _: name), Column("n", lambda _, number: number)]
+    table = Table.of(columns, [("a|b", 1), ("c", 1000)])
     assert table.markdown().splitlines() == [
         "| name |     n |",
         "|------|------:|",
@@ -29,7 +31,7 @@ def test_markdown_lines_up():
 
 def test_the_best_of_each_group_is_marked_and_the_chosen_student_too(whole_run):
     run = read_run(whole_run)
-    table = efficiency_table(run)
+    table = quality_table(run, QUALITIES[0])
     assert [each.kind for each in table.rows] == ["teacher"] + ["student"] * 3 + ["baseline"] * 6
     (chosen,) = [each for each in table.rows if each.chosen]
     assert chosen.cells[0].text == run.metrics.best

@@ -1,14 +1,10 @@
-"""What Yosys makes of a design, expected from counts of its logic.
+"""Expected LUTs and flip-flops of a design by Yosys, from counts of its logic.
 
 alkaid's cost model counts LUTs as a vendor's tool packs them: an adder of three inputs takes one a
-bit, where Yosys takes more. Fitted to 30 synthesised students, one factor is enough: on 30 others
-the LUTs are off by 2.6 % (median; 24 % at most), the flip-flops by 3.0 % (21 % at most); on a
-trained student, more than twice as large as any of them, by 1 %. The largest errors are small
-convolutions, which are mostly rounding and saturation. Factors per kind of logic fitted the
-calibrating students better and the others no better. `tests/benchmarks/bench_estimates.py` fits and
-judges; if `alkaid_convert` writes logic of another kind, it has to do so again.
-
-The matrices of a network, and what each costs in distributed arithmetic.
+bit, Yosys takes more. One factor, fitted to 30 synthesised students, is enough: on 30 others LUTs
+are off by 2.6 % (median; 24 % at most), flip-flops by 3.0 % (21 % at most). The largest errors are
+small convolutions, mostly rounding and saturation. `tests/benchmarks/bench_estimates.py` fits and
+judges; it has to run again when `alkaid_convert` writes logic of another kind.
 """
 
 from __future__ import annotations
@@ -28,24 +24,20 @@ from l1kd.firmware.verilog.trace_layers import SOLVER
 
 @dataclass(frozen=True)
 class Features:
-    """Raw counts of a design, as alkaid has it before it is written.
+    """Counts of a design's logic; only `cost` and `registers` enter the estimate."""
 
-    The estimate uses `cost` and `registers`; the others are what a better one could be made of.
-    """
-
-    # bits of carry chains of adders with two and with three inputs, by alkaid's cost model
-    adder_bits: float
-    ternary_bits: float
+    adder_bits: float  # carry chains of adders with two inputs, by alkaid's cost model
+    ternary_bits: float  # of adders with three inputs
     constant_bits: float  # widths of sums with a constant
-    mux_bits: float  # widths of what a sign chooses, and of single-bit operations
-    gate_bits: float
-    product_bits: float  # of products of two variables, the product of their widths
-    table_cost: float  # alkaid's cost of lookup tables
-    registers: float  # bits of all registers
-    stages: int  # how many planes of registers there are
-    input_bits: float  # widths of the ports
+    mux_bits: float  # widths that a sign chooses
+    gate_bits: float  # widths of single-bit operations
+    product_bits: float  # products of two variables: product of their widths
+    table_cost: float  # of lookup tables, by alkaid
+    registers: float  # bits
+    stages: int  # planes of registers
+    input_bits: float
     output_bits: float
-    cost: float  # alkaid's own estimate of LUTs
+    cost: float  # LUTs, by alkaid
 
 
 # tests/benchmarks/results/estimates.json, by `python -m tests.benchmarks.bench_estimates`.
@@ -67,9 +59,9 @@ def ff(features: Features) -> float:
     return _total("ff", features)
 
 
-def _total(what: str, features: Features) -> float:
+def _total(count: str, features: Features) -> float:
     return sum(
-        factor * float(getattr(features, name)) for name, factor in COEFFICIENTS[what].items()
+        factor * float(getattr(features, name)) for name, factor in COEFFICIENTS[count].items()
     )
 
 
@@ -77,11 +69,11 @@ def _total(what: str, features: Features) -> float:
 class Kernel:
     """The matrix of a dense layer, or of a convolution at one position."""
 
-    layer: str  # its name
-    matrix: NDArray[np.float64]  # quantized weights, (inputs, outputs), and biases, (outputs,)
-    bias: NDArray[np.float64]
-    input: FixedPoint  # the type of what it is multiplied with
-    positions: int  # how often it is applied to one event
+    layer: str
+    matrix: NDArray[np.float64]  # quantized weights, (inputs, outputs)
+    bias: NDArray[np.float64]  # (outputs,)
+    input: FixedPoint  # type of the values that it is multiplied with
+    positions: int  # times that it is applied to one event
 
 
 def kernels(network: Network) -> list[Kernel]:

@@ -106,9 +106,9 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> tuple[Logic, Any]:
         name="ports",
     )
     place = tmp_path_factory.mktemp("ports") / "p"
-    return alkaid_convert.to_verilog(model, place, clock_ns=2.0, port=FixedPoint(7, 2, False)), read(
-        model
-    )
+    return alkaid_convert.to_verilog(
+        model, place, clock_ns=2.0, port=FixedPoint(7, 2, False)
+    ), read(model)
 
 
 @simulators
