@@ -40,26 +40,7 @@ def evaluate(context: Context, costs: Mapping[str, Cost] | None = None) -> Metri
     """Score every sample with the teacher and all students and write what the scores are worth.
 
     Writes `scores.npz` and `metrics.json`. A run of an imported network has no teacher: nothing in
-    them speaks of one.
-
-    Parameters
-    ----------
-    context
-        The run.
-    costs
-        What every student would cost, for the configuration's budgets; the stage itself is
-        `l1kd.firmware.budgets.evaluate`, which knows.
-
-    Returns
-    -------
-    Metrics
-        As written. Budgets that no student meets are for the caller to judge.
-
-    Raises
-    ------
-    UserError
-        If a network's scores are not finite, or a student's are not values of the output type.
-    """
+    them speaks of one."""
     import l1kd
     from l1kd.networks.teachers import measure_spread
     from l1kd.training.target_transform import load_target
@@ -149,33 +130,7 @@ def summarise(
     costs: Mapping[str, Cost] | None = None,
     calibrations: Mapping[str, Calibration] | None = None,
 ) -> Metrics:
-    """Metrics of a run from its scores: on test halves, the best student on validation halves.
-
-    Parameters
-    ----------
-    scores
-        All scores.
-    target
-        The target transform, to compare students with the teacher on one scale; None if there is
-        no teacher.
-    score_type
-        The students' output type.
-    dataset
-        Where the events come from; no event is read.
-    params
-        Trainable parameters of `teacher`, if there is one, and of every student by name.
-    weight_bits
-        Width of every student's weights.
-    by
-        What the best student is chosen by: `auc` or `efficiency`, the unweighted mean over signals.
-    budgets
-        Limits by the configuration's key; the best student is the best one within them, or the
-        nearest miss.
-    costs
-        By student, for the budgets.
-    calibrations
-        By student, where there is one.
-    """
+    """Metrics of a run from its scores: on test halves, the best student on validation halves."""
     signals = list(dataset.signals)
     judged_on = ("test", *signals)
     raw = None if target is None else {name: scores.teacher(name) for name in judged_on}

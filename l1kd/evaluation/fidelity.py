@@ -28,19 +28,7 @@ def rung(
     raw: Scores | None = None,
     target: Inverse | None = None,
 ) -> Rung:
-    """One step of the ladder: how a student's scores compare with the teacher's.
-
-    Parameters
-    ----------
-    stage
-        Which implementation gave the scores.
-    scores
-        The student's, in units of the output type, (N,) each.
-    raw
-        The teacher's raw scores of the same events; None in a run without a teacher.
-    target
-        The target transform, where there is a teacher.
-    """
+    """One step of the ladder: how a student's scores compare with the teacher's."""
     judged = quality(scores["test"], _signals(scores))
     if raw is None or target is None:
         return Rung(
@@ -80,13 +68,7 @@ def auc_loss(ladder: list[Rung]) -> float | None:
 
 
 def check_auc_loss(student: str, ladder: list[Rung], allowed: float) -> None:
-    """Refuse a firmware whose scores tell anomalies worse than the float teacher's by too much.
-
-    Raises
-    ------
-    CheckFailed
-        If the loss of mean AUC is above `allowed`.
-    """
+    """Refuse a firmware whose scores tell anomalies worse than the float teacher's by too much."""
     loss = auc_loss(ladder)
     if loss is not None and loss > allowed:
         raise CheckFailed(

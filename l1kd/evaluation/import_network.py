@@ -34,34 +34,16 @@ _CHUNK = 8192  # events at a time
 
 @dataclass(frozen=True)
 class Network:
-    """A network as it was read, and as it is imported.
+    """A network as it was read, and as it is imported."""
 
-    Parameters
-    ----------
-    original
-        As the file has it.
-    repaired
-        What the run works with, and what was done to it.
-    output
-        The type of its scores; None if the lint refuses it.
-    record
-        For the manifest.
-    """
-
-    original: keras.Model
-    repaired: Repaired
-    output: FixedPoint | None
-    record: Imported
+    original: keras.Model  # as the file has it
+    repaired: Repaired  # what the run works with, and what was done to it
+    output: FixedPoint | None  # the type of its scores; None if the lint refuses it
+    record: Imported  # for the manifest
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a model file.
-
-    Raises
-    ------
-    UserError
-        If it is missing, or a SavedModel's directory.
-    """
+    """SHA-256 of a model file."""
     if not path.is_file():
         from l1kd.networks.keras_files import read_file
 
@@ -79,22 +61,7 @@ def student_name(path: Path) -> str:
 
 
 def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Network:
-    """Read a network, repair it and judge it. Nothing is written.
-
-    Parameters
-    ----------
-    path, sha256
-        The model file and its hash.
-    context
-        The run's data.
-    lossy
-        Whether repairs may change the network's values.
-
-    Raises
-    ------
-    UserError
-        If the file is no model that can be read, or not one of these events and of one score.
-    """
+    """Read a network, repair it and judge it. Nothing is written."""
     dataset = context.dataset  # first: TensorFlow's import takes seconds
     from l1kd.networks.lint.check import check
     from l1kd.networks.load import read_model
@@ -146,13 +113,7 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
 
 
 def configuration(config: Config, network: Network) -> Config:
-    """The configuration of the run: its one student, and the type of that student's scores.
-
-    Raises
-    ------
-    UserError
-        If the network's output is of a type that scores cannot have.
-    """
+    """The configuration of the run: its one student, and the type of that student's scores."""
     kept: dict[str, Any] = {"name": network.record.student, "architecture": "imported"}
     update: dict[str, Any] = {"students": [Student.model_validate(kept)]}
     if network.output is not None:
@@ -171,13 +132,7 @@ def configuration(config: Config, network: Network) -> Config:
 
 
 def import_(context: Context, network: Network) -> Imported:
-    """Tell what was done, measure what it costs, and write the student.
-
-    Raises
-    ------
-    CheckFailed
-        If the lint refuses the network, or a repair that is called exact is not.
-    """
+    """Tell what was done, measure what it costs, and write the student."""
     from l1kd.networks.load import save_model
     from l1kd.networks.to_exact import doubts
 

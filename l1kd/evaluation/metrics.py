@@ -21,13 +21,7 @@ def auc(normal: Scores, anomalous: Scores) -> float:
     """Area under the ROC curve: the chance that an anomaly scores above a normal event.
 
     Ties count one half (the Mann-Whitney statistic over the number of pairs). Pairs are counted in
-    whole numbers, so the result is exact but for one division.
-
-    Parameters
-    ----------
-    normal, anomalous
-        Scores, (N,) and (M,), neither empty.
-    """
+    whole numbers, so the result is exact but for one division."""
     normal, anomalous = _scores(normal), _scores(anomalous)
     ordered = np.sort(normal)
     below = int(np.searchsorted(ordered, anomalous, "left").sum())
@@ -36,15 +30,7 @@ def auc(normal: Scores, anomalous: Scores) -> float:
 
 
 def efficiency(normal: Scores, anomalous: Scores, fpr: float = REPORTED_FPR) -> float:
-    """Share of anomalies accepted by the threshold that lets at most `fpr` of the normals pass.
-
-    Parameters
-    ----------
-    normal, anomalous
-        Scores, (N,) and (M,), neither empty.
-    fpr
-        False-positive rate.
-    """
+    """Share of anomalies accepted by the threshold that lets at most `fpr` of the normals pass."""
     normal, anomalous = _scores(normal), _scores(anomalous)
     return float(np.mean(accept(anomalous, threshold(normal, fpr))))
 
@@ -52,17 +38,7 @@ def efficiency(normal: Scores, anomalous: Scores, fpr: float = REPORTED_FPR) -> 
 def quality(normal: Scores, signals: Mapping[str, Scores], fpr: float = REPORTED_FPR) -> Quality:
     """AUC and efficiency for each signal; `all` in the AUC is the signals pooled.
 
-    Without signals there is nothing to tell apart, and both are empty.
-
-    Parameters
-    ----------
-    normal
-        Scores of normal events, (N,).
-    signals
-        Scores of each signal's events by name.
-    fpr
-        False-positive rate of the efficiencies.
-    """
+    Without signals there is nothing to tell apart, and both are empty."""
     if not signals:
         return Quality(auc={}, efficiency={})
     areas = {name: auc(normal, scores) for name, scores in signals.items()}
@@ -88,15 +64,7 @@ def emd(a: Scores, b: Scores) -> float:
 def distance(
     teacher: tuple[Scores, Mapping[str, Scores]], student: tuple[Scores, Mapping[str, Scores]]
 ) -> Emd:
-    """Earth mover's distance of two sets of *raw* scores on the paper's scale log(1 + raw score).
-
-    Parameters
-    ----------
-    teacher, student
-        Raw scores of normal events, (N,), and of each signal by name; a student's come from its
-        scores by the inverse of the target transform. The distance of the anomalies is that of the
-        signals pooled, None without signals.
-    """
+    """Earth mover's distance of two sets of *raw* scores on the paper's scale log(1 + raw score)."""
 
     def pooled(signals: Mapping[str, Scores]) -> Scores:
         scores: Scores = np.log1p(np.concatenate([_scores(part) for part in signals.values()]))
@@ -128,20 +96,7 @@ def spearman(a: Scores, b: Scores) -> float | None:
 
 
 def shared_decisions(a: Scores, b: Scores, fpr: float = REPORTED_FPR) -> float | None:
-    """Events that both scores accept over events that at least one accepts.
-
-    Parameters
-    ----------
-    a, b
-        Scores of the same normal events, (N,) each; each has its own threshold for `fpr`.
-    fpr
-        False-positive rate.
-
-    Returns
-    -------
-    float or None
-        1 if the decisions are the same, 0 if no event is in common, None if nothing is accepted.
-    """
+    """Events that both scores accept over events that at least one accepts."""
     a, b = _scores(a), _scores(b)
     if len(a) != len(b):
         raise ValueError(f"scores of the same events are of one length, not {len(a)} and {len(b)}")

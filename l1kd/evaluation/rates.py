@@ -35,21 +35,7 @@ def threshold(normal: Numbers, fpr: float) -> float:
 
     With k the largest whole number of events that `fpr` allows, nothing up to the (k+1)-th largest
     score may pass; the threshold is the next number above that score. Where scores tie there, fewer
-    than k events pass: a tie is never split.
-
-    Parameters
-    ----------
-    normal
-        Scores of normal events, (N,), integers or floats.
-    fpr
-        False-positive rate, 0 <= fpr < 1.
-
-    Returns
-    -------
-    int or float
-        One above that score for integers, the next float64 for floats. It can lie above every
-        value of the score's type: then nothing is accepted.
-    """
+    than k events pass: a tie is never split."""
     scores = np.ravel(normal)
     if not len(scores):
         raise ValueError("a threshold needs at least one normal event")
@@ -85,17 +71,7 @@ def working_points(
     signals: Mapping[str, NDArray[np.integer[Any]]],
     fprs: tuple[float, ...] = WORKING_FPRS,
 ) -> list[WorkingPoint]:
-    """Thresholds for the false-positive rates that the sample is large enough to speak of.
-
-    Parameters
-    ----------
-    normal
-        Scores of normal events in LSBs of the output type, (N,).
-    signals
-        The same for each signal, by name.
-    fprs
-        False-positive rates aimed at; those below 1/N are left out.
-    """
+    """Thresholds for the false-positive rates that the sample is large enough to speak of."""
     points = []
     for fpr in fprs:
         if _allowed(len(normal), fpr) < 1:

@@ -31,15 +31,9 @@ _HELD = 0.875
 
 @dataclass(frozen=True)
 class Calibration:
-    """A monotone map between values of the output type: straight between knots, shifted beyond.
+    """A monotone map between values of the output type: straight between knots, shifted beyond."""
 
-    Parameters
-    ----------
-    scores, calibrated
-        The knots, both increasing, (knots,).
-    """
-
-    scores: NDArray[np.float64]
+    scores: NDArray[np.float64]  # the knots, both increasing, (knots,)
     calibrated: NDArray[np.float64]
 
     def __call__(self, scores: NDArray[Any]) -> NDArray[np.float64]:
@@ -56,14 +50,7 @@ class Calibration:
 
     @classmethod
     def fit(cls, scores: NDArray[Any], targets: NDArray[Any]) -> Calibration:
-        """Half of the way from a score to the target of the same rank.
-
-        Parameters
-        ----------
-        scores, targets
-            A student's scores and its targets of the same events, (events,): of a
-            `calibration_sample`. An eighth of them, those with the highest targets, does not count.
-        """
+        """Half of the way from a score to the target of the same rank."""
         scores, targets = (np.asarray(values, np.float64) for values in (scores, targets))
         kept = targets <= np.quantile(targets, _HELD)
         levels = (np.arange(_KNOTS) + 0.5) / _KNOTS

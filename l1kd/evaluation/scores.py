@@ -22,17 +22,9 @@ Scorer = Callable[[Events], Values]
 
 @dataclass(frozen=True)
 class Scores:
-    """The arrays of `scores.npz` by what they are, (events,) float64 each.
+    """The arrays of `scores.npz` by what they are, (events,) float64 each."""
 
-    Parameters
-    ----------
-    arrays
-        By key: `teacher_<sample>` (raw score), `target_<sample>` and `student_<name>_<sample>` (in
-        the output type's unit), `baseline_<name>_<sample>`. Samples are `train`, `val`, `test`,
-        each signal's name (its test half) and `val_<signal>` (its validation half); baselines have
-        the test halves only.
-    """
-
+    # by key: `teacher_<sample>` (raw score), `target_<sample>` and `student_<name>_<sample>` (in the output type's unit), `baseline_<name>_<sample>`. Samples are `train`, `val`, `test`, each signal's name (its test half) and `val_<signal>` (its validation half); baselines have the test halves only
     arrays: Mapping[str, Values]
 
     def teacher(self, sample: str) -> Values:
@@ -65,13 +57,7 @@ class Scores:
 
     @classmethod
     def load(cls, path: Path) -> Scores:
-        """Read the file.
-
-        Raises
-        ------
-        UserError
-            If it is missing, damaged, or holds what is no array of numbers.
-        """
+        """Read the file."""
         try:
             with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
                 arrays = {key: file[key] for key in file.files}
@@ -97,14 +83,7 @@ def samples_of(dataset: Dataset) -> dict[str, Sample]:
 
 
 def check_names(signals: Iterable[str], students: Iterable[str]) -> None:
-    """Refuse names that would give two arrays of `scores.npz` one key.
-
-    Raises
-    ------
-    UserError
-        For a signal named like a sample (`train`, `val`, `test`), like the validation half of
-        another, or `all`; for a student and a signal whose joined names read like another pair's.
-    """
+    """Refuse names that would give two arrays of `scores.npz` one key."""
     signals = list(signals)
     samples = ["all", "train", "val", "test", *signals, *(f"val_{name}" for name in signals)]
     for name in signals:
@@ -126,27 +105,7 @@ def score_samples(
     samples: Mapping[str, Sample],
     advance: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Values]:
-    """Score every event by every scorer, chunk by chunk: memory holds scores, never a sample.
-
-    Parameters
-    ----------
-    scorers
-        Functions of a chunk (B, *shape) that return scores (B,) or (B, 1), by name.
-    samples
-        Samples by name.
-    advance
-        Called with the number of events just scored.
-
-    Returns
-    -------
-    dict
-        `<scorer>_<sample>` to scores (events,), float64.
-
-    Raises
-    ------
-    UserError
-        If a score is NaN or infinite.
-    """
+    """Score every event by every scorer, chunk by chunk: memory holds scores, never a sample."""
     arrays: dict[str, Values] = {}
     for name, sample in samples.items():
         filled = {scorer: np.empty(len(sample), np.float64) for scorer in scorers}

@@ -34,15 +34,7 @@ class PowerMean(tf.keras.layers.Layer):
     .. math:: s = \frac{1}{n} \sum_i w_i |x_i - y_i|^p
 
     With `p = 2` and unit weights it is the mean squared error. The power mean's root is left out:
-    it does not change how events rank.
-
-    Parameters
-    ----------
-    power
-        p.
-    weights
-        w as (nested) lists of the event's shape, or None for ones.
-    """
+    it does not change how events rank."""
 
     def __init__(self, power: float = 2.0, weights: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -16,17 +16,10 @@ from l1kd.core.fixed_point import FixedPoint
 
 @dataclass(frozen=True)
 class Quantizer:
-    """What a quantizer does to a value in inference.
+    """What a quantizer does to a value in inference."""
 
-    Parameters
-    ----------
-    type
-        What it rounds and saturates to.
-    halved
-        True for a hard sigmoid: x / 2 + 1 / 2 is what it quantizes, rather than x.
-    """
-
-    type: FixedPoint
+    type: FixedPoint  # what it rounds and saturates to
+    # true for a hard sigmoid: x / 2 + 1 / 2 is what it quantizes, rather than x
     halved: bool = False
 
 
@@ -52,13 +45,7 @@ def type_of(quantizer: Any) -> FixedPoint | None:
 def text_of(kind: FixedPoint) -> str:
     """QKeras' text of the activation quantizer of a type.
 
-    An unsigned type is a `quantized_relu`, a signed one a `quantized_bits`.
-
-    Raises
-    ------
-    ValueError
-        If QKeras has no quantizer for this type.
-    """
+    An unsigned type is a `quantized_relu`, a signed one a `quantized_bits`."""
     bits, integer = kind.word, kind.integer - int(kind.signed)
     if kind.rounding != "RND_CONV" or kind.overflow not in ("SAT", "SAT_SYM"):
         raise ValueError(f"QKeras rounds half to even and saturates; {kind.text} does not")

@@ -243,29 +243,7 @@ AWAKE: dict[str, float] = {name: widths.awake for name, (_, widths) in STUDENTS.
 def build_student(
     config: Student, shape: tuple[int, ...], grid: FixedPoint, score: Score
 ) -> keras.Model:
-    """An untrained student.
-
-    Parameters
-    ----------
-    config
-        Architecture and widths.
-    shape
-        Of one event.
-    grid
-        The events' fixed-point type; the input quantizer is its identity.
-    score
-        The output's type.
-
-    Returns
-    -------
-    keras.Model
-        Events (batch, \\*shape) to scores (batch, 1) on the output's grid.
-
-    Raises
-    ------
-    UserError
-        If the architecture cannot read events of that shape, or `layers` names a layer it has not.
-    """
+    """An untrained student."""
     architecture, widths = STUDENTS[config.architecture]
     build = _Builder(config, widths, grid, score)
     events = keras.Input(shape, name="events")

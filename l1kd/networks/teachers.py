@@ -136,28 +136,7 @@ TEACHERS: dict[str, Callable[[Any, tuple[int, ...], Teacher], Any]] = {
 
 
 def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> keras.Model:
-    """An untrained teacher.
-
-    Parameters
-    ----------
-    config
-        What to build.
-    shape
-        Of one event.
-    spread
-        Of the training normals (after the square root, if there is one); the residual's units and
-        weights come from it.
-
-    Returns
-    -------
-    keras.Model
-        Events (batch, \\*shape) to raw scores (batch,).
-
-    Raises
-    ------
-    UserError
-        If the architecture cannot read events of that shape.
-    """
+    """An untrained teacher."""
     events = keras.Input(shape, name="events")
     units = events
     if config.square_root is not None:

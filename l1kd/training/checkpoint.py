@@ -23,26 +23,15 @@ Arrays = dict[str, "np.ndarray[Any, Any]"]
 
 @dataclass
 class Progress:
-    """How far a training got, besides its arrays.
+    """How far a training got, besides its arrays."""
 
-    Parameters
-    ----------
-    configuration
-        Hash of what the training depends on; a checkpoint of something else is not resumed.
-    epoch
-        Epochs done, all phases together.
-    best
-        Lowest validation loss so far of `teacher` and each student.
-    improved
-        The epoch of that loss, counted from 1.
-    history
-        A row per epoch: what `history.csv` shows.
-    """
-
+    # hash of what the training depends on; a checkpoint of something else is not resumed
     configuration: str
-    epoch: int = 0
+    epoch: int = 0  # epochs done, all phases together
+    # lowest validation loss so far of `teacher` and each student
     best: dict[str, float] = field(default_factory=dict)
-    improved: dict[str, int] = field(default_factory=dict)
+    improved: dict[str, int] = field(default_factory=dict)  # the epoch of that loss, counted from 1
+    # A row per epoch: what `history.csv` shows
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -71,21 +60,7 @@ Losses = Mapping[str, float]
 
 
 class Books:
-    """The books of a training.
-
-    Parameters
-    ----------
-    progress
-        Updated in place.
-    best
-        Best weights so far, `<name>/<number>` -> array; updated in place.
-    arrays
-        Gives everything else that a checkpoint holds.
-    directory
-        The run: the checkpoint and `history.csv` are kept there.
-    tensorboard
-        Whether the losses go to a TensorBoard log there, too.
-    """
+    """The books of a training."""
 
     def __init__(
         self,
@@ -112,22 +87,7 @@ class Books:
         validation: Losses,
         candidates: Mapping[str, Callable[[], list[Any]]],
     ) -> None:
-        """Close an epoch, by its number from 0.
-
-        Parameters
-        ----------
-        epoch, phase
-            For the history.
-        losses, validation
-            By network.
-        candidates
-            Networks whose epoch counts, with what gives their weights.
-
-        Raises
-        ------
-        FloatingPointError
-            If a loss is not finite.
-        """
+        """Close an epoch, by its number from 0."""
         row: dict[str, Any] = {"epoch": epoch + 1, "phase": phase}
         row |= {f"{name}_loss": value for name, value in losses.items()}
         row |= {f"{name}_val_loss": value for name, value in validation.items()}

@@ -24,24 +24,7 @@ class Distiller:
 
     The teacher minimises its own score's mean square on normal events, every student its loss (see
     `Learners`) against the transformed teacher score on these and on exposure. No gradient flows
-    from a student to the teacher.
-
-    Parameters
-    ----------
-    teacher
-        Event -> raw score.
-    learners
-        The students.
-    transform
-        Where the target transform starts.
-    follow
-        Whether its median and spread follow the teacher (target `fitted`).
-    exposed
-        Whether batches hold exposure. Without it nothing is computed on its empty part:
-        TensorFlow's convolutions do not take one.
-    rates
-        Learning rates of the teacher and the students.
-    """
+    from a student to the teacher."""
 
     def __init__(
         self,
@@ -198,19 +181,7 @@ class Distiller:
 
 
 class Streamed:
-    """Epochs of steps in which the teacher looks at every event.
-
-    Parameters
-    ----------
-    distiller
-        Who learns.
-    feed
-        From what.
-    teacher, students
-        Which of them learn.
-    float_until
-        The first epoch in which students are quantized.
-    """
+    """Epochs of steps in which the teacher looks at every event."""
 
     def __init__(
         self,

@@ -22,25 +22,14 @@ from l1kd.data.dataset import Dataset, Events
 
 @dataclass(frozen=True)
 class Facts:
-    """What the kinds need to know of normal events.
+    """What the kinds need to know of normal events."""
 
-    Parameters
-    ----------
-    grid
-        The input's type.
-    low, high
-        The range a made event may use: from the lowest value seen in training to the grid's end.
-    spread
-        Root mean square of the inputs around their mean.
-    largest
-        The largest value seen in training.
-    """
-
-    grid: FixedPoint
+    grid: FixedPoint  # the input's type
+    # the range a made event may use: from the lowest value seen in training to the grid's end
     low: float
     high: float
-    spread: float
-    largest: float
+    spread: float  # root mean square of the inputs around their mean
+    largest: float  # the largest value seen in training
 
     def round(self, events: np.ndarray) -> Events:  # type: ignore[type-arg]
         """Onto the grid and into the range."""
@@ -208,20 +197,7 @@ Mixer = Callable[[Events, np.random.Generator], Events]
 
 
 def mixer(kinds: list[str], ratio: float, dataset: Dataset, facts: Facts) -> Mixer:
-    """A function that makes the exposure that goes with a batch of normal events.
-
-    Parameters
-    ----------
-    kinds
-        Any of the names in `EXPOSURES`, and `dataset`: another data set's training events.
-    ratio
-        Exposure events per normal one; shared evenly among the kinds.
-
-    Raises
-    ------
-    UserError
-        If `dataset` is asked for and the source has no other data set.
-    """
+    """A function that makes the exposure that goes with a batch of normal events."""
     if "dataset" in kinds and dataset.exposure is None:
         reason = dataset.description.get("exposure", "this source has no other data set")
         raise UserError(

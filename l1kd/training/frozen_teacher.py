@@ -36,32 +36,18 @@ Targets = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Lessons:
-    """Events as counts of the input's LSB, (N, \\*shape), and their targets, (N,).
+    """Events as counts of the input's LSB, (N, \\*shape), and their targets, (N,)."""
 
-    Parameters
-    ----------
-    normal, normal_targets
-        Training events.
-    exposure, exposure_targets
-        Several draws of the exposure, one after the other.
-    val, val_targets
-        Validation normals and their exposure.
-    normal_latents, exposure_latents
-        The teacher's latents, (N, numbers), in units of their spread over the normals; no numbers
-        unless `feature_weight` asks for them.
-    gain
-        Of the target transform, ().
-    """
-
-    normal: Counts
+    normal: Counts  # training events
     normal_targets: Targets
-    exposure: Counts
+    exposure: Counts  # several draws of the exposure, one after the other
     exposure_targets: Targets
-    val: Counts
+    val: Counts  # validation normals and their exposure
     val_targets: Targets
+    # the teacher's latents, (N, numbers), in units of their spread over the normals; no numbers unless `feature_weight` asks for them
     normal_latents: Targets
     exposure_latents: Targets
-    gain: Targets
+    gain: Targets  # of the target transform, ()
 
     @classmethod
     def of(
@@ -74,19 +60,7 @@ class Lessons:
         draws: int,
         limit: int,
     ) -> Lessons:
-        """What a frozen teacher says of a data set.
-
-        Parameters
-        ----------
-        config, dataset
-            Exposure, seed and events.
-        teacher, transform
-            Event -> raw score, raw score -> target.
-        draws
-            How often exposure is drawn for the training events.
-        limit
-            Training events at most.
-        """
+        """What a frozen teacher says of a data set."""
         own = config.distillation
         mix = mixer(list(own.exposure), own.exposure_ratio, dataset, measure_facts(dataset))
         grid = dataset.grid
@@ -134,13 +108,7 @@ class Lessons:
 
     @classmethod
     def load(cls, path: Path) -> Lessons:
-        """Read the arrays.
-
-        Raises
-        ------
-        UserError
-            If the file is missing or damaged.
-        """
+        """Read the arrays."""
         try:
             with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
                 return cls(**{each.name: file[each.name] for each in fields(cls)})
@@ -197,25 +165,7 @@ def teacher_says(
 
 
 class Course:
-    """An epoch after the other of students' steps against a frozen teacher.
-
-    Parameters
-    ----------
-    learners, optimizer
-        Who learns, and how.
-    lessons
-        What.
-    grid
-        The events' type.
-    draws
-        How many draws of exposure there are.
-    seed
-        Of the order.
-    batch
-        Normal events in a step.
-    float_until
-        The first epoch in which students are quantized.
-    """
+    """An epoch after the other of students' steps against a frozen teacher."""
 
     def __init__(
         self,
@@ -298,37 +248,7 @@ def learn(
     seed: int,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> dict[str, keras.Model]:
-    """Train students; each ends as it was after its best epoch.
-
-    Parameters
-    ----------
-    settings
-        The students.
-    lessons
-        What they learn.
-    config
-        Batch, rates and pruning.
-    grid
-        The events' type.
-    epochs, draws
-        How long; how many draws of exposure there are.
-    seed
-        Of weights and order.
-    advance
-        Called with 1 after every step.
-
-    Returns
-    -------
-    dict
-        Networks by name, ready to be stored.
-
-    Raises
-    ------
-    UserError
-        If a student cannot read such events.
-    FloatingPointError
-        If a loss is no longer finite.
-    """
+    """Train students; each ends as it was after its best epoch."""
     own = config.distillation
     keras.utils.set_random_seed(seed)
     shape = lessons.normal.shape[1:]

@@ -41,13 +41,7 @@ def built(
 
 
 def best_starts(losses: Mapping[str, float]) -> dict[str, str]:
-    """By student the start with the lowest loss, the first of equal ones; others stay as they are.
-
-    Parameters
-    ----------
-    losses
-        By network, students as `started` names them.
-    """
+    """By student the start with the lowest loss, the first of equal ones; others stay as they are."""
     found: dict[str, str] = {}
     for name, loss in losses.items():
         student = name.partition(_MARK)[0]
@@ -57,15 +51,7 @@ def best_starts(losses: Mapping[str, float]) -> dict[str, str]:
 
 
 def only_best(row: Mapping[str, Any], best: Mapping[str, str]) -> dict[str, Any]:
-    """A row of the history with one start of every student, under the student's name.
-
-    Parameters
-    ----------
-    row
-        Columns `<network>_loss` and `<network>_val_loss`, and others.
-    best
-        From `best_starts`.
-    """
+    """A row of the history with one start of every student, under the student's name."""
     found = {}
     for column, value in row.items():
         name, ending = column, ""

@@ -11,21 +11,7 @@ from typing import Any
 
 
 class Cosine:
-    """Learning rates that fall along half a cosine.
-
-    Parameters
-    ----------
-    optimizer
-        Whose rate it sets.
-    rate
-        At the first step.
-    first, last
-        Epochs between which it falls; 1 % of `rate` is left at the end.
-    steps
-        Steps in an epoch.
-    warm_up
-        Epochs over which it rises from 0 first, in a straight line.
-    """
+    """Learning rates that fall along half a cosine."""
 
     def __init__(
         self,
@@ -52,19 +38,7 @@ class Cosine:
 
 
 class Pruning:
-    """Sparsity that rises by a cubic law, fast at first (Zhu and Gupta, arXiv 1710.01878).
-
-    Parameters
-    ----------
-    prune
-        Given the share of the final sparsity that is to be reached.
-    between
-        Shares of the epochs `first` to `last` at which it begins and ends.
-    first, last
-        Epochs in which students learn.
-    steps
-        Steps in an epoch.
-    """
+    """Sparsity that rises by a cubic law, fast at first (Zhu and Gupta, arXiv 1710.01878)."""
 
     def __init__(
         self,

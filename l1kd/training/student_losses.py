@@ -31,17 +31,7 @@ from l1kd.training.target_transform import SPREAD_AS
 
 
 class FeatureHeads:
-    """The auxiliary heads of some students; their weights lie in a vector, one after the other.
-
-    Parameters
-    ----------
-    features
-        Of each student: how many, and the LSB of their counts.
-    latent
-        Numbers in the teacher's latent.
-    weight
-        Of the loss.
-    """
+    """The auxiliary heads of some students; their weights lie in a vector, one after the other."""
 
     def __init__(
         self, features: Mapping[str, tuple[int, float]], latent: int, weight: float
@@ -93,19 +83,7 @@ class Learners:
     A student is trained on what enters its last quantizer: the output type's clip at 0 has no
     gradient, and targets lie inside the range.
 
-    The weights that learn are one vector here; the students have them after `store`.
-
-    Parameters
-    ----------
-    students
-        By name; the last layer is the output quantizer.
-    config
-        Output type, averaging and feature weight.
-    settings
-        Penalties and sparsities, by the students' names; a student that is not there has none.
-    latent
-        Numbers in the teacher's latent; asked for by `feature_weight` only.
-    """
+    The weights that learn are one vector here; the students have them after `store`."""
 
     def __init__(
         self,
@@ -178,23 +156,7 @@ class Learners:
         training: bool = False,
         quantize: bool = True,
     ) -> Any:
-        """Loss of every student, (students,).
-
-        Parameters
-        ----------
-        events, target
-            (batch, \\*shape) and (batch,).
-        latent
-            The teacher's, (batch, numbers), standardised; with `feature_weight` only.
-        gain
-            Of the target transform: output units per unit of the raw score's logarithm; asked for
-            by `raw_weight` only.
-        training
-            With the weights that learn rather than those that are judged, and with what is missed
-            of raw scores and latents, which judges nobody.
-        quantize
-            Whether weights and activations are quantized.
-        """
+        """Loss of every student, (students,)."""
         vector = self.vector if training else self.judged
         weights = self.stack.weights(vector[: self.stack.size], quantize=quantize)
         seen = self.stack.forward(weights, events, quantize=quantize)
@@ -304,17 +266,7 @@ def start_students(
 
     A ReLU whose input is negative for nearly every event never learns, and the smallest students
     have two filters. Adam moves a bias by about its rate a step: a few thousand steps of 1e-3 would
-    not lift the scores to where the targets are.
-
-    Parameters
-    ----------
-    students, settings
-        Untrained networks by name, and what they are.
-    events
-        Normal ones, (N, \\*shape).
-    middle
-        The usual target.
-    """
+    not lift the scores to where the targets are."""
     for own in settings:
         student, awake = students[own.name], AWAKE[own.architecture]
         output = student.layers[-2]

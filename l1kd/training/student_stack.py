@@ -56,15 +56,7 @@ def looked_at(steps: Sequence[Step], sides: tuple[int, int]) -> tuple[int, int]:
 
     A window of 3 rows and stride 2 leaves the last of 22 unread. Convolutions in front of it make
     that row for nobody, and the rows that it alone comes from need not be there: of 28, the paper's
-    two largest students look at 25.
-
-    Parameters
-    ----------
-    steps
-        From the one that reads the image on.
-    sides
-        The image's rows and columns.
-    """
+    two largest students look at 25."""
     if not steps or steps[0].kind not in ("conv", "pool", "relu"):
         return sides
     step, *rest = steps
@@ -125,34 +117,16 @@ _WORTH_MERGING = 100_000
 
 @dataclass(frozen=True)
 class Slot:
-    """A trained tensor of a student: where it lies in the vector, and what it is there.
+    """A trained tensor of a student: where it lies in the vector, and what it is there."""
 
-    Parameters
-    ----------
-    student, layer
-        Names.
-    part
-        `kernel` or `bias`.
-    shape
-        Of the tensor.
-    start
-        Its first element in the vector.
-    type
-        Its quantizer's.
-    unit
-        Output LSB over input LSB: what a count is multiplied with.
-    variable
-        Of the Keras layer.
-    """
-
-    student: str
+    student: str  # names
     layer: str
-    part: str
-    shape: tuple[int, ...]
-    start: int
-    type: FixedPoint
-    unit: float
-    variable: Any = field(repr=False)
+    part: str  # `kernel` or `bias`
+    shape: tuple[int, ...]  # of the tensor
+    start: int  # its first element in the vector
+    type: FixedPoint  # its quantizer's
+    unit: float  # output LSB over input LSB: what a count is multiplied with
+    variable: Any = field(repr=False)  # of the Keras layer
 
     @property
     def size(self) -> int:
@@ -166,13 +140,7 @@ class Slot:
 
 
 class Stack:
-    """Students of `l1kd.networks.students` as one network.
-
-    Parameters
-    ----------
-    students
-        By name: chains of layers that end in the output quantizer.
-    """
+    """Students of `l1kd.networks.students` as one network."""
 
     def __init__(self, students: Mapping[str, keras.Model]) -> None:
         self.students = dict(students)
@@ -277,17 +245,7 @@ class Stack:
         return [tf.reshape(p, s.shape) for p, s in zip(parts, self.slots, strict=True)]
 
     def forward(self, weights: Sequence[Any], events: Any, *, quantize: bool = True) -> Forward:
-        """What enters every student's last quantizer.
-
-        Parameters
-        ----------
-        weights
-            Of `weights`.
-        events
-            (batch, \\*shape), on the port's grid.
-        quantize
-            Whether activations are rounded.
-        """
+        """What enters every student's last quantizer."""
         found = Forward({}, {})
         walk = _Walk(self._plans, dict(zip(self._keys, weights, strict=True)), quantize, found)
         walk.share(events, self._order, 0)
@@ -296,18 +254,10 @@ class Stack:
 
 @dataclass(frozen=True)
 class Forward:
-    """What students make of a batch, by their names.
+    """What students make of a batch, by their names."""
 
-    Parameters
-    ----------
-    scores
-        What enters the last quantizer, (batch,).
-    features
-        What the last layer reads, (batch, units), in counts of its LSB.
-    """
-
-    scores: dict[str, Any]
-    features: dict[str, Any]
+    scores: dict[str, Any]  # what enters the last quantizer, (batch,)
+    features: dict[str, Any]  # what the last layer reads, (batch, units), in counts of its LSB
 
 
 @dataclass(frozen=True)

@@ -34,22 +34,12 @@ MIN_SPREAD = 1e-3
 
 @dataclass(frozen=True)
 class TargetTransform:
-    """`clip(offset + gain * log(raw))`, or of `log(1 + raw)`, on the grid of the output type.
+    """`clip(offset + gain * log(raw))`, or of `log(1 + raw)`, on the grid of the output type."""
 
-    Parameters
-    ----------
-    base
-        `log` or `log1p`.
-    gain, offset
-        In units of the output type.
-    score
-        The output type.
-    """
-
-    base: Literal["log", "log1p"]
-    gain: float
+    base: Literal["log", "log1p"]  # `log` or `log1p`
+    gain: float  # in units of the output type
     offset: float
-    score: FixedPoint
+    score: FixedPoint  # the output type
 
     def forward(self, raw: ArrayLike) -> NDArray[np.float64]:
         """Raw scores of any shape to targets: values of the output type."""
@@ -90,13 +80,7 @@ def save_target(transform: TargetTransform, directory: Path) -> None:
 
 
 def load_target(directory: Path) -> TargetTransform:
-    """The transform that a run stores.
-
-    Raises
-    ------
-    UserError
-        If the run has none or a damaged one.
-    """
+    """The transform that a run stores."""
     path = directory / _FILE
     try:
         stored = read_json(path)

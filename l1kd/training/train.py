@@ -35,13 +35,7 @@ _MOST_KEPT = 500_000_000
 
 
 def build(config: Config, dataset: Dataset) -> Distiller:
-    """Untrained networks of a configuration, seeded, with the data's own spread and grid.
-
-    Raises
-    ------
-    UserError
-        If an architecture cannot read the events.
-    """
+    """Untrained networks of a configuration, seeded, with the data's own spread and grid."""
     keras.utils.set_random_seed(config.seed)
     spread = measure_spread(dataset.train, dataset.standardise_axes, config.teacher.square_root)
     teacher = build_teacher(config.teacher, dataset.shape, spread)
