@@ -23,7 +23,10 @@ def baselines(mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> dict
     """Make the baselines by the names that `metrics.json` uses.
 
     `sum` of all inputs; `max`, the highest; `top4`, the sum of the four highest; `mean_square`;
-    and with z = (x - mean) / deviation the means of z^2 (`std_mean_square`) and z^4 (`std_fourth`)."""
+    and with z = (x - mean) / deviation the means of z^2 (`std_mean_square`) and z^4 (`std_fourth`).
+    Mean and deviation are those of every input over training normals, both of the event's shape; a
+    deviation of 0 is read as 1.
+    """
     centre = np.asarray(mean, np.float64)
     width = np.where(np.asarray(deviation) > 0, deviation, 1.0)
 

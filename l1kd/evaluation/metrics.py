@@ -64,7 +64,11 @@ def emd(a: Scores, b: Scores) -> float:
 def distance(
     teacher: tuple[Scores, Mapping[str, Scores]], student: tuple[Scores, Mapping[str, Scores]]
 ) -> Emd:
-    """Earth mover's distance of two sets of *raw* scores on the paper's scale log(1 + raw score)."""
+    """Earth mover's distance of raw scores on the paper's scale log(1 + raw score).
+
+    Raw scores of normals (N,) and of each signal; a student's are its scores with the target
+    transform inverted. Signals are pooled; without signals their distance is None.
+    """
 
     def pooled(signals: Mapping[str, Scores]) -> Scores:
         scores: Scores = np.log1p(np.concatenate([_scores(part) for part in signals.values()]))

@@ -22,9 +22,13 @@ Scorer = Callable[[Events], Values]
 
 @dataclass(frozen=True)
 class Scores:
-    """The arrays of `scores.npz` by what they are, (events,) float64 each."""
+    """The arrays of `scores.npz`, (events,) float64 each.
 
-    # by key: `teacher_<sample>` (raw score), `target_<sample>` and `student_<name>_<sample>` (in the output type's unit), `baseline_<name>_<sample>`. Samples are `train`, `val`, `test`, each signal's name (its test half) and `val_<signal>` (its validation half); baselines have the test halves only
+    Keys are `teacher_<sample>` (raw score), `target_<sample>` and `student_<name>_<sample>` (in the
+    output type's unit), `baseline_<name>_<sample>`. Samples are `train`, `val`, `test`, each
+    signal's name (its test half) and `val_<signal>`; baselines have the test halves only.
+    """
+
     arrays: Mapping[str, Values]
 
     def teacher(self, sample: str) -> Values:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import tensorflow as tf
 from qkeras import QActivation, QConv2D, QDense
 from tensorflow import keras
 
@@ -240,6 +241,7 @@ STUDENTS: dict[str, tuple[Callable[[_Builder, Any, tuple[int, ...]], Any], Width
 AWAKE: dict[str, float] = {name: widths.awake for name, (_, widths) in STUDENTS.items()}
 
 
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def build_student(
     config: Student, shape: tuple[int, ...], grid: FixedPoint, score: Score
 ) -> keras.Model:

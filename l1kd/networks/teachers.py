@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow import keras
 
@@ -135,6 +136,7 @@ TEACHERS: dict[str, Callable[[Any, tuple[int, ...], Teacher], Any]] = {
 }
 
 
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> keras.Model:
     """An untrained teacher."""
     events = keras.Input(shape, name="events")
