@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -35,6 +35,8 @@ Targets = NDArray[np.float32]
 Advance = Callable[[int], None]
 # Event -> raw score: a Keras model, or a function of (N, *shape) that returns (N,).
 Teacher = Any
+# Students that take steps together: `StudentTrainer`, or `KerasTrainer` of `distill`.
+Trainer = Any
 
 
 @dataclass(frozen=True)
@@ -164,34 +166,6 @@ def scores_and_latents(
         raw.append(np.asarray(scores).ravel())
         told.append(rest[0].numpy() if latents else np.empty((len(chunk), 0), np.float32))
     return np.concatenate(raw), np.concatenate(told)
-
-
-class Trainer(Protocol):
-    """Students that take steps together: `StudentTrainer`, or any QKeras models in `distill`."""
-
-    heads: Any
-
-    @property
-    def names(self) -> list[str]:
-        """Of the students, in the order of the losses."""
-
-    def step(self, optimizer: Any, events: Any, target: Any, latent: Any, **options: Any) -> Any:
-        """One step of every student; the losses (students,)."""
-
-    def losses(self, events: Any, target: Any) -> Any:
-        """Validation losses (students,)."""
-
-    def prune(self, progress: float) -> None:
-        """Prune to a share of the final sparsity."""
-
-    def is_pruned(self, name: str) -> bool:
-        """True for a student with sparsities."""
-
-    def part(self, name: str) -> Any:
-        """A student's weights as validation sees them."""
-
-    def store(self, best: Mapping[str, Any]) -> None:
-        """Give the students weights that `part` returned."""
 
 
 class FrozenEpochs:
