@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from l1kd.evaluation.rates import REPORTED_FPR, accept, threshold
 POOLED = "all"  # the key of `auc` that stands for all signals together
 
 Scores = NDArray[Any]
+Samples = Mapping[str, Scores]  # by name: `test` and the signals
 
 
 def auc(normal: Scores, anomalous: Scores) -> float:
@@ -79,6 +80,23 @@ def distance(
         normal=emd(np.log1p(_scores(normal)), np.log1p(_scores(other_normal))),
         anomalous=emd(pooled(signals), pooled(other_signals)) if signals else None,
     )
+
+
+def normals_and_signals(samples: Samples) -> tuple[Scores, dict[str, Scores]]:
+    """Scores of `test`, and of all other samples by name."""
+    return samples["test"], {name: part for name, part in samples.items() if name != "test"}
+
+
+def likeness(raw: Samples, scores: Samples, inverse: Callable[[Scores], Scores]) -> dict[str, Any]:
+    """`emd` and `spearman` of a student's scores to the teacher's raw ones, by sample.
+
+    `inverse` is the target transform's: scores to raw scores.
+    """
+    as_raw = {name: np.asarray(inverse(part)) for name, part in scores.items()}
+    return {
+        "emd": distance(normals_and_signals(raw), normals_and_signals(as_raw)),
+        "spearman": spearman(raw["test"], scores["test"]),
+    }
 
 
 def spearman(a: Scores, b: Scores) -> float | None:

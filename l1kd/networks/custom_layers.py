@@ -24,7 +24,7 @@ class SquareRoot(tf.keras.layers.Layer):
         return tf.sqrt(tf.maximum(inputs + self.offset, 0.0))
 
     def get_config(self) -> dict[str, Any]:
-        """What `l1kd.load_model` needs to build it again."""
+        """The arguments, for `l1kd.load_model`."""
         return {**super().get_config(), "offset": self.offset}
 
 
@@ -53,5 +53,5 @@ class PowerMean(tf.keras.layers.Layer):
         return tf.reduce_mean(tf.reshape(powered, (tf.shape(powered)[0], -1)), axis=1)
 
     def get_config(self) -> dict[str, Any]:
-        """What `l1kd.load_model` needs to build it again."""
+        """The arguments, for `l1kd.load_model`."""
         return {**super().get_config(), "power": self.power, "weights": self.residual_weights}

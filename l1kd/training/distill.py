@@ -16,7 +16,7 @@ from l1kd.core.config import Distillation
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset, Events, Sample
-from l1kd.networks.quantizers import type_of
+from l1kd.networks.quantizers import output_layer, type_of
 from l1kd.networks.to_exact import call_back, read
 from l1kd.training.frozen_teacher import LabelledEvents, raw_scores, train_frozen
 from l1kd.training.student_losses import clip_below
@@ -248,9 +248,7 @@ class KerasTrainer:
 
 def _before_quantizer(model: keras.Model) -> keras.Model:
     """The student up to its last quantizer."""
-    last = model.get_layer(model.output_names[0])
-    while type(last).__name__ in ("Flatten", "Reshape", "Permute"):
-        last = last.inbound_nodes[0].inbound_layers
+    last = output_layer(model)
     if type(last).__name__ == "QActivation" and type_of(last.quantizer) is not None:
         return keras.Model(model.input, last.input)
     return model
