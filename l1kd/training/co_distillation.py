@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from l1kd.training.exposure import AT_ONCE, Batches
-from l1kd.training.schedules import Cosine, Pruning
+from l1kd.training.schedules import Cosine, Pruning, run_epoch
 from l1kd.training.student_losses import StudentTrainer, standardise
 from l1kd.training.target_transform import MIN_SPREAD, TINY, TargetTransform
 
@@ -218,15 +218,12 @@ class StreamedEpochs:
         self, number: int, schedules: Sequence[Cosine | Pruning], advance: Callable[[int], None]
     ) -> dict[str, float]:
         """Make the steps of an epoch; mean losses by network."""
-        total = 0.0
-        for step, (events, exposure) in enumerate(self.batches.training(number)):
-            for schedule in schedules:
-                schedule.before(number, step)
-            batch = tf.constant(events), tf.constant(exposure)
-            total += self._step(*batch, number >= self.float_until)
-            for schedule in schedules:
-                schedule.after(number, step)
-            advance(1)
+        quantize = number >= self.float_until
+
+        def make(events: Any, exposure: Any) -> Any:
+            return self._step(tf.constant(events), tf.constant(exposure), quantize)
+
+        total = run_epoch(number, self.batches.training(number), make, schedules, advance)
         return self._named(total / self.batches.steps)
 
     def validate(self) -> dict[str, float]:

@@ -131,13 +131,13 @@ def distill(
     ... )
     >>> l1kd.to_hls(result.students["tiny"], "out/hls")
     """
-    events, others, kinds = np.asarray(normal), None, exposure
-    made = isinstance(exposure, Sequence) and all(isinstance(kind, str) for kind in exposure)
-    if not made:
+    events = np.asarray(normal)
+    others, kinds = None, list(exposure)  # type: ignore[arg-type]
+    if not all(isinstance(kind, str) for kind in kinds):
         others, kinds = np.asarray(exposure), ["dataset"]
-    elif "dataset" in (exposure if isinstance(exposure, Sequence) else ()):
+    elif "dataset" in kinds:
         raise UserError("exposure 'dataset' needs events: give the array itself")
-    options = {"epochs": epochs, "batch": batch, "exposure": list(kinds), "target": target}  # type: ignore[arg-type]
+    options = {"epochs": epochs, "batch": batch, "exposure": kinds, "target": target}
     options |= {"student_learning_rate": learning_rate, "exposure_ratio": exposure_ratio}
     try:
         recipe = Distillation.model_validate({**options, "draws": draws})
@@ -164,16 +164,9 @@ def distill(
     trainer = KerasTrainer(students, score)
     trainer.start(dataset.train.events(1024), float(np.median(labelled.normal_targets)))
     _, history = train_frozen(
-        trainer,
-        trainer.variables,
-        labelled,
-        recipe,
-        grid,
-        epochs=epochs,
-        draws=draws,
-        seed=seed,
-        advance=advance,
-    )
+        trainer, trainer.variables, labelled, recipe, grid,
+        epochs=epochs, draws=draws, seed=seed, advance=advance,
+    )  # fmt: skip
     for student in students.values():
         call_back(student)
     return Distilled(dict(students), history, transform, function)
@@ -282,11 +275,7 @@ def _ends(
 
 
 def _dataset(
-    events: NDArray[Any],
-    others: NDArray[Any] | None,
-    grid: FixedPoint,
-    validation: float,
-    seed: int,
+    events: NDArray[Any], others: Any, grid: FixedPoint, validation: float, seed: int
 ) -> Dataset:
     for name, values in (("normal", events), ("exposure", others)):
         if values is None:

@@ -26,7 +26,7 @@ from l1kd.data.dataset import Dataset
 from l1kd.networks.to_exact import call_back
 from l1kd.training.exposure import AT_ONCE, Batches, measure_inputs, mixer
 from l1kd.training.restarts import all_starts, best_starts, build_all
-from l1kd.training.schedules import Cosine, Pruning
+from l1kd.training.schedules import Cosine, Pruning, run_epoch
 from l1kd.training.student_losses import StudentTrainer, start_students
 from l1kd.training.target_transform import TargetTransform
 
@@ -196,14 +196,10 @@ class FrozenEpochs:
         told = trainer.heads is not None
 
         def step(quantize: bool) -> Callable[..., Any]:
+            options = {"gain": labelled.gain, "quantize": quantize}
             found: Callable[..., Any] = tf.function(
                 lambda events, targets, latents: trainer.step(
-                    optimizer,
-                    events,
-                    targets,
-                    latents if told else None,
-                    gain=labelled.gain,
-                    quantize=quantize,
+                    optimizer, events, targets, latents if told else None, **options
                 ),
                 input_signature=[*spec, latents],
                 autograph=False,
@@ -217,16 +213,13 @@ class FrozenEpochs:
         self, number: int, schedules: Sequence[Cosine | Pruning], advance: Advance
     ) -> dict[str, float]:
         """Make the steps of an epoch; mean losses by student."""
-        total, make = 0.0, self._steps[number >= self.float_until]
+        step = self._steps[number >= self.float_until]
+
+        def make(counts: Counts, targets: Targets, latents: Targets) -> Any:
+            return step(self._values(counts), targets, latents)
+
         batches = self.labelled.epoch(number, self.draws, self.seed, self.batch)
-        for step, (counts, targets, latents) in enumerate(batches):
-            for schedule in schedules:
-                schedule.before(number, step)
-            total += make(self._values(counts), targets, latents)
-            for schedule in schedules:
-                schedule.after(number, step)
-            advance(1)
-        return self._named(total / self.steps)
+        return self._named(run_epoch(number, batches, make, schedules, advance) / self.steps)
 
     def validate(self) -> dict[str, float]:
         """Mean losses over the validation events, by student."""

@@ -6,7 +6,7 @@ An epoch's number counts over all phases; a step's number counts inside its epoc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
@@ -67,3 +67,22 @@ class Pruning:
             self.prune(1.0)
         elif passed > self.begin:
             self.prune(1 - (1 - (passed - self.begin) / (self.end - self.begin)) ** 3)
+
+
+def run_epoch(
+    number: int,
+    batches: Iterable[tuple[Any, ...]],
+    make: Callable[..., Any],
+    schedules: Sequence[Cosine | Pruning],
+    advance: Callable[[int], None],
+) -> Any:
+    """Make a step of every batch of an epoch; the sum of the steps' losses."""
+    total = 0.0
+    for step, batch in enumerate(batches):
+        for schedule in schedules:
+            schedule.before(number, step)
+        total += make(*batch)
+        for schedule in schedules:
+            schedule.after(number, step)
+        advance(1)
+    return total
