@@ -318,7 +318,6 @@ def _function(teacher: keras.Model | Function, shape: tuple[int, ...]) -> Functi
         graph = tf.function(
             lambda events: teacher(events, training=False),
             input_signature=[tf.TensorSpec((None, *shape), tf.float32)],
-            autograph=False,
         )
         rebuilds = end == [int(np.prod(shape))]
 
