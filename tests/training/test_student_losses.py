@@ -12,6 +12,7 @@ import l1kd
 from l1kd.core import config_file
 from l1kd.core.config import Distillation, Student
 from l1kd.core.context import Context
+from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint, signed_digits
 from l1kd.exact.network import Affine
 from l1kd.networks.to_exact import read
@@ -159,5 +160,5 @@ def test_the_penalty_lowers_digits_and_the_estimate_of_logic(tiny: Path, tmp_pat
     ],
 )
 def test_what_makes_no_sense_is_refused(tiny: Path, student: str, words: str) -> None:
-    with pytest.raises(l1kd.errors.UserError, match=words):
+    with pytest.raises(UserError, match=words):
         config_file.load(tiny, [f"students=[{student}]"])

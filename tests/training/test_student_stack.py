@@ -110,7 +110,7 @@ def test_the_gradient_is_qkeras_s(which: str) -> None:
         theirs = tape.gradient(total, [slot.variable for slot in own])
         for slot, gradient in zip(own, theirs, strict=True):
             scale = np.abs(gradient).max()
-            off = np.abs(ours[slot.where].reshape(slot.shape) - gradient.numpy()).max()
+            off = np.abs(ours[slot.span].reshape(slot.shape) - gradient.numpy()).max()
             # Sums in another order; and a sum of exactly 0, where QKeras stops the gradient.
             assert off <= 0.03 * scale, slot
 
