@@ -15,9 +15,10 @@ from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.errors import UserError
 from l1kd.core.files import write_json
+from l1kd.core.sweep_config import Search
 from l1kd.runs.pareto_front import table, write_front
 from l1kd.runs.search_study import Place, Worker
-from l1kd.core.sweep_config import Search
+
 
 def search(
     argument: str,
@@ -28,31 +29,7 @@ def search(
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> Path:
-    """Begin, continue or join a study until it has its trials; write its front.
-
-    Parameters
-    ----------
-    argument
-        A shipped configuration's name, or a YAML file.
-    directory
-        The study; by default `runs/<name>-study`.
-    trials
-        Trials in all, over every command and machine; by default the configuration's.
-    workers
-        Processes to start.
-    overrides
-        `KEY=VALUE` texts.
-
-    Returns
-    -------
-    Path
-        The study's directory.
-
-    Raises
-    ------
-    UserError
-        If something is wrong that the user can mend.
-    """
+    """Begin, continue or join a study until it has its trials; write its front."""
     console = console or Console(stderr=True, soft_wrap=True)
     config = config_file.load(config_file.find(argument), overrides)
     if config.imported:
@@ -106,10 +83,10 @@ def _prepare(place: Place, console: Console) -> None:
     if place.references.exists() and place.targets.exists():
         return
     import l1kd
+    from l1kd.runs.run import run_configuration
+    from l1kd.runs.search_candidates import judge
     from l1kd.training.frozen_teacher import LabelledEvents
     from l1kd.training.target_transform import load_target
-    from l1kd.runs.search_candidates import judge
-    from l1kd.runs.run import run_configuration
 
     config, own = place.config, place.search
     console.print("the teacher, once for all trials:", highlight=False)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from numpy.typing import NDArray
+
 from l1kd.core.context import Context
+from l1kd.core.sweep_config import Objective
 from l1kd.data.dataset import Dataset, Sample
 from l1kd.evaluation.evaluate import scorer
 from l1kd.evaluation.metrics import mean_over_signals, quality
 from l1kd.evaluation.scores import score_samples
-from l1kd.core.sweep_config import Objective
+
 if TYPE_CHECKING:
     from tensorflow import keras
 import os
@@ -22,36 +25,30 @@ import time
 import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING
+
 from rich.console import Console
+
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.runs.search_study import NAME, describe, propose
-from l1kd.runs.search_study import Place, Worker
+from l1kd.runs.search_study import NAME, Place, Worker, describe, propose
+
 if TYPE_CHECKING:
     import optuna
 
     from l1kd.training.frozen_teacher import LabelledEvents
 
+
 @dataclass(frozen=True)
 class Judged:
-    """A student's quality and cost.
+    """A student's quality and cost."""
 
-    Parameters
-    ----------
-    auc, efficiency
-        Means over the signals' validation halves; efficiency at a false-positive rate of 1e-3.
-    lut, ff, latency_cycles, latency_ns
-        By the estimate of its adder-only logic.
-    weights, zeros
-        Weights of its kernels, and how many of them are 0.
-    """
-
+    # means over the signals' validation halves; efficiency at a false-positive rate of 1e-3
     auc: float
     efficiency: float
-    lut: float
+    lut: float  # by the estimate of its adder-only logic
     ff: float
     latency_cycles: int
     latency_ns: float
-    weights: int
+    weights: int  # weights of its kernels, and how many of them are 0
     zeros: int
 
     def objective(self, name: Objective) -> float:
@@ -64,15 +61,10 @@ def judge(model: keras.Model, context: Context) -> Judged:
 
     Normal events are the training and the validation ones together: a threshold at 1e-3 wants a
     tail, and a student learns its teacher's scores, not who is normal. No test event is read.
-
-    Raises
-    ------
-    UserError
-        If its scores are not finite, or its logic is too large to be drawn.
     """
     from l1kd.exact.network import Affine
-    from l1kd.firmware.verilog import alkaid_convert
     from l1kd.firmware.convert import stated_port
+    from l1kd.firmware.verilog import alkaid_convert
     from l1kd.networks.to_exact import read
 
     dataset, clock_ns = context.dataset, context.config.firmware.clock_ns
@@ -81,7 +73,9 @@ def judge(model: keras.Model, context: Context) -> Judged:
     found = quality(np.concatenate(list(scored.values())), _scores(model, dataset, signals))
     network = read(model)
     port = stated_port(context, model)
-    expected = alkaid_convert.estimate(network.at_port(port) if port else network, clock_ns=clock_ns)
+    expected = alkaid_convert.estimate(
+        network.at_port(port) if port else network, clock_ns=clock_ns
+    )
     kernels = [node.kernel for node in network.nodes if isinstance(node, Affine)]
     return Judged(
         auc=mean_over_signals(found.auc) or 0.0,
@@ -103,15 +97,9 @@ def _scores(
 
 
 def work(place: Place, trials: int, console: Console) -> None:
-    """Take trials until the study has as many as it is to have, or the parent process has ended.
-
-    Raises
-    ------
-    UserError
-        If the study lacks what trials need.
-    """
-    from l1kd.training.frozen_teacher import LabelledEvents
+    """Take trials until the study has as many as it is to have, or the parent process has ended."""
     from l1kd.networks.tensorflow_setup import prepare_tensorflow
+    from l1kd.training.frozen_teacher import LabelledEvents
 
     # One thread each: results do not depend on how many work, and small networks gain nothing.
     prepare_tensorflow(1)
@@ -148,8 +136,8 @@ def work(place: Place, trials: int, console: Console) -> None:
 def _run(place: Place, context: Context, trial: optuna.Trial, labelled: LabelledEvents) -> Judged:
     from tensorflow import keras
 
-    from l1kd.training.frozen_teacher import train_students
     from l1kd.networks.load import save_model
+    from l1kd.training.frozen_teacher import train_students
 
     search, config = place.search, context.config
     student = propose(trial, search.space)
