@@ -24,9 +24,7 @@ def baselines(mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> dict
 
     `sum` of all inputs; `max`, the highest; `top4`, the sum of the four highest; `mean_square`;
     and with z = (x - mean) / deviation the means of z^2 (`std_mean_square`) and z^4 (`std_fourth`).
-
-    `mean, deviation`: of every input over training normals, both of the event's shape, pooled over
-    inputs of one kind (`Dataset.standardise_axes`). An input that never varied has no scale: its
+    Mean and deviation are those of every input over training normals, both of the event's shape; a
     deviation of 0 is read as 1.
     """
     centre = np.asarray(mean, np.float64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,17 @@ from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.core.run_files import Metrics, Quality, Resources, StudentMetrics, TeacherMetrics
+from l1kd.core.run_files import Metrics, Resources, StudentMetrics, TeacherMetrics
 from l1kd.data.dataset import Dataset, Events
 from l1kd.evaluation.baselines import NAMES as BASELINES
 from l1kd.evaluation.baselines import baselines
-from l1kd.evaluation.metrics import distance, mean_over_signals, quality, spearman
+from l1kd.evaluation.metrics import (
+    likeness,
+    mean_over_signals,
+    normals_and_signals,
+    quality,
+    spearman,
+)
 from l1kd.evaluation.rates import out_of_reach, working_points
 from l1kd.evaluation.score_calibration import Calibration, calibration_sample
 from l1kd.evaluation.scores import Scorer, Scores, check_names, samples_of, score_samples
@@ -25,22 +31,14 @@ from l1kd.evaluation.student_choice import candidates
 if TYPE_CHECKING:
     from tensorflow import keras
 
-
-class Target(Protocol):
-    """What is needed of a target transform."""
-
-    def forward(self, raw: NDArray[Any]) -> NDArray[Any]:
-        """Raw scores to scores on the output type's grid."""
-
-    def inverse(self, score: NDArray[Any]) -> NDArray[Any]:
-        """Scores to raw scores; saturated ones to the range's edge."""
+    from l1kd.training.target_transform import TargetTransform
 
 
 def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> Metrics:
-    """Score every sample with the teacher and all students and write what the scores are worth.
+    """Score every sample with the teacher and all students; write `scores.npz`, `metrics.json`.
 
-    Writes `scores.npz` and `metrics.json`. A run of an imported network has no teacher: nothing in
-    them speaks of one.
+    A run of an imported network has no teacher. `costs` of the students are held against the
+    budgets; if no student meets them, that is for the caller to judge.
     """
     import l1kd
     from l1kd.networks.teachers import measure_spread
@@ -120,7 +118,7 @@ def scorer(model: keras.Model, shape: tuple[int, ...]) -> Scorer:
 
 def summarise(
     scores: Scores,
-    target: Target | None,
+    target: TargetTransform | None,
     score_type: FixedPoint,
     dataset: Dataset,
     *,
@@ -131,32 +129,34 @@ def summarise(
     costs: Mapping[str, Resources] | None = None,
     calibrations: Mapping[str, Calibration] | None = None,
 ) -> Metrics:
-    """Metrics of a run from its scores: on test halves, the best student on validation halves."""
+    """Metrics of a run from its scores: on test halves, the best student on validation halves.
+
+    `params` are trainable parameters by network, `by` is `auc` or `efficiency`, the mean of which
+    over signals decides; `budgets` are limits by the configuration's key. No event is read.
+    """
     signals = list(dataset.signals)
     judged_on = ("test", *signals)
     raw = None if target is None else {name: scores.teacher(name) for name in judged_on}
     students, validation, values = {}, {}, {}
     for name, width in weight_bits.items():
         own = {sample: scores.student(name, sample) for sample in judged_on}
+        judged = dict(quality(*normals_and_signals(own)))
         integers = {sample: score_type.integers(part) for sample, part in own.items()}
-        judged = quality(*_halves(own))
-        emd, calibrated, rank = None, None, None
-        calibration = (calibrations or {}).get(name)
+        like: dict[str, Any] = {"emd": None, "spearman": None}
+        calibration, calibrated = (calibrations or {}).get(name), None
         if raw is not None and target is not None:
-            emd = distance(_halves(raw), _as_raw(own, target))
+            like = likeness(raw, own, target.inverse)
             if calibration is not None:
                 moved = {sample: calibration(part) for sample, part in own.items()}
-                calibrated = distance(_halves(raw), _as_raw(moved, target))
-            rank = spearman(raw["test"], own["test"])
+                calibrated = likeness(raw, moved, target.inverse)["emd"]
         students[name] = StudentMetrics(
-            **dict(judged),
-            emd=emd,
+            **judged,
+            **like,
             emd_calibrated=calibrated,
             calibration=[] if calibration is None else calibration.knots,
-            spearman=rank,
             params=params[name],
             weight_bits=width,
-            working_points=working_points(*_halves(integers)),
+            working_points=working_points(*normals_and_signals(integers)),
         )
         normals = scores.student(name, "val")
         validation[name] = quality(
@@ -169,32 +169,23 @@ def summarise(
     choice = candidates(values, params, costs or {}, budgets or {})
     teacher = None
     if raw is not None:
-        teacher = TeacherMetrics(**dict(quality(*_halves(raw))), params=params["teacher"])
+        teacher = TeacherMetrics(
+            **dict(quality(*normals_and_signals(raw))), params=params["teacher"]
+        )
     return Metrics(
         dataset=_describe(dataset),
         teacher=teacher,
-        baselines={name: _baseline(scores, name, signals) for name in BASELINES},
+        baselines={
+            name: quality(
+                scores.baseline(name, "test"), {s: scores.baseline(name, s) for s in signals}
+            )
+            for name in BASELINES
+        },
         students=students,
         validation=validation,
         best=choice[0].student,
         choice=choice if budgets else [],
     )
-
-
-def _as_raw(
-    scores: Mapping[str, NDArray[Any]], target: Target
-) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    """A student's scores as the teacher's raw ones, in halves."""
-    return _halves({sample: np.asarray(target.inverse(part)) for sample, part in scores.items()})
-
-
-def _halves(parts: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    """Normals and signals of the samples `test` and all others."""
-    return parts["test"], {name: part for name, part in parts.items() if name != "test"}
-
-
-def _baseline(scores: Scores, name: str, signals: list[str]) -> Quality:
-    return quality(scores.baseline(name, "test"), {s: scores.baseline(name, s) for s in signals})
 
 
 def _check_grid(
@@ -228,7 +219,7 @@ def _weight_bits(model: keras.Model) -> int:
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:
-    """What stands beside every number: the source's own words, and what it is made of."""
+    """The source's description, and the numbers of events."""
     grid = dataset.grid
     return {
         **{str(key): _plain(value) for key, value in dataset.description.items()},
@@ -247,7 +238,7 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A description's value as JSON has it: arrays as lists, what is not finite as null."""
+    """A value for JSON: arrays as lists, numbers that are not finite as null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (np.ndarray, np.generic)):

@@ -1,7 +1,7 @@
-"""The stage `import`: a run begins with a network that somebody else has trained.
+"""The stage `import`: a run from a network that somebody else has trained.
 
-It is read, repaired, judged by the lint, and compared with the network of the file on the run's own
-events: exact repairs have to leave every score as it was, lossy ones have a price.
+It is read, repaired, checked, and compared with the network of the file on the run's own events:
+exact repairs must change no score, lossy ones have a price.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _CHUNK = 8192  # events at a time
 class Network:
     """A network as it was read, and as it is imported."""
 
-    original: keras.Model  # as the file has it
-    repaired: Repaired  # what the run works with, and what was done to it
+    original: keras.Model
+    repaired: Repaired
     output: FixedPoint | None  # the type of its scores; None if the lint refuses it
     record: Imported  # for the manifest
 
@@ -52,10 +52,7 @@ def digest(path: Path) -> str:
 
 
 def student_name(path: Path) -> str:
-    """The name of an imported network in its run: the file's stem, made to fit.
-
-    `teacher` is taken, and a name begins with a letter or a digit.
-    """
+    """A valid name from the file's stem; `teacher` is taken."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem).lstrip("_.-")[:64]
     return "imported" if not name or name.lower() == "teacher" else name
 
@@ -109,7 +106,7 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
 
 
 def configuration(config: Config, network: Network) -> Config:
-    """The configuration of the run: its one student, and the type of that student's scores."""
+    """The configuration of the run: one student, and the type of its scores."""
     kept: dict[str, Any] = {"name": network.record.student, "architecture": "imported"}
     update: dict[str, Any] = {"students": [Student.model_validate(kept)]}
     if network.output is not None:
@@ -128,7 +125,7 @@ def configuration(config: Config, network: Network) -> Config:
 
 
 def import_(context: Context, network: Network) -> Imported:
-    """Tell what was done, measure what it costs, and write the student."""
+    """Report and price the repairs, and write the student; `CheckFailed` if it is refused."""
     from l1kd.networks.load import save_model
     from l1kd.networks.to_exact import doubts
 
@@ -254,11 +251,9 @@ def _events_shape(model: keras.Model) -> tuple[int, ...]:
 
 def _output(model: keras.Model) -> FixedPoint | None:
     """The type of a network's last quantizer; None if it does not end in one."""
-    from l1kd.networks.quantizers import reading
+    from l1kd.networks.quantizers import output_layer, reading
 
-    last = model.get_layer(model.output_names[0])
-    while type(last).__name__ in ("Flatten", "Reshape", "Permute"):
-        last = last.inbound_nodes[0].inbound_layers
+    last = output_layer(model)
     held = getattr(last, "quantizer", None) or getattr(last, "activation", None)
     found = None if held is None else reading(held)
     return found.type if found is not None else None

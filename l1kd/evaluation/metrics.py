@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,14 @@ from l1kd.evaluation.rates import REPORTED_FPR, accept, threshold
 POOLED = "all"  # the key of `auc` that stands for all signals together
 
 Scores = NDArray[Any]
+Samples = Mapping[str, Scores]  # by name: `test` and the signals
 
 
 def auc(normal: Scores, anomalous: Scores) -> float:
     """Area under the ROC curve: the chance that an anomaly scores above a normal event.
 
     Ties count one half (the Mann-Whitney statistic over the number of pairs). Pairs are counted in
-    whole numbers, so the result is exact but for one division.
-
-    `normal, anomalous`: scores, (N,) and (M,), neither empty.
-    """
+    whole numbers, so the result is exact but for one division."""
     normal, anomalous = _scores(normal), _scores(anomalous)
     ordered = np.sort(normal)
     below = int(np.searchsorted(ordered, anomalous, "left").sum())
@@ -33,10 +31,7 @@ def auc(normal: Scores, anomalous: Scores) -> float:
 
 
 def efficiency(normal: Scores, anomalous: Scores, fpr: float = REPORTED_FPR) -> float:
-    """Share of anomalies accepted by the threshold that lets at most `fpr` of the normals pass.
-
-    `normal, anomalous`: scores, (N,) and (M,), neither empty.
-    """
+    """Share of anomalies accepted by the threshold that lets at most `fpr` of the normals pass."""
     normal, anomalous = _scores(normal), _scores(anomalous)
     return float(np.mean(accept(anomalous, threshold(normal, fpr))))
 
@@ -44,10 +39,7 @@ def efficiency(normal: Scores, anomalous: Scores, fpr: float = REPORTED_FPR) -> 
 def quality(normal: Scores, signals: Mapping[str, Scores], fpr: float = REPORTED_FPR) -> Quality:
     """AUC and efficiency for each signal; `all` in the AUC is the signals pooled.
 
-    Without signals there is nothing to tell apart, and both are empty.
-
-    `normal`: scores of normal events, (N,).
-    """
+    Without signals there is nothing to tell apart, and both are empty."""
     if not signals:
         return Quality(auc={}, efficiency={})
     areas = {name: auc(normal, scores) for name, scores in signals.items()}
@@ -73,11 +65,10 @@ def emd(a: Scores, b: Scores) -> float:
 def distance(
     teacher: tuple[Scores, Mapping[str, Scores]], student: tuple[Scores, Mapping[str, Scores]]
 ) -> Emd:
-    """Earth mover's distance of two sets of *raw* scores on the paper's scale log(1 + raw score).
+    """Earth mover's distance of raw scores on the paper's scale log(1 + raw score).
 
-    `teacher, student`: raw scores of normal events, (N,), and of each signal by name; a student's
-    come from its scores by the inverse of the target transform. The distance of the anomalies is
-    that of the signals pooled, None without signals.
+    Raw scores of normals (N,) and of each signal; a student's are its scores with the target
+    transform inverted. Signals are pooled; without signals their distance is None.
     """
 
     def pooled(signals: Mapping[str, Scores]) -> Scores:
@@ -89,6 +80,23 @@ def distance(
         normal=emd(np.log1p(_scores(normal)), np.log1p(_scores(other_normal))),
         anomalous=emd(pooled(signals), pooled(other_signals)) if signals else None,
     )
+
+
+def normals_and_signals(samples: Samples) -> tuple[Scores, dict[str, Scores]]:
+    """Scores of `test`, and of all other samples by name."""
+    return samples["test"], {name: part for name, part in samples.items() if name != "test"}
+
+
+def likeness(raw: Samples, scores: Samples, inverse: Callable[[Scores], Scores]) -> dict[str, Any]:
+    """`emd` and `spearman` of a student's scores to the teacher's raw ones, by sample.
+
+    `inverse` is the target transform's: scores to raw scores.
+    """
+    as_raw = {name: np.asarray(inverse(part)) for name, part in scores.items()}
+    return {
+        "emd": distance(normals_and_signals(raw), normals_and_signals(as_raw)),
+        "spearman": spearman(raw["test"], scores["test"]),
+    }
 
 
 def spearman(a: Scores, b: Scores) -> float | None:
@@ -110,10 +118,7 @@ def spearman(a: Scores, b: Scores) -> float | None:
 
 
 def shared_decisions(a: Scores, b: Scores, fpr: float = REPORTED_FPR) -> float | None:
-    """Events that both scores accept over events that at least one accepts.
-
-    `a, b`: scores of the same normal events, (N,) each; each has its own threshold for `fpr`.
-    """
+    """Events that both scores accept over events that at least one accepts."""
     a, b = _scores(a), _scores(b)
     if len(a) != len(b):
         raise ValueError(f"scores of the same events are of one length, not {len(a)} and {len(b)}")

@@ -31,13 +31,11 @@ def threshold(normal: NDArray[np.integer[Any]], fpr: float) -> int: ...
 @overload
 def threshold(normal: NDArray[np.floating[Any]], fpr: float) -> float: ...
 def threshold(normal: Numbers, fpr: float) -> float:
-    """Find the lowest threshold that accepts at most a share `fpr` of the normal events.
+    """Find the lowest threshold that accepts at most a share `fpr` of normal scores (N,).
 
-    With k the largest whole number of events that `fpr` allows, nothing up to the (k+1)-th largest
-    score may pass; the threshold is the next number above that score. Where scores tie there, fewer
-    than k events pass: a tie is never split.
-
-    `normal`: scores of normal events, (N,), integers or floats.
+    With k the largest number of events that `fpr` allows, it is the next number (for floats the
+    next float64) above the (k+1)-th largest score: a tie is never split. It can lie above every
+    value of the scores' type; then nothing is accepted.
     """
     scores = np.ravel(normal)
     if not len(scores):
@@ -74,10 +72,7 @@ def working_points(
     signals: Mapping[str, NDArray[np.integer[Any]]],
     fprs: tuple[float, ...] = WORKING_FPRS,
 ) -> list[WorkingPoint]:
-    """Thresholds for the false-positive rates that the sample is large enough to speak of.
-
-    `normal`: scores of normal events in LSBs of the output type, (N,).
-    """
+    """Thresholds in LSBs for the false-positive rates of at least 1/N of the normals (N,)."""
     points = []
     for fpr in fprs:
         if _allowed(len(normal), fpr) < 1:
@@ -99,7 +94,7 @@ def working_points(
 
 
 def out_of_reach(threshold: int, score: FixedPoint) -> bool:
-    """Whether an integer threshold lies above every score of the type: it accepts nothing."""
+    """True if an integer threshold lies above every score of the type: it accepts nothing."""
     return threshold * score.lsb > score.high
 
 

@@ -22,7 +22,12 @@ Scorer = Callable[[Events], Values]
 
 @dataclass(frozen=True)
 class Scores:
-    """The arrays of `scores.npz` by what they are, (events,) float64 each."""
+    """The arrays of `scores.npz`, (events,) float64 each.
+
+    Keys are `teacher_<sample>` (raw score), `target_<sample>` and `student_<name>_<sample>` (in the
+    output type's unit), `baseline_<name>_<sample>`. Samples are `train`, `val`, `test`, each
+    signal's name (its test half) and `val_<signal>`; baselines have the test halves only.
+    """
 
     # by key: `teacher_<sample>` (raw score), `target_<sample>` and `student_<name>_<sample>` (in
     # the output type's unit), `baseline_<name>_<sample>`. Samples are `train`, `val`, `test`, each
@@ -108,10 +113,7 @@ def score_samples(
     samples: Mapping[str, Sample],
     advance: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Values]:
-    """Score every event by every scorer, chunk by chunk: memory holds scores, never a sample.
-
-    `scorers`: functions of a chunk (B, *shape) that return scores (B,) or (B, 1), by name.
-    """
+    """Score every event by every scorer, chunk by chunk: memory holds scores, never a sample."""
     arrays: dict[str, Values] = {}
     for name, sample in samples.items():
         filled = {scorer: np.empty(len(sample), np.float64) for scorer in scorers}

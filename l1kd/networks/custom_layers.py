@@ -24,17 +24,15 @@ class SquareRoot(tf.keras.layers.Layer):
         return tf.sqrt(tf.maximum(inputs + self.offset, 0.0))
 
     def get_config(self) -> dict[str, Any]:
-        """What `l1kd.load_model` needs to build it again."""
+        """The arguments, for `l1kd.load_model`."""
         return {**super().get_config(), "offset": self.offset}
 
 
 class PowerMean(tf.keras.layers.Layer):
-    r"""The raw anomaly score: a weighted power mean of an event's reconstruction residual.
+    r"""The raw anomaly score: :math:`s = \frac{1}{n} \sum_i w_i |x_i - y_i|^p` of a reconstruction.
 
-    .. math:: s = \frac{1}{n} \sum_i w_i |x_i - y_i|^p
-
-    With `p = 2` and unit weights it is the mean squared error. The power mean's root is left out:
-    it does not change how events rank.
+    With p = `power` = 2 and no `weights` it is the mean squared error. Weights are (nested) lists
+    of the event's shape. The power mean's root is left out: events rank the same.
     """
 
     def __init__(self, power: float = 2.0, weights: Any = None, **kwargs: Any) -> None:
@@ -54,5 +52,5 @@ class PowerMean(tf.keras.layers.Layer):
         return tf.reduce_mean(tf.reshape(powered, (tf.shape(powered)[0], -1)), axis=1)
 
     def get_config(self) -> dict[str, Any]:
-        """What `l1kd.load_model` needs to build it again."""
+        """The arguments, for `l1kd.load_model`."""
         return {**super().get_config(), "power": self.power, "weights": self.residual_weights}

@@ -1,7 +1,6 @@
-"""QKeras' quantizers as fixed-point types, and back.
+"""QKeras' quantizers as fixed-point types, and back; read by class and attributes, without QKeras.
 
-A quantizer is read by its class and attributes alone, so nothing here imports QKeras. Two traps of
-QKeras 0.9.0: its types cannot have negative integer bits (it raises 2 to them in integers, which
+QKeras 0.9.0 has no types with negative integer bits (it raises 2 to them in integers, which
 TensorFlow refuses), and `quantized_bits` counts its integer bits without the sign.
 """
 
@@ -16,19 +15,17 @@ from l1kd.core.fixed_point import FixedPoint
 
 @dataclass(frozen=True)
 class Quantizer:
-    """What a quantizer does to a value in inference."""
+    """The type that a quantizer rounds and saturates to in inference."""
 
-    type: FixedPoint  # what it rounds and saturates to
-    # true for a hard sigmoid: x / 2 + 1 / 2 is what it quantizes, rather than x
-    halved: bool = False
+    type: FixedPoint
+    halved: bool = False  # a hard sigmoid, which quantizes x / 2 + 1 / 2
 
 
 def reading(quantizer: Any) -> Quantizer | None:
-    """What a QKeras quantizer does; None if it is more than to round and saturate.
+    """A QKeras quantizer as a type; None if it does more than round and saturate.
 
-    Such are: scales (alpha) other than 1, real tanh and sigmoid, slopes, mixtures with unquantized
-    values, and `quantized_bits` of one bit, which is a sign. Stochastic rounding is a matter of
-    training: in inference QKeras rounds half to even.
+    That is: scales (alpha) other than 1, real tanh and sigmoid, slopes, mixtures with unquantized
+    values, `quantized_bits` of one bit (a sign). Stochastic rounding happens in training only.
     """
     read = _READERS.get(type(quantizer).__name__)
     if read is None or float(getattr(quantizer, "qnoise_factor", 1)) != 1:
@@ -37,16 +34,13 @@ def reading(quantizer: Any) -> Quantizer | None:
 
 
 def type_of(quantizer: Any) -> FixedPoint | None:
-    """The type that a QKeras quantizer rounds and saturates to; None if it does anything else."""
+    """The type that a quantizer rounds and saturates to; None if it does anything else."""
     found = reading(quantizer)
     return None if found is None or found.halved else found.type
 
 
 def text_of(kind: FixedPoint) -> str:
-    """QKeras' text of the activation quantizer of a type.
-
-    An unsigned type is a `quantized_relu`, a signed one a `quantized_bits`.
-    """
+    """QKeras' text of a type's activation quantizer; a `ValueError` if QKeras has none."""
     bits, integer = kind.word, kind.integer - int(kind.signed)
     if kind.rounding != "RND_CONV" or kind.overflow not in ("SAT", "SAT_SYM"):
         raise ValueError(f"QKeras rounds half to even and saturates; {kind.text} does not")
@@ -59,6 +53,14 @@ def text_of(kind: FixedPoint) -> str:
     if bits == 1:
         raise ValueError(f"QKeras makes a sign of one signed bit, not {kind.text}")
     return f"quantized_bits({bits},{integer},{int(kind.overflow == 'SAT_SYM')},alpha=1)"
+
+
+def output_layer(model: Any) -> Any:
+    """The layer that gives a Keras model's first output its values; reshaping ones do not."""
+    last = model.get_layer(model.output_names[0])
+    while type(last).__name__ in ("Flatten", "Reshape", "Permute"):
+        last = last.inbound_nodes[0].inbound_layers
+    return last
 
 
 def _bits(quantizer: Any) -> Quantizer | None:

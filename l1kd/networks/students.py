@@ -1,14 +1,10 @@
 """Students: quantized networks, event -> score, in constructs that hls4ml converts exactly.
 
-What makes them exact (FACTS of the field, measured in `tests/firmware`): a `quantized_bits`
-QActivation right after the input that is the data's own grid, so that nothing is lost at the port;
-`alpha=1` everywhere; no batch normalisation; every activation and every pooling ends in a
-QActivation, given as a string so that the model reloads; an unsigned `quantized_relu` at the end.
-
-The paper's students have LeakyReLU(0.3): hls4ml and QKeras disagree on a quantized one
-(`negative_slope` crashes the conversion), so theirs is replaced by a quantized ReLU here. CICADA's
-dense batch normalisation, folded for its firmware, is left out in the same way, and so is its
-dropout, which serves training on labels rather than on a teacher's smooth score.
+These are (measured in `tests/firmware`): a `quantized_bits` QActivation of the data's own grid
+right after the input; `alpha=1`; no batch normalisation; a QActivation, given as a string so that
+the model reloads, behind every activation and pooling; an unsigned `quantized_relu` at the end. The
+paper's LeakyReLU(0.3) is a quantized ReLU here (hls4ml and QKeras disagree on a quantized one), and
+CICADA's batch normalisation and dropout, for training on labels, are left out.
 """
 
 from __future__ import annotations
@@ -17,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import tensorflow as tf
 from qkeras import QActivation, QConv2D, QDense
 from tensorflow import keras
 
@@ -87,8 +84,7 @@ class _Builder:
     def input(self, x: Any) -> Any:
         grid = self.grid
         if not grid.signed:
-            # The same values with a sign bit in front: QKeras has no unsigned quantizer but a ReLU,
-            # and hls4ml does not take one at the port.
+            # QKeras has no unsigned quantizer but a ReLU, and hls4ml takes none at the port.
             grid = FixedPoint(grid.word + 1, grid.integer + 1)
         return QActivation(bits(grid.word, grid.integer - 1), name="port")(x)
 
@@ -203,10 +199,9 @@ def _cicada_v2(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _conv(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
-    """As CICADA's second, but its convolution has biases: thresholds, one per filter.
+    """CICADA's second with biases at its convolution: a threshold per filter.
 
-    What makes an event abnormal is mostly how much lies *above* the usual in few places; with a
-    bias a filter counts just that, without it only the dense layer behind can subtract.
+    An anomaly mostly lies *above* the usual in few places; a filter with a bias counts just that.
     """
     config = build.config
     x = _as_image(x, shape, config.name)
@@ -240,12 +235,13 @@ STUDENTS: dict[str, tuple[Callable[[_Builder, Any, tuple[int, ...]], Any], Width
 AWAKE: dict[str, float] = {name: widths.awake for name, (_, widths) in STUDENTS.items()}
 
 
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def build_student(
     config: Student, shape: tuple[int, ...], grid: FixedPoint, score: Score
 ) -> keras.Model:
-    r"""An untrained student.
+    """An untrained student: events (batch, *shape) on the grid to scores (batch, 1).
 
-    Returns events (batch, \*shape) to scores (batch, 1) on the output's grid.
+    A `UserError` if it cannot read that shape, or `layers` names a layer that it does not have.
     """
     architecture, widths = STUDENTS[config.architecture]
     build = _Builder(config, widths, grid, score)

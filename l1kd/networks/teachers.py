@@ -1,8 +1,7 @@
 """Teachers: float autoencoders whose output is the raw anomaly score.
 
-A teacher is one Keras model, event -> raw score (batch,), so that the stored file alone reproduces
-every score. Its layers of interest have names: `standardised` (what the residual is measured in),
-`latent`, `reconstruction` (same units as `standardised`) and `raw_score`.
+A teacher is one Keras model, event -> raw score (batch,). Its layers of interest have names:
+`standardised` (the residual's unit), `latent`, `reconstruction` (same units) and `raw_score`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow import keras
 
@@ -34,9 +34,7 @@ class Spread:
 def measure_spread(
     sample: Sample, axes: tuple[int, ...], square_root: float | None = None
 ) -> Spread:
-    """Mean and spread of a sample's inputs, pooled along `axes` of an event.
-
-    With `square_root`, of `sqrt(x + square_root)` instead.
+    """Mean and spread of a sample's inputs, or of `sqrt(x + square_root)`, pooled along `axes`.
 
     A deviation below 1e-3 of the largest one is raised to that: an input that never fires must not
     dominate the score when it does by one count.
@@ -135,10 +133,12 @@ TEACHERS: dict[str, Callable[[Any, tuple[int, ...], Teacher], Any]] = {
 }
 
 
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> keras.Model:
-    r"""An untrained teacher.
+    """An untrained teacher: events (batch, *shape) to raw scores (batch,).
 
-    Returns events (batch, \*shape) to raw scores (batch,).
+    `spread` is the training normals' (after the square root, if there is one). A `UserError` if the
+    architecture cannot read events of that shape.
     """
     events = keras.Input(shape, name="events")
     units = events

@@ -334,7 +334,6 @@ def _projects(run: RunFiles) -> list[Project]:
     ]
 
 
-
 def _stages(run: RunFiles) -> list[tuple[str, str, str]]:
     """Every stage but this one: name, state, duration."""
     rows: list[tuple[str, str, str]] = []

@@ -132,7 +132,8 @@ class Run:
                 f"{len(normal)} test normals say nothing of {rate_khz:g} kHz: one event of them is "
                 f"{frequency / len(normal):.3g} kHz; ask for a higher rate, or test on more events"
             )
-        return rates.threshold(normal, rate_khz / frequency)
+        level: int = rates.threshold(normal, rate_khz / frequency)
+        return level
 
 
 def open_run(directory: Path | str) -> Run:

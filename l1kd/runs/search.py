@@ -89,7 +89,7 @@ def _prepare(place: Place, console: Console) -> None:
     import l1kd
     from l1kd.runs.run import run_configuration
     from l1kd.runs.search_candidates import judge
-    from l1kd.training.frozen_teacher import Lessons
+    from l1kd.training.frozen_teacher import LabelledEvents
     from l1kd.training.target_transform import load_target
 
     config, own = place.config, place.search
@@ -97,15 +97,16 @@ def _prepare(place: Place, console: Console) -> None:
     path = str(place.directory / "config.yaml")
     run_configuration(path, place.teacher, until="evaluate", console=console)
     context = place.context(console)
-    lessons = Lessons.of(
-        config,
+    labelled = LabelledEvents.label(
+        config.distillation,
+        config.seed,
         context.dataset,
         l1kd.load_model(context.teacher_file),
         load_target(place.teacher),
         draws=own.exposures,
         limit=own.events,
     )
-    lessons.save(place.targets)
+    labelled.save(place.targets)
     references = {}
     for student in config.students:
         with contextlib.suppress(UserError):  # too large to be drawn as parallel logic

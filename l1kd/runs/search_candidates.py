@@ -34,7 +34,7 @@ from l1kd.runs.search_study import NAME, Place, Worker, describe, propose
 if TYPE_CHECKING:
     import optuna
 
-    from l1kd.training.frozen_teacher import Lessons
+    from l1kd.training.frozen_teacher import LabelledEvents
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _scores(
 def work(place: Place, trials: int, console: Console) -> None:
     """Take trials until the study has as many as it is to have, or the parent process has ended."""
     from l1kd.networks.tensorflow_setup import prepare_tensorflow
-    from l1kd.training.frozen_teacher import Lessons
+    from l1kd.training.frozen_teacher import LabelledEvents
 
     # One thread each: results do not depend on how many work, and small networks gain nothing.
     prepare_tensorflow(1)
@@ -107,14 +107,14 @@ def work(place: Place, trials: int, console: Console) -> None:
     warnings.filterwarnings(
         "ignore", message="The initializer .* is unseeded", category=UserWarning
     )
-    context, lessons = place.context(console), Lessons.load(place.targets)
+    context, labelled = place.context(console), LabelledEvents.load(place.targets)
     _ = context.dataset
     parent = os.getppid()
     with Worker(place, trials) as worker:
         while os.getppid() == parent and (trial := worker.ask()) is not None:
             started = time.monotonic()
             try:
-                judged = _run(place, context, trial, lessons)
+                judged = _run(place, context, trial, labelled)
             except (FloatingPointError, UserError, CheckFailed) as error:
                 worker.give_up(trial, str(error))
                 console.print(f"trial {trial.number}: given up: {error}", markup=False)
@@ -133,20 +133,20 @@ def work(place: Place, trials: int, console: Console) -> None:
             )
 
 
-def _run(place: Place, context: Context, trial: optuna.Trial, lessons: Lessons) -> Judged:
+def _run(place: Place, context: Context, trial: optuna.Trial, labelled: LabelledEvents) -> Judged:
     from tensorflow import keras
 
     from l1kd.networks.load import save_model
-    from l1kd.training.frozen_teacher import learn
+    from l1kd.training.frozen_teacher import train_students
 
     search, config = place.search, context.config
     student = propose(trial, search.space)
     trial.set_user_attr("student", student.model_dump(mode="json", exclude_defaults=True))
     trial.set_user_attr("describes", describe(student))
     keras.backend.clear_session()
-    model = learn(
+    model = train_students(
         [student],
-        lessons,
+        labelled,
         config,
         context.dataset.grid,
         epochs=search.epochs,

@@ -1,25 +1,18 @@
-r"""What a student's weights cost as adders, as a number that training can lower.
+r"""The number of adders that a student's weights need, as a cost that training can lower.
 
-Logic without multipliers multiplies by a constant with shifts and additions: one addend per
-non-zero digit of the constant in canonical signed-digit form (CSD: digits -1, 0, 1, no two
-neighbours non-zero, the fewest possible). A kernel :math:`w` whose quantizer has the LSB
-:math:`2^{-f}`, applied at :math:`P` positions to values of :math:`b` bits, adds up
+Logic without multipliers multiplies by a constant with one addend per non-zero digit of the
+constant in canonical signed-digit form (CSD: digits -1, 0, 1, no two neighbours non-zero). A kernel
+:math:`w` whose quantizer has the LSB :math:`2^{-f}`, applied at :math:`P` positions to values of
+:math:`b` bits, adds :math:`C = P \, b \sum_i D(2^f q(w_i))` bits, where :math:`q` quantizes and
+:math:`D` counts non-zero digits; shared digits, growing words and biases are left out. A student's
+cost is the sum over its kernels over its value if a third of all digits were non-zero, the share in
+long random numbers: students of any widths compare.
 
-.. math:: C = P \, b \sum_i D(2^f q(w_i))
-
-bits, where :math:`q` quantizes and :math:`D` counts non-zero digits. Digits that several outputs
-share, and the growth of words along an adder tree, are not in it; biases neither. A student's cost
-is the sum over its kernels divided by what it would be if a third of all digits were non-zero, the
-share that CSD has in long random numbers: values of students of any widths compare.
-
-:math:`D` has no useful gradient. That of
-
-.. math:: S(x) = \frac{1}{c} \sum_{j=1}^{J} \sin^2(\pi x / 2^j), \qquad c = S(1)
-
-takes its place, at the weight before rounding, :math:`x = 2^f w`. S is smooth and has what makes D
-what it is: :math:`S(0) = 0`, :math:`S(2^k) = 1`, :math:`S(2n) = S(n)`. Between powers of two it
-follows D without being equal (over all 8-bit numbers their correlation is 0.97, and S is never
-above 1.03 D): the value of the cost is exact, its gradient is that of the surrogate.
+:math:`D` has no useful gradient. That of :math:`S(x) = \frac{1}{c} \sum_{j=1}^{J} \sin^2(\pi x /
+2^j)`, :math:`c = S(1)`, takes its place, at the weight before rounding, :math:`x = 2^f w`. S is
+smooth, and :math:`S(0) = 0`, :math:`S(2^k) = 1`, :math:`S(2n) = S(n)` as for D. Between powers of
+two it follows D (over all 8-bit numbers their correlation is 0.97, and S is never above 1.03 D):
+the value of the cost is exact, its gradient is that of the surrogate.
 """
 
 from __future__ import annotations
@@ -35,11 +28,11 @@ from tensorflow import keras
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.quantizers import type_of
 
-_BEYOND = 8  # terms of the surrogate above a weight's own bits: what is left out is below 1e-4
+_BEYOND = 8  # terms of S above a weight's own bits; the rest is below 1e-4
 
 
 def _exact(counts: Any, word: int) -> Any:
-    """As `signed_digits`, of a tensor of whole floats of at most `word` bits."""
+    """`signed_digits` of a tensor of whole floats of at most `word` bits."""
     magnitude = tf.cast(tf.abs(counts), tf.int32)
     changed = tf.bitwise.bitwise_xor(magnitude, 3 * magnitude)
     found = tf.zeros_like(changed)
@@ -49,7 +42,7 @@ def _exact(counts: Any, word: int) -> Any:
 
 
 def _surrogate(x: Any, word: int) -> Any:
-    """S of the module's description, of a tensor."""
+    """S of a tensor."""
     scales = [2.0**j for j in range(1, word + _BEYOND + 1)]
     unit = sum(np.sin(np.pi / scale) ** 2 for scale in scales)
     return tf.add_n([tf.square(tf.sin(np.pi / scale * x)) for scale in scales]) / unit
@@ -57,15 +50,13 @@ def _surrogate(x: Any, word: int) -> Any:
 
 @dataclass(frozen=True)
 class _Kernel:
-    """Weights, their type, and what they are multiplied with."""
-
     weights: Any
     type: FixedPoint
-    bits: int
+    bits: int  # of the values they are multiplied with
     positions: int
 
     def digits(self, weights: Any) -> Any:
-        """Of weights in this one's place: an exact number with the surrogate's gradient."""
+        """Non-zero digits of weights in place of its own, with the surrogate's gradient."""
         scaled = weights / self.type.lsb
         low, high = self.type.low / self.type.lsb, self.type.high / self.type.lsb
         inside = tf.clip_by_value(scaled, low, high)
@@ -75,18 +66,18 @@ class _Kernel:
 
     @property
     def full(self) -> float:
-        """Bits added if a third of all digits were not 0."""
+        """Bits added if a third of all digits were non-zero."""
         return float(np.prod(self.weights.shape)) * self.type.word / 3 * self.bits * self.positions
 
 
 @dataclass(frozen=True)
 class LogicCost:
-    """The cost of a student; called, its value as a scalar tensor with a gradient."""
+    """The cost of a student: call it for a scalar tensor with a gradient."""
 
     kernels: tuple[_Kernel, ...]
 
     def __call__(self, weights: Sequence[Any] | None = None) -> Any:
-        """Of the student's weights as they are now, or of other kernels with as many elements."""
+        """The cost of the student's weights, or of other kernels with as many elements."""
         full = sum(kernel.full for kernel in self.kernels)
         values = [kernel.weights for kernel in self.kernels] if weights is None else weights
         shares = [

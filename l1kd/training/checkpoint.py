@@ -1,6 +1,6 @@
-"""What is kept after every epoch: the history, each network's best weights, the checkpoint.
+"""Records of a training after every epoch: the history, each network's best weights, a checkpoint.
 
-The checkpoint of a training: one file, replaced whole after every epoch.
+The checkpoint is one file, replaced whole.
 """
 
 from __future__ import annotations
@@ -19,26 +19,18 @@ import numpy as np
 from l1kd.core.files import atomic, write_arrays
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
+Losses = Mapping[str, float]  # by network
 
 
 @dataclass
 class Progress:
-    """How far a training got, besides its arrays."""
+    """Progress of a training, besides its arrays."""
 
-    # hash of what the training depends on; a checkpoint of something else is not resumed
-    configuration: str
+    configuration: str  # hash; a checkpoint of another configuration is not resumed
     epoch: int = 0  # epochs done, all phases together
-    # lowest validation loss so far of `teacher` and each student
-    best: dict[str, float] = field(default_factory=dict)
-    improved: dict[str, int] = field(default_factory=dict)  # the epoch of that loss, counted from 1
-    # A row per epoch: what `history.csv` shows
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-
-def save_state(path: Path, progress: Progress, arrays: Arrays) -> None:
-    """Write the checkpoint, atomically."""
-    text = json.dumps(vars(progress))
-    write_arrays(path, {"__progress__": np.array(text), **arrays})
+    best: dict[str, float] = field(default_factory=dict)  # lowest validation loss by network
+    improved: dict[str, int] = field(default_factory=dict)  # the epoch of that loss, from 1
+    history: list[dict[str, Any]] = field(default_factory=list)  # rows of `history.csv`
 
 
 def load_state(path: Path, configuration: str) -> tuple[Progress, Arrays] | None:
@@ -49,18 +41,17 @@ def load_state(path: Path, configuration: str) -> tuple[Progress, Arrays] | None
             if progress.configuration != configuration:
                 return None
             return progress, {key: file[key] for key in file.files if key != "__progress__"}
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        # Written whole or not at all: a file that cannot be read is not ours to interpret.
+        # Missing; or, as it is written whole or not at all, not our file to interpret.
         return None
 
 
-Losses = Mapping[str, float]
+class TrainingLog:
+    """Writes the checkpoint, `history.csv` and, if asked for, a TensorBoard log of a run.
 
-
-class Books:
-    """The books of a training."""
+    `progress` and `best` (best weights, `<network>/<number>`) are updated in place; `arrays` gives
+    everything else that a checkpoint holds.
+    """
 
     def __init__(
         self,
@@ -79,7 +70,7 @@ class Books:
 
             self._writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
 
-    def close(
+    def end_epoch(
         self,
         epoch: int,
         phase: str,
@@ -87,9 +78,9 @@ class Books:
         validation: Losses,
         candidates: Mapping[str, Callable[[], list[Any]]],
     ) -> None:
-        """Close an epoch, by its number from 0.
+        """Record an epoch, by its number from 0; a loss that is not finite is an error.
 
-        `candidates`: networks whose epoch counts, with what gives their weights.
+        `candidates` are the networks whose epoch may become their best, with their weights' getter.
         """
         row: dict[str, Any] = {"epoch": epoch + 1, "phase": phase}
         row |= {f"{name}_loss": value for name, value in losses.items()}
@@ -106,11 +97,9 @@ class Books:
                 for number, weight in enumerate(weights()):
                     self.best[f"{name}/{number}"] = weight
         best = {f"best/{key}": value for key, value in self.best.items()}
-        save_state(self.checkpoint, progress, {**self.arrays(), **best})
+        state = {"__progress__": np.array(json.dumps(vars(progress))), **self.arrays(), **best}
+        write_arrays(self.checkpoint, state)
         write_history(progress.history, self.history)
-        self._show(row, epoch)
-
-    def _show(self, row: Mapping[str, Any], epoch: int) -> None:
         if self._writer is not None:
             import tensorflow as tf
 
@@ -120,8 +109,8 @@ class Books:
                         tf.summary.scalar(column, value)
             self._writer.flush()
 
-    def stale(self, names: list[str], patience: int | None) -> bool:
-        """Whether none of some networks has become better for `patience` epochs."""
+    def out_of_patience(self, names: list[str], patience: int | None) -> bool:
+        """True if no network of `names` has become better for `patience` epochs."""
         improved = self.progress.improved
         if patience is None or not all(name in improved for name in names):
             return False

@@ -1,43 +1,50 @@
 """The co-distillation step: the teacher and all students of a run in one graph.
 
-Epochs on events as they come: while the teacher learns, and where memory does not hold them.
+Its epochs read events as they come: while the teacher learns, and where memory does not hold them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from l1kd.training.exposure import AT_ONCE, Feed
-from l1kd.training.schedules import Cosine, Pruning
-from l1kd.training.student_losses import Learners, standardise
+from l1kd.training.exposure import AT_ONCE, Batches
+from l1kd.training.schedules import Cosine, Pruning, run_epoch
+from l1kd.training.student_losses import StudentTrainer, standardise
 from l1kd.training.target_transform import MIN_SPREAD, TINY, TargetTransform
+
+# Nothing here needs AutoGraph, which would take longer than the tracing itself.
+_graph = partial(tf.function, reduce_retracing=True, autograph=False)
 
 
 class Distiller:
     """A teacher and its students.
 
     The teacher minimises its own score's mean square on normal events, every student its loss (see
-    `Learners`) against the transformed teacher score on these and on exposure. No gradient flows
-    from a student to the teacher.
+    `StudentTrainer`) against the transformed teacher score on these and on exposure. No gradient
+    flows from a student to the teacher.
+
+    With `follow`, the transform's median and spread follow the teacher (target `fitted`). Without
+    exposure (`exposed`) nothing is computed on its empty part: TensorFlow's convolutions refuse
+    one. `rates` are the learning rates of the teacher and the students.
     """
 
     def __init__(
         self,
         teacher: keras.Model,
-        learners: Learners,
+        trainer: StudentTrainer,
         transform: TargetTransform,
         *,
         follow: bool,
         exposed: bool = True,
         rates: tuple[float, float] = (1e-3, 1e-3),
     ) -> None:
-        self.teacher, self.learners = teacher, learners
+        self.teacher, self.trainer = teacher, trainer
         names = ("standardised", "reconstruction", "latent")
         self.reconstruct = keras.Model(
             teacher.input, [teacher.get_layer(name).output for name in names]
@@ -52,7 +59,7 @@ class Distiller:
             keras.optimizers.Adam(rate) for rate in rates
         )
         self.teacher_optimizer.build(teacher.trainable_variables)
-        self.student_optimizer.build([learners.vector])
+        self.student_optimizer.build([trainer.vector])
 
     def set_transform(self, transform: TargetTransform) -> None:
         """Fix the target transform from outside."""
@@ -66,7 +73,7 @@ class Distiller:
         score = self.transform.score
         return tf.clip_by_value(self.affine[1] + self.affine[0] * log, score.low, score.high)
 
-    def _look(self, events: Any, training: bool) -> tuple[Any, Any, Any]:
+    def _teach(self, events: Any, training: bool) -> tuple[Any, Any, Any]:
         """The teacher's loss, raw scores (batch,) and latents (batch, numbers)."""
         standardised, reconstruction, latent = self.reconstruct(events, training=training)
         raw = self.score_layer([standardised, reconstruction])
@@ -77,7 +84,7 @@ class Distiller:
             square *= self.score_layer._factor
         return tf.reduce_mean(square), raw, latent
 
-    def _follow(self, raw: Any) -> None:
+    def _move_fit(self, raw: Any) -> None:
         """Let the fitted transform move with the teacher: running quantiles of log(raw)."""
         log = tf.sort(tf.math.log(tf.maximum(raw, TINY)))
         size = tf.cast(tf.shape(log)[0] - 1, tf.float32)
@@ -95,83 +102,82 @@ class Distiller:
         gain = unit / tf.maximum(spread, MIN_SPREAD)
         self.affine.assign([gain, unit_offset - gain * middle])
 
-    def _learn(self, events: Any) -> tuple[Any, Any, Any]:
+    def _teacher_step(self, events: Any) -> tuple[Any, Any, Any]:
         with tf.GradientTape() as tape:
-            loss, raw, latent = self._look(events, training=True)
+            loss, raw, latent = self._teach(events, training=True)
         variables = self.teacher.trainable_variables
         self.teacher_optimizer.apply_gradients(
             zip(tape.gradient(loss, variables), variables, strict=True)
         )
         if self.follow:
-            self._follow(raw)
+            self._move_fit(raw)
         return loss, raw, latent
 
-    def _lesson(self, events: Any, seen: tuple[Any, Any, Any], exposure: Any) -> tuple[Any, ...]:
-        """What students are shown, normal events and exposure, with targets and latents."""
+    def _label(self, events: Any, seen: tuple[Any, Any, Any], exposure: Any) -> tuple[Any, ...]:
+        """The students' batch, normal events and exposure, with targets and latents."""
         _, raw, latent = seen
         if self.exposed:
-            _, further, beyond = self._look(exposure, training=False)
+            _, further, beyond = self._teach(exposure, training=False)
             normals = tf.shape(events)[0]
             events, raw = tf.concat([events, exposure], 0), tf.concat([raw, further], 0)
             latent = standardise(tf.concat([latent, beyond], 0), normals)
-        elif self.learners.heads:
+        elif self.trainer.heads:
             latent = standardise(latent, tf.shape(events)[0])
-        told = tf.stop_gradient(latent) if self.learners.heads else None
+        told = tf.stop_gradient(latent) if self.trainer.heads else None
         return events, tf.stop_gradient(self.target(raw)), told
 
-    def _teach(self, lesson: tuple[Any, ...], quantize: bool) -> Any:
-        return self.learners.step(
-            self.student_optimizer, *lesson, gain=self.affine[0], quantize=quantize
+    def _student_step(self, batch: tuple[Any, ...], quantize: bool) -> Any:
+        return self.trainer.step(
+            self.student_optimizer, *batch, gain=self.affine[0], quantize=quantize
         )
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @_graph
     def teacher_step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
         """One step of the teacher alone, without exposure. Returns its loss, (1,)."""
-        return self._learn(events)[0][None]
+        return self._teacher_step(events)[0][None]
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @_graph
     def step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
         """The teacher's step, then every student's. Returns the losses, (1 + students,)."""
-        seen = self._learn(events)
-        lesson = self._lesson(events, seen, exposure)
-        losses = self._teach(lesson, quantize)
+        seen = self._teacher_step(events)
+        losses = self._student_step(self._label(events, seen, exposure), quantize)
         return tf.concat([seen[0][None], losses], 0)
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @_graph
     def student_step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
         """Every student's step against the teacher as it is. Returns the losses, (students,)."""
-        lesson = self._lesson(events, self._look(events, training=False), exposure)
-        return self._teach(lesson, quantize)
+        batch = self._label(events, self._teach(events, training=False), exposure)
+        return self._student_step(batch, quantize)
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @_graph
     def teacher_losses(self, events: Any, exposure: Any) -> Any:
         """The teacher's loss (1,) on validation events, nothing changed."""
-        return self._look(events, training=False)[0][None]
+        return self._teach(events, training=False)[0][None]
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @_graph
     def losses(self, events: Any, exposure: Any) -> Any:
         """The losses (1 + students,) on validation events, nothing changed."""
-        seen = self._look(events, training=False)
-        shown, target, _ = self._lesson(events, seen, exposure)
-        return tf.concat([seen[0][None], self.learners.losses(shown, target)], 0)
+        seen = self._teach(events, training=False)
+        shown, target, _ = self._label(events, seen, exposure)
+        return tf.concat([seen[0][None], self.trainer.losses(shown, target)], 0)
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Everything that training changes, by name: what a checkpoint holds."""
+        """Everything that training changes, by name, for a checkpoint."""
         return {key: variable.numpy() for key, variable in self._variables().items()}
 
     def restore(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Put back what `arrays` gave."""
+        """Put back the arrays of a checkpoint."""
         for key, variable in self._variables().items():
             variable.assign(arrays[key])
 
     def _variables(self) -> dict[str, Any]:
-        learners = self.learners
+        trainer = self.trainer
         named = {
             "affine": self.affine,
             "moving": self.moving,
-            "learners": learners.vector,
-            "averaged": learners.averaged,
-            "mask": learners.mask,
+            "learners": trainer.vector,
+            "averaged": trainer.averaged,
+            "mask": trainer.mask,
         }
         for number, variable in enumerate(self.teacher.variables):
             named[f"teacher/{number}"] = variable
@@ -181,21 +187,25 @@ class Distiller:
         return named
 
 
-class Streamed:
-    """Epochs of steps in which the teacher looks at every event."""
+class StreamedEpochs:
+    """Epochs of steps in which the teacher scores every event.
+
+    `teacher` and `students` learn or not; students are quantized from the epoch `float_until` on.
+    """
 
     def __init__(
         self,
         distiller: Distiller,
-        feed: Feed,
+        batches: Batches,
         *,
         teacher: bool = True,
         students: bool = True,
         float_until: int = 0,
     ) -> None:
-        self.distiller, self.feed = distiller, feed if students else feed.alone()
-        self.teacher, self.students, self.float_until = teacher, students, float_until
-        self.names = ["teacher"] * teacher + distiller.learners.names * students
+        self.distiller = distiller
+        self.batches = batches if students else batches.without_exposure()
+        self.float_until = float_until
+        self.names = ["teacher"] * teacher + distiller.trainer.names * students
         steps = {
             (True, True): distiller.step,
             (True, False): distiller.teacher_step,
@@ -208,31 +218,28 @@ class Streamed:
         self, number: int, schedules: Sequence[Cosine | Pruning], advance: Callable[[int], None]
     ) -> dict[str, float]:
         """Make the steps of an epoch; mean losses by network."""
-        total = 0.0
-        for step, (events, exposure) in enumerate(self.feed.training(number)):
-            for schedule in schedules:
-                schedule.before(number, step)
-            batch = tf.constant(events), tf.constant(exposure)
-            total += self._step(*batch, number >= self.float_until)
-            for schedule in schedules:
-                schedule.after(number, step)
-            advance(1)
-        return self._named(total / self.feed.steps)
+        quantize = number >= self.float_until
+
+        def make(events: Any, exposure: Any) -> Any:
+            return self._step(tf.constant(events), tf.constant(exposure), quantize)
+
+        total = run_epoch(number, self.batches.training(number), make, schedules, advance)
+        return self._named(total / self.batches.steps)
 
     def validate(self) -> dict[str, float]:
         """Mean losses over the validation events, by network."""
         total: Any = 0.0
         events = 0
-        for normal, exposure in self._judged:
+        for normal, exposure in self._validation:
             found = self._losses(normal, exposure).numpy().astype(np.float64)
             total, events = total + len(normal) * found, events + len(normal)
         return self._named((total / events)[-len(self.names) :])
 
     @cached_property
-    def _judged(self) -> list[tuple[Any, Any]]:
+    def _validation(self) -> list[tuple[Any, Any]]:
         """The validation events and their exposure, in parts."""
         parts = []
-        for normal, exposure in self.feed.validation():
+        for normal, exposure in self.batches.validation():
             # No part without exposure, if there is any.
             pieces = min(-(-len(normal) // AT_ONCE), len(exposure) or len(normal))
             both = (np.array_split(own, pieces) for own in (normal, exposure))

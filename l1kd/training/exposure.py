@@ -1,15 +1,13 @@
-"""Exposure: what students see besides normal events, so that they learn what high scores look like.
+"""Exposure: made or foreign events that students see besides normal ones, and training batches.
 
-The teacher never trains on it, it only labels it. Every kind makes events on the input's grid from
-a batch of normal ones and a random generator, and nothing else.
-
-Batches of a training: normal events and the exposure that goes with them.
+The teacher never trains on exposure, it only labels it: students learn where high scores lie. Every
+kind makes events on the input's grid from a batch of normal ones and a random generator.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,24 +19,23 @@ from l1kd.data.dataset import Dataset, Events
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the kinds need to know of normal events."""
+class InputRange:
+    """Range and spread of the training inputs."""
 
-    grid: FixedPoint  # the input's type
-    # the range a made event may use: from the lowest value seen in training to the grid's end
-    low: float
-    high: float
+    grid: FixedPoint
+    low: float  # the lowest value seen
+    high: float  # the grid's highest
     spread: float  # root mean square of the inputs around their mean
-    largest: float  # the largest value seen in training
+    largest: float  # the largest value seen
 
     def round(self, events: np.ndarray) -> Events:  # type: ignore[type-arg]
-        """Onto the grid and into the range."""
+        """Events rounded to the grid and clipped to the range."""
         clipped = np.clip(events, self.low, self.high)
         return self.grid.quantize(clipped).astype(np.float32)
 
 
-def measure_facts(dataset: Dataset) -> Facts:
-    """Look through the training events once."""
+def measure_inputs(dataset: Dataset) -> InputRange:
+    """Read the training events once."""
     low, high, count, total, square = np.inf, -np.inf, 0, 0.0, 0.0
     for chunk in dataset.train.chunks():
         low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
@@ -46,42 +43,38 @@ def measure_facts(dataset: Dataset) -> Facts:
         count, total = count + values.size, total + values.sum()
         square += np.square(values).sum()
     spread = float(np.sqrt(max(square / count - (total / count) ** 2, 0)))
-    return Facts(dataset.grid, low, dataset.grid.high, max(spread, dataset.grid.lsb), high)
+    return InputRange(dataset.grid, low, dataset.grid.high, max(spread, dataset.grid.lsb), high)
 
 
-def noise(events: Events, random: np.random.Generator, facts: Facts) -> Events:
-    """Gaussian noise of 0.1 on every input (of the inputs' largest value), rounded to the grid.
-
-    The paper's `clip(x + 0.1 N(0, 1), 0, 1)`, whose pixels reach up to 1.
-    """
-    sigma = 0.1 * facts.largest
-    return facts.round(events + sigma * random.standard_normal(events.shape, np.float32))
+def noise(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
+    """Gaussian noise of 0.1 of the largest value: the paper's `clip(x + 0.1 N(0, 1), 0, 1)`."""
+    sigma = 0.1 * inputs.largest
+    return inputs.round(events + sigma * random.standard_normal(events.shape, np.float32))
 
 
-def shuffle(events: Events, random: np.random.Generator, facts: Facts) -> Events:
+def shuffle(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
     """Every event's inputs in random order."""
     flat = events.reshape(len(events), -1)
     return random.permuted(flat, axis=1).reshape(events.shape)
 
 
-def patch(events: Events, random: np.random.Generator, facts: Facts) -> Events:
+def patch(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
     """Local deposits or pieces of other events on a normal one.
 
-    A third of the events get one to six deposits, each on a window of one to three inputs a side
-    and log-uniform between the spread of normal inputs and the largest one seen; a third get a
-    window of another event added, scaled by a factor between 1 and 8; a third get a soft excess
-    on many inputs at once (the sum of one to four other events, thinned out).
+    A third of the events get one to six deposits, each on a window of one to three inputs a side,
+    log-uniform between the spread of normal inputs and the largest one; a third a window of another
+    event, times a factor between 1 and 8; a third the thinned sum of one to four other events.
     """
     count = len(events)
     made = events.astype(np.float32, copy=True)
     kind = random.integers(0, 3, count)
     planes = made.reshape(count, *_plane(events.shape[1:]))
     others = planes[random.permutation(count)].copy()
-    top = max(facts.largest, 2 * facts.spread)
+    top = max(inputs.largest, 2 * inputs.spread)
     for index in range(count):
         if kind[index] == 0:
             for _ in range(random.integers(1, 7)):
-                size = np.exp(random.uniform(np.log(facts.spread), np.log(top)))
+                size = np.exp(random.uniform(np.log(inputs.spread), np.log(top)))
                 rows, columns = _window(planes.shape[1:], random, 3)
                 shares = random.random((rows.stop - rows.start, columns.stop - columns.start))
                 planes[index, rows, columns] += size * shares / shares.max()
@@ -93,15 +86,15 @@ def patch(events: Events, random: np.random.Generator, facts: Facts) -> Events:
             for _ in range(random.integers(1, 5)):
                 other = others[random.integers(count)]
                 planes[index] += other * (random.random(other.shape) < random.random())
-    return facts.round(made)
+    return inputs.round(made)
 
 
-def warp(events: Events, random: np.random.Generator, facts: Facts) -> Events:
+def warp(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
     """Every event turned, stretched, sheared, mirrored and moved as a plane.
 
-    Any angle, sides between 0.6 and 1.65 of their length, a shear of up to a half, and moves of up
-    to a tenth of each side; what comes in from outside is the lowest value. What is made has the
-    texture of normal events in another shape: on images it scores where anomalies do.
+    Any angle, sides times 0.6 to 1.65, a shear of up to a half, moves of up to a tenth of each
+    side; from outside comes the lowest value. The result has the texture of normal events in
+    another shape: on images it scores where anomalies do.
     """
     count = len(events)
     planes = events.reshape(count, *_plane(events.shape[1:]))
@@ -119,12 +112,12 @@ def warp(events: Events, random: np.random.Generator, facts: Facts) -> Events:
     move = random.uniform(-0.1, 0.1, (count, 2)).astype(np.float32) * sides
     grid = np.indices((rows, columns), np.float32).reshape(2, -1) - middle[:, None]
     places = matrix @ grid + (middle + move)[:, :, None]
-    made = facts.low + _between(planes - facts.low, places[:, 0], places[:, 1])
-    return facts.round(made.reshape(events.shape))
+    made = inputs.low + _between(planes - inputs.low, places[:, 0], places[:, 1])
+    return inputs.round(made.reshape(events.shape))
 
 
 def _between(planes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-    """Values of planes (N, rows, columns) between their points, (N, places); 0 outside."""
+    """Planes (N, rows, columns) interpolated at (N, places); 0 outside."""
     height, width = planes.shape[1:]
     padded = np.pad(planes, ((0, 0), (1, 1), (1, 1)))
     event = np.arange(len(planes))[:, None]
@@ -139,11 +132,10 @@ def _between(planes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nd
     return found
 
 
-def pieces(events: Events, random: np.random.Generator, facts: Facts) -> Events:
+def pieces(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
     """One to four windows of a normal event replaced: by another's, its own, or the lowest value.
 
-    Windows have sides between a sixth and two thirds of the event's, come from anywhere and may be
-    mirrored.
+    Windows have a sixth to two thirds of the event's sides, come from anywhere, may be mirrored.
     """
     count = len(events)
     planes = events.reshape(count, *_plane(events.shape[1:]))
@@ -163,10 +155,10 @@ def pieces(events: Events, random: np.random.Generator, facts: Facts) -> Events:
             inside.append((place >= 0) & (place < size))
             source.append(np.clip(of + mirrored, 0, side - 1).astype(int))
         taken = others[event, source[0][:, :, None], source[1][:, None, :]]
-        taken = np.where((random.random(count) < 0.2)[:, None, None], facts.low, taken)
+        taken = np.where((random.random(count) < 0.2)[:, None, None], inputs.low, taken)
         here = inside[0][:, :, None] & inside[1][:, None, :]
         made = np.where(here & (windows > window)[:, None, None], taken, made)
-    return facts.round(made.reshape(events.shape))
+    return inputs.round(made.reshape(events.shape))
 
 
 def _plane(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -186,7 +178,7 @@ def _window(
     return rows, columns
 
 
-EXPOSURES: dict[str, Callable[[Events, np.random.Generator, Facts], Events]] = {
+EXPOSURES: dict[str, Callable[[Events, np.random.Generator, InputRange], Events]] = {
     "noise": noise,
     "shuffle": shuffle,
     "patch": patch,
@@ -196,15 +188,19 @@ EXPOSURES: dict[str, Callable[[Events, np.random.Generator, Facts], Events]] = {
 Mixer = Callable[[Events, np.random.Generator], Events]
 
 
-def mixer(kinds: list[str], ratio: float, dataset: Dataset, facts: Facts) -> Mixer:
-    """A function that makes the exposure that goes with a batch of normal events."""
+def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset, inputs: InputRange) -> Mixer:
+    """A function that makes `ratio` exposure events per normal one, evenly of all `kinds`.
+
+    Kinds are the keys of `EXPOSURES` and `dataset`, another data set's training events; a source
+    without one is a `UserError`.
+    """
     if "dataset" in kinds and dataset.exposure is None:
         reason = dataset.description.get("exposure", "this source has no other data set")
         raise UserError(
             f"distillation.exposure 'dataset': {reason}; use noise, shuffle or patch, or give "
             "data.exposure where the source takes it"
         )
-    other = _Draw(dataset.exposure.chunks(1 << 16, 1 << 16)) if dataset.exposure else None
+    other = _OtherDataset(dataset.exposure.chunks(1 << 16, 1 << 16)) if dataset.exposure else None
 
     def make(events: Events, random: np.random.Generator) -> Events:
         parts = [events[:0]]
@@ -216,13 +212,13 @@ def mixer(kinds: list[str], ratio: float, dataset: Dataset, facts: Facts) -> Mix
                 parts.append(other(count, random))
             else:
                 picked = events[random.integers(0, len(events), count)]
-                parts.append(EXPOSURES[kind](picked, random, facts) if count else picked)
+                parts.append(EXPOSURES[kind](picked, random, inputs) if count else picked)
         return np.concatenate(parts)
 
     return make
 
 
-class _Draw:
+class _OtherDataset:
     """Random events of a sample's first 65,536, read when first needed."""
 
     def __init__(self, chunks: Iterator[Events]) -> None:
@@ -243,11 +239,11 @@ AT_ONCE = 256  # events in a forward pass that is no step: more do not fit a cac
 _AHEAD = 4  # batches that are made while the networks learn
 
 
-class Feed:
+class Batches:
     """The training and validation batches of a run.
 
-    Everything random follows from (seed, epoch, step), so that a restarted run sees what an
-    uninterrupted one would have seen.
+    Everything random follows from (seed, epoch, step), so that a restarted run gets the batches of
+    an uninterrupted one.
     """
 
     def __init__(self, dataset: Dataset, mixer: Mixer, batch: int, seed: int) -> None:
@@ -258,9 +254,9 @@ class Feed:
         """Batches in an epoch."""
         return -(-len(self.dataset.train) // self.batch)
 
-    def alone(self) -> Feed:
+    def without_exposure(self) -> Batches:
         """The same normal events, without exposure."""
-        return Feed(self.dataset, lambda events, random: events[:0], self.batch, self.seed)
+        return Batches(self.dataset, lambda events, random: events[:0], self.batch, self.seed)
 
     def training(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch: events and their exposure, both (batch, \\*shape)."""

@@ -1,7 +1,7 @@
-"""Students against a frozen teacher: its targets are computed once and kept.
+"""Training of students against a frozen teacher, whose targets are computed once and kept.
 
-The last phase of every training, and what `l1kd search` trains its candidates with. Events and
-targets are arrays in memory, so an epoch costs the students' steps and nothing else.
+The last phase of every training, what `l1kd search` trains its candidates with, and `l1kd.distill`.
+Events and targets are arrays in memory, so an epoch costs the students' steps and nothing else.
 """
 
 from __future__ import annotations
@@ -18,87 +18,90 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow import keras
 
-from l1kd.core.config import Config, Student
+from l1kd.core.config import Config, Distillation, Student
 from l1kd.core.errors import UserError
 from l1kd.core.files import write_arrays
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset
 from l1kd.networks.to_exact import call_back
-from l1kd.training.exposure import AT_ONCE, Feed, measure_facts, mixer
-from l1kd.training.restarts import best_starts, built, started
-from l1kd.training.schedules import Cosine, Pruning
-from l1kd.training.student_losses import Learners, start_students
+from l1kd.training.exposure import AT_ONCE, Batches, measure_inputs, mixer
+from l1kd.training.restarts import all_starts, best_starts, build_all
+from l1kd.training.schedules import Cosine, Pruning, run_epoch
+from l1kd.training.student_losses import StudentTrainer, start_students
 from l1kd.training.target_transform import TargetTransform
 
 Counts = NDArray[Any]
 Targets = NDArray[np.float32]
+Advance = Callable[[int], None]
+# Event -> raw score: a Keras model, or a function of (N, *shape) that returns (N,).
+Teacher = Any
+# Students that take steps together: `StudentTrainer`, or `KerasTrainer` of `distill`.
+Trainer = Any
 
 
 @dataclass(frozen=True)
-class Lessons:
-    r"""Events as counts of the input's LSB, (N, \*shape), and their targets, (N,)."""
+class LabelledEvents:
+    """Events (N, *shape) as counts of the input's LSB, their targets (N,) and teacher latents."""
 
     normal: Counts  # training events
     normal_targets: Targets
-    exposure: Counts  # several draws of the exposure, one after the other
+    exposure: Counts  # several draws, one after the other
     exposure_targets: Targets
     val: Counts  # validation normals and their exposure
     val_targets: Targets
-    # the teacher's latents, (N, numbers), in units of their spread over the normals; no numbers
-    # unless `feature_weight` asks for them
+    # (N, numbers) in units of their spread over the normals; (N, 0) without `feature_weight`
     normal_latents: Targets
     exposure_latents: Targets
     gain: Targets  # of the target transform, ()
 
     @classmethod
-    def of(
+    def label(
         cls,
-        config: Config,
+        recipe: Distillation,
+        seed: int,
         dataset: Dataset,
-        teacher: keras.Model,
+        teacher: Teacher,
         transform: TargetTransform,
         *,
         draws: int,
         limit: int,
-    ) -> Lessons:
-        """What a frozen teacher says of a data set."""
-        own = config.distillation
-        mix = mixer(list(own.exposure), own.exposure_ratio, dataset, measure_facts(dataset))
+    ) -> LabelledEvents:
+        """Label at most `limit` training events and `draws` draws of exposure for them."""
+        mix = mixer(recipe.exposure, recipe.exposure_ratio, dataset, measure_inputs(dataset))
         grid = dataset.grid
         kind = np.int16 if grid.word <= 15 else np.int32
+        latents = bool(recipe.feature_weight)
 
         def counts(parts: Iterable[NDArray[Any]]) -> Counts:
             empty = np.empty((0, *dataset.shape), kind)
             return np.concatenate([empty, *(grid.integers(part).astype(kind) for part in parts)])
 
-        told = bool(own.feature_weight)
-
-        def says(events: Counts) -> tuple[Targets, Targets]:
+        def label(events: Counts) -> tuple[Targets, Targets]:
             chunks = (events[i : i + AT_ONCE] for i in range(0, len(events), AT_ONCE))
             values = ((chunk * grid.lsb).astype(np.float32) for chunk in chunks)
-            raw, latents = teacher_says(teacher, values, latents=told)
-            return transform.forward(raw).astype(np.float32), latents
+            raw, found = scores_and_latents(teacher, values, latents=latents)
+            return transform.forward(raw).astype(np.float32), found
 
-        chunks = list(dataset.train.chunks(own.batch, limit))
+        chunks = list(dataset.train.chunks(recipe.batch, limit))
         normal = counts(chunks)
         made = (
-            mix(events, np.random.default_rng([config.seed, draw, step]))
+            mix(events, np.random.default_rng([seed, draw, step]))
             for draw in range(draws)
             for step, events in enumerate(chunks)
         )
-        parts = Feed(dataset, mix, own.batch, config.seed).validation()
+        parts = Batches(dataset, mix, recipe.batch, seed).validation()
         exposure, val = counts(made), counts([part for pair in parts for part in pair])
-        normal_targets, latents = says(normal)
-        exposure_targets, further = says(exposure)
-        mean, spread = latents.mean(0), np.maximum(latents.std(0), 1e-3)
+        normal_targets, own = label(normal)
+        exposure_targets, further = label(exposure)
+        mean, spread = own.mean(0), np.maximum(own.std(0), 1e-3)
         return cls(
             normal,
             normal_targets,
             exposure,
             exposure_targets,
             val,
-            says(val)[0],
-            (latents - mean) / spread,
+            label(val)[0],
+            (own - mean) / spread,
             (further - mean) / spread,
             np.asarray(transform.gain, np.float32),
         )
@@ -108,8 +111,8 @@ class Lessons:
         write_arrays(path, {each.name: getattr(self, each.name) for each in fields(self)})
 
     @classmethod
-    def load(cls, path: Path) -> Lessons:
-        """Read the arrays."""
+    def load(cls, path: Path) -> LabelledEvents:
+        """Read the arrays; a missing or damaged file is a `UserError`."""
         try:
             with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
                 return cls(**{each.name: file[each.name] for each in fields(cls)})
@@ -139,40 +142,43 @@ class Lessons:
         return -(-len(self.normal) // batch)
 
 
-def raw_scores(teacher: keras.Model, chunks: Iterator[NDArray[Any]]) -> NDArray[np.float32]:
+def raw_scores(teacher: Teacher, chunks: Iterator[NDArray[Any]]) -> NDArray[Any]:
     """The teacher's scores (events,) of chunks of events."""
-    return teacher_says(teacher, chunks, latents=False)[0]
+    return scores_and_latents(teacher, chunks, latents=False)[0]
 
 
-def teacher_says(
-    teacher: keras.Model, chunks: Iterator[NDArray[Any]], *, latents: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The teacher's scores (events,) of chunks of events, and its latents (events, numbers).
-
-    Without `latents` there are no numbers.
-    """
-    wanted = [teacher.output, *([teacher.get_layer("latent").output] if latents else [])]
-    model = keras.Model(teacher.input, wanted)
-    forward: Callable[[Any], Any] = tf.function(
-        lambda events: model(events, training=False), reduce_retracing=True
-    )
-    width = int(wanted[1].shape[-1]) if latents else 0
+def scores_and_latents(
+    teacher: Teacher, chunks: Iterator[NDArray[Any]], *, latents: bool
+) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """The teacher's scores (events,) and latents (events, numbers), of no number unless asked."""
+    forward, width = teacher, 0
+    if isinstance(teacher, keras.Model):
+        wanted = [teacher.output, *([teacher.get_layer("latent").output] if latents else [])]
+        model = keras.Model(teacher.input, wanted)
+        width = int(wanted[1].shape[-1]) if latents else 0
+        forward = tf.function(
+            lambda events: model(events, training=False), reduce_retracing=True, autograph=False
+        )
     raw, told = [np.empty(0, np.float32)], [np.empty((0, width), np.float32)]
     for chunk in chunks:
-        scores, *rest = tf.nest.flatten(forward(tf.constant(chunk)))
-        raw.append(scores.numpy().ravel())
+        given = tf.constant(chunk) if forward is not teacher else chunk
+        scores, *rest = tf.nest.flatten(forward(given))
+        raw.append(np.asarray(scores).ravel())
         told.append(rest[0].numpy() if latents else np.empty((len(chunk), 0), np.float32))
     return np.concatenate(raw), np.concatenate(told)
 
 
-class Course:
-    """An epoch after the other of students' steps against a frozen teacher."""
+class FrozenEpochs:
+    """Epochs of students' steps against a frozen teacher.
+
+    `draws` of exposure take turns; students are quantized from the epoch `float_until` on.
+    """
 
     def __init__(
         self,
-        learners: Learners,
+        trainer: Trainer,
         optimizer: Any,
-        lessons: Lessons,
+        labelled: LabelledEvents,
         grid: FixedPoint,
         *,
         draws: int,
@@ -181,110 +187,141 @@ class Course:
         float_until: int = 0,
     ) -> None:
         self.float_until = float_until
-        self.learners, self.lessons, self.grid = learners, lessons, grid
+        self.trainer, self.labelled, self.grid = trainer, labelled, grid
         self.draws, self.seed, self.batch = draws, seed, batch
-        self.steps = lessons.steps(batch)
-        shape = lessons.normal.shape[1:]
+        self.steps = labelled.steps(batch)
+        shape = labelled.normal.shape[1:]
         spec = [tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.float32)]
-        latents = tf.TensorSpec((None, lessons.normal_latents.shape[1]), tf.float32)
-        told = learners.heads is not None
+        latents = tf.TensorSpec((None, labelled.normal_latents.shape[1]), tf.float32)
+        told = trainer.heads is not None
 
         def step(quantize: bool) -> Callable[..., Any]:
+            options = {"gain": labelled.gain, "quantize": quantize}
             found: Callable[..., Any] = tf.function(
-                lambda events, targets, latents: learners.step(
-                    optimizer,
-                    events,
-                    targets,
-                    latents if told else None,
-                    gain=lessons.gain,
-                    quantize=quantize,
+                lambda events, targets, latents: trainer.step(
+                    optimizer, events, targets, latents if told else None, **options
                 ),
                 input_signature=[*spec, latents],
+                autograph=False,
             )
             return found
 
         self._steps = {quantize: step(quantize) for quantize in (False, True)}
-        self._losses = tf.function(learners.losses, input_signature=spec)
+        self._losses = tf.function(trainer.losses, input_signature=spec, autograph=False)
 
     def epoch(
-        self, number: int, schedules: Sequence[Cosine | Pruning], advance: Callable[[int], None]
+        self, number: int, schedules: Sequence[Cosine | Pruning], advance: Advance
     ) -> dict[str, float]:
         """Make the steps of an epoch; mean losses by student."""
-        total, make = 0.0, self._steps[number >= self.float_until]
-        batches = self.lessons.epoch(number, self.draws, self.seed, self.batch)
-        for step, (counts, targets, latents) in enumerate(batches):
-            for schedule in schedules:
-                schedule.before(number, step)
-            total += make(self._values(counts), targets, latents)
-            for schedule in schedules:
-                schedule.after(number, step)
-            advance(1)
-        return self._named(total / self.steps)
+        step = self._steps[number >= self.float_until]
+
+        def make(counts: Counts, targets: Targets, latents: Targets) -> Any:
+            return step(self._values(counts), targets, latents)
+
+        batches = self.labelled.epoch(number, self.draws, self.seed, self.batch)
+        return self._named(run_epoch(number, batches, make, schedules, advance) / self.steps)
 
     def validate(self) -> dict[str, float]:
         """Mean losses over the validation events, by student."""
-        total, lessons = 0.0, self.lessons
-        for start in range(0, len(lessons.val), AT_ONCE):
+        total, labelled = 0.0, self.labelled
+        for start in range(0, len(labelled.val), AT_ONCE):
             part = slice(start, start + AT_ONCE)
-            counts, targets = lessons.val[part], lessons.val_targets[part]
+            counts, targets = labelled.val[part], labelled.val_targets[part]
             found = self._losses(self._values(counts), targets)
-            total += found.numpy().astype(np.float64) * (len(counts) / len(lessons.val))
+            total += found.numpy().astype(np.float64) * (len(counts) / len(labelled.val))
         return self._named(total)
 
     def _values(self, counts: Counts) -> NDArray[np.float32]:
         return np.multiply(counts, self.grid.lsb, dtype=np.float32)
 
     def _named(self, losses: Any) -> dict[str, float]:
-        return dict(zip(self.learners.names, map(float, losses), strict=True))
+        return dict(zip(self.trainer.names, map(float, losses), strict=True))
 
 
-def learn(
+def train_frozen(
+    trainer: Trainer,
+    variables: Sequence[Any],
+    labelled: LabelledEvents,
+    recipe: Distillation,
+    grid: FixedPoint,
+    *,
+    epochs: int,
+    draws: int,
+    seed: int,
+    advance: Advance = lambda steps: None,
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Train `variables`; every student ends as it was after its best epoch.
+
+    Returns the best validation loss by student, and a row of losses per epoch. A loss that is not
+    finite is a `FloatingPointError`.
+    """
+    optimizer = keras.optimizers.Adam(recipe.student_learning_rate)
+    optimizer.build(variables)
+    work = FrozenEpochs(
+        trainer,
+        optimizer,
+        labelled,
+        grid,
+        draws=draws,
+        seed=seed,
+        batch=recipe.batch,
+        float_until=min(recipe.float_epochs, epochs - 1),
+    )
+    rate = recipe.student_learning_rate
+    cosine = Cosine(optimizer, rate, 0, epochs, work.steps, recipe.warm_up)
+    pruning = Pruning(trainer.prune, recipe.pruning, 0, epochs, work.steps)
+    losses: dict[str, float] = {}
+    best: dict[str, Any] = {}
+    history: list[dict[str, Any]] = []
+    for epoch in range(epochs):
+        row: dict[str, Any] = {"epoch": epoch + 1}
+        made = work.epoch(epoch, [cosine, pruning], advance)
+        row |= {f"{name}_loss": loss for name, loss in made.items()}
+        for name, loss in work.validate().items():
+            row[f"{name}_val_loss"] = loss
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"the loss of {name} is {loss} in epoch {epoch + 1}")
+            counts_as_best = epoch >= work.float_until and (
+                pruning.settled(epoch) or not trainer.is_pruned(name)
+            )
+            if counts_as_best and loss < losses.get(name, math.inf):
+                losses[name], best[name] = loss, trainer.part(name)
+        history.append(row)
+    trainer.store(best)
+    return losses, history
+
+
+def train_students(
     settings: Sequence[Student],
-    lessons: Lessons,
+    labelled: LabelledEvents,
     config: Config,
     grid: FixedPoint,
     *,
     epochs: int,
     draws: int,
     seed: int,
-    advance: Callable[[int], None] = lambda steps: None,
+    advance: Advance = lambda steps: None,
 ) -> dict[str, keras.Model]:
-    """Train students; each ends as it was after its best epoch."""
-    own = config.distillation
+    """Build and train students of a configuration; by name, ready to be stored."""
+    recipe = config.distillation
     keras.utils.set_random_seed(seed)
-    shape = lessons.normal.shape[1:]
-    drawn = started(settings)
-    students = built(drawn, shape, grid, own.score)
-    first = (lessons.normal[:1024] * grid.lsb).astype(np.float32)
-    start_students(students, drawn, first, float(np.median(lessons.normal_targets)))
-    learners = Learners(students, own, drawn, latent=lessons.normal_latents.shape[1])
-    optimizer = keras.optimizers.Adam(own.student_learning_rate)
-    optimizer.build([learners.vector])
-    course = Course(
-        learners,
-        optimizer,
-        lessons,
+    starts = all_starts(settings)
+    students = build_all(starts, labelled.normal.shape[1:], grid, recipe.score)
+    first = (labelled.normal[:1024] * grid.lsb).astype(np.float32)
+    start_students(students, starts, first, float(np.median(labelled.normal_targets)))
+    trainer = StudentTrainer(students, recipe, starts, latent=labelled.normal_latents.shape[1])
+    losses, _ = train_frozen(
+        trainer,
+        [trainer.vector],
+        labelled,
+        recipe,
         grid,
+        epochs=epochs,
         draws=draws,
         seed=seed,
-        batch=own.batch,
-        float_until=min(own.float_epochs, epochs - 1),
+        advance=advance,
     )
-    rate = Cosine(optimizer, own.student_learning_rate, 0, epochs, course.steps, own.warm_up)
-    pruning = Pruning(learners.prune, own.pruning, 0, epochs, course.steps)
-    best: dict[str, tuple[float, NDArray[np.float32]]] = {}
-    for epoch in range(epochs):
-        course.epoch(epoch, [rate, pruning], advance)
-        for name, loss in course.validate().items():
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"the loss of {name} is {loss} in epoch {epoch + 1}")
-            counts_as_best = epoch >= course.float_until and (
-                pruning.settled(epoch) or not learners.is_pruned(name)
-            )
-            if counts_as_best and loss < best.get(name, (math.inf,))[0]:
-                best[name] = (loss, learners.part(name))
-    learners.store({name: part for name, (_, part) in best.items()})
-    kept = best_starts({name: loss for name, (loss, _) in best.items()})
+    kept = best_starts(losses)
     found = {own.name: students[kept[own.name]] for own in settings}
     for student in found.values():
         call_back(student)

@@ -1,8 +1,8 @@
-"""Several drawings of a student's first weights, of which the best is kept.
+"""Restarts: a student trained from several random initialisations, of which the best is kept.
 
 Networks of a hundred weights often end where another drawing would not: half of two filters may
-never wake up. Training a few of them at once costs little, they are small. They are ordinary
-students for as long as training lasts; the lowest validation loss decides.
+never wake up. They are ordinary students for as long as training lasts; the lowest validation loss
+decides.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from l1kd.networks.students import build_student
 _MARK = "/"  # in no name of a configuration
 
 
-def started(settings: Sequence[Student]) -> list[Student]:
+def all_starts(settings: Sequence[Student]) -> list[Student]:
     """Every student as often as it starts: `s7`, `s7/2`, `s7/3`."""
     return [
         own if number == 1 else own.model_copy(update={"name": f"{own.name}{_MARK}{number}"})
@@ -28,10 +28,10 @@ def started(settings: Sequence[Student]) -> list[Student]:
     ]
 
 
-def built(
+def build_all(
     settings: Sequence[Student], shape: tuple[int, ...], grid: FixedPoint, score: Score
 ) -> dict[str, keras.Model]:
-    """Untrained networks by the names of `started`; all starts of a student are named like it."""
+    """Untrained networks by the names of `all_starts`; a network's own name has no number."""
     return {
         own.name: build_student(
             own.model_copy(update={"name": own.name.partition(_MARK)[0]}), shape, grid, score
@@ -54,11 +54,8 @@ def only_best(row: Mapping[str, Any], best: Mapping[str, str]) -> dict[str, Any]
     """A row of the history with one start of every student, under the student's name."""
     found = {}
     for column, value in row.items():
-        name, ending = column, ""
-        for each in ("_val_loss", "_loss"):
-            if column.endswith(each):
-                name, ending = column.removesuffix(each), each
-                break
+        ending = next((e for e in ("_val_loss", "_loss") if column.endswith(e)), "")
+        name = column.removesuffix(ending)
         student = name.partition(_MARK)[0]
         if not ending or best.get(student, student) == name:
             found[student + ending] = value

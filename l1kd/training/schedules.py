@@ -1,4 +1,4 @@
-"""What changes from step to step: learning rates and sparsities, each from the step's number alone.
+"""Learning rates and sparsities as functions of the step, and of nothing else.
 
 An epoch's number counts over all phases; a step's number counts inside its epoch, from 0.
 """
@@ -6,21 +6,19 @@ An epoch's number counts over all phases; a step's number counts inside its epoc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
 class Cosine:
-    """Learning rates that fall along half a cosine."""
+    """A learning rate that falls from `rate` to 1 % of it along half a cosine.
+
+    It falls over the epochs `first` to `last`, of so many `steps`, after a linear rise from 0 over
+    `warm_up` epochs.
+    """
 
     def __init__(
-        self,
-        optimizer: Any,
-        rate: float,
-        first: int,
-        last: int,
-        steps: int,
-        warm_up: float = 0.0,
+        self, optimizer: Any, rate: float, first: int, last: int, steps: int, warm_up: float = 0.0
     ) -> None:
         self.optimizer, self.rate, self.warm_up = optimizer, rate, warm_up
         self.first, self.last, self.steps = first, last, steps
@@ -38,7 +36,11 @@ class Cosine:
 
 
 class Pruning:
-    """Sparsity that rises by a cubic law, fast at first (Zhu and Gupta, arXiv 1710.01878)."""
+    """Sparsity that rises by a cubic law, fast at first (Zhu and Gupta, arXiv 1710.01878).
+
+    `prune` is given the share of the final sparsity; `between` are the shares of the epochs `first`
+    to `last` at which it begins and ends.
+    """
 
     def __init__(
         self,
@@ -52,16 +54,35 @@ class Pruning:
         self.begin, self.end = (first + share * (last - first) for share in between)
 
     def settled(self, epoch: int) -> bool:
-        """Whether all sparsity is there at the end of an epoch, by its number from 0."""
+        """True if all sparsity is reached at the end of an epoch, by its number from 0."""
         return epoch + 1 >= self.end
 
     def before(self, epoch: int, step: int) -> None:
         """Nothing."""
 
     def after(self, epoch: int, step: int) -> None:
-        """Prune to what a step's number says."""
+        """Prune to the sparsity of a step."""
         passed = epoch + (step + 1) / self.steps
         if passed >= self.end:
             self.prune(1.0)
         elif passed > self.begin:
             self.prune(1 - (1 - (passed - self.begin) / (self.end - self.begin)) ** 3)
+
+
+def run_epoch(
+    number: int,
+    batches: Iterable[tuple[Any, ...]],
+    make: Callable[..., Any],
+    schedules: Sequence[Cosine | Pruning],
+    advance: Callable[[int], None],
+) -> Any:
+    """Make a step of every batch of an epoch; the sum of the steps' losses."""
+    total = 0.0
+    for step, batch in enumerate(batches):
+        for schedule in schedules:
+            schedule.before(number, step)
+        total += make(*batch)
+        for schedule in schedules:
+            schedule.after(number, step)
+        advance(1)
+    return total

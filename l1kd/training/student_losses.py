@@ -1,16 +1,11 @@
-r"""The students' side of a training: their losses, one step of all of them, what is pruned.
+r"""The students' side of a training: their losses, one step of all of them, pruning.
 
-Feature distillation: what a student's last layer reads is to tell the teacher's latent, too.
-
-Beside the score, an auxiliary head of each student, a linear map :math:`A f + b` from its features
-:math:`f` (what its last layer reads) to the teacher's latent :math:`z`, standardised over the batch
-or the normals, is trained with the student and adds
-
-.. math:: w \, \frac{1}{n} \sum_j |z_j - (A f + b)_j|
-
-to its loss (in the spirit of FitNets, arXiv 1412.6550). The head is float, belongs to the training
-alone and is not in the student that is stored. Whether this helps is the open question of
-arXiv 2310.06047; `tests/benchmarks/results/ablations.json` has what we saw.
+Feature distillation: beside the score, an auxiliary head of each student, a linear map
+:math:`A f + b` from its features :math:`f` (the input of its last layer) to the teacher's latent
+:math:`z`, standardised over the batch or the normals, is trained with it and adds
+:math:`w \, \frac{1}{n} \sum_j |z_j - (A f + b)_j|` to its loss (in the spirit of FitNets, arXiv
+1412.6550). The head is float and not stored. Whether it helps is the open question of arXiv
+2310.06047; `tests/benchmarks/results/ablations.json` has our numbers.
 """
 
 from __future__ import annotations
@@ -29,9 +24,15 @@ from l1kd.training.adder_penalty import LogicCost, logic_cost
 from l1kd.training.student_stack import Slot, Stack
 from l1kd.training.target_transform import SPREAD_AS
 
+Vector = NDArray[np.float32]
+
 
 class FeatureHeads:
-    """The auxiliary heads of some students; their weights lie in a vector, one after the other."""
+    """The auxiliary heads of some students; their weights lie in a vector, one after the other.
+
+    `features` are, of each student, their number and the LSB of their counts; `latent` is the
+    number of teacher latents, `weight` that of the loss.
+    """
 
     def __init__(
         self, features: Mapping[str, tuple[int, float]], latent: int, weight: float
@@ -42,10 +43,6 @@ class FeatureHeads:
         for name, (units, _) in self.features.items():
             self._starts[name] = self.size
             self.size += (units + 1) * latent
-
-    def start(self) -> NDArray[np.float32]:
-        """Untrained weights: a head that says 0, the mean of a standardised latent."""
-        return np.zeros(self.size, np.float32)
 
     def loss(self, vector: Any, name: str, features: Any, latent: Any) -> Any:
         """A scalar, for features (batch, units) in counts and latents (batch, latent)."""
@@ -64,35 +61,36 @@ def standardise(latent: Any, normals: int) -> Any:
     return (latent - mean) / tf.sqrt(tf.maximum(variance, 1e-6))
 
 
-Vector = NDArray[np.float32]
+def clip_below(entering: Any, target: Any, low: float) -> Any:
+    """Scores before the last quantizer; any score below a target clipped at `low` is right."""
+    return tf.where(target <= low, tf.maximum(entering, low), entering)
 
 
-class Learners:
+class StudentTrainer:
     """Students that learn the same targets in one graph.
 
     Every student minimises the mean absolute error to the targets and its logic penalty times its
-    logic cost (`adder_penalty`), in units of one spread of the normals' scores, which the
-    `fitted` target makes a 16th of the output's range. With `feature_weight` it also minimises what
-    its auxiliary head misses of the teacher's latent (`student_losses`), in the same units.
+    logic cost (`adder_penalty`), in units of one spread of the normals' scores, which the `fitted`
+    target makes a 16th of the output's range; with `feature_weight` also the loss of its auxiliary
+    head, in the same units.
 
     Targets are logarithms: an error of one unit is a small one on a normal event's raw score and a
     large one on an anomaly's. With `raw_weight` students also minimise the mean absolute error on
     the raw scores, in units in which both errors are alike where the raw score is its mean over the
-    batch. What a student says beyond e times the batch's largest raw score counts as that much.
+    batch. A student's raw score counts as at most e times the batch's largest.
 
-    A student is trained on what enters its last quantizer: the output type's clip at 0 has no
-    gradient, and targets lie inside the range.
-
-    The weights that learn are one vector here; the students have them after `store`.
+    A student is trained on the input of its last quantizer: the output type's clip at 0 has no
+    gradient, and targets lie inside the range. The trained weights are one vector here; the
+    students have them after `store`.
     """
 
     def __init__(
         self,
         students: Mapping[str, keras.Model],
         config: Distillation,
-        settings: Sequence[Student] = (),
+        settings: Sequence[Student] = (),  # penalties and sparsities
         *,
-        latent: int = 0,
+        latent: int = 0,  # numbers in the teacher's latent, for `feature_weight`
     ) -> None:
         self.students = dict(students)
         self.config, self.score = config, config.score.type
@@ -108,13 +106,17 @@ class Learners:
         self.averaged = tf.Variable(self.vector, trainable=False, name="averaged")
         self.mask = tf.Variable(tf.ones_like(self.vector), trainable=False, name="mask")
         self._penalties: dict[str, tuple[float, LogicCost]] = {}
-        self.sparsities: dict[tuple[str, str], float] = {}
+        self.sparsities: dict[tuple[str, str], float] = {}  # by student and layer
         for own in settings:
             student = self.students[own.name]
             if own.logic_penalty:
                 self._penalties[own.name] = (own.logic_penalty * unit, logic_cost(student))
-            for layer, share in _sparsities(own, student).items():
-                self.sparsities[own.name, layer] = share
+            for layer in student.layers:
+                if hasattr(layer, "kernel"):
+                    widths = own.layers.get(layer.name)
+                    share = None if widths is None else widths.sparsity
+                    if share := own.sparsity if share is None else share:
+                        self.sparsities[own.name, layer.name] = share
         self.load()
 
     @property
@@ -123,28 +125,28 @@ class Learners:
         return list(self.students)
 
     def load(self) -> None:
-        """Begin with the weights that the students have."""
+        """Begin with the weights that the students have, and with heads that return 0."""
         start = self.stack.gather()
         if self.heads:
-            start = np.concatenate([start, self.heads.start()])
+            start = np.concatenate([start, np.zeros(self.heads.size, np.float32)])
         self.vector.assign(start)
         self.averaged.assign(start)
 
     def store(self, best: Mapping[str, Vector]) -> None:
-        """Give every student its own part of a vector of weights."""
+        """Give the students the trained weights, those in `best` by student."""
         whole = self.judged.numpy()[: self.stack.size]
         for name, part in best.items():
-            whole[self.stack.whereabouts(name)] = part
+            whole[self.stack.slice_of(name)] = part
         self.stack.scatter(whole)
 
     @property
     def judged(self) -> Any:
-        """The vector that validation looks at: the moving average where there is one."""
+        """The vector that validation sees: the moving average where there is one."""
         return self.averaged if self.config.average else self.vector
 
     def part(self, name: str) -> Vector:
         """A student's weights as validation sees them."""
-        own: Vector = self.judged.numpy()[self.stack.whereabouts(name)]
+        own: Vector = self.judged.numpy()[self.stack.slice_of(name)]
         return own
 
     def losses(
@@ -157,20 +159,21 @@ class Learners:
         training: bool = False,
         quantize: bool = True,
     ) -> Any:
-        r"""Loss of every student, (students,).
+        """Losses (students,) of events (batch, *shape) with targets (batch,).
 
-        `events, target`: (batch, \*shape) and (batch,).
+        `latent` is the teacher's, (batch, numbers), standardised; `gain` that of the target
+        transform, in output units per unit of the raw score's logarithm. `training` takes the
+        weights that learn rather than those that are judged, and adds the errors of raw scores and
+        latents, which validation leaves out.
         """
         vector = self.vector if training else self.judged
         weights = self.stack.weights(vector[: self.stack.size], quantize=quantize)
         seen = self.stack.forward(weights, events, quantize=quantize)
         entering = tf.stack([seen.scores[name] for name in self.names])
-        # Where the target is clipped at the bottom, whatever lies below is right.
-        low = self.score.low
-        reached = tf.where(target <= low, tf.maximum(entering, low), entering)
+        reached = clip_below(entering, target, self.score.low)
         missed = tf.abs(reached - target)
         if training and self.config.raw_weight:
-            missed += self.config.raw_weight * _missed_of_raw(reached, target, gain)
+            missed += self.config.raw_weight * _raw_error(reached, target, gain)
         found = tf.unstack(tf.reduce_mean(missed, axis=1), len(self.names))
         for number, name in enumerate(self.names):
             if name in self._penalties:
@@ -204,7 +207,7 @@ class Learners:
         return losses
 
     def hold(self) -> None:
-        """Keep weights in their types' ranges, and what is pruned at 0."""
+        """Keep weights in their types' ranges, and pruned ones at 0."""
         inside = tf.clip_by_value(self.vector, self._low, self._high)
         self.vector.assign(inside * self.mask if self.sparsities else inside)
 
@@ -215,18 +218,18 @@ class Learners:
         vector, mask = self.vector.numpy(), self.mask.numpy()
         for slot in self._pruned():
             count = int(self.sparsities[slot.student, slot.layer] * progress * slot.size + 1e-9)
-            if count > np.sum(mask[slot.where] == 0):
+            if count > np.sum(mask[slot.span] == 0):
                 kept = np.ones(slot.size, np.float32)
-                # What is pruned is 0, so it is among the smallest again; ties go by position.
-                kept[np.argsort(np.abs(vector[slot.where]), kind="stable")[:count]] = 0
-                mask[slot.where] = kept
+                # Pruned weights are 0, so they are among the smallest again; ties go by position.
+                kept[np.argsort(np.abs(vector[slot.span]), kind="stable")[:count]] = 0
+                mask[slot.span] = kept
         if (mask != self.mask.numpy()).any():
             self.mask.assign(mask)
             self.vector.assign(vector * mask)
             self.averaged.assign(self.averaged * mask)
 
     def is_pruned(self, name: str) -> bool:
-        """Whether a student has sparsities."""
+        """True for a student with sparsities."""
         return any(student == name for student, _ in self.sparsities)
 
     def _pruned(self) -> Iterator[Slot]:
@@ -236,11 +239,11 @@ class Learners:
 
     def _kernels(self, name: str, vector: Any) -> list[Any]:
         own = [s for s in self.stack.slots if s.student == name and s.part == "kernel"]
-        return [vector[slot.where] for slot in own]
+        return [vector[slot.span] for slot in own]
 
 
-def _missed_of_raw(reached: Any, target: Any, gain: Any) -> Any:
-    """Absolute errors on the raw score, (students, batch), in output units: see `Learners`."""
+def _raw_error(reached: Any, target: Any, gain: Any) -> Any:
+    """Absolute errors of the raw score, (students, batch), in output units."""
     top = tf.reduce_max(target)
     # Relative to the largest: nothing overflows, whatever the range.
     mean = tf.reduce_mean(tf.exp((target - top) / gain))
@@ -251,37 +254,28 @@ def _missed_of_raw(reached: Any, target: Any, gain: Any) -> Any:
     return tf.abs(raw(reached) - raw(target))
 
 
-def _sparsities(own: Student, student: keras.Model) -> dict[str, float]:
-    """Share of weights to prune by layer, where there is any."""
-    shares = {}
-    for layer in student.layers:
-        if hasattr(layer, "kernel"):
-            widths = own.layers.get(layer.name)
-            share = own.sparsity if widths is None or widths.sparsity is None else widths.sparsity
-            if share:
-                shares[layer.name] = share
-    return shares
-
-
 def start_students(
     students: Mapping[str, keras.Model], settings: Sequence[Student], events: Any, middle: float
 ) -> None:
-    r"""Start every student with units that are awake and scores in the middle of its targets.
+    """Start untrained students with units that fire and scores at `middle`, the median target.
 
-    A ReLU whose input is negative for nearly every event never learns, and the smallest students
-    have two filters. Adam moves a bias by about its rate a step: a few thousand steps of 1e-3 would
-    not lift the scores to where the targets are.
-
-    `events`: normal ones, (N, \*shape).
+    `events` are normal ones, (N, *shape). A ReLU whose input is negative for nearly every event
+    never learns, and the smallest students have two filters. Adam moves a bias by about its rate a
+    step: a few thousand steps of 1e-3 would not lift the scores to their targets.
     """
     for own in settings:
-        student, awake = students[own.name], AWAKE[own.architecture]
+        student = students[own.name]
+        wake_units(student, events, AWAKE[own.architecture])
         output = student.layers[-2]
-        for layer in student.layers:
-            if getattr(layer, "use_bias", False) and layer is not output:
-                entering = keras.Model(student.input, layer.output)(events).numpy()
-                usual = np.quantile(entering.reshape(-1, entering.shape[-1]), awake, axis=0)
-                kernel, bias = layer.get_weights()
-                layer.set_weights([kernel, bias + np.maximum(-usual, 0)])
         kernel, bias = output.get_weights()
         output.set_weights([kernel, np.full_like(bias, middle)])
+
+
+def wake_units(student: keras.Model, events: Any, quantile: float) -> None:
+    """Raise hidden biases until every unit fires at this quantile of its inputs."""
+    for layer in student.layers[:-2]:
+        if getattr(layer, "use_bias", False):
+            entering = keras.Model(student.input, layer.output)(events).numpy()
+            usual = np.quantile(entering.reshape(-1, entering.shape[-1]), quantile, axis=0)
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel, bias + np.maximum(-usual, 0)])

@@ -1,16 +1,12 @@
-"""All students of a run as one computation: what a training step costs is mostly here.
+"""All students of a run as one computation: it decides the cost of a training step.
 
-The weights of all students lie in one vector: they are quantized by three operations a step, and
-an optimizer has one variable to look after. Students compute in counts of each layer's LSB: every
-quantizer's scale is a power of two and goes into the weights in front of it, so that an activation
-is a clip and a round. What several students do to the same tensor, or to small tensors alike, is
-done once, unless what comes out had to be taken apart at once. What no stride reads is not made.
-
-Forward, this is what the students are, bit by bit (`test_student_stack.py`). Backward, every
-quantizer passes the gradient on where its value lies in its range and stops it elsewhere; a weight
-always gets it (the straight-through estimator, arXiv 1308.3432).
-
-What a student's layers do, one after the other, and which rows of an image that depends on.
+The weights of all students lie in one vector: they are quantized by three operations a step.
+Students compute in counts of each layer's LSB: every scale is a power of two and goes into the
+weights in front of it, so that an activation is a clip and a round. Steps that several students
+take on the same tensor, or on small tensors alike, are taken once, and rows that no stride reads
+are not computed. Forward, this equals the students bit by bit (`test_student_stack.py`). Backward,
+a quantizer passes the gradient on inside its range, and a weight always gets it (straight-through
+estimator, arXiv 1308.3432).
 """
 
 from __future__ import annotations
@@ -33,16 +29,15 @@ Kind = Literal["reshape", "flatten", "pool", "conv", "dense", "relu"]
 
 @dataclass(frozen=True)
 class Step:
-    """What a layer does; students with equal steps can share them."""
+    """One layer's operation; students with equal steps can share them."""
 
     kind: Kind
     options: tuple[Any, ...] = ()
-    # Name of a layer with weights; no part of what the step does.
-    layer: str = field(default="", compare=False)
+    layer: str = field(default="", compare=False)  # name, of a layer with weights
 
 
 def sides_after(step: Step, before: Sequence[int]) -> tuple[int, int]:
-    """Rows and columns after a convolution or a pooling, of so many."""
+    """Rows and columns after a convolution or a pooling."""
     size, stride, padding, *_ = step.options
     lost = size if padding == "VALID" else (1, 1)
     rows, columns = (
@@ -51,25 +46,24 @@ def sides_after(step: Step, before: Sequence[int]) -> tuple[int, int]:
     return rows, columns
 
 
-def looked_at(steps: Sequence[Step], sides: tuple[int, int]) -> tuple[int, int]:
-    """How many rows and columns of an image have a say in what steps make of it.
+def sides_read(steps: Sequence[Step], sides: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of an image that the result of steps depends on.
 
-    A window of 3 rows and stride 2 leaves the last of 22 unread. Convolutions in front of it make
-    that row for nobody, and the rows that it alone comes from need not be there: of 28, the paper's
-    two largest students look at 25.
+    A window of 3 rows and stride 2 leaves the last of 22 unread, and so the rows that only it is
+    made of: of 28, the paper's two largest students read 25.
     """
     if not steps or steps[0].kind not in ("conv", "pool", "relu"):
         return sides
     step, *rest = steps
     if step.kind == "relu":
-        return looked_at(rest, sides)
+        return sides_read(rest, sides)
     size, stride, padding, *_ = step.options
     if padding != "VALID":
         return sides
     rows, columns = (
         (side - 1) * each + own
         for side, each, own in zip(
-            looked_at(rest, sides_after(step, sides)), stride, size, strict=True
+            sides_read(rest, sides_after(step, sides)), stride, size, strict=True
         )
     )
     return rows, columns
@@ -95,7 +89,7 @@ def _clip(x: Any, high: float) -> Any:
 
 
 def _quantized_relu(high: float, word: int) -> Any:
-    """An unsigned type's clip and round, in its counts; the gradient passes inside its range."""
+    """Clip and round of an unsigned type, in counts; the gradient passes inside the range."""
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def quantized_relu(x: Any) -> Any:
@@ -118,16 +112,16 @@ _WORTH_MERGING = 100_000
 
 @dataclass(frozen=True)
 class Slot:
-    """A trained tensor of a student: where it lies in the vector, and what it is there."""
+    """A trained tensor of a student, and its place in the vector."""
 
     student: str  # names
     layer: str
     part: str  # `kernel` or `bias`
-    shape: tuple[int, ...]  # of the tensor
+    shape: tuple[int, ...]
     start: int  # its first element in the vector
     type: FixedPoint  # its quantizer's
-    unit: float  # output LSB over input LSB: what a count is multiplied with
-    variable: Any = field(repr=False)  # of the Keras layer
+    unit: float  # output LSB over input LSB, the factor of a count
+    variable: Any = field(repr=False)  # the Keras layer's
 
     @property
     def size(self) -> int:
@@ -135,13 +129,13 @@ class Slot:
         return int(np.prod(self.shape))
 
     @property
-    def where(self) -> slice:
-        """Of the vector."""
+    def span(self) -> slice:
+        """Its place in the vector."""
         return slice(self.start, self.start + self.size)
 
 
 class Stack:
-    """Students of `l1kd.networks.students` as one network."""
+    """Students of `l1kd.networks.students` as one network: chains that end in a quantizer."""
 
     def __init__(self, students: Mapping[str, keras.Model]) -> None:
         self.students = dict(students)
@@ -167,10 +161,10 @@ class Stack:
     def scatter(self, vector: NDArray[np.float32]) -> None:
         """Give the students the weights of a vector."""
         for slot in self.slots:
-            slot.variable.assign(vector[slot.where].reshape(slot.shape))
+            slot.variable.assign(vector[slot.span].reshape(slot.shape))
 
     def _read(self, name: str, model: keras.Model) -> list[Step]:
-        """The steps of a student up to what enters its last quantizer."""
+        """The steps of a student up to its last quantizer."""
         steps: list[Step] = []
         held = 1.0  # LSB of what the next layer reads: events come as they are
         layers = model.layers[:-1]
@@ -227,18 +221,17 @@ class Stack:
         return self.slots[-1].start + self.slots[-1].size
 
     def features(self) -> dict[str, tuple[int, float]]:
-        """How many values every student's last layer reads, and their LSB."""
+        """Number and LSB of the inputs of every student's last layer."""
         last = {slot.student: slot for slot in self.slots if slot.part == "kernel"}
         return {name: (slot.shape[0], slot.unit) for name, slot in last.items()}
 
-    def whereabouts(self, student: str) -> slice:
-        """Of a student's weights in the vector."""
+    def slice_of(self, student: str) -> slice:
+        """A student's place in the vector."""
         own = [slot for slot in self.slots if slot.student == student]
         return slice(own[0].start, own[-1].start + own[-1].size)
 
     def weights(self, vector: Any, *, quantize: bool = True) -> list[Any]:
-        """A vector of weights as tensors in the slots' order, scaled and, unless told not to,
-        quantized."""
+        """A vector of weights as tensors in the slots' order, scaled and quantized."""
         counts = vector * self._counts
         if quantize:
             counts = _straight_round(counts, self._low, self._high)
@@ -246,10 +239,7 @@ class Stack:
         return [tf.reshape(p, s.shape) for p, s in zip(parts, self.slots, strict=True)]
 
     def forward(self, weights: Sequence[Any], events: Any, *, quantize: bool = True) -> Forward:
-        r"""What enters every student's last quantizer.
-
-        `events`: (batch, \*shape), on the port's grid.
-        """
+        """Run `weights` of the students on events (batch, *shape) on the port's grid."""
         found = Forward({}, {})
         walk = _Walk(self._plans, dict(zip(self._keys, weights, strict=True)), quantize, found)
         walk.share(events, self._order, 0)
@@ -258,10 +248,10 @@ class Stack:
 
 @dataclass(frozen=True)
 class Forward:
-    """What students make of a batch, by their names."""
+    """The students' results for a batch, by name."""
 
-    scores: dict[str, Any]  # what enters the last quantizer, (batch,)
-    features: dict[str, Any]  # what the last layer reads, (batch, units), in counts of its LSB
+    scores: dict[str, Any]  # inputs of the last quantizer, (batch,)
+    features: dict[str, Any]  # inputs of the last layer, (batch, units), in counts
 
 
 @dataclass(frozen=True)
@@ -274,7 +264,7 @@ class _Walk:
     into: Forward
 
     def share(self, x: Any, names: list[str], place: int) -> None:
-        """From a tensor that all of `names` read."""
+        """Go on from a tensor that all of `names` read."""
         for step, group in self._groups(names, place):
             if not step.layer:
                 self.share(plain(step, x, self.quantize), group, place + 1)
@@ -284,9 +274,10 @@ class _Walk:
                 self._affine(self._cropped(x, own, place), own, place, kernels)
 
     def _companions(self, x: Any, names: list[str], place: int) -> Iterator[list[str]]:
-        """Students that make a layer together: not those whose next convolutions are apart.
+        """Groups that compute a layer together.
 
-        Taking a large tensor apart again costs as much as was saved.
+        Not if their next convolutions are apart: splitting a large tensor again costs as much as
+        was saved.
         """
         for steps, group in groupby(names, lambda name: self._until_weights(name, place + 1)):
             own = list(group)
@@ -300,22 +291,22 @@ class _Walk:
             yield from ([name] for name in own) if apart else [own]
 
     def _cropped(self, x: Any, names: list[str], place: int) -> Any:
-        """A convolution's input without the last rows and columns that none of `names` looks at."""
+        """A convolution's input without the last rows and columns that none of `names` reads."""
         if self.plans[names[0]][place].kind != "conv":
             return x
         sides = x.shape[1], x.shape[2]
-        looks = [looked_at(self.plans[name][place:], sides) for name in names]
-        rows, columns = (max(each) for each in zip(*looks, strict=True))
+        read = [sides_read(self.plans[name][place:], sides) for name in names]
+        rows, columns = (max(each) for each in zip(*read, strict=True))
         return x if (rows, columns) == sides else x[:, :rows, :columns]
 
     def _until_weights(self, name: str, place: int) -> tuple[Step, ...]:
-        """The steps from a place on up to the next one with weights, and that one."""
+        """The steps from a place on up to the next one with weights, included."""
         plan = self.plans[name]
         ends = (n for n in range(place, len(plan)) if plan[n].layer)
         return tuple(plan[place : next(ends, len(plan) - 1) + 1])
 
     def _side_by_side(self, x: Any, members: list[tuple[str, int]], place: int) -> None:
-        """From a tensor whose channels are those of several students, so many each."""
+        """Go on from a tensor with the channels of several students, so many each."""
         widths = dict(members)
         groups = self._groups(list(widths), place)
         shares = [sum(widths[name] for name in group) for _, group in groups]
@@ -333,7 +324,7 @@ class _Walk:
                 self._side_by_side(after, [(name, widths[name]) for name in group], place + 1)
 
     def _affine(self, x: Any, group: list[str], place: int, kernels: list[Any]) -> None:
-        """A layer with weights; kernels lie side by side along their last axis."""
+        """Apply a layer with weights; kernels lie side by side along their last axis."""
         step = self.plans[group[0]][place]
         kernel, *_ = kernels if len(kernels) == 1 else [tf.concat(kernels, -1)]
         if step.kind == "dense":
@@ -361,8 +352,7 @@ class _Walk:
 
 
 def _together(step: Step, sides: Sequence[int], kernels: list[Any]) -> bool:
-    """Whether students that have different inputs, of so many rows and columns, make this step in
-    one operation."""
+    """True if students with different inputs, of these rows and columns, take this step at once."""
     if step.kind in ("dense", "flatten", "reshape"):
         return False
     if step.kind != "conv":

@@ -1,15 +1,10 @@
 """Target transforms: from the teacher's raw score to the students' output type, and back.
 
-All are affine in the logarithm of the raw score, so they are monotone and keep the teacher's
-ranking up to the clip at the range's edges:
-
-========  =================================  =====================================================
-`paper`   `log(1 + s)`                       arXiv 2310.06047; a tiny range for images in [0, 1]
-`cicada`  `32 log(s)`                        CICADA; clips to 0 wherever s < 1
-`fitted`  `R/4 + R/16 (log(s) - m) / d`      m, d: median and spread of log(s) over normals; R: the
-                                             output range. 4 spreads below the median of the
-                                             normals, 12 above it for what is abnormal.
-========  =================================  =====================================================
+All are affine in the logarithm of the raw score, so they keep the teacher's ranking up to the clip
+at the range's edges. `paper`: log(1 + s) (arXiv 2310.06047; a tiny range for images in [0, 1]).
+`cicada`: 32 log(s), CICADA's, which clips to 0 wherever s < 1. `fitted`: R/4 + R/16 (log(s) - m)/d
+with median m and spread d of log(s) over normals and the output range R, so that 4 spreads lie
+below the median of the normals, and 12 above it for anomalies.
 """
 
 from __future__ import annotations
@@ -36,8 +31,8 @@ MIN_SPREAD = 1e-3
 class TargetTransform:
     """`clip(offset + gain * log(raw))`, or of `log(1 + raw)`, on the grid of the output type."""
 
-    base: Literal["log", "log1p"]  # `log` or `log1p`
-    gain: float  # in units of the output type
+    base: Literal["log", "log1p"]
+    gain: float  # as the offset, in units of the output type
     offset: float
     score: FixedPoint  # the output type
 
@@ -80,7 +75,7 @@ def save_target(transform: TargetTransform, directory: Path) -> None:
 
 
 def load_target(directory: Path) -> TargetTransform:
-    """The transform that a run stores."""
+    """The transform that a run stores; without one, or with a damaged one, a `UserError`."""
     path = directory / _FILE
     try:
         stored = read_json(path)

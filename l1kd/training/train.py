@@ -21,13 +21,13 @@ from l1kd.networks.load import save_model
 from l1kd.networks.teachers import build_teacher, measure_spread
 from l1kd.networks.tensorflow_setup import prepare_tensorflow
 from l1kd.networks.to_exact import call_back
-from l1kd.training.checkpoint import Arrays, Books, Progress, load_state, write_history
-from l1kd.training.co_distillation import Distiller, Streamed
-from l1kd.training.exposure import Feed, measure_facts, mixer
-from l1kd.training.frozen_teacher import Course, Lessons, raw_scores
-from l1kd.training.restarts import best_starts, built, only_best, started
+from l1kd.training.checkpoint import Arrays, Progress, TrainingLog, load_state, write_history
+from l1kd.training.co_distillation import Distiller, StreamedEpochs
+from l1kd.training.exposure import Batches, measure_inputs, mixer
+from l1kd.training.frozen_teacher import FrozenEpochs, LabelledEvents, raw_scores
+from l1kd.training.restarts import all_starts, best_starts, build_all, only_best
 from l1kd.training.schedules import Cosine, Pruning
-from l1kd.training.student_losses import Learners, start_students
+from l1kd.training.student_losses import StudentTrainer, start_students
 from l1kd.training.target_transform import MEDIAN_AT, TARGETS, log_quantiles, save_target
 
 # Values of events and exposure that are kept for a frozen teacher, at most: 1 GB of 16-bit counts.
@@ -35,45 +35,43 @@ _MOST_KEPT = 500_000_000
 
 
 def build(config: Config, dataset: Dataset) -> Distiller:
-    """Untrained networks of a configuration, seeded, with the data's own spread and grid."""
+    """Untrained networks of a configuration; a `UserError` if one cannot read the events."""
     keras.utils.set_random_seed(config.seed)
     spread = measure_spread(dataset.train, dataset.standardise_axes, config.teacher.square_root)
     teacher = build_teacher(config.teacher, dataset.shape, spread)
-    score = config.distillation.score
-    transform = TARGETS[config.distillation.target](score.type)
-    settings = started(config.students)
-    students = built(settings, dataset.shape, dataset.grid, score)
-    own = config.distillation
+    recipe = config.distillation
+    settings = all_starts(config.students)
+    students = build_all(settings, dataset.shape, dataset.grid, recipe.score)
     latent = int(teacher.get_layer("latent").output.shape[-1])
     return Distiller(
         teacher,
-        Learners(students, own, settings, latent=latent),
-        transform,
-        follow=own.target == "fitted",
-        exposed=bool(own.exposure),
-        rates=(own.learning_rate, own.student_learning_rate),
+        StudentTrainer(students, recipe, settings, latent=latent),
+        TARGETS[recipe.target](recipe.score.type),
+        follow=recipe.target == "fitted",
+        exposed=bool(recipe.exposure),
+        rates=(recipe.learning_rate, recipe.student_learning_rate),
     )
 
 
 def check(context: Context) -> None:
-    """Open the events and build everything once, to find what is wrong before a run is made."""
+    """Open the events and build everything once, to find errors before a run is made."""
     prepare_tensorflow(context.threads)
-    _feed(context)
+    _batches(context)
     build(context.config, context.dataset)
 
 
-def _feed(context: Context) -> Feed:
-    config, dataset = context.config.distillation, context.dataset
-    mix = mixer(list(config.exposure), config.exposure_ratio, dataset, measure_facts(dataset))
-    return Feed(dataset, mix, config.batch, context.config.seed)
+def _batches(context: Context) -> Batches:
+    recipe, dataset = context.config.distillation, context.dataset
+    mix = mixer(recipe.exposure, recipe.exposure_ratio, dataset, measure_inputs(dataset))
+    return Batches(dataset, mix, recipe.batch, context.config.seed)
 
 
 def train(context: Context) -> None:
     """Run or resume the training; leave `teacher.keras`, `students/` and `target.json`."""
     prepare_tensorflow(context.threads)
     config, dataset = context.config, context.dataset
-    distiller, feed = build(config, dataset), _feed(context)
-    _start(distiller, feed, config)
+    distiller, batches = build(config, dataset), _batches(context)
+    _start(distiller, batches, config)
 
     checkpoint = context.directory / "checkpoint.npz"
     relevant = config.model_dump(
@@ -86,7 +84,7 @@ def train(context: Context) -> None:
         best = {k.removeprefix("best/"): v for k, v in arrays.items() if k.startswith("best/")}
         context.say(f"resuming after epoch {progress.epoch}")
     tensorboard = config.distillation.tensorboard
-    books = Books(progress, best, distiller.arrays, context.directory, tensorboard=tensorboard)
+    log = TrainingLog(progress, best, distiller.arrays, context.directory, tensorboard=tensorboard)
 
     for phase in config.distillation.phases:
         if progress.epoch < phase.first:
@@ -94,13 +92,13 @@ def train(context: Context) -> None:
         if not phase.teacher:
             _freeze_teacher(distiller, best, dataset)
         if progress.epoch < phase.last:
-            _run(context, distiller, feed, phase, books)
+            _run(context, distiller, batches, phase, log)
 
-    learners = distiller.learners
-    learners.store({name: best[f"{name}/0"] for name in learners.names})
+    trainer = distiller.trainer
+    trainer.store({name: best[f"{name}/0"] for name in trainer.names})
     kept = best_starts(progress.best)
     for own in config.students:
-        student = learners.students[kept[own.name]]
+        student = trainer.students[kept[own.name]]
         call_back(student)
         save_model(student, context.student_file(own.name))
     save_model(distiller.teacher, context.teacher_file)
@@ -110,39 +108,41 @@ def train(context: Context) -> None:
     checkpoint.unlink(missing_ok=True)
 
 
-def _run(context: Context, distiller: Distiller, feed: Feed, phase: Phase, books: Books) -> None:
+def _run(
+    context: Context, distiller: Distiller, batches: Batches, phase: Phase, log: TrainingLog
+) -> None:
     """The epochs of a phase that are left."""
-    config, learners, progress = context.config.distillation, distiller.learners, books.progress
+    recipe, trainer, progress = context.config.distillation, distiller.trainer, log.progress
     # One fall of the rate, one rise of the sparsity over all the epochs in which somebody learns.
-    taught = [p for p in config.phases if p.teacher]
-    learning = [p for p in config.phases if p.students]
+    taught = [p for p in recipe.phases if p.teacher]
+    learning = [p for p in recipe.phases if p.students]
     first, last = learning[0].first, learning[-1].last
-    pruning = Pruning(learners.prune, config.pruning, first, last, feed.steps)
+    pruning = Pruning(trainer.prune, recipe.pruning, first, last, batches.steps)
     schedules: list[Cosine | Pruning] = []
     if phase.teacher:
-        optimizer, rate = distiller.teacher_optimizer, config.learning_rate
-        schedules.append(Cosine(optimizer, rate, taught[0].first, taught[-1].last, feed.steps))
+        optimizer, rate = distiller.teacher_optimizer, recipe.learning_rate
+        schedules.append(Cosine(optimizer, rate, taught[0].first, taught[-1].last, batches.steps))
     if phase.students:
-        optimizer, rate = distiller.student_optimizer, config.student_learning_rate
-        schedules.append(Cosine(optimizer, rate, first, last, feed.steps, config.warm_up))
+        optimizer, rate = distiller.student_optimizer, recipe.student_learning_rate
+        schedules.append(Cosine(optimizer, rate, first, last, batches.steps, recipe.warm_up))
         schedules.append(pruning)
-    work = _work(context, distiller, feed, phase)
-    left = (phase.last - progress.epoch) * feed.steps
+    work = _epochs(context, distiller, batches, phase, float_until=first + recipe.float_epochs)
+    left = (phase.last - progress.epoch) * batches.steps
     with context.progress(f"{phase.name} (epochs {progress.epoch + 1}-{phase.last})", left) as tick:
         for epoch in range(progress.epoch, phase.last):
-            if not phase.teacher and books.stale(learners.names, config.patience):
-                context.say(f"no student has become better for {config.patience} epochs")
+            if not phase.teacher and log.out_of_patience(trainer.names, recipe.patience):
+                context.say(f"no student has become better for {recipe.patience} epochs")
                 break
             losses = work.epoch(epoch, schedules, tick)
             candidates = {}
             if phase.teacher:
                 candidates["teacher"] = distiller.teacher.get_weights
             else:
-                for name in learners.names:
-                    whole = pruning.settled(epoch) or not learners.is_pruned(name)
-                    if whole and epoch >= first + config.float_epochs:
-                        candidates[name] = _part(learners, name)
-            books.close(epoch, phase.name, losses, work.validate(), candidates)
+                for name in trainer.names:
+                    whole = pruning.settled(epoch) or not trainer.is_pruned(name)
+                    if whole and epoch >= first + recipe.float_epochs:
+                        candidates[name] = _weights(trainer, name)
+            log.end_epoch(epoch, phase.name, losses, work.validate(), candidates)
     row = only_best(progress.history[-1], best_starts(progress.best))
     said = ", ".join(
         f"{k.removesuffix('_val_loss')} {v:.4g}" for k, v in row.items() if "_val_" in k
@@ -150,38 +150,39 @@ def _run(context: Context, distiller: Distiller, feed: Feed, phase: Phase, books
     context.say(f"{phase.name}: validation losses after epoch {progress.epoch}: {said}")
 
 
-def _part(learners: Learners, name: str) -> Callable[[], list[Any]]:
-    return lambda: [learners.part(name)]
+def _weights(trainer: StudentTrainer, name: str) -> Callable[[], list[Any]]:
+    return lambda: [trainer.part(name)]
 
 
-def _work(context: Context, distiller: Distiller, feed: Feed, phase: Phase) -> Course | Streamed:
-    """What makes a phase's epochs: steps on kept targets, or on events as they come."""
+def _epochs(
+    context: Context, distiller: Distiller, batches: Batches, phase: Phase, float_until: int
+) -> FrozenEpochs | StreamedEpochs:
+    """A phase's epochs: on kept targets if the teacher is frozen and memory holds them."""
     config, dataset = context.config, context.dataset
-    own = config.distillation
-    learning = [each.first for each in own.phases if each.students]
-    float_until = learning[0] + own.float_epochs
+    recipe = config.distillation
     if phase.teacher:
-        return Streamed(distiller, feed, students=phase.students, float_until=float_until)
-    draws = min(own.draws, phase.last - phase.first) if own.exposure else 1
-    events = len(dataset.train) * (1 + draws * own.exposure_ratio * bool(own.exposure))
+        return StreamedEpochs(distiller, batches, students=phase.students, float_until=float_until)
+    draws = min(recipe.draws, phase.last - phase.first) if recipe.exposure else 1
+    events = len(dataset.train) * (1 + draws * recipe.exposure_ratio * bool(recipe.exposure))
     if events * int(np.prod(dataset.shape)) > _MOST_KEPT:
-        return Streamed(distiller, feed, teacher=False, float_until=float_until)
-    lessons = Lessons.of(
-        config,
+        return StreamedEpochs(distiller, batches, teacher=False, float_until=float_until)
+    labelled = LabelledEvents.label(
+        recipe,
+        config.seed,
         dataset,
         distiller.teacher,
         distiller.transform,
         draws=draws,
         limit=len(dataset.train),
     )
-    return Course(
-        distiller.learners,
+    return FrozenEpochs(
+        distiller.trainer,
         distiller.student_optimizer,
-        lessons,
+        labelled,
         dataset.grid,
         draws=draws,
         seed=config.seed,
-        batch=own.batch,
+        batch=recipe.batch,
         float_until=float_until,
     )
 
@@ -195,11 +196,11 @@ def _freeze_teacher(distiller: Distiller, best: Arrays, dataset: Dataset) -> Non
         distiller.set_transform(distiller.transform.fitted(*log_quantiles(raw)))
 
 
-def _start(distiller: Distiller, feed: Feed, config: Config) -> None:
-    events = next(iter(feed.dataset.train.chunks(1024, 1024)))
+def _start(distiller: Distiller, batches: Batches, config: Config) -> None:
+    events = next(iter(batches.dataset.train.chunks(1024, 1024)))
     middle = distiller.transform.score.high * MEDIAN_AT
     if not distiller.follow:
         raw = raw_scores(distiller.teacher, iter([events]))
         middle = float(np.median(distiller.transform.forward(raw)))
-    start_students(distiller.learners.students, started(config.students), events, middle)
-    distiller.learners.load()
+    start_students(distiller.trainer.students, all_starts(config.students), events, middle)
+    distiller.trainer.load()

@@ -32,7 +32,7 @@ from l1kd.core.files import read_json, write_json
 from l1kd.runs.run import context_of, run_configuration
 
 if TYPE_CHECKING:
-    from l1kd.training.frozen_teacher import Lessons
+    from l1kd.training.frozen_teacher import LabelledEvents
 
 RESULTS = Path(__file__).parent / "results" / "ablations.json"
 CONFIGURATION = "paper"
@@ -106,9 +106,9 @@ def teacher_of(case: str, work: Path) -> Context:
     return context_of(directory, configured(case, RECIPE, STUDENTS))
 
 
-def taught(context: Context, config: Config) -> tuple[Lessons, dict[str, Any], Judge]:
+def taught(context: Context, config: Config) -> tuple[LabelledEvents, dict[str, Any], Judge]:
     """What a run's teacher says, a configuration's students that learned it, and their judge."""
-    from l1kd.training.frozen_teacher import Lessons, learn
+    from l1kd.training.frozen_teacher import LabelledEvents, train_students
     from l1kd.training.target_transform import TARGETS, load_target
 
     dataset, own = context.dataset, config.distillation
@@ -116,11 +116,19 @@ def taught(context: Context, config: Config) -> tuple[Lessons, dict[str, Any], J
     if own.target != "fitted":
         target = TARGETS[own.target](own.score.type)
     draws = min(own.draws, EPOCHS)
-    lessons = Lessons.of(config, dataset, teacher, target, draws=draws, limit=len(dataset.train))
-    models = learn(
-        config.students, lessons, config, dataset.grid, epochs=EPOCHS, draws=draws, seed=SEED
+    labelled = LabelledEvents.label(
+        config.distillation,
+        config.seed,
+        dataset,
+        teacher,
+        target,
+        draws=draws,
+        limit=len(dataset.train),
     )
-    return lessons, models, Judge(context, config, teacher, target)
+    models = train_students(
+        config.students, labelled, config, dataset.grid, epochs=EPOCHS, draws=draws, seed=SEED
+    )
+    return labelled, models, Judge(context, config, teacher, target)
 
 
 class Judge:

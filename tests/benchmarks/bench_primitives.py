@@ -34,7 +34,7 @@ def trained() -> dict[str, Any]:
     """The students' weights after some steps on random events, as a hash, and a step's time."""
     from l1kd.core.fixed_point import FixedPoint
     from l1kd.networks.tensorflow_setup import prepare_tensorflow
-    from l1kd.training.frozen_teacher import Lessons, learn
+    from l1kd.training.frozen_teacher import LabelledEvents, train_students
 
     prepare_tensorflow(1)
     config = config_file.load(config_file.find("paper"), ["distillation.exposure=[dataset]"])
@@ -48,11 +48,13 @@ def trained() -> dict[str, Any]:
     (normal, wanted, latents), (exposure, also, others) = sample(), sample()
     val = normal[:100], wanted[:100]
     gain = np.float32(1)
-    lessons = Lessons(normal, wanted, exposure, also, *val, latents, others, np.asarray(gain))
+    labelled = LabelledEvents(
+        normal, wanted, exposure, also, *val, latents, others, np.asarray(gain)
+    )
     ticks: list[float] = []
-    models = learn(
+    models = train_students(
         config.students,
-        lessons,
+        labelled,
         config,
         grid,
         epochs=EPOCHS,

@@ -82,24 +82,24 @@ def case(run: Path) -> dict[str, list[Row]]:
     """The drawings of a run's smallest students against its teacher, by student."""
     from l1kd.evaluation.evaluate import scorer
     from l1kd.evaluation.metrics import spearman
-    from l1kd.training.frozen_teacher import Course
-    from l1kd.training.student_losses import Learners
+    from l1kd.training.frozen_teacher import FrozenEpochs
+    from l1kd.training.student_losses import StudentTrainer
 
     config = config_file.load(run / "config.yaml", ["threads=1"])
     drawn = drawings(config)
     config = config.model_copy(update={"students": [s for own in drawn.values() for s in own]})
     context = context_of(run, config)
-    lessons, models, judge = taught(context, config)
+    labelled, models, judge = taught(context, config)
     own, grid, shape = config.distillation, context.dataset.grid, context.dataset.shape
-    learners = Learners(models, own, config.students)
-    course = Course(learners, None, lessons, grid, draws=1, seed=SEED, batch=own.batch)
-    loss, known = course.validate(), (lessons.val * grid.lsb).astype(np.float32)
+    trainer = StudentTrainer(models, own, config.students)
+    course = FrozenEpochs(trainer, None, labelled, grid, draws=1, seed=SEED, batch=own.batch)
+    loss, known = course.validate(), (labelled.val * grid.lsb).astype(np.float32)
 
     def row(name: str) -> Row:
         found, said = judge(models[name]), np.ravel(scorer(models[name], shape)(known))
         return {
             "loss": loss[name],
-            "spearman": spearman(said, lessons.val_targets) or 0.0,
+            "spearman": spearman(said, labelled.val_targets) or 0.0,
             "auc": found["auc"],
             "emd": found["emd_calibrated"],
             "never_fires": float(never_fires(models[name], judge.normal)),

@@ -53,7 +53,7 @@ def distiller(shared: tuple[Distiller, Arrays]) -> Iterator[Distiller]:
 
 
 def students(distiller: Distiller) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
-    return {name: distiller.learners.part(name) for name in distiller.learners.names}
+    return {name: distiller.trainer.part(name) for name in distiller.trainer.names}
 
 
 def copies(model: tf.keras.Model) -> list[np.ndarray]:  # type: ignore[type-arg]
@@ -96,11 +96,11 @@ def test_the_teacher_does_not_learn_from_exposure(distiller: Distiller) -> None:
 def test_students_do_not_feel_each_other(distiller: Distiller) -> None:
     events = tf.constant(EVENTS)
     targets = distiller.target(distiller.teacher(events))
-    learners = distiller.learners
+    trainer = distiller.trainer
     with tf.GradientTape() as tape:
-        loss = learners.losses(events, targets, training=True)[learners.names.index("a")]
-    gradient = tape.gradient(loss, learners.vector).numpy()
-    own = learners.stack.whereabouts("a")
+        loss = trainer.losses(events, targets, training=True)[trainer.names.index("a")]
+    gradient = tape.gradient(loss, trainer.vector).numpy()
+    own = trainer.stack.slice_of("a")
     assert (gradient[own] != 0).any()
     gradient[own] = 0
     assert (gradient == 0).all()
@@ -115,7 +115,7 @@ def test_a_frozen_teacher_stays_and_its_transform_too(distiller: Distiller) -> N
 
 def test_students_are_told_how_steep_their_targets_are() -> None:
     distiller = build_distiller()
-    own = distiller.learners
+    own = distiller.trainer
     own.config = own.config.model_copy(update={"raw_weight": 1.0})
     distiller.set_transform(distiller.transform.fitted(0.3, 0.7))
     batch = (tf.constant(EVENTS), tf.constant(EVENTS[:8]))

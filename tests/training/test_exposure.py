@@ -8,7 +8,7 @@ import pytest
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset, Sample
-from l1kd.training.exposure import EXPOSURES, Facts, measure_facts, mixer
+from l1kd.training.exposure import EXPOSURES, InputRange, measure_inputs, mixer
 
 SHAPES = [(28, 28, 1), (18, 14, 1), (57,), (5, 3)]
 
@@ -24,37 +24,37 @@ def dataset(shape: tuple[int, ...], *, other: bool = False) -> Dataset:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_made_events_are_on_the_grid_and_in_range(kind: str, shape: tuple[int, ...]) -> None:
     data = dataset(shape)
-    facts = measure_facts(data)
+    inputs = measure_inputs(data)
     events = data.train.events()
     before = events.copy()
-    made = EXPOSURES[kind](events, np.random.default_rng(1), facts)
+    made = EXPOSURES[kind](events, np.random.default_rng(1), inputs)
     assert made.shape == events.shape
     assert made.dtype == np.float32
-    assert facts.grid.holds(made).all()
-    assert made.min() >= facts.low
+    assert inputs.grid.holds(made).all()
+    assert made.min() >= inputs.low
     assert (events == before).all(), "the normal events themselves were changed"
     assert (made != events).any()
-    again = EXPOSURES[kind](events, np.random.default_rng(1), facts)
+    again = EXPOSURES[kind](events, np.random.default_rng(1), inputs)
     assert (made == again).all()
 
 
 def test_shuffle_keeps_every_value_of_an_event() -> None:
     data = dataset((5, 3))
-    made = EXPOSURES["shuffle"](data.train.events(), np.random.default_rng(1), measure_facts(data))
+    made = EXPOSURES["shuffle"](data.train.events(), np.random.default_rng(1), measure_inputs(data))
     assert (np.sort(made.reshape(200, -1)) == np.sort(data.train.events().reshape(200, -1))).all()
 
 
 def test_patches_only_add() -> None:
     data = dataset((18, 14, 1))
     events = data.train.events()
-    made = EXPOSURES["patch"](events, np.random.default_rng(1), measure_facts(data))
+    made = EXPOSURES["patch"](events, np.random.default_rng(1), measure_inputs(data))
     assert (made >= events).all()
 
 
 def test_noise_is_a_tenth_of_the_largest_value() -> None:
     events = np.full((500, 28, 28, 1), 0.5, np.float32)
-    facts = Facts(FixedPoint(9, 1), 0.0, 255 / 256, 0.1, 1.0)
-    made = EXPOSURES["noise"](events, np.random.default_rng(1), facts)
+    inputs = InputRange(FixedPoint(9, 1), 0.0, 255 / 256, 0.1, 1.0)
+    made = EXPOSURES["noise"](events, np.random.default_rng(1), inputs)
     assert abs(made.std() - 0.1) < 0.002
 
 
@@ -62,7 +62,7 @@ def test_noise_is_a_tenth_of_the_largest_value() -> None:
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
 def test_the_mix_has_the_asked_size(kinds: list[str], ratio: float) -> None:
     data = dataset((5, 3), other=True)
-    mix = mixer(kinds, ratio, data, measure_facts(data))
+    mix = mixer(kinds, ratio, data, measure_inputs(data))
     made = mix(data.train.events(101), np.random.default_rng(1))
     assert len(made) == (round(101 * ratio) if kinds else 0)
     if "dataset" in kinds:
@@ -72,15 +72,15 @@ def test_the_mix_has_the_asked_size(kinds: list[str], ratio: float) -> None:
 def test_a_source_without_another_data_set_says_so() -> None:
     data = dataset((5, 3))
     with pytest.raises(UserError, match=r"'dataset'.*no other data set"):
-        mixer(["dataset"], 1.0, data, measure_facts(data))
+        mixer(["dataset"], 1.0, data, measure_inputs(data))
 
 
 def test_a_warped_event_is_the_same_thing_elsewhere() -> None:
     grid = FixedPoint(12, 8)
-    facts = Facts(grid, 0.0, grid.high, 1.0, 100.0)
+    inputs = InputRange(grid, 0.0, grid.high, 1.0, 100.0)
     events = np.zeros((400, 28, 28, 1), np.float32)
     events[:, 10:18, 12:15] = 64
-    made = EXPOSURES["warp"](events, np.random.default_rng(1), facts)
+    made = EXPOSURES["warp"](events, np.random.default_rng(1), inputs)
     assert (made.max((1, 2, 3)) <= 64).all()
     assert (made.max((1, 2, 3)) > 60).all()  # never thinned out
     areas = made.sum((1, 2, 3)) / events.sum((1, 2, 3))
@@ -101,14 +101,14 @@ def test_a_warp_by_nothing_gives_the_event() -> None:
             return np.ones(size)
 
     events = dataset((7, 4, 2)).train.events()
-    facts = measure_facts(dataset((7, 4, 2)))
-    assert (EXPOSURES["warp"](events, Still(), facts) == events).all()  # type: ignore[arg-type]
+    inputs = measure_inputs(dataset((7, 4, 2)))
+    assert (EXPOSURES["warp"](events, Still(), inputs) == events).all()  # type: ignore[arg-type]
 
 
 def test_pieces_are_of_normal_events() -> None:
-    facts = Facts(FixedPoint(11, 11), 1.0, 1023.0, 1.0, 100.0)
+    inputs = InputRange(FixedPoint(11, 11), 1.0, 1023.0, 1.0, 100.0)
     events = np.arange(2, 202, dtype=np.float32)[:, None, None] * np.ones((1, 12, 9), np.float32)
-    made = EXPOSURES["pieces"](events, np.random.default_rng(1), facts)
+    made = EXPOSURES["pieces"](events, np.random.default_rng(1), inputs)
     kinds = [np.unique(event) for event in made]
     assert all(np.isin(values, [1, *range(2, 202)]).all() for values in kinds)
     own = np.array([np.mean(a == b) for a, b in zip(made, events, strict=True)])

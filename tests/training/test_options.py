@@ -20,7 +20,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.students import build_student
 from l1kd.training import train
-from l1kd.training.student_losses import FeatureHeads, Learners, standardise
+from l1kd.training.student_losses import FeatureHeads, StudentTrainer, standardise
 from tests.training.conftest import SPARSE, context_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
@@ -29,15 +29,15 @@ Trained = Callable[[str], Path]
 EVENTS = np.random.default_rng(0).integers(0, 32, (64, 6)).astype(np.float32)
 
 
-def learners(latent: int = 0, **own: Any) -> Learners:
+def trainer(latent: int = 0, **own: Any) -> StudentTrainer:
     config = Distillation.model_validate(own)
     student = Student(name="x", architecture="dense", hidden=[4])
     keras.utils.set_random_seed(1)
     model = build_student(student, (6,), FixedPoint(6, 6), config.score)
-    return Learners({"x": model}, config, [student], latent=latent)
+    return StudentTrainer({"x": model}, config, [student], latent=latent)
 
 
-def stepped(own: Learners, steps: int = 20, **more: Any) -> list[float]:
+def stepped(own: StudentTrainer, steps: int = 20, **more: Any) -> list[float]:
     optimizer = keras.optimizers.Adam(1e-2)
     optimizer.build([own.vector])
     target = tf.constant(EVENTS.sum(1))
@@ -97,7 +97,7 @@ def test_events_that_memory_does_not_hold_are_streamed(
 
 
 def test_the_average_follows_and_is_what_is_judged() -> None:
-    own, plain = learners(average=0.9), learners()
+    own, plain = trainer(average=0.9), trainer()
     own.vector.assign(plain.vector)
     own.averaged.assign(plain.vector)
     expected = own.averaged.numpy().astype(np.float64)
@@ -116,7 +116,7 @@ def test_the_average_follows_and_is_what_is_judged() -> None:
 
 
 def test_float_epochs_round_nothing() -> None:
-    own = learners()
+    own = trainer()
     target = tf.constant(EVENTS.sum(1))
     exact = float(own.losses(EVENTS, target, training=True)[0])
     rough = float(own.losses(EVENTS, target, training=True, quantize=False)[0])
@@ -132,7 +132,7 @@ def test_float_epochs_are_no_one_s_best(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_raw_scores_are_learned_too() -> None:
-    plain, own = learners(), learners(raw_weight=3.0)
+    plain, own = trainer(), trainer(raw_weight=3.0)
     plain.stack.scatter(np.abs(plain.stack.gather()))  # large scores
     plain.load()
     own.vector.assign(plain.vector)
@@ -154,13 +154,13 @@ def test_raw_scores_are_learned_too() -> None:
 
 @pytest.mark.parametrize("gain", [1e-3, 1e4])
 def test_raw_scores_of_any_spread_are_finite(gain: float) -> None:
-    own = learners(raw_weight=1.0)
+    own = trainer(raw_weight=1.0)
     assert np.isfinite(stepped(own, 3, gain=gain)).all()
     assert np.isfinite(own.vector.numpy()).all()
 
 
 def test_feature_heads_learn_the_latent_and_are_left_behind() -> None:
-    own = learners(latent=2, feature_weight=0.5)
+    own = trainer(latent=2, feature_weight=0.5)
     latent = tf.constant(np.stack([EVENTS[:, 0] - 16, EVENTS[:, 1] - 16], 1) / 9)
     stack = own.stack
 
@@ -202,15 +202,15 @@ def test_latents_are_standardised_by_the_normals() -> None:
 def test_a_training_with_heads_an_average_and_pruning_resumes(
     tiny: Path, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from l1kd.training.checkpoint import Books
+    from l1kd.training.checkpoint import TrainingLog
 
     weights = ("distillation.feature_weight=0.5", "distillation.average=0.5")
     own = (f"distillation.mode={mode}", *weights, f"students=[{SPARSE}]")
     whole, _ = run(tiny, tmp_path / "whole", *own)
-    kept = Books.close
+    kept = TrainingLog.end_epoch
 
     def stop_after(number: int) -> Callable[..., None]:
-        def stop(self: Books, epoch: int, *rest: Any) -> None:
+        def stop(self: TrainingLog, epoch: int, *rest: Any) -> None:
             kept(self, epoch, *rest)
             if epoch + 1 == number:
                 raise KeyboardInterrupt
@@ -218,10 +218,10 @@ def test_a_training_with_heads_an_average_and_pruning_resumes(
         return stop
 
     for number in (2, 3):  # at the end of a phase and within one
-        monkeypatch.setattr(Books, "close", stop_after(number))
+        monkeypatch.setattr(TrainingLog, "end_epoch", stop_after(number))
         with pytest.raises(KeyboardInterrupt):
             run(tiny, tmp_path / "broken", *own)
-    monkeypatch.setattr(Books, "close", kept)
+    monkeypatch.setattr(TrainingLog, "end_epoch", kept)
     broken, _ = run(tiny, tmp_path / "broken", *own)
     first, second = (
         l1kd.load_model(c.student_file("sparse")).get_weights() for c in (whole, broken)

@@ -15,8 +15,8 @@ from l1kd.core import config_file
 from l1kd.core.config import Student
 from l1kd.runs.run import context_of
 from l1kd.training import frozen_teacher, train
-from l1kd.training.frozen_teacher import Lessons, learn
-from l1kd.training.restarts import best_starts, only_best, started
+from l1kd.training.frozen_teacher import LabelledEvents, train_students
+from l1kd.training.restarts import all_starts, best_starts, only_best
 from l1kd.training.target_transform import TARGETS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
@@ -79,7 +79,9 @@ def test_candidates_start_as_often(
     context = context_of(tmp_path, config, Console(quiet=True))
     teacher = train.build(config, context.dataset).teacher
     transform = TARGETS["fitted"](config.distillation.score.type)
-    lessons = Lessons.of(config, context.dataset, teacher, transform, draws=1, limit=200)
+    labelled = LabelledEvents.label(
+        config.distillation, config.seed, context.dataset, teacher, transform, draws=1, limit=200
+    )
     found: dict[str, float] = {}
 
     def noted(losses: Any) -> dict[str, str]:
@@ -88,16 +90,18 @@ def test_candidates_start_as_often(
 
     monkeypatch.setattr(frozen_teacher, "best_starts", noted)
     own = Student(name="x", architecture="dense", hidden=[3], starts=2)
-    models = learn([own], lessons, config, context.dataset.grid, epochs=2, draws=1, seed=3)
+    models = train_students(
+        [own], labelled, config, context.dataset.grid, epochs=2, draws=1, seed=3
+    )
     assert list(models) == ["x"] and set(found) == {"x", "x/2"}
-    events = (lessons.val * context.dataset.grid.lsb).astype(np.float32)
+    events = (labelled.val * context.dataset.grid.lsb).astype(np.float32)
     entering = frozen_teacher.keras.Model(models["x"].input, models["x"].layers[-2].output)
-    missed = np.abs(np.ravel(entering(events)) - lessons.val_targets)
+    missed = np.abs(np.ravel(entering(events)) - labelled.val_targets)
     assert missed.mean() == pytest.approx(min(found.values()), rel=1e-4)
 
 
 def test_starts_are_students_of_their_own() -> None:
     own = [Student(name="a", architecture="dense", starts=2), Student(name="b", architecture="s7")]
-    assert [each.name for each in started(own)] == ["a", "a/2", "b"]
+    assert [each.name for each in all_starts(own)] == ["a", "a/2", "b"]
     with pytest.raises(ValueError, match="starts"):
         Student(name="a", architecture="dense", starts=0)

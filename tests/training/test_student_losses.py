@@ -12,13 +12,14 @@ import l1kd
 from l1kd.core import config_file
 from l1kd.core.config import Distillation, Student
 from l1kd.core.context import Context
+from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint, signed_digits
 from l1kd.exact.layers import Affine
 from l1kd.networks.to_exact import read
 from l1kd.training import train
-from l1kd.training.checkpoint import Books, Progress
+from l1kd.training.checkpoint import Progress, TrainingLog
 from l1kd.training.schedules import Pruning
-from l1kd.training.student_losses import Learners
+from l1kd.training.student_losses import StudentTrainer
 from tests.training.conftest import SPARSE, context_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
@@ -41,13 +42,13 @@ def test_a_stored_student_has_the_zeros_that_were_asked_for(
     tiny: Path, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, bool]] = []
-    kept = Books.close
+    kept = TrainingLog.end_epoch
 
-    def note(self: Books, epoch: int, *rest: Any) -> None:
+    def note(self: TrainingLog, epoch: int, *rest: Any) -> None:
         asked.append((epoch, "sparse" in rest[-1]))
         kept(self, epoch, *rest)
 
-    monkeypatch.setattr(Books, "close", note)
+    monkeypatch.setattr(TrainingLog, "end_epoch", note)
     run = trained_with(tiny, tmp_path / "run", SPARSE, f"distillation.mode={mode}")
     settled = 2 if mode == "colearning" else 3  # students learn in epochs 0 to 4, or 2 to 4
     # An epoch in which weights were still to be pruned is nobody's best.
@@ -64,31 +65,31 @@ def test_a_stored_student_has_the_zeros_that_were_asked_for(
 
 
 def test_an_epoch_that_does_not_count_is_no_one_s_best(tmp_path: Path) -> None:
-    books = Books(Progress(""), {}, dict, tmp_path)
+    log = TrainingLog(Progress(""), {}, dict, tmp_path)
     for epoch, loss in enumerate((1.0, 3.0, 2.0)):
         weights = {"flat": lambda epoch=epoch: [np.array([epoch])]} if epoch else {}
-        books.close(epoch, "x", {"flat": loss}, {"flat": loss}, weights)
-        assert books.progress.best == ({} if epoch == 0 else {"flat": 3.0 if epoch == 1 else 2.0})
-    assert books.best["flat/0"] == [2]
-    assert books.progress.improved == {"flat": 3}
+        log.end_epoch(epoch, "x", {"flat": loss}, {"flat": loss}, weights)
+        assert log.progress.best == ({} if epoch == 0 else {"flat": 3.0 if epoch == 1 else 2.0})
+    assert log.best["flat/0"] == [2]
+    assert log.progress.improved == {"flat": 3}
 
 
 def test_a_training_that_no_longer_gets_better_is_stale(tmp_path: Path) -> None:
-    books = Books(Progress(""), {}, dict, tmp_path)
+    log = TrainingLog(Progress(""), {}, dict, tmp_path)
     for epoch, losses in enumerate(((2.0, 2.0), (3.0, 1.0), (3.0, 3.0), (3.0, 3.0))):
         validation = dict(zip("ab", losses, strict=True))
-        assert not books.stale(["a", "b"], 2)
-        books.close(epoch, "x", {}, validation, dict.fromkeys("ab", list))
-    assert books.stale(["a", "b"], 2)
-    assert not books.stale(["a", "b"], 3)
-    assert not books.stale(["a", "b"], None)
+        assert not log.out_of_patience(["a", "b"], 2)
+        log.end_epoch(epoch, "x", {}, validation, dict.fromkeys("ab", list))
+    assert log.out_of_patience(["a", "b"], 2)
+    assert not log.out_of_patience(["a", "b"], 3)
+    assert not log.out_of_patience(["a", "b"], None)
 
 
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
-    books = Books(Progress(""), {}, dict, tmp_path)
+    log = TrainingLog(Progress(""), {}, dict, tmp_path)
     with pytest.raises(FloatingPointError, match="a_val_loss is nan in epoch 1"):
-        books.close(0, "x", {"a": 1.0}, {"a": float("nan")}, {})
-    assert not books.checkpoint.exists()
+        log.end_epoch(0, "x", {"a": 1.0}, {"a": float("nan")}, {})
+    assert not log.checkpoint.exists()
 
 
 def test_sparsity_rises_by_the_cubic_law() -> None:
@@ -113,19 +114,19 @@ def test_the_smallest_weights_go_and_stay() -> None:
     kernel = model.get_layer("dense1").kernel
     values = np.arange(1, 25).reshape(6, 4) / 32
     kernel.assign(values)
-    learners = Learners({"x": model}, own, [config])
+    trainer = StudentTrainer({"x": model}, own, [config])
 
     def now() -> np.ndarray:  # type: ignore[type-arg]
-        learners.store({})
+        trainer.store({})
         found: np.ndarray = kernel.numpy()  # type: ignore[type-arg]
         return found
 
-    learners.prune(0.5)
+    trainer.prune(0.5)
     assert (now() == np.where(values > 6 / 32, values, 0)).all()
-    learners.vector.assign_add(np.full(learners.vector.shape, 1 / 8))
-    learners.hold()
+    trainer.vector.assign_add(np.full(trainer.vector.shape, 1 / 8))
+    trainer.hold()
     assert np.sum(now() == 0) == 6
-    learners.prune(0.25)  # never back
+    trainer.prune(0.25)  # never back
     assert np.sum(now() == 0) == 6
 
 
@@ -159,5 +160,5 @@ def test_the_penalty_lowers_digits_and_the_estimate_of_logic(tiny: Path, tmp_pat
     ],
 )
 def test_what_makes_no_sense_is_refused(tiny: Path, student: str, words: str) -> None:
-    with pytest.raises(l1kd.UserError, match=words):
+    with pytest.raises(UserError, match=words):
         config_file.load(tiny, [f"students=[{student}]"])

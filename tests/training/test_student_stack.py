@@ -16,7 +16,7 @@ from l1kd.core.config import Score, Student
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.students import build_student
 from l1kd.networks.to_exact import read
-from l1kd.training.student_stack import Stack, Step, looked_at
+from l1kd.training.student_stack import Stack, Step, sides_read
 
 pytestmark = pytest.mark.filterwarnings("ignore:The initializer .* is unseeded:UserWarning")
 
@@ -109,7 +109,7 @@ def test_the_gradient_is_qkeras_s(which: str) -> None:
         theirs = tape.gradient(total, [slot.variable for slot in own])
         for slot, gradient in zip(own, theirs, strict=True):
             scale = np.abs(gradient).max()
-            off = np.abs(ours[slot.where].reshape(slot.shape) - gradient.numpy()).max()
+            off = np.abs(ours[slot.span].reshape(slot.shape) - gradient.numpy()).max()
             # Sums in another order; and a sum of exactly 0, where QKeras stops the gradient.
             assert off <= 0.03 * scale, slot
 
@@ -168,15 +168,15 @@ def test_what_is_looked_at_is_what_some_window_reads(
         (size, _), (stride, _) = step.options[:2]
         read = {row * stride + k for row in read for k in range(size)}
     # Rows in the middle that a large stride leaves out stay where they are.
-    assert looked_at([*steps, Step("flatten")], (side, 7)) == (max(read) + 1, 7)
+    assert sides_read([*steps, Step("flatten")], (side, 7)) == (max(read) + 1, 7)
 
 
 def test_padding_reads_everything() -> None:
     same = Step("conv", ((3, 3), (2, 2), "SAME", True))
     pool = Step("pool", ((2, 2), (2, 2), "VALID"))
-    assert looked_at([same], (9, 8)) == (9, 8)
-    assert looked_at([pool, same], (9, 8)) == (8, 8)
-    assert looked_at([same, pool], (9, 8)) == (9, 8)
+    assert sides_read([same], (9, 8)) == (9, 8)
+    assert sides_read([pool, same], (9, 8)) == (8, 8)
+    assert sides_read([same, pool], (9, 8)) == (9, 8)
 
 
 def test_weights_go_there_and_back() -> None:
@@ -184,7 +184,7 @@ def test_weights_go_there_and_back() -> None:
     stack = Stack(models)
     start = stack.gather()
     assert len(start) == stack.size == sum(m.count_params() for m in models.values())
-    covered = np.concatenate([np.arange(stack.size)[stack.whereabouts(name)] for name in models])
+    covered = np.concatenate([np.arange(stack.size)[stack.slice_of(name)] for name in models])
     assert (covered == np.arange(stack.size)).all()
     stack.scatter(start + 1)
     assert (stack.gather() == start + 1).all()

@@ -14,7 +14,7 @@ import tensorflow as tf
 import l1kd
 from l1kd.core.config import Distillation
 from l1kd.training import train
-from l1kd.training.checkpoint import Books
+from l1kd.training.checkpoint import TrainingLog
 from l1kd.training.target_transform import load_target
 from tests.training.conftest import context_of
 
@@ -110,10 +110,10 @@ def test_a_training_stopped_after_any_epoch_ends_with_the_same_arrays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = trained(mode)
-    kept = Books.close
+    kept = TrainingLog.end_epoch
 
     def stop_after(number: int) -> Callable[..., None]:
-        def end(self: Books, epoch: int, *rest: Any) -> None:
+        def end(self: TrainingLog, epoch: int, *rest: Any) -> None:
             kept(self, epoch, *rest)
             if epoch + 1 == number:
                 raise Killed
@@ -122,10 +122,10 @@ def test_a_training_stopped_after_any_epoch_ends_with_the_same_arrays(
 
     broken = context_of(tiny, tmp_path / "broken", f"distillation.mode={mode}")
     for number in ends:
-        monkeypatch.setattr(Books, "close", stop_after(number))
+        monkeypatch.setattr(TrainingLog, "end_epoch", stop_after(number))
         with pytest.raises(Killed):
             train.train(broken)
-    monkeypatch.setattr(Books, "close", kept)
+    monkeypatch.setattr(TrainingLog, "end_epoch", kept)
     train.train(broken)
     for a, b in zip(weights(whole), weights(broken.directory), strict=True):
         assert (a == b).all()
@@ -138,17 +138,19 @@ def test_a_checkpoint_of_another_configuration_is_not_resumed(
 ) -> None:
     one = context_of(tiny, tmp_path / "one", "seed=8")
     other = context_of(tiny, tmp_path / "other")
-    kept, first = Books.close, {}
+    kept, first = TrainingLog.end_epoch, {}
 
-    def end(self: Books, epoch: int, phase: str, losses: dict[str, float], *rest: Any) -> None:
+    def end(
+        self: TrainingLog, epoch: int, phase: str, losses: dict[str, float], *rest: Any
+    ) -> None:
         kept(self, epoch, phase, losses, *rest)
         first.update(losses)
         raise Killed
 
-    monkeypatch.setattr(Books, "close", end)
+    monkeypatch.setattr(TrainingLog, "end_epoch", end)
     with pytest.raises(Killed):
         train.train(one)
-    monkeypatch.setattr(Books, "close", kept)
+    monkeypatch.setattr(TrainingLog, "end_epoch", kept)
     (one.directory / "checkpoint.npz").rename(other.directory / "checkpoint.npz")
     train.train(other)
     # As if it had never been there: two trainings of one seed are equal.
