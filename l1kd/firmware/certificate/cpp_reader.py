@@ -247,6 +247,7 @@ def _config(name: str, base: str, body: str, outside: dict[str, str], file: str)
     templates: dict[str, str] = {}
     for statement in statements(body):
         target: dict[str, Any]
+        value: Any
         if found := _NUMBER.match(statement):
             target, value = constants, _number(found["value"], constants)
         elif found := _TYPEDEF.match(statement):
