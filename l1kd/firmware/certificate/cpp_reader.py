@@ -12,16 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.firmware.certificate import cpp_text
 from l1kd.firmware.certificate.adder_code import Generated, read_generated
-from l1kd.firmware.certificate.cpp_text import (
-    Source,
-    Unreadable,
-    clean,
-    constant,
-    integer,
-    statements,
-    words,
-)
+from l1kd.firmware.certificate.cpp_text import Source, Unreadable, integer, statements, words
 from l1kd.firmware.certificate.header_hashes import Library
 
 _STANDARD = {"iostream", "array", "cstddef", "cstdio", "tuple", "type_traits"}
@@ -163,7 +156,7 @@ def _text(firmware: Path, name: str) -> str:
 
 
 def _source(firmware: Path, name: str) -> Source:
-    return clean(name, _text(firmware, name))
+    return cpp_text.clean(name, _text(firmware, name))
 
 
 def _check_includes(source: Source, library: Library, top: str) -> None:
@@ -216,7 +209,7 @@ def _read_defines(program: Program, source: Source) -> None:
 def _read_weights(program: Program, source: Source) -> None:
     for found in _matches(program, source, _WEIGHTS):
         kind, _ = program.types[found["type"]]
-        values = [constant(text) for text in found["values"].split(",")]
+        values = [cpp_text.constant(text) for text in found["values"].split(",")]
         if len(values) != int(found["size"]) or found["name"] in program.weights:
             raise Unreadable(source.file, found[0])
         program.weights[found["name"]] = Weights(kind.quantize(values), kind)
