@@ -59,6 +59,7 @@ _ALSO_DROPPED = {
 }
 _QUANTIZER_KEY = re.compile(r".*_quantizer$|^(activation|quantizer)$")
 _MAX_NUMBER = 1 << 20  # QKeras raises 2 to such numbers
+_NOT_PLAIN = "not a number, text or truth value"
 _LISTS = ("axis", "axes", "weights")
 _CALL = re.compile(r"^\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*$", re.DOTALL)
 
@@ -102,7 +103,7 @@ def quantizer(value: Any, where: str, *, as_text: bool = False) -> Any:
         del named["qnoise_factor"]
     given = (*positional, *named.values())
     if not all(_number_or_text(item) for item in given):
-        raise UserError(f"{where} has an argument that is not a number, text or truth value")
+        raise UserError(f"{where} has an argument that is {_NOT_PLAIN}")
     if any(isinstance(item, int) and abs(item) > _MAX_NUMBER for item in given):
         raise UserError(f"{where} has an argument beyond {_MAX_NUMBER}")
     built = QUANTIZERS[name](*positional, **named)
@@ -137,11 +138,9 @@ def _literal(text: str, where: str) -> Any:
         return int(text)
     if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text):
         return float(text)
-    if match := re.fullmatch(r"'(\w*)'|\"(\w*)\"", text):
-        return match[1] or match[2] or ""
-    raise UserError(
-        f"{where} has an argument {text[:80]!r} that is not a number, text or truth value"
-    )
+    if match := re.fullmatch(r"(['\"])(\w*)\1", text):
+        return match[2]
+    raise UserError(f"{where} has an argument {text[:80]!r} that is {_NOT_PLAIN}")
 
 
 def _scalar(value: Any) -> bool:

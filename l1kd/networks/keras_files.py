@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +64,14 @@ def _read_keras(path: Path) -> tuple[Any, Weights]:
         config = json.loads(archive.read("config.json"))
         with archive.open("model.weights.h5") as member, h5py.File(member, "r") as file:
             weights: Weights = {}
-            counts: dict[str, int] = {}
+            counts: Counter[str] = Counter()
             for layer in layer_list(config, path):
                 # Keras files weights under the class's name in snake case, counted.
                 kind = re.sub(r"\W+", "", str(layer["class_name"]))
                 kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)
                 kind = re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
-                number = counts.get(kind, 0)
-                counts[kind] = number + 1
-                key = f"layers/{kind}_{number}" if number else f"layers/{kind}"
+                key = f"layers/{kind}_{counts[kind]}" if counts[kind] else f"layers/{kind}"
+                counts[kind] += 1
                 own = _variables(file, f"{key}/vars", path)
                 if layer["class_name"] in FOLDED:
                     stored = layer["config"]
@@ -79,8 +79,7 @@ def _read_keras(path: Path) -> tuple[Any, Weights]:
                     inside = ["gamma"] * bool(stored["scale"]) + ["beta"] * bool(stored["center"])
                     inside += ["moving_mean", "moving_variance"]
                     inner = _variables(file, f"{key}/batchnorm/vars", path)
-                    pairs = (*zip(names, own, strict=False), *zip(inside, inner, strict=False))
-                    own = _ordered(dict(pairs))
+                    own = _ordered(dict([*zip(names, own), *zip(inside, inner)]))  # noqa: B905
                 if own:
                     weights[layer["config"]["name"]] = own
     return config, weights

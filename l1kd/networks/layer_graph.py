@@ -5,6 +5,7 @@ Networks are read and repaired in this form. Building one runs only classes of `
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import warnings
@@ -21,11 +22,9 @@ from l1kd.core.run_files import RepairKind
 from l1kd.networks.allowed_layers import LAYERS, arguments
 from l1kd.networks.keras_files import Weights, layer_list
 
-_HINTS = {
-    "PruneLowMagnitude": "; strip the pruning from the model before it is saved",
-    "Functional": "; put the layers of the model inside into the one around it",
-    "Sequential": "; put the layers of the model inside into the one around it",
-}
+_INSIDE = "; put the layers of the model inside into the one around it"
+_PRUNED = "; strip the pruning from the model before it is saved"
+_HINTS = {"PruneLowMagnitude": _PRUNED, "Functional": _INSIDE, "Sequential": _INSIDE}
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,9 @@ class Graph:
             if chain and not nodes and kind != "InputLayer":
                 shape = own["batch_input_shape"]
                 nodes.append(Node("InputLayer", f"{name}_input", {"batch_input_shape": shape}, []))
-            if kind == "InputLayer":
-                sources: list[str] = []
-            elif chain:
-                sources = [nodes[-1].name]
-            else:
-                sources = _sources(layer["inbound_nodes"], name, where)
+            sources: list[str] = []
+            if kind != "InputLayer":
+                sources = [nodes[-1].name] if chain else _sources(layer, name, where)
             nodes.append(Node(kind, name, own, sources, list(weights.get(name, []))))
         if chain:
             inputs, outputs = [nodes[0].name], [nodes[-1].name]
@@ -114,9 +110,8 @@ class Graph:
     def insert_after(self, source: str, kind: str, name: str, config: dict[str, Any]) -> Node:
         """Put a layer without weights between a layer and everything that reads it."""
         taken = {node.name for node in self.nodes}
-        unique = next(
-            n for n in (name, *(f"{name}_{i}" for i in range(2, 10**6))) if n not in taken
-        )
+        tried = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        unique = next(each for each in tried if each not in taken)
         self._redirect(source, unique)
         node = Node(kind, unique, {**config, "name": unique}, [source])
         self.nodes.insert(self.nodes.index(self.node(source)) + 1, node)
@@ -157,18 +152,15 @@ class Graph:
             if None in shape:
                 raise UserError(f"{self.where}: input {node.name!r} has no fixed shape: {shape}")
             return keras.Input(tuple(int(side) for side in shape), name=node.name)
+        place = f"{self.where}: layer {node.name!r}"
         if node.kind not in LAYERS:
             raise UserError(
-                f"{self.where}: layer {node.name!r} is of class {node.kind!r}, which is not on the "
-                f"list of classes that are loaded without running code{_HINTS.get(node.kind, '')}"
+                f"{place} is of class {node.kind!r}, which is not on the list of classes that are "
+                f"loaded without running code{_HINTS.get(node.kind, '')}"
             )
-        given = arguments(node.kind, node.config, f"{self.where}: layer {node.name!r}")
-        layer = LAYERS[node.kind](**given)
-        for source in node.sources:
-            if source not in tensors:
-                raise UserError(
-                    f"{self.where}: layer {node.name!r} reads {source!r}, which is not before it"
-                )
+        layer = LAYERS[node.kind](**arguments(node.kind, node.config, place))
+        if missing := [source for source in node.sources if source not in tensors]:
+            raise UserError(f"{place} reads {missing[0]!r}, which is not before it")
         values = [tensors[source] for source in node.sources]
         return layer(values if len(values) > 1 else values[0])
 
@@ -177,15 +169,14 @@ class Graph:
             layer = model.get_layer(node.name)
         except ValueError:
             return  # it leads to no output
-        shapes = [tuple(weight.shape) for weight in layer.weights]
-        found = [np.asarray(array) for array in node.weights]
-        if [array.shape for array in found] != shapes:
+        wanted = [tuple(weight.shape) for weight in layer.weights]
+        found = [np.shape(array) for array in node.weights]
+        if found != wanted:
             raise UserError(
-                f"{self.where}: layer {node.name!r} needs weights of the shapes {shapes}, the file "
-                f"has {[array.shape for array in found]}"
+                f"{self.where}: layer {node.name!r} needs weights of the shapes {wanted}, the file "
+                f"has {found}"
             )
-        if found:
-            layer.set_weights(found)
+        layer.set_weights(node.weights)
 
 
 def _ends(stored: Any) -> list[str]:
@@ -193,14 +184,13 @@ def _ends(stored: Any) -> list[str]:
     return [str(stored[0])] if flat else [str(end[0]) for end in stored]
 
 
-def _sources(nodes: Any, name: str, where: str) -> list[str]:
+def _sources(layer: Any, name: str, where: str) -> list[str]:
+    nodes = layer["inbound_nodes"]
     if len(nodes) != 1:
         raise UserError(
             f"{where}: layer {name!r} is used {len(nodes)} times; shared layers are not read"
         )
-    sources = []
     for source in nodes[0]:
         if source[1] != 0 or source[2] != 0 or (len(source) > 3 and source[3]):
             raise UserError(f"{where}: layer {name!r} is called with more than its input")
-        sources.append(str(source[0]))
-    return sources
+    return [str(source[0]) for source in nodes[0]]

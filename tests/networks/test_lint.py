@@ -16,7 +16,7 @@ from l1kd.core.config import Score, Student
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.allowed_layers import LAYERS
-from l1kd.networks.lint import layer_rules
+from l1kd.networks.lint import layer_rules, quantizer_rules
 from l1kd.networks.lint.check import check, demand
 from l1kd.networks.lint.keras_graph import Problem
 from l1kd.networks.students import STUDENTS, build_student
@@ -232,3 +232,10 @@ def test_a_demand_names_the_first_and_counts_the_others() -> None:
     )
     with pytest.raises(CheckFailed, match=r"net: layer 'd', .* \(and 1 more problem\)$"):
         demand(model)
+
+
+def test_every_problem_has_three_texts_and_a_rule() -> None:
+    rules = "".join(Path(each.__file__).read_text() for each in (layer_rules, quantizer_rules))
+    for key, texts in quantizer_rules._TEXTS.items():
+        assert len(texts) == 3 and all(texts), key
+        assert f'"{key}"' in rules, key

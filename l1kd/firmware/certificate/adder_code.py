@@ -38,6 +38,7 @@ _WRAPPER = re.compile(
     r"{static void dense\(inp_t inp\[\d+\],out_t out\[\d+\],void\*weights=nullptr,"
     r"void\*biases=nullptr\){(?P<inner>\w+)\(inp,out\);}};"
 )
+_DEFINITIONS = (_BUFFER, _ADDERS, _WRAPPER)
 
 
 def _operand(side: str) -> str:
@@ -124,35 +125,29 @@ class Adders:
         known: dict[str, Form] = {}
         found: dict[int, Form] = {}
         for line in self.lines:
-            if given := _INPUT.match(line):
-                unit = np.zeros(self.inputs + 1, object)
-                unit[int(given["place"])] = 1
-                target, form = given["name"], Form(unit, fraction)
-            elif given := _SUM.match(line):
-                form = self._operand(given, "a", known)
-                form = -form if given["minus"] else form
-                if given["sign"]:
-                    other = self._operand(given, "b", known)
-                    form = form + (other if given["sign"] == "+" else -other)
-                target = given["name"]
-            elif given := _OUTPUT.match(line):
-                place = int(given["place"])
-                if place in found:
-                    raise Unreadable(_FILE, line)
-                if given["zero"]:
-                    found[place] = Form(np.zeros(self.inputs + 1, object), 0)
-                    continue
-                form = self._operand(given, "a", known)
-                found[place] = form = -form if given["minus"] else form
-                target = ""
-            else:
+            given = _INPUT.match(line) or _SUM.match(line) or _OUTPUT.match(line)
+            if given is None:
                 raise Unreadable(_FILE, line)
-            if not form.held_by(FixedPoint.parse(given["type"]), low, high):
+            groups = given.groupdict()
+            target: Any = groups.get("name") or int(groups["place"])
+            held: dict[Any, Form] = known if "name" in groups else found
+            if target in held:
+                raise Unreadable(_FILE, line)
+            if groups.get("zero"):
+                form = Form(np.zeros(self.inputs + 1, object), 0)
+            elif given.re is _INPUT:
+                form = Form(np.zeros(self.inputs + 1, object), fraction)
+                form.coefficients[int(groups["place"])] = 1
+            else:
+                form = self._operand(given, "a", known)
+                form = -form if groups["minus"] else form
+                if groups.get("sign"):
+                    other = self._operand(given, "b", known)
+                    form = form + (other if groups["sign"] == "+" else -other)
+            kind = groups["type"]
+            if kind and not form.held_by(FixedPoint.parse(kind), low, high):
                 raise ValueError(f"`{line}` does not hold its value for every input")
-            if target:
-                if target in known:
-                    raise Unreadable(_FILE, line)
-                known[target] = form
+            held[target] = form
         if sorted(found) != list(range(self.outputs)):
             raise Unreadable(_FILE, f"{self.name} does not set its {self.outputs} outputs")
         return [found[place] for place in range(self.outputs)]
@@ -190,34 +185,26 @@ def read_generated(text: str, library: Library, types: Mapping[str, Any]) -> Gen
     if hashlib.sha256(code[:end].encode()).hexdigest() != library.frame:
         raise Unreadable(_FILE, code[:end])
     found, position = Generated(), end
-    while position < len(code):
-        rest = code[position:].strip()
-        if not rest or rest == "}":
+    while rest := code[position:].strip():
+        if rest == "}":
             break
         position = len(code) - len(code[position:].lstrip())
-        if buffer := _BUFFER.match(code, position):
-            found.buffers[_new(found, buffer["name"])] = _buffer(buffer["body"])
-            position = buffer.end()
-        elif adders := _ADDERS.match(code, position):
-            lines = tuple(filter(None, adders["body"].split(";")))
-            found.adders[_new(found, adders["name"])] = Adders(
-                adders["name"], int(adders["inputs"]), int(adders["outputs"]), lines
-            )
-            position = adders.end()
-        elif wrapper := _WRAPPER.match(code, position):
-            if wrapper["inner"] not in found.adders:
-                raise Unreadable(_FILE, wrapper[0])
-            found.wrappers[_new(found, wrapper["name"])] = wrapper["inner"]
-            position = wrapper.end()
-        else:
+        given = next(filter(None, (each.match(code, position) for each in _DEFINITIONS)), None)
+        if given is None:
             raise Unreadable(_FILE, rest)
+        name, position = given["name"], given.end()
+        if name in found.buffers or name in found.adders or name in found.wrappers:
+            raise Unreadable(_FILE, f"{name} is defined twice")
+        if given.re is _BUFFER:
+            found.buffers[name] = _buffer(given["body"])
+        elif given.re is _ADDERS:
+            lines = tuple(filter(None, given["body"].split(";")))
+            found.adders[name] = Adders(name, int(given["inputs"]), int(given["outputs"]), lines)
+        elif given["inner"] in found.adders:
+            found.wrappers[name] = given["inner"]
+        else:
+            raise Unreadable(_FILE, given[0])
     return found
-
-
-def _new(found: Generated, name: str) -> str:
-    if name in found.buffers or name in found.adders or name in found.wrappers:
-        raise Unreadable(_FILE, f"{name} is defined twice")
-    return name
 
 
 def _buffer(body: str) -> list[NDArray[np.int64]]:
@@ -232,7 +219,8 @@ def _buffer(body: str) -> list[NDArray[np.int64]]:
                 raise Unreadable(_FILE, f"buffer[{row}][{column}] is set twice")
             line[int(column)] = int(place) if place else -1
         table = [
-            [rows[row][column] for column in range(len(rows[row]))] for row in range(len(rows))
+            [line[column] for column in range(len(line))]
+            for line in (rows[k] for k in range(len(rows)))
         ]
         windows.append(np.array(table, np.int64))
     return windows

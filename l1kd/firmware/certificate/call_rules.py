@@ -6,7 +6,8 @@ of the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,16 +36,14 @@ Handler = Callable[[Walk, Call, list[str], list[str]], None]  # arrays read, arr
 
 
 def meaning_of(walk: Walk, name: str) -> Meaning:
-    found: Meaning = walk.meanings[walk.program.base(name)]
-    return found
+    return walk.meanings[walk.program.base(name)]
 
 
 def config_of(walk: Walk, call: Call) -> Config:
-    for name in call.template:
-        if name in walk.program.configs:
-            found: Config = walk.program.configs[name]
-            return found
-    raise Doubt("code", f"{call.function} has no configuration")
+    found = next((name for name in call.template if name in walk.program.configs), None)
+    if found is None:
+        raise Doubt("code", f"{call.function} has no configuration")
+    return walk.program.configs[found]
 
 
 def behind(walk: Walk, call: Call, source: str, kinds: tuple[type, ...]) -> tuple[Any, str]:
@@ -63,12 +62,10 @@ def behind(walk: Walk, call: Call, source: str, kinds: tuple[type, ...]) -> tupl
         for node in walk.network.nodes
         if isinstance(node, kinds) and node.sources[0] in held and node.name not in walk.matched
     ]
-    named = [node for node in found if node.name.removesuffix(SUMS) == call.label]
     if not found:
         raise Doubt("code", f"no layer of the network is what {call.function} should be here")
-    node = (named or found)[0]
-    walk.matched += [name for name in held if name not in walk.matched]
-    walk.matched.append(node.name)
+    node = next((each for each in found if each.name.removesuffix(SUMS) == call.label), found[0])
+    walk.matched += [name for name in (*held, node.name) if name not in walk.matched]
     return node, node.sources[0]
 
 
@@ -92,7 +89,6 @@ def computes(walk: Walk, result: str, node: Node, check: Callable[[], None]) -> 
 
 def dense(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
     node, source = behind(walk, call, sources[0], (Dense,))
-    bound = walk.network.bounds[source]
 
     def check() -> None:
         config = config_of(walk, call)
@@ -100,10 +96,10 @@ def dense(walk: Walk, call: Call, sources: list[str], results: list[str]) -> Non
         if node.shape != (node.kernel.shape[1],):
             raise Doubt("code", "a dense layer on more than one axis", known=False)
         if code := config.templates.get("dense_da"):
-            layer_conditions.adders_are(_adders(walk, code), node, bound)
+            _adders(walk, code, node, source)
             return
         layer_conditions.kernel_known(config)
-        _matrix(walk, config, call, node, bound, depthwise=False)
+        _matrix(walk, config, call, node, source, depthwise=False)
 
     computes(walk, results[0], node, check)
 
@@ -111,44 +107,38 @@ def dense(walk: Walk, call: Call, sources: list[str], results: list[str]) -> Non
 def matrix_code(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
     """A dense layer in distributed arithmetic: `dense_da_3<a_t, b_t>(a, b)`."""
     node, source = behind(walk, call, sources[0], (Dense,))
-    adders = walk.program.generated.adders[call.function]
-    bound = walk.network.bounds[source]
-    computes(walk, results[0], node, lambda: layer_conditions.adders_are(adders, node, bound))
+    computes(walk, results[0], node, lambda: _adders(walk, call.function, node, source))
 
 
-def _adders(walk: Walk, code: str) -> Any:
-    name = code.partition("<")[0]
-    generated = walk.program.generated
+def _adders(walk: Walk, code: str, node: Any, source: str) -> None:
+    """Demand that generated code is the matrix of a layer that reads the layer `source`."""
+    name, generated = code.partition("<")[0], walk.program.generated
     name = generated.wrappers.get(name, name)
     if name not in generated.adders:
         raise Doubt("code", f"{code} is not there")
-    return generated.adders[name]
+    layer_conditions.adders_are(generated.adders[name], node, walk.network.bounds[source])
 
 
 def _matrix(
-    walk: Walk, config: Config, call: Call, node: Any, source: Any, *, depthwise: bool
+    walk: Walk, config: Config, call: Call, node: Any, source: str, *, depthwise: bool
 ) -> None:
     """Weights, biases and accumulators of a call with tables."""
-    program = walk.program
+    program, bounds, name = walk.program, walk.network.bounds, config.types["accum_t"]
     if len(call.arguments) != 4:
         raise Doubt("code", f"{call.function} has {len(call.arguments)} arguments")
     layer_conditions.numbers(program, config, *call.arguments[2:], node, depthwise=depthwise)
-    name = config.types["accum_t"]
-    layer_conditions.sums(
-        program.types[name][0], node, source, walk.network.bounds[node.name], name
-    )
+    layer_conditions.sums(program.types[name][0], node, bounds[source], bounds[node.name], name)
 
 
 def convolution(rank: int, *, depthwise: bool = False) -> Handler:
     def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-        kinds = (Conv,) if depthwise else (Conv, Dense)
-        node, source = behind(walk, call, sources[0], kinds)
-        computes(
-            walk,
-            results[0],
-            node,
-            lambda: _check_convolution(walk, call, sources[0], node, source, rank, depthwise),
-        )
+        array = sources[0]
+        node, source = behind(walk, call, array, (Conv,) if depthwise else (Conv, Dense))
+
+        def check() -> None:
+            _check_convolution(walk, call, array, node, source, rank, depthwise)
+
+        computes(walk, results[0], node, check)
 
     return handler
 
@@ -161,14 +151,14 @@ def _check_convolution(
     shape = walk.network[source].shape
     height, width, channels = image(shape)
     rows, columns, filters = image(conv.shape)
-    cells, out = (height, width), (rows, columns)
     sizes: dict[str, int | str] = {"n_chan": channels, "n_filt": filters}
+    cells = ((height, rows), (width, columns))
     for axis, (side, first, last) in list(enumerate(_SIDES))[2 - rank :]:
         sizes |= {
-            f"in_{side}": cells[axis] + sum(before[axis]),
+            f"in_{side}": cells[axis][0] + sum(before[axis]),
             f"filt_{side}": conv.kernel.shape[axis],
             f"stride_{side}": conv.strides[axis],
-            f"out_{side}": out[axis],
+            f"out_{side}": cells[axis][1],
             first: conv.padding[axis][0] - before[axis][0],
             last: conv.padding[axis][1] - before[axis][1],
             "dilation" if rank == 1 else f"dilation_{side}": 1,
@@ -185,9 +175,8 @@ def _check_convolution(
         raise Doubt("code", f"{call.function} of a stream skips no rows for a kernel of height 1")
     geometry(config, {k: v for k, v in sizes.items() if k in config.constants or "dil" not in k})
     _check_windows(walk, config, conv, shape, stream=stream)
-    bound = walk.network.bounds[source]
     if code := config.templates.get("dense_da"):
-        layer_conditions.adders_are(_adders(walk, code), conv, bound)
+        _adders(walk, code, conv, source)
         return
     mult = walk.program.configs.get(config.types.get("mult_config", ""))
     if mult is None:
@@ -198,12 +187,12 @@ def _check_convolution(
     if not depthwise:
         geometry(mult, {"n_in": int(np.prod(conv.kernel.shape[:3])), "n_out": filters})
     if str(mult.templates.get("kernel", "")).startswith("dense_da_wrapper_"):
-        layer_conditions.adders_are(_adders(walk, mult.templates["kernel"]), conv, bound)
+        _adders(walk, mult.templates["kernel"], conv, source)
         return
     layer_conditions.kernel_known(mult)
     if mult.constants.get("strategy") != config.constants.get("strategy"):
         raise Doubt("code", f"{config.name} and {mult.name} have two strategies")
-    _matrix(walk, config, call, node if depthwise else conv, bound, depthwise=depthwise)
+    _matrix(walk, config, call, node if depthwise else conv, source, depthwise=depthwise)
 
 
 def _check_windows(
@@ -222,9 +211,8 @@ def _check_windows(
         raise Doubt("code", f"{name} shows windows other inputs than the network sees")
     count, pixels = config.constants.get("n_partitions"), config.constants.get("n_pixels")
     if count != len(parts) or {len(part) for part in parts} != {pixels}:
-        raise Doubt(
-            "code", f"{config.name} asks for {count} times {pixels} windows, {name} has other parts"
-        )
+        reason = f"asks for {count} times {pixels} windows, {name} has other parts"
+        raise Doubt("code", f"{config.name} {reason}")
 
 
 def _activation(*steps: Any) -> Handler:
@@ -232,7 +220,7 @@ def _activation(*steps: Any) -> Handler:
         meaning, config = meaning_of(walk, sources[0]), config_of(walk, call)
         node = walk.network[meaning.node]
         wanted: dict[str, int | str] = {"n_in": node.size}
-        if steps and steps[0] in ("hard_tanh", "hard_sigmoid"):
+        if steps and steps[0] != "relu":
             wanted |= {"slope": "0.5", "shift": "0.5"}
         walk.meanings[results[0]] = meaning.then(*steps, walk.program.array(results[0]).type)
         geometry(config, wanted)
@@ -276,14 +264,12 @@ def _check_pool(
     height, width, channels = image(walk.network[source].shape)
     operation = {"max": "nnet::Max", "average": "nnet::Average"}[node.operation]
     sizes: dict[str, int | str] = {"n_filt": channels, "n_chan": channels, "pool_op": operation}
-    sides = [("width", width, 1)] if rank == 1 else [("height", height, 0), ("width", width, 1)]
-    for side, cells, axis in sides:
+    for axis, (side, cells) in list(enumerate((("height", height), ("width", width))))[2 - rank :]:
         sizes[f"in_{side}"] = cells
         sizes[f"pool_{side}"] = sizes[f"filt_{side}"] = node.window[axis]
         sizes[f"stride_{side}"] = node.strides[axis]
         if not whole:
-            out = node.shape[:-1]
-            sizes[f"out_{side}"] = out[-1] if side == "width" else out[0]
+            sizes[f"out_{side}"] = node.shape[:-1][-1 if side == "width" else 0]
     for (_, *names), padding in zip(_SIDES, node.padding, strict=True):
         sizes |= dict(zip(names, padding, strict=True))
     if rank == 1:
@@ -295,7 +281,7 @@ def _check_pool(
         if name.startswith(optional):
             del sizes[name]
     geometry(config, sizes)
-    if not whole and any(f"pool_{side}" not in config.constants for side, _, _ in sides):
+    if not whole and any(f"pool_{side}" not in config.constants for side, *_ in _SIDES[2 - rank :]):
         raise Doubt("code", f"{config.name} does not say its window")
 
 
@@ -317,8 +303,8 @@ def _merge(operation: str) -> Handler:
                     unsettled(walk, meaning_of(walk, name))
             raise Doubt("code", f"no layer of the network is this {operation}")
         node = next((each for each in found if each.name == call.label), found[0])
-        walk.matched += [name for each in held for name in each if name not in walk.matched]
-        walk.matched.append(node.name)
+        names = (*(name for each in held for name in each), node.name)
+        walk.matched += [name for name in dict.fromkeys(names) if name not in walk.matched]
         computes(walk, results[0], node, lambda: _check_merge(walk, config_of(walk, call), node))
 
     return handler
@@ -380,6 +366,11 @@ def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]
             walk.meanings[results[0]] = Meaning(node.name).then(kind)
 
 
+def _ranks(form: str, handlers: Callable[[int], Handler], ranks: Iterable[int] = (1, 2)) -> Any:
+    return {form.format(rank): handlers(rank) for rank in ranks}
+
+
+_MERGES = ("add", "subtract", "multiply", "average", "maximum", "minimum")
 # By layer kind: the functions of hls4ml that compute it.
 CALLS: dict[type[Node], dict[str, Handler]] = {
     Quantize: {
@@ -391,21 +382,18 @@ CALLS: dict[type[Node], dict[str, Handler]] = {
     Rectify: {"relu": _activation("relu")},
     Dense: {"dense": dense},
     Conv: {
-        **{f"conv{rank}d_cl": convolution(rank) for rank in (1, 2)},
-        **{f"conv_{rank}d_cl": convolution(rank) for rank in (1, 2)},
-        **{f"pointwise_conv_{rank}d_cl": convolution(rank) for rank in (1, 2)},
-        **{f"depthwise_conv_{rank}d_cl": convolution(rank, depthwise=True) for rank in (1, 2)},
+        **_ranks("conv{}d_cl", convolution),
+        **_ranks("conv_{}d_cl", convolution),
+        **_ranks("pointwise_conv_{}d_cl", convolution),
+        **_ranks("depthwise_conv_{}d_cl", partial(convolution, depthwise=True)),
     },
     Pool: {
-        **{f"pooling{rank}d_cl": _pool(rank) for rank in (1, 2)},
-        **{f"global_pooling{rank}d_cl": _pool(rank, whole=True) for rank in (1, 2)},
+        **_ranks("pooling{}d_cl", _pool),
+        **_ranks("global_pooling{}d_cl", partial(_pool, whole=True)),
     },
     Merge: {
-        **{
-            name: _merge(name)
-            for name in ("add", "subtract", "multiply", "average", "maximum", "minimum")
-        },
-        **{f"concatenate{rank}d": _merge("concatenate") for rank in (1, 2, 3)},
+        **{name: _merge(name) for name in _MERGES},
+        **_ranks("concatenate{}d", lambda rank: _merge("concatenate"), (1, 2, 3)),
     },
     Pad: {f"zeropad{rank}d_cl": _zero_padding for rank in (1, 2)},
 }
@@ -414,8 +402,6 @@ NO_CALLS: dict[type[Node], str] = {
     Reshape: "it moves no value in memory, so that hls4ml calls nothing for it",
     Permute: "no rule covers values in another order",
 }
-HANDLERS: dict[str, Handler] = {
-    **{name: handler for calls in CALLS.values() for name, handler in calls.items()},
-    "clone_stream": _clone,
-    "repack_stream": _clone,
-}
+HANDLERS: dict[str, Handler] = {"clone_stream": _clone, "repack_stream": _clone}
+for _calls in CALLS.values():
+    HANDLERS |= _calls

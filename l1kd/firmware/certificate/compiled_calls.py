@@ -7,6 +7,7 @@ basis; an activation is run on every value, where they are not too many.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,30 +68,25 @@ def calls_code(walk: Walk) -> str:
 
 def _function(program: Program, number: int, call: Call, modelled: Modelled) -> str:
     lines = [f"static void l1kd_call_{number}(const int64_t *l1kd_in, int64_t *l1kd_out) {{"]
-    for name, count in zip(
-        (*modelled.sources, *modelled.results), (*modelled.reads, *modelled.writes), strict=True
-    ):
+    read = list(zip(modelled.sources, modelled.reads, strict=True))
+    written = list(zip(modelled.results, modelled.writes, strict=True))
+    for name, count in (*read, *written):
         array = program.array(name)
         if array.pack is None:
             lines.append(f"    static {array.declared} {name}[{count}];")
         else:
             lines.append(f'    static hls::stream<{array.declared}> {name}("{name}");')
-    for name, count in zip(modelled.sources, modelled.reads, strict=True):
-        lines.append(f"    l1kd_in = l1kd::load({name}, l1kd_in, {count});")
+    lines += [f"    l1kd_in = l1kd::load({name}, l1kd_in, {count});" for name, count in read]
     lines.append(f"    {call.text}")
-    for name, count in zip(modelled.results, modelled.writes, strict=True):
-        lines.append(f"    l1kd_out = l1kd::store({name}, l1kd_out, {count});")
+    lines += [f"    l1kd_out = l1kd::store({name}, l1kd_out, {count});" for name, count in written]
     return "\n".join([*lines, "}", ""])
 
 
 def compare_calls(walk: Walk, program: Path, seed: int = 0) -> list[Finding]:
     """Run every call alone in a C simulation with `calls_code`; those that are not as proved."""
     found = []
-    for number, call in enumerate(walk.program.calls):
-        modelled = walk.models.get(number)
-        if modelled is None:
-            continue
-        random = np.random.default_rng([seed, number])
+    for number, modelled in sorted(walk.models.items()):
+        call, random = walk.program.calls[number], np.random.default_rng([seed, number])
         if difference := _difference(walk, number, modelled, program, random):
             reason = f"compiled, {call.space}{call.function} {difference}"
             found.append(Finding(modelled.layer, "compiled", "refused", reason))
@@ -105,19 +101,17 @@ def _difference(
     for events in _events(walk.network, modelled, random):
         bits, values = _as_bits(events, modelled, kinds)
         wanted = _wanted(walk, modelled, values)
-        count = sum(modelled.writes)
         try:
-            answered = c_simulation.run_call(program, number, bits, count)
+            answered = c_simulation.run_call(program, number, bits, sum(modelled.writes))
         except UserError as error:
             return f"does not run alone: {error}"
-        differs = (answered != wanted).any(axis=1)
         tried += len(bits)
-        if differs.any():
-            first = int(np.flatnonzero(differs)[0])
-            place = int(np.flatnonzero(answered[first] != wanted[first])[0])
+        off = answered - wanted
+        if (differs := (off != 0).any(axis=1)).any():
+            first = off[differs][0]
             return (
                 f"differs from the exact layer in {int(differs.sum())} of {tried} trials, the "
-                f"first by {int(answered[first, place] - wanted[first, place])} LSB"
+                f"first by {int(first[first != 0][0])} LSB"
             )
     return ""
 
@@ -199,12 +193,12 @@ def _extremes(node: Node, bounds: list[Bound]) -> list[Counts]:
     sets = []
     for bound in bounds:
         low, high, zero = _ends(bound)
-        rows, columns = [zero, low, high], None
+        rows, columns = [zero, low, high], np.empty((0, 0), np.int64)
         if isinstance(node, Dense) and len(bounds) == 1 and low.ndim == 1:
             columns = node.kernel
         elif isinstance(node, Conv):
             columns = node.kernel.sum(axis=(0, 1))
-        for weights in () if columns is None else columns.T[:64]:
+        for weights in columns.T[:64]:
             rows += [np.where(weights > 0, high, low), np.where(weights > 0, low, high)]
         sets.append(np.array(rows))
     return sets
@@ -218,20 +212,12 @@ def _basis(node: Node, bounds: list[Bound]) -> list[Counts]:
     """
     sets: list[list[NDArray[np.int64]]] = [[] for _ in bounds]
     for active, bound in enumerate(bounds):
-        for mask in _masks(node, bound.low.shape):
-            for level in ("high", "low", "up", "down"):
-                for place, other in enumerate(bounds):
-                    low, high, zero = _ends(other)
-                    if place != active:
-                        sets[place].append(zero)
-                        continue
-                    value = {
-                        "high": high,
-                        "low": low,
-                        "up": np.minimum(zero + 1, high),
-                        "down": np.maximum(zero - 1, low),
-                    }[level]
-                    sets[place].append(np.where(mask, value, zero))
+        low, high, zero = _ends(bound)
+        levels = (high, low, np.minimum(zero + 1, high), np.maximum(zero - 1, low))
+        for mask, level in itertools.product(_masks(node, bound.low.shape), levels):
+            for place, other in enumerate(bounds):
+                _, _, zero = _ends(other)
+                sets[place].append(np.where(mask, level, zero) if place == active else zero)
     return [np.array(rows) for rows in sets]
 
 
@@ -240,19 +226,14 @@ def _masks(node: Node, shape: tuple[int, ...]) -> Iterator[NDArray[np.bool_]]:
     if (reach := node.reach) and len(shape) in (2, 3):
         height, width, channels = image(shape)
         rows, columns = np.indices((height, width))
-        for row in range(min(reach[0], height)):
-            for column in range(min(reach[1], width)):
-                cells = (rows % reach[0] == row) & (columns % reach[1] == column)
-                for channel in range(channels):
-                    mask = np.zeros((height, width, channels), bool)
-                    mask[..., channel] = cells
-                    yield mask.reshape(shape)
-        return
-    if size <= 8192:
-        for place in range(size):
-            mask = np.zeros(size, bool)
-            mask[place] = True
+        starts = (range(min(reach[0], height)), range(min(reach[1], width)), range(channels))
+        for row, column, channel in itertools.product(*starts):
+            mask = np.zeros((height, width, channels), bool)
+            mask[..., channel] = (rows % reach[0] == row) & (columns % reach[1] == column)
             yield mask.reshape(shape)
+    elif size <= 8192:
+        for place in range(size):
+            yield (np.arange(size) == place).reshape(shape)
 
 
 def _random(bounds: list[Bound], random: np.random.Generator) -> list[Counts]:

@@ -6,21 +6,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.firmware.certificate import cpp_text
 from l1kd.firmware.certificate.adder_code import Generated, read_generated
-from l1kd.firmware.certificate.cpp_text import (
-    Source,
-    Unreadable,
-    clean,
-    constant,
-    integer,
-    statements,
-    words,
-)
+from l1kd.firmware.certificate.cpp_text import Source, Unreadable, integer, statements, words
 from l1kd.firmware.certificate.header_hashes import Library
 
 _STANDARD = {"iostream", "array", "cstddef", "cstdio", "tuple", "type_traits"}
@@ -80,9 +74,8 @@ class Call:
     @property
     def text(self) -> str:
         """As C++."""
-        return (
-            f"{self.space}{self.function}<{', '.join(self.template)}>({', '.join(self.arguments)});"
-        )
+        called = f"{self.space}{self.function}<{', '.join(self.template)}>"
+        return f"{called}({', '.join(self.arguments)});"
 
 
 @dataclass(frozen=True)
@@ -163,7 +156,7 @@ def _text(firmware: Path, name: str) -> str:
 
 
 def _source(firmware: Path, name: str) -> Source:
-    return clean(name, _text(firmware, name))
+    return cpp_text.clean(name, _text(firmware, name))
 
 
 def _check_includes(source: Source, library: Library, top: str) -> None:
@@ -194,28 +187,31 @@ def _named(program: Program, source: Source) -> str:
     return code
 
 
-def _read_defines(program: Program, source: Source) -> None:
+def _matches(program: Program, source: Source, form: re.Pattern[str]) -> Iterator[re.Match[str]]:
+    """The statements of a file, which all have to be of one form."""
     for statement in statements(_named(program, source)):
-        found = _TYPEDEF.match(statement)
+        found = form.match(statement)
         if not found:
             raise Unreadable(source.file, statement)
+        yield found
+
+
+def _read_defines(program: Program, source: Source) -> None:
+    for found in _matches(program, source, _TYPEDEF):
         text, pack = found["type"], None
         if packed := _PACK.match(text):
             text, pack = packed["type"], integer(packed["size"], {})
         if found["name"] in program.types:
-            raise Unreadable(source.file, statement)
+            raise Unreadable(source.file, found[0])
         program.types[found["name"]] = (FixedPoint.parse(text), pack)
 
 
 def _read_weights(program: Program, source: Source) -> None:
-    for statement in statements(_named(program, source)):
-        found = _WEIGHTS.match(statement)
-        if not found:
-            raise Unreadable(source.file, statement)
+    for found in _matches(program, source, _WEIGHTS):
         kind, _ = program.types[found["type"]]
-        values = [constant(text) for text in found["values"].split(",")]
+        values = [cpp_text.constant(text) for text in found["values"].split(",")]
         if len(values) != int(found["size"]) or found["name"] in program.weights:
-            raise Unreadable(source.file, statement)
+            raise Unreadable(source.file, found[0])
         program.weights[found["name"]] = Weights(kind.quantize(values), kind)
 
 
@@ -232,9 +228,8 @@ def _read_parameters(program: Program, source: Source) -> None:
         if name in program.configs:
             raise Unreadable(source.file, struct[0])
         given = {key: value for (config, key), value in outside.items() if config == name}
-        program.configs[name] = _config(
-            name, struct["base"] or "", struct["body"], given, source.file
-        )
+        base, body = struct["base"] or "", struct["body"]
+        program.configs[name] = _config(name, base, body, given, source.file)
     if unknown := {config for config, _ in outside} - set(program.configs):
         raise Unreadable(source.file, f"{min(unknown)} has no struct")
 
@@ -244,28 +239,30 @@ def _config(name: str, base: str, body: str, outside: dict[str, str], file: str)
     types: dict[str, str] = {}
     templates: dict[str, str] = {}
     for statement in statements(body):
+        target: dict[str, Any]
+        value: Any
         if found := _NUMBER.match(statement):
-            value: int | str = found["value"]
-            try:
-                value = integer(str(value), constants)
-            except ValueError:
-                if not _WORD.fullmatch(str(value)):
-                    raise Unreadable(file, statement) from None
-            target: dict[str, int | str] = constants
-            if found["name"] in target:
-                raise Unreadable(file, statement)
-            target[found["name"]] = value
+            target, value = constants, _number(found["value"], constants)
         elif found := _TYPEDEF.match(statement):
-            if found["name"] in types:
-                raise Unreadable(file, statement)
-            types[found["name"]] = found["type"]
+            target, value = types, found["type"]
         elif found := _USING.match(statement) or _AUTO.match(statement):
-            if found["name"] in templates:
-                raise Unreadable(file, statement)
-            templates[found["name"]] = found["value"]
-        elif (found := _DECLARED.match(statement)) is None or found["name"] not in outside:
+            target, value = templates, found["value"]
+        elif (found := _DECLARED.match(statement)) and found["name"] in outside:
+            continue
+        else:
             raise Unreadable(file, statement)
+        if found["name"] in target or value is None:
+            raise Unreadable(file, statement)
+        target[found["name"]] = value
     return Config(name, base, constants, types, templates)
+
+
+def _number(text: str, known: Mapping[str, int | str]) -> int | str | None:
+    """A constant: a number, or a name as it is; None if it is neither."""
+    try:
+        return integer(text, known)
+    except ValueError:
+        return text if _WORD.fullmatch(text) else None
 
 
 def _read_header(program: Program, source: Source) -> None:
@@ -283,18 +280,16 @@ def _read_top(program: Program, source: Source, text: str) -> None:
             raise Unreadable(source.file, statement)
     for argument in found["arguments"].split(","):
         program.ports.append(_declare(program, words(argument), source.file))
-    labels = dict(_labelled(text))
+    labels = {  # calls, and the comments behind them: the layers' names
+        words(code): label.strip()
+        for code, separator, label in (line.partition("; //") for line in text.splitlines())
+        if separator and _CALL.match(words(code))
+    }
     for statement in statements(found["body"]):
         if call := _CALL.match(statement):
-            program.calls.append(
-                Call(
-                    call["space"],
-                    call["function"],
-                    tuple(call["template"].split(",")),
-                    tuple(call["arguments"].split(",")),
-                    labels.get(statement, ""),
-                )
-            )
+            template, arguments = call["template"].split(","), call["arguments"].split(",")
+            label, named = labels.get(statement, ""), (call["space"], call["function"])
+            program.calls.append(Call(*named, tuple(template), tuple(arguments), label))
         elif alias := _ALIAS.match(statement):
             of = program.aliases.get(alias["of"], alias["of"])
             if of not in program.arrays or alias["name"] in program.arrays:
@@ -318,11 +313,3 @@ def _declare(program: Program, statement: str, file: str) -> str:
         raise Unreadable(file, statement)
     program.arrays[found["name"]] = Array(found["name"], kind, found["type"], size, pack)
     return found["name"]
-
-
-def _labelled(text: str) -> Iterator[tuple[str, str]]:
-    """Calls, and the comments behind them: the layers' names."""
-    for line in text.splitlines():
-        code, separator, label = line.partition("; //")
-        if separator and _CALL.match(reduced := words(code)):
-            yield reduced, label.strip()

@@ -6,8 +6,9 @@ It knows the forms that hls4ml and l1kd write; all others are `Unreadable`, and 
 from __future__ import annotations
 
 import ast
+import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 _COMMENTS = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -71,12 +72,8 @@ def clean(file: str, text: str) -> Source:
             raise Unreadable(file, line)
     if open_:
         raise Unreadable(file, f"#ifndef {open_[-1]}")
-    return Source(
-        file,
-        "\n".join(code),
-        {name: "\n".join(lines) for name, lines in conditional.items()},
-        tuple(includes),
-    )
+    under = {name: "\n".join(lines) for name, lines in conditional.items()}
+    return Source(file, "\n".join(code), under, tuple(includes))
 
 
 def words(text: str) -> str:
@@ -100,6 +97,12 @@ def integer(expression: str, known: Mapping[str, int | str]) -> int:
     return _value(tree, known)
 
 
+_OPERATIONS: dict[type[ast.operator], Callable[[int, int], int]] = {
+    **{ast.Mult: operator.mul, ast.Add: operator.add, ast.Sub: operator.sub},
+    ast.Div: operator.floordiv,
+}
+
+
 def _value(node: ast.expr, known: Mapping[str, int | str]) -> int:
     if isinstance(node, ast.Constant) and type(node.value) is int:
         return node.value
@@ -109,25 +112,13 @@ def _value(node: ast.expr, known: Mapping[str, int | str]) -> int:
             return value
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_value(node.operand, known)
-    if isinstance(node, ast.BinOp):
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
         left, right = _value(node.left, known), _value(node.right, known)
-        if isinstance(node.op, ast.Mult):
-            return left * right
-        if isinstance(node.op, ast.Add):
-            return left + right
-        if isinstance(node.op, ast.Sub):
-            return left - right
-        if isinstance(node.op, ast.Div) and right > 0 and left >= 0:
-            return left // right
-    if (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "DIV_ROUNDUP"
-        and len(node.args) == 2
-        and not node.keywords
-    ):
+        if not isinstance(node.op, ast.Div) or (right > 0 and left >= 0):
+            return _OPERATIONS[type(node.op)](left, right)
+    if isinstance(node, ast.Call) and not node.keywords and len(node.args) == 2:
         left, right = (_value(each, known) for each in node.args)
-        if right > 0:
+        if isinstance(node.func, ast.Name) and node.func.id == "DIV_ROUNDUP" and right > 0:
             return -(-left // right)
     raise ValueError("not arithmetic that is known")
 

@@ -104,8 +104,10 @@ def _equal(network: Network, meaning: Meaning, chain: tuple[Single, ...]) -> boo
         counts = np.arange(low, high + 1, dtype=np.int64)
         ours, fraction = applied(meaning.steps, counts, bound.fraction)
         wanted, other = applied(_as_steps(chain), counts, bound.fraction)
-        common = max(fraction, other)
-        return bool(np.array_equal(_at(ours, common - fraction), _at(wanted, common - other)))
+        left, right = max(other - fraction, 0), max(fraction - other, 0)
+        if max(left, right) > 20:
+            ours, wanted = ours.astype(object), wanted.astype(object)
+        return bool(np.array_equal(ours * (1 << left), wanted * (1 << right)))
     return _by_argument(meaning.steps, chain, low, high, bound.fraction)
 
 
@@ -119,39 +121,32 @@ def _as_steps(chain: tuple[Single, ...]) -> tuple[Applied, ...]:
     return tuple(steps)
 
 
-def _at(counts: Counts, left: int) -> Counts:
-    return counts.astype(object) * (1 << left) if left > 20 else counts * (1 << left)
-
-
 def _by_argument(
     steps: tuple[Applied, ...], chain: tuple[Single, ...], low: int, high: int, fraction: int
 ) -> bool:
     """Steps that lose nothing can be left out; what is left has to be the quantizers themselves."""
     kept: list[Applied] = []
     wanted = list(_as_steps(chain))
-    for place, step in enumerate(steps):
-        following = steps[place + 1] if place + 1 < len(steps) else None
+    for step, following in zip(steps, (*steps[1:], None), strict=True):
         if not kept and isinstance(step, FixedPoint):
-            last = following is None and bool(wanted)  # it may be the quantizer itself
+            last = following is None and wanted  # it may be the quantizer itself
             if not last and lossless(step, low, high, fraction):
                 continue
         if not kept and step == "relu" and _is_relu(following):
             continue
         kept.append(step)
-    if wanted and not kept:
-        return all(
-            isinstance(step, FixedPoint) and lossless(step, low, high, fraction) for step in wanted
-        )
-    return kept == wanted
+    if kept:
+        return kept == wanted
+    return all(
+        isinstance(each, FixedPoint) and lossless(each, low, high, fraction) for each in wanted
+    )
 
 
 def _is_relu(step: Applied | None) -> bool:
     """True if a type makes 0 of values below 0, so that nothing before it has to."""
-    return (
-        isinstance(step, FixedPoint)
-        and not step.signed
-        and (step.rounding, step.overflow) == ("RND_CONV", "SAT")
-    )
+    if not isinstance(step, FixedPoint) or step.signed:
+        return False
+    return (step.rounding, step.overflow) == ("RND_CONV", "SAT")
 
 
 Step = Literal["port", "code", "weights", "sums", "quantizer", "compiled"]
@@ -210,8 +205,7 @@ class Modelled:
     fractions: tuple[int, ...]  # counts of 2^-fraction are read
     pads: tuple[Pads, ...]  # zeros that already stand around them
     steps: tuple[tuple[Applied, ...], ...]  # after the layer, or on the values read, by result
-    # Of a function of single values: the ends of its input as counts, and the zeros that it puts
-    # around an image of a shape.
+    # Of a function of single values: the ends of its input as counts.
     low: int = 0
     high: int = 0
     padding: Pads = NO_PADS  # zeros that it puts around an image of a shape
@@ -230,6 +224,10 @@ class Walk:
     findings: list[Finding] = field(default_factory=list)
     models: dict[int, Modelled] = field(default_factory=dict)
 
+    def note(self, layer: str, step: Step, reason: str, state: State = "refused") -> None:
+        """Add a finding."""
+        self.findings.append(Finding(layer, step, state, reason))
+
     @property
     def certificate(self) -> Certificate:
         """The layers proved so far, and the findings."""
@@ -242,15 +240,12 @@ class Walk:
 
 def unsettled(walk: Walk, meaning: Meaning, wanted: str = "") -> None:
     """Note that an array does not hold the quantizer that it has to."""
-    network, first = walk.network, meaning.steps[0] if meaning.steps else None
-    bound = network.bounds[meaning.node]
-    low, high = int(bound.low.min()), int(bound.high.max())
+    network, bound = walk.network, walk.network.bounds[meaning.node]
+    first = meaning.steps[0] if meaning.steps else None
+    ends = int(bound.low.min()), int(bound.high.max())
     step: Step = "quantizer"
-    if (
-        isinstance(first, FixedPoint)
-        and (first.rounding, first.overflow) == ("TRN", "WRAP")
-        and not lossless(first, low, high, bound.fraction)
-    ):
+    cut = isinstance(first, FixedPoint) and (first.rounding, first.overflow) == ("TRN", "WRAP")
+    if isinstance(first, FixedPoint) and cut and not lossless(first, *ends, bound.fraction):
         # No quantizer looks like this: the layer's own result is cut.
         needed = replace(bound.type, rounding="TRN", overflow="WRAP")
         layer, step = meaning.node.removesuffix(SUMS), "sums"
@@ -260,5 +255,5 @@ def unsettled(walk: Walk, meaning: Meaning, wanted: str = "") -> None:
         layer = wanted or (node.name if node else meaning.node)
         steps = ", ".join(each if isinstance(each, str) else each.text for each in meaning.steps)
         reason = f"({steps}) of {meaning.node!r} is not the network's quantizer on every value"
-    if not any(each.layer == layer and each.step == step for each in walk.findings):
-        walk.findings.append(Finding(layer, step, "refused", reason))
+    if not any((each.layer, each.step) == (layer, step) for each in walk.findings):
+        walk.note(layer, step, reason)

@@ -32,10 +32,11 @@ class Library:
 
     def changed(self, firmware: Path) -> list[str]:
         """Files of a project's `firmware/` that are not the library's, or are missing."""
+        paths = {name: firmware / name for name in self.files}
         return [
             name
-            for name, digest in self.files.items()
-            if not (path := firmware / name).is_file() or file_hash(path) != digest
+            for name, path in paths.items()
+            if not path.is_file() or file_hash(path) != self.files[name]
         ]
 
     def strangers(self, firmware: Path, own: Iterable[str]) -> list[str]:
@@ -44,30 +45,24 @@ class Library:
         One of the name of a header would be included in its place.
         """
         expected = {*self.files, *own, _CODE}
-        present = (
-            path.relative_to(firmware).as_posix()
-            for path in sorted(firmware.rglob("*"))
-            if not path.is_dir()
-        )
-        return [name for name in present if name not in expected]
+        return [name for name in _names(firmware) if name not in expected]
+
+
+def _names(folder: Path, *under: str) -> list[str]:
+    """The files of a folder, or of some folders in it, by their path from there."""
+    paths = (path for each in under or ("",) for path in (folder / each).rglob("*"))
+    return sorted(path.relative_to(folder).as_posix() for path in paths if not path.is_dir())
 
 
 def known(backend: str, hls4ml: str) -> Library | None:
     """The library of a backend and version, None if no argument was made for it."""
-    text = (resources.files("l1kd.firmware.certificate") / _FILE).read_text()
-    stored: Any = json.loads(text)
+    stored: Any = json.loads((resources.files("l1kd.firmware.certificate") / _FILE).read_text())
     if stored["hls4ml"] != hls4ml or backend not in stored["backends"]:
         return None
-    files = {**stored["common"], **stored["backends"][backend]}
-    return Library(files, stored["frame"])
+    return Library({**stored["common"], **stored["backends"][backend]}, stored["frame"])
 
 
 def measure(firmware: Path) -> dict[str, str]:
     """SHA-256 of the shared headers of a project: how `library.json` was made."""
-    names = sorted(
-        path.relative_to(firmware).as_posix()
-        for folder in ("nnet_utils", "ap_types")
-        for path in (firmware / folder).rglob("*")
-        if path.is_file()
-    )
+    names = _names(firmware, "nnet_utils", "ap_types")
     return {name: file_hash(firmware / name) for name in names if name != _CODE}

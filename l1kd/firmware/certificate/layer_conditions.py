@@ -16,7 +16,7 @@ The argument, for the files of `library.json`:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,19 +25,16 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.arithmetic import windows
 from l1kd.exact.bounds import Bound
 from l1kd.exact.layers import Conv, Dense, Pool
-from l1kd.firmware.certificate.adder_code import Adders
+from l1kd.firmware.certificate.adder_code import Adders, Form
 from l1kd.firmware.certificate.cpp_reader import Config, Program
 from l1kd.firmware.certificate.cpp_text import Unreadable
 from l1kd.firmware.certificate.findings import Step, lossless
 from l1kd.firmware.hls.limits import reusable
 
-_KERNELS = {
-    "nnet::latency": tuple(
-        f"nnet::{name}DenseLatency<data_T,res_T,CONFIG_T>" for name in ("", "Depthwise")
-    ),
+_KERNELS = {  # functions by strategy
+    "nnet::latency": ("DenseLatency", "DepthwiseDenseLatency"),
     "nnet::resource": tuple(
-        f"nnet::DenseResource_rf_{name}<data_T,res_T,CONFIG_T>"
-        for name in ("leq_nin", "gt_nin_rem0", "gt_nin")
+        f"DenseResource_rf_{name}" for name in ("leq_nin", "gt_nin_rem0", "gt_nin")
     ),
 }
 _PRODUCT = "nnet::product::mult<x_T,y_T>"
@@ -63,23 +60,14 @@ def as_convolution(node: Dense | Conv) -> Conv:
     """A dense layer on the last of several axes as the convolution of size 1 that it is."""
     if isinstance(node, Conv):
         return node
-    return Conv(
-        name=node.name,
-        sources=node.sources,
-        shape=node.shape,
-        kernel=node.kernel[None, None],
-        kernel_fraction=node.kernel_fraction,
-        bias=node.bias,
-        bias_fraction=node.bias_fraction,
-        strides=(1, 1),
-    )
+    given = {each.name: getattr(node, each.name) for each in fields(node)}
+    return Conv(**given | {"kernel": node.kernel[None, None]}, strides=(1, 1))
 
 
 def image(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Height, width and channels of a shape; a sequence has height 1."""
-    if len(shape) == 2:
-        return 1, shape[0], shape[1]
-    return shape[0], shape[1], shape[2]
+    height, width, channels = shape if len(shape) > 2 else (1, *shape)
+    return height, width, channels
 
 
 def geometry(config: Config, wanted: Mapping[str, int | str]) -> None:
@@ -90,12 +78,9 @@ def geometry(config: Config, wanted: Mapping[str, int | str]) -> None:
                 raise Doubt("code", f"{config.name}::{name} is {value}, not {wanted[name]}")
         elif name not in _FREE:
             raise Doubt("code", f"{config.name}::{name} is not known", known=False)
-    if missing := [
-        name
-        for name, value in wanted.items()
-        if name not in config.constants and not (name.startswith("pad_") and value == 0)
-    ]:
-        raise Doubt("code", f"{config.name} does not say {missing[0]}")
+    for name, value in wanted.items():
+        if name not in config.constants and not (name.startswith("pad_") and value == 0):
+            raise Doubt("code", f"{config.name} does not say {name}")
 
 
 def numbers(
@@ -113,15 +98,13 @@ def numbers(
             raise Doubt("weights", f"there is no table {table}")
         if program.types[config.types[role]][0] != program.weights[table].type:
             raise Doubt("weights", f"{config.name}::{role} is not the type of {table}")
-    strategy = config.constants.get("strategy")
     kernel = node.kernel
     if depthwise:
-        channels = kernel.shape[2]
-        kernel = kernel[:, :, np.arange(channels), np.arange(channels)]
-    elif strategy == "nnet::resource":
+        channels = np.arange(kernel.shape[2])
+        kernel = kernel[:, :, channels, channels]
+    elif config.constants.get("strategy") == "nnet::resource":
         kernel = np.moveaxis(kernel, -1, 0)
-    stored = program.weights[weights].values
-    _same(stored, kernel, node.kernel_fraction, weights)
+    _same(program.weights[weights].values, kernel, node.kernel_fraction, weights)
     _same(program.weights[biases].values, node.bias, node.bias_fraction, biases)
 
 
@@ -134,29 +117,29 @@ def _same(
     off = np.flatnonzero(stored != wanted)
     if len(off):
         first = int(off[0])
-        raise Doubt(
-            "weights",
+        reason = (
             f"{len(off)} of {stored.size} values of {table} differ, the first at {first}: "
-            f"{stored[first]:g} in the project, {wanted[first]:g} in the network",
+            f"{stored[first]:g} in the project, {wanted[first]:g} in the network"
         )
+        raise Doubt("weights", reason)
 
 
 def kernel_known(config: Config) -> None:
     """Demand a multiplication and a strategy that the argument covers."""
-    strategy = str(config.constants.get("strategy"))
-    if config.templates.get("product") != _PRODUCT:
-        raise Doubt("code", f"{config.name} multiplies by {config.templates.get('product')}")
-    if config.templates.get("kernel") not in _KERNELS.get(strategy, ()):
-        raise Doubt(
-            "code", f"{config.name}: {config.templates.get('kernel')} for {strategy}", known=False
-        )
+    constants, templates = config.constants, config.templates
+    strategy, kernel = str(constants.get("strategy")), templates.get("kernel")
+    if templates.get("product") != _PRODUCT:
+        raise Doubt("code", f"{config.name} multiplies by {templates.get('product')}")
+    if kernel not in [
+        f"nnet::{name}<data_T,res_T,CONFIG_T>" for name in _KERNELS.get(strategy, ())
+    ]:
+        raise Doubt("code", f"{config.name}: {kernel} for {strategy}", known=False)
     if strategy == "nnet::resource":
-        inputs, outputs, reuse = (
-            config.constants.get(name) for name in ("n_in", "n_out", "reuse_factor")
-        )
-        known = all(isinstance(each, int) and each > 0 for each in (inputs, outputs, reuse))
-        if not known or not reusable(inputs, outputs, reuse):  # type: ignore[arg-type]
-            raise Doubt("code", f"{config.name}: hls4ml has no code for a reuse factor of {reuse}")
+        sizes = [constants.get(name) for name in ("n_in", "n_out", "reuse_factor")]
+        known = [each for each in sizes if isinstance(each, int) and each > 0]
+        if len(known) < 3 or not reusable(*known):
+            reason = f"hls4ml has no code for a reuse factor of {sizes[2]}"
+            raise Doubt("code", f"{config.name}: {reason}")
 
 
 def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name: str) -> None:
@@ -166,20 +149,15 @@ def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name
     if low == high == 0 and not bound.magnitude:
         return
     if kind.fraction < fraction:
-        raise Doubt(
-            "sums",
-            f"{name} ({kind.text}) drops {fraction - kind.fraction} of the {fraction} fraction "
-            "bits of its sums",
-        )
+        dropped = f"{fraction - kind.fraction} of the {fraction} fraction bits of its sums"
+        raise Doubt("sums", f"{name} ({kind.text}) drops {dropped}")
     if kind.overflow != "WRAP":
         low, high = -bound.magnitude, bound.magnitude
     if not lossless(kind, low, high, fraction):
-        needed = FixedPoint.holding(low, high, fraction)
-        raise Doubt(
-            "sums",
-            f"{name} ({kind.text}) overflows: the sums go from {low * 2.0**-fraction:g} to "
-            f"{high * 2.0**-fraction:g} and need {needed.integer} integer bits",
-        )
+        needed = FixedPoint.holding(low, high, fraction).integer
+        ends = f"from {low * 2.0**-fraction:g} to {high * 2.0**-fraction:g}"
+        reason = f"overflows: the sums go {ends} and need {needed} integer bits"
+        raise Doubt("sums", f"{name} ({kind.text}) {reason}")
 
 
 def pool_sums(kind: FixedPoint, node: Pool, source: Bound, bound: Bound, name: str) -> None:
@@ -221,11 +199,7 @@ def adders_are(adders: Adders, node: Dense | Conv, source: Bound) -> None:
         wanted = np.append(
             matrix[:, place] * (1 << left), int(node.bias[place]) * (1 << max(bias_left, 0))
         )
-        ours, theirs = (
-            form.reduced(),
-            replace(form, coefficients=wanted, fraction=fraction).reduced(),
-        )
-        if ours.fraction != theirs.fraction or not np.array_equal(
-            ours.coefficients, theirs.coefficients
-        ):
+        ours, theirs = form.reduced(), Form(wanted, fraction).reduced()
+        same = np.array_equal(ours.coefficients, theirs.coefficients)
+        if ours.fraction != theirs.fraction or not same:
             raise Doubt("weights", f"{adders.name}: output {place} is not the network's sum")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.layers import Input, Merge, Node, Quantize
+from l1kd.exact.layers import Input, Merge, Quantize
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.call_rules import CALLS, HANDLERS, NO_CALLS, Handler, matrix_code
 from l1kd.firmware.certificate.cpp_reader import Call, Program, read_program
@@ -25,11 +25,9 @@ from l1kd.firmware.certificate.findings import (
     NO_PADS,
     SUMS,
     Certificate,
-    Finding,
     Meaning,
     Modelled,
     Pads,
-    State,
     Walk,
     applied,
     lossless,
@@ -111,29 +109,24 @@ def prove(directory: Path, network: Network, top: str, backend: str, hls4ml: str
 def follow(directory: Path, network: Network, top: str, backend: str, hls4ml: str) -> Walk:
     """The proof, call by call; a walk without calls if the project cannot be read."""
     library, first = known(backend, hls4ml), network.nodes[0].name
-    walk = Walk(network, Program(top, ""))
+    firmware, walk = directory / "firmware", Walk(network, Program(top, ""))
     if library is None:
         reason = f"no argument was made for the code of hls4ml {hls4ml}, {backend}"
-        walk.findings.append(Finding(first, "code", "open", reason))
+        walk.note(first, "code", reason, "open")
         return walk
     try:
         walk.program = program = read_program(directory, top, library)
     except Unreadable as error:
-        layer = _owner(network, directory / "firmware" / f"{top}.cpp", str(error))
-        walk.findings.append(Finding(layer, "code", "refused", str(error)))
+        walk.note(_owner(network, firmware / f"{top}.cpp", str(error)), "code", str(error))
         return walk
-    if changed := library.changed(directory / "firmware"):
+    if changed := library.changed(firmware):
         reason = f"firmware/{changed[0]} is not the file that hls4ml {hls4ml} ships"
-        user = _user(program, changed[0]) or first
-        walk.findings.append(Finding(user, "code", "refused", reason))
-    if strangers := library.strangers(directory / "firmware", program.files):
-        reason = (
-            f"firmware/{strangers[0]} is not a file of the project: it could be read for another"
-        )
-        walk.findings.append(Finding(first, "code", "refused", reason))
+        walk.note(_user(program, changed[0]) or first, "code", reason)
+    if strangers := library.strangers(firmware, program.files):
+        reason = "is not a file of the project: it could be read for another"
+        walk.note(first, "code", f"firmware/{strangers[0]} {reason}")
     if len(program.ports) != 1 + len(network.outputs):
-        reason = f"the top function has {len(program.ports)} ports"
-        walk.findings.append(Finding(first, "port", "refused", reason))
+        walk.note(first, "port", f"the top function has {len(program.ports)} ports")
         return walk
     _stated(walk, directory)
     _port(walk)
@@ -150,10 +143,9 @@ def _stated(walk: Walk, directory: Path) -> None:
     if not isinstance(network[network.outputs[0]], Quantize):
         found = program.array(program.ports[1]).type
         output = FixedPoint(found.word, found.integer, found.signed)
-    types = (network.port, output)
     ends = [
         (program.array(name).declared, kind)
-        for name, kind in zip(program.ports[:2], types, strict=True)
+        for name, kind in zip(program.ports[:2], (network.port, output), strict=True)
     ]
     wanted = ports_header(program.namespace, *ends)
     try:
@@ -162,86 +154,75 @@ def _stated(walk: Walk, directory: Path) -> None:
         same = False
     if not same:
         reason = "firmware/ports.h does not assert the types of the ports"
-        walk.findings.append(Finding(walk.network.nodes[0].name, "port", "refused", reason))
+        walk.note(network.nodes[0].name, "port", reason)
 
 
 def _port(walk: Walk) -> None:
     name, node = walk.program.ports[0], walk.network.nodes[0]
     array = walk.program.array(name)
     assert isinstance(node, Input)
-    low, high = node.type.bounds
-    if not lossless(array.type, low, high, node.type.fraction) or array.size not in (
-        None,
-        node.size,
-    ):
+    held = lossless(array.type, *node.type.bounds, node.type.fraction)
+    if not held or array.size not in (None, node.size):
         reason = f"{array.type.text} is not the port's type {node.type.text}"
-        walk.findings.append(Finding(node.name, "port", "refused", reason))
+        walk.note(node.name, "port", reason)
     walk.meanings[name] = Meaning(node.name)
     walk.matched.append(node.name)
 
 
 def _check_ends(walk: Walk) -> None:
-    for name, wanted in zip(walk.program.ports[1:], walk.network.outputs, strict=True):
-        kind, array = walk.network[wanted], walk.program.array(name)
-        meaning = walk.meanings.get(name)
+    network = walk.network
+    ends = zip(walk.program.ports[1:], network.outputs, network.output_types, strict=True)
+    for name, wanted, output in ends:
+        node, array, meaning = network[wanted], walk.program.array(name), walk.meanings.get(name)
         if meaning is None:
-            reason = "nothing writes the output"
-            walk.findings.append(Finding(wanted, "code", "refused", reason))
-        elif wanted not in settled(walk.network, meaning):
+            walk.note(wanted, "code", "nothing writes the output")
+        elif wanted not in settled(network, meaning):
             unsettled(walk, meaning, wanted)
         else:
             walk.matched.append(wanted)
-        output = walk.network.output_types[walk.network.outputs.index(wanted)]
-        found = array.type
-        same = found == replace(output, rounding=found.rounding, overflow=found.overflow)
-        if not isinstance(kind, Quantize):  # sums without quantizer: any type that holds them
-            bound = walk.network.bounds[wanted]
-            ends = int(bound.low.min()), int(bound.high.max())
-            same = lossless(array.type, *ends, bound.fraction)
-        if not same or array.size not in (None, kind.size):
-            reason = f"{array.type.text} is not the port's type {output.text}"
-            walk.findings.append(Finding(wanted, "port", "refused", reason))
+        found, bound = array.type, network.bounds[wanted]
+        if isinstance(node, Quantize):
+            same = found == replace(output, rounding=found.rounding, overflow=found.overflow)
+        else:  # sums without quantizer: any type that holds them
+            same = lossless(found, int(bound.low.min()), int(bound.high.max()), bound.fraction)
+        if not same or array.size not in (None, node.size):
+            walk.note(wanted, "port", f"{found.text} is not the port's type {output.text}")
 
 
 def _follow(walk: Walk, number: int, call: Call) -> None:
     """Note what the result of a call holds, and what could not be proved."""
     program = walk.program
-    handler, operands = _handler(walk, call)
+    handler, sources, results = _handler(walk, call)
     if handler is None:
-        name = call.label if call.label in {n.name for n in walk.network.nodes} else _nearest(walk)
+        kinds = {node.name: type(node) for node in walk.network.nodes}
+        name = call.label if call.label in kinds else _nearest(walk)
         reason = f"{call.space}{call.function} is not a function that the argument covers"
-        kind = next((type(n) for n in walk.network.nodes if n.name == name), Node)
-        if call.label == name and kind in NO_CALLS:
+        if call.label == name and (kind := kinds[name]) in NO_CALLS:
             reason += f": {NO_CALLS[kind]}"
-        walk.findings.append(Finding(name, "code", "open", reason))
-        for argument in call.arguments:
-            if argument in program.arrays and argument not in walk.meanings:
-                walk.meanings[argument] = Meaning(name)
+        walk.note(name, "code", reason, "open")
+        for argument in set(call.arguments) & set(program.arrays):
+            walk.meanings.setdefault(argument, Meaning(name))
         return
-    sources, results = operands
     try:
         _check_arrays(walk, call, sources, results)
         handler(walk, call, sources, results)
         walk.models[number] = modelled(walk, call.label, sources, results)
     except Doubt as doubt:
-        name = doubt.layer or _label(walk, call)
+        name = (doubt.layer or _label(walk, call)).removesuffix(SUMS)
         # A kernel whose scale hls4ml applies in a separate layer is not in the network.
         scaled = doubt.step == "weights" and any(
             each.function == "normalize" and each.arguments[0] in results for each in program.calls
         )
-        state: State = "refused" if doubt.known and not scaled else "open"
-        walk.findings.append(Finding(name.removesuffix(SUMS), doubt.step, state, str(doubt)))
-    for result in results:
-        if result not in walk.meanings:  # go on as if it were right: what follows is judged too
-            walk.meanings[result] = Meaning(_label(walk, call))
+        known = doubt.known and not scaled
+        walk.note(name, doubt.step, str(doubt), "refused" if known else "open")
+    for result in results:  # go on as if it were right: what follows is judged too
+        walk.meanings.setdefault(result, Meaning(_label(walk, call)))
 
 
 def _label(walk: Walk, call: Call) -> str:
     names = {node.name for node in walk.network.nodes}
-    for name in (call.label + SUMS, call.label):
-        if name in names:
-            return name
-    return _nearest(walk)
+    known = (name for name in (call.label + SUMS, call.label) if name in names)
+    return next(known, "") or _nearest(walk)
 
 
 def _nearest(walk: Walk) -> str:
@@ -250,23 +231,22 @@ def _nearest(walk: Walk) -> str:
 
 def _owner(network: Network, source: Path, text: str) -> str:
     """The layer that unreadable code is about; the first one if that is not known."""
-    for node in network.nodes:
-        name = re.escape(node.name.removesuffix(SUMS))
-        if re.search(rf"(?<!\w){name}(?:_(?:accum_|weight_|bias_)?t)?\b", text):
-            return node.name.removesuffix(SUMS)
+    names = [node.name.removesuffix(SUMS) for node in network.nodes]
+    for name in names:
+        if re.search(rf"(?<!\w){re.escape(name)}(?:_(?:accum_|weight_|bias_)?t)?\b", text):
+            return name
     # `config3`, `w3`, `fill_buffer_3`, `layer3_out`: what has the number, and a comment behind it.
     numbers = re.findall(r"(?:config|fill_buffer_|dense_da_|layer|\bw|\bb)(\d+)", text)
+    try:
+        lines = source.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return names[0]
     for number in reversed(numbers):  # the last one is what is written to
-        try:
-            lines = source.read_text().splitlines()
-        except (OSError, UnicodeDecodeError):
-            break
         for line in lines:
             label = line.rpartition("; // ")[2].strip()
-            names = {node.name.removesuffix(SUMS) for node in network.nodes}
             if re.search(rf"config{number}\b|layer{number}_out\b", line) and label in names:
                 return label
-    return network.nodes[0].name
+    return names[0]
 
 
 def _user(program: Program, header: str) -> str | None:
@@ -278,9 +258,9 @@ def _user(program: Program, header: str) -> str | None:
         "activation": ("relu", "linear", "hard_"),
         "merge": ("add", "subtract", "maximum", "minimum", "concatenate"),
     }
-    named = [names for word, names in functions.items() if word in header]
+    named = [name for word, names in functions.items() if word in header for name in names]
     for call in program.calls:
-        if not named or any(name in call.function for names in named for name in names):
+        if not named or any(name in call.function for name in named):
             return call.label or None
     return None
 
@@ -307,12 +287,15 @@ def _check_arrays(walk: Walk, call: Call, sources: list[str], results: list[str]
         raise Doubt("code", f"{call.function} is called for {given}, its arrays are {declared}")
 
 
-def _handler(walk: Walk, call: Call) -> tuple[Handler | None, tuple[list[str], list[str]]]:
+def _handler(walk: Walk, call: Call) -> tuple[Handler | None, list[str], list[str]]:
     """The rule of a call, and the arrays that it reads and writes."""
-    program = walk.program
+    program, function = walk.program, call.function
     arrays = [name for name in call.arguments if program.base(name) in program.arrays]
     if call.space != "nnet::":
-        adders = call.function in program.generated.adders
-        return (matrix_code if adders else None), (arrays[:1], arrays[1:])
-    readers = 2 if call.function in CALLS[Merge] else 1
-    return HANDLERS.get(call.function), (arrays[:readers], arrays[readers:])
+        return (
+            (matrix_code if function in program.generated.adders else None),
+            arrays[:1],
+            arrays[1:],
+        )
+    readers = 2 if function in CALLS[Merge] else 1
+    return HANDLERS.get(function), arrays[:readers], arrays[readers:]

@@ -53,28 +53,26 @@ class Graph:
     """The layers of a network and their connections."""
 
     layers: tuple[Any, ...]  # each after the layers that it reads
-    # By a layer's name: the layers that it reads, call by call (a shared layer has several calls),
-    # and the layers that read it, as often as they do.
+    # By a layer's name: the layers that it reads, call by call (a shared layer has several calls).
     calls: dict[str, list[list[Any]]]
-    # for each layer's name, the layers that read it, as often as they do
+    # By a layer's name: the layers that read it, as often as they do.
     readers: dict[str, list[Any]]
 
     @classmethod
     def of(cls, model: keras.Model) -> Graph:
         used = getattr(model, "_network_nodes", None)
-        names, calls, layers = set(), {}, []
-        ordered = list(getattr(model, "_self_tracked_trackables", model.layers))
-        for layer in ordered:
-            if layer.name in names or not hasattr(layer, "inbound_nodes"):
+        calls: dict[str, list[list[Any]]] = {}
+        layers = []
+        for layer in getattr(model, "_self_tracked_trackables", model.layers):
+            if layer.name in calls or not hasattr(layer, "inbound_nodes"):
                 continue
-            names.add(layer.name)
             layers.append(layer)
             calls[layer.name] = [
                 _parents(node)
                 for place, node in enumerate(layer.inbound_nodes)
                 if used is None or f"{layer.name}_ib-{place}" in used
             ]
-        readers: dict[str, list[Any]] = {name: [] for name in names}
+        readers: dict[str, list[Any]] = {name: [] for name in calls}
         for layer in layers:
             for call in calls[layer.name]:
                 for parent in call:

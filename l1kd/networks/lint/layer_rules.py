@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from l1kd.networks.lint import quantizer_rules as quantizers
 from l1kd.networks.lint.keras_graph import PARTS, Graph, Problem, kind, own_activation, sides
-from l1kd.networks.lint.quantizer_rules import Finding
+from l1kd.networks.lint.quantizer_rules import Finding, finding
 from l1kd.networks.quantizers import reading
 
 _WIDEST = 53  # bits that a float64 holds
@@ -58,11 +58,7 @@ def too_wide(graph: Graph, layer: Any) -> Iterator[Finding]:
     reach = _reach(graph, graph.parents(layer)[0])
     found = None if reach is None else _sum(layer, reach)
     if found is not None and found.bits > _WIDEST:
-        yield Finding(
-            f"sums of {found.bits} bits",
-            f"hls4ml's bounds hold {_WIDEST} bits; beyond them a sum can wrap around",
-            "use fewer fraction bits in its weights or in what it reads",
-        )
+        yield finding("too wide", bits=found.bits, widest=_WIDEST)
 
 
 def _reach(graph: Graph, layer: Any) -> _Reach | None:
@@ -116,9 +112,6 @@ def fraction_bits(values: NDArray[np.float64]) -> int:
     return int((53 - exponents - spare).max())
 
 
-_GLOBAL_2D = ("GlobalMaxPooling2D", "GlobalAveragePooling2D")
-
-
 @rule(
     *("MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D"),
     *("AveragePooling1D", "AveragePooling2D"),
@@ -128,45 +121,22 @@ def _pool(graph: Graph, layer: Any) -> Iterator[Finding]:
     yield from _channels(graph, layer)
     same = getattr(layer, "padding", "valid") == "same"
     if same and "Max" in kind(layer) and not _signed(graph, graph.parents(layer)[0]):
-        yield Finding(
-            "padding='same' of unsigned values",
-            "hls4ml pads with half of the type's range, not with its lowest value",
-            "use padding='valid'",
-        )
-    if "Average" in kind(layer):
-        yield from _quotients(graph, layer)
-    if kind(layer) in _GLOBAL_2D and any(
-        kind(reader) == "Concatenate" for reader in graph.reached(layer)
+        yield finding("pool padded")
+    readers = graph.reached(layer)
+    quantized = readers and all(kind(reader) == "QActivation" for reader in readers)
+    odd = [count for count in cells_seen(layer) if count & (count - 1)]
+    if "Average" in kind(layer) and odd and not quantized:
+        yield finding("quotient", cells=min(odd))
+    if kind(layer) in ("GlobalMaxPooling2D", "GlobalAveragePooling2D") and any(
+        kind(reader) == "Concatenate" for reader in readers
     ):
-        yield Finding(
-            f"{kind(layer)} before Concatenate",
-            "hls4ml's exact types of the two have different shapes",
-            "put a QActivation between them",
-        )
+        yield finding("pool joined", kind=kind(layer))
 
 
 @rule("Flatten")
 def _channels(graph: Graph, layer: Any) -> Iterator[Finding]:
     if getattr(layer, "data_format", "channels_last") != "channels_last":
-        yield Finding(
-            "data_format='channels_first'",
-            "hls4ml's exact types know channels last only",
-            "build the network with data_format='channels_last'",
-        )
-
-
-def _quotients(graph: Graph, layer: Any) -> Iterator[Finding]:
-    """Averages over a number that is not a power of two: exact once they are quantized."""
-    counts = cells_seen(layer)
-    odd = sorted(count for count in counts if count & (count - 1))
-    readers = graph.reached(layer)
-    if not odd or (readers and all(kind(reader) == "QActivation" for reader in readers)):
-        return
-    yield Finding(
-        f"average of {odd[0]} values without a quantizer behind it",
-        "the quotient has no last bit: QKeras rounds it to float32, hls4ml cuts it elsewhere",
-        "put a QActivation behind it, or average over a power of two",
-    )
+        yield finding("channels first")
 
 
 def cells_seen(layer: Any) -> set[int]:
@@ -214,54 +184,27 @@ _CONV_2D = ("QConv2D", "QDepthwiseConv2D", "QSeparableConv2D")
 
 def stream_problems(graph: Graph, layer: Any) -> Iterator[Finding]:
     """Problems of io_stream alone."""
-    readers = len(graph.readers[layer.name])
-    if readers > _COPIES:
-        yield Finding(
-            f"{readers} readers and io_stream",
-            f"hls4ml copies a stream at most {_COPIES} times",
-            "let fewer layers read it, or use io_parallel",
-        )
-    parents = graph.parents(layer)
-    shapes = {tuple(each.output_shape) for each in parents}
+    if (readers := len(graph.readers[layer.name])) > _COPIES:
+        yield finding("stream read often", readers=readers, copies=_COPIES)
+    shapes = {tuple(each.output_shape) for each in graph.parents(layer)}
     if len(shapes) > 1 and kind(layer) != "Concatenate":
-        yield Finding(
-            f"{kind(layer)} of different shapes and io_stream",
-            "hls4ml repeats values along an axis with io_parallel only",
-            "give both the same shape, or use io_parallel",
-        )
+        yield finding("stream of shapes", kind=kind(layer))
     if kind(layer) in ("QConv1D", "QSeparableConv1D") and layer.padding != "valid":
         source = graph.source(layer)
         if _padded(layer) and source is not None and len(graph.reached(source)) > 1:
-            yield Finding(
-                f"padding={layer.padding!r} of what others read, and io_stream",
-                "hls4ml puts the padding before another of its readers",
-                "use padding='valid', or io_parallel",
-            )
+            yield finding("stream padded", layer=layer)
     if kind(layer) in _CONV_2D:
-        (height, width), strides = sides(layer.kernel_size), sides(layer.strides)
-        if height == 1 < width and strides[0] > 1:
-            yield Finding(
-                f"kernel_size={(height, width)} with strides={strides} and io_stream",
-                "hls4ml's streams do not skip rows for a kernel of height 1",
-                "use strides of 1 along the height, or io_parallel",
-            )
+        size, strides = sides(layer.kernel_size), sides(layer.strides)
+        if size[0] == 1 < size[1] and strides[0] > 1:
+            yield finding("stream skips rows", size=size, strides=strides)
     if hasattr(layer, "pool_size"):
         size, step = sides(layer.pool_size), sides(layer.strides)
         if len(size) == 2 and size != step:
-            yield Finding(
-                f"pool_size={size} with strides={step} and io_stream",
-                "hls4ml's streams pool windows that lie side by side",
-                "use strides of the window's size, or io_parallel",
-            )
+            yield finding("stream pool overlaps", size=size, step=step)
         cells = [int(side) for side in layer.input_shape[1:-1]]
-        if layer.padding == "same" and any(
-            any(pads(*each)) for each in zip(cells, size, step, strict=True)
-        ):
-            yield Finding(
-                "padding='same' and io_stream",
-                "hls4ml's streams do not pad what is pooled",
-                "use padding='valid', or io_parallel",
-            )
+        axes = zip(cells, size, step, strict=True)
+        if layer.padding == "same" and any(any(pads(*each)) for each in axes):
+            yield finding("stream pool padded")
 
 
 def _padded(layer: Any) -> bool:
@@ -269,60 +212,43 @@ def _padded(layer: Any) -> bool:
     return size > 1 if layer.padding == "causal" else any(pads(side, size, step))
 
 
-_ACTIVATION = "use QActivation('quantized_relu(bits,integer)') or another quantizer"
-_FLOAT = (
-    "its weights are float32",
-    "use Q{}, with kernel_quantizer='quantized_bits(bits,integer,alpha=1)'",
-)
-_OWN = ("hls4ml cannot convert it", "run l1kd.repair, which folds it exactly into a {}")
+_FLOAT = "use {}, with kernel_quantizer='quantized_bits(bits,integer,alpha=1)'"
+_OWN = "run l1kd.repair, which folds it exactly into a {}"
 _LAYER = "run l1kd.repair, which folds it into the layer before"
+_FUSED = "hls4ml fuses it into weights that are no longer on their quantizer's grid"
+_ACTIVATION = "use QActivation('quantized_relu(bits,integer)') or another quantizer"
 _NESTED = ("a model inside a model", "put the inner model's layers into the outer one")
 # Kinds that are refused with any arguments: reason, remedy.
 _REFUSED: dict[str, tuple[str, str]] = {
-    "BatchNormalization": (
-        "hls4ml fuses it into weights that are no longer on their quantizer's grid",
-        _LAYER,
-    ),
+    "BatchNormalization": (_FUSED, _LAYER),
     "QBatchNormalization": ("hls4ml does not quantize its parts as QKeras does", _LAYER),
-    **{
-        f"{name}Batchnorm": (_OWN[0], _OWN[1].format(name))
-        for name in ("QConv2D", "QDepthwiseConv2D")
-    },
-    **{name: (_FLOAT[0], _FLOAT[1].format(name)) for name in ("Dense", "Conv1D", "Conv2D")},
+    "QConv2DBatchnorm": ("hls4ml cannot convert it", _OWN.format("QConv2D")),
+    "QDepthwiseConv2DBatchnorm": ("hls4ml cannot convert it", _OWN.format("QDepthwiseConv2D")),
+    "Dense": ("its weights are float32", _FLOAT.format("QDense")),
+    "Conv1D": ("its weights are float32", _FLOAT.format("QConv1D")),
+    "Conv2D": ("its weights are float32", _FLOAT.format("QConv2D")),
     "PReLU": ("its slopes are float32, which QKeras rounds after", _ACTIVATION),
     "ELU": ("hls4ml looks it up in a table", _ACTIVATION),
     "Softmax": ("hls4ml looks it up in tables that are not exact", "end the network before it"),
     "Functional": _NESTED,
     "Sequential": _NESTED,
 }
+_ANY = ("hls4ml has no exact form of it", "leave it out of the network for the firmware")
 
 
 def problems(graph: Graph, layer: Any, *, stream: bool) -> Iterator[Problem]:
     """Problems of a layer; with `stream`, also those of io_stream alone."""
     name, calls = kind(layer), len(graph.calls[layer.name])
-    found: list[Finding] = []
-    if calls > 1:
-        found.append(
-            Finding(
-                f"called {calls} times",
-                "hls4ml does not convert a layer that is shared",
-                "build a separate layer for every call, with copies of the weights",
-            )
-        )
-    if name in RULES:
-        found += RULES[name](graph, layer)
-    else:
-        reason, remedy = _REFUSED.get(
-            name, ("hls4ml has no exact form of it", "leave it out of the network for the firmware")
-        )
-        found.append(Finding(name, reason, remedy))
+    found = [finding("shared", calls=calls)] if calls > 1 else []
+    found += (
+        RULES[name](graph, layer) if name in RULES else [Finding(name, *_REFUSED.get(name, _ANY))]
+    )
     found += _name(graph, layer)
     if not found:
         found += too_wide(graph, layer)
     if stream:
         found += stream_problems(graph, layer)
-    for finding in found:
-        yield Problem(layer.name, *finding)
+    return (Problem(layer.name, *each) for each in found)
 
 
 @rule("InputLayer")
@@ -330,12 +256,8 @@ def _input(graph: Graph, layer: Any) -> Iterator[Finding]:
     readers = graph.reached(layer)
     if len(readers) == 1 and graph.is_port(readers[0]):
         return
-    yield Finding(
-        "no quantizer behind the input" if len(readers) < 2 else f"{len(readers)} readers",
-        "hls4ml takes the input port's type from the one quantizer that reads it",
-        "let one QActivation('quantized_bits(bits,integer,alpha=1)') read the input, and all "
-        "others that quantizer",
-    )
+    found = "no quantizer behind the input" if len(readers) < 2 else f"{len(readers)} readers"
+    yield finding("port not alone", found=found)
 
 
 @rule("QActivation")
@@ -359,36 +281,20 @@ def _fused(graph: Graph, layer: Any) -> Iterator[Finding]:
             return
         if len(graph.after(further)) > 1:
             if kind(before) != "Permute":
-                yield Finding(
-                    f"quantized_bits behind a {kind(before)} of what others read",
-                    f"hls4ml gives its type to {before.name!r}, which computes nothing, and so "
-                    "loses it",
-                    f"put the quantizer before {before.name!r}",
-                )
+                yield finding("type lost in reshape", kind=kind(before), before=before.name)
             return
         before = further
     if _quantizes(before):
-        yield Finding(
-            "quantized_bits behind another quantizer",
-            f"hls4ml gives its type to the layer before, {before.name!r}, whose own is lost",
-            f"leave one of the two out, or use quantized_relu for {layer.name!r}",
-        )
+        yield finding("type lost", before=before.name, layer=layer)
 
 
 def _reshaped_port(graph: Graph, layer: Any) -> Iterator[Finding]:
     """A port without fraction bits is an integer in hls4ml, which it cannot hand on."""
-    quantizer = layer.quantizer
-    if type(quantizer).__name__ != "quantized_bits" or kind(graph.parents(layer)[0]) in (
-        "InputLayer",
-        "Dropout",
-    ):
+    quantizer, reshaped = layer.quantizer, kind(graph.parents(layer)[0])
+    if type(quantizer).__name__ != "quantized_bits" or reshaped in ("InputLayer", "Dropout"):
         return
     if quantizer.bits - quantizer.integer == 1:
-        yield Finding(
-            f"quantized_bits({quantizer.bits},{quantizer.integer}) behind a reshaped input",
-            "hls4ml stops with an error where a port without fraction bits meets a reshape",
-            "put the reshape behind the quantizer",
-        )
+        yield finding("port reshaped", q=quantizer)
 
 
 def _quantizes(layer: Any) -> bool:
@@ -402,11 +308,7 @@ def _dense(graph: Graph, layer: Any) -> Iterator[Finding]:
     rank = len(layer.input_shape) - 1
     if rank > 1:
         same = f"QConv{rank - 1}D with kernel_size=1" if rank < 4 else "a Flatten before it"
-        yield Finding(
-            f"QDense of an input of {rank} dimensions",
-            "hls4ml makes a convolution of it and loses its quantized weights",
-            f"use {same}",
-        )
+        yield finding("dense of axes", rank=rank, same=same)
     yield from _weighted(graph, layer)
 
 
@@ -417,11 +319,7 @@ def _weighted(graph: Graph, layer: Any) -> Iterator[Finding]:
     scale = getattr(getattr(layer, "kernel_quantizer_internal", None), "alpha", 1)
     bias = getattr(layer, "bias_quantizer_internal", None)
     if scale != 1 and type(bias).__name__ == "quantized_sigmoid":
-        yield Finding(
-            "bias: quantized_sigmoid behind a scaled kernel",
-            "hls4ml quantizes the biases twice",
-            "use quantized_bits(bits,integer,alpha=1) for the biases",
-        )
+        yield finding("bias quantized twice")
     activation = own_activation(layer)
     # Plain functions of Keras; that of a name is exact, as a separate layer is.
     if activation is not None and getattr(activation, "__name__", "") != "relu":
@@ -432,23 +330,11 @@ def _weighted(graph: Graph, layer: Any) -> Iterator[Finding]:
 def _convolution(graph: Graph, layer: Any) -> Iterator[Finding]:
     yield from _channels(graph, layer)
     if any(step != 1 for step in sides(layer.dilation_rate)):
-        yield Finding(
-            f"dilation_rate={sides(layer.dilation_rate)}",
-            "hls4ml ignores it",
-            "use a larger kernel with zeros in between",
-        )
+        yield finding("dilation", rate=sides(layer.dilation_rate))
     if getattr(layer, "groups", 1) != 1:
-        yield Finding(
-            f"groups={layer.groups}",
-            "hls4ml convolves all channels with all filters",
-            "use groups=1, or a convolution for each group",
-        )
+        yield finding("groups", layer=layer)
     if getattr(layer, "depth_multiplier", 1) != 1:
-        yield Finding(
-            f"depth_multiplier={layer.depth_multiplier}",
-            "hls4ml has one filter for each channel",
-            "use depth_multiplier=1, or a QConv2D",
-        )
+        yield finding("depth multiplier", layer=layer)
     if layer.padding == "causal":
         yield from _causal(layer)
     yield from _weighted(graph, layer)
@@ -458,18 +344,14 @@ def _causal(layer: Any) -> Iterator[Finding]:
     side, size, step = int(layer.input_shape[1]), layer.kernel_size[0], layer.strides[0]
     theirs = max(size - (side % step or step), 0)
     if theirs != size - 1:
-        yield Finding(
-            f"padding='causal' with strides={step}",
-            f"hls4ml pads with {theirs} cells, TensorFlow with {size - 1}",
-            "use strides=1, or padding='same' or 'valid'",
-        )
+        yield finding("causal", step=step, theirs=theirs, ours=size - 1)
 
 
 @rule("Activation")
 def _float_activation(graph: Graph, layer: Any) -> Iterator[Finding]:
     name = str(getattr(layer.activation, "__name__", layer.activation))
     if name not in ("relu", "linear"):
-        yield Finding(f"Activation({name!r})", "hls4ml looks it up in a table", _ACTIVATION)
+        yield finding("float activation", name=name)
 
 
 @rule("ReLU")
@@ -477,61 +359,42 @@ def _float_relu(graph: Graph, layer: Any) -> Iterator[Finding]:
     for argument, plain in (("max_value", None), ("negative_slope", 0), ("threshold", 0)):
         value = getattr(layer, argument)
         if (None if value is None else float(value)) != plain:
-            yield Finding(f"ReLU({argument}={value})", "hls4ml ignores it", _ACTIVATION)
+            yield finding("float relu", argument=argument, value=value)
 
 
 @rule("LeakyReLU")
 def _leaky_relu(graph: Graph, layer: Any) -> Iterator[Finding]:
-    slope = float(layer.alpha)
-    if np.frexp(slope)[0] != 0.5:
-        yield Finding(
-            f"LeakyReLU({slope:g})",
-            "QKeras rounds its product with this slope to float32, hls4ml does not",
-            "use a slope that is a power of two, or QActivation('quantized_relu(bits,integer)')",
-        )
+    if np.frexp(slope := float(layer.alpha))[0] != 0.5:
+        yield finding("leaky relu", slope=slope)
 
 
 @rule("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
 def _merge(graph: Graph, layer: Any) -> Iterator[Finding]:
-    count = len(graph.parents(layer))
-    if count > 2:
-        yield Finding(
-            f"{kind(layer)} of {count} layers",
-            "hls4ml merges two",
-            f"use {count - 1} layers {kind(layer)} of two each",
-        )
+    parents = graph.parents(layer)
+    if (count := len(parents)) > 2:
+        yield finding("merge of many", kind=kind(layer), count=count, fewer=count - 1)
     if kind(layer) == "Concatenate" and layer.axis >= 0:
-        yield Finding(
-            f"axis={layer.axis}",
-            "hls4ml's exact types count axes without the batch",
-            f"count from behind: axis={layer.axis - len(graph.parents(layer)[0].output_shape)}",
-        )
+        yield finding("axis", layer=layer, axis=layer.axis - len(parents[0].output_shape))
 
 
 @rule("Reshape")
 def _reshape(graph: Graph, layer: Any) -> Iterator[Finding]:
-    if len(layer.target_shape) > 1 and any(side < 0 for side in layer.target_shape):
-        yield Finding(
-            f"target_shape={tuple(layer.target_shape)}",
-            "hls4ml takes -1 as it comes",
-            f"write it out: {tuple(int(side) for side in layer.output_shape[1:])}",
-        )
+    target = tuple(layer.target_shape)
+    if len(target) > 1 and any(side < 0 for side in target):
+        shape = tuple(int(side) for side in layer.output_shape[1:])
+        yield finding("open shape", target=target, shape=shape)
 
 
 def _name(graph: Graph, layer: Any) -> Iterator[Finding]:
     """Names become types and variables of the C++."""
     name = layer.name
     if not _IDENTIFIER.match(name) or (kind(layer) == "InputLayer" and name in _RESERVED):
-        yield Finding(
-            "its name", "hls4ml's C++ with this name does not compile", "use letters, digits and _"
-        )
+        yield finding("name not in C++")
     elif name == "input":
-        yield Finding("its name", "hls4ml keeps this name for itself", "name it otherwise")
+        yield finding("name kept")
     owner = next((each for each in graph.layers if name == f"{each.name}_linear"), None)
     if owner is not None and kind(owner) in PARTS and own_activation(owner) is None:
-        yield Finding(
-            "its name", f"hls4ml gives this name to a part of {owner.name!r}", "name it otherwise"
-        )
+        yield finding("name taken", owner=owner.name)
 
 
 @rule("Dropout", "Permute")

@@ -22,10 +22,7 @@ from l1kd.networks.repair.weights import SLOTS, reworded
 
 _MOST = 18  # bits of a type whose values are all tried
 _INSIDE = tuple(kind for kind in SLOTS if "Separable" not in kind)  # with an activation inside
-_AVERAGES = {
-    "QAveragePooling2D": "AveragePooling2D",
-    "QGlobalAveragePooling2D": "GlobalAveragePooling2D",
-}
+_AVERAGES = ("QAveragePooling2D", "QGlobalAveragePooling2D")
 
 
 def _given(graph: Graph, node: Node) -> Any:
@@ -49,30 +46,26 @@ def averages(graph: Graph) -> Iterator[Repair]:
         average = layer.average_quantizer_internal
         given = factor if average is None else float(np.asarray(average(np.float32(factor))))
         if given != factor or np.log2(factor) % 1:
-            text = f"averages with {given:g} for 1/{1 / factor:g}"
-            yield Repair(node.name, text, "impossible")
+            reason = f"averages with {given:g} for 1/{1 / factor:g}"
+            yield Repair(node.name, reason, "impossible")
             continue
-        config = dict(node.config)
-        activation = config.pop("activation", None)
-        config.pop("average_quantizer", None)
-        node.kind, node.config = _AVERAGES[node.kind], config
+        activation = node.config.pop("activation", None)
+        node.config.pop("average_quantizer", None)
+        node.kind = node.kind.removeprefix("Q")
         yield Repair(node.name, f"{node.kind}: its 1/{1 / factor:g} is exact")
         if activation not in (None, "linear"):
-            graph.insert_after(
-                node.name, "QActivation", f"{node.name}_q", {"activation": activation}
-            )
+            config = {"activation": activation}
+            graph.insert_after(node.name, "QActivation", f"{node.name}_q", config)
 
 
 def rectified(graph: Graph) -> Iterator[Repair]:
     """A plain ReLU before a quantizer and that quantizer as one quantized ReLU."""
     for node in list(graph.nodes):
-        if not _is_relu(node):
-            continue
         readers = graph.readers(node.name)
-        if len(readers) != 1 or node.name in graph.outputs or readers[0].kind != "QActivation":
+        if not _is_relu(node) or len(readers) != 1 or node.name in graph.outputs:
             continue
         (after,) = readers
-        kind = _type(graph, after)
+        kind = _type(graph, after) if after.kind == "QActivation" else None
         # A single bit beside the sign is all fraction or all integer: not worth the care.
         if kind is None or kind.word < 3:
             continue
@@ -96,10 +89,8 @@ def _is_relu(node: Node) -> bool:
 def repeated(graph: Graph) -> Iterator[Repair]:
     """Remove a quantizer right behind another one all of whose values it keeps."""
     for node in list(graph.nodes):
-        if node.kind != "QActivation":
-            continue
-        before = graph.node(node.sources[0])
-        if before.kind != "QActivation":
+        before = graph.node(node.sources[0]) if node.sources else node
+        if {node.kind, before.kind} != {"QActivation"}:
             continue
         first, second = reading(_given(graph, before)), _type(graph, node)
         if first is None or second is None or second.fraction < first.type.fraction:
@@ -130,8 +121,8 @@ def plain(graph: Graph) -> Iterator[Repair]:
             if isinstance(stored, dict) and node.kind == "QActivation":
                 node.config["activation"] = quantizer(stored, node.name, as_text=True)
             if kind is None:
-                text = f"{given}: scales, slopes and the like stay"
-                yield Repair(node.name, text, "impossible")
+                reason = f"{given}: scales, slopes and the like stay"
+                yield Repair(node.name, reason, "impossible")
             continue
         if type(given).__name__ not in words:
             continue

@@ -51,15 +51,14 @@ def _folded(node: Node) -> Repair:
     # falls on the same side.
     config = node.config
     weights = [tf.constant(array, tf.float32) for array in node.weights]
-    kernel = weights.pop(0)
-    bias = weights.pop(0) if config["use_bias"] else tf.constant(0.0)
-    gamma = weights.pop(0) if config.get("scale", True) else None
-    beta = weights.pop(0) if config.get("center", True) else None
+    given = ("use_bias", "scale", "center")  # which of bias, gamma and beta are stored
+    kernel, present = weights.pop(0), [config.get(key, True) for key in given]
+    bias, gamma, beta = (weights.pop(0) if each else None for each in present)
     _, mean, variance = weights
     factor = tf.math.rsqrt(variance + config.get("epsilon", 1e-3))
     if gamma is not None:
         factor *= gamma
-    shifted = factor * (bias - mean)
+    shifted = factor * ((0.0 if bias is None else bias) - mean)
     if beta is not None:
         shifted += beta
     if node.kind == "QDepthwiseConv2DBatchnorm":
@@ -67,12 +66,13 @@ def _folded(node: Node) -> Repair:
         factor = tf.reshape(factor, (kernel.shape[2], kernel.shape[3]))
     node.kind = node.kind.removesuffix("Batchnorm")
     node.weights = [(factor * kernel).numpy(), shifted.numpy()]
-    kept = {key: value for key, value in config.items() if key not in _NORMALISATION}
-    node.config = {key: value for key, value in kept.items() if not key.startswith(_PREFIXES)}
+    node.config = {
+        key: value
+        for key, value in config.items()
+        if key not in _NORMALISATION and not key.startswith(_PREFIXES)
+    }
     node.config["use_bias"] = True
-    return Repair(
-        node.name, "its own batch normalisation folded into its weights, as it defines", "exact"
-    )
+    return Repair(node.name, "its own batch normalisation folded into its weights, as it defines")
 
 
 def fold_layers(graph: Graph, lossy: bool) -> Iterator[Repair]:
@@ -82,9 +82,10 @@ def fold_layers(graph: Graph, lossy: bool) -> Iterator[Repair]:
     for node in found:
         (source,) = node.sources
         layer = model.get_layer(node.name)
-        obstacle = _obstacle(graph, graph.node(source))
         if list(layer.axis) != [len(layer.input_shape) - 1]:
             obstacle = "of another axis than the channels"
+        else:
+            obstacle = _obstacle(graph, graph.node(source))
         if obstacle:
             yield Repair(node.name, f"a batch normalisation {obstacle}", "impossible")
         elif lossy:
@@ -95,15 +96,15 @@ def fold_layers(graph: Graph, lossy: bool) -> Iterator[Repair]:
 
 
 def _obstacle(graph: Graph, before: Node) -> str:
+    name = before.name
     if before.kind not in SLOTS or "Separable" in before.kind or "Transpose" in before.kind:
-        return f"behind {before.name!r}, which is not a quantized dense layer or convolution"
+        return f"behind {name!r}, which is not a quantized dense layer or convolution"
     if before.config.get("activation") not in (None, "linear"):
-        return f"behind the activation inside of {before.name!r}"
-    if len(graph.readers(before.name)) > 1:
-        return f"behind {before.name!r}, which others read too"
-    if not before.config.get(f"{SLOTS[before.kind][0]}_quantizer"):
-        return f"behind {before.name!r}, which has no quantized weights"
-    return ""
+        return f"behind the activation inside of {name!r}"
+    if len(graph.readers(name)) > 1:
+        return f"behind {name!r}, which others read too"
+    quantized = before.config.get(f"{SLOTS[before.kind][0]}_quantizer")
+    return "" if quantized else f"behind {name!r}, which has no quantized weights"
 
 
 def _fold(graph: Graph, node: Node, layer: keras.layers.Layer) -> Repair:
@@ -114,23 +115,17 @@ def _fold(graph: Graph, node: Node, layer: keras.layers.Layer) -> Repair:
     bias = np.asarray(before.weights[1], np.float64) if len(before.weights) > 1 else 0.0
     by_channel = scale.reshape(kernel.shape[2:]) if first == "depthwise" else scale
     kernel, bias = kernel * by_channel, bias * scale + shift
-    kernel_type, bias_type = requantized(kernel, KERNEL_BITS), requantized(bias, BIAS_BITS)
+    types = requantized(kernel, KERNEL_BITS), requantized(bias, BIAS_BITS)
     before.weights = [
-        kernel_type.quantize(kernel).astype(np.float32),
-        bias_type.quantize(bias).astype(np.float32),
+        kind.quantize(values).astype(np.float32)
+        for kind, values in zip(types, (kernel, bias), strict=True)
     ]
-    before.config |= {
-        f"{first}_quantizer": text_of(kernel_type),
-        "bias_quantizer": text_of(bias_type),
-        "use_bias": True,
-    }
+    texts = [text_of(kind) for kind in types]
+    before.config |= dict(zip((f"{first}_quantizer", "bias_quantizer"), texts, strict=True))
+    before.config["use_bias"] = True
     graph.remove(node.name)
-    return Repair(
-        node.name,
-        f"folded into {before.name!r}, whose weights are rounded to {text_of(kernel_type)} and "
-        f"{text_of(bias_type)}",
-        "lossy",
-    )
+    what = f"folded into {before.name!r}, whose weights are rounded to {' and '.join(texts)}"
+    return Repair(node.name, what, "lossy")
 
 
 def _scale_and_shift(node: Node, layer: keras.layers.Layer) -> tuple[Any, Any]:

@@ -24,20 +24,19 @@ def contains(outer: FixedPoint, inner: FixedPoint) -> bool:
 def shaped(graph: Graph, shape: tuple[int, ...] | None) -> Iterator[Repair]:
     """Let a network that reads flat events read images, and the other way round."""
     added = ""
-    if shape is not None and len(graph.inputs) == 1:
-        first = graph.node(graph.inputs[0])
-        own = tuple(int(side) for side in first.config["batch_input_shape"][1:])
-        if own != shape:
-            if not _same_order(own, shape):
-                raise UserError(
-                    f"{graph.where} reads events of the shape {own}, the data's are {shape}; "
-                    "give the data that shape, or the right model"
-                )
-            first.config["batch_input_shape"] = [None, *shape]
-            config: dict[str, Any] = {} if len(own) == 1 else {"target_shape": list(own)}
-            kind = "Reshape" if config else "Flatten"
-            added = graph.insert_after(first.name, kind, "events_as_" + kind.lower(), config).name
-            yield Repair(first.name, f"events of shape {shape} are read as {own}")
+    first = graph.node(graph.inputs[0])
+    own = tuple(int(side) for side in first.config["batch_input_shape"][1:])
+    if shape is not None and len(graph.inputs) == 1 and own != shape:
+        if not _same_order(own, shape):
+            raise UserError(
+                f"{graph.where} reads events of the shape {own}, the data's are {shape}; "
+                "give the data that shape, or the right model"
+            )
+        first.config["batch_input_shape"] = [None, *shape]
+        config: dict[str, Any] = {} if len(own) == 1 else {"target_shape": list(own)}
+        kind = "Reshape" if config else "Flatten"
+        added = graph.insert_after(first.name, kind, "events_as_" + kind.lower(), config).name
+        yield Repair(first.name, f"events of shape {shape} are read as {own}")
     yield from (each for each in _without_detours(graph) if each.layer != added)
 
 
@@ -83,15 +82,14 @@ def port(graph: Graph, grid: FixedPoint | None) -> Iterator[Repair]:
             yield Repair(inner.name, "moved before the reshape, to the port")
         return
     if grid is None:
-        text = "no quantizer at the input, and no grid of events to give it one"
-        yield Repair(start, text, "impossible")
+        reason = "no quantizer at the input, and no grid of events to give it one"
+        yield Repair(start, reason, "impossible")
         return
     if inner is not None and own is not None and contains(own, grid):
         graph.remove(inner.name)
         yield Repair(inner.name, f"removed: events on {grid.text} pass it as they are")
     # QKeras' one unsigned quantizer is a ReLU, and hls4ml takes none at the port.
-    signed = grid if grid.signed else FixedPoint(grid.word + 1, grid.integer + 1)
-    text = text_of(signed)
+    text = text_of(grid if grid.signed else FixedPoint(grid.word + 1, grid.integer + 1))
     node = graph.insert_after(start, "QActivation", "port", {"activation": text})
     yield Repair(node.name, f"{text} inserted at the input: events are on that grid already")
 

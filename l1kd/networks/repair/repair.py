@@ -130,13 +130,11 @@ def apply_repairs(
 
 def _idle_layers(graph: Graph) -> Iterator[Repair]:
     for node in list(graph.nodes):
+        linear = node.config.get("activation") in (None, "linear")
         if node.kind in _IDLE:
             graph.remove(node.name)
             yield Repair(node.name, f"{node.kind} removed: it does nothing in inference")
-        elif node.kind in ("Activation", "QActivation") and node.config.get("activation") in (
-            None,
-            "linear",
-        ):
+        elif node.kind in ("Activation", "QActivation") and linear:
             graph.remove(node.name)
             yield Repair(node.name, "linear activation removed")
 

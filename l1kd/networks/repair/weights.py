@@ -60,15 +60,13 @@ def _quantized(node: Node, layer: Any, lossy: bool) -> Iterator[Repair]:
             node.config[f"{slot}_quantizer"] = found.text
         node.weights[place] = found.values.astype(np.float32)
     if renamed:
-        text = f"weights keep their values on a plain grid: {'; '.join(renamed)}"
-        yield Repair(node.name, text)
+        what = f"weights keep their values on a plain grid: {'; '.join(renamed)}"
+        yield Repair(node.name, what)
+    pairs = zip(layer.get_weights(), node.weights, strict=True)
     if strayed:
-        text = f"{strayed} weights so far out of their range that float32 left the grid are on it"
-        yield Repair(node.name, text, "settled")
-    elif not renamed and any(
-        (np.asarray(old) != new).any()
-        for old, new in zip(layer.get_weights(), node.weights, strict=True)
-    ):
+        what = f"{strayed} weights so far out of their range that float32 left the grid are on it"
+        yield Repair(node.name, what, "settled")
+    elif not renamed and any((np.asarray(old) != new).any() for old, new in pairs):
         yield Repair(node.name, "weights stored as the values that their quantizers give")
 
 
@@ -143,11 +141,8 @@ def plain_grid(kind: FixedPoint) -> FixedPoint:
 
     It has a sign, a bit beside it, and no negative integer bits.
     """
-    word, integer = kind.word, kind.integer
-    if not kind.signed:
-        word, integer = word + 1, integer + 1
-    word, integer = word + max(1 - integer, 0), max(integer, 1)
-    return FixedPoint(max(word, 2), integer)
+    word, integer = kind.word + (not kind.signed), kind.integer + (not kind.signed)
+    return FixedPoint(max(word + max(1 - integer, 0), 2), max(integer, 1))
 
 
 def requantized(values: NDArray[Any], word: int) -> FixedPoint:
