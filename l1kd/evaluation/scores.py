@@ -29,10 +29,6 @@ class Scores:
     signal's name (its test half) and `val_<signal>`; baselines have the test halves only.
     """
 
-    # by key: `teacher_<sample>` (raw score), `target_<sample>` and `student_<name>_<sample>` (in
-    # the output type's unit), `baseline_<name>_<sample>`. Samples are `train`, `val`, `test`, each
-    # signal's name (its test half) and `val_<signal>` (its validation half); baselines have the
-    # test halves only
     arrays: Mapping[str, Values]
 
     def teacher(self, sample: str) -> Values:
@@ -55,9 +51,8 @@ class Scores:
         try:
             return self.arrays[key]
         except KeyError:
-            raise UserError(
-                f"scores.npz has no {key!r}; run the evaluate stage of this run again"
-            ) from None
+            message = f"scores.npz has no {key!r}; run the evaluate stage of this run again"
+            raise UserError(message) from None
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all; equal arrays give equal bytes."""

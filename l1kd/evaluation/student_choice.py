@@ -8,18 +8,10 @@ from collections.abc import Mapping
 from l1kd.core.run_files import Candidate, Resources
 
 # Key of the configuration -> the amount that it limits, see `Resources.budgeted`.
-BUDGETS = {
-    "max_lut": "lut",
-    "max_latency_ns": "latency_ns",
-    "max_interval_ns": "interval_ns",
-    "max_share": "share",
-}
-_WORDS = {
-    "lut": "LUT",
-    "latency_ns": "latency",
-    "interval_ns": "interval",
-    "share": "share of the part",
-}
+BUDGETS = {f"max_{name}": name for name in ("lut", "latency_ns", "interval_ns", "share")}
+_WORDS = dict(
+    zip(BUDGETS.values(), ("LUT", "latency", "interval", "share of the part"), strict=True)
+)
 Amounts = Mapping[str, float | None]  # `lut`, `latency_ns`, `interval_ns`, `share`; None: unknown
 
 

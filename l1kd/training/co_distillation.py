@@ -91,24 +91,22 @@ class Distiller:
         low, median, high = (
             tf.gather(log, tf.cast(tf.round(q * size), tf.int32)) for q in (0.16, 0.5, 0.84)
         )
-        seen = self.moving[2]
+        middle, spread, seen = self.moving[0], self.moving[1], self.moving[2]
         # A plain mean over the first steps, then a memory of 50.
         rate = tf.maximum(1.0 / (seen + 1.0), 0.02)
-        middle = self.moving[0] + rate * (median - self.moving[0])
-        spread = self.moving[1] + rate * ((high - low) / 2 - self.moving[1])
+        middle += rate * (median - middle)
+        spread += rate * ((high - low) / 2 - spread)
         self.moving.assign([middle, spread, seen + 1.0])
-        fit = self.transform.fitted
-        unit, unit_offset = fit(0.0, 1.0).gain, fit(0.0, 1.0).offset
-        gain = unit / tf.maximum(spread, MIN_SPREAD)
-        self.affine.assign([gain, unit_offset - gain * middle])
+        unit = self.transform.fitted(0.0, 1.0)
+        gain = unit.gain / tf.maximum(spread, MIN_SPREAD)
+        self.affine.assign([gain, unit.offset - gain * middle])
 
     def _teacher_step(self, events: Any) -> tuple[Any, Any, Any]:
         with tf.GradientTape() as tape:
             loss, raw, latent = self._teach(events, training=True)
         variables = self.teacher.trainable_variables
-        self.teacher_optimizer.apply_gradients(
-            zip(tape.gradient(loss, variables), variables, strict=True)
-        )
+        gradients = tape.gradient(loss, variables)
+        self.teacher_optimizer.apply_gradients(zip(gradients, variables, strict=True))
         if self.follow:
             self._move_fit(raw)
         return loss, raw, latent
@@ -127,9 +125,8 @@ class Distiller:
         return events, tf.stop_gradient(self.target(raw)), told
 
     def _student_step(self, batch: tuple[Any, ...], quantize: bool) -> Any:
-        return self.trainer.step(
-            self.student_optimizer, *batch, gain=self.affine[0], quantize=quantize
-        )
+        options = {"gain": self.affine[0], "quantize": quantize}
+        return self.trainer.step(self.student_optimizer, *batch, **options)
 
     @_graph
     def teacher_step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
@@ -171,27 +168,16 @@ class Distiller:
             variable.assign(arrays[key])
 
     def _variables(self) -> dict[str, Any]:
-        trainer = self.trainer
-        named = {
-            "affine": self.affine,
-            "moving": self.moving,
-            "learners": trainer.vector,
-            "averaged": trainer.averaged,
-            "mask": trainer.mask,
-        }
-        for number, variable in enumerate(self.teacher.variables):
-            named[f"teacher/{number}"] = variable
-        for name in ("teacher_optimizer", "student_optimizer"):
-            for number, variable in enumerate(getattr(self, name).variables):
-                named[f"{name}/{number}"] = variable
-        return named
+        trainer, fit = self.trainer, {"affine": self.affine, "moving": self.moving}
+        named = {"learners": trainer.vector, "averaged": trainer.averaged, "mask": trainer.mask}
+        for name in ("teacher", "teacher_optimizer", "student_optimizer"):
+            variables = enumerate(getattr(self, name).variables)
+            named |= {f"{name}/{number}": variable for number, variable in variables}
+        return fit | named
 
 
 class StreamedEpochs:
-    """Epochs of steps in which the teacher scores every event.
-
-    `teacher` and `students` learn or not; students are quantized from the epoch `float_until` on.
-    """
+    """Epochs in which the teacher scores every event; `teacher` and `students` learn or not."""
 
     def __init__(
         self,
@@ -202,16 +188,12 @@ class StreamedEpochs:
         students: bool = True,
         float_until: int = 0,
     ) -> None:
-        self.distiller = distiller
         self.batches = batches if students else batches.without_exposure()
         self.float_until = float_until
         self.names = ["teacher"] * teacher + distiller.trainer.names * students
-        steps = {
-            (True, True): distiller.step,
-            (True, False): distiller.teacher_step,
-            (False, True): distiller.student_step,
-        }
-        self._step: Callable[..., Any] = steps[teacher, students]
+        self._step: Callable[..., Any] = distiller.step
+        if not (teacher and students):
+            self._step = distiller.teacher_step if teacher else distiller.student_step
         self._losses = distiller.losses if students else distiller.teacher_losses
 
     def epoch(
@@ -220,8 +202,8 @@ class StreamedEpochs:
         """Make the steps of an epoch; mean losses by network."""
         quantize = number >= self.float_until
 
-        def make(events: Any, exposure: Any) -> Any:
-            return self._step(tf.constant(events), tf.constant(exposure), quantize)
+        def make(*batch: Any) -> Any:
+            return self._step(*map(tf.constant, batch), quantize)
 
         total = run_epoch(number, self.batches.training(number), make, schedules, advance)
         return self._named(total / self.batches.steps)

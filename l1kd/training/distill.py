@@ -158,18 +158,15 @@ def distill(
         raw = raw_scores(function, dataset.train.chunks())
         transform = transform.fitted(*log_quantiles(raw))
     draws = min(draws, epochs) if recipe.exposure else 1
-    labelled = LabelledEvents.label(
-        recipe, seed, dataset, function, transform, draws=draws, limit=len(dataset.train)
-    )
+    labelled = LabelledEvents.label(recipe, seed, dataset, function, transform, draws=draws)
     trainer = KerasTrainer(students, score)
     trainer.start(dataset.train.events(1024), float(np.median(labelled.normal_targets)))
-    _, history = train_frozen(
-        trainer, trainer.variables, labelled, recipe, grid,
-        epochs=epochs, draws=draws, seed=seed, advance=advance,
-    )  # fmt: skip
+    progress = train_frozen(
+        trainer, labelled, recipe, grid, epochs=epochs, seed=seed, advance=advance
+    )
     for student in students.values():
         call_back(student)
-    return Distilled(dict(students), history, transform, function)
+    return Distilled(dict(students), progress.history, transform, function)
 
 
 class KerasTrainer:
@@ -182,14 +179,9 @@ class KerasTrainer:
     heads = None
 
     def __init__(self, students: Mapping[str, keras.Model], score: FixedPoint) -> None:
-        self.students, self.score = dict(students), score
+        self.students, self.names, self.score = dict(students), list(students), score
         self._entering = {name: _before_quantizer(model) for name, model in students.items()}
         self.variables = [v for model in students.values() for v in model.trainable_variables]
-
-    @property
-    def names(self) -> list[str]:
-        """The students, in the order of the losses."""
-        return list(self.students)
 
     def start(self, events: Events, middle: float) -> None:
         """Move each output's bias so that scores of normal events have `middle` as their median.
@@ -230,8 +222,7 @@ class KerasTrainer:
 
     def part(self, name: str) -> list[NDArray[Any]]:
         """A student's weights."""
-        weights: list[NDArray[Any]] = self.students[name].get_weights()
-        return weights
+        return list(self.students[name].get_weights())
 
     def store(self, best: Mapping[str, list[NDArray[Any]]]) -> None:
         """Give the students weights that `part` returned."""

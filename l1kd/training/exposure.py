@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -179,11 +180,7 @@ def _window(
 
 
 EXPOSURES: dict[str, Callable[[Events, np.random.Generator, InputRange], Events]] = {
-    "noise": noise,
-    "shuffle": shuffle,
-    "patch": patch,
-    "warp": warp,
-    "pieces": pieces,
+    own.__name__: own for own in (noise, shuffle, patch, warp, pieces)
 }
 Mixer = Callable[[Events, np.random.Generator], Events]
 
@@ -200,7 +197,12 @@ def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset, inputs: InputRan
             f"distillation.exposure 'dataset': {reason}; use noise, shuffle or patch, or give "
             "data.exposure where the source takes it"
         )
-    other = _OtherDataset(dataset.exposure.chunks(1 << 16, 1 << 16)) if dataset.exposure else None
+
+    @cache
+    def others() -> Events:
+        """The other data set's first 65,536 events, read when first needed."""
+        assert dataset.exposure is not None
+        return np.concatenate(list(dataset.exposure.chunks(1 << 16, 1 << 16)))
 
     def make(events: Events, random: np.random.Generator) -> Events:
         parts = [events[:0]]
@@ -208,27 +210,14 @@ def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset, inputs: InputRan
             # Whole events per kind that add up to ratio * batch.
             total = round(len(events) * ratio)
             count = (position + 1) * total // len(kinds) - position * total // len(kinds)
-            if kind == "dataset" and other is not None:
-                parts.append(other(count, random))
+            if kind == "dataset":
+                parts.append(others()[random.integers(0, len(others()), count)])
             else:
                 picked = events[random.integers(0, len(events), count)]
                 parts.append(EXPOSURES[kind](picked, random, inputs) if count else picked)
         return np.concatenate(parts)
 
     return make
-
-
-class _OtherDataset:
-    """Random events of a sample's first 65,536, read when first needed."""
-
-    def __init__(self, chunks: Iterator[Events]) -> None:
-        self._chunks = chunks
-        self._events: Events | None = None
-
-    def __call__(self, count: int, random: np.random.Generator) -> Events:
-        if self._events is None:
-            self._events = np.concatenate(list(self._chunks))
-        return self._events[random.integers(0, len(self._events), count)]
 
 
 Batch = tuple[Events, Events]

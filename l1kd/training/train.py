@@ -7,9 +7,6 @@ transform is final, and each student's best epoch is chosen on that fixed target
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from tensorflow import keras
 
@@ -134,24 +131,21 @@ def _run(
                 context.say(f"no student has become better for {recipe.patience} epochs")
                 break
             losses = work.epoch(epoch, schedules, tick)
-            candidates = {}
             if phase.teacher:
-                candidates["teacher"] = distiller.teacher.get_weights
+                candidates = {"teacher": distiller.teacher.get_weights}
             else:
-                for name in trainer.names:
-                    whole = pruning.settled(epoch) or not trainer.is_pruned(name)
-                    if whole and epoch >= first + recipe.float_epochs:
-                        candidates[name] = _weights(trainer, name)
+                candidates = {
+                    name: lambda name=name: [trainer.part(name)]
+                    for name in trainer.names
+                    if epoch >= first + recipe.float_epochs
+                    and (pruning.settled(epoch) or not trainer.is_pruned(name))
+                }
             log.end_epoch(epoch, phase.name, losses, work.validate(), candidates)
     row = only_best(progress.history[-1], best_starts(progress.best))
     said = ", ".join(
         f"{k.removesuffix('_val_loss')} {v:.4g}" for k, v in row.items() if "_val_" in k
     )
     context.say(f"{phase.name}: validation losses after epoch {progress.epoch}: {said}")
-
-
-def _weights(trainer: StudentTrainer, name: str) -> Callable[[], list[Any]]:
-    return lambda: [trainer.part(name)]
 
 
 def _epochs(
@@ -166,21 +160,13 @@ def _epochs(
     events = len(dataset.train) * (1 + draws * recipe.exposure_ratio * bool(recipe.exposure))
     if events * int(np.prod(dataset.shape)) > _MOST_KEPT:
         return StreamedEpochs(distiller, batches, teacher=False, float_until=float_until)
-    labelled = LabelledEvents.label(
-        recipe,
-        config.seed,
-        dataset,
-        distiller.teacher,
-        distiller.transform,
-        draws=draws,
-        limit=len(dataset.train),
-    )
+    teacher, transform = distiller.teacher, distiller.transform
+    labelled = LabelledEvents.label(recipe, config.seed, dataset, teacher, transform, draws=draws)
     return FrozenEpochs(
         distiller.trainer,
         distiller.student_optimizer,
         labelled,
         dataset.grid,
-        draws=draws,
         seed=config.seed,
         batch=recipe.batch,
         float_until=float_until,
