@@ -36,10 +36,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> Metrics:
-    """Score every sample with the teacher and all students; write `scores.npz`, `metrics.json`.
-
-    `costs` of the students are compared with the budgets; the caller judges if none meets them.
-    """
+    """Score every sample with every network; write `scores.npz` and `metrics.json`."""
     import l1kd
     from l1kd.networks.teachers import measure_spread
     from l1kd.training.target_transform import load_target
@@ -130,11 +127,7 @@ def summarise(
     costs: Mapping[str, Resources] | None = None,
     calibrations: Mapping[str, Calibration] | None = None,
 ) -> Metrics:
-    """Metrics of a run from its scores: on test halves, the best student on validation halves.
-
-    `params` are trainable parameters by network, `by` is `auc` or `efficiency`, the mean of which
-    over signals decides; `budgets` are limits by the configuration's key. No event is read.
-    """
+    """Metrics of a run from its scores: on test halves, the best student on validation halves."""
     signals = list(dataset.signals)
     judged_on = ("test", *signals)
     raw = None if target is None else {name: scores.teacher(name) for name in judged_on}

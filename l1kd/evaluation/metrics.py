@@ -19,11 +19,7 @@ Samples = Mapping[str, Scores]  # by name: `test` and the signals
 
 
 def auc(normal: Scores, anomalous: Scores) -> float:
-    """Area under the ROC curve: the chance that an anomaly scores above a normal event.
-
-    Ties count one half (the Mann-Whitney statistic over the number of pairs). Pairs are counted in
-    whole numbers, so the result is exact but for one division.
-    """
+    """Area under the ROC curve (Mann-Whitney, ties one half): exact but for one division."""
     normal, anomalous = _scores(normal), _scores(anomalous)
     ordered = np.sort(normal)
     below = int(np.searchsorted(ordered, anomalous, "left").sum())
@@ -38,10 +34,7 @@ def efficiency(normal: Scores, anomalous: Scores, fpr: float = REPORTED_FPR) -> 
 
 
 def quality(normal: Scores, signals: Mapping[str, Scores], fpr: float = REPORTED_FPR) -> Quality:
-    """AUC and efficiency for each signal; `all` in the AUC is the signals pooled.
-
-    Without signals both are empty.
-    """
+    """AUC (`all`: signals pooled) and efficiency for each signal; both empty without signals."""
     if not signals:
         return Quality(auc={}, efficiency={})
     areas = {name: auc(normal, scores) for name, scores in signals.items()}
@@ -64,11 +57,7 @@ def emd(a: Scores, b: Scores) -> float:
 def distance(
     teacher: tuple[Scores, Mapping[str, Scores]], student: tuple[Scores, Mapping[str, Scores]]
 ) -> Emd:
-    """Earth mover's distance of raw scores on the paper's scale log(1 + raw score).
-
-    Raw scores of normals (N,) and of each signal; a student's are its scores with the target
-    transform inverted. Signals are pooled; without signals their distance is None.
-    """
+    """Earth mover's distance of raw scores on log(1 + raw), of normals and of pooled signals."""
 
     normal = emd(*(np.log1p(_scores(own)) for own, _ in (teacher, student)))
     if not teacher[1]:
@@ -83,10 +72,7 @@ def normals_and_signals(samples: Samples) -> tuple[Scores, dict[str, Scores]]:
 
 
 def likeness(raw: Samples, scores: Samples, inverse: Callable[[Scores], Scores]) -> dict[str, Any]:
-    """`emd` and `spearman` of a student's scores to the teacher's raw ones, by sample.
-
-    `inverse` is the target transform's: scores to raw scores.
-    """
+    """`emd` and `spearman` of scores, made raw by `inverse`, to the teacher's raw ones."""
     as_raw = {name: np.asarray(inverse(part)) for name, part in scores.items()}
     return {
         "emd": distance(normals_and_signals(raw), normals_and_signals(as_raw)),
@@ -95,10 +81,7 @@ def likeness(raw: Samples, scores: Samples, inverse: Callable[[Scores], Scores])
 
 
 def spearman(a: Scores, b: Scores) -> float | None:
-    """Rank correlation of two scores of the same events, (N,) each; ties share their mean rank.
-
-    None where it has no meaning: fewer than two events, or a score that is the same for all.
-    """
+    """Rank correlation of two scores (N,) of the same events; None if one is constant or N < 2."""
     a, b = _pair(a, b)
     if len(a) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return None

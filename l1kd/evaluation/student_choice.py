@@ -21,11 +21,7 @@ def candidates(
     costs: Mapping[str, Resources],
     budgets: Mapping[str, float],
 ) -> list[Candidate]:
-    """Students in the order of choice, the best first; `qualities` may be -inf: unknown.
-
-    Those within all budgets come first, by quality. The others follow by their largest ratio of
-    cost to budget; an unknown cost meets no budget and comes last. Ties: quality, then size.
-    """
+    """Students, best first: within budgets by quality, others by ratio of cost to budget."""
     placed = []
     for name, quality in qualities.items():
         cost = costs.get(name)

@@ -22,11 +22,7 @@ class Quantizer:
 
 
 def reading(quantizer: Any) -> Quantizer | None:
-    """A QKeras quantizer as a type; None if it does more than round and saturate.
-
-    That is: scales (alpha) other than 1, real tanh and sigmoid, slopes, mixtures with unquantized
-    values, `quantized_bits` of one bit (a sign). Stochastic rounding happens in training only.
-    """
+    """A QKeras quantizer as a type; None if it does more than round and saturate (scale, slope)."""
     read = _READERS.get(type(quantizer).__name__)
     if read is None or float(getattr(quantizer, "qnoise_factor", 1)) != 1:
         return None

@@ -135,11 +135,7 @@ TEACHERS: dict[str, Callable[[Any, tuple[int, ...], Teacher], Any]] = {
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> keras.Model:
-    """An untrained teacher: events (batch, *shape) to raw scores (batch,).
-
-    `spread` is the training normals' (after the square root, if there is one). A `UserError` if the
-    architecture cannot read events of that shape.
-    """
+    """An untrained teacher: events (batch, *shape) to raw scores (batch,)."""
     events = keras.Input(shape, name="events")
     units = events
     if config.square_root is not None:

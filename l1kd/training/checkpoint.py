@@ -35,10 +35,7 @@ class Progress:
     def end_epoch(
         self, epoch: int, losses: Losses, validation: Losses, judged: Iterable[str], **more: Any
     ) -> list[str]:
-        """Record an epoch, by its number from 0; those of `judged` that are better than before.
-
-        A loss that is not finite is a `FloatingPointError`.
-        """
+        """Record an epoch, by its number from 0; those of `judged` that are better than before."""
         row: dict[str, Any] = {"epoch": epoch + 1, **more}
         row |= {f"{name}_loss": value for name, value in losses.items()}
         row |= {f"{name}_val_loss": value for name, value in validation.items()}
@@ -67,11 +64,7 @@ def load_state(path: Path, configuration: str) -> tuple[Progress, Arrays] | None
 
 
 class TrainingLog:
-    """Writes the checkpoint, `history.csv` and, if asked for, a TensorBoard log of a run.
-
-    `progress` and `best` (best weights, `<network>/<number>`) are updated in place; `arrays` gives
-    everything else that a checkpoint holds.
-    """
+    """Writes the checkpoint, `history.csv` and TensorBoard log; updates `progress` and `best`."""
 
     def __init__(
         self,
@@ -98,10 +91,7 @@ class TrainingLog:
         validation: Losses,
         candidates: Mapping[str, Callable[[], list[Any]]],
     ) -> None:
-        """Record an epoch as `Progress` does, and write the files.
-
-        `candidates` are the networks whose epoch may become their best, with their weights' getter.
-        """
+        """Record an epoch, write the files; `candidates` give the weights of a best epoch."""
         progress = self.progress
         for name in progress.end_epoch(epoch, losses, validation, candidates, phase=phase):
             for number, weight in enumerate(candidates[name]()):

@@ -23,16 +23,7 @@ _graph = partial(tf.function, reduce_retracing=True, autograph=False)
 
 
 class Distiller:
-    """A teacher and its students.
-
-    The teacher minimises its own score's mean square on normal events, every student its loss (see
-    `StudentTrainer`) against the transformed teacher score on these and on exposure. No gradient
-    flows from a student to the teacher.
-
-    With `follow`, the transform's median and spread follow the teacher (target `fitted`). Without
-    exposure (`exposed`) nothing is computed on its empty part: TensorFlow's convolutions refuse
-    one. `rates` are the learning rates of the teacher and the students.
-    """
+    """A teacher and its students; with `follow`, the target transform follows the teacher."""
 
     def __init__(
         self,

@@ -170,11 +170,7 @@ def distill(
 
 
 class KerasTrainer:
-    """QKeras students of any shape that take steps together: a `Trainer` of `frozen_teacher`.
-
-    As in `StudentTrainer` a student is trained on the input of its last quantizer, where that is a
-    layer of its own that rounds and clips; otherwise on its output.
-    """
+    """QKeras students of any shape, trained together on the inputs of their last quantizers."""
 
     heads = None
 
@@ -184,10 +180,7 @@ class KerasTrainer:
         self.variables = [v for model in students.values() for v in model.trainable_variables]
 
     def start(self, events: Events, middle: float) -> None:
-        """Move each output's bias so that scores of normal events have `middle` as their median.
-
-        Adam moves a bias by about its rate a step: targets would be out of reach.
-        """
+        """Move each output's bias to a median score of `middle`, which Adam would not reach."""
         for model in self._entering.values():
             layer = model.get_layer(model.output_names[0])
             if getattr(layer, "use_bias", False):

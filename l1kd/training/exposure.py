@@ -134,10 +134,7 @@ def _between(planes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nd
 
 
 def pieces(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
-    """One to four windows of a normal event replaced: by another's, its own, or the lowest value.
-
-    Windows have a sixth to two thirds of the event's sides, come from anywhere, may be mirrored.
-    """
+    """One to four windows of an event replaced: by another's, its own, or the lowest value."""
     count = len(events)
     planes = events.reshape(count, *_plane(events.shape[1:]))
     others = np.where(
@@ -186,11 +183,7 @@ Mixer = Callable[[Events, np.random.Generator], Events]
 
 
 def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset, inputs: InputRange) -> Mixer:
-    """A function that makes `ratio` exposure events per normal one, evenly of all `kinds`.
-
-    Kinds are the keys of `EXPOSURES` and `dataset`, another data set's training events; a source
-    without one is a `UserError`.
-    """
+    """A function that makes `ratio` exposure events per normal one, evenly of all `kinds`."""
     if "dataset" in kinds and dataset.exposure is None:
         reason = dataset.description.get("exposure", "this source has no other data set")
         raise UserError(
@@ -229,11 +222,7 @@ _AHEAD = 4  # batches that are made while the networks learn
 
 
 class Batches:
-    """The training and validation batches of a run.
-
-    Everything random follows from (seed, epoch, step), so that a restarted run gets the batches of
-    an uninterrupted one.
-    """
+    """The training and validation batches of a run; all random follows from (seed, epoch, step)."""
 
     def __init__(self, dataset: Dataset, mixer: Mixer, batch: int, seed: int) -> None:
         self.dataset, self.mixer, self.batch, self.seed = dataset, mixer, batch, seed

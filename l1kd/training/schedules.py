@@ -11,11 +11,7 @@ from typing import Any
 
 
 class Cosine:
-    """A learning rate that falls from `rate` to 1 % of it along half a cosine.
-
-    It falls over the epochs `first` to `last`, of so many `steps`, after a linear rise from 0 over
-    `warm_up` epochs.
-    """
+    """A rate that rises from 0 over `warm_up` epochs and falls along half a cosine to 1 %."""
 
     def __init__(
         self, optimizer: Any, rate: float, first: int, last: int, steps: int, warm_up: float = 0.0
@@ -36,11 +32,7 @@ class Cosine:
 
 
 class Pruning:
-    """Sparsity that rises by a cubic law, fast at first (Zhu and Gupta, arXiv 1710.01878).
-
-    `prune` is given the share of the final sparsity; `between` are the shares of the epochs `first`
-    to `last` at which it begins and ends.
-    """
+    """Sparsity by a cubic law (arXiv 1710.01878) between two shares of the epochs first to last."""
 
     def __init__(
         self,

@@ -1,11 +1,9 @@
 r"""The students' side of a training: their losses, one step of all of them, pruning.
 
-Feature distillation: beside the score, an auxiliary head of each student, a linear map
-:math:`A f + b` from its features :math:`f` (the input of its last layer) to the teacher's latent
-:math:`z`, standardised over the batch or the normals, is trained with it and adds
-:math:`w \, \frac{1}{n} \sum_j |z_j - (A f + b)_j|` to its loss (in the spirit of FitNets, arXiv
-1412.6550). The head is float and not stored. Whether it helps is the open question of arXiv
-2310.06047; `tests/benchmarks/results/ablations.json` has our numbers.
+Feature distillation: a linear float head :math:`A f + b` from a student's features :math:`f` (the
+input of its last layer) to the teacher's standardised latent :math:`z` adds :math:`w \,
+\frac{1}{n} \sum_j |z_j - (A f + b)_j|` to its loss (in the spirit of FitNets, arXiv 1412.6550). It
+is not stored. `tests/benchmarks/results/ablations.json` shows if it helps.
 """
 
 from __future__ import annotations
@@ -29,11 +27,7 @@ Vector = NDArray[np.float32]
 
 
 class FeatureHeads:
-    """The auxiliary heads of some students; their weights lie in a vector, one after the other.
-
-    `features` are, of each student, their number and the LSB of their counts; `latent` is the
-    number of teacher latents, `weight` that of the loss.
-    """
+    """The auxiliary heads of students, weights in one vector; features have a number and an LSB."""
 
     def __init__(
         self, features: Mapping[str, tuple[int, float]], latent: int, weight: float
@@ -66,21 +60,12 @@ def clip_below(entering: Any, target: Any, low: float) -> Any:
 
 
 class StudentTrainer:
-    """Students that learn the same targets in one graph.
+    """Students that learn the same targets in one graph, their trained weights one vector.
 
-    Every student minimises the mean absolute error to the targets and its logic penalty times its
-    logic cost (`adder_penalty`), in units of one spread of the normals' scores, which the `fitted`
-    target makes a 16th of the output's range; with `feature_weight` also the loss of its auxiliary
-    head, in the same units.
-
-    Targets are logarithms: an error of one unit is a small one on a normal event's raw score and a
-    large one on an anomaly's. With `raw_weight` students also minimise the mean absolute error on
-    the raw scores, in units in which both errors are alike where the raw score is its mean over the
-    batch. A student's raw score counts as at most e times the batch's largest.
-
-    A student is trained on the input of its last quantizer: the output type's clip at 0 has no
-    gradient, and targets lie inside the range. The trained weights are one vector here; the
-    students have them after `store`.
+    A loss is the mean absolute error to the targets before the last quantizer, whose clip at 0 has
+    no gradient, plus the logic penalty (`adder_penalty`) and the head's loss, in units of the
+    normals' spread, a 16th of the output's range. With `raw_weight` it is also that of raw scores,
+    in units in which both errors are alike at the batch's mean raw score.
     """
 
     def __init__(
@@ -151,13 +136,7 @@ class StudentTrainer:
         training: bool = False,
         quantize: bool = True,
     ) -> Any:
-        """Losses (students,) of events (batch, *shape) with targets (batch,).
-
-        `latent` is the teacher's, (batch, numbers), standardised; `gain` that of the target
-        transform, in output units per unit of the raw score's logarithm. `training` takes the
-        weights that learn rather than those that are judged, and adds the errors of raw scores and
-        latents, which validation leaves out.
-        """
+        """Losses (students,) of events with targets (batch,); `training` adds those of learning."""
         vector = self.vector if training else self.judged
         weights = self.stack.weights(vector[: self.stack.size], quantize=quantize)
         seen = self.stack.forward(weights, events, quantize=quantize)
@@ -234,12 +213,7 @@ def _raw_error(reached: Any, target: Any, gain: Any) -> Any:
 def start_students(
     students: Mapping[str, keras.Model], settings: Sequence[Student], events: Any, middle: float
 ) -> None:
-    """Start untrained students with units that fire and scores at `middle`, the median target.
-
-    `events` are normal ones, (N, *shape). A ReLU whose input is negative for nearly every event
-    never learns, and the smallest students have two filters. Adam moves a bias by about its rate a
-    step: a few thousand steps of 1e-3 would not lift the scores to their targets.
-    """
+    """Start students with units that fire on normal `events` and scores at `middle`."""
     for own in settings:
         student, quantile = students[own.name], AWAKE[own.architecture]
         for layer in student.layers[:-2]:

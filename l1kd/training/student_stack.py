@@ -1,12 +1,9 @@
 """All students of a run as one computation: it decides the cost of a training step.
 
-The weights of all students lie in one vector: they are quantized by three operations a step.
-Students compute in counts of each layer's LSB: every scale is a power of two and goes into the
-weights in front of it, so that an activation is a clip and a round. Steps that several students
-take on the same tensor, or on small tensors alike, are taken once, and rows that no stride reads
-are not computed. Forward, this equals the students bit by bit (`test_student_stack.py`). Backward,
-a quantizer passes the gradient on inside its range, and a weight always gets it (straight-through
-estimator, arXiv 1308.3432).
+Weights lie in one vector and are quantized by three operations. Students compute in counts of each
+layer's LSB, scales being folded into the weights, so an activation is a clip and a round. Equal
+steps are taken once, rows that no stride reads never. Scores equal the students' bit by bit; a
+quantizer passes the gradient inside its range, a weight always (arXiv 1308.3432).
 """
 
 from __future__ import annotations
@@ -44,11 +41,7 @@ def sides_after(step: Step, before: Sequence[int]) -> tuple[int, ...]:
 
 
 def sides_read(steps: Sequence[Step], sides: tuple[int, ...]) -> tuple[int, ...]:
-    """Rows and columns of an image that the result of steps depends on.
-
-    A window of 3 rows and stride 2 leaves the last of 22 unread, and so the rows that only it is
-    made of: of 28, the paper's two largest students read 25.
-    """
+    """Rows and columns of an image that the result of steps depends on: of 28, 25 for s1 and s2."""
     if not steps or steps[0].kind not in ("conv", "pool", "relu"):
         return sides
     step, *rest = steps
