@@ -199,10 +199,8 @@ def _refusal(context: Context, network: Network) -> str:
 
 def _check_ends(model: keras.Model, path: Path) -> None:
     if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise UserError(
-            f"{path}: {len(model.inputs)} inputs and {len(model.outputs)} outputs; a run is of a "
-            "network with one of each"
-        )
+        found = f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
+        raise UserError(f"{path}: {found}; a run is of a network with one of each")
     shape = tuple(model.outputs[0].shape)[1:]
     if int(np.prod(shape, dtype=int)) != 1:
         raise UserError(

@@ -5,7 +5,7 @@ Its epochs read events as they come: while the teacher learns, and where memory 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property, partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from l1kd.training.exposure import AT_ONCE, Batches
-from l1kd.training.schedules import Cosine, Pruning, run_epoch
+from l1kd.training.schedules import Epochs
 from l1kd.training.student_losses import StudentTrainer, standardise
 from l1kd.training.target_transform import MIN_SPREAD, TINY, TargetTransform
 
@@ -167,7 +167,7 @@ class Distiller:
         return fit | named
 
 
-class StreamedEpochs:
+class StreamedEpochs(Epochs):
     """Epochs in which the teacher scores every event; `teacher` and `students` learn or not."""
 
     def __init__(
@@ -179,25 +179,15 @@ class StreamedEpochs:
         students: bool = True,
         float_until: int = 0,
     ) -> None:
-        self.batches = batches if students else batches.without_exposure()
-        self.float_until = float_until
+        batches = batches if students else batches.without_exposure()
+        self.batches, self.steps, self.float_until = batches.training, batches.steps, float_until
+        self._held_out = batches.validation
         self.names = ["teacher"] * teacher + distiller.trainer.names * students
-        self._step: Callable[..., Any] = distiller.step
+        step = distiller.step
         if not (teacher and students):
-            self._step = distiller.teacher_step if teacher else distiller.student_step
+            step = distiller.teacher_step if teacher else distiller.student_step
+        self.make = lambda quantize, *batch: step(*map(tf.constant, batch), quantize)
         self._losses = distiller.losses if students else distiller.teacher_losses
-
-    def epoch(
-        self, number: int, schedules: Sequence[Cosine | Pruning], advance: Callable[[int], None]
-    ) -> dict[str, float]:
-        """Make the steps of an epoch; mean losses by network."""
-        quantize = number >= self.float_until
-
-        def make(*batch: Any) -> Any:
-            return self._step(*map(tf.constant, batch), quantize)
-
-        total = run_epoch(number, self.batches.training(number), make, schedules, advance)
-        return self._named(total / self.batches.steps)
 
     def validate(self) -> dict[str, float]:
         """Mean losses over the validation events, by network."""
@@ -206,18 +196,15 @@ class StreamedEpochs:
         for normal, exposure in self._validation:
             found = self._losses(normal, exposure).numpy().astype(np.float64)
             total, events = total + len(normal) * found, events + len(normal)
-        return self._named((total / events)[-len(self.names) :])
+        return self.named((total / events)[-len(self.names) :])
 
     @cached_property
     def _validation(self) -> list[tuple[Any, Any]]:
         """The validation events and their exposure, in parts."""
         parts = []
-        for normal, exposure in self.batches.validation():
+        for normal, exposure in self._held_out():
             # No part without exposure, if there is any.
             pieces = min(-(-len(normal) // AT_ONCE), len(exposure) or len(normal))
             both = (np.array_split(own, pieces) for own in (normal, exposure))
             parts += [(tf.constant(a), tf.constant(b)) for a, b in zip(*both, strict=True)]
         return parts
-
-    def _named(self, losses: Any) -> dict[str, float]:
-        return dict(zip(self.names, map(float, losses), strict=True))

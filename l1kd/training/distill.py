@@ -176,7 +176,11 @@ class KerasTrainer:
 
     def __init__(self, students: Mapping[str, keras.Model], score: FixedPoint) -> None:
         self.students, self.names, self.score = dict(students), list(students), score
-        self._entering = {name: _before_quantizer(model) for name, model in students.items()}
+        self._entering = dict(students)
+        for name, model in students.items():
+            last = output_layer(model)
+            if type(last).__name__ == "QActivation" and type_of(last.quantizer) is not None:
+                self._entering[name] = keras.Model(model.input, last.input)
         self.variables = [v for model in students.values() for v in model.trainable_variables]
 
     def start(self, events: Events, middle: float) -> None:
@@ -223,14 +227,6 @@ class KerasTrainer:
             self.students[name].set_weights(weights)
 
 
-def _before_quantizer(model: keras.Model) -> keras.Model:
-    """The student up to its last quantizer."""
-    last = output_layer(model)
-    if type(last).__name__ == "QActivation" and type_of(last.quantizer) is not None:
-        return keras.Model(model.input, last.input)
-    return model
-
-
 def _ends(
     students: Mapping[str, keras.Model], shape: tuple[int, ...]
 ) -> tuple[FixedPoint, FixedPoint]:
@@ -247,13 +243,13 @@ def _ends(
         ends[name] = network.port, network.output_types[0]
     if not ends:
         raise UserError("distill: no student is given")
-    first, *others = ends
-    for name in others:
-        if ends[name] != ends[first]:
-            port, output = ends[name]
+    first = next(iter(ends))
+    for name, own in ends.items():
+        if own != ends[first]:
+            one, other = (" to ".join(kind.text for kind in ends[n]) for n in (first, name))
             raise UserError(
-                f"students {first!r} and {name!r} differ in input or output: {ends[first][0].text} "
-                f"to {ends[first][1].text}, {port.text} to {output.text}; distil them one by one"
+                f"students {first!r} and {name!r} differ in input or output: {one}, {other}; "
+                "distil them one by one"
             )
     return ends[first]
 
@@ -277,9 +273,7 @@ def _dataset(
             )
     order = np.random.default_rng([seed, _SPLIT]).permutation(len(events))
     held = min(max(round(validation * len(events)), 1), len(events) - 1)
-    train, val = (
-        Sample.of(n, events[i]) for n, i in (("train", order[held:]), ("val", order[:held]))
-    )
+    train, val = Sample.of("train", events[order[held:]]), Sample.of("val", events[order[:held]])
     foreign = None if others is None else Sample.of("exposure", others)
     return Dataset(train, val, val, {}, grid, foreign)
 
@@ -289,12 +283,10 @@ def _function(teacher: keras.Model | Function, shape: tuple[int, ...]) -> Functi
     function: Function = teacher
     if isinstance(teacher, keras.Model):
         if len(teacher.inputs) != 1 or tuple(teacher.input_shape[1:]) != shape:
-            raise UserError(
-                f"the teacher reads events of the shape {teacher.input_shape[1:]}, `normal` has "
-                f"{shape}"
-            )
-        end = [int(np.prod(each.shape[1:])) for each in teacher.outputs]
-        if end not in ([int(np.prod(shape))], [1]):
+            own = teacher.input_shape[1:]
+            raise UserError(f"the teacher reads events of the shape {own}, `normal` has {shape}")
+        end, size = [int(np.prod(each.shape[1:])) for each in teacher.outputs], int(np.prod(shape))
+        if end not in ([size], [1]):
             raise UserError(
                 f"the teacher's output has the shape {teacher.output_shape}; an autoencoder "
                 f"returns the event, {shape}, any other teacher one number per event"
@@ -303,11 +295,10 @@ def _function(teacher: keras.Model | Function, shape: tuple[int, ...]) -> Functi
             lambda events: teacher(events, training=False),
             input_signature=[tf.TensorSpec((None, *shape), tf.float32)],
         )
-        rebuilds = end == [int(np.prod(shape))]
 
         def function(events: Events) -> NDArray[Any]:
             found = graph(tf.constant(events, tf.float32)).numpy().reshape(len(events), -1)
-            if not rebuilds:
+            if end != [size]:
                 return found[:, 0]
             return np.square(events.reshape(found.shape) - found).mean(1)
 

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from l1kd.networks.to_exact import call_back
 from l1kd.training.checkpoint import Progress
 from l1kd.training.exposure import AT_ONCE, Batches, measure_inputs, mixer
 from l1kd.training.restarts import all_starts, best_starts, build_all
-from l1kd.training.schedules import Cosine, Pruning, run_epoch
+from l1kd.training.schedules import Cosine, Epochs, Pruning
 from l1kd.training.student_losses import StudentTrainer, start_students
 from l1kd.training.target_transform import TargetTransform
 
@@ -86,13 +87,11 @@ class LabelledEvents:
 
         chunks = list(dataset.train.chunks(recipe.batch, limit))
         normal = counts(chunks)
-        made = (
+        exposure = counts(
             mix(events, np.random.default_rng([seed, draw, step]))
-            for draw in range(draws)
-            for step, events in enumerate(chunks)
+            for draw, (step, events) in product(range(draws), enumerate(chunks))
         )
-        parts = Batches(dataset, mix, recipe.batch, seed).validation()
-        exposure, val = counts(made), counts([part for pair in parts for part in pair])
+        val = counts(chain.from_iterable(Batches(dataset, mix, recipe.batch, seed).validation()))
         normal_targets, own = label(normal)
         exposure_targets, further = label(exposure)
         mean, spread = own.mean(0), np.maximum(own.std(0), 1e-3)
@@ -122,23 +121,22 @@ class LabelledEvents:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{path}: not as l1kd writes it ({error}); delete it") from error
 
-    def epoch(
-        self, number: int, seed: int, batch: int
-    ) -> Iterator[tuple[Counts, Targets, Targets]]:
-        """Batches of one epoch: every normal event once, with one draw's exposure."""
+    def epoch(self, number: int, *, seed: int, batch: int) -> Iterator[tuple[Any, ...]]:
+        """Batches of events, targets and latents: every normal event once, with one draw."""
         random = np.random.default_rng([seed, number])
         order = random.permutation(len(self.normal))
         size = len(self.exposure) // int(self.draws)
         shown = (number % int(self.draws)) * size + random.permutation(size)
         steps = self.steps(batch)
+        pairs = (
+            (self.normal, self.exposure),
+            (self.normal_targets, self.exposure_targets),
+            (self.normal_latents, self.exposure_latents),
+        )
         for step in range(steps):
             mine = order[step * batch : (step + 1) * batch]
             theirs = shown[step * size // steps : (step + 1) * size // steps]
-            yield (
-                np.concatenate([self.normal[mine], self.exposure[theirs]]),
-                np.concatenate([self.normal_targets[mine], self.exposure_targets[theirs]]),
-                np.concatenate([self.normal_latents[mine], self.exposure_latents[theirs]]),
-            )
+            yield tuple(np.concatenate([a[mine], b[theirs]]) for a, b in pairs)
 
     def steps(self, batch: int) -> int:
         """Batches in an epoch."""
@@ -171,8 +169,8 @@ def scores_and_latents(
     return np.concatenate(raw), np.concatenate(told)
 
 
-class FrozenEpochs:
-    """Epochs of students' steps against a frozen teacher, quantized from `float_until` on."""
+class FrozenEpochs(Epochs):
+    """Epochs of students' steps against a frozen teacher."""
 
     def __init__(
         self,
@@ -185,9 +183,9 @@ class FrozenEpochs:
         batch: int,
         float_until: int = 0,
     ) -> None:
-        self.trainer, self.labelled, self.grid = trainer, labelled, grid
-        self.seed, self.batch, self.float_until = seed, batch, float_until
-        self.steps = labelled.steps(batch)
+        self.names, self.float_until = trainer.names, float_until
+        self.labelled, self.grid, self.steps = labelled, grid, labelled.steps(batch)
+        self.batches = partial(labelled.epoch, seed=seed, batch=batch)
         spec = [
             tf.TensorSpec((None, *own.shape[1:]), tf.float32)
             for own in (labelled.normal, labelled.normal_targets, labelled.normal_latents)
@@ -195,28 +193,13 @@ class FrozenEpochs:
 
         def step(quantize: bool, events: Any, targets: Any, latents: Any) -> Any:
             told = None if trainer.heads is None else latents
-            return trainer.step(
-                optimizer, events, targets, told, gain=labelled.gain, quantize=quantize
-            )
+            options = {"gain": labelled.gain, "quantize": quantize}
+            return trainer.step(optimizer, events, targets, told, **options)
 
         graph = partial(tf.function, autograph=False)
-        self._steps = {
-            quantize: graph(partial(step, quantize), input_signature=spec)
-            for quantize in (False, True)
-        }
+        steps = {own: graph(partial(step, own), input_signature=spec) for own in (False, True)}
+        self.make = lambda quantize, counts, *rest: steps[quantize](self._values(counts), *rest)
         self._losses = graph(trainer.losses, input_signature=spec[:2])
-
-    def epoch(
-        self, number: int, schedules: Sequence[Cosine | Pruning], advance: Advance
-    ) -> dict[str, float]:
-        """Make the steps of an epoch; mean losses by student."""
-        step = self._steps[number >= self.float_until]
-
-        def make(counts: Counts, targets: Targets, latents: Targets) -> Any:
-            return step(self._values(counts), targets, latents)
-
-        batches = self.labelled.epoch(number, self.seed, self.batch)
-        return self._named(run_epoch(number, batches, make, schedules, advance) / self.steps)
 
     def validate(self) -> dict[str, float]:
         """Mean losses over the validation events, by student."""
@@ -226,13 +209,10 @@ class FrozenEpochs:
             counts, targets = labelled.val[part], labelled.val_targets[part]
             found = self._losses(self._values(counts), targets)
             total += found.numpy().astype(np.float64) * (len(counts) / len(labelled.val))
-        return self._named(total)
+        return self.named(total)
 
     def _values(self, counts: Counts) -> NDArray[np.float32]:
         return np.multiply(counts, self.grid.lsb, dtype=np.float32)
-
-    def _named(self, losses: Any) -> dict[str, float]:
-        return dict(zip(self.trainer.names, map(float, losses), strict=True))
 
 
 def train_frozen(

@@ -61,20 +61,32 @@ class Pruning:
             self.prune(1 - (1 - (passed - self.begin) / (self.end - self.begin)) ** 3)
 
 
-def run_epoch(
-    number: int,
-    batches: Iterable[tuple[Any, ...]],
-    make: Callable[..., Any],
-    schedules: Sequence[Cosine | Pruning],
-    advance: Callable[[int], None],
-) -> Any:
-    """Make a step of every batch of an epoch; the sum of the steps' losses."""
-    total = 0.0
-    for step, batch in enumerate(batches):
-        for schedule in schedules:
-            schedule.before(number, step)
-        total += make(*batch)
-        for schedule in schedules:
-            schedule.after(number, step)
-        advance(1)
-    return total
+class Epochs:
+    """Epochs of steps by networks `names`, whose students are quantized from `float_until` on.
+
+    `batches` gives an epoch's batches by its number, `make(quantize, *batch)` a step's losses.
+    """
+
+    names: list[str]
+    steps: int
+    float_until: int
+    batches: Callable[[int], Iterable[tuple[Any, ...]]]
+    make: Callable[..., Any]
+
+    def epoch(
+        self, number: int, schedules: Sequence[Cosine | Pruning], advance: Callable[[int], None]
+    ) -> dict[str, float]:
+        """Make the steps of an epoch; mean losses by network."""
+        total: Any = 0.0
+        for step, batch in enumerate(self.batches(number)):
+            for schedule in schedules:
+                schedule.before(number, step)
+            total += self.make(number >= self.float_until, *batch)
+            for schedule in schedules:
+                schedule.after(number, step)
+            advance(1)
+        return self.named(total / self.steps)
+
+    def named(self, losses: Any) -> dict[str, float]:
+        """Losses by network."""
+        return dict(zip(self.names, map(float, losses), strict=True))
