@@ -7,23 +7,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Metrics, Resources, StudentMetrics, TeacherMetrics
-from l1kd.data.dataset import Dataset, Events
+from l1kd.data.dataset import Dataset
 from l1kd.evaluation.baselines import NAMES as BASELINES
 from l1kd.evaluation.baselines import baselines
-from l1kd.evaluation.metrics import (
-    likeness,
-    mean_over_signals,
-    normals_and_signals,
-    quality,
-    spearman,
-)
+from l1kd.evaluation.metrics import likeness, mean_over_signals, normals_and_signals, quality
+from l1kd.evaluation.metrics import spearman as rank_correlation
 from l1kd.evaluation.rates import out_of_reach, working_points
 from l1kd.evaluation.score_calibration import Calibration, calibration_sample
 from l1kd.evaluation.scores import Scorer, Scores, check_names, samples_of, score_samples
@@ -81,7 +75,15 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
             }
     scores = Scores(arrays)
     score_type = config.distillation.score.type
-    _check_grid(scores, names, samples, score_type)
+    for name, sample in itertools.product(names, samples):
+        if off := int(np.sum(~score_type.holds(scores.student(name, sample)))):
+            kind = (
+                f"{'' if score_type.signed else 'u'}fixed<{score_type.word},{score_type.integer}>"
+            )
+            raise UserError(
+                f"student {name!r}: {off} scores on {sample!r} are not values of its output type "
+                f"{kind}; distillation.score has to be the type that its last activation has"
+            )
     scores.save(context.directory / "scores.npz")
 
     metrics = summarise(
@@ -107,11 +109,7 @@ def scorer(model: keras.Model, shape: tuple[int, ...]) -> Scorer:
 
     signature = [tf.TensorSpec((None, *shape), tf.float32)]
     graph = tf.function(lambda events: model(events, training=False), input_signature=signature)
-
-    def score(events: Events) -> NDArray[np.float64]:
-        return np.asarray(graph(tf.constant(events, tf.float32)), np.float64)
-
-    return score
+    return lambda events: np.asarray(graph(tf.constant(events, tf.float32)), np.float64)
 
 
 def summarise(
@@ -153,7 +151,7 @@ def summarise(
         validation[name] = quality(normals, {s: scores.student(name, f"val_{s}") for s in signals})
         chosen = mean_over_signals(getattr(validation[name], by))
         if chosen is None and raw is not None:  # no signals: the most like the teacher
-            chosen = spearman(scores.teacher("val"), normals)
+            chosen = rank_correlation(scores.teacher("val"), normals)
         values[name] = -np.inf if chosen is None else chosen
     choice = candidates(values, params, costs or {}, budgets or {})
     teacher = None
@@ -174,19 +172,6 @@ def summarise(
         best=choice[0].student,
         choice=choice if budgets else [],
     )
-
-
-def _check_grid(
-    scores: Scores, students: list[str], samples: Mapping[str, Any], score_type: FixedPoint
-) -> None:
-    for name, sample in itertools.product(students, samples):
-        if off := int(np.sum(~score_type.holds(scores.student(name, sample)))):
-            raise UserError(
-                f"student {name!r}: {off} scores on {sample!r} are not values of its output "
-                f"type {'' if score_type.signed else 'u'}fixed<{score_type.word},"
-                f"{score_type.integer}>; distillation.score has to be the type that its last "
-                "activation quantizes to"
-            )
 
 
 def _params(model: keras.Model) -> int:

@@ -24,8 +24,7 @@ def candidates(
     """Students, best first: within budgets by quality, others by ratio of cost to budget."""
     placed = []
     for name, quality in qualities.items():
-        cost = costs.get(name)
-        amounts = cost.budgeted if cost else {}
+        amounts = cost.budgeted if (cost := costs.get(name)) else {}
         ratio = largest_ratio(amounts, budgets)
         candidate = Candidate(
             student=name,

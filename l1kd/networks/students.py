@@ -57,6 +57,7 @@ class _Builder:
         self.config, self.widths, self.grid, self.score = config, widths, grid, score
         self.counts: Counter[str] = Counter()
         self.names: list[str] = []
+        self.inner_bias = (widths.activation[0] + 2, widths.activation[1])
 
     def _name(self, kind: str) -> str:
         self.counts[kind] += 1
@@ -88,9 +89,6 @@ class _Builder:
         kind = relu(word, min(self.widths.activation[1], word - 1))
         return QActivation(kind, name=f"{name}_relu")(x)
 
-    def _inner_bias(self) -> tuple[int, int]:
-        return self.widths.activation[0] + 2, self.widths.activation[1]
-
     def input(self, x: Any) -> Any:
         grid = self.grid
         if not grid.signed:
@@ -103,7 +101,7 @@ class _Builder:
         if not bias and self._own(name).bias_bits:
             raise UserError(f"student {self.config.name!r}: layer {name!r} has no bias")
         kernel = self.widths.convolution or self.widths.weight
-        options = self._weights(name, kernel, self._inner_bias() if bias else None)
+        options = self._weights(name, kernel, self.inner_bias if bias else None)
         filters = self._own(name).size or filters
         x = QConv2D(filters, size, strides=stride, use_bias=bias, **options)(x)
         return self._relu(x, name)
@@ -114,7 +112,7 @@ class _Builder:
 
     def dense(self, x: Any, units: int) -> Any:
         name = self._name("dense")
-        options = self._weights(name, self.widths.weight, self._inner_bias())
+        options = self._weights(name, self.widths.weight, self.inner_bias)
         return self._relu(QDense(self._own(name).size or units, **options)(x), name)
 
     def hidden(self, x: Any) -> Any:
@@ -183,11 +181,9 @@ def _cicada_v1(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _cicada_v2(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
-    x = _as_image(x, shape, build.config.name)
+    x, name = _as_image(x, shape, build.config.name), build.config.name
     if min(shape[:2]) < 2:
-        raise UserError(
-            f"student {build.config.name!r} (cicada_v2) needs images of at least 2x2, not {shape}"
-        )
+        raise UserError(f"student {name!r} (cicada_v2) needs images of at least 2x2, not {shape}")
     x = build.conv(x, 4, 2, 2, bias=False)
     return build.dense(_flat(x), 16)
 
@@ -198,9 +194,9 @@ def _conv(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
     x = _as_image(x, shape, config.name)
     kernel, stride = config.kernel or (2, 2), config.stride or config.kernel or (2, 2)
     if any(side < window for side, window in zip(shape, kernel, strict=False)):
+        least = f"{kernel[0]}x{kernel[1]}"
         raise UserError(
-            f"student {config.name!r} (conv) needs images of at least {kernel[0]}x{kernel[1]}, "
-            f"not {shape}"
+            f"student {config.name!r} (conv) needs images of at least {least}, not {shape}"
         )
     return build.hidden(_flat(build.conv(x, config.filters or 4, kernel, stride)))
 

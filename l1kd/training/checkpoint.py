@@ -11,6 +11,7 @@ import math
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,33 +64,27 @@ def load_state(path: Path, configuration: str) -> tuple[Progress, Arrays] | None
         return None
 
 
+Candidates = Mapping[str, Callable[[], list[Any]]]
+
+
+@dataclass
 class TrainingLog:
     """Writes the checkpoint, `history.csv` and TensorBoard log; updates `progress` and `best`."""
 
-    def __init__(
-        self,
-        progress: Progress,
-        best: Arrays,
-        arrays: Callable[[], Arrays],
-        directory: Path,
-        *,
-        tensorboard: bool = False,
-    ) -> None:
-        self.progress, self.best, self.arrays = progress, best, arrays
-        self.checkpoint, self.history = directory / "checkpoint.npz", directory / "history.csv"
-        self._writer: Any = None
-        if tensorboard:
-            import tensorflow as tf
+    progress: Progress
+    best: Arrays  # weights, `<network>/<number>`
+    arrays: Callable[[], Arrays]  # all else that a checkpoint holds
+    directory: Path
+    tensorboard: bool = False
 
-            self._writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
+    @cached_property
+    def _writer(self) -> Any:
+        import tensorflow as tf
+
+        return tf.summary.create_file_writer(str(self.directory / "tensorboard"))
 
     def end_epoch(
-        self,
-        epoch: int,
-        phase: str,
-        losses: Losses,
-        validation: Losses,
-        candidates: Mapping[str, Callable[[], list[Any]]],
+        self, epoch: int, phase: str, losses: Losses, validation: Losses, candidates: Candidates
     ) -> None:
         """Record an epoch, write the files; `candidates` give the weights of a best epoch."""
         progress = self.progress
@@ -98,9 +93,9 @@ class TrainingLog:
                 self.best[f"{name}/{number}"] = weight
         best = {f"best/{key}": value for key, value in self.best.items()}
         state = {"__progress__": np.array(json.dumps(vars(progress))), **self.arrays(), **best}
-        write_arrays(self.checkpoint, state)
-        write_history(progress.history, self.history)
-        if self._writer is not None:
+        write_arrays(self.directory / "checkpoint.npz", state)
+        write_history(progress.history, self.directory / "history.csv")
+        if self.tensorboard:
             import tensorflow as tf
 
             with self._writer.as_default(step=epoch + 1):

@@ -16,7 +16,7 @@ from tensorflow import keras
 from l1kd.training.exposure import AT_ONCE, Batches
 from l1kd.training.schedules import Epochs
 from l1kd.training.student_losses import StudentTrainer, standardise
-from l1kd.training.target_transform import MIN_SPREAD, TINY, TargetTransform
+from l1kd.training.target_transform import MIN_SPREAD, TARGETS, TINY, TargetTransform
 
 # Nothing here needs AutoGraph, which would take longer than the tracing itself.
 _graph = partial(tf.function, reduce_retracing=True, autograph=False)
@@ -25,30 +25,23 @@ _graph = partial(tf.function, reduce_retracing=True, autograph=False)
 class Distiller:
     """A teacher and its students; with `follow`, the target transform follows the teacher."""
 
-    def __init__(
-        self,
-        teacher: keras.Model,
-        trainer: StudentTrainer,
-        transform: TargetTransform,
-        *,
-        follow: bool,
-        exposed: bool = True,
-        rates: tuple[float, float] = (1e-3, 1e-3),
-    ) -> None:
-        self.teacher, self.trainer = teacher, trainer
+    def __init__(self, teacher: keras.Model, trainer: StudentTrainer) -> None:
+        self.teacher, self.trainer, recipe = teacher, trainer, trainer.config
+        self.follow = recipe.target == "fitted"
+        # TensorFlow's convolutions refuse an empty exposure: nothing is computed on it.
+        self.exposed = bool(recipe.exposure)
+        self.transform = transform = TARGETS[recipe.target](recipe.score.type)
         names = ("standardised", "reconstruction", "latent")
         self.reconstruct = keras.Model(
             teacher.input, [teacher.get_layer(name).output for name in names]
         )
         self.score_layer = teacher.get_layer("raw_score")
-        self.transform, self.follow, self.exposed = transform, follow, exposed
         # gain, offset; and median, spread, steps seen of the moving fit
         self.affine = tf.Variable([transform.gain, transform.offset], trainable=False)
         self.moving = tf.Variable([0.0, 1.0, 0.0], trainable=False)
         # Adam works per element: one optimizer serves all students alike.
-        self.teacher_optimizer, self.student_optimizer = (
-            keras.optimizers.Adam(rate) for rate in rates
-        )
+        rates = (recipe.learning_rate, recipe.student_learning_rate)
+        self.teacher_optimizer, self.student_optimizer = map(keras.optimizers.Adam, rates)
         self.teacher_optimizer.build(teacher.trainable_variables)
         self.student_optimizer.build([trainer.vector])
 

@@ -161,9 +161,7 @@ def distill(
     labelled = LabelledEvents.label(recipe, seed, dataset, function, transform, draws=draws)
     trainer = KerasTrainer(students, score)
     trainer.start(dataset.train.events(1024), float(np.median(labelled.normal_targets)))
-    progress = train_frozen(
-        trainer, labelled, recipe, grid, epochs=epochs, seed=seed, advance=advance
-    )
+    progress = train_frozen(trainer, labelled, recipe, epochs=epochs, seed=seed, advance=advance)
     for student in students.values():
         call_back(student)
     return Distilled(dict(students), progress.history, transform, function)

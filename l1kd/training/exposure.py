@@ -7,7 +7,7 @@ kind makes events on the input's grid from a batch of normal ones and a random g
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -137,9 +137,8 @@ def pieces(events: Events, random: np.random.Generator, inputs: InputRange) -> E
     """One to four windows of an event replaced: by another's, its own, or the lowest value."""
     count = len(events)
     planes = events.reshape(count, *_plane(events.shape[1:]))
-    others = np.where(
-        (random.random(count) < 0.7)[:, None, None], planes[random.permutation(count)], planes
-    )
+    foreign = (random.random(count) < 0.7)[:, None, None]
+    others = np.where(foreign, planes[random.permutation(count)], planes)
     made = planes.astype(np.float32, copy=True)
     windows = random.integers(1, 5, count)
     event = np.arange(count)[:, None, None]
@@ -165,15 +164,11 @@ def _plane(shape: tuple[int, ...]) -> tuple[int, int]:
     return (shape[0], size // shape[0]) if len(shape) > 1 else (1, size)
 
 
-def _window(
-    shape: tuple[int, ...], random: np.random.Generator, largest: int
-) -> tuple[slice, slice]:
+def _window(shape: tuple[int, ...], random: np.random.Generator, largest: int) -> list[slice]:
     sides = [int(random.integers(1, min(largest, side) + 1)) for side in shape]
-    starts = [
-        int(random.integers(0, side - own + 1)) for side, own in zip(shape, sides, strict=True)
-    ]
-    rows, columns = (slice(s, s + n) for s, n in zip(starts, sides, strict=True))
-    return rows, columns
+    room = [side - own for side, own in zip(shape, sides, strict=True)]
+    starts = [int(random.integers(0, left + 1)) for left in room]
+    return [slice(start, start + own) for start, own in zip(starts, sides, strict=True)]
 
 
 EXPOSURES: dict[str, Callable[[Events, np.random.Generator, InputRange], Events]] = {
@@ -236,13 +231,14 @@ class Batches:
         """The same normal events, without exposure."""
         return Batches(self.dataset, lambda events, random: events[:0], self.batch, self.seed)
 
+    def exposed(self, chunks: Iterable[Events], epoch: int) -> Iterator[Batch]:
+        """Chunks of normal events with the exposure of an epoch's steps."""
+        for step, events in enumerate(chunks):
+            yield events, self.mixer(events, np.random.default_rng([self.seed, epoch, step]))
+
     def training(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch: events and their exposure, both (batch, \\*shape)."""
-        chunks = self.dataset.train.shuffled(self.batch, self.seed, epoch)
-        batches = (
-            (events, self.mixer(events, np.random.default_rng([self.seed, epoch, step])))
-            for step, events in enumerate(chunks)
-        )
+        batches = self.exposed(self.dataset.train.shuffled(self.batch, self.seed, epoch), epoch)
         with ThreadPoolExecutor(1) as thread:
             waiting = deque(thread.submit(next, batches, None) for _ in range(_AHEAD))
             while (batch := waiting.popleft().result()) is not None:
@@ -251,8 +247,5 @@ class Batches:
 
     def validation(self) -> list[Batch]:
         """Validation normals with an exposure that never changes."""
-        parts = []
-        for step, events in enumerate(self.dataset.val.chunks(1024, _VALIDATION_EVENTS)):
-            random = np.random.default_rng([self.seed, _VALIDATION, step])
-            parts.append((events, self.mixer(events, random)))
-        return parts
+        chunks = self.dataset.val.chunks(1024, _VALIDATION_EVENTS)
+        return list(self.exposed(chunks, _VALIDATION))

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from itertools import chain, product
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class LabelledEvents:
     exposure_latents: Targets
     gain: Targets  # of the target transform, ()
     draws: NDArray[np.int64]  # of exposure, ()
+    lsb: NDArray[np.float64]  # of the counts, ()
 
     @classmethod
     def label(
@@ -87,11 +88,9 @@ class LabelledEvents:
 
         chunks = list(dataset.train.chunks(recipe.batch, limit))
         normal = counts(chunks)
-        exposure = counts(
-            mix(events, np.random.default_rng([seed, draw, step]))
-            for draw, (step, events) in product(range(draws), enumerate(chunks))
-        )
-        val = counts(chain.from_iterable(Batches(dataset, mix, recipe.batch, seed).validation()))
+        batches = Batches(dataset, mix, recipe.batch, seed)
+        exposure = counts(own for d in range(draws) for _, own in batches.exposed(chunks, d))
+        val = counts(chain.from_iterable(batches.validation()))
         normal_targets, own = label(normal)
         exposure_targets, further = label(exposure)
         mean, spread = own.mean(0), np.maximum(own.std(0), 1e-3)
@@ -106,6 +105,7 @@ class LabelledEvents:
             (further - mean) / spread,
             np.asarray(transform.gain, np.float32),
             np.asarray(draws),
+            np.asarray(grid.lsb),
         )
 
     def save(self, path: Path) -> None:
@@ -177,14 +177,13 @@ class FrozenEpochs(Epochs):
         trainer: Trainer,
         optimizer: Any,
         labelled: LabelledEvents,
-        grid: FixedPoint,
         *,
         seed: int,
         batch: int,
         float_until: int = 0,
     ) -> None:
         self.names, self.float_until = trainer.names, float_until
-        self.labelled, self.grid, self.steps = labelled, grid, labelled.steps(batch)
+        self.labelled, self.steps = labelled, labelled.steps(batch)
         self.batches = partial(labelled.epoch, seed=seed, batch=batch)
         spec = [
             tf.TensorSpec((None, *own.shape[1:]), tf.float32)
@@ -212,14 +211,13 @@ class FrozenEpochs(Epochs):
         return self.named(total)
 
     def _values(self, counts: Counts) -> NDArray[np.float32]:
-        return np.multiply(counts, self.grid.lsb, dtype=np.float32)
+        return np.multiply(counts, self.labelled.lsb, dtype=np.float32)
 
 
 def train_frozen(
     trainer: Trainer,
     labelled: LabelledEvents,
     recipe: Distillation,
-    grid: FixedPoint,
     *,
     epochs: int,
     seed: int,
@@ -230,7 +228,7 @@ def train_frozen(
     optimizer = keras.optimizers.Adam(rate)
     optimizer.build(trainer.variables)
     work = FrozenEpochs(
-        trainer, optimizer, labelled, grid, seed=seed, batch=recipe.batch, float_until=float_until
+        trainer, optimizer, labelled, seed=seed, batch=recipe.batch, float_until=float_until
     )
     cosine = Cosine(optimizer, rate, 0, epochs, work.steps, recipe.warm_up)
     pruning = Pruning(trainer.prune, recipe.pruning, 0, epochs, work.steps)
@@ -266,9 +264,7 @@ def train_students(
     first = (labelled.normal[:1024] * grid.lsb).astype(np.float32)
     start_students(students, starts, first, float(np.median(labelled.normal_targets)))
     trainer = StudentTrainer(students, recipe, starts, latent=labelled.normal_latents.shape[1])
-    progress = train_frozen(
-        trainer, labelled, recipe, grid, epochs=epochs, seed=seed, advance=advance
-    )
+    progress = train_frozen(trainer, labelled, recipe, epochs=epochs, seed=seed, advance=advance)
     kept = best_starts(progress.best)
     found = {own.name: students[kept[own.name]] for own in settings}
     for student in found.values():
