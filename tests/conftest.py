@@ -34,7 +34,7 @@ TINY: dict[str, object] = {
         {"name": "flat", "architecture": "dense", "hidden": [4]},
         {"name": "image", "architecture": "cicada_v2"},
     ],
-    "distillation": {"epochs": 2, "final_epochs": 2, "batch": 32, "exposure": ["patch", "shuffle"]},
+    "distillation": {"epochs": 2, "final_epochs": 2, "batch": 30, "exposure": ["patch", "shuffle"]},
     # Simulation and synthesis take a minute of every run; tests that are about them ask for them.
     "rtl": {"simulate": "none", "synthesize": "none"},
 }

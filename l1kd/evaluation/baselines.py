@@ -33,23 +33,21 @@ def baselines(mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> dict
     def standardised(events: Events) -> NDArray[np.float64]:
         return _flat((events - centre) / width)
 
-    functions: dict[str, Baseline] = {
+    def top4(events: Events) -> NDArray[np.float64]:
+        inputs = _flat(events)
+        if inputs.shape[1] > 4:
+            inputs = np.partition(inputs, -4, axis=1)[:, -4:]
+        return np.asarray(inputs.sum(1))
+
+    return {
         "sum": lambda events: _flat(events).sum(1),
         "max": lambda events: _flat(events).max(1),
-        "top4": lambda events: _highest(_flat(events), 4),
+        "top4": top4,
         "mean_square": lambda events: np.square(_flat(events)).mean(1),
         "std_mean_square": lambda events: np.square(standardised(events)).mean(1),
         "std_fourth": lambda events: np.square(np.square(standardised(events))).mean(1),
     }
-    return {name: functions[name] for name in NAMES}
 
 
 def _flat(events: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(events, np.float64).reshape(len(events), -1)
-
-
-def _highest(inputs: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    if inputs.shape[1] > count:
-        inputs = np.partition(inputs, -count, axis=1)[:, -count:]
-    total: NDArray[np.float64] = inputs.sum(1)
-    return total

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Metrics, Resources, StudentMetrics, TeacherMetrics
-from l1kd.data.dataset import Dataset, Events
+from l1kd.data.dataset import Dataset
 from l1kd.evaluation.baselines import NAMES as BASELINES
 from l1kd.evaluation.baselines import baselines
-from l1kd.evaluation.metrics import (
-    likeness,
-    mean_over_signals,
-    normals_and_signals,
-    quality,
-    spearman,
-)
+from l1kd.evaluation.metrics import likeness, mean_over_signals, normals_and_signals, quality
+from l1kd.evaluation.metrics import spearman as rank_correlation
 from l1kd.evaluation.rates import out_of_reach, working_points
 from l1kd.evaluation.score_calibration import Calibration, calibration_sample
 from l1kd.evaluation.scores import Scorer, Scores, check_names, samples_of, score_samples
@@ -35,11 +30,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> Metrics:
-    """Score every sample with the teacher and all students; write `scores.npz`, `metrics.json`.
-
-    A run of an imported network has no teacher. `costs` of the students are held against the
-    budgets; if no student meets them, that is for the caller to judge.
-    """
+    """Score every sample with every network; write `scores.npz` and `metrics.json`."""
     import l1kd
     from l1kd.networks.teachers import measure_spread
     from l1kd.training.target_transform import load_target
@@ -61,29 +52,38 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
     samples = samples_of(dataset)
     judged = {name: samples[name] for name in ("test", *dataset.signals)}
 
-    apart = calibration_sample(config, dataset) if target is not None else None
-    beyond = {} if apart is None else {apart.name: apart}
-
-    total = sum(len(sample) for part in (samples, judged, beyond) for sample in part.values())
+    apart = None if target is None else calibration_sample(config, dataset)
+    work = (
+        (networks, samples),
+        ({f"baseline_{name}": function for name, function in trivial.items()}, judged),
+        (networks, {} if apart is None else {"calibration": apart}),
+    )
+    total = sum(len(sample) for _, part in work for sample in part.values())
     with context.progress("scores", total) as advance:
-        arrays = score_samples(networks, samples, advance)
-        arrays |= score_samples(
-            {f"baseline_{name}": function for name, function in trivial.items()}, judged, advance
+        arrays, judged_arrays, further = (
+            score_samples(scorers, part, advance) for scorers, part in work
         )
-        further = score_samples(networks, beyond, advance)
+    arrays |= judged_arrays
+    calibrations = {}
     if target is not None:
         for name in samples:
-            raw = arrays[f"teacher_{name}"]
-            arrays[f"target_{name}"] = np.asarray(target.forward(raw), np.float64)
-    calibrations = {}
-    if target is not None and apart is not None:
-        wanted = target.forward(further[f"teacher_{apart.name}"])
-        calibrations = {
-            name: Calibration.fit(further[f"student_{name}_{apart.name}"], wanted) for name in names
-        }
+            arrays[f"target_{name}"] = target.forward(arrays[f"teacher_{name}"])
+        if apart is not None:
+            wanted = target.forward(further["teacher_calibration"])
+            calibrations = {
+                n: Calibration.fit(further[f"student_{n}_calibration"], wanted) for n in names
+            }
     scores = Scores(arrays)
     score_type = config.distillation.score.type
-    _check_grid(scores, names, samples, score_type)
+    for name, sample in itertools.product(names, samples):
+        if off := int(np.sum(~score_type.holds(scores.student(name, sample)))):
+            kind = (
+                f"{'' if score_type.signed else 'u'}fixed<{score_type.word},{score_type.integer}>"
+            )
+            raise UserError(
+                f"student {name!r}: {off} scores on {sample!r} are not values of its output type "
+                f"{kind}; distillation.score has to be the type that its last activation has"
+            )
     scores.save(context.directory / "scores.npz")
 
     metrics = summarise(
@@ -109,11 +109,7 @@ def scorer(model: keras.Model, shape: tuple[int, ...]) -> Scorer:
 
     signature = [tf.TensorSpec((None, *shape), tf.float32)]
     graph = tf.function(lambda events: model(events, training=False), input_signature=signature)
-
-    def score(events: Events) -> NDArray[np.float64]:
-        return np.asarray(graph(tf.constant(events, tf.float32)), np.float64)
-
-    return score
+    return lambda events: np.asarray(graph(tf.constant(events, tf.float32)), np.float64)
 
 
 def summarise(
@@ -129,78 +125,53 @@ def summarise(
     costs: Mapping[str, Resources] | None = None,
     calibrations: Mapping[str, Calibration] | None = None,
 ) -> Metrics:
-    """Metrics of a run from its scores: on test halves, the best student on validation halves.
-
-    `params` are trainable parameters by network, `by` is `auc` or `efficiency`, the mean of which
-    over signals decides; `budgets` are limits by the configuration's key. No event is read.
-    """
+    """Metrics of a run from its scores: on test halves, the best student on validation halves."""
     signals = list(dataset.signals)
     judged_on = ("test", *signals)
     raw = None if target is None else {name: scores.teacher(name) for name in judged_on}
     students, validation, values = {}, {}, {}
     for name, width in weight_bits.items():
         own = {sample: scores.student(name, sample) for sample in judged_on}
-        judged = dict(quality(*normals_and_signals(own)))
         integers = {sample: score_type.integers(part) for sample, part in own.items()}
         like: dict[str, Any] = {"emd": None, "spearman": None}
-        calibration, calibrated = (calibrations or {}).get(name), None
         if raw is not None and target is not None:
             like = likeness(raw, own, target.inverse)
-            if calibration is not None:
+            if calibration := (calibrations or {}).get(name):
                 moved = {sample: calibration(part) for sample, part in own.items()}
-                calibrated = likeness(raw, moved, target.inverse)["emd"]
+                like["emd_calibrated"] = likeness(raw, moved, target.inverse)["emd"]
+                like["calibration"] = calibration.knots
         students[name] = StudentMetrics(
-            **judged,
+            **dict(quality(*normals_and_signals(own))),
             **like,
-            emd_calibrated=calibrated,
-            calibration=[] if calibration is None else calibration.knots,
             params=params[name],
             weight_bits=width,
             working_points=working_points(*normals_and_signals(integers)),
         )
         normals = scores.student(name, "val")
-        validation[name] = quality(
-            normals, {signal: scores.student(name, f"val_{signal}") for signal in signals}
-        )
+        validation[name] = quality(normals, {s: scores.student(name, f"val_{s}") for s in signals})
         chosen = mean_over_signals(getattr(validation[name], by))
         if chosen is None and raw is not None:  # no signals: the most like the teacher
-            chosen = spearman(scores.teacher("val"), normals)
+            chosen = rank_correlation(scores.teacher("val"), normals)
         values[name] = -np.inf if chosen is None else chosen
     choice = candidates(values, params, costs or {}, budgets or {})
     teacher = None
     if raw is not None:
-        teacher = TeacherMetrics(
-            **dict(quality(*normals_and_signals(raw))), params=params["teacher"]
-        )
+        judged = dict(quality(*normals_and_signals(raw)))
+        teacher = TeacherMetrics(**judged, params=params["teacher"])
     return Metrics(
         dataset=_describe(dataset),
         teacher=teacher,
         baselines={
-            name: quality(
-                scores.baseline(name, "test"), {s: scores.baseline(name, s) for s in signals}
+            own: quality(
+                scores.baseline(own, "test"), {s: scores.baseline(own, s) for s in signals}
             )
-            for name in BASELINES
+            for own in BASELINES
         },
         students=students,
         validation=validation,
         best=choice[0].student,
         choice=choice if budgets else [],
     )
-
-
-def _check_grid(
-    scores: Scores, students: list[str], samples: Mapping[str, Any], score_type: FixedPoint
-) -> None:
-    for name in students:
-        for sample in samples:
-            off = int(np.sum(~score_type.holds(scores.student(name, sample))))
-            if off:
-                raise UserError(
-                    f"student {name!r}: {off} scores on {sample!r} are not values of its output "
-                    f"type {'' if score_type.signed else 'u'}fixed<{score_type.word},"
-                    f"{score_type.integer}>; distillation.score has to be the type that its last "
-                    "activation quantizes to"
-                )
 
 
 def _params(model: keras.Model) -> int:
@@ -210,30 +181,20 @@ def _params(model: keras.Model) -> int:
 
 def _weight_bits(model: keras.Model) -> int:
     """The widest kernel of a quantized network, in bits; 32 where a kernel is a plain float."""
-    widths = [
-        int(getattr(getattr(layer, "kernel_quantizer_internal", None), "bits", 32))
-        for layer in model.layers
-        if hasattr(layer, "kernel")
-    ]
-    return max(widths, default=32)
+    kernels = [layer for layer in model.layers if hasattr(layer, "kernel")]
+    quantizers = [getattr(layer, "kernel_quantizer_internal", None) for layer in kernels]
+    return max((int(getattr(own, "bits", 32)) for own in quantizers), default=32)
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:
     """The source's description, and the numbers of events."""
-    grid = dataset.grid
+    grid, own = dataset.grid, ("train", "val", "test")
+    signals = {n: {"val": len(s.val), "test": len(s.test)} for n, s in dataset.signals.items()}
     return {
-        **{str(key): _plain(value) for key, value in dataset.description.items()},
+        **_plain(dataset.description),
         "shape": list(dataset.shape),
         "grid": {"word": grid.word, "integer": grid.integer, "signed": grid.signed},
-        "events": {
-            "train": len(dataset.train),
-            "val": len(dataset.val),
-            "test": len(dataset.test),
-            "signals": {
-                name: {"val": len(signal.val), "test": len(signal.test)}
-                for name, signal in dataset.signals.items()
-            },
-        },
+        "events": {name: len(getattr(dataset, name)) for name in own} | {"signals": signals},
     }
 
 
@@ -263,12 +224,9 @@ def _tell(context: Context, metrics: Metrics, score_type: FixedPoint) -> None:
             context.say(f"{candidate.student}: over budget: {'; '.join(candidate.excluded)}")
     best = metrics.students[metrics.best]
     area, share = mean_over_signals(best.auc), mean_over_signals(best.efficiency)
-    if area is None or share is None:
-        if metrics.teacher is not None:
-            context.say(f"best student: {metrics.best} (no signals: by likeness to the teacher)")
-    else:
-        which = "best student" if metrics.teacher is not None else "student"
-        context.say(
-            f"{which}: {metrics.best}, mean AUC {area:.3f}, mean efficiency {share:.3f} at a "
-            "false-positive rate of 1e-3"
-        )
+    which = "student" if metrics.teacher is None else "best student"
+    if area is not None and share is not None:
+        text = f"mean AUC {area:.3f}, mean efficiency {share:.3f} at a false-positive rate of 1e-3"
+        context.say(f"{which}: {metrics.best}, {text}")
+    elif metrics.teacher is not None:
+        context.say(f"{which}: {metrics.best} (no signals: by likeness to the teacher)")

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from l1kd.core.errors import CheckFailed
 from l1kd.core.run_files import Rung
-from l1kd.evaluation.metrics import (
-    Samples,
-    likeness,
-    mean_over_signals,
-    normals_and_signals,
-    quality,
-)
+from l1kd.evaluation import metrics
+from l1kd.evaluation.metrics import Samples
 
 if TYPE_CHECKING:
     from l1kd.training.target_transform import TargetTransform
@@ -25,21 +20,25 @@ def rung(
     target: TargetTransform | None = None,
 ) -> Rung:
     """A rung: a student's scores (output units) beside the teacher's raw ones, if there are any."""
-    judged = dict(quality(*normals_and_signals(scores)))
-    if raw is None or target is None:
-        return Rung(stage=stage, **judged, emd=None, spearman=None)
-    return Rung(stage=stage, **judged, **likeness(raw, scores, target.inverse))
+    like = {"emd": None, "spearman": None}
+    if raw is not None and target is not None:
+        like = metrics.likeness(raw, scores, target.inverse)
+    return Rung(stage=stage, **_quality(scores), **like)
 
 
 def teacher_rung(raw: Samples) -> Rung:
     """The top of the ladder: the teacher, at distance 0 from itself."""
-    judged = dict(quality(*normals_and_signals(raw)))
-    return Rung(stage="teacher", **judged, **likeness(raw, raw, lambda scores: scores))
+    like = metrics.likeness(raw, raw, lambda scores: scores)
+    return Rung(stage="teacher", **_quality(raw), **like)
+
+
+def _quality(scores: Samples) -> dict[str, Any]:
+    return dict(metrics.quality(*metrics.normals_and_signals(scores)))
 
 
 def auc_loss(ladder: list[Rung]) -> float | None:
     """Mean AUC over signals lost from float teacher to C simulation; None if either is missing."""
-    areas = {step.stage: mean_over_signals(step.auc) for step in ladder}
+    areas = {step.stage: metrics.mean_over_signals(step.auc) for step in ladder}
     teacher, csim = areas.get("teacher"), areas.get("csim")
     return None if teacher is None or csim is None else teacher - csim
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,17 +19,15 @@ from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import file_hash
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Finding, Imported, Price, RepairRecord
-from l1kd.data.dataset import Dataset, Events, Sample
+from l1kd.data.dataset import Dataset
 from l1kd.evaluation.evaluate import scorer
-from l1kd.evaluation.metrics import quality
-from l1kd.evaluation.scores import Scorer
+from l1kd.evaluation.metrics import normals_and_signals, quality
+from l1kd.evaluation.scores import score_samples
 
 if TYPE_CHECKING:
     from tensorflow import keras
 
     from l1kd.networks.repair.repair import Repaired
-
-_CHUNK = 8192  # events at a time
 
 
 @dataclass(frozen=True)
@@ -70,11 +68,7 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
     _check_ends(model, path)
     try:
         repaired = apply_repairs(
-            model,
-            grid=dataset.grid,
-            shape=dataset.shape,
-            lossy=lossy,
-            name=student_name(path),
+            model, grid=dataset.grid, shape=dataset.shape, lossy=lossy, name=student_name(path)
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -86,14 +80,13 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
         for p in check(repaired.model)
     ]
     if output is None and not findings:
-        findings.append(
-            Finding(
-                layer=repaired.model.output_names[0],
-                found="no quantizer at the output",
-                reason="a score has a type, to count thresholds in",
-                remedy="end the network in a QActivation of quantized_relu or quantized_bits",
-            )
+        own = Finding(
+            layer=repaired.model.output_names[0],
+            found="no quantizer at the output",
+            reason="a score has a type, to count thresholds in",
+            remedy="end the network in a QActivation of quantized_relu or quantized_bits",
         )
+        findings.append(own)
     record = Imported(
         file=str(path.absolute()),
         sha256=sha256,
@@ -107,10 +100,9 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
 
 def configuration(config: Config, network: Network) -> Config:
     """The configuration of the run: one student, and the type of its scores."""
-    kept: dict[str, Any] = {"name": network.record.student, "architecture": "imported"}
-    update: dict[str, Any] = {"students": [Student.model_validate(kept)]}
-    if network.output is not None:
-        output = network.output
+    kept = {"name": network.record.student, "architecture": "imported"}
+    distillation = Distillation()
+    if (output := network.output) is not None:
         try:
             score = Score(word=output.word, integer=output.integer, signed=output.signed)
         except ValueError as error:
@@ -118,10 +110,9 @@ def configuration(config: Config, network: Network) -> Config:
                 f"{network.record.file}: its output is {output.text}; scores have a word of at "
                 "most 24 bits and at least one bit right of the binary point"
             ) from error
-        update["distillation"] = Distillation(score=score)
-    else:
-        update["distillation"] = Distillation()
-    return config.model_copy(update=update)
+        distillation = Distillation(score=score)
+    students = [Student.model_validate(kept)]
+    return config.model_copy(update={"students": students, "distillation": distillation})
 
 
 def import_(context: Context, network: Network) -> Imported:
@@ -141,8 +132,7 @@ def import_(context: Context, network: Network) -> Imported:
             context.say(f"refused: {found.layer}: {found.found}: {found.reason}; {found.remedy}")
         raise CheckFailed(_refusal(context, network))
     if record.repairs:
-        price = measure(context.dataset, network)
-        record.price = price
+        record.price = price = measure(context.dataset, network)
         context.say(_worth(price))
         if price.different and network.repaired.exact and not doubts(network.repaired.model):
             target.unlink(missing_ok=True)
@@ -158,32 +148,25 @@ def measure(dataset: Dataset, network: Network) -> Price:
     """Scores of the repaired network against those of the file's, on test normals and signals."""
     samples = {"test": dataset.test}
     samples |= {name: signal.test for name, signal in dataset.signals.items()}
-    shape = _events_shape(network.original)
+    shape = tuple(int(side) for side in network.original.inputs[0].shape[1:])
     before = scorer(network.original, shape)
-    after = scorer(network.repaired.model, dataset.shape)
-    old: dict[str, Any] = {}
-    new: dict[str, Any] = {}
-    for name, sample in samples.items():
-        old[name] = _scores(lambda events: before(events.reshape(-1, *shape)), sample)
-        new[name] = _scores(after, sample)
+    networks = {
+        "old": lambda events: before(events.reshape(-1, *shape)),
+        "new": scorer(network.repaired.model, dataset.shape),
+    }
+    scores = score_samples(networks, samples)
+    old, new = ({s: scores[f"{own}_{s}"] for s in samples} for own in networks)
     kind = _output(network.repaired.model)
     assert kind is not None  # or the network would have been refused
     apart = np.concatenate([np.abs(new[name] - old[name]) for name in samples]) / kind.lsb
-    judged = {
-        "auc_file": quality(old["test"], {s: old[s] for s in dataset.signals}).auc,
-        "auc": quality(new["test"], {s: new[s] for s in dataset.signals}).auc,
-    }
     return Price(
         events=len(apart),
         different=int(np.count_nonzero(apart)),
         max_lsb=float(apart.max(initial=0.0)),
         mean_lsb=float(apart.mean()) if len(apart) else 0.0,
-        **judged,
+        auc_file=quality(*normals_and_signals(old)).auc,
+        auc=quality(*normals_and_signals(new)).auc,
     )
-
-
-def _scores(function: Scorer, sample: Sample) -> Events:
-    return np.concatenate([np.asarray(function(e)).reshape(-1) for e in sample.chunks(_CHUNK)])
 
 
 def _worth(price: Price) -> str:
@@ -196,17 +179,15 @@ def _worth(price: Price) -> str:
 
 
 def _refusal(context: Context, network: Network) -> str:
-    """One line: what the lint refuses, and whether lossy repairs would help and what they cost."""
+    """One line: the first finding, and the price of lossy repairs if they would help."""
     from l1kd.networks.lint.check import check
     from l1kd.networks.repair.repair import apply_repairs
 
     record, dataset = network.record, context.dataset
-    first = record.findings[0]
-    more = f" (and {len(record.findings) - 1} more)" if len(record.findings) > 1 else ""
-    text = (
-        f"{record.file}: refused: layer {first.layer!r}: {first.found}: {first.reason}; "
-        f"{first.remedy}{more}"
-    )
+    first, *rest = record.findings
+    more = f" (and {len(rest)} more)" if rest else ""
+    where = f"{record.file}: refused: layer {first.layer!r}"
+    text = f"{where}: {first.found}: {first.reason}; {first.remedy}{more}"
     if not any(each.kind == "offered" for each in record.repairs):
         return text
     lossy = apply_repairs(network.original, grid=dataset.grid, shape=dataset.shape, lossy=True)
@@ -218,10 +199,8 @@ def _refusal(context: Context, network: Network) -> str:
 
 def _check_ends(model: keras.Model, path: Path) -> None:
     if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise UserError(
-            f"{path}: {len(model.inputs)} inputs and {len(model.outputs)} outputs; a run is of a "
-            "network with one of each"
-        )
+        found = f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
+        raise UserError(f"{path}: {found}; a run is of a network with one of each")
     shape = tuple(model.outputs[0].shape)[1:]
     if int(np.prod(shape, dtype=int)) != 1:
         raise UserError(
@@ -245,15 +224,11 @@ def _check_port(model: keras.Model, dataset: Dataset, path: Path) -> None:
         )
 
 
-def _events_shape(model: keras.Model) -> tuple[int, ...]:
-    return tuple(int(side) for side in model.inputs[0].shape[1:])
-
-
 def _output(model: keras.Model) -> FixedPoint | None:
     """The type of a network's last quantizer; None if it does not end in one."""
     from l1kd.networks.quantizers import output_layer, reading
 
     last = output_layer(model)
     held = getattr(last, "quantizer", None) or getattr(last, "activation", None)
-    found = None if held is None else reading(held)
+    found = reading(held)
     return found.type if found is not None else None

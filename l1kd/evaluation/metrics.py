@@ -19,10 +19,7 @@ Samples = Mapping[str, Scores]  # by name: `test` and the signals
 
 
 def auc(normal: Scores, anomalous: Scores) -> float:
-    """Area under the ROC curve: the chance that an anomaly scores above a normal event.
-
-    Ties count one half (the Mann-Whitney statistic over the number of pairs). Pairs are counted in
-    whole numbers, so the result is exact but for one division."""
+    """Area under the ROC curve (Mann-Whitney, ties one half): exact but for one division."""
     normal, anomalous = _scores(normal), _scores(anomalous)
     ordered = np.sort(normal)
     below = int(np.searchsorted(ordered, anomalous, "left").sum())
@@ -37,17 +34,12 @@ def efficiency(normal: Scores, anomalous: Scores, fpr: float = REPORTED_FPR) -> 
 
 
 def quality(normal: Scores, signals: Mapping[str, Scores], fpr: float = REPORTED_FPR) -> Quality:
-    """AUC and efficiency for each signal; `all` in the AUC is the signals pooled.
-
-    Without signals there is nothing to tell apart, and both are empty."""
+    """AUC (`all`: signals pooled) and efficiency for each signal; both empty without signals."""
     if not signals:
         return Quality(auc={}, efficiency={})
     areas = {name: auc(normal, scores) for name, scores in signals.items()}
     areas[POOLED] = auc(normal, np.concatenate([np.ravel(scores) for scores in signals.values()]))
-    level = threshold(_scores(normal), fpr)
-    shares = {
-        name: float(np.mean(accept(_scores(scores), level))) for name, scores in signals.items()
-    }
+    shares = {name: efficiency(normal, scores, fpr) for name, scores in signals.items()}
     return Quality(auc=areas, efficiency=shares)
 
 
@@ -65,21 +57,13 @@ def emd(a: Scores, b: Scores) -> float:
 def distance(
     teacher: tuple[Scores, Mapping[str, Scores]], student: tuple[Scores, Mapping[str, Scores]]
 ) -> Emd:
-    """Earth mover's distance of raw scores on the paper's scale log(1 + raw score).
+    """Earth mover's distance of raw scores on log(1 + raw), of normals and of pooled signals."""
 
-    Raw scores of normals (N,) and of each signal; a student's are its scores with the target
-    transform inverted. Signals are pooled; without signals their distance is None.
-    """
-
-    def pooled(signals: Mapping[str, Scores]) -> Scores:
-        scores: Scores = np.log1p(np.concatenate([_scores(part) for part in signals.values()]))
-        return scores
-
-    (normal, signals), (other_normal, other_signals) = teacher, student
-    return Emd(
-        normal=emd(np.log1p(_scores(normal)), np.log1p(_scores(other_normal))),
-        anomalous=emd(pooled(signals), pooled(other_signals)) if signals else None,
-    )
+    normal = emd(*(np.log1p(_scores(own)) for own, _ in (teacher, student)))
+    if not teacher[1]:
+        return Emd(normal=normal, anomalous=None)
+    pooled = (np.concatenate([_scores(p) for p in own.values()]) for _, own in (teacher, student))
+    return Emd(normal=normal, anomalous=emd(*map(np.log1p, pooled)))
 
 
 def normals_and_signals(samples: Samples) -> tuple[Scores, dict[str, Scores]]:
@@ -88,10 +72,7 @@ def normals_and_signals(samples: Samples) -> tuple[Scores, dict[str, Scores]]:
 
 
 def likeness(raw: Samples, scores: Samples, inverse: Callable[[Scores], Scores]) -> dict[str, Any]:
-    """`emd` and `spearman` of a student's scores to the teacher's raw ones, by sample.
-
-    `inverse` is the target transform's: scores to raw scores.
-    """
+    """`emd` and `spearman` of scores, made raw by `inverse`, to the teacher's raw ones."""
     as_raw = {name: np.asarray(inverse(part)) for name, part in scores.items()}
     return {
         "emd": distance(normals_and_signals(raw), normals_and_signals(as_raw)),
@@ -100,31 +81,29 @@ def likeness(raw: Samples, scores: Samples, inverse: Callable[[Scores], Scores])
 
 
 def spearman(a: Scores, b: Scores) -> float | None:
-    """Rank correlation of two scores of the same events, (N,) each; ties share their mean rank.
-
-    None where it has no meaning: fewer than two events, or a score that is the same for all.
-    """
-    a, b = np.ravel(a), np.ravel(b)
-    if len(a) != len(b):
-        raise ValueError(f"scores of the same events are of one length, not {len(a)} and {len(b)}")
+    """Rank correlation of two scores (N,) of the same events; None if one is constant or N < 2."""
+    a, b = _pair(a, b)
     if len(a) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return None
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    ranks = [stats.rankdata(values).astype(np.float64) for values in (a, b)]
-    centred = [values - values.mean() for values in ranks]
-    norm = np.sqrt(np.dot(centred[0], centred[0]) * np.dot(centred[1], centred[1]))
-    return float(np.clip(np.dot(centred[0], centred[1]) / norm, -1.0, 1.0))
+    ranks = (stats.rankdata(values).astype(np.float64) for values in (a, b))
+    a, b = (values - values.mean() for values in ranks)
+    return float(np.clip(np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b)), -1.0, 1.0))
 
 
 def shared_decisions(a: Scores, b: Scores, fpr: float = REPORTED_FPR) -> float | None:
     """Events that both scores accept over events that at least one accepts."""
-    a, b = _scores(a), _scores(b)
-    if len(a) != len(b):
-        raise ValueError(f"scores of the same events are of one length, not {len(a)} and {len(b)}")
-    first, second = (accept(scores, threshold(scores, fpr)) for scores in (a, b))
+    first, second = (accept(s, threshold(_scores(s), fpr)) for s in _pair(a, b))
     either = int(np.sum(first | second))
     return int(np.sum(first & second)) / either if either else None
+
+
+def _pair(a: Scores, b: Scores) -> tuple[Scores, Scores]:
+    a, b = np.ravel(a), np.ravel(b)
+    if len(a) != len(b):
+        raise ValueError(f"scores of the same events are of one length, not {len(a)} and {len(b)}")
+    return a, b
 
 
 def _scores(values: Scores) -> Scores:

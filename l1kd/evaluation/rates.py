@@ -42,8 +42,7 @@ def threshold(normal: Numbers, fpr: float) -> float:
         raise ValueError("a threshold needs at least one normal event")
     if not 0 <= fpr < 1:
         raise ValueError(f"a false-positive rate is at least 0 and below 1, not {fpr}")
-    rank = _allowed(len(scores), fpr)
-    place = len(scores) - 1 - rank
+    place = len(scores) - 1 - _allowed(len(scores), fpr)
     edge = np.partition(scores, place)[place]
     if np.issubdtype(scores.dtype, np.integer):
         return int(edge) + 1
@@ -58,8 +57,7 @@ def accept(scores: Numbers, threshold: float) -> NDArray[np.bool_]:
     if np.issubdtype(scores.dtype, np.floating):
         # NumPy would round a float64 threshold to float32 scores' precision, onto the score itself.
         scores = scores.astype(np.float64)
-    decisions: NDArray[np.bool_] = scores >= threshold
-    return decisions
+    return np.asarray(scores >= threshold)
 
 
 def rate_khz(fpr: float) -> float:
@@ -78,18 +76,17 @@ def working_points(
         if _allowed(len(normal), fpr) < 1:
             continue
         level = threshold(normal, fpr)
-        reached = float(np.mean(accept(normal, level)))
-        points.append(
-            WorkingPoint(
-                target_fpr=fpr,
-                threshold=level,
-                fpr=reached,
-                rate_khz=rate_khz(reached),
-                efficiency={
-                    name: float(np.mean(accept(scores, level))) for name, scores in signals.items()
-                },
-            )
+        reached, *shares = (
+            float(np.mean(accept(own, level))) for own in (normal, *signals.values())
         )
+        point = WorkingPoint(
+            target_fpr=fpr,
+            threshold=level,
+            fpr=reached,
+            rate_khz=rate_khz(reached),
+            efficiency=dict(zip(signals, shares, strict=True)),
+        )
+        points.append(point)
     return points
 
 

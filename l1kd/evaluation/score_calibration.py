@@ -40,8 +40,7 @@ class Calibration:
         """Scores of any shape, calibrated."""
         scores = np.asarray(scores, np.float64)
         # Where there is no knot the nearest one's shift goes on.
-        shift: NDArray[np.float64] = np.interp(scores, self.scores, self.calibrated - self.scores)
-        return np.add(scores, shift, dtype=np.float64)
+        return np.add(scores, np.interp(scores, self.scores, self.calibrated - self.scores))
 
     @property
     def knots(self) -> list[tuple[float, float]]:
@@ -64,10 +63,9 @@ class Calibration:
 
 def calibration_sample(config: Config, dataset: Dataset) -> Sample | None:
     """Training normals and as much exposure; None if students were shown none."""
-    own = config.distillation
-    if not own.exposure:
+    if not config.distillation.exposure:
         return None
-    mix = mixer(list(own.exposure), 1.0, dataset, measure_inputs(dataset))
+    mix = mixer(config.distillation.exposure, 1.0, dataset, measure_inputs(dataset))
     normal = dataset.train.events(_EVENTS)
     exposure = mix(normal, np.random.default_rng([config.seed, _STREAM]))
     return Sample.of("calibration", np.concatenate([normal, exposure]))

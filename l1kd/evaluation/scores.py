@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,6 @@ class Scores:
     signal's name (its test half) and `val_<signal>`; baselines have the test halves only.
     """
 
-    # by key: `teacher_<sample>` (raw score), `target_<sample>` and `student_<name>_<sample>` (in
-    # the output type's unit), `baseline_<name>_<sample>`. Samples are `train`, `val`, `test`, each
-    # signal's name (its test half) and `val_<signal>` (its validation half); baselines have the
-    # test halves only
     arrays: Mapping[str, Values]
 
     def teacher(self, sample: str) -> Values:
@@ -55,9 +52,8 @@ class Scores:
         try:
             return self.arrays[key]
         except KeyError:
-            raise UserError(
-                f"scores.npz has no {key!r}; run the evaluate stage of this run again"
-            ) from None
+            message = f"scores.npz has no {key!r}; run the evaluate stage of this run again"
+            raise UserError(message) from None
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all; equal arrays give equal bytes."""
@@ -72,9 +68,8 @@ class Scores:
         except FileNotFoundError as error:
             raise UserError(f"no {path}: the evaluate stage has not run") from error
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"{path}: not as l1kd writes it ({error}); delete it and run evaluate again"
-            ) from error
+            text = f"{path}: not as l1kd writes it ({error}); delete it and run evaluate again"
+            raise UserError(text) from error
         for key, array in arrays.items():
             if array.dtype.kind != "f" or array.ndim != 1:
                 raise UserError(f"{path}: {key!r} is no list of scores; run evaluate again")
@@ -100,12 +95,11 @@ def check_names(signals: Iterable[str], students: Iterable[str]) -> None:
                 f"data.signals: {name!r} is also the name of another sample; give it another name"
             )
     seen: dict[str, str] = {}
-    for student in students:
-        for sample in samples:
-            pair = f"student {student!r} with sample {sample!r}"
-            other = seen.setdefault(f"{student}_{sample}", pair)
-            if other != pair:
-                raise UserError(f"{pair} reads like {other} in scores.npz; rename one of them")
+    for student, sample in product(students, samples):
+        pair = f"student {student!r} with sample {sample!r}"
+        other = seen.setdefault(f"{student}_{sample}", pair)
+        if other != pair:
+            raise UserError(f"{pair} reads like {other} in scores.npz; rename one of them")
 
 
 def score_samples(
@@ -122,16 +116,13 @@ def score_samples(
             for scorer, function in scorers.items():
                 values = np.asarray(function(chunk), np.float64).reshape(-1)
                 if len(values) != len(chunk):
-                    raise UserError(
-                        f"{scorer}: {len(values)} scores for {len(chunk)} events; "
-                        "a model has one output per event"
-                    )
+                    found = f"{scorer}: {len(values)} scores for {len(chunk)} events"
+                    raise UserError(f"{found}; a model has one output per event")
                 filled[scorer][start : start + len(chunk)] = values
             start += len(chunk)
             advance(len(chunk))
         for scorer, scores in filled.items():
-            bad = int(np.sum(~np.isfinite(scores)))
-            if bad:
+            if bad := int(np.sum(~np.isfinite(scores))):
                 raise UserError(
                     f"{scorer}: {bad} of {len(scores)} scores on {name!r} are NaN or infinite: "
                     "its training diverged; train again with a lower learning rate"

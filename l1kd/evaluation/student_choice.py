@@ -8,18 +8,10 @@ from collections.abc import Mapping
 from l1kd.core.run_files import Candidate, Resources
 
 # Key of the configuration -> the amount that it limits, see `Resources.budgeted`.
-BUDGETS = {
-    "max_lut": "lut",
-    "max_latency_ns": "latency_ns",
-    "max_interval_ns": "interval_ns",
-    "max_share": "share",
-}
-_WORDS = {
-    "lut": "LUT",
-    "latency_ns": "latency",
-    "interval_ns": "interval",
-    "share": "share of the part",
-}
+BUDGETS = {f"max_{name}": name for name in ("lut", "latency_ns", "interval_ns", "share")}
+_WORDS = dict(
+    zip(BUDGETS.values(), ("LUT", "latency", "interval", "share of the part"), strict=True)
+)
 Amounts = Mapping[str, float | None]  # `lut`, `latency_ns`, `interval_ns`, `share`; None: unknown
 
 
@@ -29,15 +21,10 @@ def candidates(
     costs: Mapping[str, Resources],
     budgets: Mapping[str, float],
 ) -> list[Candidate]:
-    """Students in the order of choice, the best first; `qualities` may be -inf: unknown.
-
-    Those within all budgets come first, by quality. The others follow by their largest ratio of
-    cost to budget; an unknown cost meets no budget and comes last. Ties: quality, then size.
-    """
+    """Students, best first: within budgets by quality, others by ratio of cost to budget."""
     placed = []
     for name, quality in qualities.items():
-        cost = costs.get(name)
-        amounts = cost.budgeted if cost else {}
+        amounts = cost.budgeted if (cost := costs.get(name)) else {}
         ratio = largest_ratio(amounts, budgets)
         candidate = Candidate(
             student=name,

@@ -9,11 +9,7 @@ import tensorflow as tf
 
 
 class SquareRoot(tf.keras.layers.Layer):
-    """`sqrt(x + offset)`: counts, whose variance grows with their mean, get about equal spread.
-
-    The variance-stabilising transform of Poisson counts (Anscombe 1948, with 3/8 for a pure Poisson
-    variable; pile-up is not one, and larger offsets serve it better).
-    """
+    """`sqrt(x + offset)`: gives counts about equal spread (Anscombe 1948, 3/8 for Poisson)."""
 
     def __init__(self, offset: float = 0.375, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -29,11 +25,7 @@ class SquareRoot(tf.keras.layers.Layer):
 
 
 class PowerMean(tf.keras.layers.Layer):
-    r"""The raw anomaly score: :math:`s = \frac{1}{n} \sum_i w_i |x_i - y_i|^p` of a reconstruction.
-
-    With p = `power` = 2 and no `weights` it is the mean squared error. Weights are (nested) lists
-    of the event's shape. The power mean's root is left out: events rank the same.
-    """
+    """The raw anomaly score of a reconstruction: the mean of `w |x - y|^p`, no root taken."""
 
     def __init__(self, power: float = 2.0, weights: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -22,11 +22,7 @@ class Quantizer:
 
 
 def reading(quantizer: Any) -> Quantizer | None:
-    """A QKeras quantizer as a type; None if it does more than round and saturate.
-
-    That is: scales (alpha) other than 1, real tanh and sigmoid, slopes, mixtures with unquantized
-    values, `quantized_bits` of one bit (a sign). Stochastic rounding happens in training only.
-    """
+    """A QKeras quantizer as a type; None if it does more than round and saturate (scale, slope)."""
     read = _READERS.get(type(quantizer).__name__)
     if read is None or float(getattr(quantizer, "qnoise_factor", 1)) != 1:
         return None
@@ -69,9 +65,7 @@ def _bits(quantizer: Any) -> Quantizer | None:
         return None
     if symmetric not in (0, 1) or quantizer.keep_negative not in (0, 1):
         return None
-    signed = bool(quantizer.keep_negative)
-    kind = _type(quantizer, signed, symmetric=signed and bool(symmetric))
-    return None if kind is None or kind.word - int(signed) < 1 else Quantizer(kind)
+    return _plain(quantizer, bool(quantizer.keep_negative), symmetric=bool(symmetric))
 
 
 def _relu(quantizer: Any) -> Quantizer | None:
@@ -80,8 +74,7 @@ def _relu(quantizer: Any) -> Quantizer | None:
     bounded = quantizer.relu_upper_bound is not None and not quantizer.is_quantized_clip
     if quantizer.negative_slope or quantizer.use_sigmoid or bounded:
         return None
-    kind = _type(quantizer, signed=False)
-    return None if kind is None else Quantizer(kind)
+    return _plain(quantizer, signed=False)
 
 
 def _tanh(quantizer: Any) -> Quantizer | None:
@@ -108,9 +101,9 @@ _READERS = {
 }
 
 
-def _type(quantizer: Any, signed: bool, *, symmetric: bool = False) -> FixedPoint | None:
+def _plain(quantizer: Any, signed: bool, *, symmetric: bool = False) -> Quantizer | None:
     bits, integer = float(quantizer.bits), float(quantizer.integer)
-    if bits < 1 or integer < 0 or bits % 1 or integer % 1:
+    if bits - int(signed) < 1 or integer < 0 or bits % 1 or integer % 1:
         return None
-    overflow: Any = "SAT_SYM" if symmetric else "SAT"
-    return FixedPoint(int(bits), int(integer) + int(signed), signed, overflow=overflow)
+    overflow: Any = "SAT_SYM" if symmetric and signed else "SAT"
+    return Quantizer(FixedPoint(int(bits), int(integer) + int(signed), signed, overflow=overflow))

@@ -9,6 +9,7 @@ CICADA's batch normalisation and dropout, for training on labels, are left out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -50,36 +51,43 @@ class Widths:
 
 
 class _Builder:
-    """Adds layers to a network and keeps count of their names."""
+    """Adds layers to a network, each with its own widths, and lists those with weights."""
 
     def __init__(self, config: Student, widths: Widths, grid: FixedPoint, score: Score) -> None:
         self.config, self.widths, self.grid, self.score = config, widths, grid, score
-        self.counts: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
         self.names: list[str] = []
+        self.inner_bias = (widths.activation[0] + 2, widths.activation[1])
 
     def _name(self, kind: str) -> str:
-        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self.counts[kind] += 1
         return f"{kind}{self.counts[kind]}"
 
-    def _own(self, name: str, size: int, weight: tuple[int, int]) -> tuple[int, str, str]:
-        """Size, weight quantizer and activation of a layer, its own widths considered."""
-        self.names.append(name)
-        own = self.config.layers.get(name, LayerWidths())
-        weight_bits = own.weight_bits or self.config.weight_bits or weight[0]
-        weight_integer = own.weight_integer or self.config.weight_integer or weight[1] + 1
-        activation_bits = (
-            own.activation_bits or self.config.activation_bits or self.widths.activation[0]
-        )
-        # An integer-only type loses rounding and saturation in hls4ml: keep one fraction bit.
-        integer = min(self.widths.activation[1], activation_bits - 1)
-        weights = bits(weight_bits, weight_integer - 1)
-        return own.size or size, weights, relu(activation_bits, integer)
+    def _own(self, name: str) -> LayerWidths:
+        return self.config.layers.get(name, LayerWidths())
 
-    def _bias(self, name: str, word: int, integer: int) -> str:
-        """Bias quantizer of a layer: of this type, or as wide as asked for with the same range."""
-        own = self.config.layers.get(name, LayerWidths())
-        asked = own.bias_bits or self.config.bias_bits
-        return bits(word, integer) if asked is None else bits(asked, min(integer, asked - 1))
+    def _asked(self, name: str, key: str, default: int) -> int:
+        """A layer's own setting, else the student's, else the architecture's."""
+        return int(getattr(self._own(name), key) or getattr(self.config, key) or default)
+
+    def _weights(
+        self, name: str, kernel: tuple[int, int], bias: tuple[int, int] | None
+    ) -> dict[str, Any]:
+        """Name and quantizers of a layer; a bias that is asked for keeps its range."""
+        self.names.append(name)
+        word = self._asked(name, "weight_bits", kernel[0])
+        integer = self._asked(name, "weight_integer", kernel[1] + 1)
+        options: dict[str, Any] = {"name": name, "kernel_quantizer": bits(word, integer - 1)}
+        if bias is not None:
+            word = self._asked(name, "bias_bits", bias[0])
+            options["bias_quantizer"] = bits(word, min(bias[1], word - 1))
+        return options
+
+    def _relu(self, x: Any, name: str) -> Any:
+        word = self._asked(name, "activation_bits", self.widths.activation[0])
+        # An integer-only type loses rounding and saturation in hls4ml: keep one fraction bit.
+        kind = relu(word, min(self.widths.activation[1], word - 1))
+        return QActivation(kind, name=f"{name}_relu")(x)
 
     def input(self, x: Any) -> Any:
         grid = self.grid
@@ -88,58 +96,40 @@ class _Builder:
             grid = FixedPoint(grid.word + 1, grid.integer + 1)
         return QActivation(bits(grid.word, grid.integer - 1), name="port")(x)
 
-    def _inner_bias(self, name: str) -> str:
-        word, integer = self.widths.activation
-        return self._bias(name, word + 2, integer)
-
     def conv(self, x: Any, filters: int, size: Any, stride: Any, *, bias: bool = True) -> Any:
         name = self._name("conv")
-        if not bias and self.config.layers.get(name, LayerWidths()).bias_bits:
+        if not bias and self._own(name).bias_bits:
             raise UserError(f"student {self.config.name!r}: layer {name!r} has no bias")
-        filters, weight, activation = self._own(
-            name, filters, self.widths.convolution or self.widths.weight
-        )
-        x = QConv2D(
-            filters,
-            size,
-            strides=stride,
-            use_bias=bias,
-            kernel_quantizer=weight,
-            bias_quantizer=self._inner_bias(name) if bias else None,
-            name=name,
-        )(x)
-        return QActivation(activation, name=f"{name}_relu")(x)
+        kernel = self.widths.convolution or self.widths.weight
+        options = self._weights(name, kernel, self.inner_bias if bias else None)
+        filters = self._own(name).size or filters
+        x = QConv2D(filters, size, strides=stride, use_bias=bias, **options)(x)
+        return self._relu(x, name)
 
     def pool(self, x: Any) -> Any:
         name = self._name("pool")
-        x = layers.AveragePooling2D(2, name=name)(x)
-        activation_bits = self.config.activation_bits or self.widths.activation[0]
-        integer = min(self.widths.activation[1], activation_bits - 1)
-        return QActivation(relu(activation_bits, integer), name=f"{name}_relu")(x)
+        return self._relu(layers.AveragePooling2D(2, name=name)(x), name)
 
     def dense(self, x: Any, units: int) -> Any:
         name = self._name("dense")
-        units, weight, activation = self._own(name, units, self.widths.weight)
-        bias = self._inner_bias(name)
-        x = QDense(units, kernel_quantizer=weight, bias_quantizer=bias, name=name)(x)
-        return QActivation(activation, name=f"{name}_relu")(x)
+        options = self._weights(name, self.widths.weight, self.inner_bias)
+        return self._relu(QDense(self._own(name).size or units, **options)(x), name)
+
+    def hidden(self, x: Any) -> Any:
+        for units in self.config.hidden:
+            x = self.dense(x, units)
+        return x
 
     def output(self, x: Any) -> Any:
-        _, weight, _ = self._own("output", 1, self.widths.output)
-        own = self.config.layers.get("output")
-        if own is not None and (own.size or own.activation_bits):
+        own, score = self._own("output"), self.score.type
+        if own.size or own.activation_bits:
             raise UserError(
                 f"student {self.config.name!r}: layer 'output' has one unit and the type "
                 "`distillation.score`; its size and activation_bits cannot be set"
             )
-        score = self.score.type
-        x = QDense(
-            1,
-            kernel_quantizer=weight,
-            # The bias holds where the scores' middle lies: as wide as the score itself.
-            bias_quantizer=self._bias("output", score.word + 1, score.integer),
-            name="output",
-        )(x)
+        # The bias holds where the scores' middle lies: as wide as the score itself.
+        options = self._weights("output", self.widths.output, (score.word + 1, score.integer))
+        x = QDense(1, **options)(x)
         return QActivation(relu(score.word, score.integer), name="score")(x)
 
 
@@ -170,6 +160,10 @@ def _as_image(x: Any, shape: tuple[int, ...], name: str) -> Any:
     return x
 
 
+def _flat(x: Any) -> Any:
+    return layers.Flatten(name="flatten")(x) if len(x.shape) > 2 else x
+
+
 def _paper(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
     x = _as_image(x, shape, build.config.name)
     for step in _PAPER[build.config.architecture]:
@@ -179,50 +173,36 @@ def _paper(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
                 f"than {shape}; use a cicada or dense architecture"
             )
         x = build.pool(x) if step is None else build.conv(x, step[0], 3, step[1])
-    return layers.Flatten(name="flatten")(x)
+    return _flat(x)
 
 
 def _cicada_v1(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
-    if len(shape) > 1:
-        x = layers.Flatten(name="flatten")(x)
-    return build.dense(x, 16)
+    return build.dense(_flat(x), 16)
 
 
 def _cicada_v2(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
-    x = _as_image(x, shape, build.config.name)
+    x, name = _as_image(x, shape, build.config.name), build.config.name
     if min(shape[:2]) < 2:
-        raise UserError(
-            f"student {build.config.name!r} (cicada_v2) needs images of at least 2x2, not {shape}"
-        )
+        raise UserError(f"student {name!r} (cicada_v2) needs images of at least 2x2, not {shape}")
     x = build.conv(x, 4, 2, 2, bias=False)
-    return build.dense(layers.Flatten(name="flatten")(x), 16)
+    return build.dense(_flat(x), 16)
 
 
 def _conv(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
-    """CICADA's second with biases at its convolution: a threshold per filter.
-
-    An anomaly mostly lies *above* the usual in few places; a filter with a bias counts just that.
-    """
+    """CICADA's second with biases at its convolution: a threshold per filter."""
     config = build.config
     x = _as_image(x, shape, config.name)
     kernel, stride = config.kernel or (2, 2), config.stride or config.kernel or (2, 2)
     if any(side < window for side, window in zip(shape, kernel, strict=False)):
+        least = f"{kernel[0]}x{kernel[1]}"
         raise UserError(
-            f"student {config.name!r} (conv) needs images of at least {kernel[0]}x{kernel[1]}, "
-            f"not {shape}"
+            f"student {config.name!r} (conv) needs images of at least {least}, not {shape}"
         )
-    x = layers.Flatten(name="flatten")(build.conv(x, config.filters or 4, kernel, stride))
-    for units in build.config.hidden:
-        x = build.dense(x, units)
-    return x
+    return build.hidden(_flat(build.conv(x, config.filters or 4, kernel, stride)))
 
 
 def _dense(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
-    if len(shape) > 1:
-        x = layers.Flatten(name="flatten")(x)
-    for units in build.config.hidden:
-        x = build.dense(x, units)
-    return x
+    return build.hidden(_flat(x))
 
 
 STUDENTS: dict[str, tuple[Callable[[_Builder, Any, tuple[int, ...]], Any], Widths]] = {
@@ -239,10 +219,7 @@ AWAKE: dict[str, float] = {name: widths.awake for name, (_, widths) in STUDENTS.
 def build_student(
     config: Student, shape: tuple[int, ...], grid: FixedPoint, score: Score
 ) -> keras.Model:
-    """An untrained student: events (batch, *shape) on the grid to scores (batch, 1).
-
-    A `UserError` if it cannot read that shape, or `layers` names a layer that it does not have.
-    """
+    """An untrained student: events (batch, *shape) on the grid to scores (batch, 1)."""
     architecture, widths = STUDENTS[config.architecture]
     build = _Builder(config, widths, grid, score)
     events = keras.Input(shape, name="events")

@@ -56,7 +56,7 @@ def measure_spread(
     return Spread(np.array(mean), np.maximum(deviation, floor))
 
 
-def _image(x: Any, shape: tuple[int, ...], architecture: str) -> tuple[Any, int, int]:
+def _image(x: Any, shape: tuple[int, ...], architecture: str) -> Any:
     if len(shape) == 2:
         x = layers.Reshape((*shape, 1))(x)
     elif len(shape) != 3 or shape[2] != 1:
@@ -64,7 +64,7 @@ def _image(x: Any, shape: tuple[int, ...], architecture: str) -> tuple[Any, int,
             f"teacher {architecture!r} reads images of one channel; these events have the shape "
             f"{shape}; use `teacher: {{architecture: dense}}`"
         )
-    return x, shape[0], shape[1]
+    return x
 
 
 def _paper(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
@@ -74,15 +74,13 @@ def _paper(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
             f"teacher 'paper' reads 28x28 images; these events have the shape {shape}; "
             "use `teacher: {architecture: cicada}` or `dense`"
         )
-    x, _, _ = _image(x, shape, "paper")
+    x = _image(x, shape, "paper")
     # Of 10 rows the last window of stride 2 leaves one unread, of 22 the one before it: so nobody
     # reads the last 3 of 28, nor what the convolutions in between would make of them.
     x = layers.Cropping2D(((0, 3), (0, 3)))(x)
     for filters, stride in ((8, 1), (16, 1), (16, 1), (16, 2), (8, 2)):
-        x = layers.Conv2D(filters, 3, strides=stride)(x)
-        x = layers.LeakyReLU(0.3)(x)
-    x = layers.Flatten()(x)
-    x = layers.Dense(config.latent, name="latent")(x)
+        x = layers.LeakyReLU(0.3)(layers.Conv2D(filters, 3, strides=stride)(x))
+    x = layers.Dense(config.latent, name="latent")(layers.Flatten()(x))
     x = layers.LeakyReLU(0.3)(layers.Dense(128)(x))
     x = layers.Reshape((4, 4, 8))(x)
     for _ in range(3):  # 8, 16, 32 a side
@@ -93,7 +91,7 @@ def _paper(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
 
 def _cicada(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
     """CICADA's (323,731 parameters on 18x14 with latent 80); sizes are halved once."""
-    x, height, width = _image(x, shape, "cicada")
+    x, (height, width) = _image(x, shape, "cicada"), shape[:2]
     if height % 2 or width % 2:
         raise UserError(
             f"teacher 'cicada' halves its images once; {height}x{width} has an odd side; "
@@ -103,8 +101,7 @@ def _cicada(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
     x = layers.Conv2D(20, 3, padding="same", activation="relu")(x)
     x = layers.AveragePooling2D(2)(x)
     x = layers.Conv2D(30, 3, padding="same", activation="relu")(x)
-    x = layers.Flatten()(x)
-    x = layers.Dense(config.latent, activation="relu", name="latent")(x)
+    x = layers.Dense(config.latent, activation="relu", name="latent")(layers.Flatten()(x))
     x = layers.Dense(int(np.prod(half)))(x)
     x = layers.Activation("relu")(layers.Reshape(half)(x))
     x = layers.Conv2D(30, 3, padding="same", activation="relu")(x)
@@ -126,29 +123,21 @@ def _dense(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
     return layers.Dense(int(np.prod(shape)))(x)
 
 
-TEACHERS: dict[str, Callable[[Any, tuple[int, ...], Teacher], Any]] = {
-    "paper": _paper,
-    "cicada": _cicada,
-    "dense": _dense,
-}
+_Architecture = Callable[[Any, tuple[int, ...], Teacher], Any]
+TEACHERS: dict[str, _Architecture] = {"paper": _paper, "cicada": _cicada, "dense": _dense}
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> keras.Model:
-    """An untrained teacher: events (batch, *shape) to raw scores (batch,).
-
-    `spread` is the training normals' (after the square root, if there is one). A `UserError` if the
-    architecture cannot read events of that shape.
-    """
+    """An untrained teacher: events (batch, *shape) to raw scores (batch,)."""
     events = keras.Input(shape, name="events")
     units = events
     if config.square_root is not None:
         units = SquareRoot(config.square_root, name="square_root")(events)
     if config.standardise:
-        # axis=None would ask for one mean in all; every axis named keeps one per input.
-        axes = tuple(range(1, len(shape) + 1))
         standardise = layers.Normalization(
-            axis=axes,
+            # axis=None would ask for one mean in all; every axis named keeps one per input.
+            axis=tuple(range(1, len(shape) + 1)),
             mean=spread.mean.astype(np.float32).tolist(),
             variance=np.square(spread.deviation).astype(np.float32).tolist(),
             name="standardised",

@@ -9,11 +9,7 @@ logger = logging.getLogger(__name__)
 
 
 def prepare_tensorflow(threads: int) -> None:
-    """Set threads and determinism; results follow from them, so all stages share one setting.
-
-    The number of threads can only be set before TensorFlow's first computation; in a process where
-    it has run already (a notebook) it stays as it is.
-    """
+    """Set threads (before the first computation only) and determinism, alike in all stages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 

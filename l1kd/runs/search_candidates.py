@@ -144,15 +144,8 @@ def _run(place: Place, context: Context, trial: optuna.Trial, labelled: Labelled
     trial.set_user_attr("student", student.model_dump(mode="json", exclude_defaults=True))
     trial.set_user_attr("describes", describe(student))
     keras.backend.clear_session()
-    model = train_students(
-        [student],
-        labelled,
-        config,
-        context.dataset.grid,
-        epochs=search.epochs,
-        draws=search.exposures,
-        seed=config.seed,
-    )[NAME]
+    grid, epochs, seed = context.dataset.grid, search.epochs, config.seed
+    model = train_students([student], labelled, config, grid, epochs=epochs, seed=seed)[NAME]
     judged = judge(model, context)
     save_model(model, place.student(trial.number))
     for key, value in asdict(judged).items():

@@ -1,18 +1,10 @@
 r"""The number of adders that a student's weights need, as a cost that training can lower.
 
-Logic without multipliers multiplies by a constant with one addend per non-zero digit of the
-constant in canonical signed-digit form (CSD: digits -1, 0, 1, no two neighbours non-zero). A kernel
-:math:`w` whose quantizer has the LSB :math:`2^{-f}`, applied at :math:`P` positions to values of
-:math:`b` bits, adds :math:`C = P \, b \sum_i D(2^f q(w_i))` bits, where :math:`q` quantizes and
-:math:`D` counts non-zero digits; shared digits, growing words and biases are left out. A student's
-cost is the sum over its kernels over its value if a third of all digits were non-zero, the share in
-long random numbers: students of any widths compare.
-
-:math:`D` has no useful gradient. That of :math:`S(x) = \frac{1}{c} \sum_{j=1}^{J} \sin^2(\pi x /
-2^j)`, :math:`c = S(1)`, takes its place, at the weight before rounding, :math:`x = 2^f w`. S is
-smooth, and :math:`S(0) = 0`, :math:`S(2^k) = 1`, :math:`S(2n) = S(n)` as for D. Between powers of
-two it follows D (over all 8-bit numbers their correlation is 0.97, and S is never above 1.03 D):
-the value of the cost is exact, its gradient is that of the surrogate.
+A kernel :math:`w` with the LSB :math:`2^{-f}`, applied at :math:`P` positions to values of
+:math:`b` bits, adds :math:`C = P \, b \sum_i D(2^f q(w_i))` bits; :math:`D` counts non-zero signed
+digits (CSD) and q quantizes. The cost is C over its value if a third of all digits were non-zero.
+Its gradient is that of :math:`S(x) = \sum_j \sin^2(\pi x / 2^j) / S_1`, x = 2^f w, which equals D
+at powers of two and 0, follows it in between (correlation 0.97 for 8 bits), and is smooth.
 """
 
 from __future__ import annotations

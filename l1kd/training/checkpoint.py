@@ -9,8 +9,9 @@ import csv
 import json
 import math
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,28 @@ Losses = Mapping[str, float]  # by network
 class Progress:
     """Progress of a training, besides its arrays."""
 
-    configuration: str  # hash; a checkpoint of another configuration is not resumed
+    configuration: str = ""  # hash; a checkpoint of another configuration is not resumed
     epoch: int = 0  # epochs done, all phases together
     best: dict[str, float] = field(default_factory=dict)  # lowest validation loss by network
     improved: dict[str, int] = field(default_factory=dict)  # the epoch of that loss, from 1
     history: list[dict[str, Any]] = field(default_factory=list)  # rows of `history.csv`
+
+    def end_epoch(
+        self, epoch: int, losses: Losses, validation: Losses, judged: Iterable[str], **more: Any
+    ) -> list[str]:
+        """Record an epoch, by its number from 0; those of `judged` that are better than before."""
+        row: dict[str, Any] = {"epoch": epoch + 1, **more}
+        row |= {f"{name}_loss": value for name, value in losses.items()}
+        row |= {f"{name}_val_loss": value for name, value in validation.items()}
+        for column, value in row.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise FloatingPointError(f"{column} is {value} in epoch {epoch + 1}")
+        self.history.append(row)
+        self.epoch = epoch + 1
+        better = [name for name in judged if validation[name] < self.best.get(name, math.inf)]
+        for name in better:
+            self.best[name], self.improved[name] = validation[name], epoch + 1
+        return better
 
 
 def load_state(path: Path, configuration: str) -> tuple[Progress, Arrays] | None:
@@ -46,65 +64,42 @@ def load_state(path: Path, configuration: str) -> tuple[Progress, Arrays] | None
         return None
 
 
+Candidates = Mapping[str, Callable[[], list[Any]]]
+
+
+@dataclass
 class TrainingLog:
-    """Writes the checkpoint, `history.csv` and, if asked for, a TensorBoard log of a run.
+    """Writes the checkpoint, `history.csv` and TensorBoard log; updates `progress` and `best`."""
 
-    `progress` and `best` (best weights, `<network>/<number>`) are updated in place; `arrays` gives
-    everything else that a checkpoint holds.
-    """
+    progress: Progress
+    best: Arrays  # weights, `<network>/<number>`
+    arrays: Callable[[], Arrays]  # all else that a checkpoint holds
+    directory: Path
+    tensorboard: bool = False
 
-    def __init__(
-        self,
-        progress: Progress,
-        best: Arrays,
-        arrays: Callable[[], Arrays],
-        directory: Path,
-        *,
-        tensorboard: bool = False,
-    ) -> None:
-        self.progress, self.best, self.arrays = progress, best, arrays
-        self.checkpoint, self.history = directory / "checkpoint.npz", directory / "history.csv"
-        self._writer: Any = None
-        if tensorboard:
-            import tensorflow as tf
+    @cached_property
+    def _writer(self) -> Any:
+        import tensorflow as tf
 
-            self._writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
+        return tf.summary.create_file_writer(str(self.directory / "tensorboard"))
 
     def end_epoch(
-        self,
-        epoch: int,
-        phase: str,
-        losses: Losses,
-        validation: Losses,
-        candidates: Mapping[str, Callable[[], list[Any]]],
+        self, epoch: int, phase: str, losses: Losses, validation: Losses, candidates: Candidates
     ) -> None:
-        """Record an epoch, by its number from 0; a loss that is not finite is an error.
-
-        `candidates` are the networks whose epoch may become their best, with their weights' getter.
-        """
-        row: dict[str, Any] = {"epoch": epoch + 1, "phase": phase}
-        row |= {f"{name}_loss": value for name, value in losses.items()}
-        row |= {f"{name}_val_loss": value for name, value in validation.items()}
-        for column, value in row.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise FloatingPointError(f"{column} is {value} in epoch {epoch + 1}")
+        """Record an epoch, write the files; `candidates` give the weights of a best epoch."""
         progress = self.progress
-        progress.history.append(row)
-        progress.epoch = epoch + 1
-        for name, weights in candidates.items():
-            if validation[name] < progress.best.get(name, math.inf):
-                progress.best[name], progress.improved[name] = validation[name], epoch + 1
-                for number, weight in enumerate(weights()):
-                    self.best[f"{name}/{number}"] = weight
+        for name in progress.end_epoch(epoch, losses, validation, candidates, phase=phase):
+            for number, weight in enumerate(candidates[name]()):
+                self.best[f"{name}/{number}"] = weight
         best = {f"best/{key}": value for key, value in self.best.items()}
         state = {"__progress__": np.array(json.dumps(vars(progress))), **self.arrays(), **best}
-        write_arrays(self.checkpoint, state)
-        write_history(progress.history, self.history)
-        if self._writer is not None:
+        write_arrays(self.directory / "checkpoint.npz", state)
+        write_history(progress.history, self.directory / "history.csv")
+        if self.tensorboard:
             import tensorflow as tf
 
             with self._writer.as_default(step=epoch + 1):
-                for column, value in row.items():
+                for column, value in progress.history[-1].items():
                     if isinstance(value, float):
                         tf.summary.scalar(column, value)
             self._writer.flush()

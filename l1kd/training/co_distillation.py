@@ -5,7 +5,7 @@ Its epochs read events as they come: while the teacher learns, and where memory 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property, partial
 from typing import Any
 
@@ -14,50 +14,34 @@ import tensorflow as tf
 from tensorflow import keras
 
 from l1kd.training.exposure import AT_ONCE, Batches
-from l1kd.training.schedules import Cosine, Pruning, run_epoch
+from l1kd.training.schedules import Epochs
 from l1kd.training.student_losses import StudentTrainer, standardise
-from l1kd.training.target_transform import MIN_SPREAD, TINY, TargetTransform
+from l1kd.training.target_transform import MIN_SPREAD, TARGETS, TINY, TargetTransform
 
 # Nothing here needs AutoGraph, which would take longer than the tracing itself.
 _graph = partial(tf.function, reduce_retracing=True, autograph=False)
 
 
 class Distiller:
-    """A teacher and its students.
+    """A teacher and its students; with `follow`, the target transform follows the teacher."""
 
-    The teacher minimises its own score's mean square on normal events, every student its loss (see
-    `StudentTrainer`) against the transformed teacher score on these and on exposure. No gradient
-    flows from a student to the teacher.
-
-    With `follow`, the transform's median and spread follow the teacher (target `fitted`). Without
-    exposure (`exposed`) nothing is computed on its empty part: TensorFlow's convolutions refuse
-    one. `rates` are the learning rates of the teacher and the students.
-    """
-
-    def __init__(
-        self,
-        teacher: keras.Model,
-        trainer: StudentTrainer,
-        transform: TargetTransform,
-        *,
-        follow: bool,
-        exposed: bool = True,
-        rates: tuple[float, float] = (1e-3, 1e-3),
-    ) -> None:
-        self.teacher, self.trainer = teacher, trainer
+    def __init__(self, teacher: keras.Model, trainer: StudentTrainer) -> None:
+        self.teacher, self.trainer, recipe = teacher, trainer, trainer.config
+        self.follow = recipe.target == "fitted"
+        # TensorFlow's convolutions refuse an empty exposure: nothing is computed on it.
+        self.exposed = bool(recipe.exposure)
+        self.transform = transform = TARGETS[recipe.target](recipe.score.type)
         names = ("standardised", "reconstruction", "latent")
         self.reconstruct = keras.Model(
             teacher.input, [teacher.get_layer(name).output for name in names]
         )
         self.score_layer = teacher.get_layer("raw_score")
-        self.transform, self.follow, self.exposed = transform, follow, exposed
         # gain, offset; and median, spread, steps seen of the moving fit
         self.affine = tf.Variable([transform.gain, transform.offset], trainable=False)
         self.moving = tf.Variable([0.0, 1.0, 0.0], trainable=False)
         # Adam works per element: one optimizer serves all students alike.
-        self.teacher_optimizer, self.student_optimizer = (
-            keras.optimizers.Adam(rate) for rate in rates
-        )
+        rates = (recipe.learning_rate, recipe.student_learning_rate)
+        self.teacher_optimizer, self.student_optimizer = map(keras.optimizers.Adam, rates)
         self.teacher_optimizer.build(teacher.trainable_variables)
         self.student_optimizer.build([trainer.vector])
 
@@ -91,24 +75,22 @@ class Distiller:
         low, median, high = (
             tf.gather(log, tf.cast(tf.round(q * size), tf.int32)) for q in (0.16, 0.5, 0.84)
         )
-        seen = self.moving[2]
+        middle, spread, seen = self.moving[0], self.moving[1], self.moving[2]
         # A plain mean over the first steps, then a memory of 50.
         rate = tf.maximum(1.0 / (seen + 1.0), 0.02)
-        middle = self.moving[0] + rate * (median - self.moving[0])
-        spread = self.moving[1] + rate * ((high - low) / 2 - self.moving[1])
+        middle += rate * (median - middle)
+        spread += rate * ((high - low) / 2 - spread)
         self.moving.assign([middle, spread, seen + 1.0])
-        fit = self.transform.fitted
-        unit, unit_offset = fit(0.0, 1.0).gain, fit(0.0, 1.0).offset
-        gain = unit / tf.maximum(spread, MIN_SPREAD)
-        self.affine.assign([gain, unit_offset - gain * middle])
+        unit = self.transform.fitted(0.0, 1.0)
+        gain = unit.gain / tf.maximum(spread, MIN_SPREAD)
+        self.affine.assign([gain, unit.offset - gain * middle])
 
     def _teacher_step(self, events: Any) -> tuple[Any, Any, Any]:
         with tf.GradientTape() as tape:
             loss, raw, latent = self._teach(events, training=True)
         variables = self.teacher.trainable_variables
-        self.teacher_optimizer.apply_gradients(
-            zip(tape.gradient(loss, variables), variables, strict=True)
-        )
+        gradients = tape.gradient(loss, variables)
+        self.teacher_optimizer.apply_gradients(zip(gradients, variables, strict=True))
         if self.follow:
             self._move_fit(raw)
         return loss, raw, latent
@@ -127,9 +109,8 @@ class Distiller:
         return events, tf.stop_gradient(self.target(raw)), told
 
     def _student_step(self, batch: tuple[Any, ...], quantize: bool) -> Any:
-        return self.trainer.step(
-            self.student_optimizer, *batch, gain=self.affine[0], quantize=quantize
-        )
+        options = {"gain": self.affine[0], "quantize": quantize}
+        return self.trainer.step(self.student_optimizer, *batch, **options)
 
     @_graph
     def teacher_step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
@@ -171,27 +152,16 @@ class Distiller:
             variable.assign(arrays[key])
 
     def _variables(self) -> dict[str, Any]:
-        trainer = self.trainer
-        named = {
-            "affine": self.affine,
-            "moving": self.moving,
-            "learners": trainer.vector,
-            "averaged": trainer.averaged,
-            "mask": trainer.mask,
-        }
-        for number, variable in enumerate(self.teacher.variables):
-            named[f"teacher/{number}"] = variable
-        for name in ("teacher_optimizer", "student_optimizer"):
-            for number, variable in enumerate(getattr(self, name).variables):
-                named[f"{name}/{number}"] = variable
-        return named
+        trainer, fit = self.trainer, {"affine": self.affine, "moving": self.moving}
+        named = {"learners": trainer.vector, "averaged": trainer.averaged, "mask": trainer.mask}
+        for name in ("teacher", "teacher_optimizer", "student_optimizer"):
+            variables = enumerate(getattr(self, name).variables)
+            named |= {f"{name}/{number}": variable for number, variable in variables}
+        return fit | named
 
 
-class StreamedEpochs:
-    """Epochs of steps in which the teacher scores every event.
-
-    `teacher` and `students` learn or not; students are quantized from the epoch `float_until` on.
-    """
+class StreamedEpochs(Epochs):
+    """Epochs in which the teacher scores every event; `teacher` and `students` learn or not."""
 
     def __init__(
         self,
@@ -202,29 +172,15 @@ class StreamedEpochs:
         students: bool = True,
         float_until: int = 0,
     ) -> None:
-        self.distiller = distiller
-        self.batches = batches if students else batches.without_exposure()
-        self.float_until = float_until
+        batches = batches if students else batches.without_exposure()
+        self.batches, self.steps, self.float_until = batches.training, batches.steps, float_until
+        self._held_out = batches.validation
         self.names = ["teacher"] * teacher + distiller.trainer.names * students
-        steps = {
-            (True, True): distiller.step,
-            (True, False): distiller.teacher_step,
-            (False, True): distiller.student_step,
-        }
-        self._step: Callable[..., Any] = steps[teacher, students]
+        step = distiller.step
+        if not (teacher and students):
+            step = distiller.teacher_step if teacher else distiller.student_step
+        self.make = lambda quantize, *batch: step(*map(tf.constant, batch), quantize)
         self._losses = distiller.losses if students else distiller.teacher_losses
-
-    def epoch(
-        self, number: int, schedules: Sequence[Cosine | Pruning], advance: Callable[[int], None]
-    ) -> dict[str, float]:
-        """Make the steps of an epoch; mean losses by network."""
-        quantize = number >= self.float_until
-
-        def make(events: Any, exposure: Any) -> Any:
-            return self._step(tf.constant(events), tf.constant(exposure), quantize)
-
-        total = run_epoch(number, self.batches.training(number), make, schedules, advance)
-        return self._named(total / self.batches.steps)
 
     def validate(self) -> dict[str, float]:
         """Mean losses over the validation events, by network."""
@@ -233,18 +189,15 @@ class StreamedEpochs:
         for normal, exposure in self._validation:
             found = self._losses(normal, exposure).numpy().astype(np.float64)
             total, events = total + len(normal) * found, events + len(normal)
-        return self._named((total / events)[-len(self.names) :])
+        return self.named((total / events)[-len(self.names) :])
 
     @cached_property
     def _validation(self) -> list[tuple[Any, Any]]:
         """The validation events and their exposure, in parts."""
         parts = []
-        for normal, exposure in self.batches.validation():
+        for normal, exposure in self._held_out():
             # No part without exposure, if there is any.
             pieces = min(-(-len(normal) // AT_ONCE), len(exposure) or len(normal))
             both = (np.array_split(own, pieces) for own in (normal, exposure))
             parts += [(tf.constant(a), tf.constant(b)) for a, b in zip(*both, strict=True)]
         return parts
-
-    def _named(self, losses: Any) -> dict[str, float]:
-        return dict(zip(self.names, map(float, losses), strict=True))

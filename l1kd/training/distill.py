@@ -158,44 +158,31 @@ def distill(
         raw = raw_scores(function, dataset.train.chunks())
         transform = transform.fitted(*log_quantiles(raw))
     draws = min(draws, epochs) if recipe.exposure else 1
-    labelled = LabelledEvents.label(
-        recipe, seed, dataset, function, transform, draws=draws, limit=len(dataset.train)
-    )
+    labelled = LabelledEvents.label(recipe, seed, dataset, function, transform, draws=draws)
     trainer = KerasTrainer(students, score)
     trainer.start(dataset.train.events(1024), float(np.median(labelled.normal_targets)))
-    _, history = train_frozen(
-        trainer, trainer.variables, labelled, recipe, grid,
-        epochs=epochs, draws=draws, seed=seed, advance=advance,
-    )  # fmt: skip
+    progress = train_frozen(trainer, labelled, recipe, epochs=epochs, seed=seed, advance=advance)
     for student in students.values():
         call_back(student)
-    return Distilled(dict(students), history, transform, function)
+    return Distilled(dict(students), progress.history, transform, function)
 
 
 class KerasTrainer:
-    """QKeras students of any shape that take steps together: a `Trainer` of `frozen_teacher`.
-
-    As in `StudentTrainer` a student is trained on the input of its last quantizer, where that is a
-    layer of its own that rounds and clips; otherwise on its output.
-    """
+    """QKeras students of any shape, trained together on the inputs of their last quantizers."""
 
     heads = None
 
     def __init__(self, students: Mapping[str, keras.Model], score: FixedPoint) -> None:
-        self.students, self.score = dict(students), score
-        self._entering = {name: _before_quantizer(model) for name, model in students.items()}
+        self.students, self.names, self.score = dict(students), list(students), score
+        self._entering = dict(students)
+        for name, model in students.items():
+            last = output_layer(model)
+            if type(last).__name__ == "QActivation" and type_of(last.quantizer) is not None:
+                self._entering[name] = keras.Model(model.input, last.input)
         self.variables = [v for model in students.values() for v in model.trainable_variables]
 
-    @property
-    def names(self) -> list[str]:
-        """The students, in the order of the losses."""
-        return list(self.students)
-
     def start(self, events: Events, middle: float) -> None:
-        """Move each output's bias so that scores of normal events have `middle` as their median.
-
-        Adam moves a bias by about its rate a step: targets would be out of reach.
-        """
+        """Move each output's bias to a median score of `middle`, which Adam would not reach."""
         for model in self._entering.values():
             layer = model.get_layer(model.output_names[0])
             if getattr(layer, "use_bias", False):
@@ -230,21 +217,12 @@ class KerasTrainer:
 
     def part(self, name: str) -> list[NDArray[Any]]:
         """A student's weights."""
-        weights: list[NDArray[Any]] = self.students[name].get_weights()
-        return weights
+        return list(self.students[name].get_weights())
 
     def store(self, best: Mapping[str, list[NDArray[Any]]]) -> None:
         """Give the students weights that `part` returned."""
         for name, weights in best.items():
             self.students[name].set_weights(weights)
-
-
-def _before_quantizer(model: keras.Model) -> keras.Model:
-    """The student up to its last quantizer."""
-    last = output_layer(model)
-    if type(last).__name__ == "QActivation" and type_of(last.quantizer) is not None:
-        return keras.Model(model.input, last.input)
-    return model
 
 
 def _ends(
@@ -263,13 +241,13 @@ def _ends(
         ends[name] = network.port, network.output_types[0]
     if not ends:
         raise UserError("distill: no student is given")
-    first, *others = ends
-    for name in others:
-        if ends[name] != ends[first]:
-            port, output = ends[name]
+    first = next(iter(ends))
+    for name, own in ends.items():
+        if own != ends[first]:
+            one, other = (" to ".join(kind.text for kind in ends[n]) for n in (first, name))
             raise UserError(
-                f"students {first!r} and {name!r} differ in input or output: {ends[first][0].text} "
-                f"to {ends[first][1].text}, {port.text} to {output.text}; distil them one by one"
+                f"students {first!r} and {name!r} differ in input or output: {one}, {other}; "
+                "distil them one by one"
             )
     return ends[first]
 
@@ -293,9 +271,7 @@ def _dataset(
             )
     order = np.random.default_rng([seed, _SPLIT]).permutation(len(events))
     held = min(max(round(validation * len(events)), 1), len(events) - 1)
-    train, val = (
-        Sample.of(n, events[i]) for n, i in (("train", order[held:]), ("val", order[:held]))
-    )
+    train, val = Sample.of("train", events[order[held:]]), Sample.of("val", events[order[:held]])
     foreign = None if others is None else Sample.of("exposure", others)
     return Dataset(train, val, val, {}, grid, foreign)
 
@@ -305,12 +281,10 @@ def _function(teacher: keras.Model | Function, shape: tuple[int, ...]) -> Functi
     function: Function = teacher
     if isinstance(teacher, keras.Model):
         if len(teacher.inputs) != 1 or tuple(teacher.input_shape[1:]) != shape:
-            raise UserError(
-                f"the teacher reads events of the shape {teacher.input_shape[1:]}, `normal` has "
-                f"{shape}"
-            )
-        end = [int(np.prod(each.shape[1:])) for each in teacher.outputs]
-        if end not in ([int(np.prod(shape))], [1]):
+            own = teacher.input_shape[1:]
+            raise UserError(f"the teacher reads events of the shape {own}, `normal` has {shape}")
+        end, size = [int(np.prod(each.shape[1:])) for each in teacher.outputs], int(np.prod(shape))
+        if end not in ([size], [1]):
             raise UserError(
                 f"the teacher's output has the shape {teacher.output_shape}; an autoencoder "
                 f"returns the event, {shape}, any other teacher one number per event"
@@ -319,11 +293,10 @@ def _function(teacher: keras.Model | Function, shape: tuple[int, ...]) -> Functi
             lambda events: teacher(events, training=False),
             input_signature=[tf.TensorSpec((None, *shape), tf.float32)],
         )
-        rebuilds = end == [int(np.prod(shape))]
 
         def function(events: Events) -> NDArray[Any]:
             found = graph(tf.constant(events, tf.float32)).numpy().reshape(len(events), -1)
-            if not rebuilds:
+            if end != [size]:
                 return found[:, 0]
             return np.square(events.reshape(found.shape) - found).mean(1)
 

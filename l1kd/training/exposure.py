@@ -7,9 +7,10 @@ kind makes events on the input's grid from a batch of normal ones and a random g
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -133,15 +134,11 @@ def _between(planes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nd
 
 
 def pieces(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
-    """One to four windows of a normal event replaced: by another's, its own, or the lowest value.
-
-    Windows have a sixth to two thirds of the event's sides, come from anywhere, may be mirrored.
-    """
+    """One to four windows of an event replaced: by another's, its own, or the lowest value."""
     count = len(events)
     planes = events.reshape(count, *_plane(events.shape[1:]))
-    others = np.where(
-        (random.random(count) < 0.7)[:, None, None], planes[random.permutation(count)], planes
-    )
+    foreign = (random.random(count) < 0.7)[:, None, None]
+    others = np.where(foreign, planes[random.permutation(count)], planes)
     made = planes.astype(np.float32, copy=True)
     windows = random.integers(1, 5, count)
     event = np.arange(count)[:, None, None]
@@ -167,40 +164,33 @@ def _plane(shape: tuple[int, ...]) -> tuple[int, int]:
     return (shape[0], size // shape[0]) if len(shape) > 1 else (1, size)
 
 
-def _window(
-    shape: tuple[int, ...], random: np.random.Generator, largest: int
-) -> tuple[slice, slice]:
+def _window(shape: tuple[int, ...], random: np.random.Generator, largest: int) -> list[slice]:
     sides = [int(random.integers(1, min(largest, side) + 1)) for side in shape]
-    starts = [
-        int(random.integers(0, side - own + 1)) for side, own in zip(shape, sides, strict=True)
-    ]
-    rows, columns = (slice(s, s + n) for s, n in zip(starts, sides, strict=True))
-    return rows, columns
+    room = [side - own for side, own in zip(shape, sides, strict=True)]
+    starts = [int(random.integers(0, left + 1)) for left in room]
+    return [slice(start, start + own) for start, own in zip(starts, sides, strict=True)]
 
 
 EXPOSURES: dict[str, Callable[[Events, np.random.Generator, InputRange], Events]] = {
-    "noise": noise,
-    "shuffle": shuffle,
-    "patch": patch,
-    "warp": warp,
-    "pieces": pieces,
+    own.__name__: own for own in (noise, shuffle, patch, warp, pieces)
 }
 Mixer = Callable[[Events, np.random.Generator], Events]
 
 
 def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset, inputs: InputRange) -> Mixer:
-    """A function that makes `ratio` exposure events per normal one, evenly of all `kinds`.
-
-    Kinds are the keys of `EXPOSURES` and `dataset`, another data set's training events; a source
-    without one is a `UserError`.
-    """
+    """A function that makes `ratio` exposure events per normal one, evenly of all `kinds`."""
     if "dataset" in kinds and dataset.exposure is None:
         reason = dataset.description.get("exposure", "this source has no other data set")
         raise UserError(
             f"distillation.exposure 'dataset': {reason}; use noise, shuffle or patch, or give "
             "data.exposure where the source takes it"
         )
-    other = _OtherDataset(dataset.exposure.chunks(1 << 16, 1 << 16)) if dataset.exposure else None
+
+    @cache
+    def others() -> Events:
+        """The other data set's first 65,536 events, read when first needed."""
+        assert dataset.exposure is not None
+        return np.concatenate(list(dataset.exposure.chunks(1 << 16, 1 << 16)))
 
     def make(events: Events, random: np.random.Generator) -> Events:
         parts = [events[:0]]
@@ -208,27 +198,14 @@ def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset, inputs: InputRan
             # Whole events per kind that add up to ratio * batch.
             total = round(len(events) * ratio)
             count = (position + 1) * total // len(kinds) - position * total // len(kinds)
-            if kind == "dataset" and other is not None:
-                parts.append(other(count, random))
+            if kind == "dataset":
+                parts.append(others()[random.integers(0, len(others()), count)])
             else:
                 picked = events[random.integers(0, len(events), count)]
                 parts.append(EXPOSURES[kind](picked, random, inputs) if count else picked)
         return np.concatenate(parts)
 
     return make
-
-
-class _OtherDataset:
-    """Random events of a sample's first 65,536, read when first needed."""
-
-    def __init__(self, chunks: Iterator[Events]) -> None:
-        self._chunks = chunks
-        self._events: Events | None = None
-
-    def __call__(self, count: int, random: np.random.Generator) -> Events:
-        if self._events is None:
-            self._events = np.concatenate(list(self._chunks))
-        return self._events[random.integers(0, len(self._events), count)]
 
 
 Batch = tuple[Events, Events]
@@ -240,11 +217,7 @@ _AHEAD = 4  # batches that are made while the networks learn
 
 
 class Batches:
-    """The training and validation batches of a run.
-
-    Everything random follows from (seed, epoch, step), so that a restarted run gets the batches of
-    an uninterrupted one.
-    """
+    """The training and validation batches of a run; all random follows from (seed, epoch, step)."""
 
     def __init__(self, dataset: Dataset, mixer: Mixer, batch: int, seed: int) -> None:
         self.dataset, self.mixer, self.batch, self.seed = dataset, mixer, batch, seed
@@ -258,13 +231,14 @@ class Batches:
         """The same normal events, without exposure."""
         return Batches(self.dataset, lambda events, random: events[:0], self.batch, self.seed)
 
+    def exposed(self, chunks: Iterable[Events], epoch: int) -> Iterator[Batch]:
+        """Chunks of normal events with the exposure of an epoch's steps."""
+        for step, events in enumerate(chunks):
+            yield events, self.mixer(events, np.random.default_rng([self.seed, epoch, step]))
+
     def training(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch: events and their exposure, both (batch, \\*shape)."""
-        chunks = self.dataset.train.shuffled(self.batch, self.seed, epoch)
-        batches = (
-            (events, self.mixer(events, np.random.default_rng([self.seed, epoch, step])))
-            for step, events in enumerate(chunks)
-        )
+        batches = self.exposed(self.dataset.train.shuffled(self.batch, self.seed, epoch), epoch)
         with ThreadPoolExecutor(1) as thread:
             waiting = deque(thread.submit(next, batches, None) for _ in range(_AHEAD))
             while (batch := waiting.popleft().result()) is not None:
@@ -273,8 +247,5 @@ class Batches:
 
     def validation(self) -> list[Batch]:
         """Validation normals with an exposure that never changes."""
-        parts = []
-        for step, events in enumerate(self.dataset.val.chunks(1024, _VALIDATION_EVENTS)):
-            random = np.random.default_rng([self.seed, _VALIDATION, step])
-            parts.append((events, self.mixer(events, random)))
-        return parts
+        chunks = self.dataset.val.chunks(1024, _VALIDATION_EVENTS)
+        return list(self.exposed(chunks, _VALIDATION))

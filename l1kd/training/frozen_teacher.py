@@ -6,10 +6,11 @@ Events and targets are arrays in memory, so an epoch costs the students' steps a
 
 from __future__ import annotations
 
-import math
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from l1kd.core.files import write_arrays
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset
 from l1kd.networks.to_exact import call_back
+from l1kd.training.checkpoint import Progress
 from l1kd.training.exposure import AT_ONCE, Batches, measure_inputs, mixer
 from l1kd.training.restarts import all_starts, best_starts, build_all
-from l1kd.training.schedules import Cosine, Pruning, run_epoch
+from l1kd.training.schedules import Cosine, Epochs, Pruning
 from l1kd.training.student_losses import StudentTrainer, start_students
 from l1kd.training.target_transform import TargetTransform
 
@@ -53,6 +55,8 @@ class LabelledEvents:
     normal_latents: Targets
     exposure_latents: Targets
     gain: Targets  # of the target transform, ()
+    draws: NDArray[np.int64]  # of exposure, ()
+    lsb: NDArray[np.float64]  # of the counts, ()
 
     @classmethod
     def label(
@@ -64,9 +68,9 @@ class LabelledEvents:
         transform: TargetTransform,
         *,
         draws: int,
-        limit: int,
+        limit: int | None = None,
     ) -> LabelledEvents:
-        """Label at most `limit` training events and `draws` draws of exposure for them."""
+        """Label training events, at most `limit`, and `draws` draws of exposure for them."""
         mix = mixer(recipe.exposure, recipe.exposure_ratio, dataset, measure_inputs(dataset))
         grid = dataset.grid
         kind = np.int16 if grid.word <= 15 else np.int32
@@ -84,13 +88,9 @@ class LabelledEvents:
 
         chunks = list(dataset.train.chunks(recipe.batch, limit))
         normal = counts(chunks)
-        made = (
-            mix(events, np.random.default_rng([seed, draw, step]))
-            for draw in range(draws)
-            for step, events in enumerate(chunks)
-        )
-        parts = Batches(dataset, mix, recipe.batch, seed).validation()
-        exposure, val = counts(made), counts([part for pair in parts for part in pair])
+        batches = Batches(dataset, mix, recipe.batch, seed)
+        exposure = counts(own for d in range(draws) for _, own in batches.exposed(chunks, d))
+        val = counts(chain.from_iterable(batches.validation()))
         normal_targets, own = label(normal)
         exposure_targets, further = label(exposure)
         mean, spread = own.mean(0), np.maximum(own.std(0), 1e-3)
@@ -104,6 +104,8 @@ class LabelledEvents:
             (own - mean) / spread,
             (further - mean) / spread,
             np.asarray(transform.gain, np.float32),
+            np.asarray(draws),
+            np.asarray(grid.lsb),
         )
 
     def save(self, path: Path) -> None:
@@ -119,23 +121,22 @@ class LabelledEvents:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{path}: not as l1kd writes it ({error}); delete it") from error
 
-    def epoch(
-        self, number: int, draws: int, seed: int, batch: int
-    ) -> Iterator[tuple[Counts, Targets, Targets]]:
-        """Batches of one epoch: every normal event once, with one draw's exposure."""
+    def epoch(self, number: int, *, seed: int, batch: int) -> Iterator[tuple[Any, ...]]:
+        """Batches of events, targets and latents: every normal event once, with one draw."""
         random = np.random.default_rng([seed, number])
         order = random.permutation(len(self.normal))
-        size = len(self.exposure) // draws
-        shown = (number % draws) * size + random.permutation(size)
+        size = len(self.exposure) // int(self.draws)
+        shown = (number % int(self.draws)) * size + random.permutation(size)
         steps = self.steps(batch)
+        pairs = (
+            (self.normal, self.exposure),
+            (self.normal_targets, self.exposure_targets),
+            (self.normal_latents, self.exposure_latents),
+        )
         for step in range(steps):
             mine = order[step * batch : (step + 1) * batch]
             theirs = shown[step * size // steps : (step + 1) * size // steps]
-            yield (
-                np.concatenate([self.normal[mine], self.exposure[theirs]]),
-                np.concatenate([self.normal_targets[mine], self.exposure_targets[theirs]]),
-                np.concatenate([self.normal_latents[mine], self.exposure_latents[theirs]]),
-            )
+            yield tuple(np.concatenate([a[mine], b[theirs]]) for a, b in pairs)
 
     def steps(self, batch: int) -> int:
         """Batches in an epoch."""
@@ -168,58 +169,36 @@ def scores_and_latents(
     return np.concatenate(raw), np.concatenate(told)
 
 
-class FrozenEpochs:
-    """Epochs of students' steps against a frozen teacher.
-
-    `draws` of exposure take turns; students are quantized from the epoch `float_until` on.
-    """
+class FrozenEpochs(Epochs):
+    """Epochs of students' steps against a frozen teacher."""
 
     def __init__(
         self,
         trainer: Trainer,
         optimizer: Any,
         labelled: LabelledEvents,
-        grid: FixedPoint,
         *,
-        draws: int,
         seed: int,
         batch: int,
         float_until: int = 0,
     ) -> None:
-        self.float_until = float_until
-        self.trainer, self.labelled, self.grid = trainer, labelled, grid
-        self.draws, self.seed, self.batch = draws, seed, batch
-        self.steps = labelled.steps(batch)
-        shape = labelled.normal.shape[1:]
-        spec = [tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.float32)]
-        latents = tf.TensorSpec((None, labelled.normal_latents.shape[1]), tf.float32)
-        told = trainer.heads is not None
+        self.names, self.float_until = trainer.names, float_until
+        self.labelled, self.steps = labelled, labelled.steps(batch)
+        self.batches = partial(labelled.epoch, seed=seed, batch=batch)
+        spec = [
+            tf.TensorSpec((None, *own.shape[1:]), tf.float32)
+            for own in (labelled.normal, labelled.normal_targets, labelled.normal_latents)
+        ]
 
-        def step(quantize: bool) -> Callable[..., Any]:
+        def step(quantize: bool, events: Any, targets: Any, latents: Any) -> Any:
+            told = None if trainer.heads is None else latents
             options = {"gain": labelled.gain, "quantize": quantize}
-            found: Callable[..., Any] = tf.function(
-                lambda events, targets, latents: trainer.step(
-                    optimizer, events, targets, latents if told else None, **options
-                ),
-                input_signature=[*spec, latents],
-                autograph=False,
-            )
-            return found
+            return trainer.step(optimizer, events, targets, told, **options)
 
-        self._steps = {quantize: step(quantize) for quantize in (False, True)}
-        self._losses = tf.function(trainer.losses, input_signature=spec, autograph=False)
-
-    def epoch(
-        self, number: int, schedules: Sequence[Cosine | Pruning], advance: Advance
-    ) -> dict[str, float]:
-        """Make the steps of an epoch; mean losses by student."""
-        step = self._steps[number >= self.float_until]
-
-        def make(counts: Counts, targets: Targets, latents: Targets) -> Any:
-            return step(self._values(counts), targets, latents)
-
-        batches = self.labelled.epoch(number, self.draws, self.seed, self.batch)
-        return self._named(run_epoch(number, batches, make, schedules, advance) / self.steps)
+        graph = partial(tf.function, autograph=False)
+        steps = {own: graph(partial(step, own), input_signature=spec) for own in (False, True)}
+        self.make = lambda quantize, counts, *rest: steps[quantize](self._values(counts), *rest)
+        self._losses = graph(trainer.losses, input_signature=spec[:2])
 
     def validate(self) -> dict[str, float]:
         """Mean losses over the validation events, by student."""
@@ -229,66 +208,42 @@ class FrozenEpochs:
             counts, targets = labelled.val[part], labelled.val_targets[part]
             found = self._losses(self._values(counts), targets)
             total += found.numpy().astype(np.float64) * (len(counts) / len(labelled.val))
-        return self._named(total)
+        return self.named(total)
 
     def _values(self, counts: Counts) -> NDArray[np.float32]:
-        return np.multiply(counts, self.grid.lsb, dtype=np.float32)
-
-    def _named(self, losses: Any) -> dict[str, float]:
-        return dict(zip(self.trainer.names, map(float, losses), strict=True))
+        return np.multiply(counts, self.labelled.lsb, dtype=np.float32)
 
 
 def train_frozen(
     trainer: Trainer,
-    variables: Sequence[Any],
     labelled: LabelledEvents,
     recipe: Distillation,
-    grid: FixedPoint,
     *,
     epochs: int,
-    draws: int,
     seed: int,
     advance: Advance = lambda steps: None,
-) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Train `variables`; every student ends as it was after its best epoch.
-
-    Returns the best validation loss by student, and a row of losses per epoch. A loss that is not
-    finite is a `FloatingPointError`.
-    """
-    optimizer = keras.optimizers.Adam(recipe.student_learning_rate)
-    optimizer.build(variables)
+) -> Progress:
+    """Train a trainer's `variables`; every student ends as it was after its best epoch."""
+    rate, float_until = recipe.student_learning_rate, min(recipe.float_epochs, epochs - 1)
+    optimizer = keras.optimizers.Adam(rate)
+    optimizer.build(trainer.variables)
     work = FrozenEpochs(
-        trainer,
-        optimizer,
-        labelled,
-        grid,
-        draws=draws,
-        seed=seed,
-        batch=recipe.batch,
-        float_until=min(recipe.float_epochs, epochs - 1),
+        trainer, optimizer, labelled, seed=seed, batch=recipe.batch, float_until=float_until
     )
-    rate = recipe.student_learning_rate
     cosine = Cosine(optimizer, rate, 0, epochs, work.steps, recipe.warm_up)
     pruning = Pruning(trainer.prune, recipe.pruning, 0, epochs, work.steps)
-    losses: dict[str, float] = {}
-    best: dict[str, Any] = {}
-    history: list[dict[str, Any]] = []
+    progress, best = Progress(), {}
     for epoch in range(epochs):
-        row: dict[str, Any] = {"epoch": epoch + 1}
-        made = work.epoch(epoch, [cosine, pruning], advance)
-        row |= {f"{name}_loss": loss for name, loss in made.items()}
-        for name, loss in work.validate().items():
-            row[f"{name}_val_loss"] = loss
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"the loss of {name} is {loss} in epoch {epoch + 1}")
-            counts_as_best = epoch >= work.float_until and (
-                pruning.settled(epoch) or not trainer.is_pruned(name)
-            )
-            if counts_as_best and loss < losses.get(name, math.inf):
-                losses[name], best[name] = loss, trainer.part(name)
-        history.append(row)
+        losses = work.epoch(epoch, [cosine, pruning], advance)
+        judged = [
+            name
+            for name in trainer.names
+            if epoch >= float_until and (pruning.settled(epoch) or not trainer.is_pruned(name))
+        ]
+        for name in progress.end_epoch(epoch, losses, work.validate(), judged):
+            best[name] = trainer.part(name)
     trainer.store(best)
-    return losses, history
+    return progress
 
 
 def train_students(
@@ -298,7 +253,6 @@ def train_students(
     grid: FixedPoint,
     *,
     epochs: int,
-    draws: int,
     seed: int,
     advance: Advance = lambda steps: None,
 ) -> dict[str, keras.Model]:
@@ -310,18 +264,8 @@ def train_students(
     first = (labelled.normal[:1024] * grid.lsb).astype(np.float32)
     start_students(students, starts, first, float(np.median(labelled.normal_targets)))
     trainer = StudentTrainer(students, recipe, starts, latent=labelled.normal_latents.shape[1])
-    losses, _ = train_frozen(
-        trainer,
-        [trainer.vector],
-        labelled,
-        recipe,
-        grid,
-        epochs=epochs,
-        draws=draws,
-        seed=seed,
-        advance=advance,
-    )
-    kept = best_starts(losses)
+    progress = train_frozen(trainer, labelled, recipe, epochs=epochs, seed=seed, advance=advance)
+    kept = best_starts(progress.best)
     found = {own.name: students[kept[own.name]] for own in settings}
     for student in found.values():
         call_back(student)

@@ -1,8 +1,7 @@
 """Restarts: a student trained from several random initialisations, of which the best is kept.
 
-Networks of a hundred weights often end where another drawing would not: half of two filters may
-never wake up. They are ordinary students for as long as training lasts; the lowest validation loss
-decides.
+Half of a network's two filters may never wake up. While training lasts, restarts are ordinary
+students; the lowest validation loss decides.
 """
 
 from __future__ import annotations

@@ -11,11 +11,7 @@ from typing import Any
 
 
 class Cosine:
-    """A learning rate that falls from `rate` to 1 % of it along half a cosine.
-
-    It falls over the epochs `first` to `last`, of so many `steps`, after a linear rise from 0 over
-    `warm_up` epochs.
-    """
+    """A rate that rises from 0 over `warm_up` epochs and falls along half a cosine to 1 %."""
 
     def __init__(
         self, optimizer: Any, rate: float, first: int, last: int, steps: int, warm_up: float = 0.0
@@ -36,11 +32,7 @@ class Cosine:
 
 
 class Pruning:
-    """Sparsity that rises by a cubic law, fast at first (Zhu and Gupta, arXiv 1710.01878).
-
-    `prune` is given the share of the final sparsity; `between` are the shares of the epochs `first`
-    to `last` at which it begins and ends.
-    """
+    """Sparsity by a cubic law (arXiv 1710.01878) between two shares of the epochs first to last."""
 
     def __init__(
         self,
@@ -69,20 +61,32 @@ class Pruning:
             self.prune(1 - (1 - (passed - self.begin) / (self.end - self.begin)) ** 3)
 
 
-def run_epoch(
-    number: int,
-    batches: Iterable[tuple[Any, ...]],
-    make: Callable[..., Any],
-    schedules: Sequence[Cosine | Pruning],
-    advance: Callable[[int], None],
-) -> Any:
-    """Make a step of every batch of an epoch; the sum of the steps' losses."""
-    total = 0.0
-    for step, batch in enumerate(batches):
-        for schedule in schedules:
-            schedule.before(number, step)
-        total += make(*batch)
-        for schedule in schedules:
-            schedule.after(number, step)
-        advance(1)
-    return total
+class Epochs:
+    """Epochs of steps by networks `names`, whose students are quantized from `float_until` on.
+
+    `batches` gives an epoch's batches by its number, `make(quantize, *batch)` a step's losses.
+    """
+
+    names: list[str]
+    steps: int
+    float_until: int
+    batches: Callable[[int], Iterable[tuple[Any, ...]]]
+    make: Callable[..., Any]
+
+    def epoch(
+        self, number: int, schedules: Sequence[Cosine | Pruning], advance: Callable[[int], None]
+    ) -> dict[str, float]:
+        """Make the steps of an epoch; mean losses by network."""
+        total: Any = 0.0
+        for step, batch in enumerate(self.batches(number)):
+            for schedule in schedules:
+                schedule.before(number, step)
+            total += self.make(number >= self.float_until, *batch)
+            for schedule in schedules:
+                schedule.after(number, step)
+            advance(1)
+        return self.named(total / self.steps)
+
+    def named(self, losses: Any) -> dict[str, float]:
+        """Losses by network."""
+        return dict(zip(self.names, map(float, losses), strict=True))

@@ -1,16 +1,15 @@
 r"""The students' side of a training: their losses, one step of all of them, pruning.
 
-Feature distillation: beside the score, an auxiliary head of each student, a linear map
-:math:`A f + b` from its features :math:`f` (the input of its last layer) to the teacher's latent
-:math:`z`, standardised over the batch or the normals, is trained with it and adds
-:math:`w \, \frac{1}{n} \sum_j |z_j - (A f + b)_j|` to its loss (in the spirit of FitNets, arXiv
-1412.6550). The head is float and not stored. Whether it helps is the open question of arXiv
-2310.06047; `tests/benchmarks/results/ablations.json` has our numbers.
+Feature distillation: a linear float head :math:`A f + b` from a student's features :math:`f` (the
+input of its last layer) to the teacher's standardised latent :math:`z` adds :math:`w \,
+\frac{1}{n} \sum_j |z_j - (A f + b)_j|` to its loss (in the spirit of FitNets, arXiv 1412.6550). It
+is not stored. `tests/benchmarks/results/ablations.json` shows if it helps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -21,28 +20,22 @@ from tensorflow import keras
 from l1kd.core.config import Distillation, Student
 from l1kd.networks.students import AWAKE
 from l1kd.training.adder_penalty import LogicCost, logic_cost
-from l1kd.training.student_stack import Slot, Stack
+from l1kd.training.student_stack import Stack
 from l1kd.training.target_transform import SPREAD_AS
 
 Vector = NDArray[np.float32]
 
 
 class FeatureHeads:
-    """The auxiliary heads of some students; their weights lie in a vector, one after the other.
-
-    `features` are, of each student, their number and the LSB of their counts; `latent` is the
-    number of teacher latents, `weight` that of the loss.
-    """
+    """The auxiliary heads of students, weights in one vector; features have a number and an LSB."""
 
     def __init__(
         self, features: Mapping[str, tuple[int, float]], latent: int, weight: float
     ) -> None:
         self.features, self.latent, self.weight = dict(features), latent, weight
-        self._starts: dict[str, int] = {}
-        self.size = 0
-        for name, (units, _) in self.features.items():
-            self._starts[name] = self.size
-            self.size += (units + 1) * latent
+        sizes = [(units + 1) * latent for units, _ in self.features.values()]
+        self.size = sum(sizes)
+        self._starts = dict(zip(self.features, accumulate(sizes, initial=0), strict=False))
 
     def loss(self, vector: Any, name: str, features: Any, latent: Any) -> Any:
         """A scalar, for features (batch, units) in counts and latents (batch, latent)."""
@@ -67,21 +60,12 @@ def clip_below(entering: Any, target: Any, low: float) -> Any:
 
 
 class StudentTrainer:
-    """Students that learn the same targets in one graph.
+    """Students that learn the same targets in one graph, their trained weights one vector.
 
-    Every student minimises the mean absolute error to the targets and its logic penalty times its
-    logic cost (`adder_penalty`), in units of one spread of the normals' scores, which the `fitted`
-    target makes a 16th of the output's range; with `feature_weight` also the loss of its auxiliary
-    head, in the same units.
-
-    Targets are logarithms: an error of one unit is a small one on a normal event's raw score and a
-    large one on an anomaly's. With `raw_weight` students also minimise the mean absolute error on
-    the raw scores, in units in which both errors are alike where the raw score is its mean over the
-    batch. A student's raw score counts as at most e times the batch's largest.
-
-    A student is trained on the input of its last quantizer: the output type's clip at 0 has no
-    gradient, and targets lie inside the range. The trained weights are one vector here; the
-    students have them after `store`.
+    A loss is the mean absolute error to the targets before the last quantizer, whose clip at 0 has
+    no gradient, plus the logic penalty (`adder_penalty`) and the head's loss, in units of the
+    normals' spread, a 16th of the output's range. With `raw_weight` it is also that of raw scores,
+    in units in which both errors are alike at the batch's mean raw score.
     """
 
     def __init__(
@@ -92,7 +76,7 @@ class StudentTrainer:
         *,
         latent: int = 0,  # numbers in the teacher's latent, for `feature_weight`
     ) -> None:
-        self.students = dict(students)
+        self.students, self.names = dict(students), list(students)
         self.config, self.score = config, config.score.type
         self.stack = stack = Stack(self.students)
         unit = SPREAD_AS * (self.score.high + self.score.lsb)
@@ -103,6 +87,7 @@ class StudentTrainer:
         self._low = np.concatenate([stack.low, np.full(beyond, -np.inf, np.float32)])
         self._high = np.concatenate([stack.high, np.full(beyond, np.inf, np.float32)])
         self.vector = tf.Variable(np.zeros(stack.size + beyond, np.float32), name="learners")
+        self.variables = [self.vector]
         self.averaged = tf.Variable(self.vector, trainable=False, name="averaged")
         self.mask = tf.Variable(tf.ones_like(self.vector), trainable=False, name="mask")
         self._penalties: dict[str, tuple[float, LogicCost]] = {}
@@ -111,18 +96,11 @@ class StudentTrainer:
             student = self.students[own.name]
             if own.logic_penalty:
                 self._penalties[own.name] = (own.logic_penalty * unit, logic_cost(student))
-            for layer in student.layers:
-                if hasattr(layer, "kernel"):
-                    widths = own.layers.get(layer.name)
-                    share = None if widths is None else widths.sparsity
-                    if share := own.sparsity if share is None else share:
-                        self.sparsities[own.name, layer.name] = share
+            for layer in (layer.name for layer in student.layers if hasattr(layer, "kernel")):
+                share = own.layers[layer].sparsity if layer in own.layers else None
+                if share := own.sparsity if share is None else share:
+                    self.sparsities[own.name, layer] = share
         self.load()
-
-    @property
-    def names(self) -> list[str]:
-        """The students, in the order of the losses."""
-        return list(self.students)
 
     def load(self) -> None:
         """Begin with the weights that the students have, and with heads that return 0."""
@@ -146,8 +124,7 @@ class StudentTrainer:
 
     def part(self, name: str) -> Vector:
         """A student's weights as validation sees them."""
-        own: Vector = self.judged.numpy()[self.stack.slice_of(name)]
-        return own
+        return np.asarray(self.judged.numpy()[self.stack.slice_of(name)])
 
     def losses(
         self,
@@ -159,13 +136,7 @@ class StudentTrainer:
         training: bool = False,
         quantize: bool = True,
     ) -> Any:
-        """Losses (students,) of events (batch, *shape) with targets (batch,).
-
-        `latent` is the teacher's, (batch, numbers), standardised; `gain` that of the target
-        transform, in output units per unit of the raw score's logarithm. `training` takes the
-        weights that learn rather than those that are judged, and adds the errors of raw scores and
-        latents, which validation leaves out.
-        """
+        """Losses (students,) of events with targets (batch,); `training` adds those of learning."""
         vector = self.vector if training else self.judged
         weights = self.stack.weights(vector[: self.stack.size], quantize=quantize)
         seen = self.stack.forward(weights, events, quantize=quantize)
@@ -178,27 +149,19 @@ class StudentTrainer:
         for number, name in enumerate(self.names):
             if name in self._penalties:
                 weight, cost = self._penalties[name]
-                found[number] += weight * cost(self._kernels(name, vector))
+                own = [s for s in self.stack.slots if s.student == name and s.part == "kernel"]
+                found[number] += weight * cost([vector[slot.span] for slot in own])
             if training and self.heads and latent is not None:
-                own = vector[self.stack.size :]
-                found[number] += self.heads.loss(own, name, seen.features[name], latent)
+                head = vector[self.stack.size :]
+                found[number] += self.heads.loss(head, name, seen.features[name], latent)
         return tf.stack(found)
 
     def step(
-        self,
-        optimizer: Any,
-        events: Any,
-        target: Any,
-        latent: Any = None,
-        *,
-        gain: Any = 1.0,
-        quantize: bool = True,
+        self, optimizer: Any, events: Any, target: Any, latent: Any = None, **options: Any
     ) -> Any:
         """One step of every student; pruned weights stay 0. Returns the losses, (students,)."""
         with tf.GradientTape() as tape:
-            losses = self.losses(
-                events, target, latent, gain=gain, training=True, quantize=quantize
-            )
+            losses = self.losses(events, target, latent, training=True, **options)
         gradient = tape.gradient(losses, self.vector)
         optimizer.apply_gradients([(gradient, self.vector)])
         self.hold()
@@ -216,7 +179,9 @@ class StudentTrainer:
         if not self.sparsities:
             return
         vector, mask = self.vector.numpy(), self.mask.numpy()
-        for slot in self._pruned():
+        for slot in self.stack.slots:
+            if slot.part != "kernel" or (slot.student, slot.layer) not in self.sparsities:
+                continue
             count = int(self.sparsities[slot.student, slot.layer] * progress * slot.size + 1e-9)
             if count > np.sum(mask[slot.span] == 0):
                 kept = np.ones(slot.size, np.float32)
@@ -231,15 +196,6 @@ class StudentTrainer:
     def is_pruned(self, name: str) -> bool:
         """True for a student with sparsities."""
         return any(student == name for student, _ in self.sparsities)
-
-    def _pruned(self) -> Iterator[Slot]:
-        for slot in self.stack.slots:
-            if slot.part == "kernel" and (slot.student, slot.layer) in self.sparsities:
-                yield slot
-
-    def _kernels(self, name: str, vector: Any) -> list[Any]:
-        own = [s for s in self.stack.slots if s.student == name and s.part == "kernel"]
-        return [vector[slot.span] for slot in own]
 
 
 def _raw_error(reached: Any, target: Any, gain: Any) -> Any:
@@ -257,25 +213,16 @@ def _raw_error(reached: Any, target: Any, gain: Any) -> Any:
 def start_students(
     students: Mapping[str, keras.Model], settings: Sequence[Student], events: Any, middle: float
 ) -> None:
-    """Start untrained students with units that fire and scores at `middle`, the median target.
-
-    `events` are normal ones, (N, *shape). A ReLU whose input is negative for nearly every event
-    never learns, and the smallest students have two filters. Adam moves a bias by about its rate a
-    step: a few thousand steps of 1e-3 would not lift the scores to their targets.
-    """
+    """Start students with units that fire on normal `events` and scores at `middle`."""
     for own in settings:
-        student = students[own.name]
-        wake_units(student, events, AWAKE[own.architecture])
+        student, quantile = students[own.name], AWAKE[own.architecture]
+        for layer in student.layers[:-2]:
+            if getattr(layer, "use_bias", False):
+                # Raised until every unit fires at this quantile of its inputs.
+                entering = keras.Model(student.input, layer.output)(events).numpy()
+                usual = np.quantile(entering.reshape(-1, entering.shape[-1]), quantile, axis=0)
+                kernel, bias = layer.get_weights()
+                layer.set_weights([kernel, bias + np.maximum(-usual, 0)])
         output = student.layers[-2]
         kernel, bias = output.get_weights()
         output.set_weights([kernel, np.full_like(bias, middle)])
-
-
-def wake_units(student: keras.Model, events: Any, quantile: float) -> None:
-    """Raise hidden biases until every unit fires at this quantile of its inputs."""
-    for layer in student.layers[:-2]:
-        if getattr(layer, "use_bias", False):
-            entering = keras.Model(student.input, layer.output)(events).numpy()
-            usual = np.quantile(entering.reshape(-1, entering.shape[-1]), quantile, axis=0)
-            kernel, bias = layer.get_weights()
-            layer.set_weights([kernel, bias + np.maximum(-usual, 0)])

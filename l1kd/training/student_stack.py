@@ -1,19 +1,16 @@
 """All students of a run as one computation: it decides the cost of a training step.
 
-The weights of all students lie in one vector: they are quantized by three operations a step.
-Students compute in counts of each layer's LSB: every scale is a power of two and goes into the
-weights in front of it, so that an activation is a clip and a round. Steps that several students
-take on the same tensor, or on small tensors alike, are taken once, and rows that no stride reads
-are not computed. Forward, this equals the students bit by bit (`test_student_stack.py`). Backward,
-a quantizer passes the gradient on inside its range, and a weight always gets it (straight-through
-estimator, arXiv 1308.3432).
+Weights lie in one vector and are quantized by three operations. Students compute in counts of each
+layer's LSB, scales being folded into the weights, so an activation is a clip and a round. Equal
+steps are taken once, rows that no stride reads never. Scores equal the students' bit by bit; a
+quantizer passes the gradient inside its range, a weight always (arXiv 1308.3432).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -36,22 +33,15 @@ class Step:
     layer: str = field(default="", compare=False)  # name, of a layer with weights
 
 
-def sides_after(step: Step, before: Sequence[int]) -> tuple[int, int]:
+def sides_after(step: Step, before: Sequence[int]) -> tuple[int, ...]:
     """Rows and columns after a convolution or a pooling."""
     size, stride, padding, *_ = step.options
     lost = size if padding == "VALID" else (1, 1)
-    rows, columns = (
-        (side - less) // each + 1 for side, less, each in zip(before, lost, stride, strict=True)
-    )
-    return rows, columns
+    return tuple((a - less) // by + 1 for a, less, by in zip(before, lost, stride, strict=True))
 
 
-def sides_read(steps: Sequence[Step], sides: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of an image that the result of steps depends on.
-
-    A window of 3 rows and stride 2 leaves the last of 22 unread, and so the rows that only it is
-    made of: of 28, the paper's two largest students read 25.
-    """
+def sides_read(steps: Sequence[Step], sides: tuple[int, ...]) -> tuple[int, ...]:
+    """Rows and columns of an image that the result of steps depends on: of 28, 25 for s1 and s2."""
     if not steps or steps[0].kind not in ("conv", "pool", "relu"):
         return sides
     step, *rest = steps
@@ -60,13 +50,8 @@ def sides_read(steps: Sequence[Step], sides: tuple[int, int]) -> tuple[int, int]
     size, stride, padding, *_ = step.options
     if padding != "VALID":
         return sides
-    rows, columns = (
-        (side - 1) * each + own
-        for side, each, own in zip(
-            sides_read(rest, sides_after(step, sides)), stride, size, strict=True
-        )
-    )
-    return rows, columns
+    after = sides_read(rest, sides_after(step, sides))
+    return tuple((a - 1) * by + own for a, by, own in zip(after, stride, size, strict=True))
 
 
 def plain(step: Step, x: Any, quantize: bool) -> Any:
@@ -83,11 +68,6 @@ def plain(step: Step, x: Any, quantize: bool) -> Any:
     return _quantized_relu(high, word)(x) if quantize else tf.clip_by_value(x, 0.0, high)
 
 
-def _clip(x: Any, high: float) -> Any:
-    """Between 0 and `high` in one operation; `tf.clip_by_value` is two. It has no gradient."""
-    return tf.raw_ops.ClipByValue(t=x, clip_value_min=0.0, clip_value_max=high)
-
-
 def _quantized_relu(high: float, word: int) -> Any:
     """Clip and round of an unsigned type, in counts; the gradient passes inside the range."""
 
@@ -100,7 +80,9 @@ def _quantized_relu(high: float, word: int) -> Any:
                 )
             return tf.where((x >= 0) & (x <= high), upstream, 0.0)
 
-        return tf.round(_clip(x, high)), gradient
+        # One operation; `tf.clip_by_value`, which has a gradient of its own, is two.
+        clipped = tf.raw_ops.ClipByValue(t=x, clip_value_min=0.0, clip_value_max=high)
+        return tf.round(clipped), gradient
 
     return quantized_relu
 
@@ -170,33 +152,26 @@ class Stack:
         layers = model.layers[:-1]
         for place, layer in enumerate(layers):
             kind = type(layer).__name__
-            if kind == "InputLayer":
-                continue
-            if kind == "QActivation":
-                own = type_of(layer.quantizer)
-                if own is not None and not own.signed and steps:
-                    scale = held / own.lsb if steps[-1].kind == "pool" else 1.0
-                    steps.append(Step("relu", (own.high / own.lsb, own.word, scale)))
-                    held = own.lsb
-                    continue
-                if own is not None and own.signed and not steps:
-                    continue  # the port: events are on its grid
+            own = type_of(layer.quantizer) if kind == "QActivation" else None
+            if kind == "InputLayer" or (own is not None and own.signed and not steps):
+                pass  # the port: events are on its grid
+            elif own is not None and not own.signed and steps:
+                scale = held / own.lsb if steps[-1].kind == "pool" else 1.0
+                steps.append(Step("relu", (own.high / own.lsb, own.word, scale)))
+                held = own.lsb
             elif kind == "Reshape":
                 steps.append(Step("reshape", layer.target_shape))
-                continue
             elif kind == "Flatten":
                 steps.append(Step("flatten"))
-                continue
             elif kind == "AveragePooling2D" and layer.padding == "valid":
                 steps.append(Step("pool", (layer.pool_size, layer.strides, "VALID")))
-                continue
             elif kind in ("QConv2D", "QDense"):
                 last = layer is layers[-1]
                 after = 1.0 if last else type_of(layers[place + 1].quantizer).lsb  # type: ignore[union-attr]
                 steps.append(self._affine(name, layer, held, after))
                 held = after
-                continue
-            raise TypeError(f"{name}: layer {layer.name!r} ({kind}) is none of a student's")
+            else:
+                raise TypeError(f"{name}: layer {layer.name!r} ({kind}) is none of a student's")
         return steps
 
     def _affine(self, name: str, layer: Any, held: float, after: float) -> Step:
@@ -207,7 +182,7 @@ class Stack:
             own = type_of(quantizer)
             if own is None:
                 raise TypeError(f"{name}: the {part} of {layer.name!r} has no plain quantizer")
-            start = self.slots[-1].start + self.slots[-1].size if self.slots else 0
+            start = self.size if self.slots else 0
             shape = tuple(int(side) for side in variable.shape)
             self.slots.append(Slot(name, layer.name, part, shape, start, own, unit, variable))
         if type(layer).__name__ == "QDense":
@@ -240,50 +215,37 @@ class Stack:
 
     def forward(self, weights: Sequence[Any], events: Any, *, quantize: bool = True) -> Forward:
         """Run `weights` of the students on events (batch, *shape) on the port's grid."""
-        found = Forward({}, {})
-        walk = _Walk(self._plans, dict(zip(self._keys, weights, strict=True)), quantize, found)
-        walk.share(events, self._order, 0)
+        found = Forward(self._plans, dict(zip(self._keys, weights, strict=True)), quantize)
+        found._share(events, self._order, 0)
         return found
 
 
 @dataclass(frozen=True)
 class Forward:
-    """The students' results for a batch, by name."""
-
-    scores: dict[str, Any]  # inputs of the last quantizer, (batch,)
-    features: dict[str, Any]  # inputs of the last layer, (batch, units), in counts
-
-
-@dataclass(frozen=True)
-class _Walk:
-    """One pass through all students at once; `into` is filled."""
+    """One pass of a batch through all students at once, and its results by student."""
 
     plans: Mapping[str, list[Step]]
     weights: Mapping[tuple[str, str, str], Any]
     quantize: bool
-    into: Forward
+    scores: dict[str, Any] = field(default_factory=dict)  # inputs of the last quantizer, (batch,)
+    # inputs of the last layer, (batch, units), in counts
+    features: dict[str, Any] = field(default_factory=dict)
 
-    def share(self, x: Any, names: list[str], place: int) -> None:
+    def _share(self, x: Any, names: list[str], place: int) -> None:
         """Go on from a tensor that all of `names` read."""
         for step, group in self._groups(names, place):
             if not step.layer:
-                self.share(plain(step, x, self.quantize), group, place + 1)
+                self._share(plain(step, x, self.quantize), group, place + 1)
                 continue
             for own in self._companions(x, group, place):
                 kernels = [self._weight(name, place, "kernel") for name in own]
                 self._affine(self._cropped(x, own, place), own, place, kernels)
 
     def _companions(self, x: Any, names: list[str], place: int) -> Iterator[list[str]]:
-        """Groups that compute a layer together.
-
-        Not if their next convolutions are apart: splitting a large tensor again costs as much as
-        was saved.
-        """
+        """Groups that compute a layer together: splitting a large tensor again saves nothing."""
         for steps, group in groupby(names, lambda name: self._until_weights(name, place + 1)):
             own = list(group)
-            here = self.plans[own[0]][place]
-            kinds = [step.kind for step in steps]
-            apart = False
+            here, kinds, apart = self.plans[own[0]][place], [step.kind for step in steps], False
             # Neither smaller in between nor at an end.
             if here.kind == "conv" and kinds and kinds[-1] == "conv" and "pool" not in kinds:
                 kernels = [self._weight(name, place + len(steps), "kernel") for name in own]
@@ -316,7 +278,7 @@ class _Walk:
             if len(group) > 1 and not _together(step, part.shape[1:3], kernels):
                 alone = tf.split(part, [widths[name] for name in group], axis=-1)
                 for own, name in zip(alone, group, strict=True):
-                    self.share(own, [name], place)
+                    self._share(own, [name], place)
             elif step.layer:
                 self._affine(part, group, place, [_diagonal(kernels)])
             else:
@@ -339,8 +301,8 @@ class _Walk:
             self._side_by_side(after, members, place + 1)
             return
         for number, name in enumerate(group):
-            self.into.scores[name] = after[:, number]
-            self.into.features[name] = x
+            self.scores[name] = after[:, number]
+            self.features[name] = x
 
     def _weight(self, name: str, place: int, part: str) -> Any:
         return self.weights[name, self.plans[name][place].layer, part]
@@ -367,12 +329,11 @@ def _diagonal(kernels: list[Any]) -> Any:
     """Kernels (rows, columns, in, out) as one that keeps their channels apart."""
     if len(kernels) == 1:
         return kernels[0]
-    total = sum(k.shape[3] for k in kernels)
-    rows, before = [], 0
-    for kernel in kernels:
-        own = kernel.shape[3]
-        rows.append(tf.pad(kernel, [[0, 0], [0, 0], [0, 0], [before, total - before - own]]))
-        before += own
+    *starts, total = accumulate((k.shape[3] for k in kernels), initial=0)
+    pads = [
+        [before, total - before - k.shape[3]] for before, k in zip(starts, kernels, strict=True)
+    ]
+    rows = [tf.pad(k, [[0, 0]] * 3 + [own]) for k, own in zip(kernels, pads, strict=True)]
     return tf.concat(rows, 2)
 
 

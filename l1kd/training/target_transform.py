@@ -46,8 +46,7 @@ class TargetTransform:
         """Scores of any shape to raw scores; a saturated one to that of the range's edge."""
         scores = np.clip(np.asarray(scores, np.float64), self.score.low, self.score.high)
         log = (scores - self.offset) / self.gain
-        raw: NDArray[np.float64] = np.expm1(log) if self.base == "log1p" else np.exp(log)
-        return np.maximum(raw, 0)
+        return np.maximum(np.expm1(log) if self.base == "log1p" else np.exp(log), 0)
 
     def fitted(self, median: float, spread: float) -> TargetTransform:
         """With gain and offset from the median and the spread of log(raw) over normals."""
@@ -79,14 +78,12 @@ def load_target(directory: Path) -> TargetTransform:
     path = directory / _FILE
     try:
         stored = read_json(path)
-        score = FixedPoint(**stored.pop("score"))
-        transform = TargetTransform(**stored, score=score)
+        transform = TargetTransform(**stored | {"score": FixedPoint(**stored["score"])})
         if transform.base not in ("log", "log1p") or not transform.gain > 0:
             raise ValueError("no monotone transform")
         return transform
     except FileNotFoundError as error:
-        raise UserError(
-            f"{directory} has no {_FILE}: its `train` stage has not finished"
-        ) from error
+        text = f"{directory} has no {_FILE}: its `train` stage has not finished"
+        raise UserError(text) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); train the run again") from error

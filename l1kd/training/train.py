@@ -7,9 +7,6 @@ transform is final, and each student's best epoch is chosen on that fixed target
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from tensorflow import keras
 
@@ -21,14 +18,14 @@ from l1kd.networks.load import save_model
 from l1kd.networks.teachers import build_teacher, measure_spread
 from l1kd.networks.tensorflow_setup import prepare_tensorflow
 from l1kd.networks.to_exact import call_back
-from l1kd.training.checkpoint import Arrays, Progress, TrainingLog, load_state, write_history
+from l1kd.training.checkpoint import Progress, TrainingLog, load_state, write_history
 from l1kd.training.co_distillation import Distiller, StreamedEpochs
 from l1kd.training.exposure import Batches, measure_inputs, mixer
 from l1kd.training.frozen_teacher import FrozenEpochs, LabelledEvents, raw_scores
 from l1kd.training.restarts import all_starts, best_starts, build_all, only_best
 from l1kd.training.schedules import Cosine, Pruning
 from l1kd.training.student_losses import StudentTrainer, start_students
-from l1kd.training.target_transform import MEDIAN_AT, TARGETS, log_quantiles, save_target
+from l1kd.training.target_transform import MEDIAN_AT, log_quantiles, save_target
 
 # Values of events and exposure that are kept for a frozen teacher, at most: 1 GB of 16-bit counts.
 _MOST_KEPT = 500_000_000
@@ -43,14 +40,7 @@ def build(config: Config, dataset: Dataset) -> Distiller:
     settings = all_starts(config.students)
     students = build_all(settings, dataset.shape, dataset.grid, recipe.score)
     latent = int(teacher.get_layer("latent").output.shape[-1])
-    return Distiller(
-        teacher,
-        StudentTrainer(students, recipe, settings, latent=latent),
-        TARGETS[recipe.target](recipe.score.type),
-        follow=recipe.target == "fitted",
-        exposed=bool(recipe.exposure),
-        rates=(recipe.learning_rate, recipe.student_learning_rate),
-    )
+    return Distiller(teacher, StudentTrainer(students, recipe, settings, latent=latent))
 
 
 def check(context: Context) -> None:
@@ -71,40 +61,46 @@ def train(context: Context) -> None:
     prepare_tensorflow(context.threads)
     config, dataset = context.config, context.dataset
     distiller, batches = build(config, dataset), _batches(context)
-    _start(distiller, batches, config)
+    trainer, transform = distiller.trainer, distiller.transform
+    events = next(iter(dataset.train.chunks(1024, 1024)))
+    middle = transform.score.high * MEDIAN_AT
+    if not distiller.follow:
+        middle = float(np.median(transform.forward(raw_scores(distiller.teacher, iter([events])))))
+    start_students(trainer.students, all_starts(config.students), events, middle)
+    trainer.load()
 
     checkpoint = context.directory / "checkpoint.npz"
-    relevant = config.model_dump(
-        mode="json", include={"seed", "data", "teacher", "students", "distillation"}
-    )
+    keys = {"seed", "data", "teacher", "students", "distillation"}
+    relevant = config.model_dump(mode="json", include=keys)
     progress, best = Progress(content_hash(relevant)), {}
     if (found := load_state(checkpoint, progress.configuration)) is not None:
         progress, arrays = found
         distiller.restore(arrays)
         best = {k.removeprefix("best/"): v for k, v in arrays.items() if k.startswith("best/")}
         context.say(f"resuming after epoch {progress.epoch}")
-    tensorboard = config.distillation.tensorboard
-    log = TrainingLog(progress, best, distiller.arrays, context.directory, tensorboard=tensorboard)
+    directory, tensorboard = context.directory, config.distillation.tensorboard
+    log = TrainingLog(progress, best, distiller.arrays, directory, tensorboard)
 
     for phase in config.distillation.phases:
         if progress.epoch < phase.first:
             continue
-        if not phase.teacher:
-            _freeze_teacher(distiller, best, dataset)
+        if not phase.teacher:  # frozen at its best epoch, with the transform that fits it exactly
+            own = distiller.teacher
+            own.set_weights([best[f"teacher/{number}"] for number in range(len(own.weights))])
+            if distiller.follow:
+                raw = raw_scores(own, dataset.train.chunks())
+                distiller.set_transform(distiller.transform.fitted(*log_quantiles(raw)))
         if progress.epoch < phase.last:
             _run(context, distiller, batches, phase, log)
 
-    trainer = distiller.trainer
     trainer.store({name: best[f"{name}/0"] for name in trainer.names})
     kept = best_starts(progress.best)
-    for own in config.students:
-        student = trainer.students[kept[own.name]]
-        call_back(student)
-        save_model(student, context.student_file(own.name))
+    for name in (student.name for student in config.students):
+        call_back(trainer.students[kept[name]])
+        save_model(trainer.students[kept[name]], context.student_file(name))
     save_model(distiller.teacher, context.teacher_file)
     save_target(distiller.transform, context.directory)
-    history = [only_best(row, kept) for row in progress.history]
-    write_history(history, context.directory / "history.csv")
+    write_history([only_best(row, kept) for row in progress.history], directory / "history.csv")
     checkpoint.unlink(missing_ok=True)
 
 
@@ -134,24 +130,19 @@ def _run(
                 context.say(f"no student has become better for {recipe.patience} epochs")
                 break
             losses = work.epoch(epoch, schedules, tick)
-            candidates = {}
             if phase.teacher:
-                candidates["teacher"] = distiller.teacher.get_weights
+                candidates = {"teacher": distiller.teacher.get_weights}
             else:
-                for name in trainer.names:
-                    whole = pruning.settled(epoch) or not trainer.is_pruned(name)
-                    if whole and epoch >= first + recipe.float_epochs:
-                        candidates[name] = _weights(trainer, name)
+                candidates = {
+                    name: lambda name=name: [trainer.part(name)]
+                    for name in trainer.names
+                    if epoch >= first + recipe.float_epochs
+                    and (pruning.settled(epoch) or not trainer.is_pruned(name))
+                }
             log.end_epoch(epoch, phase.name, losses, work.validate(), candidates)
-    row = only_best(progress.history[-1], best_starts(progress.best))
-    said = ", ".join(
-        f"{k.removesuffix('_val_loss')} {v:.4g}" for k, v in row.items() if "_val_" in k
-    )
+    row = only_best(progress.history[-1], best_starts(progress.best)).items()
+    said = ", ".join(f"{k.removesuffix('_val_loss')} {v:.4g}" for k, v in row if "_val_" in k)
     context.say(f"{phase.name}: validation losses after epoch {progress.epoch}: {said}")
-
-
-def _weights(trainer: StudentTrainer, name: str) -> Callable[[], list[Any]]:
-    return lambda: [trainer.part(name)]
 
 
 def _epochs(
@@ -166,41 +157,13 @@ def _epochs(
     events = len(dataset.train) * (1 + draws * recipe.exposure_ratio * bool(recipe.exposure))
     if events * int(np.prod(dataset.shape)) > _MOST_KEPT:
         return StreamedEpochs(distiller, batches, teacher=False, float_until=float_until)
-    labelled = LabelledEvents.label(
-        recipe,
-        config.seed,
-        dataset,
-        distiller.teacher,
-        distiller.transform,
-        draws=draws,
-        limit=len(dataset.train),
-    )
+    teacher, transform = distiller.teacher, distiller.transform
+    labelled = LabelledEvents.label(recipe, config.seed, dataset, teacher, transform, draws=draws)
     return FrozenEpochs(
         distiller.trainer,
         distiller.student_optimizer,
         labelled,
-        dataset.grid,
-        draws=draws,
         seed=config.seed,
         batch=recipe.batch,
         float_until=float_until,
     )
-
-
-def _freeze_teacher(distiller: Distiller, best: Arrays, dataset: Dataset) -> None:
-    """The best teacher from here on, and the transform that fits it exactly."""
-    weights = [best[f"teacher/{number}"] for number in range(len(distiller.teacher.weights))]
-    distiller.teacher.set_weights(weights)
-    if distiller.follow:
-        raw = raw_scores(distiller.teacher, dataset.train.chunks())
-        distiller.set_transform(distiller.transform.fitted(*log_quantiles(raw)))
-
-
-def _start(distiller: Distiller, batches: Batches, config: Config) -> None:
-    events = next(iter(batches.dataset.train.chunks(1024, 1024)))
-    middle = distiller.transform.score.high * MEDIAN_AT
-    if not distiller.follow:
-        raw = raw_scores(distiller.teacher, iter([events]))
-        middle = float(np.median(distiller.transform.forward(raw)))
-    start_students(distiller.trainer.students, all_starts(config.students), events, middle)
-    distiller.trainer.load()

@@ -126,7 +126,7 @@ def taught(context: Context, config: Config) -> tuple[LabelledEvents, dict[str, 
         limit=len(dataset.train),
     )
     models = train_students(
-        config.students, labelled, config, dataset.grid, epochs=EPOCHS, draws=draws, seed=SEED
+        config.students, labelled, config, dataset.grid, epochs=EPOCHS, seed=SEED
     )
     return labelled, models, Judge(context, config, teacher, target)
 

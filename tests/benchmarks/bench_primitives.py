@@ -49,7 +49,16 @@ def trained() -> dict[str, Any]:
     val = normal[:100], wanted[:100]
     gain = np.float32(1)
     labelled = LabelledEvents(
-        normal, wanted, exposure, also, *val, latents, others, np.asarray(gain)
+        normal,
+        wanted,
+        exposure,
+        also,
+        *val,
+        latents,
+        others,
+        np.asarray(gain),
+        np.asarray(1),
+        np.asarray(grid.lsb),
     )
     ticks: list[float] = []
     models = train_students(
@@ -58,7 +67,6 @@ def trained() -> dict[str, Any]:
         config,
         grid,
         epochs=EPOCHS,
-        draws=1,
         seed=SEED,
         advance=lambda steps: ticks.append(time.process_time()),
     )

@@ -92,7 +92,7 @@ def case(run: Path) -> dict[str, list[Row]]:
     labelled, models, judge = taught(context, config)
     own, grid, shape = config.distillation, context.dataset.grid, context.dataset.shape
     trainer = StudentTrainer(models, own, config.students)
-    course = FrozenEpochs(trainer, None, labelled, grid, draws=1, seed=SEED, batch=own.batch)
+    course = FrozenEpochs(trainer, None, labelled, seed=SEED, batch=own.batch)
     loss, known = course.validate(), (labelled.val * grid.lsb).astype(np.float32)
 
     def row(name: str) -> Row:

@@ -89,7 +89,7 @@ def test_the_teacher_does_not_learn_from_exposure(distiller: Distiller) -> None:
     distiller.step(tf.constant(EVENTS), tf.constant(EVENTS[:8] + 50))
     with_exposure = copies(distiller.teacher)
     distiller.restore(start)
-    distiller.step(tf.constant(EVENTS), tf.constant(EVENTS[:1]))
+    distiller.step(tf.constant(EVENTS), tf.constant(EVENTS[:8]))
     assert same(distiller.teacher, with_exposure)
 
 

@@ -62,7 +62,7 @@ def test_targets_are_the_frozen_teacher_s(context: Context, labelled: LabelledEv
 
 def test_an_epoch_shows_every_normal_event_once_and_one_draw(labelled: LabelledEvents) -> None:
     for number in (0, 1):
-        batches = list(labelled.epoch(number, draws=2, seed=1, batch=64))
+        batches = list(labelled.epoch(number, seed=1, batch=64))
         assert len(batches) == labelled.steps(64) == 4
         shown = np.concatenate([events for events, *_ in batches])
         draw = labelled.exposure[number * 200 : (number + 1) * 200]
@@ -83,9 +83,7 @@ def test_a_candidate_follows_from_its_seed_alone(
 
     def trained(student: Student) -> list[np.ndarray]:  # type: ignore[type-arg]
         grid = context.dataset.grid
-        models = train_students(
-            [student], labelled, context.config, grid, epochs=2, draws=2, seed=3
-        )
+        models = train_students([student], labelled, context.config, grid, epochs=2, seed=3)
         return models["x"].get_weights()
 
     first = trained(own)

@@ -90,9 +90,7 @@ def test_candidates_start_as_often(
 
     monkeypatch.setattr(frozen_teacher, "best_starts", noted)
     own = Student(name="x", architecture="dense", hidden=[3], starts=2)
-    models = train_students(
-        [own], labelled, config, context.dataset.grid, epochs=2, draws=1, seed=3
-    )
+    models = train_students([own], labelled, config, context.dataset.grid, epochs=2, seed=3)
     assert list(models) == ["x"] and set(found) == {"x", "x/2"}
     events = (labelled.val * context.dataset.grid.lsb).astype(np.float32)
     entering = frozen_teacher.keras.Model(models["x"].input, models["x"].layers[-2].output)

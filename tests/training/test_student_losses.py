@@ -89,7 +89,7 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
     log = TrainingLog(Progress(""), {}, dict, tmp_path)
     with pytest.raises(FloatingPointError, match="a_val_loss is nan in epoch 1"):
         log.end_epoch(0, "x", {"a": 1.0}, {"a": float("nan")}, {})
-    assert not log.checkpoint.exists()
+    assert not (tmp_path / "checkpoint.npz").exists()
 
 
 def test_sparsity_rises_by_the_cubic_law() -> None:
