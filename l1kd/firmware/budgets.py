@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 from l1kd.core import run_files
 from l1kd.core.context import Context
@@ -21,10 +22,7 @@ from l1kd.firmware import fpga_parts
 
 
 def estimates(context: Context) -> dict[str, Resources] | None:
-    """Costs of the students by alkaid's estimate, at the firmware's clock; None without budgets.
-
-    Nothing is written. UserError if a share is asked for of a part that is not known.
-    """
+    """Costs of the students by alkaid's estimate, at the firmware's clock; None without budgets."""
     firmware, budgets = context.config.firmware, context.config.choose.budgets
     if not budgets:
         return None
@@ -33,11 +31,10 @@ def estimates(context: Context) -> dict[str, Resources] | None:
             f"choose.max_share: what {firmware.part} has is not known; known parts: "
             f"{', '.join(sorted(fpga_parts.PARTS))}"
         )
-    names = [each.name for each in context.config.students]
-    with context.progress("cost estimates", len(names)) as advance:
-        costs = {}
-        for name in names:
-            costs[name] = _estimate(context, name)
+    students, costs = context.config.students, {}
+    with context.progress("cost estimates", len(students)) as advance:
+        for student in students:
+            costs[student.name] = _estimate(context, student.name)
             advance(1)
     return costs
 
@@ -49,40 +46,37 @@ def _estimate(context: Context, name: str) -> Resources:
     from l1kd.firmware.verilog import alkaid_convert
     from l1kd.networks.to_exact import read
 
-    firmware = context.config.firmware
-    cost = Resources(
-        student=name,
-        source="estimate",
-        implementation="alkaid",
-        tool=f"alkaid {metadata.version('alkaid')}",
-        part=firmware.part,
-        clock_ns=firmware.clock_ns,
-    )
+    firmware, limit = context.config.firmware, context.config.rtl.max_lut
+    clock = firmware.clock_ns
     model = l1kd.load_model(context.student_file(name))
+    known: dict[str, Any]
     try:
         network = read(model)
         port = stated_port(context, network)
-        found = alkaid_convert.estimate(
-            network.at_port(port) if port else network,
-            clock_ns=firmware.clock_ns,
-            max_lut=context.config.rtl.max_lut,
-        )
+        network = network.at_port(port) if port else network
+        found = alkaid_convert.estimate(network, clock_ns=clock, max_lut=limit)
     except (CheckFailed, UserError) as error:
-        return cost.model_copy(update={"note": str(error)})
-    known = {
-        "latency_ns": found.latency_cycles * firmware.clock_ns,
-        "interval_cycles": found.interval_cycles,
-        "lut": found.lut,
-        "ff": found.ff,
-        "share": fpga_parts.share(firmware.part, lut=found.lut, ff=found.ff),
-    }
-    return cost.model_copy(update=known)
+        known = {"note": str(error)}
+    else:
+        known = {
+            "latency_ns": found.latency_cycles * clock,
+            "interval_cycles": found.interval_cycles,
+            "lut": found.lut,
+            "ff": found.ff,
+            "share": fpga_parts.share(firmware.part, lut=found.lut, ff=found.ff),
+        }
+    tool = f"alkaid {metadata.version('alkaid')}"
+    return _alkaid(name, tool, part=firmware.part, clock_ns=clock, **known)
+
+
+def _alkaid(student: str, tool: str, **known: Any) -> Resources:
+    kind = {"source": "estimate", "implementation": "alkaid", "part": None, "clock_ns": None}
+    return Resources.model_validate({"student": student, "tool": tool, **kind, **known})
 
 
 def check_choice(metrics: Metrics) -> None:
     """CheckFailed if no student is within the budgets; the nearest miss is the best one then."""
-    if metrics.choice and metrics.choice[0].excluded:
-        nearest = metrics.choice[0]
+    if metrics.choice and (nearest := metrics.choice[0]).excluded:
         why = f" ({nearest.note})" if nearest.note else ""
         raise CheckFailed(
             f"budget missed: no student is within the budgets; the nearest miss is "
@@ -92,10 +86,7 @@ def check_choice(metrics: Metrics) -> None:
 
 
 def check(context: Context, resources: Sequence[Resources]) -> None:
-    """Hold the best student of `metrics.json` against the budgets, by the best-known numbers.
-
-    CheckFailed if a budget is missed, or the cost that it limits is not known.
-    """
+    """CheckFailed if the best student misses a budget, or the cost that it limits is not known."""
     budgets = context.config.choose.budgets
     if not budgets:
         return
@@ -134,32 +125,20 @@ def of_best(
 def judged(
     records: Iterable[Resources], budgets: dict[str, float], candidate: Candidate | None = None
 ) -> Judged:
-    """The design that the most trustworthy source speaks of, every amount by its best source.
-
-    Of several such designs, the one that is best within the budgets.
-    """
+    """The design of the most trustworthy source; of several, the one best within the budgets."""
     known = [(each.trust, each.design, each.origin, each.budgeted) for each in records]
     if candidate is not None:
-        chosen = Resources(
-            student=candidate.student,
-            source="estimate",
-            implementation="alkaid",
-            tool=candidate.tool,
-            part=None,
-            clock_ns=None,
-        )
+        chosen = _alkaid(candidate.student, candidate.tool)
         estimated = {name: getattr(candidate, name) for name in BUDGETS.values()}
         known.append((chosen.trust, chosen.design, chosen.origin, estimated))
     designs: dict[tuple[str, ...], Judged] = {}
     ranks: dict[tuple[str, ...], tuple[int, bool]] = {}
     for rank, key, source, values in sorted(known, key=lambda each: each[0]):
-        found = {name: value for name, value in values.items() if value is not None}
-        if found:
+        if found := {name: value for name, value in values.items() if value is not None}:
             design = designs.setdefault(key, Judged({}, {}))
             design.amounts.update(found)
             design.sources.update(dict.fromkeys(found, source))
             ranks[key] = rank
-    highest = max(ranks.values(), default=None)
-    best = [designs[key] for key, rank in ranks.items() if rank == highest]
+    best = [designs[key] for key, rank in ranks.items() if rank == max(ranks.values())]
     nothing = Judged({}, {})
     return min(best, key=lambda each: largest_ratio(each.amounts, budgets), default=nothing)

@@ -55,12 +55,11 @@ class _Student:
 
 
 def convert(context: Context) -> None:
-    """Write `firmware/<student>/`, `firmware.json` and `rtl.json`.
+    """Write `firmware/<student>/`, `firmware.json` and `rtl.json`; first all students are checked.
 
-    Which students: all, or the best one (`firmware.students`; `rtl.students` of these). All are
-    read and checked before anything is written. A student that is too large as fully parallel
-    logic gets no Verilog, and `rtl.json` says why. UserError: a student's file is missing, or
-    hls4ml cannot convert it; CheckFailed: it is beyond a limit of the vendor tools.
+    A student that is too large as fully parallel logic gets no Verilog, and `rtl.json` says why.
+    UserError: a student's file is missing, or hls4ml cannot convert it; CheckFailed: it is beyond
+    a limit of the vendor tools.
     """
     config = context.config.firmware
     names = [student.name for student in context.config.students]
@@ -72,12 +71,15 @@ def convert(context: Context) -> None:
                 "run the evaluate stage again"
             )
         names = [best]
-    students = [_read(context, name) for name in names]
-    plan = [(each, kind) for each in students for kind in io_types(each.model, config.io_type)]
+    students = {name: _read(context, name) for name in names}
+    plan = [
+        (each, kind) for each in students.values() for kind in io_types(each.model, config.io_type)
+    ]
     for student, kind in plan:
         check_size(student.model, backend_named(config.backend), kind, config.strategy)
-    for student in students:
+    for student in students.values():
         _store(context, student)
+    options = config.model_dump(include={"backend", "strategy", "reuse", "part", "clock_ns"})
     records = []
     with context.progress("HLS projects", len(plan)) as advance:
         for student, kind in plan:
@@ -86,24 +88,19 @@ def convert(context: Context) -> None:
             project = hls4ml_convert.to_hls(
                 student.model,
                 context.directory / path,
-                backend=config.backend,
                 io_type=kind,
-                strategy=config.strategy,
-                reuse=config.reuse,
-                part=config.part,
-                clock_ns=config.clock_ns,
                 name=student.name,
                 port=student.port,
                 vectors=student.vectors,
                 network=student.network,
+                **options,
             )
             records.append(project.record.model_copy(update={"directory": path}))
             advance(1)
     run_files.write(context.directory, "firmware.json", records)
     context.say(f"{len(records)} HLS projects in {context.directory / 'firmware'}")
     wanted = chosen(context, context.config.rtl.students, names)
-    by_name = {student.name: student for student in students}
-    logics = [_write_verilog(context, by_name[name]) for name in wanted]
+    logics = [_write_verilog(context, students[name]) for name in wanted]
     run_files.write(context.directory, "rtl.json", logics)
 
 
@@ -136,32 +133,22 @@ def _store(context: Context, student: _Student) -> None:
 
 def _write_verilog(context: Context, student: _Student) -> run_files.RtlRecord:
     """Write a student's Verilog project, or say why there is none."""
-    config, name, path = context.config.firmware, student.name, verilog_path(student.name)
+    name, path = student.name, verilog_path(student.name)
     directory, exact = context.directory / path, student.exact
+    device = context.config.firmware.model_dump(include={"part", "clock_ns"})
+    options = device | {"name": name, "max_lut": context.config.rtl.max_lut}
     check_replaceable(directory, inside=context.directory)
     try:
         with context.progress(f"{name}: Verilog", len(exact.nodes)) as advance:
             logic = alkaid_convert.to_verilog(
-                exact,
-                directory,
-                clock_ns=config.clock_ns,
-                part=config.part,
-                max_lut=context.config.rtl.max_lut,
-                name=name,
-                advance=advance,
-                model_hash=student.hash,
+                exact, directory, advance=advance, model_hash=student.hash, **options
             )
     except UserError as error:
         shutil.rmtree(directory, ignore_errors=True)
         context.say(f"{name}: no Verilog: {error}")
+        types = {"input_type": exact.port.text, "output_type": exact.output_types[0].text}
         return run_files.RtlRecord(
-            student=name,
-            directory=None,
-            refused=str(error),
-            part=config.part,
-            clock_ns=config.clock_ns,
-            input_type=exact.port.text,
-            output_type=exact.output_types[0].text,
+            student=name, directory=None, refused=str(error), **device, **types
         )
     record = logic.record
     context.say(f"{name}: Verilog of about {record.lut:,.0f} LUTs, {record.latency_cycles} cycles")
@@ -169,13 +156,10 @@ def _write_verilog(context: Context, student: _Student) -> run_files.RtlRecord:
 
 
 def io_types(model: keras.Model, wanted: str) -> tuple[IoType, ...]:
-    """The kinds of project that are written of a network for `firmware.io_type`.
-
-    `auto` is io_stream for every network, and io_parallel too for one of at most 65,536
-    multiplications: logic for every multiplication at every position is for small networks, and
-    the vendor tools take hours over large ones. Of the shipped students all of 18x14 regions and
-    s4-s7 of 28x28 pixels qualify (s4: 35 thousand), s1-s3 do not (s3: 126 thousand).
-    """
+    """The kinds of project that are written of a network for `firmware.io_type`."""
+    # Logic for every multiplication at every position is for small networks: the vendor tools take
+    # hours over large ones. Of the shipped students all of 18x14 regions and s4-s7 of 28x28 pixels
+    # qualify (s4: 35 thousand), s1-s3 do not (s3: 126 thousand).
     if wanted == "io_parallel":
         return ("io_parallel",)
     size = sum(multiplications(layer) or 0 for layer in model.layers)

@@ -50,14 +50,12 @@ _FAMILIES: tuple[tuple[str, Family], ...] = (
 
 def part(name: str) -> Part | None:
     """The device of a full part name such as `xc7vx690tffg1927-2`; None if it is not in `PARTS`."""
-    name = name.lower()
-    return next((entry for prefix, entry in PARTS.items() if name.startswith(prefix)), None)
+    return next((each for prefix, each in PARTS.items() if name.lower().startswith(prefix)), None)
 
 
 def family(name: str) -> Family | None:
     """The family of a part's logic cells; None if its name does not say."""
-    name = name.lower()
-    return next((kind for pattern, kind in _FAMILIES if re.match(pattern, name)), None)
+    return next((kind for pattern, kind in _FAMILIES if re.match(pattern, name.lower())), None)
 
 
 def share(name: str, **counts: float | None) -> dict[str, float]:
@@ -65,20 +63,14 @@ def share(name: str, **counts: float | None) -> dict[str, float]:
 
     Counts that are None, or that the part has none of, are left out; all for an unknown part.
     """
-    device = part(name)
-    if device is None:
+    if (device := part(name)) is None:
         return {}
-    has: dict[str, int] = {what: getattr(device, what) for what in counts}
-    return {
-        what: count / has[what]
-        for what, count in counts.items()
-        if count is not None and has[what] > 0
-    }
+    known = {what: count for what, count in counts.items() if count is not None}
+    return {what: count / has for what, count in known.items() if (has := getattr(device, what))}
 
 
 def share_text(name: str, fraction: float) -> str:
     """A fraction of a part in words, such as "2.1 % of a VU13P"."""
-    device = part(name)
-    percent = 100 * fraction
+    device, percent = part(name), 100 * fraction
     digits = 1 if percent >= 0.1 or percent == 0 else 3
     return f"{percent:.{digits}f} % of a {device.short if device else name}"

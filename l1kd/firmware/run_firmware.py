@@ -66,7 +66,7 @@ def open_student(context: Context, name: str, projects: list[Project]) -> Studen
         exact = from_json(read_json(directory / NETWORK))
     except (OSError, ValueError) as error:
         raise UserError(f"{directory / NETWORK}: no exact network ({error}); {again}") from error
-    logic = logic_of(context, name)
+    logic = _logic_of(run, name)
     model = context.student_file(name)
     changed = model.is_file() and file_hash(model) != record.file
     written: list[Project | Logic] = [*projects, *([logic] if logic else [])]
@@ -78,9 +78,8 @@ def open_student(context: Context, name: str, projects: list[Project]) -> Studen
     return Student(name, exact, projects, logic, record.float32)
 
 
-def logic_of(context: Context, name: str) -> Logic | None:
+def _logic_of(run: Path, name: str) -> Logic | None:
     """A student's Verilog, if it was written."""
-    run = context.directory
     records = run_files.read(run, "rtl.json") if (run / "rtl.json").exists() else []
     for record in records:
         if record.student == name and record.directory:

@@ -15,7 +15,7 @@ from typing import Any
 from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
-from l1kd.core.run_files import Resources
+from l1kd.core.run_files import Resources, Source
 from l1kd.exact.layers import Merge
 from l1kd.firmware.budgets import check
 from l1kd.firmware.fpga_parts import share
@@ -26,15 +26,14 @@ from l1kd.firmware.verilog.lut_ff_estimate import Kernel, kernel_lut, kernels
 from l1kd.firmware.verilog.project import Logic
 from l1kd.firmware.verilog.synthesize import synthesize
 
+_COUNTS = ("lut", "ff", "dsp", "bram", "uram")
+
 
 def synth(context: Context) -> None:
-    """Write `resources.json`, one entry per design and source, and hold the budgets.
-
-    UserError if a student or a project is missing, CheckFailed if the best student misses a budget.
-    """
+    """Write `resources.json`, one entry per design and source, and check the budgets."""
     groups = projects_of(context.directory)
     students = [open_student(context, name, projects) for name, projects in groups.items()]
-    found = []
+    found: list[Resources] = []
     for student in students:
         costs = [(kernel, kernel_lut(kernel)) for kernel in kernels(student.exact)]
         found += [_resources(project, costs) for project in student.projects]
@@ -51,73 +50,55 @@ def synth(context: Context) -> None:
 
 def _expected(logic: Logic) -> Resources:
     """The cost that alkaid's logic is expected to have."""
-    record = logic.record
-    products = any(
-        isinstance(node, Merge) and node.operation == "multiply" for node in logic.network.nodes
+    record, nodes = logic.record, logic.network.nodes
+    products = any(isinstance(node, Merge) and node.operation == "multiply" for node in nodes)
+    # Without products, adders and tables alone: in LUTs.
+    counts = {"lut": record.lut, "ff": record.ff}
+    counts |= dict.fromkeys(("dsp", "bram", "uram"), None if products else 0.0)
+    tool = f"alkaid {logic.description.versions['alkaid']}"
+    note = (
+        "expected of Yosys, from counts of the logic; layers: shares of the LUTs before what they "
+        "have in common is merged"
     )
-    none = None if products else 0.0  # adders and tables alone: in LUTs
-    return _design(
-        logic,
-        source="estimate",
-        tool=f"alkaid {logic.description.versions['alkaid']}",
-        lut=record.lut,
-        ff=record.ff,
-        dsp=none,
-        bram=none,
-        uram=none,
-        layers=record.layers,
-        note="expected of Yosys, from counts of the logic; layers: shares of the LUTs before "
-        "what they have in common is merged",
-    )
+    return _design(logic, "estimate", tool, counts, note, layers=record.layers)
 
 
 def _synthesized(context: Context, logic: Logic) -> list[Resources]:
     """The cost of a student's Verilog by Yosys; nothing if it took too long."""
-    record, limit = logic.record, context.config.rtl.tools_max_lut
+    record, config = logic.record, context.config.rtl
+    name, limit = record.student, config.tools_max_lut
     if (record.lut or 0) > limit:
         context.say(
-            f"{record.student}: not synthesised: about {record.lut:,.0f} LUTs, and designs above "
+            f"{name}: not synthesised: about {record.lut:,.0f} LUTs, and designs above "
             f"{limit:,.0f} are not (rtl.tools_max_lut)"
         )
         return []
+    options: dict[str, Any] = {"time_limit_s": config.time_limit_s, "say": context.say}
     try:
-        made = synthesize(
-            logic.directory,
-            record.top,
-            part=record.part,
-            time_limit_s=context.config.rtl.time_limit_s,
-            say=context.say,
-        )
+        made = synthesize(logic.directory, record.top, part=record.part, **options)
     except UserError as error:
-        context.say(f"{record.student}: not synthesised: {error}")
+        context.say(f"{name}: not synthesised: {error}")
         return []
     context.say(
-        f"{record.student}: {made.lut:,.0f} LUT, {made.ff:,.0f} FF by {made.tool} in "
+        f"{name}: {made.lut:,.0f} LUT, {made.ff:,.0f} FF by {made.tool} in "
         f"{made.seconds:.0f} s; {record.lut:,.0f} and {record.ff:,.0f} were expected"
     )
-    return [
-        _design(
-            logic,
-            source="yosys",
-            tool=made.tool,
-            lut=made.lut,
-            ff=made.ff,
-            dsp=made.dsp,
-            bram=made.bram,
-            uram=made.uram,
-            note="mapped to the part's family, out of context; not placed, not routed",
-        )
-    ]
+    counts: dict[str, float | None] = {each: getattr(made, each) for each in _COUNTS}
+    note = "mapped to the part's family, out of context; not placed, not routed"
+    return [_design(logic, "yosys", made.tool, counts, note)]
 
 
-def _design(logic: Logic, **values: Any) -> Resources:
-    """A cost of alkaid's Verilog; `values` are those that its source knows."""
+def _design(
+    logic: Logic, source: Source, tool: str, counts: dict[str, float | None], note: str, **more: Any
+) -> Resources:
+    """A cost of alkaid's Verilog by one source."""
     record = logic.record
     cycles = record.latency_cycles
-    counts = {key: values.get(key) for key in ("lut", "ff", "dsp", "bram", "uram")}
     return Resources(
         student=record.student,
+        source=source,
         implementation="alkaid",
+        tool=tool,
         part=record.part,
         clock_ns=record.clock_ns,
         latency_cycles=cycles,
@@ -125,7 +106,9 @@ def _design(logic: Logic, **values: Any) -> Resources:
         interval_cycles=record.interval_cycles,
         estimated_clock_ns=record.estimated_clock_ns,
         share=share(record.part, **counts),
-        **values,
+        note=note,
+        **counts,
+        **more,
     )
 
 
@@ -133,16 +116,16 @@ def _resources(project: Project, costs: list[tuple[Kernel, float]]) -> Resources
     """The estimate of an HLS project from its kernels' LUTs."""
     record, description = project.record, project.description
     total = sum(cost * (one.positions if description.unrolled else 1) for one, cost in costs)
-    notes = [
+    note = (
         "LUT: the matrices alone, in distributed arithmetic (alkaid's cost model); buffers, "
         "quantizers and control are not in it"
-    ]
+    )
     if record.strategy != "distributed_arithmetic":
-        notes.append(
-            f"with the strategy {record.strategy} the vendor tool chooses between LUTs and DSPs"
+        note += (
+            f"; with the strategy {record.strategy} the vendor tool chooses between LUTs and DSPs"
         )
     if description.interval_cycles is not None:
-        notes.append("interval: one pipeline with reuse 1, by design")
+        note += "; interval: one pipeline with reuse 1, by design"
     return Resources(
         student=record.student,
         source="estimate",
@@ -155,5 +138,5 @@ def _resources(project: Project, costs: list[tuple[Kernel, float]]) -> Resources
         backend=record.backend,
         io_type=record.io_type,
         strategy=record.strategy,
-        note="; ".join(notes) or None,
+        note=note,
     )

@@ -80,19 +80,20 @@ def test_a_missing_student_is_said(run: Context, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("sent", "grid", "port"),
+    ("source", "grid", "port"),
     [
-        (FixedPoint(10, 10, False), FixedPoint(11, 11), FixedPoint(10, 10, False)),
-        (FixedPoint(8, 0, False), FixedPoint(9, 1), FixedPoint(8, 0, False)),
-        (None, FixedPoint(11, 11), None),
-        (None, FixedPoint(8, 8, False), FixedPoint(8, 8, False)),
-        (None, FixedPoint(14, 14), None),
+        ("calo", FixedPoint(11, 11), FixedPoint(10, 10, False)),
+        ("mnist", FixedPoint(9, 1), FixedPoint(8, 0, False)),
+        ("arrays", FixedPoint(11, 11), None),
+        ("arrays", FixedPoint(8, 8, False), FixedPoint(8, 8, False)),
+        ("arrays", FixedPoint(14, 14), None),
     ],
 )
 def test_the_data_s_type_is_the_port_where_it_fits(
-    sent: FixedPoint | None, grid: FixedPoint, port: FixedPoint | None
+    source: str, grid: FixedPoint, port: FixedPoint | None
 ) -> None:
     kind = FixedPoint(9, 1) if grid.word == 9 else FixedPoint(11, 11)
     model = little(port=f"quantized_bits({kind.word},{kind.integer - 1},0,alpha=1)")
-    context: Any = SimpleNamespace(dataset=SimpleNamespace(grid=grid, port=sent))
+    config = SimpleNamespace(data=SimpleNamespace(source=source))
+    context: Any = SimpleNamespace(dataset=SimpleNamespace(grid=grid), config=config)
     assert stated_port(context, read(model)) == port

@@ -36,6 +36,12 @@ _CHUNK = 8192  # events at a time
 Values = NDArray[np.float64]
 Inputs = Literal["test", "corner"]
 Predictor = Callable[[NDArray[Any]], Values]  # events (N, *shape) to outputs (N, outputs)
+KIND = ("backend", "io_type", "strategy")
+
+
+def kind_of(project: FirmwareRecord) -> dict[str, Any]:
+    """Backend, io_type and strategy of an HLS project."""
+    return {key: getattr(project, key) for key in KIND}
 
 
 @dataclass
@@ -88,20 +94,17 @@ class Comparison:
     def _reproduce(
         self, network: Network, event: NDArray[Any], directory: Path, student: str
     ) -> None:
-        shape, port = network.shape, network.port
+        def tried(counts: NDArray[np.int64]) -> tuple[NDArray[Any], Values, Values]:
+            events = (counts * network.port.lsb).reshape(-1, *network.shape)
+            return events, network.predict(events), self.predict(events)
 
         def differs(counts: NDArray[np.int64]) -> NDArray[Any]:
-            tried = (counts * port.lsb).reshape(-1, *shape)
-            return ~(network.predict(tried) == self.predict(tried)).all(axis=1)
+            _, expected, found = tried(counts)
+            return ~(expected == found).all(axis=1)
 
-        counts = shrink(port.integers(event).reshape(-1), differs)
-        smallest = (counts * port.lsb).reshape(1, *shape)
-        arrays = {
-            "events": smallest,
-            "counts": counts.reshape(1, -1),
-            "expected": network.predict(smallest),
-            "found": self.predict(smallest),
-        }
+        counts = shrink(network.port.integers(event).reshape(-1), differs)[None]
+        events, expected, found = tried(counts)
+        arrays = {"events": events, "counts": counts, "expected": expected, "found": found}
         parts = (student, self.candidate, self.inputs, *self.kind.split())
         name = "-".join(re.sub(r"[^\w.]", "_", part) for part in parts)
         self.reproducer = f"{REPRODUCERS}/{name}.npz"
@@ -113,8 +116,7 @@ class Comparison:
     @property
     def kind(self) -> str:
         """The HLS project in words: `Vitis io_stream latency`, or nothing."""
-        record = self.project
-        return f"{record.backend} {record.io_type} {record.strategy}" if record else ""
+        return " ".join(kind_of(self.project).values()) if self.project else ""
 
     @property
     def label(self) -> str:
@@ -125,10 +127,8 @@ class Comparison:
     def told(self) -> str:
         """The result in one line."""
         result, excuse = self.result, self.pair.excused
-        return (
-            f"{self.label}: {result.mismatches} mismatches in {result.events} {self.inputs} events"
-            + (f" (QKeras is inexact: {excuse})" if excuse else "")
-        )
+        found = f"{result.mismatches} mismatches in {result.events} {self.inputs} events"
+        return f"{self.label}: {found}" + (f" (QKeras is inexact: {excuse})" if excuse else "")
 
     @property
     def fault(self) -> str | None:
@@ -138,22 +138,20 @@ class Comparison:
             return None
         unseen = "its layers are not shown" if self.show is None else ""
         where = self.where or unseen or "no inner layer differs on these events"
-        saved = f"; {self.reproducer} holds the smallest event that shows it"
+        if self.reproducer:
+            where += f"; {self.reproducer} holds the smallest event that shows it"
         return (
             f"{self.label}: {result.mismatches} of {result.events} {self.inputs} events, up to "
-            f"{result.max_lsb} LSB; {where}{saved if self.reproducer else ''}"
+            f"{result.max_lsb} LSB; {where}"
         )
 
     @property
     def pair(self) -> Pair:
         """As `agreement.json` has it."""
-        record = self.project
         return Pair(
             reference="exact",
             candidate=self.candidate,
-            backend=record.backend if record else None,
-            io_type=record.io_type if record else None,
-            strategy=record.strategy if record else None,
+            **(kind_of(self.project) if self.project else dict.fromkeys(KIND)),
             inputs=self.inputs,
             events=self.result.events,
             mismatches=self.result.mismatches,
@@ -179,18 +177,17 @@ def compare_on(
 ) -> dict[str, dict[str, Values]]:
     """Compare on the corners, then on a run's samples; the comparisons keep their results.
 
-    Returns scores (N,) of the comparisons of the kind `test` and of `others`, by implementation and
-    sample; of several projects' C simulations the first's: where they differ the gate fails.
+    Returns scores (N,) of the `test` comparisons and of `others`, by implementation and sample.
     """
-    network, config = student.exact, context.config
-    if config.verify.corners:
-        events, report = corners(network.port, context.dataset.shape, network, seed=config.seed)
+    network, limit = student.exact, context.config.verify.events
+    if context.config.verify.corners:
+        shape, seed = context.dataset.shape, context.config.seed
+        events, report = corners(network.port, shape, network, seed=seed)
         context.say(f"{student.name}: {report.summary}")
         expected = network.predict(events)
         for comparison in comparisons["corner"]:
             comparison.add(events, expected, student.lsb)
     scores: dict[str, dict[str, list[Values]]] = {}
-    limit = config.verify.events
     sizes = {name: min(len(sample), limit or len(sample)) for name, sample in samples.items()}
     total = sum(sizes.values())
     with context.progress(f"{student.name}: events", total) as advance:
@@ -202,6 +199,7 @@ def compare_on(
                 given = {stage: predict(chunk) for stage, predict in (others or {}).items()}
                 for comparison in comparisons["test"]:
                     found = comparison.add(chunk, expected, student.lsb)
+                    # Of several projects' C simulations the first: if they differ, verify fails.
                     given.setdefault(comparison.candidate, found)
                 for stage, values in given.items():
                     scores.setdefault(stage, {}).setdefault(name, []).append(values.reshape(-1))
@@ -213,10 +211,9 @@ def compare_on(
 
 
 def compare_emulator(context: Context, name: str, emulator: Emulator) -> None:
-    """Hold a student's emulator against the exact network, and note the pair in `agreement.json`.
+    """Compare a student's emulator with the exact network, and note the pair in `agreement.json`.
 
-    UserError if it was built from no project of the student that is there, CheckFailed if a single
-    bit differs. In a read-only run nothing is noted.
+    UserError if it was built from another project, CheckFailed if a single bit differs.
     """
     projects = projects_of(context.directory).get(name, [])
     comparisons = emulated([emulator], projects)
@@ -228,7 +225,7 @@ def compare_emulator(context: Context, name: str, emulator: Emulator) -> None:
     student = open_student(context, name, projects)
     compare_on(context, student, comparisons, samples_of(context))
     done = [each for kind in comparisons.values() for each in kind if each.result.events]
-    if os.access(context.directory, os.W_OK):
+    if os.access(context.directory, os.W_OK):  # else a read-only run
         _note(context, student, done)
     for comparison in done:
         context.say(f"{name} {comparison.told}")
@@ -265,12 +262,9 @@ def emulated(
 ) -> dict[Inputs, list[Comparison]]:
     """Comparisons of emulators that were built from these projects, as they are now."""
     records = {project.description.namespace: project.record for project in projects}
-    kept = [each for each in emulators if each.manifest.namespace in records]
-
-    def built(inputs: Inputs) -> list[Comparison]:
-        return [
-            Comparison("emulator", inputs, each.predict, project=records[each.manifest.namespace])
-            for each in kept
-        ]
-
-    return {"corner": built("corner"), "test": built("test")}
+    found: dict[Inputs, list[Comparison]] = {"corner": [], "test": []}
+    for each in emulators:
+        if project := records.get(each.manifest.namespace):
+            for inputs, built in found.items():
+                built.append(Comparison("emulator", inputs, each.predict, project=project))
+    return found

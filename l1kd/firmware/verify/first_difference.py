@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
@@ -25,7 +24,7 @@ _SUMS = ":sums"
 class Shown:
     """An implementation's output of one layer."""
 
-    values: NDArray[np.float64]  # (N, *shape)
+    values: NDArray[Any]  # (N, *shape), float64
     type: str = ""  # as `ap_fixed` text; empty for an implementation in floats
 
 
@@ -54,27 +53,22 @@ class Difference:
 def first_difference(
     network: Network, shown: Mapping[str, Shown], events: NDArray[Any]
 ) -> Difference | None:
-    """The first layer, in the order of the data's flow, that differs; None if all agree.
-
-    `shown` holds outputs by the network's layer for `events` (N, *shape); keep N small, inner
-    layers are large.
-    """
+    """The first layer of `shown` (outputs by layer for few `events`) that differs, or None."""
     names = tuple(node.name for node in network.nodes if node.name in shown)
-    if not len(np.asarray(events)):
+    if not len(events):
         return None
     expected = network.values(events, names)
     for name in names:
-        given, wanted = shown[name], expected[name]
-        fractions = [network.bounds[name].fraction]
+        given, wanted, bounds = shown[name], expected[name], network.bounds[name]
+        fraction = bounds.fraction
         if given.type:
-            fractions.append(FixedPoint.parse(given.type).fraction)
-        lsb = 2.0 ** -max(fractions)
-        size = len(wanted)
-        agreement = compare(wanted.reshape(size, -1), given.values.reshape(size, -1), lsb)
+            fraction = max(fraction, FixedPoint.parse(given.type).fraction)
+        flat = (len(wanted), -1)
+        agreement = compare(wanted.reshape(flat), given.values.reshape(flat), 2.0**-fraction)
         if agreement.mismatches:
             node = network[name]
             # A sum has a type that holds it, but no rounding and no overflow.
-            sums = replace(network.bounds[name].type, rounding="TRN", overflow="WRAP")
+            sums = replace(bounds.type, rounding="TRN", overflow="WRAP")
             needed = node.type if isinstance(node, Quantize) else sums
             return Difference(name.removesuffix(_SUMS), given.type, needed.text, agreement)
     return None

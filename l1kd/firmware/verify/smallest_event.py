@@ -15,19 +15,17 @@ _ROUNDS = 64
 
 
 def shrink(event: Counts, differs: Differs) -> Counts:
-    """Make an event (inputs,) that differs as empty and as small as it can be and still differ.
+    """Make an event (inputs,) as empty and as small as it can be and still differ.
 
     Blocks of inputs are set to zero, from halves down to single ones; then values move towards
     zero. Every step asks `differs`, events (N, inputs) to (N,), about all its candidates at once.
     """
-    event = event.copy()
     size = len(event)
     while size >= 1:
         event = _emptied(event, size, differs)
         size = 0 if size == 1 else (size + 1) // 2
     for _ in range(_ROUNDS):
-        smaller = _smaller(event, differs)
-        if smaller is None:
+        if (smaller := _smaller(event, differs)) is None:
             break
         event = smaller
     return event
@@ -40,10 +38,10 @@ def _emptied(event: Counts, size: int, differs: Differs) -> Counts:
         candidates = np.repeat(event[None], len(starts), axis=0)
         for row, start in zip(candidates, starts, strict=True):
             row[start : start + size] = 0
-        kept = np.asarray(differs(candidates), bool)
-        if not kept.any():
+        kept = np.flatnonzero(differs(candidates))
+        if not len(kept):
             return event
-        chosen = int(np.flatnonzero(kept)[0])
+        chosen = int(kept[0])
         event = candidates[chosen]
         # Blocks before it are needed: to leave one out did not differ, and seldom will now.
         starts = starts[chosen + 1 :]
@@ -63,13 +61,11 @@ def _smaller(event: Counts, differs: Differs) -> Counts | None:
             places.append(int(place))
     if not candidates:
         return None
-    kept = np.flatnonzero(np.asarray(differs(np.array(candidates)), bool))
+    kept = np.flatnonzero(differs(np.array(candidates)))
     if not len(kept):
         return None
     # All that can shrink alone, together; if that is too much, the first of them.
     together = event.copy()
     for index in kept[::-1]:
         together[places[index]] = candidates[index][places[index]]
-    if bool(np.asarray(differs(together[None]))[0]):
-        return together
-    return candidates[int(kept[0])]
+    return together if differs(together[None])[0] else candidates[int(kept[0])]

@@ -1,8 +1,8 @@
 """A network as pipelined Verilog without a multiplier, by alkaid: what open tools can judge.
 
-It is another implementation of the function that the HLS project computes, and costs something
-else: every number of it is labelled `alkaid`. `trace_layers` draws the network; this module
-optimises it, cuts it into pipeline stages, writes it and opens it again.
+It is another implementation of the function that the HLS project computes, at another cost: its
+numbers are labelled `alkaid`. `trace_layers` draws the network; this module optimises it, cuts it
+into pipeline stages and writes it.
 
 *Latency* is the number of clock edges from the one that samples an event to the one that shows its
 result; one event enters per clock cycle.
@@ -18,8 +18,6 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
 from l1kd import __version__
 from l1kd.core.errors import UserError
 from l1kd.core.files import atomic_directory, write_json
@@ -30,7 +28,7 @@ from l1kd.exact.network import Network
 from l1kd.firmware.hls.project import FILE, NETWORK, Port
 from l1kd.firmware.verilog import lut_ff_estimate
 from l1kd.firmware.verilog.lut_ff_estimate import Features
-from l1kd.firmware.verilog.port_wrapper import Kif, wrapper
+from l1kd.firmware.verilog.port_wrapper import wrapper
 from l1kd.firmware.verilog.project import Description, Logic
 from l1kd.firmware.verilog.trace_layers import draw, expected_lut
 from l1kd.firmware.verilog.trace_quantizers import UnfitError
@@ -56,12 +54,11 @@ class Estimate:
 
 
 def estimate(network: Network, *, clock_ns: float = 5.0, max_lut: float = MAX_LUT) -> Estimate:
-    """Estimate the cost of a network's logic, cut into stages for a clock; nothing is written.
+    """Estimate the cost of a network (at the port of its events) as logic; nothing is written.
 
-    The network is at the port that events come in. UserError if it is larger than `max_lut`, or
-    has something that the logic cannot compute.
+    UserError if it is larger than `max_lut`, or has something that the logic cannot compute.
     """
-    return _estimated(*_optimised(network, clock_ns=clock_ns, max_lut=max_lut))
+    return _estimated(*_optimised(network, clock_ns, max_lut))
 
 
 def to_verilog(
@@ -127,15 +124,7 @@ def to_verilog(
     name = name or network.name
     top = "l1kd_" + re.sub(r"\W", "_", name, flags=re.ASCII)
     with atomic_directory(directory) as written:
-        built, costs = _optimised(
-            network,
-            clock_ns=clock_ns,
-            max_lut=max_lut,
-            advance=advance,
-            path=written,
-            top=top,
-            part=part,
-        )
+        built, costs = _optimised(network, clock_ns, max_lut, advance, written, top, part)
         expected = _estimated(built, costs)
         outputs = sum(network[output].size for output in network.outputs)
         record = RtlRecord(
@@ -168,7 +157,6 @@ def to_verilog(
 
 def _optimised(
     network: Network,
-    *,
     clock_ns: float,
     max_lut: float,
     advance: Callable[[int], None] = lambda steps: None,
@@ -209,48 +197,43 @@ def _optimised(
 
 def _estimated(model: Any, costs: dict[str, float]) -> Estimate:
     features = _features(model)
-    lut, ff = lut_ff_estimate.lut(features), lut_ff_estimate.ff(features)
-    scale = lut / (sum(costs.values()) or 1.0)
+    lut = lut_ff_estimate.lut(features)
+    scale, cycles = lut / (sum(costs.values()) or 1.0), int(model.latency)
     return Estimate(
         lut=lut,
-        ff=ff,
-        latency_cycles=int(model.latency),
+        ff=lut_ff_estimate.ff(features),
+        latency_cycles=cycles,
         interval_cycles=1,
-        clock_ns=round(model._comb.latency[1] / max(int(model.latency), 1), 3),
+        clock_ns=round(model._comb.latency[1] / max(cycles, 1), 3),
         layers=[LayerCost(name=name, lut=round(cost * scale, 1)) for name, cost in costs.items()],
         features=features,
     )
 
 
 def _features(model: Any) -> Features:
-    """Raw counts of a design."""
+    """Raw counts of a design: alkaid's operations by their codes."""
     program = model._comb
-    used = program.ref_count
+    widths = [sum(op.qint.kif) for op in program.ops]
     total = dict.fromkeys(
         ("adder_bits", "ternary_bits", "constant_bits", "mux_bits", "gate_bits", "product_bits"),
         0.0,
     )
     total["table_cost"] = 0.0
-    widths = [sum(op.qint.kif) for op in program.ops]
-    for index, op in enumerate(program.ops):
-        if not used[index]:
+    kinds = {0: "adder_bits", 1: "adder_bits", 11: "ternary_bits", 4: "constant_bits"}
+    kinds |= {6: "mux_bits", 2: "gate_bits", 9: "gate_bits", 10: "gate_bits"}
+    kinds |= {7: "product_bits", 8: "table_cost"}
+    for op, width, used in zip(program.ops, widths, program.ref_count, strict=False):
+        if not used or op.opcode not in kinds:
             continue
-        if op.opcode in (0, 1):
-            total["adder_bits"] += op.cost
-        elif op.opcode == 11:
-            total["ternary_bits"] += op.cost
-        elif op.opcode == 4:
-            total["constant_bits"] += widths[index]
-        elif op.opcode == 6:
-            total["mux_bits"] += widths[index]
-        elif op.opcode == 9 and op.data[0]:  # a reduction
-            total["gate_bits"] += widths[op.addr[0]]
-        elif op.opcode in (2, 9, 10):
-            total["gate_bits"] += widths[index]
+        if op.opcode in (0, 1, 8, 11):
+            count = op.cost
         elif op.opcode == 7:
-            total["product_bits"] += widths[op.addr[0]] * widths[op.addr[1]]
-        elif op.opcode == 8:
-            total["table_cost"] += op.cost
+            count = widths[op.addr[0]] * widths[op.addr[1]]
+        elif op.opcode == 9 and op.data[0]:  # a reduction
+            count = widths[op.addr[0]]
+        else:
+            count = width
+        total[kinds[op.opcode]] += count
     signals = model.fsm
     return Features(
         **total,
@@ -276,15 +259,11 @@ def _write(model: Any, directory: Path, top: str, port: FixedPoint, result: Fixe
     core = core.replace(f"module {top} (", f"module {top}_core (", 1)
     (sources / f"{top}_core.v").write_text(core)
     program = model._comb
-    inside = _kifs(program.inp_kifs), _kifs(program.out_kifs)
+    inside = program.inp_kifs.T.tolist(), program.out_kifs.T.tolist()
     (sources / f"{top}.v").write_text(wrapper(top, inside, port, result))
     (sources / f"{top}_wrapper.v").unlink()
     for left in ("sim", "metadata.json", "model/fsm.json.gz"):
         path = directory / left
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    templates = resources.files("l1kd.firmware") / "templates"
-    (directory / "NOTICE").write_text((templates / "rtl_notice").read_text())
-
-
-def _kifs(array: NDArray[Any]) -> list[Kif]:
-    return [(int(sign), int(integer), int(fraction)) for sign, integer, fraction in array.T]
+    notice = resources.files("l1kd.firmware") / "templates" / "rtl_notice"
+    (directory / "NOTICE").write_text(notice.read_text())

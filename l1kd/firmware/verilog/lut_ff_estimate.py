@@ -42,10 +42,7 @@ class Features:
 
 # tests/benchmarks/results/estimates.json, by `python -m tests.benchmarks.bench_estimates`.
 COEFFICIENTS: Mapping[str, Mapping[str, float]] = MappingProxyType(
-    {
-        "lut": MappingProxyType({"cost": 1.491}),
-        "ff": MappingProxyType({"registers": 0.958}),
-    }
+    {"lut": {"cost": 1.491}, "ff": {"registers": 0.958}}
 )
 
 
@@ -84,28 +81,25 @@ def kernels(network: Network) -> list[Kernel]:
             outputs = node.kernel.shape[-1]
             matrix = node.kernel.reshape(-1, outputs) * 2.0**-node.kernel_fraction
             bias = node.bias * 2.0**-node.bias_fraction
-            source = _holder(network, node.sources[0])
+            source = network[node.sources[0]]
+            while isinstance(source, Reshape):
+                source = network[source.sources[0]]
+            # The type that its values have in logic: its quantizer's, or the narrowest.
+            narrowest = network.bounds[source.name].type
+            kind = source.type if isinstance(source, (Quantize, Input)) else narrowest
             name, positions = node.name.removesuffix(":sums"), node.size // outputs
-            found.append(Kernel(name, matrix, bias, source, positions))
+            found.append(Kernel(name, matrix, bias, kind, positions))
     return found
-
-
-def _holder(network: Network, name: str) -> FixedPoint:
-    """The type that a layer's values have in logic: its quantizer's, or the narrowest."""
-    node = network[name]
-    if isinstance(node, Reshape):
-        return _holder(network, node.sources[0])
-    return node.type if isinstance(node, (Quantize, Input)) else network.bounds[name].type
 
 
 def kernel_lut(kernel: Kernel) -> float:
     """LUTs of one matrix in distributed arithmetic, by alkaid's cost model: one per adder bit."""
     from alkaid.cmvm import cmvm_solve
 
-    kind = kernel.input
-    ranges = [(kind.low, kind.high, kind.lsb)] * len(kernel.matrix)
     if not kernel.matrix.any():
         return 0.0
+    kind = kernel.input
+    ranges = [(kind.low, kind.high, kind.lsb)] * len(kernel.matrix)
     matrix = np.ascontiguousarray(kernel.matrix, np.float32)
     first, second = cmvm_solve(matrix, qintervals=ranges, latencies=[0.0] * len(ranges), **SOLVER)
     return float(first.cost + second.cost)

@@ -7,6 +7,8 @@ the bits that can differ.
 
 from __future__ import annotations
 
+import numpy as np
+
 from l1kd.core.fixed_point import FixedPoint
 
 Kif = tuple[int, int, int]  # sign bits, integer bits without the sign, fraction bits
@@ -17,10 +19,8 @@ def wrapper(
 ) -> str:
     """Verilog of the module `top` around `<top>_core`, whose inputs and outputs are `inside`."""
     sources, sinks = inside
-    lines = [
-        *_taken("model_inp", "inner_inp", sources, port),
-        *_given("inner_out", "model_out", sinks, result),
-    ]
+    lines = _taken("model_inp", "inner_inp", sources, port)
+    lines += _given("inner_out", "model_out", sinks, result)
     widths = [sum(map(sum, kifs)) for kifs in inside]
     body = "\n    ".join(lines)
     return f"""`timescale 1 ns / 1 ps
@@ -48,37 +48,38 @@ def _words(kind: FixedPoint) -> str:
     return f"{kind.text.split(',AP')[0].rstrip('>')}>"
 
 
+def _places(kifs: list[Kif], kind: FixedPoint) -> list[tuple[int, int, int, int, int]]:
+    """Each value's sign bits, width, place in the core's port, word's first bit, bits below it."""
+    widths = [sum(kif) for kif in kifs]
+    starts = np.cumsum([0, *(max(width, 0) for width in widths)]).tolist()
+    return [
+        (kif[0], width, start, index * kind.word, kind.fraction - kif[2])
+        for index, (kif, width, start) in enumerate(zip(kifs, widths, starts, strict=False))
+    ]
+
+
 def _taken(outer: str, inner: str, kifs: list[Kif], kind: FixedPoint) -> list[str]:
     """Bits of a port that the core reads."""
-    lines, place = [], 0
-    for index, (sign, integer, fraction) in enumerate(kifs):
-        width = sign + integer + fraction
-        if width <= 0:
-            continue
-        start = index * kind.word + kind.fraction - fraction
-        lines.append(f"assign {inner}[{place} +: {width}] = {outer}[{start} +: {width}];")
-        place += width
-    return lines
+    return [
+        f"assign {inner}[{place} +: {width}] = {outer}[{base + below} +: {width}];"
+        for _, width, place, base, below in _places(kifs, kind)
+        if width > 0
+    ]
 
 
 def _given(inner: str, outer: str, kifs: list[Kif], kind: FixedPoint) -> list[str]:
     """Bits of a port from what the core gives: zeros below, zeros or the sign above."""
-    lines, place = [], 0
-    for index, (sign, integer, fraction) in enumerate(kifs):
-        width = sign + integer + fraction
-        base = index * kind.word
+    lines = []
+    for sign, width, place, base, below in _places(kifs, kind):
         if width <= 0:
             lines.append(f"assign {outer}[{base} +: {kind.word}] = {kind.word}'b0;")
             continue
-        below = kind.fraction - fraction
-        above = kind.word - below - width
+        start, above = base + below, kind.word - below - width
         if below:
             lines.append(f"assign {outer}[{base} +: {below}] = {below}'b0;")
-        lines.append(f"assign {outer}[{base + below} +: {width}] = {inner}[{place} +: {width}];")
+        lines.append(f"assign {outer}[{start} +: {width}] = {inner}[{place} +: {width}];")
         if above:
             bit = f"{inner}[{place + width - 1}]" if sign else "1'b0"
-            lines.append(
-                f"assign {outer}[{base + below + width} +: {above}] = {{{above}{{{bit}}}}};"
-            )
-        place += width
+            filled = f"{{{above}{{{bit}}}}}"
+            lines.append(f"assign {outer}[{start + width} +: {above}] = {filled};")
     return lines

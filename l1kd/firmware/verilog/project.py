@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from l1kd.core.errors import UserError
 from l1kd.core.files import read_json
@@ -98,11 +98,10 @@ class Logic:
         UserError
             If events have another shape, or a value is off the port's grid or range.
         """
-        lsb = FixedPoint.parse(self.description.input.type).lsb
         counts = self.counts(events)
         if not len(counts):
             return np.zeros((0, self.description.output.size))
-        return np.asarray(self._program.predict(counts * lsb), np.float64)
+        return np.asarray(self._program.predict(counts * self._input_type.lsb), np.float64)
 
     def simulate(
         self, events: ArrayLike, simulator: str = "auto", processes: int | None = None
@@ -144,25 +143,20 @@ class Logic:
 
     @property
     def _design(self) -> Design:
-        latency, description = self.record.latency_cycles, self.description
-        assert latency is not None
-        return Design(
-            self.directory,
-            self.sources,
-            self.record.top,
-            latency,
-            FixedPoint.parse(description.input.type),
-            description.input.size,
-            self.output_type,
-            description.output.size,
-        )
+        record, given, shown = self.record, self.description.input, self.description.output
+        assert record.latency_cycles is not None
+        ports = self._input_type, given.size, self.output_type, shown.size
+        return Design(self.directory, self.sources, record.top, record.latency_cycles, *ports)
+
+    @property
+    def _input_type(self) -> FixedPoint:
+        return FixedPoint.parse(self.description.input.type)
 
     def _probes(self, counts: NDArray[np.int64]) -> list[int]:
         """Two events with different results, to see a change; none if all results are the same."""
         if not len(counts):
             return []
-        port = FixedPoint.parse(self.description.input.type)
-        results = self.predict(counts[:1024] * port.lsb)
+        results = self.predict(counts[:1024] * self._input_type.lsb)
         differing = np.flatnonzero((results != results[0]).any(axis=1))
         return [0, int(differing[0])] if len(differing) else []
 
@@ -174,7 +168,7 @@ def open_logic(directory: Path | str) -> Logic:
         description = Description.model_validate(read_json(directory / FILE))
     except FileNotFoundError as error:
         raise UserError(f"{directory} is no Verilog project of l1kd: it has no {FILE}") from error
-    except (ValueError, ValidationError) as error:
+    except ValueError as error:  # pydantic's too
         raise UserError(
             f"{directory / FILE}: not as l1kd writes it ({str(error).splitlines()[0]}); "
             "convert the student again"

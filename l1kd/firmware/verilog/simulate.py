@@ -8,14 +8,14 @@ edges are counted until the output changes; the reported latency has to be the s
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata, util
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from l1kd.core.context import cores
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.files import atomic
+from l1kd.core.files import atomic, content_hash, file_hash
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.processes import Program, call, scratch, version_text
 from l1kd.firmware.hls import c_simulation
@@ -71,15 +71,11 @@ class Simulator:
 
 def find(wanted: str = "auto") -> Simulator:
     """The simulator to use: Verilator if a fit one is there, else Icarus Verilog."""
-    finders: dict[str, Callable[[], Simulator | None]] = {
-        "verilator": _verilator,
-        "icarus": _icarus,
-    }
-    names = list(finders) if wanted == "auto" else [wanted]
-    for name in names:
-        if name not in finders:
-            raise UserError(f"no simulator is named {name!r}; there are icarus and verilator")
-        if (found := finders[name]()) is not None:
+    finders = {"verilator": _verilator, "icarus": _icarus}
+    if wanted not in ("auto", *finders):
+        raise UserError(f"no simulator is named {wanted!r}; there are icarus and verilator")
+    for name, finder in finders.items():
+        if wanted in ("auto", name) and (found := finder()) is not None:
             return found
     missing = "no Verilog simulator" if wanted == "auto" else f"no fit {wanted}"
     raise UserError(f"{missing} is found; install one: {ICARUS.remedy}, or {VERILATOR.remedy}")
@@ -126,25 +122,16 @@ def simulate(
     if not len(counts):
         return np.zeros((0, design.outputs))
     bits = _packed(counts, design.input_type.word)
-    slices = 1
-    if tool.name == "icarus":
-        slices = max(1, min(processes or cores(), len(counts) // _ALONE))
-    program = _built(design, tool)
-    parts = np.array_split(np.arange(len(counts)), slices)
+    alone = tool.name != "icarus"
+    slices = 1 if alone else max(1, min(processes or cores(), len(counts) // _ALONE))
+    part = partial(_part, design, tool, _built(design, tool), bits[list(probes)])
     with ThreadPoolExecutor(slices) as pool:
-        shown = list(
-            pool.map(
-                lambda part: _part(design, tool, program, bits[part], bits[list(probes)]), parts
-            )
-        )
+        shown = list(pool.map(part, np.array_split(bits, slices)))
     return np.concatenate(shown) * design.output_type.lsb
 
 
 def measure(design: Design, counts: NDArray[np.int64], simulator: str = "auto") -> int:
-    """Latency in clock edges, seen in two events (2, inputs) with different results.
-
-    CheckFailed if it is not the reported one.
-    """
+    """Latency in clock edges, seen in two events (2, inputs); CheckFailed if not the reported."""
     tool = find(simulator)
     bits = _packed(counts, design.input_type.word)
     _part(design, tool, _built(design, tool), bits, bits)
@@ -152,7 +139,7 @@ def measure(design: Design, counts: NDArray[np.int64], simulator: str = "auto") 
 
 
 def _part(
-    design: Design, tool: Simulator, program: Path, events: Bits, probes: Bits
+    design: Design, tool: Simulator, program: Path, probes: Bits, events: Bits
 ) -> NDArray[np.int64]:
     """Outputs (N, outputs) of some events, in LSBs, by one process."""
     latency = design.latency_cycles
@@ -161,19 +148,21 @@ def _part(
     stream = np.concatenate([lead, events, np.repeat(events[-1:], latency, axis=0)])
     shown = _run(design, tool, program, stream)
     if len(probes):
-        _check_latency(design, shown[: len(lead)], hold)
-    return _unpacked(shown[len(lead) + latency :], design)
-
-
-def _check_latency(design: Design, shown: Bits, hold: int) -> None:
-    changed = (shown[hold:] != shown[hold - 1]).any(axis=1)
-    measured = int(np.argmax(changed)) if changed.any() else None
-    if measured != design.latency_cycles:
-        found = f"more than {hold}" if measured is None else str(measured)
-        raise CheckFailed(
-            f"{design.top}: its result is shown {found} clock edges after the one that samples an "
-            f"event; {design.latency_cycles} are reported"
-        )
+        changed = (shown[hold : 2 * hold] != shown[hold - 1]).any(axis=1)
+        measured = int(np.argmax(changed)) if changed.any() else None
+        if measured != latency:
+            found = f"more than {hold}" if measured is None else str(measured)
+            raise CheckFailed(
+                f"{design.top}: its result is shown {found} clock edges after the one that samples "
+                f"an event; {latency} are reported"
+            )
+    kind = design.output_type
+    bits = np.unpackbits(shown[len(lead) + latency :], axis=1, bitorder="little")
+    weights = np.left_shift(np.int64(1), np.arange(kind.word, dtype=np.int64))
+    if kind.signed:
+        weights[-1] = -weights[-1]
+    words = bits[:, : kind.word * design.outputs].reshape(-1, design.outputs, kind.word)
+    return words.astype(np.int64) @ weights
 
 
 def _packed(counts: NDArray[np.int64], word: int) -> Bits:
@@ -182,16 +171,6 @@ def _packed(counts: NDArray[np.int64], word: int) -> Bits:
     bits = ((counts[:, :, None] >> shifts) & 1).astype(np.uint8).reshape(len(counts), -1)
     bits = np.pad(bits, ((0, 0), (0, -bits.shape[1] % 32)))
     return np.packbits(bits, axis=1, bitorder="little")
-
-
-def _unpacked(shown: Bits, design: Design) -> NDArray[np.int64]:
-    """A port's bits as counts, (N, outputs)."""
-    kind = design.output_type
-    bits = np.unpackbits(shown, axis=1, bitorder="little")[:, : kind.word * design.outputs]
-    weights = np.left_shift(np.int64(1), np.arange(kind.word, dtype=np.int64))
-    if kind.signed:
-        weights[-1] = -weights[-1]
-    return bits.reshape(len(shown), design.outputs, kind.word).astype(np.int64) @ weights
 
 
 def _run(design: Design, tool: Simulator, program: Path, stream: Bits) -> Bits:
@@ -208,7 +187,7 @@ def _run(design: Design, tool: Simulator, program: Path, stream: Bits) -> Bits:
         _call(("vvp", "-n", str(program.absolute())), place, what)
         shown = (place / "scores.hex").read_text().split()
     filling = design.latency_cycles
-    if any(_UNKNOWN.search(line) for line in shown[filling:]):
+    if any(map(_UNKNOWN.search, shown[filling:])):
         raise CheckFailed(f"{design.top}: its output has unknown bits after {filling} clock edges")
     # Until the pipeline is full, bits are unknown, and nobody looks at them.
     known = (_UNKNOWN.sub("0", line).zfill(2 * width) for line in shown)
@@ -222,21 +201,17 @@ def _words(bits: int) -> int:
 
 def _built(design: Design, tool: Simulator) -> Path:
     """The compiled design, unless these very files have been compiled already."""
-    key = hashlib.sha256(f"{tool.name} {tool.version}".encode())
     bench = _bench(design, tool)
-    key.update(bench.encode())
-    for path in design.sources:
-        key.update(path.name.encode() + b"\0" + path.read_bytes())
+    hashes = [(path.name, file_hash(path)) for path in design.sources]
+    key = content_hash([tool.name, tool.version, bench, hashes])
     place = design.directory / "sim"
-    program = place / f"{tool.name}-{key.hexdigest()[:16]}"
+    program = place / f"{tool.name}-{key[:16]}"
     if program.exists():
         return program
     place.mkdir(exist_ok=True)
     # Outside of the project: what a killed process leaves is no part of it.
-    with scratch(design.directory) as work:
-        made = _compiled(design, tool, work, bench)
-        with atomic(program) as temporary:
-            shutil.copy(made, temporary)
+    with scratch(design.directory) as work, atomic(program) as temporary:
+        shutil.copy(_compiled(design, tool, work, bench), temporary)
     for old in place.glob(f"{tool.name}-*"):
         if old != program:
             old.unlink(missing_ok=True)
@@ -247,7 +222,7 @@ def _bench(design: Design, tool: Simulator) -> str:
     inputs = design.inputs * design.input_type.word
     outputs = design.outputs * design.output_type.word
     names = {
-        "INPUT_BITS": str(4 * _words(inputs) * 8 if tool.name == "icarus" else inputs),
+        "INPUT_BITS": str(32 * _words(inputs) if tool.name == "icarus" else inputs),
         "OUTPUT_BITS": str(outputs),
         "INPUT_WORDS": str(_words(inputs)),
         "OUTPUT_WORDS": str(_words(outputs)),

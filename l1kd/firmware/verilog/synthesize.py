@@ -13,9 +13,10 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from l1kd.core.errors import UserError
 from l1kd.core.files import content_hash, file_hash, read_json, write_json
@@ -25,27 +26,29 @@ from l1kd.firmware.verilog import yosys
 
 FILE = "yosys.json"  # the last result, beside the sources that it belongs to
 _FAMILIES = {"7 series": "xc7", "UltraScale": "xcu", "UltraScale+": "xcup"}
-_LUT = re.compile(r"LUT[1-6](_2)?|INV|SRL16E|SRLC16E|SRLC32E")
-# LUTs that a distributed memory takes, of families with LUTs of six inputs (UG474, UG574).
-_LUTRAM = {
-    **dict.fromkeys(("RAM32X1S", "RAM64X1S", "ROM32X1", "ROM64X1"), 1),
-    **dict.fromkeys(("RAM32X1D", "RAM64X1D", "RAM128X1S", "ROM128X1"), 2),
-    **dict.fromkeys(("RAM32M", "RAM64M", "RAM128X1D", "RAM256X1S", "ROM256X1"), 4),
-    **dict.fromkeys(("RAM32M16", "RAM64M8", "RAM256X1D", "RAM512X1S"), 8),
-}
-_FF = re.compile(r"FD[RSCP]E(_1)?|LD[CP]E")
-_DSP = re.compile(r"DSP48E[12]")
-_BRAM = {"RAMB18E1": 1, "RAMB18E2": 1, "RAMB36E1": 2, "RAMB36E2": 2}
-_URAM = re.compile(r"URAM288(_BASE)?")
-# Part of a slice beside its LUTs and flip-flops, or no hardware at all.
-_FREE = re.compile(r"CARRY[48]|MUXF[789]|GND|VCC|\$scopeinfo")
+# Cells by what they are counted as, and how many of it one is. A distributed memory takes several
+# LUTs, of families with LUTs of six inputs (UG474, UG574). None: part of a slice beside its LUTs
+# and flip-flops, or no hardware at all.
+_CELLS: tuple[tuple[str, str | None, int], ...] = (
+    (r"LUT[1-6](_2)?|INV|SRL16E|SRLC16E|SRLC32E", "lut", 1),
+    (r"RAM(32|64)X1S|ROM(32|64)X1", "lut", 1),
+    (r"RAM(32|64)X1D|RAM128X1S|ROM128X1", "lut", 2),
+    (r"RAM(32|64)M|RAM128X1D|RAM256X1S|ROM256X1", "lut", 4),
+    (r"RAM32M16|RAM64M8|RAM256X1D|RAM512X1S", "lut", 8),
+    (r"FD[RSCP]E(_1)?|LD[CP]E", "ff", 1),
+    (r"DSP48E[12]", "dsp", 1),
+    (r"RAMB18E[12]", "bram", 1),
+    (r"RAMB36E[12]", "bram", 2),
+    (r"URAM288(_BASE)?", "uram", 1),
+    (r"CARRY[48]|MUXF[789]|GND|VCC|\$scopeinfo", None, 0),
+)
 
 
 @dataclass(frozen=True)
 class Synthesis:
     """Cells of a design as vendors count them."""
 
-    lut: int  # counts; `bram` in blocks of 18 Kb, as hls4ml's reports
+    lut: int
     ff: int
     dsp: int
     bram: int  # in blocks of 18 Kb, as hls4ml's reports
@@ -61,6 +64,9 @@ class _Stored:
     result: Synthesis
 
 
+_STORED = TypeAdapter(_Stored)
+
+
 def synthesize(
     directory: Path,
     top: str,
@@ -71,9 +77,7 @@ def synthesize(
 ) -> Synthesis:
     """Synthesise a project's Verilog for a device, unless these very files have been already.
 
-    The result is kept in the project, with the hash of what it was made from. `say` is told how
-    far Yosys is. UserError if Yosys is missing or refuses the Verilog, or the part's family is not
-    known; `yosys.TimeLimitError` beyond the limit.
+    UserError if Yosys is missing or refuses the Verilog, or the part's family is not known.
     """
     kind = fpga_parts.family(part)
     if kind is None:
@@ -86,10 +90,11 @@ def synthesize(
     script = _script(sorted(files), top, _FAMILIES[kind], multiplies="multiplier.v" in files)
     hashes = {name: file_hash(path) for name, path in files.items()}
     key = content_hash([tool.name, script, hashes])
-    kept = _kept(directory / FILE)
-    if kept is not None and kept.key == key:
-        say(f"{tool.name}: {directory.name} is as it was: the result of the last run")
-        return kept.result
+    with contextlib.suppress(OSError, ValueError):  # none, or a damaged one
+        kept = _STORED.validate_python(read_json(directory / FILE))
+        if kept.key == key:
+            say(f"{tool.name}: {directory.name} is as it was: the result of the last run")
+            return kept.result
     started = time.monotonic()
     with scratch(directory) as work:
         for name, path in files.items():
@@ -99,17 +104,13 @@ def synthesize(
         stat = read_json(work / "stat.json")
         cells = {k: int(n) for k, n in stat["design"]["num_cells_by_type"].items()}
     result = count(cells, tool=tool.name, seconds=round(time.monotonic() - started, 1))
-    stored = TypeAdapter(_Stored).dump_python(_Stored(key, result), mode="json")
-    write_json(directory / FILE, stored)
+    write_json(directory / FILE, _STORED.dump_python(_Stored(key, result), mode="json"))
     return result
 
 
 def sources(directory: Path) -> dict[str, Path]:
-    """The Verilog of a project, by file name.
-
-    Modules in `src/static/` that nothing uses are left out: alkaid's `lookup_table.v` can only be
-    read where there is a table.
-    """
+    """The Verilog of a project by file name, without modules in `src/static/` that nothing uses."""
+    # alkaid's `lookup_table.v` can only be read where there is a table.
     source = directory / "src"
     files = {path.name: path for path in sorted(source.glob("*.v"))}
     if not files:
@@ -129,19 +130,12 @@ def count(cells: Mapping[str, int], *, tool: str, seconds: float) -> Synthesis:
     """Count cells as a vendor's tool does; ValueError if one is of an unknown kind."""
     totals = dict.fromkeys(("lut", "ff", "dsp", "bram", "uram"), 0)
     for cell, number in cells.items():
-        if _LUT.fullmatch(cell):
-            totals["lut"] += number
-        elif cell in _LUTRAM:
-            totals["lut"] += number * _LUTRAM[cell]
-        elif _FF.fullmatch(cell):
-            totals["ff"] += number
-        elif _DSP.fullmatch(cell):
-            totals["dsp"] += number
-        elif cell in _BRAM:
-            totals["bram"] += number * _BRAM[cell]
-        elif _URAM.fullmatch(cell):
-            totals["uram"] += number
-        elif not _FREE.fullmatch(cell):
+        for pattern, kind, each in _CELLS:
+            if re.fullmatch(pattern, cell):
+                if kind is not None:
+                    totals[kind] += number * each
+                break
+        else:
             raise ValueError(f"{number} cells of the kind {cell!r}, which nobody can count")
     return Synthesis(**totals, tool=tool, seconds=seconds, cells=dict(sorted(cells.items())))
 
@@ -178,13 +172,5 @@ def _script(files: list[str], top: str, family: str, *, multiplies: bool) -> str
             "tee -q -o stat.json stat -json",
         ],
     }
-    lines = []
-    for stage, commands in stages.items():
-        lines += [f"log {yosys.STAGE}{stage}", *commands]
-    return "\n".join(lines) + "\n"
-
-
-def _kept(path: Path) -> _Stored | None:
-    with contextlib.suppress(OSError, ValueError, ValidationError):
-        return TypeAdapter(_Stored).validate_python(read_json(path))
-    return None
+    lines = ([f"log {yosys.STAGE}{stage}", *commands] for stage, commands in stages.items())
+    return "\n".join(chain.from_iterable(lines)) + "\n"

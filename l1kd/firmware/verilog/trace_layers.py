@@ -38,10 +38,7 @@ class Drawn:
 
 
 def draw(network: Network, advance: Callable[[int], None] = lambda steps: None) -> Drawn:
-    """Trace a network layer by layer; `advance` is called with 1 for each.
-
-    Raises UnfitError if a sum or a constant is wider than alkaid can hold.
-    """
+    """Trace a network; UnfitError if a sum or a constant is wider than alkaid can hold."""
     from alkaid.trace import FVArrayInput
 
     pen = _Pen()
@@ -53,21 +50,18 @@ def draw(network: Network, advance: Callable[[int], None] = lambda steps: None) 
                 f"layer {node.name!r} has sums of {bits} bits; logic is traced up to {_WIDTH}"
             )
         parts = [held[name] for name in node.sources] or [raw]
-        held[node.name] = layers.of_kind(TRACES, NO_TRACE, node, UnfitError)(pen, node, parts)
-        held[node.name] = held[node.name].reshape(node.shape)
+        drawn = layers.of_kind(TRACES, NO_TRACE, node, UnfitError)(pen, node, parts)
+        held[node.name] = drawn.reshape(node.shape)
         pen.count(node, held[node.name])
         advance(1)
     outputs = np.concatenate([held[name].reshape(-1) for name in network.outputs])
-    return Drawn(_plain(raw).reshape(-1), outputs, pen.costs)
+    return Drawn(np.asarray(raw, dtype=object).reshape(-1), outputs, pen.costs)
 
 
 def expected_lut(network: Network) -> float:
-    """Estimate of a network's LUTs from its weights alone, in no time.
-
-    Every non-zero signed digit of a weight is an adder as wide as what it multiplies; sharing
-    leaves about two in five, and Yosys needs one and a half LUTs for a bit of what is left. It
-    decides whether a network is drawn at all.
-    """
+    """Estimate of a network's LUTs from its weights alone: is it drawn at all?"""
+    # Every non-zero signed digit of a weight is an adder as wide as what it multiplies; sharing
+    # leaves about two in five, and Yosys needs one and a half LUTs for a bit of what is left.
     total = 0.0
     for node in network.nodes:
         if isinstance(node, layers.Affine):
@@ -75,11 +69,6 @@ def expected_lut(network: Network) -> float:
             source = network.bounds[node.sources[0]].type
             total += digits * (source.word + 2) * 0.6
     return total
-
-
-def _plain(array: Any) -> Variables:
-    """The variables themselves, without alkaid's array around them."""
-    return np.asarray(array, dtype=object)
 
 
 @dataclass
@@ -92,15 +81,14 @@ class _Pen:
 
     def count(self, node: layers.Node, values: Variables) -> None:
         """Add up what a layer's new variables cost."""
-        waiting = [value for value in values.reshape(-1).tolist() if value.id not in self.seen]
+        waiting = values.reshape(-1).tolist()
         total = 0.0
         while waiting:
             value = waiting.pop()
-            if value.id in self.seen:
-                continue
-            self.seen.add(value.id)
-            total += _cost(value)
-            waiting.extend(each for each in value._from if each.id not in self.seen)
+            if value.id not in self.seen:
+                self.seen.add(value.id)
+                total += _cost(value)
+                waiting.extend(value._from)
         if total:
             name = node.name.removesuffix(":sums")
             self.costs[name] = self.costs.get(name, 0.0) + total
@@ -112,11 +100,8 @@ class _Pen:
         from alkaid.cmvm import cmvm_solve
 
         fixed = np.array([value.low == value.high for value in row])
-        numbers = np.array(
-            [value.low if same else 0.0 for value, same in zip(row, fixed, strict=True)]
-        )
+        known = np.where(fixed, [value.low for value in row], 0.0) @ matrix
         live = ~fixed & matrix.any(axis=1)
-        known = numbers @ matrix
         if not live.any():
             return [nothing(row[0].hwconf)] * matrix.shape[1], known
         values, part = row[live], np.ascontiguousarray(matrix[live], np.float32)
@@ -129,16 +114,16 @@ class _Pen:
             )
         first, second = self.solved[key]
         found = second(first(values, quantize=False), quantize=False)
-        like = values[0]
         return [
-            each if hasattr(each, "kif") else constant(float(each), like)
+            each if hasattr(each, "kif") else constant(float(each), values[0])
             for each in np.asarray(found, dtype=object).tolist()
         ], known
 
 
 def _input(_: _Pen, node: layers.Input, parts: list[Any]) -> Variables:
     sign = int(node.type.signed)
-    return _plain(parts[0].quantize(sign, node.type.integer - sign, node.type.fraction))
+    taken = parts[0].quantize(sign, node.type.integer - sign, node.type.fraction)
+    return np.asarray(taken, dtype=object)  # without alkaid's array around it
 
 
 def _quantize(_: _Pen, node: layers.Quantize, parts: list[Variables]) -> Variables:
@@ -248,18 +233,19 @@ def _cost(value: Any) -> float:
     """LUTs of one variable, as alkaid counts them."""
     from alkaid.trace.passes import surrogate
 
-    config = value.hwconf
-    ranges = [each.qint for each in value._from]
-    if value.opr == "vadd":
-        cost = surrogate.cost_lat_add(*ranges, 0, config.adder_size, config.carry_size)[0]
-    elif value.opr == "vmul":
-        cost = surrogate.cost_lat_mul(*ranges, config.adder_size, config.carry_size)[0]
-    elif value.opr == "relu":
-        cost = surrogate.cost_relu(value.qint)[0] if ranges[0].min < 0 else 0.0
-    elif value.opr == "msb_mux":
-        cost = 0.5 * sum(value.kif)
-    elif value.opr == "bit_binary":
-        cost = surrogate.cost_lat_bin_bitops(*ranges, 0, 6, 5)[0]
-    else:
-        cost = 0.0
-    return float(cost)
+    ranges, sizes = (
+        [each.qint for each in value._from],
+        (value.hwconf.adder_size, value.hwconf.carry_size),
+    )
+    match value.opr:
+        case "vadd":
+            return float(surrogate.cost_lat_add(*ranges, 0, *sizes)[0])
+        case "vmul":
+            return float(surrogate.cost_lat_mul(*ranges, *sizes)[0])
+        case "relu":
+            return float(surrogate.cost_relu(value.qint)[0]) if ranges[0].min < 0 else 0.0
+        case "msb_mux":
+            return 0.5 * sum(value.kif)
+        case "bit_binary":
+            return float(surrogate.cost_lat_bin_bitops(*ranges, 0, 6, 5)[0])
+    return 0.0

@@ -1,8 +1,7 @@
 """Quantizers as logic: rounding and overflow of alkaid's variables.
 
-They are written out here rather than left to alkaid. Rounding comes first, so that its constant
-joins the layer's bias; then overflow, which for an unsigned type is a matter of single bits where a
-clamp would compare.
+Not left to alkaid: rounding comes first, so that its constant joins the layer's bias; overflow of
+an unsigned type is then a matter of single bits, where a clamp would compare.
 """
 
 from __future__ import annotations

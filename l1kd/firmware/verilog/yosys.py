@@ -69,11 +69,7 @@ def find() -> Tool:
 def run(
     tool: Tool, script: Path, *, time_limit_s: float, say: Callable[[str], None], what: str
 ) -> None:
-    """Run a script in its own directory.
-
-    `say` is told which stage Yosys has reached (lines that the script logs with `STAGE` in front),
-    and from time to time in which of its passes it is. `what` names the design in messages.
-    """
+    """Run a script in its own directory; `say` is told Yosys' stage, `what` names the design."""
     directory = script.parent.absolute()
     listener = _Listener(tool.name, say)
     ended = processes.run(

@@ -130,7 +130,7 @@ def test_the_ladder_leads_from_the_teacher_to_the_firmware(verified: Context) ->
 
 
 def test_one_changed_weight_fails_it_by_name(verified: Context, tmp_path: Path) -> None:
-    mine = copy_of(verified, tmp_path / "r")
+    mine = copy_of(verified, tmp_path / "r", verify={"events": 50}, rtl={"simulate": "none"})
     project = mine.firmware("image") / "hls/Vitis-io_stream-latency"
     change_weight(project, 1)
     with pytest.raises(
@@ -158,7 +158,8 @@ def test_one_changed_weight_fails_it_by_name(verified: Context, tmp_path: Path) 
 
 def test_what_no_event_shows_has_no_certificate(verified: Context, tmp_path: Path) -> None:
     """A type one bit short of what only extreme inputs need: every comparison is equal."""
-    mine = copy_of(verified, tmp_path / "r", verify={"events": 10, "corners": False})
+    few = {"events": 10, "corners": False}
+    mine = copy_of(verified, tmp_path / "r", verify=few, rtl={"simulate": "none"})
     defines = mine.firmware("flat") / "hls/Vitis-io_parallel-latency/firmware" / "defines.h"
     text = defines.read_text()
     word, integer = map(int, re.search(r"ap_fixed<(\d+),(\d+)> dense1_accum_t", text).groups())  # type: ignore[union-attr]
@@ -171,7 +172,8 @@ def test_what_no_event_shows_has_no_certificate(verified: Context, tmp_path: Pat
 
 
 def test_a_loss_against_the_float_teacher_fails_it(verified: Context, tmp_path: Path) -> None:
-    mine = copy_of(verified, tmp_path / "r", verify={"max_auc_loss": 0, "corners": False})
+    few = {"max_auc_loss": 0, "corners": False, "events": 10}
+    mine = copy_of(verified, tmp_path / "r", verify=few, rtl={"simulate": "none"})
     metrics = run_files.read(mine.directory, "metrics.json")
     stored = dict(np.load(mine.directory / "scores.npz"))
     # A teacher that knows: no untrained student comes near it.
@@ -180,15 +182,8 @@ def test_a_loss_against_the_float_teacher_fails_it(verified: Context, tmp_path: 
     with pytest.raises(CheckFailed, match=rf"'{metrics.best}'.*max_auc_loss allows 0"):
         verify(mine)
     for record in run_files.read(mine.directory, "agreement.json"):
-        assert {pair.inputs for pair in record.pairs} == {"test"}
+        assert {(pair.inputs, pair.events) for pair in record.pairs} == {("test", 30)}
         assert not any(pair.mismatches for pair in record.pairs)
-
-
-def test_events_can_be_limited(verified: Context, tmp_path: Path) -> None:
-    mine = copy_of(verified, tmp_path / "r", verify={"events": 10, "corners": False})
-    verify(mine)
-    for record in run_files.read(mine.directory, "agreement.json"):
-        assert {pair.events for pair in record.pairs} == {30}
 
 
 def test_a_project_of_another_student_is_no_difference(verified: Context, tmp_path: Path) -> None:
