@@ -127,8 +127,7 @@ class Network:
         ValueError
             If the events have another shape, or a value is not on the port's grid or range.
         """
-        joined: NDArray[np.float64] = self._joined(self.values(events, self.outputs))
-        return joined
+        return self._joined(self.values(events, self.outputs), np.float64)
 
     def counts(self, events: ArrayLike) -> NDArray[np.int64]:
         """Exact outputs of events as integers, in LSBs of the output types.
@@ -154,9 +153,7 @@ class Network:
             if (bits := self.bounds[name].furthest.bit_length()) > 63:
                 raise ValueError(f"outputs of layer {name!r} have {bits} bits, int64 holds 63")
         found = self._chunked(self.port_counts(events), self.outputs)
-        integers = {name: counts.astype(np.int64) for name, counts in found.items()}
-        joined: NDArray[np.int64] = self._joined(integers)
-        return joined
+        return self._joined(found, np.int64)
 
     def save(self, path: str | Path) -> None:
         """Write the network as JSON; `l1kd.load_network` reads it.
@@ -250,7 +247,7 @@ class Network:
                     del found[source]
         return found
 
-    def _joined(self, found: dict[str, Any]) -> Any:
-        """(N, outputs) from arrays of the output layers."""
-        parts = [found[name].reshape(-1, self[name].size) for name in self.outputs]
+    def _joined(self, found: dict[str, Any], kind: Any) -> NDArray[Any]:
+        """(N, outputs) of a number type from arrays of the output layers."""
+        parts = [found[name].reshape(-1, self[name].size).astype(kind) for name in self.outputs]
         return np.concatenate(parts, axis=1)
