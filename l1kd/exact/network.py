@@ -55,10 +55,9 @@ class Network:
         for node in self.nodes:
             if node.name in index:
                 raise ValueError(f"two layers are named {node.name!r}")
-            if missing := [name for name in node.sources if name not in index]:
-                raise ValueError(
-                    f"layer {node.name!r} reads {missing[0]!r}, which is not before it"
-                )
+            for name in node.sources:
+                if name not in index:
+                    raise ValueError(f"layer {node.name!r} reads {name!r}, which is not before it")
             if isinstance(node, Input) != (not index):
                 raise ValueError("the first layer, and no other, is the input")
             index[node.name] = node
@@ -84,10 +83,8 @@ class Network:
     @property
     def output_types(self) -> tuple[FixedPoint, ...]:
         """Types of the output layers: their quantizers', or the narrowest that hold their sums."""
-        ends = [self[name] for name in self.outputs]
-        return tuple(
-            end.type if isinstance(end, Quantize) else self.bounds[end.name].type for end in ends
-        )
+        ends = ((self[name], self.bounds[name]) for name in self.outputs)
+        return tuple(end.type if isinstance(end, Quantize) else bound.type for end, bound in ends)
 
     def at_port(self, port: FixedPoint) -> Network:
         """The same network behind a port whose values are some of its own port's."""
@@ -100,12 +97,9 @@ class Network:
         """Bounds of every layer's values, by name, for any event on the port."""
         found: dict[str, Bound] = {}
         for node in self.nodes:
-            bound = node.bound([found[name] for name in node.sources])
-            if bound.low.shape != node.shape:
-                raise ValueError(
-                    f"layer {node.name!r} gives the shape {bound.low.shape}, not {node.shape}"
-                )
-            found[node.name] = bound
+            found[node.name] = node.bound([found[name] for name in node.sources])
+            if (shape := found[node.name].low.shape) != node.shape:
+                raise ValueError(f"layer {node.name!r} gives the shape {shape}, not {node.shape}")
         return found
 
     def predict(self, events: ArrayLike) -> NDArray[np.float64]:
@@ -191,10 +185,9 @@ class Network:
         """Events as counts of the port's LSB, (N, *shape); raises as `predict`."""
         array: NDArray[Any] = np.asarray(events)
         shape, port = self.shape, self.port
-        if array.ndim < 1 or array.shape[1:] not in (shape, (self.nodes[0].size,)):
-            raise ValueError(
-                f"{self.name} reads events of the shape {shape}, not {array.shape[1:]}"
-            )
+        given = array.shape[1:]
+        if array.ndim < 1 or given not in (shape, (self.nodes[0].size,)):
+            raise ValueError(f"{self.name} reads events of the shape {shape}, not {given}")
         steps = np.multiply(array, 2.0**port.fraction, dtype=np.float64)
         low, high = port.bounds
         with np.errstate(invalid="ignore"):

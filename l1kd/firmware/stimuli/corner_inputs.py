@@ -65,12 +65,10 @@ class CornerReport:
             able = [layer for layer in self.layers.values() if kind in layer.possible]
             done = sum(getattr(layer, kind) > 0 for layer in able)
             parts.append(f"{done} of {len(able)} {verb}")
-        reached = ", ".join(
-            f"{name} {np.floor(100 * layer.fraction):.0f}%" for name, layer in self.layers.items()
-        )
+        shares = ((name, np.floor(100 * layer.fraction)) for name, layer in self.layers.items())
         return (
-            f"{self.events} corner inputs; inner quantizers: {', '.join(parts)}; "
-            f"of their interval bounds reached: {reached}"
+            f"{self.events} corner inputs; inner quantizers: {', '.join(parts)}; of their interval "
+            f"bounds reached: {', '.join(f'{name} {share:.0f}%' for name, share in shares)}"
         )
 
 
