@@ -74,12 +74,12 @@ class FixedPoint:
     @property
     def text(self) -> str:
         """As HLS writes it: `ap_fixed<22,16>`, `ap_int<8>`, `ap_ufixed<6,2,AP_RND_CONV,AP_SAT>`."""
+        prefix = "ap_" if self.signed else "ap_u"
         if (self.integer, self.rounding, self.overflow) == (self.word, "TRN_ZERO", "WRAP"):
-            return f"ap_{'' if self.signed else 'u'}int<{self.word}>"
-        modes = f",AP_{self.rounding},AP_{self.overflow}"
-        if (self.rounding, self.overflow) == ("TRN", "WRAP"):
-            modes = ""
-        return f"ap_{'' if self.signed else 'u'}fixed<{self.word},{self.integer}{modes}>"
+            return f"{prefix}int<{self.word}>"
+        default = (self.rounding, self.overflow) == ("TRN", "WRAP")
+        modes = "" if default else f",AP_{self.rounding},AP_{self.overflow}"
+        return f"{prefix}fixed<{self.word},{self.integer}{modes}>"
 
     @classmethod
     def parse(cls, text: str) -> FixedPoint:
@@ -145,10 +145,7 @@ class FixedPoint:
 
     def integers(self, values: ArrayLike) -> NDArray[np.int64]:
         """Values on the grid as counts of the LSB."""
-        counts: NDArray[np.int64] = np.rint(np.asarray(values, np.float64) / self.lsb).astype(
-            np.int64
-        )
-        return counts
+        return np.asarray(np.rint(np.asarray(values, np.float64) / self.lsb), np.int64)
 
     def holds(self, values: ArrayLike) -> NDArray[np.bool_]:
         """Where a value is on the grid and in the range."""

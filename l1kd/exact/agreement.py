@@ -80,18 +80,15 @@ def compare(reference: ArrayLike, candidate: ArrayLike, lsb: float) -> Agreement
         raise ValueError(f"outputs of the same events have one shape, not {a.shape} and {b.shape}")
     if not 0 < lsb < np.inf:
         raise ValueError(f"the step of a type is a positive number, not {lsb}")
-    events = len(a)
-    outputs = int(np.prod(a.shape[1:]))  # -1 does not work without events
-    a, b = a.reshape(events, outputs), b.reshape(events, outputs)
+    shape = len(a), int(np.prod(a.shape[1:]))  # -1 does not work without events
+    a, b = a.reshape(shape), b.reshape(shape)
     differs = ~(a == b)  # NaN equals nothing, itself neither
-    where = np.argwhere(differs)
     first = tuple(
         Offender(int(event), int(output), float(a[event, output]), float(b[event, output]))
-        for event, output in where[:KEPT]
+        for event, output in np.argwhere(differs)[:KEPT]
     )
-    largest = 0
-    if len(where):
-        a, b = a[differs], b[differs]
+    a, b, largest = a[differs], b[differs], 0
+    if len(a):
         finite = np.isfinite(a).all() and np.isfinite(b).all()
         largest = int(np.ceil(np.abs(a - b).max() / lsb)) if finite else _NOT_FINITE
-    return Agreement(events, int(np.sum(differs.any(axis=1))), largest, first)
+    return Agreement(len(differs), int(np.sum(differs.any(axis=1))), largest, first)

@@ -17,16 +17,12 @@ def beyond_float32(network: Network) -> dict[str, str]:
     """Layers whose values a float32 computation may not have exactly, each with the reason."""
     found = {}
     for node in network.nodes:
-        bits = network.bounds[node.name].bits
-        if bits > SIGNIFICAND:
-            found[node.name] = f"its sums need {bits} bits, a float32 holds {SIGNIFICAND}"
-        elif isinstance(node, Quantize):
+        reason, bits = "its sums need", network.bounds[node.name].bits
+        if bits <= SIGNIFICAND and isinstance(node, Quantize):
+            reason = "the difference of its value and its quantized value needs"
             bits = _difference_bits(node, network.bounds[node.sources[0]])
-            if bits > SIGNIFICAND:
-                found[node.name] = (
-                    f"the difference of its value and its quantized value needs {bits} bits, "
-                    f"a float32 holds {SIGNIFICAND}"
-                )
+        if bits > SIGNIFICAND:
+            found[node.name] = f"{reason} {bits} bits, a float32 holds {SIGNIFICAND}"
     return found
 
 

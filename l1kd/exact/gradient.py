@@ -147,29 +147,19 @@ def _merged(node: layers.Merge, at: _Pass) -> list[Slopes]:
     if node.operation == "concatenate":
         ends = np.cumsum([part.shape[node.batch_axis] for part in at.parts])[:-1]
         return [np.asarray(each) for each in np.split(slope, ends, axis=node.batch_axis)]
-    if node.operation in ("maximum", "minimum"):
-        given = _chosen(node, at)
-    elif node.operation == "multiply":
-        one, two = (
-            part.astype(np.float64) * 2.0**-bound.fraction
-            for part, bound in zip(at.parts, at.before, strict=True)
-        )
+    one, two = (
+        part.astype(np.float64) * 2.0**-bound.fraction
+        for part, bound in zip(at.parts, at.before, strict=True)
+    )
+    if node.operation == "multiply":
         given = [slope * two, slope * one]
+    elif node.operation in ("maximum", "minimum"):  # the first where they are equal
+        first = one >= two if node.operation == "maximum" else one <= two
+        given = [np.where(first, slope, 0.0), np.where(first, 0.0, slope)]
     else:
         factors = {"add": (1, 1), "subtract": (1, -1), "average": (0.5, 0.5)}[node.operation]
         given = [slope * factor for factor in factors]
     return [_folded(each, part.shape) for each, part in zip(given, at.parts, strict=True)]
-
-
-def _chosen(node: layers.Merge, at: _Pass) -> list[Slopes]:
-    """Slopes to the higher (lower) of two values; to the first where they are equal."""
-    common = max(bound.fraction for bound in at.before)
-    one, two = (
-        part.astype(np.float64) * 2.0 ** (common - bound.fraction)
-        for part, bound in zip(at.parts, at.before, strict=True)
-    )
-    first = one >= two if node.operation == "maximum" else one <= two
-    return [np.where(first, at.slope, 0.0), np.where(first, 0.0, at.slope)]
 
 
 def _folded(slope: Slopes, shape: tuple[int, ...]) -> Slopes:

@@ -78,14 +78,8 @@ def _check_size(network: Network, node: Node) -> None:
     if any(abs(number) > _BITS for number in numbers):
         raise ValueError(f"layer {node.name!r} has more than {_BITS} bits")
     if (padding := given.get("padding", NO_PADS)) != NO_PADS:
-        sides = [
-            side + sum(pads) for side, pads in zip(_image(network, node), padding, strict=True)
-        ]
+        shape = network[node.sources[0]].shape
+        image = (1, shape[0]) if len(shape) == 2 else shape[:2]
+        sides = [side + sum(pads) for side, pads in zip(image, padding, strict=True)]
         if min(map(min, padding)) < 0 or int(np.prod(sides)) > _VALUES:
             raise ValueError(f"layer {node.name!r} has the padding {padding}")
-
-
-def _image(network: Network, node: Node) -> tuple[int, int]:
-    """Height and width of what a layer reads."""
-    shape = network[node.sources[0]].shape
-    return (1, shape[0]) if len(shape) == 2 else (shape[0], shape[1])

@@ -80,26 +80,18 @@ class Node(ABC):
 
     def to_json(self) -> dict[str, Any]:
         """The layer as a JSON value."""
-        written: dict[str, Any] = {"kind": type(self).__name__.lower()}
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, FixedPoint):
-                value = value.text
-            elif isinstance(value, np.ndarray):
-                value = {"shape": list(value.shape), "values": value.reshape(-1).tolist()}
-            written[each.name] = _listed(value)
-        return written
+        written = {each.name: _encoded(getattr(self, each.name)) for each in fields(self)}
+        return {"kind": type(self).__name__.lower(), **written}
 
     @staticmethod
     def from_json(stored: dict[str, Any]) -> Node:
         """A layer from what `to_json` gave; ValueError, KeyError or TypeError if it is not."""
         kind = KINDS[stored["kind"]]
-        hints = get_type_hints(kind)
         given = {name: value for name, value in stored.items() if name != "kind"}
         if set(given) != {each.name for each in fields(kind)}:
-            raise ValueError(
-                f"a layer of kind {stored['kind']} has other keys than {sorted(given)}"
-            )
+            known = f"a layer of kind {stored['kind']}"
+            raise ValueError(f"{known} has other keys than {sorted(given)}")
+        hints = get_type_hints(kind)
         return kind(**{name: _decoded(hints[name], value) for name, value in given.items()})
 
 
@@ -160,10 +152,8 @@ class Quantize(Node):
         lowest, highest = self.type.bounds
         ends = [self.type.requantize(each, fraction) for each in (low, high)]
         if self.type.overflow not in ("SAT", "SAT_SYM"):
-            shift = self.type.fraction - fraction
-            below = [
-                (each << shift) if shift >= 0 else -((-each) >> -shift) for each in (low, high)
-            ]
+            up = self.type.fraction - fraction
+            below = [each << up if up >= 0 else -((-each) >> -up) for each in (low, high)]
             inside = (below[0] > lowest) & (below[1] < highest)
             ends = [np.where(inside, ends[0], lowest), np.where(inside, ends[1], highest)]
         return Bound.of(self.type.fraction, ends[0], ends[1])
@@ -398,15 +388,8 @@ class Merge(Node):
         if self.operation == "concatenate":
             return np.concatenate(parts, axis=self.batch_axis)
         one, two = parts
-        functions: dict[str, Any] = {
-            "add": np.add,
-            "average": np.add,
-            "subtract": np.subtract,
-            "multiply": np.multiply,
-            "maximum": np.maximum,
-            "minimum": np.minimum,
-        }
-        found: Counts = functions[self.operation](one, two)
+        function = getattr(np, "add" if self.operation == "average" else self.operation)
+        found: Counts = function(one, two)
         return found
 
     def bound(self, before: Sequence[Bound]) -> Bound:
@@ -416,14 +399,14 @@ class Merge(Node):
             low, high = np.minimum.reduce(ends)[0], np.maximum.reduce(ends)[0]
             return Bound.of(one.fraction + two.fraction, low, high)
         fraction = max(each.fraction for each in before)
-        scales = [1 << (fraction - each.fraction) for each in before]
-        lows = [each.low[None] * scale for each, scale in zip(before, scales, strict=True)]
-        highs = [each.high[None] * scale for each, scale in zip(before, scales, strict=True)]
+        scaled = [(each, 1 << (fraction - each.fraction)) for each in before]
+        lows = [each.low[None] * scale for each, scale in scaled]
+        highs = [each.high[None] * scale for each, scale in scaled]
         if self.operation == "subtract":
             low, high = lows[0] - highs[1], highs[0] - lows[1]
         else:
             low, high = self._merged(lows), self._merged(highs)
-        furthest = [each.furthest * scale for each, scale in zip(before, scales, strict=True)]
+        furthest = [each.furthest * scale for each, scale in scaled]
         sums = self.operation in ("add", "subtract", "average")
         magnitude = sum(furthest) if sums else max(furthest)
         return Bound.of(fraction + (self.operation == "average"), low[0], high[0], magnitude)
@@ -450,8 +433,13 @@ def of_kind(
     return table[kind]
 
 
-def _listed(value: Any) -> Any:
-    return [_listed(each) for each in value] if isinstance(value, tuple) else value
+def _encoded(value: Any) -> Any:
+    """A field of a layer as a JSON value."""
+    if isinstance(value, FixedPoint):
+        return value.text
+    if isinstance(value, np.ndarray):
+        return {"shape": list(value.shape), "values": value.reshape(-1).tolist()}
+    return [_encoded(each) for each in value] if isinstance(value, tuple) else value
 
 
 def _decoded(hint: Any, value: Any) -> Any:

@@ -55,10 +55,9 @@ class Network:
         for node in self.nodes:
             if node.name in index:
                 raise ValueError(f"two layers are named {node.name!r}")
-            if missing := [name for name in node.sources if name not in index]:
-                raise ValueError(
-                    f"layer {node.name!r} reads {missing[0]!r}, which is not before it"
-                )
+            for name in node.sources:
+                if name not in index:
+                    raise ValueError(f"layer {node.name!r} reads {name!r}, which is not before it")
             if isinstance(node, Input) != (not index):
                 raise ValueError("the first layer, and no other, is the input")
             index[node.name] = node
@@ -84,10 +83,8 @@ class Network:
     @property
     def output_types(self) -> tuple[FixedPoint, ...]:
         """Types of the output layers: their quantizers', or the narrowest that hold their sums."""
-        ends = [self[name] for name in self.outputs]
-        return tuple(
-            end.type if isinstance(end, Quantize) else self.bounds[end.name].type for end in ends
-        )
+        ends = ((self[name], self.bounds[name]) for name in self.outputs)
+        return tuple(end.type if isinstance(end, Quantize) else bound.type for end, bound in ends)
 
     def at_port(self, port: FixedPoint) -> Network:
         """The same network behind a port whose values are some of its own port's."""
@@ -100,12 +97,9 @@ class Network:
         """Bounds of every layer's values, by name, for any event on the port."""
         found: dict[str, Bound] = {}
         for node in self.nodes:
-            bound = node.bound([found[name] for name in node.sources])
-            if bound.low.shape != node.shape:
-                raise ValueError(
-                    f"layer {node.name!r} gives the shape {bound.low.shape}, not {node.shape}"
-                )
-            found[node.name] = bound
+            found[node.name] = node.bound([found[name] for name in node.sources])
+            if (shape := found[node.name].low.shape) != node.shape:
+                raise ValueError(f"layer {node.name!r} gives the shape {shape}, not {node.shape}")
         return found
 
     def predict(self, events: ArrayLike) -> NDArray[np.float64]:
@@ -127,8 +121,7 @@ class Network:
         ValueError
             If the events have another shape, or a value is not on the port's grid or range.
         """
-        joined: NDArray[np.float64] = self._joined(self.values(events, self.outputs))
-        return joined
+        return self._joined(self.values(events, self.outputs), np.float64)
 
     def counts(self, events: ArrayLike) -> NDArray[np.int64]:
         """Exact outputs of events as integers, in LSBs of the output types.
@@ -154,9 +147,7 @@ class Network:
             if (bits := self.bounds[name].furthest.bit_length()) > 63:
                 raise ValueError(f"outputs of layer {name!r} have {bits} bits, int64 holds 63")
         found = self._chunked(self.port_counts(events), self.outputs)
-        integers = {name: counts.astype(np.int64) for name, counts in found.items()}
-        joined: NDArray[np.int64] = self._joined(integers)
-        return joined
+        return self._joined(found, np.int64)
 
     def save(self, path: str | Path) -> None:
         """Write the network as JSON; `l1kd.load_network` reads it.
@@ -194,10 +185,9 @@ class Network:
         """Events as counts of the port's LSB, (N, *shape); raises as `predict`."""
         array: NDArray[Any] = np.asarray(events)
         shape, port = self.shape, self.port
-        if array.ndim < 1 or array.shape[1:] not in (shape, (self.nodes[0].size,)):
-            raise ValueError(
-                f"{self.name} reads events of the shape {shape}, not {array.shape[1:]}"
-            )
+        given = array.shape[1:]
+        if array.ndim < 1 or given not in (shape, (self.nodes[0].size,)):
+            raise ValueError(f"{self.name} reads events of the shape {shape}, not {given}")
         steps = np.multiply(array, 2.0**port.fraction, dtype=np.float64)
         low, high = port.bounds
         with np.errstate(invalid="ignore"):
@@ -250,7 +240,7 @@ class Network:
                     del found[source]
         return found
 
-    def _joined(self, found: dict[str, Any]) -> Any:
-        """(N, outputs) from arrays of the output layers."""
-        parts = [found[name].reshape(-1, self[name].size) for name in self.outputs]
+    def _joined(self, found: dict[str, Any], kind: Any) -> NDArray[Any]:
+        """(N, outputs) of a number type from arrays of the output layers."""
+        parts = [found[name].reshape(-1, self[name].size).astype(kind) for name in self.outputs]
         return np.concatenate(parts, axis=1)

@@ -8,36 +8,23 @@ definition; `doubts` says where.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tensorflow import keras
 
 from l1kd.core.errors import CheckFailed
-from l1kd.core.fixed_point import FixedPoint
+from l1kd.exact import layers as exact
 from l1kd.exact.arithmetic import NO_PADS, Pads
 from l1kd.exact.float32_limits import beyond_float32
-from l1kd.exact.layers import (
-    Conv,
-    Dense,
-    Input,
-    Merge,
-    Node,
-    Permute,
-    Pool,
-    Quantize,
-    Rectify,
-    Reshape,
-)
+from l1kd.exact.layers import Node
 from l1kd.exact.network import Network
 from l1kd.networks.lint import check
-from l1kd.networks.lint.keras_graph import PARTS, Graph, Problem
+from l1kd.networks.lint.keras_graph import PARTS, Graph, Problem, sides
 from l1kd.networks.lint.layer_rules import cells_seen, pads
-from l1kd.networks.quantizers import reading
+from l1kd.networks.quantizers import reading, type_of
 from l1kd.networks.repair.weights import on_a_grid, settled
-
-_SUMS = ":sums"  # name of a layer's sums, where it has an activation of its own
 
 
 def read(model: keras.Model) -> Network:
@@ -68,8 +55,8 @@ def read(model: keras.Model) -> Network:
             f"{model.name}: layer {problem.layer!r}, {problem.construct}: {problem.reason}; "
             f"{problem.remedy}"
         )
-    layers = Graph.of(model)
-    nodes = [node for layer in layers.layers for node in _nodes(layers, layer)]
+    graph = Graph.of(model)
+    nodes = [node for layer in graph.layers for node in _nodes(graph, layer)]
     network = Network(model.name, tuple(nodes), tuple(model.output_names))
     _check_steps(network)
     return network
@@ -106,7 +93,7 @@ def _check_steps(network: Network) -> None:
     hls4ml's C simulation stops at it, for its rounding looks at a bit that the sums do not have.
     """
     for node in network.nodes:
-        if not isinstance(node, Quantize) or node.halved:
+        if not isinstance(node, exact.Quantize) or node.halved:
             continue
         source = network.bounds[node.sources[0]].type
         if source.fraction - node.type.fraction > source.word:
@@ -126,7 +113,7 @@ def doubts(model: keras.Model, network: Network | None = None) -> dict[str, str]
     found = beyond_float32(network or read(model))
     for layer in model.layers:
         for name, (quantizer, stored) in _quantized_weights(layer).items():
-            off = int(np.sum(_by_qkeras(quantizer, stored) != _exact(quantizer, stored)))
+            off = int(np.sum(_by_qkeras(quantizer, stored) != _meant(quantizer, stored)))
             if off:
                 found.setdefault(
                     layer.name,
@@ -144,8 +131,8 @@ def call_back(model: keras.Model) -> None:
     for layer in model.layers:
         called = []
         for quantizer, stored in _quantized_weights(layer).values():
-            exact = _exact(quantizer, stored).astype(np.float32)
-            called.append(np.where(_by_qkeras(quantizer, stored) == exact, stored, exact))
+            meant = _meant(quantizer, stored).astype(np.float32)
+            called.append(np.where(_by_qkeras(quantizer, stored) == meant, stored, meant))
         if called and len(called) == len(layer.get_weights()):
             layer.set_weights(called)
 
@@ -154,7 +141,7 @@ def _by_qkeras(quantizer: Any, stored: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(quantizer(stored.astype(np.float32)), np.float64)
 
 
-def _exact(quantizer: Any, stored: NDArray[Any]) -> NDArray[np.float64]:
+def _meant(quantizer: Any, stored: NDArray[Any]) -> NDArray[np.float64]:
     counts, fraction = weight_counts(quantizer, stored)
     return counts * 2.0**-fraction
 
@@ -164,9 +151,9 @@ def weight_counts(quantizer: Any, stored: NDArray[Any]) -> tuple[NDArray[np.int6
 
     So a sum of coarse weights is no wider than it has to be. ValueError if they are on no grid.
     """
-    kind = reading(quantizer)
-    if kind is not None and not kind.halved:
-        grid, values = kind.type, kind.type.quantize(stored)
+    kind = type_of(quantizer)
+    if kind is not None:
+        grid, values = kind, kind.quantize(stored)
     else:
         found = settled(quantizer, stored)
         found_grid = on_a_grid(found.values) if found else None
@@ -181,28 +168,21 @@ def weight_counts(quantizer: Any, stored: NDArray[Any]) -> tuple[NDArray[np.int6
     return counts >> spare, grid.fraction - spare
 
 
-def _nodes(layers: Graph, layer: Any) -> list[Node]:
-    kind = type(layer).__name__
+def _nodes(graph: Graph, layer: Any) -> list[Node]:
     shape = layer.output_shape  # of an input layer, in a list
     shape = tuple(int(side) for side in (shape[0] if isinstance(shape, list) else shape)[1:])
-    sources = tuple(parent.name for parent in layers.parents(layer))
+    sources = tuple(parent.name for parent in graph.parents(layer))
     place = {"name": layer.name, "sources": sources, "shape": shape}
-    if kind == "InputLayer":
-        (port,) = layers.reached(layer)  # the lint has seen to it
-        return [Input(type=_type(port.quantizer)[0], **place)]
-    return READERS[kind](layer, place)
+    if type(layer).__name__ == "InputLayer":
+        (port,) = graph.reached(layer)  # the lint has seen to it
+        return [exact.Input(type=_quantize(port.quantizer, place).type, **place)]
+    return READERS[type(layer).__name__](layer, place)
 
 
-def _type(quantizer: Any) -> tuple[FixedPoint, bool]:
-    """The type of a quantizer's values, and if it is a hard sigmoid."""
+def _quantize(quantizer: Any, place: Any) -> exact.Quantize:
     kind = reading(quantizer)
     assert kind is not None  # the lint has seen to it
-    return kind.type, kind.halved
-
-
-def _quantize(quantizer: Any, place: Any) -> Quantize:
-    kind, halved = _type(quantizer)
-    return Quantize(type=kind, halved=halved, **place)
+    return exact.Quantize(type=kind.type, halved=kind.halved, **place)
 
 
 def _activated(layer: Any, kind: type[Node], weights: dict[str, Any], place: Any) -> list[Node]:
@@ -211,21 +191,20 @@ def _activated(layer: Any, kind: type[Node], weights: dict[str, Any], place: Any
     name = getattr(activation, "__name__", "")
     if activation is None or name == "linear":
         return [kind(**weights, **place)]
-    sums = {**place, "name": layer.name + _SUMS}
+    sums = {**place, "name": f"{layer.name}:sums"}
     behind = {**place, "sources": (sums["name"],)}
-    last = Rectify(**behind) if name == "relu" else _quantize(activation, behind)
+    last = exact.Rectify(**behind) if name == "relu" else _quantize(activation, behind)
     return [kind(**weights, **sums), last]
 
 
 def _quantized_weights(layer: Any) -> dict[str, tuple[Any, NDArray[Any]]]:
     """Quantizer and stored values of a layer's quantized weights, by name."""
-    found = {}
     parts = PARTS.get(type(layer).__name__, ())
-    for name, weights in zip(parts, layer.get_weights(), strict=False):
-        quantizer = getattr(layer, f"{name}_quantizer_internal", None)
-        if quantizer is not None:
-            found[name] = (quantizer, weights)
-    return found
+    return {
+        name: (quantizer, weights)
+        for name, weights in zip(parts, layer.get_weights(), strict=False)
+        if (quantizer := getattr(layer, f"{name}_quantizer_internal", None)) is not None
+    }
 
 
 def _weights(layer: Any, *, of: str | None = None, bias: bool = True) -> dict[str, Any]:
@@ -234,14 +213,10 @@ def _weights(layer: Any, *, of: str | None = None, bias: bool = True) -> dict[st
     kernel, fraction = counted[of or next(iter(counted))]
     if kernel.ndim == 3:
         kernel = kernel[None]  # a sequence is an image of height 1
+    found = {"kernel": kernel, "kernel_fraction": fraction}
     nothing = (np.zeros(kernel.shape[-1], np.int64), 0)
-    biases, bias_fraction = counted.get("bias", nothing) if bias else nothing
-    return {
-        "kernel": kernel,
-        "kernel_fraction": fraction,
-        "bias": biases,
-        "bias_fraction": bias_fraction,
-    }
+    biases, fraction = counted.get("bias", nothing) if bias else nothing
+    return {**found, "bias": biases, "bias_fraction": fraction}
 
 
 def _by_channel(weights: dict[str, Any]) -> dict[str, Any]:
@@ -257,20 +232,21 @@ def _by_channel(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def _conv(layer: Any, place: Any) -> list[Node]:
-    return _activated(layer, Conv, _sliding(layer, _weights(layer)), place)
+    return _activated(layer, exact.Conv, _sliding(layer, _weights(layer)), place)
 
 
 def _depthwise(layer: Any, place: Any) -> list[Node]:
-    return _activated(layer, Conv, _sliding(layer, _by_channel(_weights(layer))), place)
+    weights = _sliding(layer, _by_channel(_weights(layer)))
+    return _activated(layer, exact.Conv, weights, place)
 
 
 def _separable(layer: Any, place: Any) -> list[Node]:
     """Channel by channel, then across channels; nothing is quantized in between."""
     first = _sliding(layer, _by_channel(_weights(layer, of="depthwise", bias=False)))
     name, shape = layer.name + ":depthwise", (*place["shape"][:-1], first["kernel"].shape[-1])
-    depthwise = Conv(**first, **{**place, "name": name, "shape": shape})
+    depthwise = exact.Conv(**first, **{**place, "name": name, "shape": shape})
     second = {**_weights(layer, of="pointwise"), "strides": (1, 1)}
-    return [depthwise, *_activated(layer, Conv, second, {**place, "sources": (name,)})]
+    return [depthwise, *_activated(layer, exact.Conv, second, {**place, "sources": (name,)})]
 
 
 def _sliding(layer: Any, weights: dict[str, Any]) -> dict[str, Any]:
@@ -282,30 +258,25 @@ def _sliding(layer: Any, weights: dict[str, Any]) -> dict[str, Any]:
 
 def _pool(layer: Any, place: Any) -> list[Node]:
     name = type(layer).__name__
-    operation: Literal["max", "average"] = "max" if "Max" in name else "average"
+    place = {**place, "operation": "max" if "Max" in name else "average"}
     if name.startswith("Global"):
-        window = _image(layer)
-        return [Pool(operation=operation, window=window, strides=window, **place)]
+        window = _pair(layer.input_shape[1:-1])
+        return [exact.Pool(window=window, strides=window, **place)]
     window, strides = _pair(layer.pool_size), _pair(layer.strides)
     padding = _padding(layer, window, strides, (1, 1))
-    return [Pool(operation=operation, window=window, strides=strides, padding=padding, **place)]
+    return [exact.Pool(window=window, strides=strides, padding=padding, **place)]
 
 
 def _merge(layer: Any, place: Any) -> list[Node]:
     operation: Any = type(layer).__name__.lower()
     axis = getattr(layer, "axis", -1)
-    return [Merge(operation=operation, axis=axis - 1 if axis > 0 else axis, **place)]
+    return [exact.Merge(operation=operation, axis=axis - 1 if axis > 0 else axis, **place)]
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    values = tuple(int(each) for each in (value if isinstance(value, (list, tuple)) else (value,)))
-    return (1, values[0]) if len(values) == 1 else (values[0], values[1])
-
-
-def _image(layer: Any) -> tuple[int, int]:
-    """Height and width of what a layer reads."""
-    shape = tuple(int(side) for side in layer.input_shape[1:-1])
-    return (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
+    """Height and width; a sequence is an image of height 1."""
+    *first, last = map(int, sides(value))
+    return (first[0] if first else 1), last
 
 
 def _padding(
@@ -314,19 +285,18 @@ def _padding(
     """Cells added at each side."""
     if layer.padding == "valid":
         return NO_PADS
-    sides = []
-    for size, step, apart, cells in zip(window, strides, dilation, _image(layer), strict=True):
+    found, image = [], _pair(layer.input_shape[1:-1])
+    for size, step, apart, cells in zip(window, strides, dilation, image, strict=True):
         reach = (size - 1) * apart + 1
-        sides.append((reach - 1, 0) if layer.padding == "causal" else pads(cells, reach, step))
-    return (sides[0], sides[1])
+        found.append((reach - 1, 0) if layer.padding == "causal" else pads(cells, reach, step))
+    return (found[0], found[1])
 
 
 # One for every class that the lint accepts.
 READERS: dict[str, Callable[[Any, Any], list[Node]]] = {
     "QActivation": lambda layer, place: [_quantize(layer.quantizer, place)],
-    "QDense": lambda layer, place: _activated(layer, Dense, _weights(layer), place),
-    "QConv1D": _conv,
-    "QConv2D": _conv,
+    "QDense": lambda layer, place: _activated(layer, exact.Dense, _weights(layer), place),
+    **dict.fromkeys(("QConv1D", "QConv2D"), _conv),
     "QDepthwiseConv2D": _depthwise,
     **{
         f"{whole}{operation}Pooling{rank}D": _pool
@@ -339,10 +309,12 @@ READERS: dict[str, Callable[[Any, Any], list[Node]]] = {
         ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"), _merge
     ),
     "Activation": lambda layer, place: [
-        Rectify(**place) if layer.activation.__name__ == "relu" else Reshape(**place)
+        (exact.Rectify if layer.activation.__name__ == "relu" else exact.Reshape)(**place)
     ],
-    "LeakyReLU": lambda layer, place: [Rectify(shift=int(-np.log2(layer.alpha)), **place)],
-    "Permute": lambda layer, place: [Permute(axes=tuple(a - 1 for a in layer.dims), **place)],
-    "ReLU": lambda layer, place: [Rectify(**place)],
-    **dict.fromkeys(("Flatten", "Reshape", "Dropout"), lambda layer, place: [Reshape(**place)]),
+    "LeakyReLU": lambda layer, place: [exact.Rectify(shift=int(-np.log2(layer.alpha)), **place)],
+    "Permute": lambda layer, place: [exact.Permute(axes=tuple(a - 1 for a in layer.dims), **place)],
+    "ReLU": lambda layer, place: [exact.Rectify(**place)],
+    **dict.fromkeys(
+        ("Flatten", "Reshape", "Dropout"), lambda layer, place: [exact.Reshape(**place)]
+    ),
 }

@@ -22,7 +22,7 @@ from l1kd.exact.json_format import from_json
 from l1kd.exact.network import Network
 from l1kd.firmware.hls import hls4ml_convert
 from l1kd.firmware.stimuli.corner_inputs import corners
-from l1kd.networks.lint.layer_rules import _RULES
+from l1kd.networks.lint.layer_rules import RULES
 from l1kd.networks.students import STUDENTS, build_student
 from l1kd.networks.to_exact import READERS, beyond, call_back, doubts, read, weight_counts
 from tests.firmware.networks import network
@@ -276,7 +276,7 @@ def test_weights_have_no_more_fraction_bits_than_they_need(
 
 
 def test_every_class_that_the_lint_accepts_has_a_reader() -> None:
-    assert READERS.keys() == _RULES.keys() - {"InputLayer"}
+    assert READERS.keys() == RULES.keys() - {"InputLayer"}
 
 
 def test_what_the_lint_refuses_is_not_read() -> None:

@@ -65,12 +65,10 @@ class CornerReport:
             able = [layer for layer in self.layers.values() if kind in layer.possible]
             done = sum(getattr(layer, kind) > 0 for layer in able)
             parts.append(f"{done} of {len(able)} {verb}")
-        reached = ", ".join(
-            f"{name} {np.floor(100 * layer.fraction):.0f}%" for name, layer in self.layers.items()
-        )
+        shares = ((name, np.floor(100 * layer.fraction)) for name, layer in self.layers.items())
         return (
-            f"{self.events} corner inputs; inner quantizers: {', '.join(parts)}; "
-            f"of their interval bounds reached: {reached}"
+            f"{self.events} corner inputs; inner quantizers: {', '.join(parts)}; of their interval "
+            f"bounds reached: {', '.join(f'{name} {share:.0f}%' for name, share in shares)}"
         )
 
 
@@ -131,24 +129,16 @@ def _reached(network: Network, node: Quantize, entering: NDArray[Any]) -> Reache
     offset, fraction = node.seen(bound.fraction)
     shift = fraction - node.type.fraction
     low, high = (end * 2.0**shift - offset for end in node.type.bounds)
-    above, below = entering > high, entering < low
+    above, below, tied = entering > high, entering < low, np.zeros(entering.shape, np.bool_)
     least, most = float(bound.lowest), float(bound.highest)
     possible = {"ties": shift > 0, "above": most > high, "below": least < low}
-    tied = 0
     if possible["ties"]:
-        rest = np.mod(entering + offset, 2**shift) == 2 ** (shift - 1)
-        tied = int(np.sum(rest & ~above & ~below))
+        tied = np.mod(entering + offset, 2**shift) == 2 ** (shift - 1)
+    ties, higher, lower = (int(np.sum(each)) for each in (tied & ~above & ~below, above, below))
     lsb = 2.0**-bound.fraction
-    return Reached(
-        values=entering.size,
-        ties=tied,
-        above=int(np.sum(above)),
-        below=int(np.sum(below)),
-        lowest=float(entering.min()) * lsb,
-        highest=float(entering.max()) * lsb,
-        bound=(least * lsb, most * lsb),
-        possible=tuple(kind for kind, can in possible.items() if can),
-    )
+    ends = float(entering.min()) * lsb, float(entering.max()) * lsb
+    able = tuple(kind for kind, can in possible.items() if can)
+    return Reached(entering.size, ties, higher, lower, *ends, (least * lsb, most * lsb), able)
 
 
 def turns(groups: list[Counts], size: int) -> Counts:
@@ -162,25 +152,20 @@ def plain(
     port: FixedPoint, shape: tuple[int, ...], random: np.random.Generator, limit: int
 ) -> Counts:
     """Events without a search: constants, checkerboards, single inputs, random ones."""
-    size = int(np.prod(shape))
-    low, high = port.bounds
+    size, (low, high) = int(np.prod(shape)), port.bounds
     levels = [level for level in dict.fromkeys((0, high, low, 1, -1)) if low <= level <= high]
     parity = np.indices(shape).sum(0).reshape(-1) % 2
-    constant = [np.full(size, level) for level in levels]
-    board = [np.where(parity == side, high, other) for side in (0, 1) for other in {0, low}]
-    halves = [np.where(np.arange(size) < size // 2, a, b) for a, b in ((high, low), (low, high))]
-    room = max(0, limit - len(constant) - len(board) - len(halves))
-    inputs = np.arange(size)
-    hot_levels = [level for level in levels if level]
-    if len(inputs) * len(hot_levels) > room * 2 // 3:
-        inputs = np.sort(
-            random.choice(size, max(1, room * 2 // 3 // len(hot_levels)), replace=False)
-        )
+    first = [np.full(size, level) for level in levels]
+    first += [np.where(parity == side, high, other) for side in (0, 1) for other in {0, low}]
+    first += [np.where(np.arange(size) < size // 2, a, b) for a, b in ((high, low), (low, high))]
+    room = max(0, limit - len(first)) * 2 // 3
+    inputs, hot_levels = np.arange(size), [level for level in levels if level]
+    if size * len(hot_levels) > room:
+        inputs = np.sort(random.choice(size, max(1, room // len(hot_levels)), replace=False))
     hot = np.zeros((len(hot_levels), len(inputs), size), np.int64)
     for row, level in zip(hot, hot_levels, strict=True):
         row[np.arange(len(inputs)), inputs] = level
-    first = np.array([*constant, *board, *halves], np.int64)
-    counts = np.concatenate([first, hot.reshape(-1, size)])[:limit]
+    counts = np.concatenate([np.array(first, np.int64), hot.reshape(-1, size)])[:limit]
     return np.concatenate([counts, mixed(port, shape, random, limit - len(counts))])
 
 
@@ -191,9 +176,8 @@ def mixed(
     low, high = port.bounds
     draw = (events, *shape)
     full = random.integers(low, high, draw, endpoint=True)
-    small = np.rint(np.exp(random.uniform(0, np.log(high + 1), draw))) * random.choice(
-        [1, -1] if low < 0 else [1], draw
-    )
+    small = np.rint(np.exp(random.uniform(0, np.log(high + 1), draw)))
+    small *= random.choice([1, -1] if low < 0 else [1], draw)
     # The density is one per event: 1 for a third of them, anything below for the rest.
     row = (events, *(1 for _ in shape))
     density = np.where(random.random(row) < 1 / 3, 1.0, random.random(row) ** 3)

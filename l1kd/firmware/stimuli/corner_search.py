@@ -23,6 +23,8 @@ from l1kd.exact.network import Network
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
+Units = NDArray[np.int64]  # indices of a layer's values
+Recorded = dict[str, Array]
 
 _WORK = 1e9  # multiplications that a search may cost, about
 _FEWEST, _MOST = 4_000, 200_000  # evaluations of an event, at least and at most
@@ -76,7 +78,7 @@ class Search:
         # Events to start from: as many as memory and time allow.
         self.pool = max(256, min(self.effort // 16, _INPUT_VALUES // self.size))
 
-    def values(self, counts: Counts, names: list[str]) -> dict[str, Array]:
+    def values(self, counts: Counts, names: list[str]) -> Recorded:
         """Counts of layers for events, (N, size) each."""
         parts = [
             {name: found[name].reshape(len(found[name]), -1) for name in names}
@@ -84,7 +86,7 @@ class Search:
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
-    def at(self, counts: Counts, name: str, units: NDArray[np.int64]) -> Array:
+    def at(self, counts: Counts, name: str, units: Units) -> Array:
         """Count of value `units[i]` of a layer for event i, (N,)."""
         parts = [
             found[name].reshape(len(units[here]), -1)[np.arange(len(units[here])), units[here]]
@@ -92,15 +94,12 @@ class Search:
         ]
         return np.concatenate(parts)
 
-    def slopes(
-        self, counts: Counts, name: str, units: NDArray[np.int64]
-    ) -> tuple[Array, NDArray[np.float64]]:
+    def slopes(self, counts: Counts, name: str, units: Units) -> tuple[Array, Floats]:
         """As `at`, and by how many of its counts each input's LSB moves it, (N, inputs)."""
         scale = 2.0 ** (self.network.bounds[name].fraction - self.network.port.fraction)
         values, slopes = [], []
         for here, found in self._recorded(counts, [name]):
-            mine = units[here]
-            rows = np.arange(len(mine))
+            mine, rows = units[here], np.arange(len(units[here]))
             upstream = np.zeros((len(mine), self.network[name].size))
             upstream[rows, mine] = scale
             shaped = {name: upstream.reshape(found[name].shape)}
@@ -109,26 +108,23 @@ class Search:
             slopes.append(slope.reshape(len(mine), -1))
         return np.concatenate(values), np.concatenate(slopes)
 
-    def _recorded(
-        self, counts: Counts, names: list[str]
-    ) -> Iterator[tuple[slice, dict[str, Array]]]:
+    def _recorded(self, counts: Counts, names: list[str]) -> Iterator[tuple[slice, Recorded]]:
         """Events in pieces that fit into memory: which they are, and the counts of all layers."""
         size = max(1, _CELLS // max(node.cells for node in self.network.ancestors(names)))
         for start in range(0, max(1, len(counts)), size):
             here = slice(start, start + size)
             yield here, self.network.record(counts[here].reshape(-1, *self.network.shape), names)
 
-    def units(self, node: Node, most: int) -> NDArray[np.int64]:
+    def units(self, node: Node, most: int) -> Units:
         """Indices of some values of a layer, all of them if few: as many of each channel."""
         if node.size <= most:
             return np.arange(node.size)
         channels = node.shape[-1]
         positions = node.size // channels
-        each = max(1, most // channels)
-        chosen = self.random.permutation(channels)[:most]
+        each = min(max(1, most // channels), positions)
         picked = [
-            self.random.choice(positions, min(each, positions), False) * channels + channel
-            for channel in chosen
+            self.random.choice(positions, each, False) * channels + channel
+            for channel in self.random.permutation(channels)[:most]
         ]
         return np.sort(np.concatenate(picked))
 
@@ -139,8 +135,7 @@ def extremes(search: Search, node: Quantize, pool: Counts, reached: Array, budge
     `reached` has what enters the quantizer for each event of `pool`, counts (N, size); `budget` is
     in evaluations of an event, about.
     """
-    name = node.sources[0]
-    bound = search.network.bounds[name]
+    name, bound = node.sources[0], search.network.bounds[node.sources[0]]
     most = max(3, budget // (2 * _PARTS * _ROUNDS))
     units = search.units(search.network[name], min(most, _UNITS))
     few, starts = len(units), max(1, min(most, _STARTS) // len(units))
@@ -162,9 +157,8 @@ def extremes(search: Search, node: Quantize, pool: Counts, reached: Array, budge
         for _ in range(_SIGNS):
             climb.along(todo, whole=False)
         climb.parts(todo)
-    ranks = (
-        (-sign * climb.at).reshape(2, starts, few).argsort(axis=1, kind="stable").argsort(axis=1)
-    )
+    heights = (-sign * climb.at).reshape(2, starts, few)
+    ranks = heights.argsort(axis=1, kind="stable").argsort(axis=1)
     return climb.events[np.lexsort((sign < 0, np.tile(column, 2), ranks.reshape(-1)))]
 
 
@@ -174,7 +168,7 @@ class _Climb:
 
     search: Search
     name: str
-    units: NDArray[np.int64]
+    units: Units
     sign: Floats
     events: Counts
     at: Array  # the values
@@ -184,7 +178,7 @@ class _Climb:
         self.events, self.at = self.events.copy(), self.at.astype(np.float64)
         self.slopes: Floats = np.zeros(self.events.shape)
 
-    def along(self, rows: NDArray[np.int64], *, whole: bool) -> None:
+    def along(self, rows: Units, *, whole: bool) -> None:
         """Move all inputs, or a random share, to the end that raises the value by its slope."""
         if not len(rows):
             return
@@ -192,11 +186,7 @@ class _Climb:
         _, slopes = search.slopes(self.events[rows], self.name, self.units[rows])
         self.spent += 3 * len(rows)
         self.slopes[rows] = slopes * self.sign[rows, None]
-        moved = np.where(
-            self.slopes[rows] > 0,
-            search.high,
-            np.where(self.slopes[rows] < 0, search.low, self.events[rows]),
-        )
+        moved = self._ends(self.events[rows], self.slopes[rows])
         if not whole:
             share = search.random.random((len(rows), 1)) ** 2
             moved = np.where(search.random.random(moved.shape) < share, moved, self.events[rows])
@@ -231,7 +221,7 @@ class _Climb:
         ends = random.choice([low, 0, high], shape)
         return np.clip(np.where(random.random((shape[0], 1)) < 0.25, ends, sizes), low, high)
 
-    def parts(self, rows: NDArray[np.int64]) -> None:
+    def parts(self, rows: Units) -> None:
         """Try other values in every part of every event; keep all that help together."""
         tiles = _tiles(self.search)
         # Inputs that the value does not depend on are of no use.
@@ -240,13 +230,12 @@ class _Climb:
         if not len(row):
             self.spent += len(rows)
             return
-        inside = tiles[tile]
-        base = self.events[rows[row]]
-        tried = np.where(inside, self._other(base, self.slopes[rows[row]]), base)
-        gain = self.sign[rows[row]] * (self._value(tried, rows[row]) - self.at[rows[row]])
+        inside, of = tiles[tile], rows[row]
+        base = self.events[of]
+        tried = np.where(inside, self._other(base, self.slopes[of]), base)
+        gain = self.sign[of] * (self._value(tried, of) - self.at[of])
         together = self.events[rows].copy()
-        helps = gain > 0
-        for one in np.flatnonzero(helps):
+        for one in np.flatnonzero(gain > 0):
             together[row[one], inside[one]] = tried[one, inside[one]]
         self._keep(rows, together)
         # Parts that do not add up: the best of them alone.
@@ -261,8 +250,8 @@ class _Climb:
         random, low, high = self.search.random, self.search.low, self.search.high
         near = 1 << random.integers(0, max(1, (high - low).bit_length()), (len(base), 1))
         slope = np.sign(slopes).astype(np.int64)
-        moved, way = base.copy(), random.integers(0, 5, (len(base), 1))
-        moved = np.where(way == 0, np.where(slope > 0, high, np.where(slope < 0, low, base)), moved)
+        way = random.integers(0, 5, (len(base), 1))
+        moved = np.where(way == 0, self._ends(base, slopes), base)
         moved = np.where(way == 1, base + slope * near, moved)
         moved = np.where(way == 2, base + random.integers(-1, 2, base.shape) * near, moved)
         new = np.flatnonzero(way >= 3)
@@ -271,12 +260,17 @@ class _Climb:
         moved[new] = np.where(stay, base[new], drawn)
         return np.clip(moved, low, high)
 
-    def _value(self, events: Counts, rows: NDArray[np.int64]) -> Floats:
+    def _ends(self, events: Counts, slopes: Floats) -> Counts:
+        """Inputs at the end that raises the value; those without a slope stay."""
+        search = self.search
+        return np.where(slopes > 0, search.high, np.where(slopes < 0, search.low, events))
+
+    def _value(self, events: Counts, rows: Units) -> Floats:
         self.spent += len(events)
         value: Floats = self.search.at(events, self.name, self.units[rows]).astype(np.float64)
         return value
 
-    def _keep(self, rows: NDArray[np.int64], moved: Counts) -> None:
+    def _keep(self, rows: Units, moved: Counts) -> None:
         if not len(rows):
             return
         after = self._value(moved, rows)
@@ -291,19 +285,15 @@ def _tiles(search: Search, sizes: list[int] | None = None) -> NDArray[np.bool_]:
     number = np.zeros(shape, np.int64)
     least = int(np.ceil((np.prod(sides) / (2 * _PARTS)) ** (1 / len(sides))))
     for axis, side in enumerate(sides):
-        # Windows that do not overlap begin at 0.
-        offset = 0
         if sizes is not None:
-            size = sizes[axis]
+            size, offset = sizes[axis], 0  # windows that do not overlap begin at 0
         else:
             size = int(random.integers(max(1, least), max(least, 2) + 3))
             offset = int(random.integers(size)) if random.random() < 0.3 else 0
         place = (np.arange(side) + offset) // size
-        wide = [1] * len(shape)
-        wide[axis] = side
-        number = number * (place[-1] + 1) + place.reshape(wide)
-    flat = number.reshape(-1)
-    tiles: NDArray[np.bool_] = flat == np.unique(flat)[:, None]
+        wide = place.reshape(side, *[1] * (len(shape) - axis - 1))
+        number = number * (place[-1] + 1) + wide
+    tiles: NDArray[np.bool_] = number.reshape(-1) == np.unique(number)[:, None]
     return tiles
 
 
@@ -358,7 +348,7 @@ def _on_targets(
         low, high = (e * modulus / 2 - offset for e in node.type.bounds)
         order = search.random.random(start.shape) + 2.0 * ((start < low) | (start > high))
         best = np.argmin(order, axis=0)
-    events = pool[some[best]].copy()
+    events = pool[some[best]]
     # Every unit in turn, with all of its targets.
     turns = np.arange(len(units)).reshape(len(targets), -1).T.reshape(-1).argsort()
     found, places = [], []
@@ -407,8 +397,9 @@ def _least(
     if left.min() == 0:
         exact = np.flatnonzero(left == 0)
         return (int(exact[np.argmin(size[exact])]),)
-    order = np.argsort(_missing(made, modulus), kind="stable")
-    ordered = _missing(made, modulus)[order]
+    turned = _missing(made, modulus)
+    order = np.argsort(turned, kind="stable")
+    ordered = turned[order]
     wanted = _missing(missing - made, modulus)
     place = np.minimum(np.searchsorted(ordered, wanted), len(made) - 1)
     other = order[place]
@@ -419,8 +410,7 @@ def _least(
     return (int(np.argmin(left)),)
 
 
-def _missing(difference: NDArray[np.float64], modulus: int | None) -> NDArray[np.float64]:
+def _missing(difference: Floats, modulus: int | None) -> Floats:
     if modulus is None:
         return difference
-    turned: NDArray[np.float64] = np.mod(difference + modulus / 2, modulus) - modulus / 2
-    return turned
+    return np.asarray(np.mod(difference + modulus / 2, modulus) - modulus / 2)

@@ -36,8 +36,10 @@ class Fault:
         right = recorded[self.node.name]
         if isinstance(self.faulty, FixedPoint):
             fraction = network.bounds[self.node.name].fraction
-            found = self.faulty.requantize(right, fraction)
-            coarser = fraction - self.faulty.fraction
+            found, coarser = (
+                self.faulty.requantize(right, fraction),
+                fraction - self.faulty.fraction,
+            )
         else:
             found = network.step(self.faulty, [recorded[name] for name in self.node.sources])
             coarser = 0

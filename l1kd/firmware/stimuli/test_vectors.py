@@ -66,22 +66,18 @@ def _held(network: Network, more: ArrayLike | None) -> Counts:
 
 def _raised(search: Search, pool: Counts) -> Counts:
     """Single inputs at other values, on events that saturate little: so that weights show."""
-    network, random = search.network, search.random
+    random, inputs, most = search.random, np.arange(search.size), max(64, search.pool // 3)
     some = pool[random.permutation(len(pool))[: max(64, search.effort // 64)]]
-    open_share = _open_share(search, some)
-    background = some[np.argsort(-open_share, kind="stable")[: max(4, len(some) // 8)]]
-    levels = [1 << power for power in range(network.port.word)]
+    order = np.argsort(-_open_share(search, some), kind="stable")
+    background = some[order[: max(4, len(some) // 8)]]
+    levels = [1 << power for power in range(search.network.port.word)]
     levels = [level for level in levels if level <= search.high] or [search.high]
-    inputs = np.arange(search.size)
-    most = max(64, search.pool // 3)
     if search.size > most:
         inputs = np.sort(random.choice(search.size, most, replace=False))
     raised = np.repeat(background[random.integers(0, len(background), len(inputs))], 3, axis=0)
     rows, places = np.arange(len(raised)), np.repeat(inputs, 3)
     added = np.array(levels)[random.integers(0, len(levels), len(raised))]
-    raised[rows, places] = np.where(
-        raised[rows, places] + added <= search.high, raised[rows, places] + added, search.high
-    )
+    raised[rows, places] = np.minimum(raised[rows, places] + added, search.high)
     return raised
 
 
@@ -95,8 +91,7 @@ def _open_share(search: Search, counts: Counts) -> NDArray[np.float64]:
     values = search.values(counts, names)
     shares, shown = [], np.ones(len(counts), np.bool_)
     for node, name in zip(search.quantizers, names, strict=True):
-        scale = 2.0 ** -network.bounds[name].fraction
-        entered = values[name].astype(np.float64) * scale
+        entered = values[name].astype(np.float64) * 2.0 ** -network.bounds[name].fraction
         inside = (entered > node.type.low) & (entered < node.type.high)
         shares.append(inside.mean(axis=1))
         if node.name in network.outputs:
@@ -133,8 +128,7 @@ def _by_faults(search: Search, pool: Counts, most: int) -> Counts:
 
 def _fresh(search: Search, near: Counts, count: int) -> Counts:
     """Other events: half of them close to those given, if there are any."""
-    random = search.random
-    count = min(count, search.pool)
+    random, count = search.random, min(count, search.pool)
     drawn = mixed(search.network.port, search.network.shape, random, count)
     if len(near):
         half = count // 2
@@ -160,10 +154,9 @@ def _by_weights(search: Search, pool: Counts, chosen: Counts, most: int) -> Coun
         given = _effects(search, chosen[start : start + tried], layers)
         missing -= np.minimum(given, 1).sum(axis=0)
     missing = np.maximum(missing, 0)
-    order = search.random.permutation(len(pool))
+    order = search.random.permutation(len(pool))[: max(1, search.effort // 64) * tried]
     added: list[int] = []
-    cost = max(1, search.effort // 64)
-    for start in range(0, min(len(order), cost * tried), tried):
+    for start in range(0, len(order), tried):
         if len(chosen) + len(added) >= most or not missing.any():
             break
         some = order[start : start + tried]
@@ -171,13 +164,11 @@ def _by_weights(search: Search, pool: Counts, chosen: Counts, most: int) -> Coun
         for _ in range(max(1, len(some) // 6)):
             gain = np.minimum(given, missing).sum(axis=1)
             best = int(np.argmax(gain))
-            if gain[best] == 0:
+            if gain[best] == 0 or len(chosen) + len(added) >= most:
                 break
             added.append(int(some[best]))
             missing = np.maximum(missing - given[best], 0)
             given[best] = 0
-            if len(chosen) + len(added) >= most:
-                break
     return pool[added]
 
 
