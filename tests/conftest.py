@@ -43,7 +43,7 @@ TINY: dict[str, object] = {
 RUNS = {
     "test_bad_input.py",
     "test_run.py",
-    "test_import.py",
+    "test_import_network.py",
     "test_configs.py",
     "test_search.py",
     "test_sweep_runs.py",

@@ -6,22 +6,19 @@ import difflib
 from collections.abc import Iterable
 
 
-class UserError(Exception):
-    """The user can mend it (exit code 2).
-
-    The message is one line: what was found, where, and what to do. Line breaks are folded, so
-    that wrapped library messages stay on that line too.
-    """
+class _OneLine(Exception):  # noqa: N818
+    """Line breaks of the message are folded, so that a library's message stays on one line, too."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
 
 
-class CheckFailed(Exception):  # noqa: N818 - the gate failed, not the program
+class UserError(_OneLine):
+    """The user can mend it (exit code 2): the message says what was found, where, what to do."""
+
+
+class CheckFailed(_OneLine):
     """A gate did its work: a mismatch, a missed budget, a refused network (exit code 1)."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

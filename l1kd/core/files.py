@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 
-def _sync_directory(path: Path) -> None:
+def _sync(path: Path) -> None:
+    """Let a file or directory reach the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -40,15 +41,14 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
+        _sync(temporary)
         # mkstemp makes files private; what we leave behind has the permissions any program gives.
         mask = os.umask(0)
         os.umask(mask)
         program = temporary.stat().st_mode & 0o100
         temporary.chmod((0o777 if program else 0o666) & ~mask)
         temporary.replace(path)
-        _sync_directory(path.parent)
+        _sync(path.parent)
     except OSError as error:
         # A failed write does not say of which file; the user has to know where space is short.
         error.filename = error.filename or str(path)
@@ -71,8 +71,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         for file in temporary.rglob("*"):
             if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
+                _sync(file)
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
             path.replace(old / "old")
@@ -80,7 +79,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             temporary.replace(path)
-        _sync_directory(path.parent)
+        _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -92,12 +91,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays as `.npz`, atomically.
-
-    By way of memory: on a full disk the archive's writer would fail once more when it is let go,
-    and say so with a traceback that nobody can catch.
-    """
-    archive = io.BytesIO()
+    """Write arrays as `.npz`, atomically."""
+    archive = io.BytesIO()  # on a full disk NumPy's writer of files prints a traceback as it goes
     np.savez(archive, **arrays)
     with atomic(path) as temporary:
         temporary.write_bytes(archive.getbuffer())

@@ -59,6 +59,4 @@ def _places(run: Path) -> Iterator[Path]:
     inside = [path for path in run.iterdir() if path.is_dir() and not path.is_symlink()]
     yield from inside
     for directory, names, _ in os.walk(run / "firmware") if run / "firmware" in inside else ():
-        yield from (
-            Path(directory, each) for each in names if not Path(directory, each).is_symlink()
-        )
+        yield from (path for each in names if not (path := Path(directory, each)).is_symlink())

@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for_sentinel
@@ -52,7 +52,7 @@ class Program:
 
     @property
     def commands(self) -> list[tuple[str, ...]]:
-        """What to look for."""
+        """The commands to look for."""
         stated = tuple(shlex.split(os.environ.get(self.variable, "")))
         return [stated] if stated else [(name,) for name in self.names]
 
@@ -95,14 +95,9 @@ def call(
         own["TMPDIR"] = str(Path(directory).absolute())
     try:
         done = subprocess.run(
-            list(command),
-            cwd=directory,
-            env=own,
-            input=given,
-            capture_output=True,
-            check=False,
+            list(command), cwd=directory, env=own, input=given, capture_output=True, check=False,
             timeout=limit,
-        )
+        )  # fmt: skip
     except OSError as error:
         raise UserError(f"{command[0]} cannot be run ({error.strerror})") from error
     except subprocess.TimeoutExpired as error:
@@ -111,7 +106,7 @@ def call(
 
 
 def version_text(command: Sequence[str]) -> str:
-    """What a program says of its version; empty if it does not answer."""
+    """A program's version, in its own words; empty if it does not answer."""
     with contextlib.suppress(UserError):
         answer = call(command, limit=_VERSION_SECONDS)
         return answer.output.decode(errors="replace") + answer.errors
@@ -144,29 +139,30 @@ def run(
         try:
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", _GUARD, str(os.getpid()), *command],
-                cwd=directory,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                cwd=directory, env=environment, pass_fds=() if lock is None else (lock,),
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 start_new_session=True,  # a group of its own, which can be ended as one
-                pass_fds=() if lock is None else (lock,),
-            )
+            )  # fmt: skip
         except OSError as error:
             raise UserError(f"{command[0]} cannot be run ({error.strerror})") from error
         code: int | None = None
         assert process.stdout is not None
         try:
-            deadline, lines, size = started + limit, _Lines(line), 0
+            deadline, rest, size = started + limit, b"", 0
             for data in _read(process, process.stdout.fileno(), deadline, stop):
                 if log is not None:
                     log.write(data)
                     log.flush()
-                lines.add(data)
+                *whole, rest = (rest + data).split(b"\n")
+                if len(rest) > _LINE:
+                    whole, rest = [*whole, rest], b""
+                for each in whole:
+                    line(_printable(each))
                 size += len(data)
                 if size > _MOST:
                     raise UserError(f"{command[0]} was ended: it wrote more than {_MOST} bytes")
-            lines.end()
+            if rest:
+                line(_printable(rest))
             while code is None and time.monotonic() < deadline and not stop():
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     code = process.wait(max(0.0, min(deadline - time.monotonic(), _LOOK_SECONDS)))
@@ -179,28 +175,10 @@ def run(
     return Ended(code, time.monotonic() - started)
 
 
-class _Lines:
-    """Bytes to lines of printable text."""
-
-    def __init__(self, line: Callable[[str], None]) -> None:
-        self._line, self._rest = line, b""
-
-    def add(self, data: bytes) -> None:
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        for each in whole:
-            self._pass(each)
-        if len(self._rest) > _LINE:
-            self.end()
-
-    def end(self) -> None:
-        if self._rest:
-            self._pass(self._rest)
-        self._rest = b""
-
-    def _pass(self, data: bytes) -> None:
-        text = data.decode(errors="replace").rstrip().expandtabs()
-        # A log may hold anything; a terminal is not to obey it.
-        self._line("".join(c if c.isprintable() else " " for c in text))
+def _printable(line: bytes) -> str:
+    """A line of a log, which may hold anything: a terminal is not to obey it."""
+    text = line.decode(errors="replace").rstrip().expandtabs()
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _read(
@@ -263,10 +241,9 @@ def run_side_by_side(commands: Sequence[Sequence[str]]) -> list[int]:
 
 @contextlib.contextmanager
 def held(path: Path, busy: str | None = None) -> Iterator[int]:
-    """Hold a lock file; its descriptor, for a program that is to hold it as well.
+    """Hold a lock file, which goes with the process; its descriptor, to give to a program.
 
-    The lock goes with the process, however that ends. Another holder is waited for; or UserError
-    with the text `busy`, if there is one.
+    Another holder is waited for; or UserError with the text `busy`, if there is one.
     """
     lock = FileLock(path, timeout=-1 if busy is None else 0)
     try:
@@ -337,9 +314,8 @@ def workers(processes: int) -> Iterator[Pool]:
         return
     before = set(multiprocessing.active_children())
     # Fresh ones: Pythia and the threads of numerical libraries do not survive a fork safely.
-    pool = ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), initializer=_die_with_parent
-    )
+    fresh = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, fresh, initializer=_die_with_parent)
     try:
         yield pool
     except BaseException:
@@ -352,23 +328,17 @@ def workers(processes: int) -> Iterator[Pool]:
 
 
 def run_jobs(pool: Pool, jobs: Sequence[Job], advance: Callable[[float], None]) -> None:
-    """Do all `jobs`, in any order, and tell `advance` the cost of each that is done.
-
-    What a job raises is raised here, too; UserError if a worker was killed.
-    """
+    """Do all `jobs`, in any order; what one raises is raised, UserError if a worker was killed."""
     if pool is None:
         for job in jobs:
             job.function(*job.arguments)
             advance(job.cost)
         return
-    pending: dict[Future[None], float] = {}
     try:
-        for job in jobs:
-            pending[pool.submit(job.function, *job.arguments)] = job.cost
-        while pending:
-            for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                future.result()
-                advance(pending.pop(future))
+        costs = {pool.submit(job.function, *job.arguments): job.cost for job in jobs}
+        for future in as_completed(costs):
+            future.result()
+            advance(costs[future])
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process was killed (out of memory?): "

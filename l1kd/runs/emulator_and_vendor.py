@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -25,11 +25,10 @@ def deliver_emulator(
     *,
     console: Console | None = None,
 ) -> Path:
-    """Build the emulator of a run's student (the best one) and compare it with the exact network.
+    """Build a student's emulator in `out` (the run), and compare it with the exact network.
 
-    It goes to `out`, by default into the run; returns its directory. UserError if the run, the
-    student or its project is missing, or nothing compiles; CheckFailed if one bit differs: the
-    report says so too. A read-only run, with `out`, stays as it is.
+    Its directory. CheckFailed if one bit differs: the report says so, too. A read-only run, with
+    `out`, stays as it is.
     """
     from l1kd.firmware.hls.emulator import deliver
     from l1kd.firmware.verify.comparison import compare_emulator
@@ -62,11 +61,8 @@ def run_vendor_tool(
 ) -> None:
     """Run a vendor's tool on a student's HLS projects, and put its numbers into the run's files.
 
-    `steps`: of csim, csynth, cosim and vsynth, joined by commas; what is done already is left
-    alone. `student`: the best one; `io_type`: all of its projects; `limit`: seconds for one step.
-    UserError if the tool is not there (the commands for a machine that has it are printed), fails
-    or takes too long, or there is no such project; CheckFailed if a simulation fails, or the best
-    student misses a budget by the new numbers.
+    `steps`: of csim, csynth, cosim and vsynth, joined by commas; those done are left alone.
+    `student`: the best one; `io_type`: all of its projects; `limit`: seconds for one step.
     """
     from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
     from l1kd.firmware.run_firmware import projects_of
@@ -101,14 +97,9 @@ def run_vendor_tool(
                 "settings64.sh, or run the commands above where it is and bring the results back: "
                 f"l1kd synth {directory} --collect DIR"
             )
-        try:
+        with _results_kept(context):
             for project in projects:
                 run_steps(context, project, program, wanted, limit)
-        except (UserError, CheckFailed):
-            with contextlib.suppress(UserError, CheckFailed):  # the first is what has to be known
-                _refresh(context)
-            raise
-        _refresh(context)
 
 
 def collect_results(
@@ -116,10 +107,8 @@ def collect_results(
 ) -> Sequence[str]:
     """Read results of vendors' tools that were brought back, and put them into the run's files.
 
-    `results` is a project's directory as it was brought back, or one that holds several. Returns
-    names of the projects that results were read of. UserError if there are none, or some are not of
-    the run's projects as they are; CheckFailed if a vendor's simulation found a difference, or the
-    best student misses a budget by the new numbers.
+    `results` is a project's directory, or one that holds several. Names of the projects they are
+    of; UserError if there are none, or some are not of the run's projects as they are.
     """
     from l1kd.firmware.run_firmware import projects_of
     from l1kd.firmware.vendor_tools.tool_results import collect
@@ -127,14 +116,21 @@ def collect_results(
     context = open_context(directory, console=console)
     with locked(directory), logged(directory):
         projects = [each for group in projects_of(directory).values() for each in group]
-        try:
+        with _results_kept(context):
             found = collect(context, projects, results)
-        except (UserError, CheckFailed):
-            with contextlib.suppress(UserError, CheckFailed):  # the first is what has to be known
-                _refresh(context)
-            raise
-        _refresh(context)
     return found
+
+
+@contextlib.contextmanager
+def _results_kept(context: Context) -> Iterator[None]:
+    """Refresh the run's files after a tool's work, also if it failed."""
+    try:
+        yield
+    except (UserError, CheckFailed):
+        with contextlib.suppress(UserError, CheckFailed):  # the first is what has to be known
+            _refresh(context)
+        raise
+    _refresh(context)
 
 
 def _refresh(context: Context) -> None:

@@ -34,19 +34,12 @@ class Point:
     def as_json(self) -> dict[str, Any]:
         """As `front.json` has it."""
         student = self.student.model_dump(mode="json", exclude_defaults=True)
-        return {
-            "label": self.label,
-            "trial": self.trial,
-            **vars(self.judged),
-            "student": student,
-        }
+        own = {"label": self.label, "trial": self.trial}
+        return {**own, **vars(self.judged), "student": student}
 
 
 def points(place: Place, study: optuna.Study) -> tuple[list[Point], list[Point], list[Point]]:
-    """The front, cheapest first; every finished trial; the references.
-
-    Students no better than chance are on no front, however cheap.
-    """
+    """The front, cheapest first and better than chance; every finished trial; the references."""
     from optuna.trial import TrialState
 
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -96,9 +89,8 @@ def rows(front: list[Point], references: list[Point]) -> list[list[str]]:
 
 def table(front: list[Point], references: list[Point]) -> Table:
     """For the terminal."""
-    shown = Table(
-        title="Pareto front: means over the signals' validation halves, estimates of logic"
-    )
+    title = "Pareto front: means over the signals' validation halves, estimates of logic"
+    shown = Table(title=title)
     for column in COLUMNS:
         shown.add_column(column, justify="left" if column in _LEFT else "right", no_wrap=True)
     for cells in rows(front, references):
@@ -110,16 +102,14 @@ def write_front(place: Place, study: optuna.Study) -> tuple[list[Point], list[Po
     """Write `front.json`, `front.md`, the plots and `front/`; each whole or not at all."""
     front, every, references = points(place, study)
     directory = place.directory
-    write_json(
-        directory / "front.json",
-        {
-            "objectives": list(place.search.objectives),
-            "trials": len(every),
-            "clock_ns": place.config.firmware.clock_ns,
-            "references": [point.as_json() for point in references],
-            "front": [point.as_json() for point in front],
-        },
-    )
+    found = {
+        "objectives": list(place.search.objectives),
+        "trials": len(every),
+        "clock_ns": place.config.firmware.clock_ns,
+        "references": [point.as_json() for point in references],
+        "front": [point.as_json() for point in front],
+    }
+    write_json(directory / "front.json", found)
     with atomic(directory / "front.md") as temporary:
         temporary.write_text(_markdown(front, references, len(every)))
     with atomic_directory(directory / "front") as temporary:
@@ -165,29 +155,19 @@ def _plot(directory: Path, front: list[Point], every: list[Point], references: l
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2)
-    for axes, (name, label) in zip(
-        panels,
-        (("auc", "mean AUC"), ("efficiency", "mean efficiency at 1e-3")),
-        strict=True,
-    ):
-        for group, style in (
-            (every, {"color": "0.75", "s": 10, "label": f"{len(every)} trials"}),
-            (front, {"color": "#0072b2", "s": 22, "label": "Pareto front"}),
-        ):
+    styles: list[tuple[list[Point], dict[str, Any]]] = [
+        (every, {"color": "0.75", "s": 10, "label": f"{len(every)} trials"}),
+        (front, {"color": "#0072b2", "s": 22, "label": "Pareto front"}),
+    ]
+    for point, marker in zip(references, "*DsP^v<>X" * len(references), strict=False):
+        style = {"color": "#d55e00", "marker": marker, "s": 60, "label": point.label}
+        styles.append(([point], style))
+    names = (("auc", "mean AUC"), ("efficiency", "mean efficiency at 1e-3"))
+    for axes, (name, label) in zip(panels, names, strict=True):
+        for group, style in styles:
             luts = [max(point.judged.lut, 1) for point in group]
             axes.scatter(luts, [getattr(point.judged, name) for point in group], **style)
-        for point, marker in zip(references, "*DsP^v<>X" * len(references), strict=False):
-            axes.scatter(
-                [max(point.judged.lut, 1)],
-                [getattr(point.judged, name)],
-                color="#d55e00",
-                marker=marker,
-                s=60,
-                label=point.label,
-            )
-        axes.set_xscale("log")
-        axes.set_xlabel("LUT (estimate)")
-        axes.set_ylabel(f"{label}, validation halves")
+        axes.set(xscale="log", xlabel="LUT (estimate)", ylabel=f"{label}, validation halves")
     panels[0].legend(fontsize="small", loc="lower right")
     with mpl.rc_context({"svg.hashsalt": "l1kd"}):
         for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):

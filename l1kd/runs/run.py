@@ -62,11 +62,9 @@ def run_configuration(
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> Path:
-    """Create or resume a run: every stage up to `until` whose result is not there already.
+    """Create or resume a run, by default `runs/<name>`: every stage up to `until` that is not done.
 
-    `argument` is a shipped configuration's name or a YAML file, `directory` by default
-    `runs/<name>`, `overrides` are `KEY=VALUE` texts. Returns the run's directory. UserError if the
-    user can mend it; CheckFailed if a gate failed: the stages after it have run all the same.
+    CheckFailed if a gate failed: the stages after it have run all the same.
     """
     config = config_file.load(config_file.find(argument), overrides)
     if config.imported:
@@ -78,7 +76,10 @@ def run_configuration(
     context = context_of(directory, config, console)
     if not (directory / "manifest.json").exists():
         _check_free(directory)
-        _preflight(context)
+        _ = context.dataset  # before the import of TensorFlow, which takes seconds
+        from l1kd.training.train import check
+
+        check(context)
         directory.mkdir(parents=True, exist_ok=True)
     with locked(directory), logged(directory):
         manifest = _prepare(context)
@@ -105,10 +106,12 @@ def import_network(
     if (directory / "manifest.json").exists():
         _check_version(directory)
         stored: run_files.Manifest = run_files.read(directory, "manifest.json")
-        if stored.imported is None or stored.imported.sha256 != digest:
-            held = "a network that was trained in it"
-            if stored.imported is not None:
-                held = f"the network of another file, {stored.imported.file}"
+        if (own := stored.imported) is None or own.sha256 != digest:
+            held = (
+                f"the network of another file, {own.file}"
+                if own
+                else "a network that was trained in it"
+            )
             raise UserError(
                 f"{directory} holds {held}; give this one a directory of its own with --run"
             )
@@ -150,11 +153,9 @@ def _every_stage(
 
 
 def run_stage(stage: Stage, directory: Path, *, console: Console | None = None) -> None:
-    """Run one stage of an existing run, also if its result is there already.
+    """Run one stage of an existing run, also if its result is there, unless that is a training.
 
-    A finished training is left alone: delete the run, or name another, to train again. UserError
-    if the directory is no run, or an earlier stage is missing; CheckFailed if the stage is a gate
-    and it failed: the report is written again all the same.
+    UserError if an earlier stage is missing; CheckFailed if a gate failed: the report says so.
     """
     context = open_context(directory, console=console)
     with locked(directory), logged(directory):
@@ -214,14 +215,6 @@ def context_of(directory: Path, config: Config, console: Console | None = None) 
     """A run as its stages see it; its events are opened when one first asks."""
     open_events = partial(open_dataset, config.data, config.seed)
     return Context(directory, config, console or Console(stderr=True, soft_wrap=True), open_events)
-
-
-def _preflight(context: Context) -> None:
-    """Find what is wrong before anything is written."""
-    _ = context.dataset  # first: TensorFlow's import takes seconds
-    from l1kd.training.train import check
-
-    check(context)
 
 
 def _check_free(directory: Path) -> None:

@@ -30,10 +30,7 @@ def search(
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> Path:
-    """Begin, continue or join a study until it has its trials, by everyone; write its front.
-
-    The study's directory; by default `runs/<name>-study`.
-    """
+    """Work at a study, by default `runs/<name>-study`, until it has its trials; write its front."""
     console = console or Console(stderr=True, soft_wrap=True)
     config = config_file.load(config_file.find(argument), overrides)
     if config.imported:
@@ -97,16 +94,11 @@ def _prepare(place: Place, console: Console) -> None:
     path = str(place.directory / "config.yaml")
     run_configuration(path, place.teacher, until="evaluate", console=console)
     context = place.context(console)
-    labelled = LabelledEvents.label(
-        config.distillation,
-        config.seed,
-        context.dataset,
-        l1kd.load_model(context.teacher_file),
-        load_target(place.teacher),
-        draws=own.exposures,
-        limit=own.events,
-    )
-    labelled.save(place.targets)
+    LabelledEvents.label(
+        config.distillation, config.seed, context.dataset,
+        l1kd.load_model(context.teacher_file), load_target(place.teacher),
+        draws=own.exposures, limit=own.events,
+    ).save(place.targets)  # fmt: skip
     references = {}
     for student in config.students:
         with contextlib.suppress(UserError):  # too large to be drawn as parallel logic
@@ -121,8 +113,7 @@ def _employ(place: Place, trials: int, workers: int, console: Console) -> None:
         if worker.counts()[0] >= trials:
             return
     work = ["search", str(place.directory), "--join", "--trials", str(trials)]
-    command = [sys.executable, "-m", "l1kd", *work]
-    codes = run_side_by_side([command] * workers)
+    codes = run_side_by_side([[sys.executable, "-m", "l1kd", *work]] * workers)
     with Worker(place, trials) as worker:
         worker.bury()
         done, running = worker.counts()

@@ -1,38 +1,29 @@
-"""A worker's work: candidates against the study's frozen teacher.
-
-What a candidate is worth and what it costs, on events that no test has seen.
-"""
+"""Candidates of a search: trained on the study's frozen teacher, judged on events no test sees."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import time
+import warnings
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from l1kd.core.context import Context
+from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.sweep_config import Objective
 from l1kd.data.dataset import Dataset, Sample
 from l1kd.evaluation.evaluate import scorer
 from l1kd.evaluation.metrics import mean_over_signals, quality
 from l1kd.evaluation.scores import score_samples
-
-if TYPE_CHECKING:
-    from tensorflow import keras
-import os
-import time
-import warnings
-from dataclasses import asdict
-from typing import TYPE_CHECKING
-
-from rich.console import Console
-
-from l1kd.core.errors import CheckFailed, UserError
 from l1kd.runs.search_study import NAME, Place, Worker, describe, propose
 
 if TYPE_CHECKING:
     import optuna
+    from tensorflow import keras
 
     from l1kd.training.frozen_teacher import LabelledEvents
 

@@ -4,38 +4,30 @@
 says of the events), `references.json` (the run's students, judged like candidates), `journal.log`
 (Optuna's, appended under a lock), `students/` (one network per trial), and the front: `front.json`,
 `front.md`, `front.png`, `front.svg`, `front/*.yaml`.
-
-From a point of the search's space to a student.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from l1kd.core.config import Student
-from l1kd.core.sweep_config import Space
-
-if TYPE_CHECKING:
-    from optuna.trial import Trial
 import contextlib
 import os
 import socket
 import uuid
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from l1kd import __version__
 from l1kd.core import config_file
-from l1kd.core.config import Config
+from l1kd.core.config import Config, Student
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.files import read_json, write_json
 from l1kd.core.processes import held
-from l1kd.core.sweep_config import Search
+from l1kd.core.sweep_config import Search, Space
 from l1kd.runs.run import context_of
 
 if TYPE_CHECKING:
@@ -43,15 +35,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NAME = "found"
+COSTS = ("lut", "latency")  # objectives of which less is better
 _STEP = 0.05  # of sparsities
+_FORMAT = 1
+# What has no influence on a trial may differ between two commands on one study.
+_FREE = ("name", "threads", "verify", "choose", "rtl")
+_STARTUP = 16  # trials at random before the sampler follows what it has seen
+_UNSIGNED = timedelta(minutes=1)  # after which a trial that no worker has signed is given up
+_FAILED = "failed"
 
 
-def propose(trial: Trial, space: Space) -> Student:
-    """Draw a student.
-
-    Layers, and what is drawn for each of them, depend on the numbers of layers that were drawn
-    before.
-    """
+def propose(trial: optuna.trial.BaseTrial, space: Space) -> Student:
+    """Draw a student; what is drawn for its layers depends on their numbers, drawn before."""
     architecture = trial.suggest_categorical("architecture", space.architectures)
     options: dict[str, Any] = {"name": NAME, "architecture": architecture}
     layers = []
@@ -79,35 +74,33 @@ def propose(trial: Trial, space: Space) -> Student:
 
 
 def beginnings(space: Space) -> list[dict[str, Any]]:
-    """Where a search begins: the largest student of the space, and one in its middle."""
-    return [_at(space, 1.0), _at(space, 0.5)]
+    """Parameters of the first trials: the largest student of the space, and one in its middle."""
+    found = []
+    for size in (1.0, 0.5):
+        trial = _TrialOfSize(size)
+        propose(trial, space)  # type: ignore[arg-type]
+        found.append(trial.parameters)
+    return found
 
 
-def _at(space: Space, height: float) -> dict[str, Any]:
-    """The parameters of a student: at 1 all sizes and widths are the space's largest."""
+@dataclass(frozen=True)
+class _TrialOfSize:
+    """Stands for a trial that draws sizes and widths at a share of their ranges."""
 
-    def between(ends: tuple[int, int]) -> int:
-        return ends[0] + round(height * (ends[1] - ends[0]))
+    size: float
+    parameters: dict[str, Any] = field(default_factory=dict)
 
-    architecture, layers = space.architectures[0], []
-    low, high = space.logic_penalty
-    parameters: dict[str, Any] = {
-        "architecture": architecture,
-        "hidden_layers": space.hidden_layers[1],
-        "logic_penalty": low * (high / low) ** (1 - height),
-        "pruned": round((1 - height) * _steps(space)),
-    }
-    if architecture == "conv":
-        layers = ["conv1"]
-        parameters |= {"filters": between(space.filters), "kernel": _text(space.kernels[0])}
-    hidden = [f"dense{number}" for number in range(1, space.hidden_layers[1] + 1)]
-    parameters |= {f"{name}.units": between(space.hidden) for name in hidden}
-    for layer in (*layers, *hidden, "output"):
-        parameters[f"{layer}.weight_bits"] = between(space.weight_bits)
-        parameters[f"{layer}.weight_integer"] = between(space.weight_integer)
-        if layer != "output":
-            parameters[f"{layer}.activation_bits"] = between(space.activation_bits)
-    return parameters
+    def suggest_categorical(self, name: str, choices: list[str]) -> str:
+        return self.parameters.setdefault(name, choices[0])  # type: ignore[no-any-return]
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        share = {"hidden_layers": 1.0, "pruned": 1 - self.size}.get(name, self.size)
+        value = low + round(share * (high - low))
+        return self.parameters.setdefault(name, value)  # type: ignore[no-any-return]
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
+        value = low * (high / low) ** (1 - self.size)
+        return self.parameters.setdefault(name, value)  # type: ignore[no-any-return]
 
 
 def _steps(space: Space) -> int:
@@ -133,15 +126,6 @@ def describe(student: Student) -> str:
 
 def _text(sides: tuple[int, int]) -> str:
     return f"{sides[0]}x{sides[1]}"
-
-
-_FORMAT = 1
-# What has no influence on a trial may differ between two commands on one study.
-_FREE = ("name", "threads", "verify", "choose", "rtl")
-_STARTUP = 16  # trials at random before the sampler follows what it has seen
-_UNSIGNED = timedelta(minutes=1)  # after which a trial that no worker has signed is given up
-COSTS = ("lut", "latency")  # objectives of which less is better
-_FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -225,10 +209,7 @@ class Place:
             yield
 
     def open(self) -> optuna.Study:
-        """The study's trials, in a journal that any number of processes append to.
-
-        Held under the lock `ask` where it may be new.
-        """
+        """The study's trials, in a journal; held under the lock `ask` where it may be new."""
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
@@ -275,10 +256,9 @@ def _mend(path: Path, lock: Any) -> None:
 
 
 class Worker:
-    """A process that takes trials from a study, one after the other.
+    """A process that takes trials from a study until everyone together finished `trials`.
 
-    It holds a lock file as long as it lives, so that others can tell a trial that runs from one
-    whose process has ended. `trials` are to be finished in all, by everyone.
+    It holds a lock file as long as it lives: others tell by it whether its trial still runs.
     """
 
     def __init__(self, place: Place, trials: int) -> None:
@@ -301,13 +281,10 @@ class Worker:
 
     def counts(self) -> tuple[int, int]:
         """Trials that are finished, and that run."""
-        from optuna.trial import TrialState
-
         trials = self.study.get_trials(deepcopy=False)
-        done = sum(
-            trial.state == TrialState.COMPLETE or _FAILED in trial.user_attrs for trial in trials
-        )
-        return done, sum(trial.state == TrialState.RUNNING for trial in trials)
+        states = [trial.state.name for trial in trials]
+        failed = sum(_FAILED in trial.user_attrs for trial in trials)
+        return states.count("COMPLETE") + failed, states.count("RUNNING")
 
     def ask(self) -> optuna.Trial | None:
         """The next trial; None if enough are finished or running."""

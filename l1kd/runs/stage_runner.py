@@ -31,10 +31,9 @@ def execute(
     always: bool,
     function: Callable[[Context], None] | None = None,
 ) -> None:
-    """Run a stage, unless (`always`) its result is there and follows from the same inputs.
+    """Run a stage, or `function` in its place, unless (`always`) it is finished.
 
-    `function` is run in place of the stage's own. CheckFailed if the stage is a gate and it failed;
-    the manifest says so.
+    CheckFailed if the stage is a gate and it failed; the manifest says so.
     """
     if not always and finished(context, manifest, stage):
         context.say(f"{stage}: done already")
@@ -79,8 +78,7 @@ def _function(stage: AnyStage) -> Callable[[Context], None]:
 def evaluate_within_budgets(context: Context) -> None:
     """The stage `evaluate`, with the students' estimated costs where there are budgets.
 
-    UserError if a share is asked for of a part that is not known. CheckFailed if no student is
-    within the budgets: the nearest miss is written as the best one.
+    CheckFailed if no student is within the budgets: the nearest miss is written as the best one.
     """
     costs = budgets.estimates(context)
     from l1kd.evaluation.evaluate import evaluate

@@ -1,27 +1,16 @@
-"""`l1kd sweep`: a grid of runs on Dask.
-
-Dask as a sweep needs it: quiet, a process per worker, no dashboard and no memory limits.
-"""
+"""`l1kd sweep`: a grid of runs on Dask, which is quiet: no dashboard, no memory limits."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import re
 import signal
 import threading
-import warnings
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
-from l1kd.core.errors import UserError
-
-if TYPE_CHECKING:
-    from distributed import Client
-import asyncio
 import time
-from collections import Counter
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +19,7 @@ from rich.console import Console
 
 from l1kd.core import config_file
 from l1kd.core.context import cores
-from l1kd.core.errors import CheckFailed
+from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.stages import Stage
 from l1kd.runs.run import is_done
 from l1kd.runs.stage_runner import locked
@@ -41,6 +30,10 @@ from l1kd.runs.sweep_worker import Outcome, perform
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+_SECONDS = 0.5  # between two looks
+_WORKER_SECONDS = 5.0  # between two looks at who works
+_PATIENCE = 30  # seconds that an answer may take
+_CHECK = 1  # exit code of a run in which a gate failed
 _SILENT = logging.CRITICAL + 1
 _CONNECT_SECONDS = 10
 _CONFIG = {
@@ -113,12 +106,6 @@ def _deaf() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-_SECONDS = 0.5  # between two looks
-_WORKER_SECONDS = 5.0  # between two looks at who works
-_PATIENCE = 30  # seconds that an answer may take
-_CHECK, _STOPPED = 1, 130  # exit codes
 
 
 def sweep(
@@ -293,17 +280,13 @@ def _tell(place: GridDirectory, jobs: Sequence[Job], console: Console) -> None:
 
 def _judge(place: GridDirectory, outcomes: dict[str, Outcome], wanted: int) -> None:
     """End as the worst run did."""
-    kinds = Counter(
-        "" if o.code == 0 else "check" if o.code == _CHECK else "failed" for o in outcomes.values()
-    )
-    for kind, error in (("failed", UserError), ("check", CheckFailed)):
-        if not kinds[kind]:
-            continue
-        names = [
-            n for n, o in outcomes.items() if o.code and (o.code == _CHECK) == (kind == "check")
-        ]
-        shown = ", ".join(f"{place.run(n)} (log: {place.log(n)})" for n in names[:3])
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        what = "could not be made" if kind == "failed" else "failed a check"
-        again = "; the same command tries them again" if kind == "failed" else ""
-        raise error(f"{len(names)} of {wanted} runs {what}: {shown}{more}{again}")
+    failed = [name for name, own in outcomes.items() if own.code not in (0, _CHECK)]
+    checked = [name for name, own in outcomes.items() if own.code == _CHECK]
+    for names, error, what, again in (
+        (failed, UserError, "could not be made", "; the same command tries them again"),
+        (checked, CheckFailed, "failed a check", ""),
+    ):
+        if names:
+            shown = ", ".join(f"{place.run(n)} (log: {place.log(n)})" for n in names[:3])
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise error(f"{len(names)} of {wanted} runs {what}: {shown}{more}{again}")

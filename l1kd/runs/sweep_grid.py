@@ -1,10 +1,9 @@
 """From a sweep's grid to runs: every configuration checked, every run named.
 
-A sweep's directory.
-
-`config.yaml` (resolved), `sweep.json` (the runs of the grid), `configs/` (one configuration a run),
-`runs/` (ordinary runs), `logs/` (what their processes said), `.working/` (a file for every run that
-a worker is at), and the tables: `runs.parquet`, `summary.parquet`, `summary.md`, figures.
+A sweep's directory holds `config.yaml` (resolved), `sweep.json` (the runs of the grid), `configs/`
+(one configuration a run), `runs/` (ordinary runs), `logs/` (what their processes said), `.working/`
+(a file for every run that a worker is at), and the tables: `runs.parquet`, `summary.parquet`,
+`summary.md`, figures.
 """
 
 from __future__ import annotations
@@ -29,6 +28,9 @@ from l1kd.runs.sweep_worker import Order
 
 _LONGEST = 64  # of a name
 _LONGEST_PART = 24
+_FORMAT = 1
+# Where a worker finds events, if nothing in its own environment says.
+_ENVIRONMENT = ("L1KD_DATA", "XDG_CACHE_HOME")
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,8 @@ def _check_overrides(points: Sequence[Point], overrides: Sequence[str]) -> None:
 
 def chosen(jobs: Sequence[Job], patterns: Sequence[str]) -> list[Job]:
     """The runs whose name fits a pattern; all if there is none."""
-    fitting = [
-        job
-        for job in jobs
-        if not patterns or any(fnmatch.fnmatchcase(job.name, pattern) for pattern in patterns)
-    ]
+    patterns = patterns or ("*",)
+    fitting = [j for j in jobs if any(fnmatch.fnmatchcase(j.name, each) for each in patterns)]
     if not fitting:
         some = ", ".join(job.name for job in jobs[:6])
         raise UserError(
@@ -124,11 +123,6 @@ def label(key: str, value: Any) -> str:
         text, faithful = key.rsplit(".", 1)[-1], False
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", text)[:_LONGEST_PART]
     return plain if faithful and plain == text else f"{plain}-{content_hash(value)[:6]}"
-
-
-_FORMAT = 1
-# Where a worker finds events, if nothing in its own environment says.
-_ENVIRONMENT = ("L1KD_DATA", "XDG_CACHE_HOME")
 
 
 @dataclass(frozen=True)
@@ -190,14 +184,9 @@ class GridDirectory:
         for left in [*self.directory.glob(".stop-*"), *(self.directory / ".working").iterdir()]:
             left.unlink(missing_ok=True)
         config_file.save(config, self.directory / "config.yaml")
-        write_json(
-            self.directory / "sweep.json",
-            {
-                "format_version": _FORMAT,
-                "l1kd": __version__,
-                "runs": {job.name: {"group": job.group, "grid": job.varied} for job in jobs},
-            },
-        )
+        runs = {job.name: {"group": job.group, "grid": job.varied} for job in jobs}
+        stored = {"format_version": _FORMAT, "l1kd": __version__, "runs": runs}
+        write_json(self.directory / "sweep.json", stored)
 
     def order(self, job: Job, until: str) -> Order:
         """What a worker is told of a run; its configuration is written."""
@@ -211,9 +200,5 @@ class GridDirectory:
             until=until,
             threads=job.config.threads or 1,
             stop=str(self.stop),
-            environment={
-                key: str(Path(os.environ[key]).absolute())
-                for key in _ENVIRONMENT
-                if os.environ.get(key)
-            },
+            environment={k: str(Path(v).absolute()) for k in _ENVIRONMENT if (v := os.getenv(k))},
         )

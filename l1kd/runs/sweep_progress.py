@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -54,12 +55,10 @@ def look(directory: Path, config: Config, until: Stage) -> Look:
         )
         done = sum(states.get(name, {}).get("state") in ("done", "failed") for name in STAGES)
     epoch, epochs = _epoch(directory / "history.csv"), epochs_of(config)
-    wanted = STAGES[: STAGES.index(until) + 1]
-    trained = min(epoch / epochs, 1.0) if stage == "train" else float(done > 0)
-    if len(wanted) == 1:
-        return Look(stage, epoch, epochs, trained)
-    after = max(done - 1, 0) / (len(wanted) - 1)
-    return Look(stage, epoch, epochs, min(_TRAINING * trained + (1 - _TRAINING) * after, 1.0))
+    share = min(epoch / epochs, 1.0) if stage == "train" else float(done > 0)
+    if after := STAGES.index(until):
+        share = min(_TRAINING * share + (1 - _TRAINING) * max(done - 1, 0) / after, 1.0)
+    return Look(stage, epoch, epochs, share)
 
 
 def _epoch(history: Path) -> int:
@@ -94,10 +93,8 @@ class Watch:
         self.console, self.skipped, self.total = console, skipped, skipped + len(jobs)
         self.ended: dict[str, bool] = {}  # by name, whether all went well
         self.workers: set[str] | None = None  # their addresses, once they are known
-        self._started = time.monotonic()
         self._at: dict[str, tuple[str, float]] = {}  # in flight: marker, when it was first seen
-        self._before: dict[str, float] = {}  # share that was done before this call
-        self._said = self._started
+        self._said = time.monotonic()
         self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -106,14 +103,15 @@ class Watch:
             console=console,
             transient=True,
             refresh_per_second=2,
+            speed_estimate_period=math.inf,
             disable=not console.is_terminal,  # a log wants lines, not bars
         )
+        self._whole = self._progress.add_task("sweep", total=self.total, said="", completed=skipped)
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """Bars, where there is a terminal."""
         with self._progress:
-            self._overall = self._progress.add_task("sweep", total=self.total, said="")
             yield
 
     def say(self, message: str) -> None:
@@ -126,30 +124,29 @@ class Watch:
         self._at.pop(name, None)
         if (bar := self._bars.pop(name, None)) is not None:
             self._progress.remove_task(bar)
-        count = self.skipped + len(self.ended)
-        self.say(f"{name}: {said} ({count} of {self.total}{self._left({})})")
+        self.say(f"{name}: {said} ({self._count()})")
 
     def refresh(self) -> None:
         """Look at the runs in flight."""
         now = time.monotonic()
         looks = dict(self._looks(now))
-        said = f"{self.skipped + len(self.ended)} of {self.total}{self._left(looks)}"
+        done = self.skipped + len(self.ended) + sum(own.share for own in looks.values())
+        self._progress.update(self._whole, completed=done)
+        said = self._count()
         if bad := list(self.ended.values()).count(False):
             said += f", {bad} failed"
+        told = {name: f"{own}, {duration(now - self._at[name][1])}" for name, own in looks.items()}
         if self.console.is_terminal:
-            done = self.skipped + len(self.ended) + sum(own.share for own in looks.values())
-            self._progress.update(self._overall, completed=done, said=said)
+            self._progress.update(self._whole, said=said)
             for name in self._bars.keys() - looks.keys():
                 self._progress.remove_task(self._bars.pop(name))
             for name, own in looks.items():
                 if name not in self._bars:
                     self._bars[name] = self._progress.add_task(f"  {name}", total=1.0, said="")
-                text = f"{own}, {duration(now - self._at[name][1])}"
-                self._progress.update(self._bars[name], completed=own.share, said=text)
+                self._progress.update(self._bars[name], completed=own.share, said=told[name])
         elif looks and now - self._said > _LINE_SECONDS:
             self._said = now
-            told = (f"{n}: {own}, {duration(now - self._at[n][1])}" for n, own in looks.items())
-            self.say(f"{said}; {'; '.join(told)}")
+            self.say("; ".join([said, *(f"{name}: {text}" for name, text in told.items())]))
 
     def _looks(self, now: float) -> Iterator[tuple[str, Look]]:
         for marker in sorted((self.place.directory / ".working").glob("*")):
@@ -162,17 +159,10 @@ class Watch:
                     continue  # it is gone
                 if self._at.get(name, ("", 0.0))[0] != content:
                     self._at[name] = (content, now)
-                own = look(self.place.run(name), self.jobs[name].config, self.until)
-                self._before.setdefault(name, own.share)
-                yield name, own
+                yield name, look(self.place.run(name), self.jobs[name].config, self.until)
 
-    def _left(self, looks: Mapping[str, Look]) -> str:
-        """How long it may still take, if that can be told."""
-        within = sum(own.share for own in looks.values())
-        done = sum(1 - self._before.get(name, 0.0) for name in self.ended)
-        done += within - sum(self._before[name] for name in looks)
-        left = len(self.jobs) - len(self.ended) - within
-        passed = time.monotonic() - self._started
-        if done < 0.05 or left <= 0:
-            return ""
-        return f", about {duration(passed / done * left)} left"
+    def _count(self) -> str:
+        """Runs that are done, and the time that the others may take, if that can be told."""
+        left = self._progress.tasks[0].time_remaining
+        told = f", about {duration(left)} left" if left else ""
+        return f"{self.skipped + len(self.ended)} of {self.total}{told}"

@@ -67,10 +67,9 @@ def perform(order: Order) -> Outcome:
     if order.version != __version__:
         return outcome(2, f"{host} has l1kd {__version__}, and the sweep {order.version}")
     if not Path(order.config).is_file():
+        where = "on a file system that all workers share, under the same path"
         return outcome(
-            2,
-            f"{host} does not see {order.config}: a sweep's directory has to be on a file system "
-            "that all workers share, under the same path",
+            2, f"{host} does not see {order.config}: a sweep's directory has to be {where}"
         )
     marker = Path(order.marker)
     marker.write_text(json.dumps({"host": host, "worker": _address(), "since": time.time()}))

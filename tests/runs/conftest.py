@@ -19,10 +19,11 @@ import pytest
 MINUTES = 10  # for what happens in seconds on a machine without other work
 
 
-def until(condition: Callable[[], Any]) -> Any:
-    """Wait for a state; its value."""
+def until(condition: Callable[[], Any], over: Callable[[], bool] = bool) -> Any:
+    """Wait for a state; its value. Fails at once when `over`: what would bring it has ended."""
     end = time.monotonic() + 60 * MINUTES
     while not (found := condition()):
+        assert not over() or condition(), "what was to bring it about has ended"
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.05)
     return found
@@ -82,7 +83,7 @@ class Cluster:
     def __post_init__(self) -> None:
         told = self.directory / "scheduler.json"
         self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", str(told))
-        self.address: str = until(lambda: _address(told))
+        self.address: str = until(lambda: _address(told), lambda: self.scheduler.poll() is not None)
 
     def worker(self) -> subprocess.Popen[bytes]:
         """Start one more."""

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import yaml
 
 from l1kd.report.sweep_tables import rows, summarise
 from tests.conftest import heeds_interrupts, made_once
-from tests.runs.conftest import Cluster, Hold, environment, until
+from tests.runs.conftest import MINUTES, Cluster, Hold, environment, until
 from tests.runs.events import events
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -130,11 +131,12 @@ def with_a_killed_worker(config: Path, directory: Path, cluster: Cluster, l1kd: 
 
     victim = cluster.worker()
     with Client(cluster.address, set_as_default=False) as asked:
-        asked.wait_for_workers(2)
+        asked.wait_for_workers(2, timeout=60 * MINUTES)
+    over = Event()
 
     def kill(held: Hold) -> None:
         try:
-            at_work = set(until(lambda: len(held.there()) == 2 and held.there()))
+            at_work = set(until(lambda: len(held.there()) == 2 and held.there(), over.is_set))
             assert at_work < set(processes(directory))
             victim.kill()
             until(lambda: len(at_work & set(processes(directory))) == 1)  # its run ends with it
@@ -147,8 +149,9 @@ def with_a_killed_worker(config: Path, directory: Path, cluster: Cluster, l1kd: 
             "sweep", config, "--sweep", directory, "--only", "good-*",
             "--scheduler", cluster.address,
         )  # fmt: skip
+        over.set()
+        assert ended.returncode == 0, ended.stderr
         killed.result()
-    assert ended.returncode == 0, ended.stderr
     assert ended.stdout.strip() == str(directory / "summary.md")
     assert "a worker is gone" in ended.stderr
     assert "good-seed2: done in" in ended.stderr
@@ -179,7 +182,7 @@ def test_a_killed_client_changes_no_bit(
     directory = tmp_path / "local"
     with Hold(directory, "checkpoint") as held:
         client = start(config, directory, "--only", "good-*", "--workers", "1")
-        until(lambda: held.there() or client.poll() is not None)
+        until(held.there, lambda: client.poll() is not None)
         client.kill()
         client.communicate()
         until(lambda: not processes(directory))  # nobody works for a client that is gone
@@ -280,7 +283,7 @@ def test_a_lost_scheduler_is_said(config: Path, own_cluster: Cluster, tmp_path: 
         client = start(
             config, directory, "--only", "good-seed1", "--scheduler", own_cluster.address
         )
-        until(lambda: held.there() or client.poll() is not None)
+        until(held.there, lambda: client.poll() is not None)
         own_cluster.scheduler.kill()
         _, said = client.communicate()
         assert client.returncode == 2, said
@@ -299,7 +302,7 @@ def test_an_interrupted_sweep_stops_at_once(
         more = ["--scheduler", request.getfixturevalue("cluster").address]
     with Hold(directory, "tensorflow") as held:
         client = start(config, directory, "--only", "good-*", *more)
-        until(lambda: held.there() or client.poll() is not None)
+        until(held.there, lambda: client.poll() is not None)
         client.send_signal(signal.SIGINT)
         _, said = client.communicate()
         assert client.returncode == 130, said
