@@ -149,8 +149,7 @@ def _ranges(raw: Table) -> list[tuple[int, int]]:
 def _checked(raw: Table, grid: FixedPoint) -> Table:
     """The rows, every value on the grid."""
     # 64-bit numbers on a grid of at most 24 bits fit in float32, and so in half the memory.
-    dtype = raw.dtype if raw.dtype.itemsize <= 4 else np.dtype(np.float32)
-    dtype = dtype.newbyteorder("=")
+    dtype = (raw.dtype if raw.dtype.itemsize <= 4 else np.dtype(np.float32)).newbyteorder("=")
 
     def read(start: int, stop: int) -> NDArray[Any]:
         values = raw.read(start, stop)
