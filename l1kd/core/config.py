@@ -132,7 +132,7 @@ _Part = Annotated[Float, Field(ge=0, le=1)]
 
 
 class Distillation(Strict):
-    """How teacher and students are trained."""
+    """Settings of the training of teacher and students."""
 
     mode: Literal["sequential", "colearning"] = "colearning"
     epochs: Annotated[Int, Field(ge=1, le=100_000)] = 40

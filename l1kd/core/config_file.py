@@ -269,8 +269,7 @@ def _lay(raw: dict[str, Any], laid: _Laid) -> Location:
         if depth == len(parts) - 1:
             target[step] = copy.deepcopy(laid.value)
         else:
-            is_list = isinstance(target, list)
-            target = target[int(part)] if is_list else target.setdefault(part, {})
+            target = target[int(part)] if step != part else target.setdefault(part, {})
     return tuple(location)
 
 
