@@ -14,7 +14,7 @@ NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
 
 
 def found(name: str) -> bool:
-    """Whether a source's events are at hand."""
+    """True if a source's events are at hand."""
     return any(source.name == name and source.found for source in listing())
 
 

@@ -128,8 +128,11 @@ class Score(_Type):
         return self
 
 
+_Part = Annotated[Float, Field(ge=0, le=1)]
+
+
 class Distillation(Strict):
-    """How teacher and students are trained."""
+    """Settings of the training of teacher and students."""
 
     mode: Literal["sequential", "colearning"] = "colearning"
     epochs: Annotated[Int, Field(ge=1, le=100_000)] = 40
@@ -144,10 +147,7 @@ class Distillation(Strict):
     # Epochs over which the students' rate rises: an untrained teacher's targets are wild.
     warm_up: Annotated[Float, Field(ge=0, le=1000)] = 0.0
     # Between which shares of the students' epochs their `sparsity` rises from 0 to what is asked.
-    pruning: tuple[Annotated[Float, Field(ge=0, le=1)], Annotated[Float, Field(ge=0, le=1)]] = (
-        0.2,
-        0.7,
-    )
+    pruning: tuple[_Part, _Part] = (0.2, 0.7)
     exposure: list[Exposure] = []
     exposure_ratio: Annotated[Float, Field(gt=0, le=100)] = 1.0  # exposure events per normal one
     # Draws of exposure against a frozen teacher, each labelled once; epochs take turns.
@@ -347,11 +347,8 @@ class Choose(Strict):
     @property
     def budgets(self) -> dict[str, float]:
         """The limits that are set, by key."""
-        return {
-            key: value
-            for key, value in self.model_dump().items()
-            if key.startswith("max_") and value is not None
-        }
+        given = self.model_dump(exclude_none=True)
+        return {key: value for key, value in given.items() if key.startswith("max_")}
 
 
 class Verify(Strict):
@@ -383,8 +380,7 @@ class Config(Strict):
     @classmethod
     def _distinct(cls, value: list[Student], info: ValidationInfo) -> list[Student]:
         names = [student.name.lower() for student in value]
-        for student in value:
-            # Case does not make a difference on every file system.
+        for student in value:  # case does not make a difference on every file system
             if names.count(student.name.lower()) > 1:
                 raise ValueError(f"two students are named {student.name!r}; names are unique")
             if student.name.lower() == "teacher":

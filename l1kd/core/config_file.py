@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, get_args
+from typing import Any, ClassVar, NamedTuple, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -20,6 +20,7 @@ from l1kd.core.files import atomic
 from l1kd.core.sweep_config import Setting
 
 Location = tuple[str | int, ...]
+_T = TypeVar("_T")
 
 _MAX_BYTES = 1 << 20
 _MAX_VALUES = 20_000
@@ -140,12 +141,8 @@ def load_each(
     given = [_parsed(text) for text in overrides]
     for settings in points:
         laid = [
-            _Laid(
-                each.key,
-                each.value,
-                f"{_at(path, lines, each.origin)}: {'.'.join(map(str, each.origin[:4]))}",
-            )
-            for each in settings
+            _Laid(key, value, f"{_at(path, lines, origin)}: {'.'.join(map(str, origin[:4]))}")
+            for key, value, origin in settings
         ]
         yield _load(copy.deepcopy(raw), path, lines, [*laid, *given])
 
@@ -203,10 +200,9 @@ def _read(path: Path) -> tuple[Any, dict[Location, int]]:
         raise UserError(f"{path}: nested too deeply for a configuration") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark is not None else ""
-        raise UserError(
-            f"{path}{where}: not a configuration in plain YAML: {_problem(error)}"
-        ) from error
+        where = f"{path}:{mark.line + 1}" if mark is not None else path
+        problem = f"not a configuration in plain YAML: {_problem(error)}"
+        raise UserError(f"{where}: {problem}") from error
 
 
 def _plain(text: str) -> tuple[Any, dict[Location, int]]:
@@ -272,10 +268,8 @@ def _lay(raw: dict[str, Any], laid: _Laid) -> Location:
         location.append(step)
         if depth == len(parts) - 1:
             target[step] = copy.deepcopy(laid.value)
-        elif isinstance(target, list):
-            target = target[int(part)]
         else:
-            target = target.setdefault(part, {})
+            target = target[int(part)] if step != part else target.setdefault(part, {})
     return tuple(location)
 
 
@@ -307,20 +301,20 @@ def _validate(
         if location and location[-1] == "[key]":
             location = location[:-2]  # the key itself is wrong: its mapping is the place
         dotted = ".".join(map(str, location)) or "the file"
-        places = [location[:length] for length in range(len(location), 0, -1)]
-        where = next((said[place] for place in places if place in said), None) or _at(
-            path, lines, location
-        )
+        where = _nearest(said, location) or _at(path, lines, location)
         message = _message(dict(first), location, raw)
         raise UserError(f"{where}: {dotted}: {message}{more}") from error
 
 
+def _nearest(found: dict[Location, _T], location: Location) -> _T | None:
+    """Entry of a place, or of the nearest one above it."""
+    above = (location[:length] for length in range(len(location), 0, -1))
+    return next((found[place] for place in above if place in found), None)
+
+
 def _at(path: Path, lines: dict[Location, int], location: Location) -> str:
-    """`file:line` of a place, or of the nearest one above it."""
-    for length in range(len(location), 0, -1):
-        if location[:length] in lines:
-            return f"{path}:{lines[location[:length]]}"
-    return str(path)
+    line = _nearest(lines, location)
+    return str(path) if line is None else f"{path}:{line}"
 
 
 def _known_keys(location: Location, raw: Any) -> list[str]:
@@ -354,11 +348,9 @@ def _message(error: dict[str, Any], location: Location, raw: Any) -> str:
         near = did_you_mean(str(value)[:_MAX_SHOWN], known)
         return f"unknown {_shown(value)}{near}; known are {', '.join(known)}"
     if kind == "string_pattern_mismatch":
-        return (
-            f"{_shown(value)} is no name: letters, digits, '_', '.', '-', a letter or digit first"
-        )
-    message = str(error["msg"]).removeprefix("Value error, ")
-    message = _PLAINER.get(kind, message)
+        rule = "letters, digits, '_', '.', '-', a letter or digit first"
+        return f"{_shown(value)} is no name: {rule}"
+    message = _PLAINER.get(kind, str(error["msg"]).removeprefix("Value error, "))
     return f"{message} (found {_shown(value)})" if kind != "value_error" else message
 
 

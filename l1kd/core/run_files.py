@@ -99,9 +99,8 @@ class Manifest(_Record):
     data: dict[str, str]  # file -> SHA-256
     stages: dict[str, StageRecord] = {}
     imported: Imported | None = None  # null: the run's students were trained
-    firmware: dict[
-        str, str
-    ] = {}  # `<student>-<backend>-<io_type>-<strategy>` -> directory in the run
+    # `<student>-<backend>-<io_type>-<strategy>` -> directory in the run
+    firmware: dict[str, str] = {}
 
 
 class Quality(_Record):
@@ -168,9 +167,8 @@ class Metrics(_Record):
     teacher: TeacherMetrics | None  # null in a run of an imported network
     baselines: dict[str, Quality]
     students: dict[str, StudentMetrics]
-    validation: dict[
-        str, Quality
-    ] = {}  # per student, on validation halves: `best` is chosen on these
+    # per student, on validation halves: `best` is chosen on these
+    validation: dict[str, Quality] = {}
     best: str
     choice: list[Candidate] = []  # with budgets: who was considered, the nearest first
 
@@ -319,12 +317,8 @@ class Resources(_Record):
     @property
     def budgeted(self) -> dict[str, float | None]:
         """Amounts that budgets limit; None is unknown."""
-        return {
-            "lut": self.lut,
-            "latency_ns": self.latency_ns,
-            "interval_ns": self.interval_ns,
-            "share": self.largest_share,
-        }
+        times = {"latency_ns": self.latency_ns, "interval_ns": self.interval_ns}
+        return {"lut": self.lut, **times, "share": self.largest_share}
 
 
 class LayerRecord(_Record):
@@ -413,14 +407,10 @@ def read(directory: Path, name: str) -> Any:
     try:
         return TypeAdapter(_FILES[name]).validate_python(read_json(path))
     except FileNotFoundError as error:
-        raise UserError(
-            f"{directory} has no {name}: the stage that writes it has not run"
-        ) from error
+        why = "the stage that writes it has not run"
+        raise UserError(f"{directory} has no {name}: {why}") from error
     except (ValueError, ValidationError) as error:
-        first = str(error).splitlines()[0]
-        remedy = (
-            "use the version of l1kd that made the run, or make a new one"
-            if name == "manifest.json"
-            else "delete it and run its stage again"
-        )
+        first, remedy = str(error).splitlines()[0], "delete it and run its stage again"
+        if name == "manifest.json":
+            remedy = "use the version of l1kd that made the run, or make a new one"
         raise UserError(f"{path}: not as l1kd writes it ({first}); {remedy}") from error

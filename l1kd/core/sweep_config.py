@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
@@ -51,9 +51,8 @@ class Group(BaseModel):
     @field_validator("set", "grid")
     @classmethod
     def _of_a_run(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for key in _OWN:
-            if key in value:
-                raise ValueError(f"{key!r} is the sweep's own: no run of a grid can set it")
+        if own := [key for key in _OWN if key in value]:
+            raise ValueError(f"{own[0]!r} is the sweep's own: no run of a grid can set it")
         return value
 
     @model_validator(mode="after")
@@ -64,11 +63,8 @@ class Group(BaseModel):
                 raise ValueError(f"grid: {dotted} needs a list of values")
             if any(value in values[:number] for number, value in enumerate(values)):
                 raise ValueError(f"grid: {dotted} lists a value twice")
-        chosen = {key for key, _ in leaves(self.set)}
-        for key, _ in leaves(self.grid):
-            for length in range(1, len(key) + 1):
-                if key[:length] in chosen:
-                    raise ValueError(f"{'.'.join(map(str, key))} is in `set` and in `grid`")
+            if any(key[: len(chosen)] == chosen for chosen, _ in leaves(self.set)):
+                raise ValueError(f"{dotted} is in `set` and in `grid`")
         return self
 
     @property
@@ -81,10 +77,7 @@ class Group(BaseModel):
         at = ("sweep", "groups", name)
         common = [Setting(key, value, (*at, "set", *key)) for key, value in leaves(self.set)]
         axes = [
-            [
-                Setting(key, value, (*at, "grid", *key, number))
-                for number, value in enumerate(values)
-            ]
+            [Setting(key, each, (*at, "grid", *key, number)) for number, each in enumerate(values)]
             for key, values in leaves(self.grid)
         ]
         for chosen in itertools.product(*axes):
@@ -131,6 +124,8 @@ def _rising(value: tuple[float, float]) -> tuple[float, float]:
 
 Sizes = Annotated[tuple[Size, Size], AfterValidator(_rising)]
 Widths = Annotated[tuple[Bits, Bits], AfterValidator(_rising)]
+_Layers = Annotated[Int, Field(ge=0, le=4)]
+_Penalty = Annotated[Float, Field(gt=0, le=1000)]
 
 
 class Space(BaseModel):
@@ -141,10 +136,7 @@ class Space(BaseModel):
     architectures: Annotated[list[Literal["conv", "dense"]], Field(min_length=1)] = ["conv"]
     filters: Sizes = (1, 6)
     kernels: Annotated[list[Sides], Field(min_length=1)] = [(2, 2), (3, 2), (3, 3)]
-    hidden_layers: Annotated[
-        tuple[Annotated[Int, Field(ge=0, le=4)], Annotated[Int, Field(ge=0, le=4)]],
-        AfterValidator(_rising),
-    ] = (0, 1)
+    hidden_layers: Annotated[tuple[_Layers, _Layers], AfterValidator(_rising)] = (0, 1)
     hidden: Sizes = (2, 20)  # units of each
     # The next three are drawn for every layer on its own.
     weight_bits: Widths = (3, 8)
@@ -152,10 +144,7 @@ class Space(BaseModel):
     activation_bits: Widths = (7, 10)
     # Of the first dense layer, which has nearly all weights.
     sparsity: Annotated[tuple[Share, Share], AfterValidator(_rising)] = (0.0, 0.9)
-    logic_penalty: Annotated[
-        tuple[Annotated[Float, Field(gt=0, le=1000)], Annotated[Float, Field(gt=0, le=1000)]],
-        AfterValidator(_rising),
-    ] = (1e-3, 0.3)
+    logic_penalty: Annotated[tuple[_Penalty, _Penalty], AfterValidator(_rising)] = (1e-3, 0.3)
 
 
 class Search(BaseModel):
@@ -166,12 +155,7 @@ class Search(BaseModel):
     trials: Annotated[Int, Field(ge=1, le=100_000)] = 60
     seed: Annotated[Int, Field(ge=0, lt=2**31)] | None = None  # of the proposals; null: the run's
     # Means over the signals' validation halves, LUT estimate, latency in cycles.
-    objectives: Annotated[list[Objective], Field(min_length=1)] = [
-        "auc",
-        "efficiency",
-        "lut",
-        "latency",
-    ]
+    objectives: Annotated[list[Objective], Field(min_length=1)] = list(get_args(Objective))
     epochs: Annotated[Int, Field(ge=1, le=100_000)] = 12  # of every candidate
     exposures: Annotated[Int, Field(ge=1, le=100)] = 2  # draws of exposure, used in turn
     events: Annotated[Int, Field(ge=2)] = 50_000  # normal events to train on, at most

@@ -14,7 +14,7 @@ from l1kd.data import toy_sample
 from l1kd.data.dataset import Dataset
 from l1kd.data.event_tables import concatenate
 from l1kd.data.region_files import DEFAULTS, GRID, PHI_AXIS, PORT, Flags, read_flags, table
-from l1kd.data.train_test_roles import Roles, RolesSection, assemble, check_overlap
+from l1kd.data.train_test_roles import RolesSection, assemble, check_overlap
 
 
 class CaloData(RolesSection):
@@ -38,7 +38,12 @@ def open_calo(data: CaloData, seed: int) -> Dataset:
         # A signal without flags is a mistake; recorded background has none and stays whole.
         if required and role.startswith("signals."):
             for file, each in zip(files, counted, strict=True):
-                _insist(file, each)
+                if each.accepted == 0:
+                    found = "no flag that is true" if each.flagged else "no acceptance flags"
+                    raise UserError(
+                        f"{file}: {found}, and data.acceptance is `require`; "
+                        "set it to `ignore` or leave the file out"
+                    )
     tables = {
         role: concatenate([table(file, required) for file in files])
         for role, files in paths.items()
@@ -56,17 +61,7 @@ def open_calo(data: CaloData, seed: int) -> Dataset:
             description["exposure"] = "the embedded Pythia 8 toy calorimeter's training events"
         except UserError as error:
             description["exposure"] = f"none: {error}"
-    return assemble(Roles.of(tables), data.split, seed, GRID, (PHI_AXIS,), description)
-
-
-def _insist(file: Path, flags: Flags) -> None:
-    """Refuse a file of simulated events that cannot be selected from."""
-    if flags.accepted == 0:
-        found = "no acceptance flags" if flags.flagged == 0 else "no flag that is true"
-        raise UserError(
-            f"{file}: {found}, and data.acceptance is `require`; "
-            "set it to `ignore` or leave the file out"
-        )
+    return assemble(tables, data.split, seed, GRID, (PHI_AXIS,), description)
 
 
 def _in_words(flags: Mapping[str, Flags], required: bool) -> str:

@@ -1,8 +1,7 @@
 """Events as every part of l1kd sees them: named samples, handed out in chunks.
 
-A `Sample` is a sequence of blocks, each small enough for memory. Blocks of a small set are arrays
-that are there already; blocks of a large one are read from disk when their turn comes. Nobody who
-uses a sample can tell the difference.
+A `Sample` is a sequence of blocks, each small enough for memory: of a small set arrays that are
+there already, of a large one read from disk when their turn comes.
 """
 
 from __future__ import annotations
@@ -109,8 +108,7 @@ class Dataset:
     test: Sample
     signals: Mapping[str, Signal]  # anomalies by name; may be empty
     grid: FixedPoint  # the fixed-point type every input value is a value of
-    # Another data set's *training* events, for the exposure `dataset`; None if there are none
-    exposure: Sample | None = None
+    exposure: Sample | None = None  # another data set's *training* events
     # The axes of an event along which inputs are of one kind and share mean and spread (phi of a
     # calorimeter: rings of equal eta); empty if every input is a kind of its own
     standardise_axes: tuple[int, ...] = ()

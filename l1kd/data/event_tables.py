@@ -36,17 +36,23 @@ class Table:
     read: Callable[[int, int], NDArray[Any]]
 
 
-def concatenate(tables: Sequence[Table]) -> Table:
-    """One table of all the rows of several, in order."""
-    first = tables[0]
-    if len(tables) == 1:
-        return first
-    for table in tables:
+def check_shapes(tables: Iterable[Table]) -> None:
+    """Refuse tables of events that differ in shape."""
+    first, *others = tables
+    for table in others:
         if table.shape != first.shape:
             raise UserError(
                 f"{table.name}: events of shape {table.shape}, but {first.name} has events of "
                 f"shape {first.shape}; all events of a data set have one shape"
             )
+
+
+def concatenate(tables: Sequence[Table]) -> Table:
+    """One table of all the rows of several, in order."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+    check_shapes(tables)
     edges = np.cumsum([0, *(table.rows for table in tables)]).tolist()
     dtype = np.result_type(*(table.dtype for table in tables))
 
@@ -58,14 +64,9 @@ def concatenate(tables: Sequence[Table]) -> Table:
         ]
         return np.concatenate([np.empty((0, *first.shape), dtype), *parts])
 
-    return Table(
-        name=f"{first.name} and {len(tables) - 1} more",
-        files=tuple(dict.fromkeys(file for table in tables for file in table.files)),
-        rows=edges[-1],
-        shape=first.shape,
-        dtype=dtype,
-        read=read,
-    )
+    files = tuple(dict.fromkeys(file for table in tables for file in table.files))
+    name = f"{first.name} and {len(tables) - 1} more"
+    return Table(name, files, edges[-1], first.shape, dtype, read)
 
 
 def window(table: Table, start: int, stop: int) -> Table:
@@ -91,10 +92,7 @@ def blocks(table: Table, in_memory: bool) -> Iterator[Block]:
     size = min(BLOCK_EVENTS, max(1, BLOCK_VALUES // max(1, math.prod(table.shape))))
     for start in range(0, table.rows, size):
         stop = min(start + size, table.rows)
-        events = table.read(start, stop)
-        if in_memory:
-            block = Block.of(events)
-        else:
-            block = Block(len(events), functools.partial(table.read, start, stop))
-        del events  # not ours to keep while others work on the block
+        block = Block.of(table.read(start, stop))
+        if not in_memory:  # the events are freed before others work on the block
+            block = Block(block.events, functools.partial(table.read, start, stop))
         yield block

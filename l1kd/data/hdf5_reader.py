@@ -49,19 +49,17 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 def names(path: Path) -> list[str]:
     """The names of all arrays in a file, those behind links left out."""
-    found: list[str] = []
+    found: dict[str, Any] = {}
     with opened(path) as file:
-        file.visititems(
-            lambda name, node: found.append(name) if isinstance(node, h5py.Dataset) else None
-        )
-    return found
+        file.visititems(found.__setitem__)
+        return [name for name, node in found.items() if isinstance(node, h5py.Dataset)]
 
 
 def inspect(path: Path, key: str) -> Numbers | None:
     """Shape and type of the array `key`; None if there is none."""
     with opened(path) as file:
         node = _node(file, path, key)
-        if node is None or not isinstance(node, h5py.Dataset):
+        if not isinstance(node, h5py.Dataset):
             return None
         shape, dtype = node.shape, node.dtype
         if shape is None or dtype.kind not in "biuf" or dtype.itemsize > 8:

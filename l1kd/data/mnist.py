@@ -64,17 +64,16 @@ def open_images(data: ImagesData, seed: int) -> Dataset:
     normal = images.train[images.train_labels == data.normal]
     training = int(_TRAINING_SHARE * len(normal))
     test = images.test[images.test_labels == data.normal]
-    draws = {
-        "val": _draw(images.train_labels, data.normal, len(normal) - training, (seed, _VAL)),
-        "test": _draw(images.test_labels, data.normal, len(test), (seed, _TEST)),
+    val = _draw(images.train_labels, data.normal, len(normal) - training, (seed, _VAL))
+    judged = _draw(images.test_labels, data.normal, len(test), (seed, _TEST))
+    signals = {
+        name: Signal(
+            _sample(name, images.train[val[images.train_labels[val] == label]]),
+            _sample(name, images.test[judged[images.test_labels[judged] == label]]),
+        )
+        for label, name in enumerate(known.classes)
+        if label != data.normal
     }
-    signals = {}
-    for label, name in enumerate(known.classes):
-        if label == data.normal:
-            continue
-        val = draws["val"][images.train_labels[draws["val"]] == label]
-        judged = draws["test"][images.test_labels[draws["test"]] == label]
-        signals[name] = Signal(_sample(name, images.train[val]), _sample(name, images.test[judged]))
     exposure, told, exposure_files = _exposure(data)
     return Dataset(
         train=_sample("train", normal[:training]),
@@ -108,13 +107,9 @@ def _draw(
 def _sample(name: str, images: NDArray[np.uint8]) -> Sample:
     def block(start: int) -> Block:
         part = images[start : start + _BLOCK_EVENTS]
-        return Block(len(part), lambda: _pixels(part))
+        return Block(len(part), lambda: (part * _PIXEL_LSB).reshape(-1, *SHAPE))
 
     return Sample(name, SHAPE, tuple(map(block, range(0, len(images), _BLOCK_EVENTS))))
-
-
-def _pixels(images: NDArray[np.uint8]) -> NDArray[Any]:
-    return (images * _PIXEL_LSB).reshape(-1, *SHAPE)
 
 
 def _exposure(data: ImagesData) -> tuple[Sample | None, str, tuple[str, ...]]:

@@ -24,6 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich import progress as rich_progress
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from l1kd import __version__
 from l1kd.core.errors import UserError, did_you_mean
@@ -34,9 +41,10 @@ _MAX_PAYLOAD = 1 << 27  # the largest known file has 47 MB
 
 def payload(path: Path) -> bytes:
     """The bytes of a file, decompressed if they are gzipped, whatever the file's name."""
+    large = f"{path}: too large for an IDX file; fetch it again"
     try:
         if path.stat().st_size > _MAX_PAYLOAD:
-            raise UserError(f"{path}: too large for an IDX file; fetch it again")
+            raise UserError(large)
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
@@ -49,7 +57,7 @@ def payload(path: Path) -> bytes:
     except zlib.error as error:
         raise UserError(f"{path}: damaged gzip ({error}); fetch it again") from error
     if decoder.unconsumed_tail:
-        raise UserError(f"{path}: too large for an IDX file; fetch it again")
+        raise UserError(large)
     if not decoder.eof:
         raise UserError(f"{path}: truncated gzip; fetch it again")
     return raw
@@ -57,12 +65,11 @@ def payload(path: Path) -> bytes:
 
 def parse(data: bytes, name: str, axes: int) -> NDArray[np.uint8]:
     """An IDX payload of bytes as an array with `axes` axes."""
-    header = 4 + 4 * axes
-    if len(data) < header or data[:4] != bytes([0, 0, 8, axes]):
+    header, magic = 4 + 4 * axes, bytes([0, 0, 8, axes])
+    if len(data) < header or data[:4] != magic:
         raise UserError(
-            f"{name}: not an IDX file of bytes with {axes} axes "
-            f"(it starts with {data[:4].hex() or 'nothing'}, {bytes([0, 0, 8, axes]).hex()} is "
-            "expected); fetch it again"
+            f"{name}: not an IDX file of bytes with {axes} axes (it starts with "
+            f"{data[:4].hex() or 'nothing'}, {magic.hex()} is expected); fetch it again"
         )
     shape = tuple(np.frombuffer(data[4:header], ">u4").tolist())
     count = math.prod(shape)
@@ -92,27 +99,23 @@ class Known:
     """A data set that l1kd knows."""
 
     title: str  # as people call it
-    # File name to the MD5 of its decompressed payload (the gzipped files of different distributors
-    # differ)
-    md5: dict[str, str]
+    md5: dict[str, str]  # of each file's decompressed payload
     classes: tuple[str, ...]  # the names of its ten classes as signals
     directories: tuple[str, ...]  # names of the directories it is kept in
     # How to get it with package registries only: what to type, and the directory it makes
     offline: tuple[str, str]
 
 
-def _md5(*sums: str) -> dict[str, str]:
-    return dict(zip(FILES, sums, strict=True))
+def _md5(sums: str) -> dict[str, str]:
+    return dict(zip(FILES, sums.split(), strict=True))
 
 
 KNOWN = {
     "mnist": Known(
         title="MNIST",
         md5=_md5(
-            "6bbc9ace898e44ae57da46a324031adb",
-            "a25bea736e30d166cdddb491f175f624",
-            "2646ac647ad5339dbf082846283269ea",
-            "27ae3e4e09519cfbb04c329615203637",
+            "6bbc9ace898e44ae57da46a324031adb a25bea736e30d166cdddb491f175f624 "
+            "2646ac647ad5339dbf082846283269ea 27ae3e4e09519cfbb04c329615203637"
         ),
         classes=tuple(f"digit_{digit}" for digit in range(10)),
         directories=("mnist",),
@@ -121,22 +124,12 @@ KNOWN = {
     "fashion_mnist": Known(
         title="Fashion-MNIST",
         md5=_md5(
-            "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-            "9018921c3c673c538a1fc5bad174d6f9",
-            "8181f5470baa50b63fa0f6fddb340f0a",
-            "15d484375f8d13e6eb1aabb0c3f46965",
+            "f4a8712d7a061bf5bd6d2ca38dc4d50a 9018921c3c673c538a1fc5bad174d6f9 "
+            "8181f5470baa50b63fa0f6fddb340f0a 15d484375f8d13e6eb1aabb0c3f46965"
         ),
         classes=(
-            "t_shirt",
-            "trouser",
-            "pullover",
-            "dress",
-            "coat",
-            "sandal",
-            "shirt",
-            "sneaker",
-            "bag",
-            "ankle_boot",
+            *("t_shirt", "trouser", "pullover", "dress", "coat"),
+            *("sandal", "shirt", "sneaker", "bag", "ankle_boot"),
         ),
         directories=("fashion-mnist", "fashion_mnist"),
         offline=(
@@ -162,8 +155,7 @@ class Images:
 
 def cache() -> Path:
     """Where `l1kd data fetch` puts what it downloads."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "l1kd"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "l1kd"
 
 
 def find(name: str, directory: str | None = None, beside: str | None = None) -> list[Path] | None:
@@ -174,8 +166,7 @@ def find(name: str, directory: str | None = None, beside: str | None = None) -> 
     Debian's data sets.
     """
     for place in _places(name, directory, beside):
-        files = _files_in(place)
-        if files is not None:
+        if files := _files_in(place):
             return files
     if directory is not None:
         missing = ", ".join(file for file in FILES if _variant(Path(directory), file) is None)
@@ -212,8 +203,7 @@ def load(name: str, files: list[Path]) -> Images:
                 f"has {expected}; remove the file and fetch it again; {not_found(name)}"
             )
     train, train_labels, test, test_labels = arrays
-    names = tuple(str(file) for file in files)
-    return Images(train, train_labels, test, test_labels, names)
+    return Images(train, train_labels, test, test_labels, tuple(map(str, files)))
 
 
 def _places(name: str, directory: str | None, beside: str | None) -> Iterator[Path]:
@@ -225,8 +215,7 @@ def _places(name: str, directory: str | None, beside: str | None) -> Iterator[Pa
     if beside is not None:
         yield from (Path(beside).parent / folder for folder in folders)
         yield from (Path(beside) / folder for folder in folders)
-    variable = os.environ.get("L1KD_DATA")
-    if variable:
+    if variable := os.environ.get("L1KD_DATA"):
         yield from (Path(variable) / folder for folder in folders)
         # MNIST and Fashion-MNIST have equal file names: only one of them is in the directory.
         if not _is_another(name, Path(variable)):
@@ -236,8 +225,7 @@ def _places(name: str, directory: str | None, beside: str | None) -> Iterator[Pa
 
 
 def _is_another(name: str, place: Path) -> bool:
-    files = _files_in(place)
-    if files is None:
+    if not (files := _files_in(place)):
         return False
     labels = md5(payload(files[3]))
     return any(labels == known.md5[FILES[3]] for key, known in KNOWN.items() if key != name)
@@ -250,10 +238,8 @@ def _files_in(place: Path) -> list[Path] | None:
 
 def _variant(place: Path, file: str) -> Path | None:
     """The file under one of the names it goes by."""
-    for name in (f"{file}.gz", file, file.replace("-idx", ".idx")):
-        if (place / name).is_file():
-            return place / name
-    return None
+    paths = (place / name for name in (f"{file}.gz", file, file.replace("-idx", ".idx")))
+    return next((path for path in paths if path.is_file()), None)
 
 
 Progress = Callable[[str, int, int | None], None]
@@ -306,8 +292,7 @@ def fetch(
         directory.mkdir(parents=True, exist_ok=True)
     connection = _Connection(progress or _silent, attempts, timeout_s, pause_s)
     for file in FILES:
-        target = directory / f"{file}.gz"
-        expected = KNOWN[name].md5[file]
+        target, expected = directory / f"{file}.gz", KNOWN[name].md5[file]
         if _wrong(target, expected) is None:
             continue
         reasons = []
@@ -331,11 +316,8 @@ def bars(console: Console | None = None) -> Iterator[Progress]:
     """A bar per file on a terminal, standard error by default; yields what `fetch` tells them."""
     console = console or Console(stderr=True)
     columns = (
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.DownloadColumn(),
-        rich_progress.TransferSpeedColumn(),
-        rich_progress.TimeRemainingColumn(),
+        *(TextColumn("{task.description}"), BarColumn(), DownloadColumn()),
+        *(TransferSpeedColumn(), TimeRemainingColumn()),
     )
     if not console.is_terminal:
         yield _silent  # a log needs no bars, and rich would leave empty lines in it
@@ -356,17 +338,15 @@ def _one(connection: _Connection, url: str, target: Path, expected: str) -> None
     # Distributors compress differently: what one began, another cannot continue.
     mark = hashlib.sha256(url.encode()).hexdigest()[:8]
     part = target.with_name(f".{target.name}.{mark}.part")
-    resumed, wrong = part.exists(), _wrong(part, expected)
-    if wrong is not None:
+    # Anew after a resumed part: the file may have changed on the server since the part came.
+    for _ in range(2 if part.exists() else 1):
+        if (wrong := _wrong(part, expected)) is None:
+            break
         connection.download(url, part)
-        wrong = _wrong(part, expected)
-    if wrong is not None and resumed:
-        # The file may have changed on the server since the first part came.
+        if (wrong := _wrong(part, expected)) is None:
+            break
         _remove(part)
-        connection.download(url, part)
-        wrong = _wrong(part, expected)
     if wrong is not None:
-        _remove(part)
         raise _FetchError(f"{wrong}, deleted")
     with _writing(target):
         with part.open("rb") as file:
@@ -393,16 +373,9 @@ class _Connection:
         self.timeout_s, self.pause_s = timeout_s, pause_s
         # Only these schemes, after redirects too: the default opener also knows file and ftp.
         self.opener = urllib.request.OpenerDirector()
-        for handler in (
-            urllib.request.ProxyHandler(),
-            urllib.request.UnknownHandler(),
-            urllib.request.HTTPHandler(),
-            urllib.request.HTTPSHandler(),
-            urllib.request.HTTPDefaultErrorHandler(),
-            urllib.request.HTTPRedirectHandler(),
-            urllib.request.HTTPErrorProcessor(),
-        ):
-            self.opener.add_handler(handler)
+        for handler in ("Proxy", "Unknown", "HTTP", "HTTPS", "HTTPDefaultError", "HTTPRedirect"):
+            self.opener.add_handler(getattr(urllib.request, f"{handler}Handler")())
+        self.opener.add_handler(urllib.request.HTTPErrorProcessor())
         self.opener.addheaders = [("User-Agent", f"l1kd/{__version__}")]
 
     def download(self, url: str, part: Path) -> None:
@@ -417,8 +390,7 @@ class _Connection:
             except urllib.error.HTTPError as error:
                 error.close()
                 reason = f"HTTP status {error.code}"
-                if error.code == 416:
-                    # More is here than the server has.
+                if error.code == 416:  # more is here than the server has
                     _remove(part)
                 elif error.code < 500 and error.code not in _AGAIN:
                     raise _FetchError(reason) from error

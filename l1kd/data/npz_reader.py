@@ -21,6 +21,11 @@ from l1kd.core.errors import UserError
 _SUFFIX = ".npy"
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: ..., name length, extra length
 _LOCAL_HEADER_SIZE = 30
+# Of a damaged file; RuntimeError includes NotImplementedError and RecursionError.
+_DAMAGED = (
+    *(OSError, EOFError, KeyError, ValueError, SyntaxError, TypeError, RuntimeError, MemoryError),
+    *(struct.error, zlib.error, zipfile.BadZipFile),
+)
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,9 @@ class Member:
     """Header of one array in a `.npz`."""
 
     key: str  # the array's name
-    shape: tuple[int, ...]  # of the whole array; `fortran` if its first axis runs fastest
+    shape: tuple[int, ...]  # of the whole array
+    fortran: bool  # its first axis runs fastest
     dtype: np.dtype[Any]
-    fortran: bool
     offset: int  # where in the uncompressed member the values start
 
     @property
@@ -49,21 +54,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except UserError:
         raise
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        ValueError,
-        SyntaxError,
-        TypeError,
-        NotImplementedError,
-        RuntimeError,
-        MemoryError,
-        RecursionError,
-        struct.error,
-        zlib.error,
-        zipfile.BadZipFile,
-    ) as error:
+    except _DAMAGED as error:
         raise UserError(
             f"{path}: not an NPZ file, or truncated or damaged ({error}); write the file again"
         ) from error
@@ -82,19 +73,17 @@ def inspect(path: Path, key: str) -> Member | None:
             return None
         info = archive.getinfo(f"{key}{_SUFFIX}")
         with archive.open(info) as stream:
-            shape, fortran, dtype = _header(stream)
-            offset = stream.tell()
-        if dtype.hasobject:
+            member = Member(key, *_header(stream), stream.tell())
+        if member.dtype.hasobject:
             raise UserError(
                 f"{path}: {key} holds pickled Python objects, which l1kd never opens; "
                 "save an array of numbers"
             )
-        if dtype.kind not in "biuf" or dtype.itemsize > 8:
-            raise UserError(f"{path}: {key} holds {dtype}, real numbers are expected")
-        member = Member(key, shape, dtype, fortran, offset)
-        if member.size != info.file_size - offset:
+        if member.dtype.kind not in "biuf" or member.dtype.itemsize > 8:
+            raise UserError(f"{path}: {key} holds {member.dtype}, real numbers are expected")
+        if member.size != (found := info.file_size - member.offset):
             raise UserError(
-                f"{path}: {key} announces {member.size} bytes and has {info.file_size - offset}: "
+                f"{path}: {key} announces {member.size} bytes and has {found}: "
                 "truncated or damaged; write the file again"
             )
         return member
@@ -128,12 +117,8 @@ def _whole(path: Path, member: Member, info: zipfile.ZipInfo) -> Callable[[int, 
             with _opened(path) as archive, archive.open(info) as stream:
                 # Read to its end: only then the archive's checksum is verified.
                 data = stream.read()[member.offset :]
-                flat = np.frombuffer(data, member.dtype)
-                kept.append(
-                    flat.reshape(member.shape[::-1]).T
-                    if member.fortran
-                    else flat.reshape(member.shape)
-                )
+                flat, order = np.frombuffer(data, member.dtype), "F" if member.fortran else "C"
+                kept.append(flat.reshape(member.shape, order=order))  # type: ignore[call-overload]
         return kept[0][start:stop]
 
     return read
@@ -168,9 +153,8 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     header: Any = np.lib.format
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # headers written by Python 2 are fine
-        read = {
-            (1, 0): header.read_array_header_1_0,
-            (2, 0): header.read_array_header_2_0,
-        }[header.read_magic(stream)]
-        shape, fortran, dtype = read(stream)
-    return shape, fortran, dtype
+        readers = {(1, 0): header.read_array_header_1_0, (2, 0): header.read_array_header_2_0}
+        found: tuple[tuple[int, ...], bool, np.dtype[Any]] = readers[header.read_magic(stream)](
+            stream
+        )
+    return found

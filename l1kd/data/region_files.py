@@ -6,7 +6,7 @@ a group with `et` in it, a flat `et`, and each of them as (N, 252).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +61,13 @@ class Flags:
     accepted: int = 0
 
     def __add__(self, other: Flags) -> Flags:
-        return Flags(
-            self.events + other.events,
-            self.flagged + other.flagged,
-            self.accepted + other.accepted,
-        )
+        counts = zip(astuple(self), astuple(other), strict=True)
+        return Flags(*(mine + theirs for mine, theirs in counts))
 
 
 def table(path: Path, require: bool = False) -> Table:
     """The regions of one file; `require`: only events whose acceptance flag, if any, is true."""
-    key, numbers = _regions(path)
-    rows = numbers.shape[0]
+    key, rows = _regions(path)
     select = require and read_flags(path, require).flagged > 0
 
     def read(start: int, stop: int) -> NDArray[Any]:
@@ -83,14 +79,14 @@ def table(path: Path, require: bool = False) -> Table:
     return Table(str(path), (path,), rows, SHAPE, np.dtype(np.int16), read)
 
 
-def _regions(path: Path) -> tuple[str, hdf5_reader.Numbers]:
-    """The key of the regions and what is there."""
+def _regions(path: Path) -> tuple[str, int]:
+    """The key of the regions and their number of events."""
     for key in _KEYS:
         numbers = hdf5_reader.inspect(path, key)
         if numbers is None:
             continue
         if numbers.shape[1:] in ((18, 14), (18, 14, 1), (252,)):
-            return key, numbers
+            return key, numbers.shape[0]
         raise UserError(
             f"{path}: {key} has the shape {numbers.shape}; calorimeter regions are (events, 18, 14)"
         )
@@ -116,18 +112,16 @@ def _counts(raw: NDArray[Any], path: Path, start: int) -> NDArray[np.int16]:
 
 def read_flags(path: Path, required: bool) -> Flags:
     """Count a file's flags. Only where they are required they have to be one per event, or none."""
-    rows = _regions(path)[1].shape[0]
+    rows = _regions(path)[1]
     try:
         numbers = hdf5_reader.inspect(path, _FLAG)
     except UserError:
         if required:
             raise
         numbers = None
-    if numbers is None or numbers.shape == (0,):
+    if numbers is None or numbers.shape == (0,) or (numbers.shape != (rows,) and not required):
         return Flags(rows)
     if numbers.shape != (rows,):
-        if not required:
-            return Flags(rows)
         raise UserError(
             f"{path}: {_FLAG} has the shape {numbers.shape} for {rows} events; "
             "one flag per event is needed, or none at all"

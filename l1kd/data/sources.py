@@ -15,12 +15,7 @@ from l1kd.data.dataset import Dataset
 
 SOURCES.update(
     (source.name, source)
-    for source in (
-        toy_sample.SOURCE,
-        *mnist.SOURCES,
-        cicada_regions.SOURCE,
-        user_arrays.SOURCE,
-    )
+    for source in (toy_sample.SOURCE, *mnist.SOURCES, cicada_regions.SOURCE, user_arrays.SOURCE)
 )
 
 

@@ -50,29 +50,25 @@ def open_toy(data: ToyData, seed: int) -> Dataset:
     Training, validation and test events are the same ones whatever the seed: they stem from
     collisions that no two of them share. The signals' halves depend on it.
     """
-    directory = embedded_directory() if data.directory is None else Path(data.directory)
+    directory = Path(data.directory) if data.directory else embedded_directory()
     if (directory / ".work").exists():
         raise UserError(
             f"{directory}: the sample is not finished; give the same `l1kd data generate` again, "
             "it goes on where it stopped"
         )
     whole, training = _train_file(directory)
-    test_file = _required(directory, "test")
-    test = table(test_file)
+    test = table(_required(directory, "test"))
     train_events = _limit("train_events", data.train_events, training, whole)
     test_events = _limit("test_events", data.test_events, test.rows, test)
-    signal_tables = {
-        path.stem: table(path)
-        for path in sorted(directory.glob("*.h5"))
-        if path.stem not in ("train", "test")
-    }
-    for name in signal_tables:
+    names = sorted({path.stem for path in directory.glob("*.h5")} - {"train", "test"})
+    signal_tables = {name: table(directory / f"{name}.h5") for name in names}
+    for name, rows in signal_tables.items():
         if not re.fullmatch(NAME_PATTERN, name):
             raise UserError(
-                f"{signal_tables[name].name}: a file's name is its signal's: letters, digits, '_', "
-                "'.', '-'; rename it or move it elsewhere"
+                f"{rows.name}: a file's name is its signal's: letters, digits, '_', '.', '-'; "
+                "rename it or move it elsewhere"
             )
-    in_memory = fits_in_memory([whole, test, *signal_tables.values()])
+    in_memory = fits_in_memory((whole, test, *signal_tables.values()))
     samples = {
         name: Sample(name, SHAPE, tuple(blocks(rows, in_memory)))
         for name, rows in {
@@ -83,16 +79,14 @@ def open_toy(data: ToyData, seed: int) -> Dataset:
     }
     check_sizes(samples, {"train": whole.name, "val": whole.name, "test": test.name})
     signals = {name: halves(name, rows, seed, in_memory) for name, rows in signal_tables.items()}
-    train_attributes, test_attributes = _attributes(whole.files[0]), _attributes(test_file)
+    train_attributes, test_attributes = _attributes(whole.files[0]), _attributes(test.files[0])
+    tables = (whole, test, *signal_tables.values())
     description = {
         "source": "l1toy",
         "about": "Pythia 8 toy calorimeter, not calibrated to any detector; counts of 0.5 GeV",
         "directory": "embedded" if data.directory is None else str(directory),
         "command": test_attributes.get("command"),
-        "pile_up": {
-            "mean": test_attributes.get("pileup_mean"),
-            "spread": test_attributes.get("pileup_spread"),
-        },
+        "pile_up": {key: test_attributes.get(f"pileup_{key}") for key in ("mean", "spread")},
         "distinct_collisions": {
             "train": _distinct(train_attributes, 1.0),
             "test": _distinct(test_attributes, test_events / test.rows),
@@ -108,9 +102,7 @@ def open_toy(data: ToyData, seed: int) -> Dataset:
         grid=GRID,
         standardise_axes=(PHI_AXIS,),
         description=description,
-        files=tuple(
-            str(file) for rows in (whole, test, *signal_tables.values()) for file in rows.files
-        ),
+        files=tuple(str(file) for rows in tables for file in rows.files),
     )
 
 
@@ -133,10 +125,9 @@ def _train_file(directory: Path) -> tuple[Table, int]:
     """The table of train.h5 and how many of its first rows train."""
     path = _required(directory, "train")
     whole = table(path)
-    attributes = _attributes(path)
     training = int(whole.rows * _TRAINING_SHARE)
     # Events of one block share soft collisions: a block is not torn apart.
-    block = attributes.get("block_events")
+    block = _attributes(path).get("block_events")
     if isinstance(block, int) and 0 < block <= training:
         training -= training % block
     return whole, training
@@ -169,18 +160,11 @@ def _distinct(attributes: dict[str, Any], share: float) -> dict[str, float]:
     """Effective numbers of distinct collisions by false-positive rate, of a share of the events."""
     numbers: dict[str, float] = {}
     with contextlib.suppress(KeyError, TypeError, ValueError):
-        for rate, number in zip(
-            attributes["effective_collisions_rates"],
-            attributes["effective_collisions"],
-            strict=True,
-        ):
-            numbers[_rate(float(rate))] = float(number) * share
+        collisions = attributes["effective_collisions"]
+        for rate, number in zip(attributes["effective_collisions_rates"], collisions, strict=True):
+            mantissa, exponent = f"{float(rate):e}".split("e")
+            numbers[f"{float(mantissa):g}e{int(exponent)}"] = float(number) * share
     return numbers
-
-
-def _rate(rate: float) -> str:
-    mantissa, exponent = f"{rate:e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def _find() -> tuple[str | None, str]:

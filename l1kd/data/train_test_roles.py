@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from l1kd.core.config_types import Name, Paths, Split
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Block, Dataset, Sample, Signal
-from l1kd.data.event_tables import Table, blocks, fits_in_memory
+from l1kd.data.event_tables import Table, blocks, check_shapes, fits_in_memory
 
 
 def part_sizes(fractions: Sequence[float], start: int, stop: int) -> list[int]:
@@ -26,8 +25,7 @@ def part_sizes(fractions: Sequence[float], start: int, stop: int) -> list[int]:
     Cumulative, so that over consecutive ranges the sizes add up to what the whole would get, and a
     part of n events in all has its fraction of n to within one event.
     """
-    sizes = []
-    left = 1.0
+    sizes, left = [], 1.0
     for fraction in fractions[:-1]:
         share = fraction / left
         before, after = math.floor(start * share + 0.5), math.floor(stop * share + 0.5)
@@ -96,76 +94,40 @@ class RolesSection(DataSection):
         return {role: paths for role, paths in roles.items() if paths}
 
 
-@dataclass(frozen=True)
-class Roles:
-    """Tables by role."""
-
-    background: Table  # normal events, to be split
-    test: Table | None = None  # normal events to judge with; None: a part of `background`
-    signals: Mapping[str, Table] = field(default_factory=dict)  # anomalies by name
-    exposure: Table | None = None  # training events of another data set
-
-    @classmethod
-    def of(cls, tables: Mapping[str, Table]) -> Roles:
-        """From tables by role, as `RolesSection.paths` names them."""
-        return cls(
-            background=tables["background"],
-            test=tables.get("test"),
-            signals={
-                role.removeprefix(_SIGNALS): table
-                for role, table in tables.items()
-                if role.startswith(_SIGNALS)
-            },
-            exposure=tables.get("exposure"),
-        )
-
-    def all(self) -> list[Table]:
-        """Every table there is."""
-        rest = [table for table in (self.test, self.exposure) if table is not None]
-        return [self.background, *rest, *self.signals.values()]
-
-
 def assemble(
-    roles: Roles,
-    split_fractions: tuple[float, float, float],
+    tables: Mapping[str, Table],
+    fractions: tuple[float, float, float],
     seed: int,
     grid: FixedPoint,
-    standardise_axes: tuple[int, ...] = (),
-    description: Mapping[str, Any] | None = None,
+    standardise_axes: tuple[int, ...],
+    description: Mapping[str, Any],
 ) -> Dataset:
-    """Read, check and split all tables."""
-    in_memory = fits_in_memory(roles.all())
-    shape = roles.background.shape
-    for table in roles.all():
-        if table.shape != shape:
-            raise UserError(
-                f"{table.name}: events of shape {table.shape}, but {roles.background.name} has "
-                f"events of shape {shape}; all events of a data set have one shape"
-            )
-    background = blocks(roles.background, in_memory)
-    train_fraction, val_fraction, test_fraction = split_fractions
-    if roles.test is None:
-        fractions = [train_fraction, val_fraction, test_fraction]
-        train, val, test = split(background, fractions, (seed, _BACKGROUND), in_memory)
-    else:
-        fractions = [train_fraction, val_fraction]
-        train, val = split(background, fractions, (seed, _BACKGROUND), in_memory)
-        test = tuple(blocks(roles.test, in_memory))
+    """Read, check and split the tables, by role as `RolesSection.paths` names them."""
+    # Blocks are read in this order, whatever the order of the files.
+    roles = ("background", "test", "exposure", *(r for r in tables if r.startswith(_SIGNALS)))
+    tables = {role: tables[role] for role in roles if role in tables}
+    background, shape = tables["background"], tables["background"].shape
+    check_shapes(tables.values())
+    in_memory = fits_in_memory(tables.values())
+    given = fractions[:2] if "test" in tables else fractions
+    parts = split(blocks(background, in_memory), given, (seed, _BACKGROUND), in_memory)
+    if "test" in tables:
+        parts.append(tuple(blocks(tables["test"], in_memory)))
     samples = {
-        "train": Sample("train", shape, train),
-        "val": Sample("val", shape, val),
-        "test": Sample("test", shape, test),
+        name: Sample(name, shape, part)
+        for name, part in zip(("train", "val", "test"), parts, strict=True)
     }
-    source = dict.fromkeys(samples, roles.background.name)
-    if roles.test is not None:
-        source["test"] = roles.test.name
-    check_sizes(samples, source)
-    signals = {name: halves(name, table, seed, in_memory) for name, table in roles.signals.items()}
+    check_sizes(samples, {name: tables.get(name, background).name for name in samples})
+    signals = {
+        name: halves(name, table, seed, in_memory)
+        for role, table in tables.items()
+        if (name := role.removeprefix(_SIGNALS)) != role
+    }
     exposure = None
-    if roles.exposure is not None:
-        exposure = Sample("exposure", shape, tuple(blocks(roles.exposure, in_memory)))
+    if "exposure" in tables:
+        exposure = Sample("exposure", shape, tuple(blocks(tables["exposure"], in_memory)))
         if len(exposure) < 1:
-            raise UserError(f"{roles.exposure.name}: no event is left for the exposure")
+            raise UserError(f"{tables['exposure'].name}: no event is left for the exposure")
     return Dataset(
         train=samples["train"],
         val=samples["val"],
@@ -174,8 +136,8 @@ def assemble(
         grid=grid,
         exposure=exposure,
         standardise_axes=standardise_axes,
-        description=description or {},
-        files=tuple(dict.fromkeys(str(file) for table in roles.all() for file in table.files)),
+        description=description,
+        files=tuple(dict.fromkeys(str(file) for table in tables.values() for file in table.files)),
     )
 
 

@@ -18,7 +18,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.data import event_tables, hdf5_reader, npz_reader
 from l1kd.data.dataset import Dataset
 from l1kd.data.event_tables import Table
-from l1kd.data.train_test_roles import Roles, RolesSection, assemble, check_overlap
+from l1kd.data.train_test_roles import RolesSection, assemble, check_overlap
 
 _HDF5, _NPZ = (".h5", ".hdf5"), (".npz",)
 _MAX_WORD = 24  # float32 holds every value of such a type
@@ -58,22 +58,18 @@ def open_arrays(data: ArraysData, seed: int) -> Dataset:
     zipped = [each.member.size for row in places.values() for each in row if each.member]
     stream = sum(zipped) > event_tables.MEMORY_LIMIT
     raw = {role: [_raw(each, stream) for each in row] for role, row in places.items()}
-    if data.grid is not None:
-        grid = data.grid.type
-    else:
-        grid = _narrowest([each for row in raw.values() for each in row])
+    grid = data.grid.type if data.grid else _narrowest([t for row in raw.values() for t in row])
     checked = {
         role: event_tables.concatenate([_checked(each, grid) for each in row])
         for role, row in raw.items()
     }
-    roles = Roles.of(checked)
     description = {
         "source": "arrays",
-        "about": f"arrays of shape {roles.background.shape}",
+        "about": f"arrays of shape {checked['background'].shape}",
         "files": {role: [each.name for each in row] for role, row in places.items()},
         "acceptance": "does not apply: all events were used",
     }
-    return assemble(roles, data.split, seed, grid, (), description)
+    return assemble(checked, data.split, seed, grid, (), description)
 
 
 def _locate(argument: str) -> _Place:
@@ -84,16 +80,13 @@ def _locate(argument: str) -> _Place:
         path = Path(file)
     if path.suffix.lower() not in (*_HDF5, *_NPZ):
         raise UserError(f"{argument}: neither .npz nor .h5; save it as one of them")
-    found: npz_reader.Member | hdf5_reader.Numbers | None
-    names = npz_reader.names if path.suffix.lower() in _NPZ else hdf5_reader.names
-    key = (key or _only(path, names(path))).strip("/")
-    if path.suffix.lower() in _NPZ:
-        found = member = npz_reader.inspect(path, key)
-    else:
-        found, member = hdf5_reader.inspect(path, key), None
+    reader: Any = npz_reader if path.suffix.lower() in _NPZ else hdf5_reader
+    key = (key or _only(path, reader.names(path))).strip("/")
+    found: npz_reader.Member | hdf5_reader.Numbers | None = reader.inspect(path, key)
     if found is None:
-        there = ", ".join(names(path)[:12])
+        there = ", ".join(reader.names(path)[:12])
         raise UserError(f"{path}: no array {key!r} in it; there is {there or 'none'}")
+    member = found if isinstance(found, npz_reader.Member) else None
     shape = found.shape
     if len(shape) < 2 or math.prod(shape[1:]) == 0:
         raise UserError(
@@ -156,8 +149,7 @@ def _ranges(raw: Table) -> list[tuple[int, int]]:
 def _checked(raw: Table, grid: FixedPoint) -> Table:
     """The rows, every value on the grid."""
     # 64-bit numbers on a grid of at most 24 bits fit in float32, and so in half the memory.
-    dtype = raw.dtype if raw.dtype.itemsize <= 4 else np.dtype(np.float32)
-    dtype = dtype.newbyteorder("=")
+    dtype = (raw.dtype if raw.dtype.itemsize <= 4 else np.dtype(np.float32)).newbyteorder("=")
 
     def read(start: int, stop: int) -> NDArray[Any]:
         values = raw.read(start, stop)

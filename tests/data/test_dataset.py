@@ -15,10 +15,16 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.data import event_tables
 from l1kd.data.dataset import Block, Sample
 from l1kd.data.event_tables import Table, blocks, concatenate, window
-from l1kd.data.train_test_roles import Roles, assemble, check_overlap, part_sizes, split
+from l1kd.data.train_test_roles import assemble, check_overlap, part_sizes, split
 
 GRID = FixedPoint(20, 20)
 SHAPE = (2, 3)
+
+
+def assembled(background, signals=(), seed=1, **others):
+    tables = {"background": background, **others}
+    tables |= {f"signals.{name}": table for name, table in dict(signals).items()}
+    return assemble(tables, (0.5, 0.1, 0.4), seed, GRID, (), {})
 
 
 def numbered(events, first=0):
@@ -170,13 +176,11 @@ def test_streamed_and_kept_are_the_same(monkeypatch, held_out):
     monkeypatch.setattr(event_tables, "BLOCK_EVENTS", 100)
 
     def opened():
-        given = Roles(
-            background=concatenate([table(333), table(222, 333)]),
-            test=table(150, 1000) if held_out else None,
-            signals={"a": table(251, 2000)},
-            exposure=table(101, 3000),
-        )
-        return assemble(given, (0.5, 0.1, 0.4), 3, GRID)
+        background = concatenate([table(333), table(222, 333)])
+        given = {"signals": {"a": table(251, 2000)}, "exposure": table(101, 3000)}
+        if held_out:
+            given["test"] = table(150, 1000)
+        return assembled(background, seed=3, **given)
 
     kept = opened()
     monkeypatch.setattr(event_tables, "MEMORY_LIMIT", 1000)
@@ -206,23 +210,23 @@ def test_blocks_are_bounded(monkeypatch):
 
 def test_too_few_events():
     with pytest.raises(UserError, match=r"table: one event left for 'train', at least 2 .*split"):
-        assemble(Roles(table(2)), (0.5, 0.1, 0.4), 1, GRID)
+        assembled(table(2))
     with pytest.raises(UserError, match="one event left for 'val'"):
-        assemble(Roles(table(10)), (0.5, 0.1, 0.4), 1, GRID)
+        assembled(table(10))
     with pytest.raises(UserError, match="no event left for 'test'"):
-        assemble(Roles(table(100), test=table(0)), (0.5, 0.1, 0.4), 1, GRID)
+        assembled(table(100), test=table(0))
     with pytest.raises(UserError, match="1 events of the signal 'a', at least 2"):
-        assemble(Roles(table(100), signals={"a": table(1)}), (0.5, 0.1, 0.4), 1, GRID)
+        assembled(table(100), signals={"a": table(1)})
     with pytest.raises(UserError, match="for the exposure"):
-        assemble(Roles(table(100), exposure=table(0)), (0.5, 0.1, 0.4), 1, GRID)
-    two = assemble(Roles(table(100), signals={"a": table(2)}), (0.5, 0.1, 0.4), 1, GRID)
+        assembled(table(100), exposure=table(0))
+    two = assembled(table(100), signals={"a": table(2)})
     assert len(two.signals["a"].val) == len(two.signals["a"].test) == 1
 
 
 @pytest.mark.parametrize("name", ["train", "val", "test", "all", "Train"])
 def test_a_signal_is_not_named_like_a_sample(name):
     with pytest.raises(UserError, match="choose another name"):
-        assemble(Roles(table(100), signals={name: table(9)}), (0.5, 0.1, 0.4), 1, GRID)
+        assembled(table(100), signals={name: table(9)})
 
 
 def test_roles_do_not_share_events():
@@ -243,4 +247,4 @@ def test_roles_do_not_share_events():
 def test_shapes_agree_across_roles():
     other = Table("b.h5", (), 9, (3,), np.dtype(int), lambda a, b: np.zeros((b - a, 3)))
     with pytest.raises(UserError, match=r"b.h5: events of shape \(3,\)"):
-        assemble(Roles(table(100), signals={"a": other}), (0.5, 0.1, 0.4), 1, GRID)
+        assembled(table(100), signals={"a": other})

@@ -239,7 +239,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
 
 
 def test_pixels_are_exact():
-    events = mnist._pixels(np.arange(256, dtype=np.uint8)[:, None, None].repeat(784, 1))
+    events = mnist._sample("x", np.arange(256, dtype=np.uint8)[:, None].repeat(784, 1)).events()
     assert (events[:, 0, 0, 0] * 256 == np.arange(256)).all()
     assert mnist.GRID.holds(events).all()
 
