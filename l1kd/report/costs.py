@@ -36,7 +36,7 @@ def source(cost: Resources) -> str:
 
 
 def follows(cost: Resources) -> bool | None:
-    """Whether a new event can be taken at every bunch crossing; None if that is not known."""
+    """True if the design takes an event at every bunch crossing; None if that is not known."""
     return None if cost.interval_ns is None else cost.interval_ns <= SPACING_NS
 
 
@@ -307,15 +307,8 @@ class Selection:
     source: str | None = None
 
     def admits(self, cost: Resources) -> bool:
-        """Whether a cost is one of those."""
-        return all(
-            wanted in (None, found)
-            for wanted, found in (
-                (self.implementation, cost.implementation),
-                (self.io_type, cost.io_type),
-                (self.source, cost.source),
-            )
-        )
+        """True if a cost is one of those."""
+        return all(wanted in (None, getattr(cost, key)) for key, wanted in vars(self).items())
 
     def settled(self, costs: Iterable[Resources]) -> Selection:
         """One implementation for all: numbers in a column are to compare with each other.
@@ -348,6 +341,6 @@ class Selection:
 
 
 def knows(cost: Resources) -> bool:
-    """Whether a cost has a number at all."""
+    """True if a cost has a number at all."""
     times = (cost.latency_cycles, cost.latency_ns, cost.interval_cycles)
     return any(value is not None for value in (*cost.counts.values(), *times))

@@ -48,10 +48,7 @@ def _shares(found: Sequence[Resources], styles: dict[str, Line]) -> str:
     texts = map(number_format.share, shares)
     return plots.amounts(
         "cost-shares",
-        [
-            (name, 100 * value, text)
-            for name, value, text in zip(labels, shares, texts, strict=True)
-        ],
+        list(zip(labels, (100 * value for value in shares), texts, strict=True)),
         [styles[implementation(each)].colour for each in found],
         axis=f"largest share of a {' or '.join(names)} [%]",
         show=lambda value: f"{value:.3g}",
@@ -178,11 +175,8 @@ def best_baseline(run: RunFiles) -> str | None:
     """The baseline with the highest mean efficiency; mean AUC where that ties."""
     if run.metrics is None or not run.signals:
         return None
-    ranks = {}
-    for name, baseline in run.metrics.baselines.items():
-        area, share = mean_quality(baseline)
-        ranks[name] = (share or 0.0, area or 0.0)
-    return max(ranks, key=lambda name: ranks[name], default=None)
+    means = {name: mean_quality(each) for name, each in run.metrics.baselines.items()}
+    return max(means, key=lambda name: [value or 0.0 for value in means[name][::-1]], default=None)
 
 
 def roc(run: RunFiles) -> Group | None:
@@ -228,13 +222,10 @@ def density(run: RunFiles) -> Group | None:
             np.concatenate([scores.student(best, signal) for signal in run.signals]),
         )
     edges = plots.bins([values for pair in parts.values() for values in pair], 64)
-    drawings = [
-        Drawing(
-            plots.density(f"density-{i}", *pair, edges, student=best, events=events),
-            f"{best} against the teacher, {events}",
-        )
-        for i, (events, pair) in enumerate(parts.items())
-    ]
+    drawings = []
+    for i, (events, pair) in enumerate(parts.items()):
+        svg = plots.density(f"density-{i}", *pair, edges, student=best, events=events)
+        drawings.append(Drawing(svg, f"{best} against the teacher, {events}"))
     return Group(drawings, [])
 
 
@@ -286,14 +277,8 @@ def ladders(run: RunFiles) -> Group | None:
             for student, rungs in fidelity.items()
         }
         caption = f"mean {each.short}"
-        svg = plots.ladder(
-            f"ladder-{each.name}",
-            steps,
-            styles,
-            order=order,
-            quantity=caption,
-            percent=each.share,
-        )
+        name = f"ladder-{each.name}"
+        svg = plots.ladder(name, steps, styles, order=order, quantity=caption, percent=each.share)
         drawings.append(Drawing(svg, f"{caption}, rung by rung"))
     return Group(drawings, legend(styles))
 

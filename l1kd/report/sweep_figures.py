@@ -30,7 +30,7 @@ class _Quantity:
 
     file: str
     value: str
-    error: str | None
+    error: str
     paper: str
     label: str
     teacher: bool
@@ -42,7 +42,7 @@ _QUANTITIES = (
     _Quantity(
         "emd",
         "emd_anomalous",
-        None,
+        "",  # its standard error is not in the tables
         "emd_anomalous",
         "anomalies' EMD [10\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT THREE}]",
         False,
@@ -173,13 +173,9 @@ def _ours(
     shift: float,
 ) -> Any:
     order = sorted(series.cells, key=lambda model: places[model])
-    values = [float(series.cells[model][quantity.value]) / quantity.unit for model in order]
-    errors = [
-        float(series.cells[model].get(quantity.error) or 0.0) / quantity.unit
-        if quantity.error
-        else 0.0
-        for model in order
-    ]
+    cells = [series.cells[model] for model in order]
+    values = [float(cell[quantity.value]) / quantity.unit for cell in cells]
+    errors = [float(cell.get(quantity.error) or 0.0) / quantity.unit for cell in cells]
     return axes.errorbar(
         [places[model] + shift for model in order],
         values,

@@ -237,9 +237,8 @@ def write_parquet(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    names = list(dict.fromkeys(name for record in records for name in record))
     columns = {}
-    for name in names:
+    for name in dict.fromkeys(name for record in records for name in record):
         values = [record.get(name) for record in records]
         try:
             columns[name] = pyarrow.array(values)

@@ -161,18 +161,18 @@ def test_of_two_recipes_the_one_with_all_classes_is_judged(tmp_path):
     assert missed(write(tmp_path, others + good())) == []
 
 
-def test_the_table_has_both_sets_and_a_place_in_readme(tmp_path):
+def test_the_table_has_both_sets_and_a_place_on_the_page(tmp_path):
     found = write(tmp_path, good())
-    text = "# l1kd\n\n## What it costs in silicon\n\nmore\n"
-    made = bench_paper.in_readme(text, found)
-    assert bench_paper.in_readme(made, found) == made
-    assert made.index(bench_paper.HEADING) < made.index("## What it costs in silicon")
+    text = f"# Results\n\n{bench_paper.FOLLOWING}\n\nmore\n"
+    made = bench_paper.in_page(text, found)
+    assert bench_paper.in_page(made, found) == made
+    assert made.index(bench_paper.HEADING) < made.index(bench_paper.FOLLOWING)
     assert (
         "| MNIST | s1 | 8 bits | **.951** +- .004 (.012) | .931 (.061) | +0.020 | 0.0080 |" in made
     )
     assert "| MNIST | exposure, 4 bits |" in made and "| MNIST | noise, paper |" in made
     with pytest.raises(SystemExit, match="no place"):
-        bench_paper.in_readme("# nothing\n", found)
+        bench_paper.in_page("# nothing\n", found)
 
 
 def test_parts_of_a_sweep_add_up(tmp_path):

@@ -49,6 +49,15 @@ class Particles:
     pid: npt.NDArray[np.int64]
     charge: FloatArray
 
+    @staticmethod
+    def joined(parts: list[Particles]) -> Particles:
+        """All particles of `parts`, in order."""
+        return Particles(
+            np.concatenate([part.momentum_gev for part in parts]),
+            np.concatenate([part.pid for part in parts]),
+            np.concatenate([part.charge for part in parts]),
+        )
+
 
 @dataclass(frozen=True)
 class Collisions:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import math
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from rich.progress import TimeElapsedColumn as ElapsedColumn
-from rich.progress import TimeRemainingColumn as RemainingColumn
 
 from l1kd.core.errors import UserError
 from l1kd.core.files import read_json, write_json
@@ -80,20 +77,12 @@ def generate(
 
 def _check(plan: Plan, processes: int | None) -> None:
     """Refuse what cannot be made."""
-    for name, value in (
-        ("train", plan.train),
-        ("test", plan.test),
-        ("signal-events", plan.signal_events),
-        ("seed", plan.seed),
-    ):
-        if value < 0:
-            raise UserError(f"--{name} is {value}: give 0 or more")
-    for name, number in (
-        ("pileup-mean", plan.pileup_mean),
-        ("pileup-spread", plan.pileup_spread),
-    ):
-        if not (math.isfinite(number) and 0 <= number <= 1000):
-            raise UserError(f"--{name} is {number}: give a number from 0 to 1000")
+    for name in ("train", "test", "signal_events", "seed"):
+        if (value := getattr(plan, name)) < 0:
+            raise UserError(f"--{name.replace('_', '-')} is {value}: give 0 or more")
+    for name in ("pileup_mean", "pileup_spread"):
+        if not 0 <= (number := getattr(plan, name)) <= 1000:  # NaN is refused, too
+            raise UserError(f"--{name.replace('_', '-')} is {number}: give a number from 0 to 1000")
     if processes is not None and processes < 1:
         raise UserError(f"--processes is {processes}: give 1 or more")
     for name in plan.signals:
@@ -110,7 +99,7 @@ def _check(plan: Plan, processes: int | None) -> None:
 
 
 def _is_done(files: list[Path], wanted: dict[str, Any]) -> bool:
-    """Whether all files are there; files made with other options are refused."""
+    """True if all files are there; files made with other options are refused."""
     there = [path for path in files if path.exists()]
     for path in there:
         found = sample_file.read_identity(path)
@@ -124,7 +113,7 @@ def _is_done(files: list[Path], wanted: dict[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def _writing(out: Path) -> Iterator[None]:
-    """Trouble with the disk is the user's to mend, whichever process met it."""
+    """Turns an OSError of any process into a UserError."""
     try:
         yield
     except OSError as error:
@@ -170,14 +159,14 @@ def _make(plan: Plan, work: Path, processes: int, console: Console | None) -> fl
     ]
     todo = [batch for batch in batches if not batch.events_file(work).exists()]
     total = sum(job.cost for job in soft_jobs) + sum(map(events_cost, todo))
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("passed:"),
-        ElapsedColumn(),
-        TextColumn("left:"),
-        RemainingColumn(),
+    progress = bars.Progress(
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.TaskProgressColumn(),
+        bars.TextColumn("passed:"),
+        bars.TimeElapsedColumn(),
+        bars.TextColumn("left:"),
+        bars.TimeRemainingColumn(),
         console=console or Console(stderr=True),
         # Jobs end seldom; it is the speed of the last minutes that predicts.
         speed_estimate_period=300,
@@ -194,10 +183,6 @@ def _make(plan: Plan, work: Path, processes: int, console: Console | None) -> fl
         run_jobs(pool, soft_jobs, advance)
         progress.update(task, description="events")
         fraction = hard_fraction(batches, work)
-        arguments = (work, fraction)
-        run_jobs(
-            pool,
-            [Job(events_cost(batch), make_events, (batch, *arguments)) for batch in todo],
-            advance,
-        )
+        jobs = [Job(events_cost(batch), make_events, (batch, work, fraction)) for batch in todo]
+        run_jobs(pool, jobs, advance)
     return fraction

@@ -93,19 +93,13 @@ def overlay(
     parts = []
     for start in range(0, len(n_soft), CHUNK):
         stop = min(start + CHUNK, len(n_soft))
-        layers = (
-            _Layer(
-                soft,
-                soft_dealt[soft_end[start] - n_soft[start] : soft_end[stop - 1]],
-                np.repeat(np.arange(stop - start), n_soft[start:stop]),
-            ),
-            _Layer(
-                hard,
-                np.arange(hard_end[start] - n_hard[start], hard_end[stop - 1]),
-                np.repeat(np.arange(stop - start), n_hard[start:stop]),
-            ),
-        )
         events = np.arange(start, stop)
+        softs = soft_dealt[soft_end[start] - n_soft[start] : soft_end[stop - 1]]
+        hards = np.arange(hard_end[start] - n_hard[start], hard_end[stop - 1])
+        layers = (
+            _Layer(soft, softs, np.repeat(events - start, n_soft[start:stop])),
+            _Layer(hard, hards, np.repeat(events - start, n_hard[start:stop])),
+        )
         still = None if signal is None else _Layer(signal, events, events - start)
         parts.append(_overlay_chunk(stop - start, layers, still, random))
     return Overlaid(
@@ -176,11 +170,8 @@ def _hottest_region_gev(collisions: Collisions) -> FloatArray:
     """Energy in the hottest region of each collision, (n,)."""
     n_regions = REGIONS[0] * REGIONS[1]
     owner = np.repeat(np.arange(len(collisions)), np.diff(collisions.offsets))
-    total = np.bincount(
-        owner * n_regions + _region_of(collisions.tower.astype(np.int64)),
-        weights=collisions.et_gev,
-        minlength=len(collisions) * n_regions,
-    )
+    address = owner * n_regions + _region_of(collisions.tower.astype(np.int64))
+    total = np.bincount(address, collisions.et_gev, len(collisions) * n_regions)
     hottest: FloatArray = total.reshape(-1, n_regions).max(axis=1)
     return hottest
 

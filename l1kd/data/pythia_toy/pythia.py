@@ -140,25 +140,8 @@ def _with_suep(particles: Particles, random: np.random.Generator) -> Particles:
         raise RuntimeError(f"expected one stable scalar in the event, found {len(scalar)}")
     pions = suep.decay(particles.momentum_gev[scalar[0]], random)
     rest = particles.pid != _SCALAR
-    return Particles(
-        np.concatenate([particles.momentum_gev[rest], pions.momentum_gev]),
-        np.concatenate([particles.pid[rest], pions.pid]),
-        np.concatenate([particles.charge[rest], pions.charge]),
-    )
-
-
-def _see(events: list[Particles], random: np.random.Generator) -> Collisions:
-    """The towers of a chunk of events."""
-    return deposit(
-        Particles(
-            np.concatenate([event.momentum_gev for event in events]),
-            np.concatenate([event.pid for event in events]),
-            np.concatenate([event.charge for event in events]),
-        ),
-        np.repeat(np.arange(len(events)), [len(event.pid) for event in events]),
-        len(events),
-        random,
-    )
+    others = Particles(particles.momentum_gev[rest], particles.pid[rest], particles.charge[rest])
+    return Particles.joined([others, pions])
 
 
 def _collisions(
@@ -182,7 +165,8 @@ def _collisions(
         events.append(_with_suep(particles, random) if scalar else particles)
         kept += 1
         if len(events) == CHUNK or kept == n:
-            parts.append(_see(events, random))
+            owner = np.repeat(np.arange(len(events)), [len(event.pid) for event in events])
+            parts.append(deposit(Particles.joined(events), owner, len(events), random))
             events = []
     return concatenate(parts), vetoed
 

@@ -1,10 +1,8 @@
 """The files of a toy sample: CICADA-schema HDF5 that says how it was made.
 
-How many distinct simulated collisions stand behind the tail of a sample. Pure NumPy.
-
 A false-positive rate measured on events that share their hard core is measured on fewer events than
-it seems. So a sample is asked, at the rates a trigger works at, which collision made each accepted
-event hot, and how many different ones that makes.
+it seems. So the file states the effective number of distinct simulated collisions behind the events
+that pass at a trigger's rates.
 """
 
 from __future__ import annotations
@@ -34,30 +32,16 @@ RegionArray = npt.NDArray[np.int16]
 RATES = (1e-2, 1e-3, 1e-4)
 
 
-def _highest(events: RegionArray) -> IntArray:
-    highest: RegionArray = events.max(axis=(1, 2))
-    return highest.astype(np.int64)
-
-
-def _four_highest(events: RegionArray) -> IntArray:
-    ordered = np.sort(events.reshape(len(events), -1).astype(np.int64))
-    total: IntArray = ordered[:, -4:].sum(axis=1)
-    return total
-
-
-def _sum(events: RegionArray) -> IntArray:
-    total: IntArray = events.sum(axis=(1, 2), dtype=np.int64)
-    return total
-
-
-def _sum_of_squares(events: RegionArray) -> IntArray:
-    # Ranks like the mean square, and is an integer.
-    total: IntArray = (events.astype(np.int64) ** 2).sum(axis=(1, 2))
-    return total
-
-
 SCORES: Mapping[str, Callable[[RegionArray], IntArray]] = MappingProxyType(
-    {"sum": _sum, "max": _highest, "top4": _four_highest, "mean_square": _sum_of_squares}
+    {
+        "sum": lambda events: events.sum(axis=(1, 2), dtype=np.int64),
+        "max": lambda events: events.max(axis=(1, 2)).astype(np.int64),
+        "top4": lambda events: np.sort(events.reshape(len(events), -1))[:, -4:].sum(
+            axis=1, dtype=np.int64
+        ),
+        # Ranks like the mean square, and is an integer.
+        "mean_square": lambda events: (events.astype(np.int64) ** 2).sum(axis=(1, 2)),
+    }
 )
 """The reference scores by which tails are judged: (n, 18, 14) events to (n,) scores."""
 
@@ -86,11 +70,10 @@ def accepted(scores: IntArray, rate: float) -> npt.NDArray[np.bool_]:
 
 def effective_numbers(events: RegionArray, leading: IntArray) -> dict[str, list[float]]:
     """Effective number of leading collisions behind each reference score's accepted events."""
-    numbers = {}
-    for name, score in SCORES.items():
-        scores = score(events)
-        numbers[name] = [effective_number(leading[accepted(scores, rate)]) for rate in RATES]
-    return numbers
+    return {
+        name: [effective_number(leading[accepted(score(events), rate)]) for rate in RATES]
+        for name, score in SCORES.items()
+    }
 
 
 DESCRIPTION = "Pythia 8 toy calorimeter, not calibrated to CMS"
@@ -101,7 +84,7 @@ LICENCE = (
 
 
 def identity(plan: Plan) -> dict[str, Any]:
-    """What two samples must share to have the same arrays, as JSON."""
+    """All that decides the arrays of a sample, as JSON."""
     return {
         **asdict(plan),
         "signals": list(plan.signals),
@@ -133,7 +116,7 @@ def read_identity(path: Path) -> object:
 def write(
     path: Path, role: str, plan: Plan, batches: list[Path], fraction: float, command: str
 ) -> None:
-    """Gather one role's batches (see `batches.make_events`) into one file.
+    """Gather one role's batches (see `plan.make_events`) into one file.
 
     ``CaloRegions`` (n, 18, 14) int16; ``AcceptanceFlag`` of length 0, as in real data without
     one; ``nPV`` (n,): the number of collisions in the event, the signal's included. Everything
@@ -197,7 +180,7 @@ def _read(batch: Path) -> dict[str, Any]:
 
 
 def _process(role: str) -> str:
-    """What was generated for `role`, in Pythia's terms."""
+    """The process of `role` in Pythia's terms."""
     if role not in pythia.SIGNALS:
         return "zero bias: inelastic collisions only"
     settings = ", ".join(pythia.SIGNALS[role])
