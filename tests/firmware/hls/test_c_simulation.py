@@ -125,7 +125,9 @@ def test_other_content_is_another_program(
     # The exact network decides which calls are run alone, and nothing else.
     (mine.directory / "network.json").write_text("{}")
     seen.add(mine.compile())
-    bare = c_simulation.build(mine.directory, mine._ports)
+    it = mine.description
+    ports = c_simulation.Ports(it.record.top, it.namespace, it.input.size, it.output.size)
+    bare = c_simulation.build(mine.directory, ports)
     assert bare in seen and len(seen) == 3  # a project that cannot be read has no calls
     monkeypatch.setenv("CXX", f"{fake / 'c++'} -O2")
     seen.add(mine.compile())
@@ -199,8 +201,7 @@ def test_the_cache_is_bounded_and_keeps_what_is_in_use(
     cache.mkdir(mode=0o700)
     old = {}
     for age, name in enumerate(("new", "recent", "old", "locked", "oldest")):
-        key = f"{age:03x}{name}"
-        old[name] = cache / f"{key}-0"
+        old[name] = cache / f"{age:03x}{'0' * 37}-{'0' * 32}"
         old[name].write_bytes(bytes(1000))
         used = time.time() - (10 if name == "new" else 4000 + 1000 * age)
         os.utime(old[name], (used, used))
