@@ -16,6 +16,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.parsers import expat
 
 import numpy as np
@@ -65,11 +66,8 @@ class Folder:
 
     def folders(self) -> Iterator[Folder]:
         """The directories in it, without links and hidden ones; UserError if there are too many."""
-        found = [
-            entry.name
-            for entry in os.scandir(self.root)
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-        ]
+        inside = [entry for entry in os.scandir(self.root) if entry.is_dir(follow_symlinks=False)]
+        found = [entry.name for entry in inside if not entry.name.startswith(".")]
         if len(found) > _MOST_FOLDERS:
             raise UserError(
                 f"{self.root} has {len(found)} directories; name one that holds the project, or "
@@ -101,10 +99,7 @@ def xml_values(data: bytes, where: str) -> dict[str, str]:
     expat gets all bytes at once (in pieces it reads a long token again for each piece), and only
     short texts near the root are kept.
     """
-    path: list[str] = []
-    text: list[str] = []
-    values: dict[str, str] = {}
-    elements = 0
+    path, text, values, elements = list[str](), list[str](), dict[str, str](), 0
 
     def start(name: str, _attributes: object) -> None:
         nonlocal elements
@@ -255,6 +250,11 @@ class Table:
         """The first column of one of these names."""
         return next((i for i, name in enumerate(self.columns) if name in names), None)
 
+    @property
+    def whole_rows(self) -> list[list[str]]:
+        """The rows with a cell in every column."""
+        return [row for row in self.rows if len(row) == len(self.columns)]
+
 
 def tables(text: str) -> Iterator[Table]:
     """The tables of a report: lines of `|` cells, the head between two ruled lines."""
@@ -336,7 +336,20 @@ _COLUMNS = {
     "uram": ("URAM",),
     "dsp": ("DSP48 Blocks", "DSP Blocks", "DSP Slices"),
 }
+# Columns of the C synthesis's table of instances.
+_OF_INSTANCES = {"bram": ("BRAM_18K",), "dsp": ("DSP", "DSP48E"), "ff": ("FF",), "lut": ("LUT",)}
 _INSTANCES = 10_000  # that one report is read of
+
+
+def _amounts(
+    table: Table, row: list[str], names: Mapping[str, tuple[str, ...]], where: str
+) -> dict[str, float]:
+    """Numbers of a row in the columns that are there and known."""
+    places = {
+        key: place for key, each in names.items() if (place := table.column(*each)) is not None
+    }
+    found = {key: number(row[place], f"{where}: {key}") for key, place in places.items()}
+    return {key: amount for key, amount in found.items() if amount is not None}
 
 
 def csynth(data: bytes, text: str, where: str, where_text: str) -> Csynth:
@@ -347,8 +360,7 @@ def csynth(data: bytes, text: str, where: str, where_text: str) -> Csynth:
         raise UserError(f"{where} is no report of a C synthesis; run the tool again")
 
     def cycles(tag: str) -> int | None:
-        found = values.get(f"{performance}/SummaryOfOverallLatency/{tag}")
-        return whole(found, f"{where}: {tag}")
+        return whole(values.get(f"{performance}/SummaryOfOverallLatency/{tag}"), f"{where}: {tag}")
 
     def clock(path: str) -> float | None:
         return number(values.get(path), f"{where}: {path.rpartition('/')[2]}")
@@ -383,25 +395,15 @@ def csynth(data: bytes, text: str, where: str, where_text: str) -> Csynth:
 
 def _instances(text: str, where: str) -> Iterator[LayerCost]:
     """Costs of the top function's instances."""
-    costs: dict[str, dict[str, float | None]] = {}
+    costs: dict[str, dict[str, float]] = {}
     cycles: dict[str, int | None] = {}
     for table in tables(text):
         if table.heading[1] != "Instance" or table.columns[:2] == ["Name", "BRAM_18K"]:
             continue
-        rows = [row for row in table.rows if row[0] != "Total" and len(row) == len(table.columns)]
+        rows = [row for row in table.whole_rows if row[0] != "Total"]
         if table.heading[0].startswith("Utilization"):
-            places = {
-                "bram": table.column("BRAM_18K"),
-                "dsp": table.column("DSP", "DSP48E"),
-                "ff": table.column("FF"),
-                "lut": table.column("LUT"),
-            }
             for row in rows:
-                costs[row[0]] = {
-                    name: number(row[place], f"{where}: {name} of {row[0]}")
-                    for name, place in places.items()
-                    if place is not None
-                }
+                costs[row[0]] = _amounts(table, row, _OF_INSTANCES, f"{where}: {row[0]}")
         elif table.heading[0].startswith("Performance") and (place := table.column("max")):
             cycles |= {row[0]: whole(row[place], f"{where}: latency of {row[0]}") for row in rows}
     names = dict.fromkeys([*costs, *cycles])
@@ -414,28 +416,25 @@ def _instances(text: str, where: str) -> Iterator[LayerCost]:
 
 def vsynth(text: str, where: str) -> Vsynth | None:
     """Read a flat report of `report_utilization`; None if it has no numbers."""
-    used: dict[str, float] = {}
-    available: dict[str, float] = {}
+    keys = {name: key for key, names in _ROWS.items() for name in names}
+    found: dict[str, dict[str, float]] = {}
     for table in tables(text):
-        name_at, used_at = table.column("Site Type"), table.column("Used")
-        all_at = table.column("Available")
-        if name_at is None or used_at is None:
+        name = table.column("Site Type")
+        if name is None or table.column("Used") is None:
             continue
-        for row in table.rows:
-            if len(row) != len(table.columns):
+        for row in table.whole_rows:
+            label = row[name].rstrip("*")
+            key = keys.get(label)
+            if key is None or "used" in found.get(key, {}):
                 continue
-            label = row[name_at].rstrip("*")
-            key = next((key for key, names in _ROWS.items() if label in names), None)
-            if key is None or key in used:
-                continue
-            scale = 2 if key == "bram" else 1  # a tile is two halves of 18 kbit
-            for amounts, place in ((used, used_at), (available, all_at)):
-                amount = None if place is None else number(row[place], f"{where}: {label}")
-                if amount is not None:
-                    amounts[key] = scale * amount
-    if not used:
-        return None
-    return Vsynth(used=used, available=available, **_head(text))
+            columns = {"used": ("Used",), "available": ("Available",)}
+            found[key] = _amounts(table, row, columns, f"{where}: {label}")
+    found["bram"] = {what: 2 * tiles for what, tiles in found.get("bram", {}).items()}
+    used, available = (
+        {key: each[what] for key, each in found.items() if what in each}
+        for what in ("used", "available")
+    )
+    return Vsynth(used=used, available=available, **_head(text)) if used else None
 
 
 def _head(text: str) -> dict[str, str | None]:
@@ -455,44 +454,30 @@ def _head(text: str) -> dict[str, str | None]:
 
 def cosim(text: str, where: str) -> Cosim | None:
     """Read `<top>_cosim.rpt`; None if nothing was simulated."""
-    for table in tables(text):
-        for row in table.rows:
-            if row[0] not in ("VHDL", "Verilog") or len(row) < 8 or row[1].upper() == "NA":
-                continue
-            return Cosim(
-                rtl=row[0],
-                status=word(row[1], 20) or "unknown",
-                latency_min=whole(row[2], f"{where}: latency"),
-                latency_avg=number(row[3], f"{where}: latency"),
-                latency_max=whole(row[4], f"{where}: latency"),
-                interval_min=whole(row[5], f"{where}: interval"),
-                interval_avg=number(row[6], f"{where}: interval"),
-                interval_max=whole(row[7], f"{where}: interval"),
-            )
+    for row in (row for table in tables(text) for row in table.rows):
+        if row[0] not in ("VHDL", "Verilog") or len(row) < 8 or row[1].upper() == "NA":
+            continue
+        values: dict[str, Any] = {"rtl": row[0], "status": word(row[1], 20) or "unknown"}
+        for name, cell in zip(list(Cosim.model_fields)[2:], row[2:8], strict=True):
+            kind, _, which = name.partition("_")
+            values[name] = (number if which == "avg" else whole)(cell, f"{where}: {kind}")
+        return Cosim(**values)
     return None
 
 
 def implementation(text: str, where: str) -> Implementation:
     """Read a report of `report_utilization -hierarchical`: the first row of the whole design."""
     for table in tables(text):
-        module = table.column("Module")
-        if module is None:
+        place = table.column("Module")
+        rows = [] if place is None else [row for row in table.rows if row[place:][:1] == ["(top)"]]
+        if not rows or len(rows[0]) != len(table.columns):
             continue
-        row = next((row for row in table.rows if row[module : module + 1] == ["(top)"]), None)
-        if row is None or len(row) != len(table.columns):
-            continue
-        used: dict[str, float] = {}
-        share: dict[str, float] = {}
-        for key, names in _COLUMNS.items():
-            place = table.column(*names)
-            amount = number(row[place], f"{where}: {key}") if place is not None else None
-            if place is None or amount is None:
-                continue
-            used[key] = amount
-            if match := re.search(r"\((?:<)?([0-9.]+)%\)", row[place]):
-                share[key] = round(float(match[1]) / 100, 6)
+        used = _amounts(table, rows[0], _COLUMNS, where)
         if "ramb36" in used or "ramb18" in used:
             used["bram"] = 2 * used.get("ramb36", 0) + used.get("ramb18", 0)
+        cells = {key: rows[0][table.column(*_COLUMNS[key]) or 0] for key in used if key in _COLUMNS}
+        shares = {key: re.search(r"\(<?([0-9.]+)%\)", cell) for key, cell in cells.items()}
+        share = {key: round(float(found[1]) / 100, 6) for key, found in shares.items() if found}
         return Implementation(used=used, share=share, **_head(text))
     raise UserError(
         f"{where} has no row of the whole design; write it with "
@@ -520,6 +505,14 @@ def timing(text: str, where: str) -> Timing:
     )
 
 
+_READERS: dict[str, Callable[[str, str], BaseModel | None]] = {
+    "vsynth": vsynth,
+    "cosim": cosim,
+    "implementation": implementation,
+    "timing": timing,
+}
+
+
 def read(
     folder: Folder,
     files: Mapping[str, tuple[str, ...]],
@@ -529,16 +522,14 @@ def read(
 
     `files` has the places of each kind of file, of which the first that is there counts. `expected`
     (N, outputs) has the vectors' exact outputs in LSBs; without it the simulations' logs are not
-    read. Raises UserError if a report is damaged.
+    read. UserError if a report is damaged.
     """
 
-    def text(kind: str, most: int = _MOST_TEXT) -> tuple[str | None, str]:
-        for path in files.get(kind, ()):
-            if (found := folder.text(path, most)) is not None:
-                return found, f"{folder.root}/{path}"
-        return None, ""
+    def text(kind: str) -> tuple[str | None, str]:
+        texts = ((folder.text(path), f"{folder.root}/{path}") for path in files.get(kind, ()))
+        return next((each for each in texts if each[0] is not None), (None, ""))
 
-    found: dict[str, BaseModel | None] = {}
+    found: dict[str, Any] = {}
     for path in files.get("csynth", ()):
         if (data := folder.data(path)) is not None:
             layers, where = text("layers")
@@ -547,39 +538,27 @@ def read(
         report, where = text(kind)
         if report is not None:
             found[kind] = reader(report, where)
-    simulated = found.get("cosim")
-    if isinstance(simulated, Cosim):
-        of_rtl = [
-            path for path in files.get("transactions", ()) if f"/{simulated.rtl.lower()}/" in path
-        ]
-        for path in of_rtl:
+    simulated: Cosim | None = found.get("cosim")
+    for path in files.get("transactions", ()):
+        if simulated and f"/{simulated.rtl.lower()}/" in path:
             found["cosim"] = _averaged(folder.text(path) or "", path, simulated)
     if expected is not None:
         # Before the RTL is simulated, its log has the C simulation's numbers.
-        passed = isinstance(simulated, Cosim) and simulated.passed
+        passed = simulated is not None and simulated.passed
         for kind in ("csim_results", "cosim_results") if passed else ("csim_results",):
-            for path in files.get(kind, ()):
-                log = folder.text(path, _MOST_BYTES)
-                if log is not None and found.get(kind) is None:
-                    found[kind] = _simulated(log, expected)
+            logs = (folder.text(path, _MOST_BYTES) for path in files.get(kind, ()))
+            compared = (_simulated(log, expected) for log in logs if log is not None)
+            found[kind] = next((each for each in compared if each is not None), None)
     return Reports.model_validate(found)
-
-
-_READERS: dict[str, Callable[[str, str], BaseModel | None]] = {
-    "vsynth": vsynth,
-    "cosim": cosim,
-    "implementation": implementation,
-    "timing": timing,
-}
 
 
 def _simulated(text: str, expected: NDArray[np.int64]) -> Simulated | None:
     """Compare a log of integers, one event a line; None if it is not of all events."""
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line.split() for line in text.splitlines() if line.strip()]
     if len(lines) != len(expected):
         return None
     pairs = zip(lines, expected.tolist(), strict=True)
-    wrong = sum(line.split() != [str(value) for value in row] for line, row in pairs)
+    wrong = sum(cells != [str(value) for value in row] for cells, row in pairs)
     return Simulated(events=len(lines), mismatches=wrong)
 
 
@@ -594,12 +573,9 @@ def _averaged(text: str, where: str, report: Cosim) -> Cosim:
         for kind, cell in zip(values, cells[2:], strict=False):
             if (value := whole(cell, f"{where}: {kind}")) is not None:
                 values[kind].append(value)
-    found: dict[str, float | int] = {}
+    found: dict[str, float] = {}
     for kind, known in values.items():
         if known:
-            found |= {
-                f"{kind}_min": min(known),
-                f"{kind}_avg": sum(known) / len(known),
-                f"{kind}_max": max(known),
-            }
+            amounts = {"min": min(known), "avg": sum(known) / len(known), "max": max(known)}
+            found |= {f"{kind}_{which}": amount for which, amount in amounts.items()}
     return report.model_copy(update=found)

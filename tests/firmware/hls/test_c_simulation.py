@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from l1kd.core.errors import UserError
 from l1kd.firmware.hls import c_simulation, hls4ml_convert
-from l1kd.firmware.hls.project import Project
+from l1kd.firmware.hls.project import Project, open_project
 from l1kd.firmware.stimuli.corner_inputs import corners
 from tests.firmware.networks import Projects, change_weight, events_like, few_vectors, little
 
@@ -69,7 +69,7 @@ def compiled(fake: Path) -> int:
 
 def copy(project: Project, directory: Path) -> Project:
     shutil.copytree(project.directory, directory)
-    return hls4ml_convert.open_project(directory)
+    return open_project(directory)
 
 
 def programs(cache: Path) -> list[str]:
@@ -98,7 +98,7 @@ def test_an_unchanged_project_is_compiled_once(
     mine = copy(project, tmp_path / "p")
     first = mine.compile()
     made = first.read_bytes()
-    assert mine.compile() == first == hls4ml_convert.open_project(mine.directory).compile()
+    assert mine.compile() == first == open_project(mine.directory).compile()
     for name in ("README.md", "Makefile", "tb_data/inputs.dat"):  # are no part of the program
         with (mine.directory / name).open("a") as file:
             file.write("# mine\n")
@@ -125,7 +125,9 @@ def test_other_content_is_another_program(
     # The exact network decides which calls are run alone, and nothing else.
     (mine.directory / "network.json").write_text("{}")
     seen.add(mine.compile())
-    bare = c_simulation.build(mine.directory, mine._ports)
+    it = mine.description
+    ports = c_simulation.Ports(it.record.top, it.namespace, it.input.size, it.output.size)
+    bare = c_simulation.build(mine.directory, ports)
     assert bare in seen and len(seen) == 3  # a project that cannot be read has no calls
     monkeypatch.setenv("CXX", f"{fake / 'c++'} -O2")
     seen.add(mine.compile())
@@ -199,8 +201,7 @@ def test_the_cache_is_bounded_and_keeps_what_is_in_use(
     cache.mkdir(mode=0o700)
     old = {}
     for age, name in enumerate(("new", "recent", "old", "locked", "oldest")):
-        key = f"{age:03x}{name}"
-        old[name] = cache / f"{key}-0"
+        old[name] = cache / f"{age:03x}{'0' * 37}-{'0' * 32}"
         old[name].write_bytes(bytes(1000))
         used = time.time() - (10 if name == "new" else 4000 + 1000 * age)
         os.utime(old[name], (used, used))
@@ -281,7 +282,7 @@ def test_a_moved_project_works(project: Project, tmp_path: Path) -> None:
     moved = tmp_path / "else where" / "q"
     moved.parent.mkdir()
     mine.directory.rename(moved)
-    assert (hls4ml_convert.open_project(moved).predict(events) == expected).all()
+    assert (open_project(moved).predict(events) == expected).all()
 
 
 @pytest.mark.csim

@@ -17,8 +17,8 @@ from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.firmware.hls.backends import VITIS
 from l1kd.firmware.hls.project import Project
+from l1kd.firmware.run_firmware import projects_of
 from l1kd.firmware.vendor_tools.tool_results import collect, collected
-from l1kd.firmware.verify.comparison import projects_of
 from tests.firmware.networks import change_weight
 from tests.firmware.vendor_tools.standin import finished_run, stand_in
 
@@ -52,7 +52,7 @@ def brought(left: Path, tmp_path: Path) -> Path:
 
 
 def projects(context: Context) -> list[Project]:
-    return [each for group in projects_of(context).values() for each in group]
+    return [each for group in projects_of(context.directory).values() for each in group]
 
 
 def describe(directory: Path, **record: Any) -> None:
