@@ -430,5 +430,5 @@ def test_a_run_of_another_configuration_is_not_overwritten(tmp_path: Path, tiny:
     )
     run_files.write(place.run("all"), "manifest.json", manifest)
     (place.directory / "sweep.json").write_text('{"format_version": 1}')
-    with pytest.raises(UserError, match=r"batch: 16 -> 32.*with --sweep"):
+    with pytest.raises(UserError, match=r"batch: 16 -> 30.*with --sweep"):
         sweep(str(tiny), place.directory, overrides=overrides)

@@ -52,11 +52,9 @@ def instructions(run: Path, projects: Sequence[Project], steps: Sequence[Step]) 
     """Lines to type on a machine that has the tools, and then here."""
     yield "On a machine that has the vendor's tools:"
     for project in projects:
-        yield f"  # copy the directory {project.directory} there, then"
-        yield from (
-            f"  {x}"
-            for x in backend_named(project.record.backend).typed(project.directory.name, steps)
-        )
+        yield f"  # copy the directory {project.directory} there, as {project.label}, then"
+        for line in backend_named(project.record.backend).typed(project.label, steps):
+            yield f"  {line}"
         yield "  cd .."
     yield "Copy the directories back, into one directory results for instance, and here:"
     yield f"  l1kd synth {shlex.quote(str(run))} --collect results"

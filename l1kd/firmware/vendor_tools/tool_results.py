@@ -60,7 +60,7 @@ def prepare(context: Context, project: Project) -> Path:
 
     No later conversion writes over it; a copy of another version of the project is replaced.
     """
-    build = context.directory / "vendor" / project.directory.name
+    build = context.directory / "vendor" / project.label
     for ending in (".part", ".old"):  # of a copy that was killed; the run is locked
         for left in build.parent.glob(f".{build.name}.*{ending}"):
             shutil.rmtree(left, ignore_errors=True)

@@ -17,6 +17,7 @@ import pytest
 from filelock import FileLock
 
 from l1kd.core.errors import UserError
+from l1kd.firmware.certificate.compiled_calls import calls_of
 from l1kd.firmware.hls import c_simulation, hls4ml_convert
 from l1kd.firmware.hls.project import Project, open_project
 from l1kd.firmware.stimuli.corner_inputs import corners
@@ -118,7 +119,7 @@ def test_an_unchanged_project_is_compiled_once(
 def test_other_content_is_another_program(
     project: Project, cache: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine = copy(project, tmp_path / "p")
+    mine = open_project(copy(project, tmp_path / "p").directory, calls_of)
     seen = {mine.compile()}
     change_weight(mine.directory, 1)
     seen.add(mine.compile())

@@ -156,7 +156,7 @@ def test_the_printed_commands_are_the_tools_own(
     name = "Vitis-io_stream-latency"
     there = tmp_path / "there"
     there.mkdir()
-    shutil.copytree(mine.firmware(best(mine)) / "hls" / name, there / name)
+    shutil.copytree(mine.firmware(best(mine)) / "hls" / name, there / f"{best(mine)}-{name}")
     lines = [line.split("   #")[0].strip() for line in answer.stderr.splitlines()]
     typed = [line for line in lines if line.startswith(("cd ", "echo ", "vitis-run"))]
     script = "set -e\n" + "\n".join(typed)
