@@ -114,7 +114,10 @@ def test_every_package_is_in_the_wheel() -> None:
     for directory in {path.parent for path in MODULES if "__pycache__" not in path.parts}:
         name = ".".join(("l1kd", *directory.relative_to(PACKAGE).parts))
         assert f'  "{name}",' in listed, name
-        if any(path.suffix in (".json", ".cpp", ".css", ".j2", ".typed", ".yaml", ".mplstyle") for path in directory.iterdir()):
+        if any(
+            path.suffix in (".json", ".cpp", ".css", ".j2", ".typed", ".yaml", ".mplstyle")
+            for path in directory.iterdir()
+        ):
             assert f'"{name}" = [' in listed, name
 
 

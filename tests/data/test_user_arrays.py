@@ -343,3 +343,22 @@ def test_hdf5_in_one_huge_piece(tmp_path, monkeypatch):
         file.create_dataset("x", data=on_grid(200), chunks=(200, 4))
     with pytest.raises(UserError, match="chunks of at most"):
         opened([str(tmp_path / "a.h5")])
+
+
+def test_the_seed_decides_who_trains(tmp_path):
+    """Of background and signals alike; one seed gives one split, another seed another."""
+    events = np.arange(2000, dtype=np.int16).reshape(1000, 2)
+    for name in ("normal", "odd"):
+        np.savez(tmp_path / f"{name}.npz", events=events)
+    data = {
+        "source": "arrays",
+        "background": [str(tmp_path / "normal.npz")],
+        "signals": {"odd": [str(tmp_path / "odd.npz")]},
+        "grid": {"word": 12, "integer": 12},
+    }
+    section = ArraysData.model_validate(data)
+    one, same, other = (open_dataset(section, seed) for seed in (1, 1, 2))
+    for sample in (lambda d: d.train, lambda d: d.test, lambda d: d.signals["odd"].test):
+        first, again, third = (np.sort(sample(d).events()[:, 0]) for d in (one, same, other))
+        assert np.array_equal(first, again)
+        assert not np.array_equal(first, third)
