@@ -27,7 +27,7 @@ from l1kd.firmware.verilog import alkaid_convert
 from l1kd.networks.to_exact import read
 from tests.exact.networks import chain
 from tests.firmware.breakages import Breakage, quiet
-from tests.firmware.networks import KINDS, Projects, network
+from tests.firmware.networks import KINDS, Projects, change_weight, network
 
 
 def prove(project: Project, exact: Network | None = None) -> Certificate:
@@ -62,6 +62,16 @@ def test_compiled_calls_are_held_against_the_proof(
     other = read(network((6, 6, 1), [("conv", 2, 3, 1), ("flatten",)], name="other"))
     refused = certify(projects[kind], other)
     assert refused.refused and "network.json" in refused.summary
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_a_changed_weight_is_refused_without_running_anything(
+    layer: int, projects: Projects, tmp_path: Path
+) -> None:
+    project = copied(projects["latency"], tmp_path / "p")
+    change_weight(project.directory, layer)
+    first = prove(project).refused[0]
+    assert first.step == "weights" and "w" in first.reason
 
 
 def test_verilog_is_tested_not_proved(tmp_path: Path) -> None:
