@@ -63,7 +63,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Answer:
-    """How a short program ended, and what it said."""
+    """Exit code and output of a short program."""
 
     code: int
     output: bytes
@@ -72,7 +72,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a long program ended: its code, None if it was stopped, and the seconds."""
+    """Exit code of a long program, None if it was stopped, and its seconds."""
 
     code: int | None
     seconds: float

@@ -1,4 +1,4 @@
-"""What needs no training: trivial anomaly scores that a network has to beat.
+"""Baselines: anomaly scores without training that a network has to beat.
 
 Each is a function of events (N, *shape) that returns scores (N,), so they are computed chunk by
 chunk like a network's.

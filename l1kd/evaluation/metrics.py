@@ -1,4 +1,4 @@
-"""How well a score separates anomalies, and how alike two scores are. Higher is more abnormal."""
+"""Separation of anomalies by a score, and likeness of two scores. Higher is more abnormal."""
 
 from __future__ import annotations
 

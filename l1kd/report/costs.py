@@ -211,7 +211,7 @@ def _layers(cost: Resources) -> Table:
 
 
 def cost_notes(run: RunFiles) -> list[str]:
-    """How the numbers came about, each note with the sources that it is about."""
+    """Notes on the numbers, each with the sources that it is about."""
     about: dict[str, list[str]] = {}
     for each in run.costs:
         if each.note:

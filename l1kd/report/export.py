@@ -156,7 +156,7 @@ class Line:
 
     @property
     def best(self) -> bool | None:
-        """Whether it is the chosen student."""
+        """True for the chosen student."""
         if self.network is None:
             return None
         return isinstance(self.metrics, StudentMetrics) and self.network == self.run.best

@@ -84,12 +84,12 @@ class RunFiles:
 
     @property
     def taught(self) -> bool:
-        """Whether there is a teacher: there is none in the run of an imported network."""
+        """True if there is a teacher; the run of an imported network has none."""
         return not self.config.imported
 
     @property
     def of_crossings(self) -> bool:
-        """Whether normal events are bunch crossings, so that their share is a trigger rate."""
+        """True if normal events are bunch crossings: their share is a trigger rate."""
         return SOURCES[self.config.data.source].crossings_mhz is not None
 
     @property

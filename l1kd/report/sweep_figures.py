@@ -26,7 +26,7 @@ _NAMES = {name: known.title for name, known in KNOWN.items()}
 
 @dataclass(frozen=True)
 class _Quantity:
-    """What a figure shows: its file, the keys of a cell, the axis."""
+    """A figure: its file, the keys of a cell, the axis."""
 
     file: str
     value: str

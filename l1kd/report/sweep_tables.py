@@ -34,7 +34,7 @@ _MEANS = (*_EMD, "mae", "spearman", "efficiency")
 
 
 def mode_of(distillation: Distillation) -> str:
-    """How students learn: `sequential`, `colearning`, `exposure` or `noise`.
+    """Way to train: `sequential`, `colearning`, `exposure` or `noise`.
 
     `exposure` is co-learning with another data set among the sources, `noise` with others only.
     """

@@ -236,7 +236,11 @@ def agreement_table(run: RunFiles) -> Table:
 
 def certificate_table(run: RunFiles) -> Table:
     """Layers that are proved of every project, and layers that are tested, not proved."""
-    verdicts = {None: "certified for all inputs", "refused": "refused", "open": "only tests speak"}
+    verdicts = {
+        None: "certified for all inputs",
+        "refused": "refused",
+        "open": "tested, not proved",
+    }
 
     def finding(field: str) -> Callable[..., Any]:
         return lambda record, certificate, found: getattr(found, field, None)

@@ -61,7 +61,7 @@ def judge(run: RunFiles) -> Verdict:
 
 
 def _said(stage: Gate, gates: list[Gate]) -> bool:
-    """Whether a stage failed at a gate that is listed already."""
+    """True if a stage failed at a gate that is listed already."""
     failed = [gate for gate in gates if gate.state == "failed"]
     budgets = any(gate.name.startswith("Budget") for gate in failed)
     if stage.name == "Stage verify":

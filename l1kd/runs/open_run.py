@@ -37,7 +37,7 @@ class Run:
 
     @cached_property
     def metrics(self) -> Metrics:
-        """What `metrics.json` says: teacher, baselines and students on test halves."""
+        """Contents of `metrics.json`: teacher, baselines and students on test halves."""
         metrics: Metrics = run_files.read(self.directory, "metrics.json")
         return metrics
 

@@ -141,7 +141,7 @@ class Place:
 
     @property
     def targets(self) -> Path:
-        """What candidates learn."""
+        """The candidates' training data: events with the teacher's targets."""
         return self.directory / "targets.npz"
 
     @property
@@ -172,7 +172,7 @@ class Place:
 
     @property
     def search(self) -> Search:
-        """How it searches."""
+        """The section `search` of its configuration."""
         return self.config.search or Search()
 
     def context(self, console: Console) -> Context:

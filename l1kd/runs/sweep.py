@@ -227,7 +227,7 @@ def _stopping(place: GridDirectory) -> Iterator[None]:
 
 
 def _result(future: Future) -> Outcome | None:
-    """How a run ended, None as long as it has not."""
+    """Outcome of a run, None while it goes on."""
     if future.status == "error":
         error: Any = future.exception(timeout=_PATIENCE)
         return Outcome(2, _plain(error), 0.0, "")

@@ -137,7 +137,7 @@ class GridDirectory:
         return self.directory / "runs" / name
 
     def log(self, name: str) -> Path:
-        """What the run's process said."""
+        """Log of the run's process."""
         return self.directory / "logs" / f"{name}.log"
 
     def marker(self, name: str) -> Path:
@@ -189,7 +189,7 @@ class GridDirectory:
         write_json(self.directory / "sweep.json", stored)
 
     def order(self, job: Job, until: str) -> Order:
-        """What a worker is told of a run; its configuration is written."""
+        """Order for a worker to make a run; writes the run's configuration."""
         config_file.save(job.config, self.config(job.name))
         return Order(
             job.name,

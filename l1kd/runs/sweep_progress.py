@@ -1,4 +1,4 @@
-"""How far the runs of a sweep are: read from their files, shown as bars or as lines."""
+"""Progress of a sweep's runs: read from their files, shown as bars or as lines."""
 
 from __future__ import annotations
 

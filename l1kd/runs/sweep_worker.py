@@ -49,7 +49,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """Outcome of a run."""
 
     code: int  # 128 + n if a signal n ended it
     reason: str  # its last line, if the code is not 0

@@ -121,7 +121,10 @@ def test_what_is_no_score_is_refused():
 @pytest.mark.parametrize(
     ("modules", "heavy"),
     [
-        ("l1kd.evaluation.metrics, l1kd.evaluation.rates", {"tensorflow", "hls4ml", "matplotlib"}),
+        (
+            "l1kd.evaluation.metrics, l1kd.evaluation.rates",
+            {"tensorflow", "hls4ml", "qkeras", "matplotlib"},
+        ),
         ("l1kd.report.page", {"tensorflow", "hls4ml", "qkeras"}),
     ],
 )

@@ -23,7 +23,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 SOFT_USES = 8
-"""How often a soft collision is used at most."""
+"""Uses of a soft collision, at most."""
 HOT_GEV = 50.0
 """Soft collisions with more than that in one region are used once. At a pile-up of 50, regions of
 78 GeV make the hottest per mille of events, and 28 GeV of that can be pile-up."""

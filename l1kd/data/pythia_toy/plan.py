@@ -30,7 +30,7 @@ _PILEUP, _SOFT, _HARD, _SIGNAL, _OVERLAY = range(5)
 
 @dataclass(frozen=True)
 class Plan:
-    """What to make: everything that decides the arrays, besides versions."""
+    """Everything that decides the arrays of a sample, besides versions."""
 
     train: int  # zero-bias events
     test: int
@@ -78,7 +78,7 @@ class Batch:
         )
 
     def soft_collisions(self) -> int:
-        """How many soft collisions to make, so that none is used too often."""
+        """Number of soft collisions to make, so that none is used too often."""
         return -(-int(self.pileup().sum()) // pile_up.SOFT_USES)
 
     def soft_file(self, work: Path) -> Path:
