@@ -29,7 +29,7 @@ if platform.machine() in ("x86_64", "AMD64"):
 if TYPE_CHECKING:
     from l1kd.core.errors import CheckFailed, UserError
     from l1kd.exact.agreement import compare
-    from l1kd.exact.json_format import load_network
+    from l1kd.exact.network import load_network
     from l1kd.firmware.certificate.certify import certify
     from l1kd.firmware.hls.hls4ml_convert import to_hls
     from l1kd.firmware.verilog.alkaid_convert import to_verilog
@@ -50,7 +50,7 @@ _HOMES = {
     "compare": "exact.agreement",
     "distill": "training.distill",
     "load_model": "networks.load",
-    "load_network": "exact.json_format",
+    "load_network": "exact.network",
     "open_run": "runs.open_run",
     "read": "networks.to_exact",
     "repair": "networks.repair.repair",

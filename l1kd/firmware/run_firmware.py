@@ -12,8 +12,7 @@ from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.files import file_hash, read_json
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.json_format import from_json
-from l1kd.exact.network import Network
+from l1kd.exact.network import Network, from_json
 from l1kd.firmware.certificate.compiled_calls import calls_of
 from l1kd.firmware.hls.project import NETWORK, Project, open_project
 from l1kd.firmware.verilog.project import Logic, open_logic

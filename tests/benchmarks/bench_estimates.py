@@ -17,7 +17,7 @@ import json
 import statistics
 import sys
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,11 @@ PART = "xcvu13p-flga2577-2-e"
 CLOCKS = (2.5, 3.125, 4.0, 5.0, 6.25, 8.333, 10.0)  # ns
 SIZES = (800, 30_000)  # in adder bits before anything is shared: see `size`
 MAX_LUT_ERROR, MAX_FF_ERROR = 0.20, 0.10
+# What is estimated: the count of the logic that it follows from, and the factor.
+ESTIMATES = {
+    "lut": ("cost", lut_ff_estimate.LUT_PER_COST),
+    "ff": ("registers", lut_ff_estimate.FF_PER_REGISTER),
+}
 
 
 def weights(random: np.random.Generator, shape: tuple[int, ...], bits: int, sparsity: float) -> Any:
@@ -181,7 +186,7 @@ def student(number: int) -> tuple[Network, float]:
 def measured(number: int) -> dict[str, Any]:
     """What a student is expected to take, and what Yosys makes of it."""
     network, clock_ns = student(number)
-    features = alkaid_convert.estimate(network, clock_ns=clock_ns).features
+    expected = alkaid_convert.estimate(network, clock_ns=clock_ns)
     with tempfile.TemporaryDirectory() as work:
         logic = alkaid_convert.to_verilog(network, Path(work, "rtl"), clock_ns=clock_ns, part=PART)
         found = synthesize.synthesize(
@@ -192,7 +197,7 @@ def measured(number: int) -> dict[str, Any]:
         "set": "judged" if number % 2 else "calibration",
         "network": content_hash(network.to_json()),
         "clock_ns": clock_ns,
-        "features": asdict(features),
+        "features": {name: getattr(expected, name) for name, _ in ESTIMATES.values()},
         "tool": found.tool,
         "lut": found.lut,
         "ff": found.ff,
@@ -200,16 +205,11 @@ def measured(number: int) -> dict[str, Any]:
     }
 
 
-def features_of(row: dict[str, Any]) -> lut_ff_estimate.Features:
-    return lut_ff_estimate.Features(**row["features"])
-
-
 def errors(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Relative errors of the estimate in `rows`."""
     found = {}
-    for what in ("lut", "ff"):
-        estimate = getattr(lut_ff_estimate, what)
-        off = [estimate(features_of(row)) / row[what] - 1 for row in rows]
+    for what, (name, factor) in ESTIMATES.items():
+        off = [factor * row["features"][name] / row[what] - 1 for row in rows]
         found[what] = {
             "median_absolute": round(statistics.median(map(abs, off)), 4),
             "largest_absolute": round(max(map(abs, off)), 4),
@@ -218,13 +218,13 @@ def errors(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def fitted(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Coefficients, none negative, that make the relative errors of `rows` smallest."""
+def fitted(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Factors, not negative, that make the relative errors of `rows` smallest."""
     found = {}
-    for what, names in lut_ff_estimate.COEFFICIENTS.items():
-        matrix = [[row["features"][name] / row[what] for name in names] for row in rows]
+    for what, (name, _) in ESTIMATES.items():
+        matrix = [[row["features"][name] / row[what]] for row in rows]
         values, _ = nnls(np.array(matrix), np.ones(len(rows)))
-        found[what] = dict(zip(names, np.round(values, 3).tolist(), strict=True))
+        found[what] = round(float(values[0]), 3)
     return found
 
 

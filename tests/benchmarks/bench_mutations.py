@@ -26,8 +26,7 @@ import pytest
 
 from l1kd.core.errors import UserError
 from l1kd.core.files import read_json, write_json
-from l1kd.exact.json_format import from_json
-from l1kd.exact.network import Network
+from l1kd.exact.network import Network, from_json
 from l1kd.firmware.hls import c_simulation, testbench
 from l1kd.firmware.hls.project import NETWORK, Project, counts_of, open_project
 from tests.firmware.mutations import KINDS, mutate

@@ -20,7 +20,8 @@ import pytest
 
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import write_json
-from l1kd.firmware.verilog import alkaid_convert, simulate
+from l1kd.firmware.verilog import alkaid_convert
+from l1kd.firmware.verilog.project import find_simulator
 from l1kd.networks.to_exact import read
 from tests.firmware.random_networks import draw, events_for
 
@@ -34,7 +35,7 @@ def versions() -> dict[str, str]:
     """What the numbers depend on."""
     return {
         "alkaid": metadata.version("alkaid"),
-        "simulator": "icarus " + simulate.find("icarus").version,
+        "simulator": "icarus " + find_simulator("icarus").version,
     }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.float32_limits import beyond_float32
+from l1kd.exact.network import beyond_float32
 from tests.exact.networks import chain, events_of, everything
 
 

@@ -18,8 +18,7 @@ from tensorflow import keras
 from l1kd.core.config import Score, Student
 from l1kd.core.errors import CheckFailed
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.json_format import from_json
-from l1kd.exact.network import Network
+from l1kd.exact.network import Network, from_json
 from l1kd.firmware.hls import hls4ml_convert
 from l1kd.firmware.stimuli.corner_inputs import corners
 from l1kd.networks.lint.layer_rules import RULES

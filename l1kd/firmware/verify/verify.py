@@ -44,7 +44,7 @@ from l1kd.firmware.verify.comparison import (
     samples_of,
 )
 from l1kd.firmware.verify.first_difference import in_csim, in_qkeras
-from l1kd.firmware.verilog.simulate import find
+from l1kd.firmware.verilog.project import find_simulator
 from l1kd.networks.inspect import float_twin
 from l1kd.training.target_transform import load_target
 
@@ -154,7 +154,7 @@ def _simulation(
                 f"about {logic.record.lut:,.0f} LUTs, and designs above "
                 f"{config.tools_max_lut:,.0f} are not (rtl.tools_max_lut)"
             )
-        tool = find(config.simulator)
+        tool = find_simulator(config.simulator)
     except UserError as error:
         context.say(f"{name}: its Verilog is not simulated: {error}")
         return None, []

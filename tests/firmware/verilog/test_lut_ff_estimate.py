@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
-from l1kd.firmware.verilog import lut_ff_estimate
-from l1kd.firmware.verilog.lut_ff_estimate import COEFFICIENTS, Features
+from l1kd.firmware.verilog.lut_ff_estimate import FF_PER_REGISTER, LUT_PER_COST
 from tests.benchmarks import bench_estimates as bench
 
 ROWS: list[dict[str, Any]] = bench.recorded()["students"]
 JUDGED, CALIBRATED = bench.of_set(ROWS, "judged"), bench.of_set(ROWS, "calibration")
-NOTHING = Features(**{field.name: 0 for field in fields(Features)})  # type: ignore[arg-type]
 
 
 def test_two_sets_of_thirty_that_share_no_student() -> None:
@@ -31,8 +28,7 @@ def test_the_students_are_varied(rows: list[dict[str, Any]]) -> None:
 
 
 def test_the_coefficients_are_the_recorded_fit() -> None:
-    fit = bench.fitted(CALIBRATED)
-    assert {what: dict(values) for what, values in COEFFICIENTS.items()} == fit
+    assert bench.fitted(CALIBRATED) == {"lut": LUT_PER_COST, "ff": FF_PER_REGISTER}
 
 
 def test_students_that_did_not_calibrate_are_estimated_closely() -> None:
@@ -51,9 +47,6 @@ def test_the_recorded_students_are_those_that_the_benchmark_draws() -> None:
         assert row["network"] == bench.content_hash(network.to_json())
 
 
-def test_nothing_costs_nothing_and_more_costs_more() -> None:
-    assert lut_ff_estimate.lut(NOTHING) == lut_ff_estimate.ff(NOTHING) == 0
-    assert lut_ff_estimate.lut(replace(NOTHING, cost=1000.0)) > 1000, "Yosys packs less tightly"
-    assert lut_ff_estimate.ff(replace(NOTHING, registers=1000.0)) < 1000, (
-        "constant bits are left out"
-    )
+def test_factors_are_on_the_right_side_of_one() -> None:
+    assert LUT_PER_COST > 1, "Yosys packs less tightly"
+    assert FF_PER_REGISTER < 1, "constant bits are left out"

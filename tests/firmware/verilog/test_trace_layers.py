@@ -12,8 +12,7 @@ from l1kd.core.fixed_point import FixedPoint, Overflow, Rounding
 from l1kd.exact.layers import Dense, Input, Node
 from l1kd.exact.network import Network
 from l1kd.firmware.verilog import alkaid_convert
-from l1kd.firmware.verilog.trace_layers import draw, expected_lut
-from l1kd.firmware.verilog.trace_quantizers import UnfitError, plus, quantized
+from l1kd.firmware.verilog.trace_layers import UnfitError, draw, expected_lut, plus, quantized
 from l1kd.networks.to_exact import read
 from tests.firmware.networks import conv_counts, little, network
 from tests.firmware.random_networks import draw as drawn

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from l1kd.core.errors import UserError
-from l1kd.exact import json_format
-from l1kd.exact.json_format import from_json, load_network
+from l1kd.exact import network as network_module
+from l1kd.exact.network import from_json, load_network
 from tests.exact.networks import events_of, everything
 
 
@@ -110,6 +110,6 @@ def test_a_missing_or_large_file_is_the_user_s_error(
     with pytest.raises(UserError, match=r"n\.json cannot be read"):
         load_network(tmp_path / "n.json")
     everything().save(tmp_path / "n.json")
-    monkeypatch.setattr(json_format, "_BYTES", 100)
+    monkeypatch.setattr(network_module, "_BYTES", 100)
     with pytest.raises(UserError, match="bytes; networks are read up to 100"):
         load_network(tmp_path / "n.json")
