@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from l1kd.core import run_files
 from l1kd.core.config import Which
@@ -45,6 +46,12 @@ def hls_path(student: str, backend: str, io_type: str, strategy: str) -> str:
 def verilog_path(student: str) -> str:
     """A Verilog project's directory, relative to the run."""
     return f"firmware/{student}/verilog"
+
+
+def hls_design(record: run_files.FirmwareRecord) -> dict[str, Any]:
+    """Fields of a `Resources` that say which HLS project it is of."""
+    same = ("student", "part", "clock_ns", "backend", "io_type", "strategy")
+    return {"implementation": "hls4ml"} | {name: getattr(record, name) for name in same}
 
 
 def projects_of(run: Path) -> dict[str, list[Project]]:

@@ -20,7 +20,7 @@ from l1kd.exact.layers import Merge
 from l1kd.firmware.budgets import check
 from l1kd.firmware.fpga_parts import share
 from l1kd.firmware.hls.project import Project
-from l1kd.firmware.run_firmware import chosen, open_student, projects_of
+from l1kd.firmware.run_firmware import chosen, hls_design, open_student, projects_of
 from l1kd.firmware.vendor_tools.tool_results import collected
 from l1kd.firmware.verilog.lut_ff_estimate import Kernel, kernel_lut, kernels
 from l1kd.firmware.verilog.project import Logic
@@ -127,16 +127,10 @@ def _resources(project: Project, costs: list[tuple[Kernel, float]]) -> Resources
     if description.interval_cycles is not None:
         note += "; interval: one pipeline with reuse 1, by design"
     return Resources(
-        student=record.student,
+        **hls_design(record),
         source="estimate",
-        implementation="hls4ml",
         tool=f"hls4ml {description.versions.get('hls4ml')}, alkaid {metadata.version('alkaid')}",
-        part=record.part,
-        clock_ns=record.clock_ns,
         interval_cycles=description.interval_cycles,
         lut=total,
-        backend=record.backend,
-        io_type=record.io_type,
-        strategy=record.strategy,
         note=note,
     )

@@ -91,7 +91,7 @@ def run_steps(
                     context.say(f"{name}: {step}: done already ({by})")
                     continue
                 context.say(f"{name}: csynth once more: its RTL is not in {build}")
-            record = _run(context, project, program, step, build, record, limit, descriptor)
+            _run(context, project, program, step, build, record, limit, descriptor)
 
 
 def _rtl_wanted(record: tool_results.Record, steps: Sequence[Step]) -> bool:
@@ -117,13 +117,9 @@ def _run(
     record: tool_results.Record,
     limit: float,
     lock: int,
-) -> tool_results.Record:
-    """Run one step and keep its results."""
-    name, top, backend = (
-        project.label,
-        project.record.top,
-        backend_named(project.record.backend),
-    )
+) -> None:
+    """Run one step and keep its results in the record and in the run."""
+    name, top, backend = project.label, project.record.top, backend_named(project.record.backend)
     log = build / f"l1kd_{step}.log"
     if backend.options_file:
         (build / backend.options_file).write_text(backend.options([step]))
@@ -131,10 +127,9 @@ def _run(
     for kind in LEFT_BY[step]:
         for path in files[kind]:
             (build / path).unlink(missing_ok=True)  # an old report must not pass for a new one
-    arguments = backend.arguments(program, [step])
-    context.say(f"{name}: {step}: {' '.join([program.name, *arguments])}, log in {log}")
+    command = [program.name, *backend.arguments(program, [step])]
+    context.say(f"{name}: {step}: {' '.join(command)}, log in {log}")
     heard = _Heard(context, top)
-    command = [program.name, *arguments]
     with log.open("wb") as file:
         ended = run(command, build, line=heard.line, log=file, limit=limit, lock=lock)
     if ended.code is None:
@@ -145,8 +140,8 @@ def _run(
     found = Reports()
     if ended.code == 0 or step in _SIMULATIONS:
         found = backend.read(Folder(build), top, read_vectors(project.directory)[1])
-    others = Reports.model_fields.keys() - set(LEFT_BY[step])
-    found = found.model_copy(update=dict.fromkeys(others))
+    left = Reports.model_fields.keys() & set(LEFT_BY[step])
+    found = found.model_copy(update=dict.fromkeys(Reports.model_fields.keys() - left))
     fault = _fault(step, ended.code, heard, found)
     done = tool_results.Done(
         state="failed" if fault else "done",
@@ -157,13 +152,12 @@ def _run(
     if fault and step not in _SIMULATIONS:
         raise UserError(f"{name}: {program.name}: {step} {fault}; its log is {log}")
     check(project, found, name)
-    left = Reports.model_fields.keys() & set(LEFT_BY[step])
-    record = record.without(*left).with_reports(found).with_step(step, done)
+    record.replace(found, left)
+    record.steps[step] = done
     tool_results.save(context, project, record)
     if fault:
         raise CheckFailed(f"{name}: {program.name}: {step} {fault}; its log is {log}")
     context.say(f"{name}: {step}: done in {ended.seconds:.0f} s")
-    return record
 
 
 def _fault(step: Step, code: int, heard: _Heard, found: Reports) -> str | None:

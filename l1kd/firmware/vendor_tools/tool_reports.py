@@ -12,12 +12,11 @@ from __future__ import annotations
 import math
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
-from xml.parsers import expat
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +28,8 @@ from l1kd.core.run_files import LayerCost
 # Limits on files that others made. Real reports have a few megabytes and ten levels.
 _MOST_BYTES, _MOST_TEXT = 32 << 20, 8 << 20  # of any file, of a text report
 _MOST_FOLDERS = 1000
-_DEEPEST, _MOST_ELEMENTS = 64, 1_000_000  # of an XML report; and what is kept of it:
-_KEPT_LEVELS, _MOST_VALUES, _MOST_PARTS = 5, 10_000, 8
+_DEEPEST, _MOST_TAGS, _LONGEST_TAG = 64, 1_000_000, 200  # of an XML report; what is kept of it:
+_KEPT_LEVELS, _MOST_VALUES = 5, 10_000
 _AGAIN = "run the tool again, or bring the file back once more"
 
 
@@ -47,16 +46,16 @@ class Folder:
     def data(self, path: str, most: int = _MOST_BYTES) -> bytes | None:
         """The bytes of a regular file, None if there is none; UserError beyond `most` bytes."""
         place = self._real(path)
-        if place is None or not stat.S_ISREG(place.lstat().st_mode):
+        if place is None or not place.is_file():
             return None
-        if (size := place.lstat().st_size) > most:
-            raise UserError(
-                f"{place} has {size >> 20} MiB, no report or source of its kind has more than "
-                f"{most >> 20}; bring back the files as the tool left them"
-            )
         # O_NONBLOCK, O_NOFOLLOW: should it have become a pipe or a link meanwhile.
         descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as handle:
+            if (size := os.fstat(descriptor).st_size) > most:
+                raise UserError(
+                    f"{place} has {size >> 20} MiB, no report or source of its kind has more than "
+                    f"{most >> 20}; bring back the files as the tool left them"
+                )
             return handle.read(most)
 
     def text(self, path: str, most: int = _MOST_TEXT) -> str | None:
@@ -76,17 +75,13 @@ class Folder:
         return (Folder(self.root / name) for name in sorted(found))
 
     def _real(self, name: str) -> Path | None:
-        """The path of what is reached without a link; None if there is nothing."""
+        """The path of a name below the root; None if it leaves it, or leads through a link."""
         path = self.root
-        for part in name.split("/"):
-            if part in ("", ".", ".."):
-                return None
+        for part in PurePosixPath(name).parts:
             path = path / part
-            try:
-                mode = path.lstat().st_mode
-            except (FileNotFoundError, NotADirectoryError):
+            if part in ("/", ".."):
                 return None
-            if stat.S_ISLNK(mode):
+            if path.is_symlink():
                 self.links.append(str(path.relative_to(self.root)))
                 return None
         return path
@@ -95,43 +90,31 @@ class Folder:
 def xml_values(data: bytes, where: str) -> dict[str, str]:
     """Texts of the elements of an XML report by their path below the root; the first of each path.
 
-    Raises UserError for XML that is damaged or that no report is like. Time and memory stay linear:
-    expat gets all bytes at once (in pieces it reads a long token again for each piece), and only
-    short texts near the root are kept.
+    UserError for XML that is damaged, or that no report is like: it is refused before it is parsed.
     """
-    path, text, values, elements = list[str](), list[str](), dict[str, str](), 0
-
-    def start(name: str, _attributes: object) -> None:
-        nonlocal elements
-        elements += 1
-        path.append(name)
-        text.clear()
-        if len(path) > _DEEPEST or elements > _MOST_ELEMENTS:
-            raise UserError(f"{where} is deeper or longer than any report; {_AGAIN}")
-
-    def characters(part: str) -> None:
-        if len(text) < _MOST_PARTS:
-            text.append(part)
-
-    def end(_name: str) -> None:
-        if 1 < len(path) <= _KEPT_LEVELS and len(values) < _MOST_VALUES:
-            values.setdefault("/".join(path[1:]), word("".join(text)) or "")
-        path.pop()
-        text.clear()
-
-    def refuse(*_: object) -> None:
-        raise UserError(f"{where} declares a document type; no report does: not read")
-
-    parser = expat.ParserCreate("UTF-8")  # whatever the file declares
-    parser.buffer_text = True
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = characters, refuse
     try:
-        data.decode()
-        parser.Parse(data, True)
+        text = data.decode()  # whatever encoding the file declares
     except UnicodeDecodeError as error:
         raise UserError(f"{where} is no UTF-8 text; {_AGAIN}") from error
-    except expat.ExpatError as error:
+    if "<!DOCTYPE" in text:  # only there an entity can be declared
+        raise UserError(f"{where} declares a document type; no report does: not read")
+    unlike = f"{where} is deeper or longer than any report; {_AGAIN}"
+    if text.count("<") > _MOST_TAGS:
+        raise UserError(unlike)
+    values: dict[str, str] = {}
+
+    def keep(element: ElementTree.Element, path: str, level: int) -> None:
+        if level > _DEEPEST or len(element.tag) > _LONGEST_TAG:
+            raise UserError(unlike)
+        for child in element:
+            place = f"{path}/{child.tag}".lstrip("/") if level < _KEPT_LEVELS else ""
+            if place and len(values) < _MOST_VALUES:
+                values.setdefault(place, word(child.text) or "")
+            keep(child, place, level + 1)
+
+    try:
+        keep(ElementTree.fromstring(text), "", 1)
+    except ElementTree.ParseError as error:
         raise UserError(f"{where} is damaged ({error}); {_AGAIN}") from error
     return values
 
@@ -246,14 +229,13 @@ class Table:
     columns: list[str]  # the last line of its head
     rows: list[list[str]]
 
-    def column(self, *names: str) -> int | None:
-        """The first column of one of these names."""
-        return next((i for i, name in enumerate(self.columns) if name in names), None)
-
     @property
-    def whole_rows(self) -> list[list[str]]:
-        """The rows with a cell in every column."""
-        return [row for row in self.rows if len(row) == len(self.columns)]
+    def whole_rows(self) -> list[dict[str, str]]:
+        """Cells by column of the rows that have all; of columns of one name the first."""
+        names = self.columns[::-1]
+        return [
+            dict(zip(names, row[::-1], strict=True)) for row in self.rows if len(row) == len(names)
+        ]
 
 
 def tables(text: str) -> Iterator[Table]:
@@ -312,8 +294,8 @@ def whole(text: str | None, where: str) -> int | None:
 
 def word(text: str | None, longest: int = 80) -> str | None:
     """The printable beginning of a report's text; None if there is none."""
-    kept = "".join(c if c.isprintable() else " " for c in (text or "").strip())
-    return kept[:longest].strip() or None
+    kept = (text or "").strip()[:longest]
+    return "".join(c if c.isprintable() else " " for c in kept).strip() or None
 
 
 # Rows of a flat utilization report by the families' names for them.
@@ -336,19 +318,23 @@ _COLUMNS = {
     "uram": ("URAM",),
     "dsp": ("DSP48 Blocks", "DSP Blocks", "DSP Slices"),
 }
-# Columns of the C synthesis's table of instances.
-_OF_INSTANCES = {"bram": ("BRAM_18K",), "dsp": ("DSP", "DSP48E"), "ff": ("FF",), "lut": ("LUT",)}
+# Tags of the C synthesis's XML, columns of its table of instances. DSPs are DSP48E in Vivado HLS.
+_TAGS = {
+    "bram": ("BRAM_18K",),
+    "dsp": ("DSP", "DSP48E"),
+    "ff": ("FF",),
+    "lut": ("LUT",),
+    "uram": ("URAM",),
+}
 _INSTANCES = 10_000  # that one report is read of
 
 
 def _amounts(
-    table: Table, row: list[str], names: Mapping[str, tuple[str, ...]], where: str
+    cells: Mapping[str, str], names: Mapping[str, tuple[str, ...]], where: str
 ) -> dict[str, float]:
-    """Numbers of a row in the columns that are there and known."""
-    places = {
-        key: place for key, each in names.items() if (place := table.column(*each)) is not None
-    }
-    found = {key: number(row[place], f"{where}: {key}") for key, place in places.items()}
+    """Numbers of the cells that are there and known."""
+    present = ((key, name) for key, each in names.items() for name in each if name in cells)
+    found = {key: number(cells[name], f"{where}: {name}") for key, name in present}
     return {key: amount for key, amount in found.items() if amount is not None}
 
 
@@ -362,26 +348,20 @@ def csynth(data: bytes, text: str, where: str, where_text: str) -> Csynth:
     def cycles(tag: str) -> int | None:
         return whole(values.get(f"{performance}/SummaryOfOverallLatency/{tag}"), f"{where}: {tag}")
 
-    def clock(path: str) -> float | None:
-        return number(values.get(path), f"{where}: {path.rpartition('/')[2]}")
+    def clock(section: str, tag: str) -> float | None:
+        return number(values.get(f"{section}/{tag}"), f"{where}: {tag}")
 
     def amounts(section: str) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for path, amount in values.items():
-            parent, _, tag = path.rpartition("/")
-            # DSPs are DSP48E in Vivado HLS and DSP in Vitis HLS.
-            name = {"DSP48E": "dsp", "BRAM_18K": "bram"}.get(tag, tag.lower())
-            if parent == f"{area}/{section}" and name in _ROWS:
-                count = number(amount, f"{where}: {tag}")
-                found |= {} if count is None else {name: count}
-        return found
+        paths = (path.rpartition("/") for path in values)
+        cells = {tag: values[f"{at}/{tag}"] for at, _, tag in paths if at == f"{area}/{section}"}
+        return _amounts(cells, _TAGS, where)
 
     return Csynth(
         version=values.get("ReportVersion/Version") or None,
         part=values.get("UserAssignments/Part") or None,
         top=values.get("UserAssignments/TopModelName") or None,
-        target_clock_ns=clock("UserAssignments/TargetClockPeriod"),
-        estimated_clock_ns=clock(f"{performance}/SummaryOfTimingAnalysis/EstimatedClockPeriod"),
+        target_clock_ns=clock("UserAssignments", "TargetClockPeriod"),
+        estimated_clock_ns=clock(f"{performance}/SummaryOfTimingAnalysis", "EstimatedClockPeriod"),
         best_latency=cycles("Best-caseLatency"),
         worst_latency=cycles("Worst-caseLatency"),
         interval_min=cycles("Interval-min"),
@@ -389,51 +369,51 @@ def csynth(data: bytes, text: str, where: str, where_text: str) -> Csynth:
         pipeline=values.get(f"{performance}/PipelineType") or None,
         used=amounts("Resources"),
         available=amounts("AvailableResources"),
-        layers=list(_instances(text, where_text)),
+        layers=_instances(text, where_text),
     )
 
 
-def _instances(text: str, where: str) -> Iterator[LayerCost]:
+def _instances(text: str, where: str) -> list[LayerCost]:
     """Costs of the top function's instances."""
     costs: dict[str, dict[str, float]] = {}
     cycles: dict[str, int | None] = {}
+    columns = {key: names for key, names in _TAGS.items() if key in LayerCost.model_fields}
     for table in tables(text):
-        if table.heading[1] != "Instance" or table.columns[:2] == ["Name", "BRAM_18K"]:
+        (part, section), first = table.heading, table.columns[0]
+        if section != "Instance" or table.columns[:2] == ["Name", "BRAM_18K"]:
             continue
-        rows = [row for row in table.whole_rows if row[0] != "Total"]
-        if table.heading[0].startswith("Utilization"):
-            for row in rows:
-                costs[row[0]] = _amounts(table, row, _OF_INSTANCES, f"{where}: {row[0]}")
-        elif table.heading[0].startswith("Performance") and (place := table.column("max")):
-            cycles |= {row[0]: whole(row[place], f"{where}: latency of {row[0]}") for row in rows}
+        for row in table.whole_rows:
+            if (name := row[first]) == "Total":
+                continue
+            if part.startswith("Utilization"):
+                costs[name] = _amounts(row, columns, f"{where}: {name}")
+            elif part.startswith("Performance") and "max" in row:
+                cycles[name] = whole(row["max"], f"{where}: latency of {name}")
     names = dict.fromkeys([*costs, *cycles])
     if len(names) > _INSTANCES:
         raise UserError(f"{where} lists {len(names)} instances, more than any project has")
-    for name in names:
-        label = word(name, 200) or "?"
-        yield LayerCost(name=label, latency_cycles=cycles.get(name), **costs.get(name, {}))
+    return [
+        LayerCost(
+            name=word(name, 200) or "?", latency_cycles=cycles.get(name), **costs.get(name, {})
+        )
+        for name in names
+    ]
 
 
 def vsynth(text: str, where: str) -> Vsynth | None:
     """Read a flat report of `report_utilization`; None if it has no numbers."""
     keys = {name: key for key, names in _ROWS.items() for name in names}
-    found: dict[str, dict[str, float]] = {}
-    for table in tables(text):
-        name = table.column("Site Type")
-        if name is None or table.column("Used") is None:
+    used: dict[str, float] = {}
+    available: dict[str, float] = {}
+    for row in (row for table in tables(text) for row in table.whole_rows if "Used" in row):
+        label = row.get("Site Type", "").rstrip("*")
+        key = keys.get(label)
+        if key is None or key in used:
             continue
-        for row in table.whole_rows:
-            label = row[name].rstrip("*")
-            key = keys.get(label)
-            if key is None or "used" in found.get(key, {}):
-                continue
-            columns = {"used": ("Used",), "available": ("Available",)}
-            found[key] = _amounts(table, row, columns, f"{where}: {label}")
-    found["bram"] = {what: 2 * tiles for what, tiles in found.get("bram", {}).items()}
-    used, available = (
-        {key: each[what] for key, each in found.items() if what in each}
-        for what in ("used", "available")
-    )
+        for amounts, column in ((used, "Used"), (available, "Available")):
+            amount = number(row.get(column), f"{where}: {label}: {column}")
+            if amount is not None:
+                amounts[key] = 2 * amount if key == "bram" else amount
     return Vsynth(used=used, available=available, **_head(text)) if used else None
 
 
@@ -468,16 +448,21 @@ def cosim(text: str, where: str) -> Cosim | None:
 def implementation(text: str, where: str) -> Implementation:
     """Read a report of `report_utilization -hierarchical`: the first row of the whole design."""
     for table in tables(text):
-        place = table.column("Module")
-        rows = [] if place is None else [row for row in table.rows if row[place:][:1] == ["(top)"]]
-        if not rows or len(rows[0]) != len(table.columns):
+        place = table.columns.index("Module") if "Module" in table.columns else len(table.columns)
+        top = next((row for row in table.rows if row[place : place + 1] == ["(top)"]), [])
+        if len(top) != len(table.columns):
             continue
-        used = _amounts(table, rows[0], _COLUMNS, where)
+        cells = dict(zip(table.columns, top, strict=True))
+        used = _amounts(cells, _COLUMNS, where)
+        shares = {name: re.search(r"\(<?([0-9.]+)%\)", cell) for name, cell in cells.items()}
+        share = {
+            key: round(float(found[1]) / 100, 6)
+            for key, names in _COLUMNS.items()
+            for name in names
+            if key in used and (found := shares.get(name))
+        }
         if "ramb36" in used or "ramb18" in used:
             used["bram"] = 2 * used.get("ramb36", 0) + used.get("ramb18", 0)
-        cells = {key: rows[0][table.column(*_COLUMNS[key]) or 0] for key in used if key in _COLUMNS}
-        shares = {key: re.search(r"\(<?([0-9.]+)%\)", cell) for key, cell in cells.items()}
-        share = {key: round(float(found[1]) / 100, 6) for key, found in shares.items() if found}
         return Implementation(used=used, share=share, **_head(text))
     raise UserError(
         f"{where} has no row of the whole design; write it with "

@@ -6,12 +6,11 @@ and their entries in `resources.json`.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +19,12 @@ from pydantic import BaseModel
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import atomic_directory, content_hash, file_hash, read_json, write_json
-from l1kd.core.run_files import LayerCost, Resources
+from l1kd.core.run_files import COUNTS, LayerCost, Resources
 from l1kd.firmware import fpga_parts
 from l1kd.firmware.hls.backends import LEFT_BY, STEPS, Step, backend_named
 from l1kd.firmware.hls.project import FILE, Description, Project
 from l1kd.firmware.hls.testbench import INPUTS, OUTPUTS, read_vectors
+from l1kd.firmware.run_firmware import hls_design
 from l1kd.firmware.vendor_tools.tool_reports import Csynth, Folder, Reports, word
 
 
@@ -87,7 +87,6 @@ def _bench_files(project: Project) -> list[str]:
     return [f"{project.record.top}_test.cpp", str(INPUTS), str(OUTPUTS)]
 
 
-_COUNTED = ("lut", "ff", "dsp", "bram", "uram")
 # nnet::dense<input_t, result_t, config7>(...); // dense1
 _CALL = re.compile(r"nnet::\w+<[^;]*?config(\d+)>\([^;]*\);\s*// (\w+)")
 
@@ -143,22 +142,16 @@ def costs(project: Project, reports: Reports) -> list[Resources]:
             f"timing fails: the C synthesis estimates a clock of {estimated:g} ns for {clock:g} "
             f"ns; the latency is that at {estimated:g} ns"
         )
+
     found = []
 
     def add(used: dict[str, float], path_ns: float | None, notes: list[str], **values: Any) -> None:
+        cycle_ns = max(clock, path_ns or 0)
         found.append(
             Resources(
-                student=record.student,
-                implementation="hls4ml",
-                part=record.part,
-                clock_ns=clock,
-                backend=record.backend,
-                io_type=record.io_type,
-                strategy=record.strategy,
+                **hls_design(record),
                 latency_cycles=latency,
-                latency_ns=None
-                if latency is None
-                else round(latency * max(clock, path_ns or 0), 6),
+                latency_ns=None if latency is None else round(latency * cycle_ns, 6),
                 interval_cycles=interval,
                 note="; ".join(notes),
                 **_counted(used),
@@ -210,14 +203,14 @@ def layer_names(source: str) -> dict[int, str]:
 
 
 def _counted(used: dict[str, float]) -> dict[str, float]:
-    return {key: used[key] for key in _COUNTED if key in used}
+    return {key: used[key] for key in COUNTS if key in used}
 
 
 def _share(part: str, used: dict[str, float], available: dict[str, float]) -> dict[str, float]:
     """Shares of the part by the report's own totals, or by the table of parts."""
     found = {
         key: round(used[key] / available[key], 6)
-        for key in _COUNTED
+        for key in COUNTS
         if key in used and available.get(key)
     }
     return found or fpga_parts.share(part, **_counted(used))
@@ -300,16 +293,19 @@ _FORMAT = 1
 _SIMULATED = ("cosim", "csim_results", "cosim_results")  # follow from the test bench too
 
 
+State = Literal["done", "failed"]
+
+
 class Done(BaseModel, extra="forbid", frozen=True):
     """A step that a tool has finished."""
 
-    state: Literal["done", "failed"]
+    state: State
     origin: Literal["here", "brought back"]
     program: str | None = None
     seconds: float | None = None
 
 
-class Record(BaseModel, extra="forbid", frozen=True):
+class Record(BaseModel, extra="forbid"):
     """Results of one version of a project."""
 
     format_version: int = _FORMAT
@@ -319,19 +315,10 @@ class Record(BaseModel, extra="forbid", frozen=True):
     steps: dict[Step, Done] = {}
     reports: Reports = Reports()
 
-    def with_step(self, step: Step, done: Done) -> Record:
-        """A copy with a step."""
-        return self.model_copy(update={"steps": {**self.steps, step: done}})
-
-    def without(self, *names: str) -> Record:
-        """A copy without these sections of the reports."""
-        kept = self.reports.model_copy(update=dict.fromkeys(names))
-        return self.model_copy(update={"reports": kept})
-
-    def with_reports(self, reports: Reports) -> Record:
-        """A copy with the sections of these reports in place of its own."""
-        new = {name: getattr(reports, name) for name in reports.sections}
-        return self.model_copy(update={"reports": self.reports.model_copy(update=new)})
+    def replace(self, reports: Reports, names: Iterable[str]) -> None:
+        """Take sections of these reports in place of its own, also those that are not there."""
+        new = {name: getattr(reports, name) for name in names}
+        self.reports = self.reports.model_copy(update=new)
 
 
 def load(context: Context, project: Project) -> Record:
@@ -339,29 +326,31 @@ def load(context: Context, project: Project) -> Record:
 
     Raises UserError if the file is damaged.
     """
-    made_of, tried_by = content_hash(sources(project)), bench(project)
-    name = project.label
+    fresh = Record(
+        project=project.label, content=content_hash(sources(project)), bench=bench(project)
+    )
     path = _path(context, project)
-    record = None
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            record = Record.model_validate(read_json(path))
-        except ValueError as error:
-            raise UserError(
-                f"{path}: not as l1kd writes it ({str(error).splitlines()[0]}); delete it, and run "
-                "the tool or `l1kd synth --collect` again"
-            ) from error
-    if record is not None and record.content != made_of:
+    if not path.exists():
+        return fresh
+    try:
+        record = Record.model_validate(read_json(path))
+    except ValueError as error:
+        raise UserError(
+            f"{path}: not as l1kd writes it ({str(error).splitlines()[0]}); delete it, and run "
+            "the tool or `l1kd synth --collect` again"
+        ) from error
+    if record.content != fresh.content:
         context.say(
-            f"{name} was written anew since the vendor's tool ran: its old numbers are left out"
+            f"{project.label} was written anew since the vendor's tool ran: its old numbers are "
+            "left out"
         )
-        record = None
-    if record is None:
-        return Record(project=name, content=made_of, bench=tried_by)
-    if record.bench != tried_by:
-        record = record.without(*_SIMULATED)
-        steps = {step: done for step, done in record.steps.items() if step in ("csynth", "vsynth")}
-        record = record.model_copy(update={"bench": tried_by, "steps": steps})
+        return fresh
+    if record.bench != fresh.bench:
+        record.replace(Reports(), _SIMULATED)
+        record.bench = fresh.bench
+        record.steps = {
+            step: done for step, done in record.steps.items() if step in ("csynth", "vsynth")
+        }
     return record
 
 
@@ -404,13 +393,12 @@ def collect(context: Context, projects: Sequence[Project], directory: Path) -> l
             refused.append(str(error))
             continue
         name = project.label
-        record = load(context, project).with_reports(results)
+        record = load(context, project)
+        record.replace(results, results.sections)
         for step in STEPS:
-            if getattr(results, LEFT_BY[step][0]) is None:
-                continue
-            state = "failed" if _failed(results, step) else "done"
-            done = Done.model_validate({"state": state, "origin": "brought back"})
-            record = record.with_step(step, done)
+            if getattr(results, LEFT_BY[step][0]) is not None:
+                state: State = "failed" if _failed(results, step) else "done"
+                record.steps[step] = Done(state=state, origin="brought back")
         save(context, project, record)
         found.append(name)
         context.say(f"{name}: {', '.join(results.sections)} from {folder.root}")
