@@ -1,86 +1,81 @@
-"""The figures of a page, in groups that share a legend."""
+"""The figures of a page: groups with a legend, drawn by matplotlib as inline SVG.
+
+Every drawing takes its `name` first: it makes the ids inside it unique on a page. Text stays text
+in the page's own font, sizes follow the page, and nothing points outside.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+import html
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial, wraps
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec
 
+import matplotlib
 import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
 
-from l1kd.core.run_files import PerSignal, Quality, Resources
-from l1kd.evaluation.rates import REPORTED_FPR, threshold
-from l1kd.report import number_format, plots
-from l1kd.report.costs import implementation, part_name, source
-from l1kd.report.load_run import RunFiles, mean_quality
-from l1kd.report.plots import BASELINE, NORMAL, TEACHER, Line, lines, swatch
-from l1kd.report.tables import MEANS, QUALITIES
+from l1kd.core import run_files
+from l1kd.core.run_files import PerSignal
+from l1kd.evaluation.metrics import POOLED, mean_over_signals
+from l1kd.evaluation.rates import CROSSING_RATE_KHZ, REPORTED_FPR, threshold
+from l1kd.report import number_format
+from l1kd.report.load_run import RunFiles
+from l1kd.report.tables import MEANS, QUALITIES, RUNGS, Quality
 
-_LAYERS = 24  # more bars than these do not read; the table has them all
-
-
-def cost(run: RunFiles) -> Group | None:
-    """The largest share of the part by every source, and the best student's LUTs by layer."""
-    found = run.costs
-    styles = lines(list(dict.fromkeys(implementation(each) for each in found)))
-    drawings = []
-    shared = [each for each in found if each.largest_share is not None]
-    if shared:
-        drawings.append(Drawing(_shares(shared, styles), "largest share of the part, by source"))
-    for number, each in enumerate(found):
-        if each.student == run.best and any(layer.lut for layer in each.layers):
-            svg = _layers(f"cost-layers-{number}", each, styles[implementation(each)])
-            caption = f"{each.student}: LUT by layer, {source(each)}"
-            drawings.append(Drawing(svg, caption))
-    if not drawings:
-        return None
-    drawn = {implementation(each) for each in shared} | {
-        implementation(e) for e in found if e.student == run.best
-    }
-    return Group(drawings, legend({name: styles[name] for name in styles if name in drawn}))
-
-
-def _shares(found: Sequence[Resources], styles: dict[str, Line]) -> str:
-    labels = [f"{each.student}, {each.source}" for each in found]
-    shares = [each.largest_share or 0.0 for each in found]
-    names = dict.fromkeys(str(part_name(each.part)) for each in found)
-    texts = map(number_format.share, shares)
-    return plots.amounts(
-        "cost-shares",
-        list(zip(labels, (100 * value for value in shares), texts, strict=True)),
-        [styles[implementation(each)].colour for each in found],
-        axis=f"largest share of a {' or '.join(names)} [%]",
-        show=lambda value: f"{value:.3g}",
-        label=f"Share of the part: {', '.join(labels)}",
-    )
-
-
-def _layers(name: str, cost: Resources, style: Line) -> str:
-    layers = [(layer.name, layer.lut) for layer in cost.layers if layer.lut is not None]
-    rest = layers[_LAYERS:]
-    bars = layers[:_LAYERS]
-    if rest:
-        bars.append((f"{len(rest)} others", sum(lut for _, lut in rest)))
-    return plots.amounts(
-        name,
-        [(label, lut, number_format.count(lut)) for label, lut in bars],
-        [style.colour] * len(bars),
-        axis="LUT",
-        show=number_format.count,
-        label=f"LUT of {cost.student} by layer: {source(cost)}",
-    )
-
-
+STYLE = Path(__file__).parent / "templates" / "l1kd.mplstyle"
+INK, FAINT = "#1f2933", "#52606d"
+# Okabe and Ito's colours, which people with any colour vision can tell apart; yellow left out.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#6b4c2a")
+_DASHES = ((), (6, 2), (2, 2), (8, 2, 2, 2))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+SMALL_COUNT = 50  # fewer accepted events than this say little about a rate
 MANY = 6  # more signals than this are pooled where each would be a line among the others
-# The rungs of the ladder, short enough to stand below an axis.
-SHORT = {
-    "teacher": "teacher",
-    "float": "float",
-    "qkeras": "quantized",
-    "csim": "C-sim",
-    "rtl": "Verilog",
-}
+MOST_LAYERS = 24  # more bars than these do not read; the table has them all
+Values = NDArray[np.float64]
+_P = ParamSpec("_P")
+
+
+@dataclass(frozen=True)
+class Line:
+    """Colour, dash (lengths in points), width and marker of one thing."""
+
+    colour: str
+    dash: tuple[float, ...] = ()
+    width: float = 1.6
+    marker: str = "o"
+
+    @property
+    def style(self) -> Any:
+        """As matplotlib's `linestyle`, whose lengths are in line widths."""
+        return (0, tuple(length / self.width for length in self.dash)) if self.dash else "-"
+
+    def options(self) -> dict[str, Any]:
+        """As matplotlib's keyword arguments."""
+        return {"color": self.colour, "linestyle": self.style, "linewidth": self.width}
+
+
+TEACHER = Line(INK, (), 2.2, "*")
+BASELINE = Line("#8a949e", (5, 2), 1.8, "_")
+NORMAL = Line("#9aa5b1")
+
+
+def lines(names: Iterable[str]) -> dict[str, Line]:
+    """A line for each name: colours first, then the same colours dashed."""
+    found = {}
+    for index, name in enumerate(names):
+        again, place = divmod(index, len(_COLOURS))
+        marker = _MARKERS[(index + again) % len(_MARKERS)]
+        found[name] = Line(_COLOURS[place], _DASHES[again % len(_DASHES)], marker=marker)
+    return found
 
 
 @dataclass(frozen=True)
@@ -93,20 +88,112 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Group:
-    """Figures with one legend, label by swatch."""
+    """Figures with one legend, whose keys are lines or their markers."""
 
     drawings: list[Drawing]
-    legend: list[tuple[str, str]]
+    legend: Mapping[str, Line] = field(default_factory=dict)
+    markers: bool = False
 
 
-def legend(styles: Mapping[str, Line]) -> list[tuple[str, str]]:
-    """Labels with a piece of each line."""
-    return [(name, swatch(line)) for name, line in styles.items()]
+def drawing(draw: Callable[Concatenate[Any, _P], str]) -> Callable[Concatenate[str, _P], str]:
+    """Turns a function of axes that returns a description into one of a name that returns SVG."""
+
+    @wraps(draw)
+    def figure(name: str, /, *args: _P.args, **kwargs: _P.kwargs) -> str:
+        with matplotlib.rc_context({"svg.hashsalt": name}, STYLE):
+            canvas, buffer = Figure(), io.StringIO()
+            label = draw(canvas.add_subplot(), *args, **kwargs)
+            canvas.savefig(buffer, format="svg", metadata={"Date": None})
+        return _inline(buffer.getvalue(), label)
+
+    return figure
 
 
-def _student_lines(run: RunFiles) -> dict[str, Line]:
-    """Every student's line, the same in all figures, whichever was chosen."""
-    return lines([student.name for student in run.config.students])
+def _inline(text: str, label: str) -> str:
+    """matplotlib's SVG as an element of a page: no prolog, no fixed size, no ids but those used."""
+    size = text.split('viewBox="')[1].split('"')[0]
+    text = text[text.index("<svg") :].partition(">")[2]
+    text = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = text.replace("xlink:href", "href")
+    # Matplotlib names every group, alike in every figure; what is pointed at is named by a hash.
+    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
+    text = re.sub(r'\sid="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
+    # Widths were measured in matplotlib's own font, which is wider than what pages use.
+    text = re.sub(r"font(-family)?: ([^;\"]*?)'[^;\"]*", r"font\1: \2system-ui, sans-serif", text)
+    text = re.sub(r"(\d\.\d{2})\d+", r"\1", text)
+    text = re.sub(r"\n\s*", "\n", text)
+    description = html.escape(label, quote=True)
+    return f'<svg viewBox="{size}" role="img" aria-label="{description}">{text}'.strip()
+
+
+def power_of_ten(value: float, _: int | None = None) -> str:
+    """A tick's label in plain text: `10` with a raised exponent, or nothing between decades."""
+    mantissa, exponent = f"{value:e}".split("e")
+    if float(mantissa) != 1:
+        return ""
+    if -1 <= int(exponent) <= 2:
+        return f"{value:g}"
+    return "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def _decades(axis: Any) -> None:
+    """Label a logarithmic axis by decades; matplotlib's own labels are formulas, not text."""
+    axis.set_major_formatter(power_of_ten)
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _percent(axis: Any) -> None:
+    axis.set_major_locator(MaxNLocator(nbins=6))
+    axis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
+
+
+def _rows(axes: Any, labels: Sequence[str]) -> None:
+    """Rows of bars from top to bottom."""
+    axes.figure.set_figheight(0.75 + 0.27 * len(labels))
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+
+
+def _positive(values: Any) -> Values:
+    """NaN in place of what a logarithmic axis cannot show: the line has a gap."""
+    return np.where(np.asarray(values, np.float64) > 0, values, np.nan)
+
+
+def bins(samples: Sequence[Values], count: int = 44) -> Values:
+    """Edges of equal bins from the lowest to the highest value of all samples, (count + 1,)."""
+    filled = np.concatenate(samples)
+    low, high = (filled.min(), filled.max()) if len(filled) else (0.0, 1.0)
+    return np.linspace(low, high if high > low else low + 1, count + 1)
+
+
+@drawing
+def learning_curves(
+    axes: Any,
+    epochs: Sequence[float],
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    styles: Mapping[str, Line],
+    *,
+    phase_starts: Sequence[float],
+    loss: str,
+) -> str:
+    """Loss by epoch, logarithmic; `curves`: training (thin) and validation, (E,), NaN: unknown."""
+    for network, (training, validation) in curves.items():
+        options = styles[network].options()
+        axes.plot(epochs, _positive(training), **options | {"linewidth": 0.8, "alpha": 0.55})
+        axes.plot(epochs, _positive(validation), **options)
+    for start in phase_starts:
+        axes.axvline(start - 0.5, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
+    margin = 0.03 * max(epochs[-1] - epochs[0], 1)
+    axes.set(xlabel="epoch", ylabel=loss, yscale="log")
+    axes.set_xlim(epochs[0] - margin, epochs[-1] + margin)
+    # The axis may span less than a decade.
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    return f"Learning curves of {', '.join(curves)}: {loss} by epoch"
 
 
 def learning(run: RunFiles) -> Group | None:
@@ -114,29 +201,59 @@ def learning(run: RunFiles) -> Group | None:
     history = run.history
     if history is None or not history.epochs:
         return None
-    phases = history.phases
-    starts = [
-        history.epochs[i]
-        for i in range(1, len(phases))
-        if phases[i] and phases[i - 1] and phases[i] != phases[i - 1]
-    ]
+    phases = zip(history.epochs[1:], pairwise(history.phases), strict=True)
+    starts = [epoch for epoch, (last, phase) in phases if last and phase and last != phase]
     styles = {"teacher": TEACHER, **_student_lines(run)}
     curves = {name: curve for name in styles if (curve := history.curve(name)) is not None}
-    taught = {name: curve for name, curve in curves.items() if name != "teacher"}
-    wanted = [
-        ("teacher", "mean raw score", "Teacher: mean reconstruction error", curves.keys() - taught),
-        ("students", "mean absolute error [output units]",
-         "Students: mean absolute error of the score", taught.keys()),
-    ]  # fmt: skip
     drawings = []
-    for who, loss, caption, names in wanted:
+    for who, names, loss, caption in (
+        ("teacher", curves.keys() & {"teacher"}, "mean raw score",
+         "Teacher: mean reconstruction error"),
+        ("students", curves.keys() - {"teacher"}, "mean absolute error [output units]",
+         "Students: mean absolute error of the score"),
+    ):  # fmt: skip
         if names:
-            chosen = {name: curve for name, curve in curves.items() if name in names}
-            svg = plots.learning_curves(
-                f"learning-{who}", history.epochs, chosen, styles, phase_starts=starts, loss=loss
+            own = {name: curve for name, curve in curves.items() if name in names}
+            svg = learning_curves(
+                f"learning-{who}", history.epochs, own, styles, phase_starts=starts, loss=loss
             )
             drawings.append(Drawing(svg, caption))
-    return Group(drawings, legend({n: styles[n] for n in curves})) if drawings else None
+    return Group(drawings, {name: styles[name] for name in curves}) if drawings else None
+
+
+def _student_lines(run: RunFiles) -> dict[str, Line]:
+    """Every student's line, the same in all figures, whichever was chosen."""
+    return lines(student.name for student in run.config.students)
+
+
+@drawing
+def distribution(
+    axes: Any,
+    normal: Values,
+    signals: Mapping[str, Values],
+    edges: Values,
+    styles: Mapping[str, Line],
+    *,
+    score: str,
+    threshold: float,
+) -> str:
+    """Histograms of one score, logarithmic: normals filled, signals and threshold as lines."""
+
+    def shares(values: Values) -> Values:
+        return _positive(np.histogram(values, edges)[0] / max(len(values), 1))
+
+    ground = 0.5 / max(len(normal), 1)
+    filled: dict[str, Any] = {"fill": True, "color": NORMAL.colour, "alpha": 0.55}
+    axes.stairs(shares(normal), edges, baseline=ground, **filled)
+    for signal, scores in signals.items():
+        options = styles[signal].options() | {"linewidth": 1.2}
+        axes.stairs(shares(scores), edges, baseline=None, **options)
+    if edges[0] <= threshold <= edges[-1]:
+        axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+    axes.set(xlabel=score, ylabel="share of events per bin", yscale="log")
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(ground, 1.3))
+    _decades(axes.yaxis)
+    return f"Distribution of {score}: normal events and {len(signals)} signals"
 
 
 def distributions(run: RunFiles) -> Group | None:
@@ -144,39 +261,68 @@ def distributions(run: RunFiles) -> Group | None:
     scores = run.scores
     if scores is None:
         return None
-    samples = ["test", *run.signals]
-    taken = {}
-    if run.taught:
-        taken["teacher"] = {sample: scores.target(sample) for sample in samples}
-    for name in run.students:
-        taken[name] = {sample: scores.student(name, sample) for sample in samples}
-    edges = plots.bins([part for parts in taken.values() for part in parts.values()])
+    read = {"teacher": scores.target} if run.taught else {}
+    read |= {name: partial(scores.student, name) for name in run.students}
+    taken = {name: {each: of(each) for each in ("test", *run.signals)} for name, of in read.items()}
+    edges = bins([part for parts in taken.values() for part in parts.values()])
     many = len(run.signals) > MANY
     pooled = f"all {len(run.signals)} signals"
     styles = lines([pooled] if many else run.signals)
     drawings = []
     for number, (name, parts) in enumerate(taken.items()):
-        normal = parts["test"]
-        signals = {signal: parts[signal] for signal in run.signals}
-        svg = plots.distribution(
+        normal = parts.pop("test")
+        svg = distribution(
             f"scores-{number}",
             normal,
-            {pooled: np.concatenate(list(signals.values()))} if many else signals,
+            {pooled: np.concatenate(list(parts.values()))} if many else parts,
             edges,
             styles,
             score=f"score of {name} [output units]",
             threshold=threshold(normal, REPORTED_FPR),
         )
         drawings.append(Drawing(svg, "teacher, transformed" if name == "teacher" else name))
-    return Group(drawings, legend({"normal": Line(NORMAL.colour, "", 6), **styles}))
+    return Group(drawings, {"normal": Line(NORMAL.colour, (), 6), **styles})
 
 
-def best_baseline(run: RunFiles) -> str | None:
-    """The baseline with the highest mean efficiency; mean AUC where that ties."""
-    if run.metrics is None or not run.signals:
-        return None
-    means = {name: mean_quality(each) for name, each in run.metrics.baselines.items()}
-    return max(means, key=lambda name: [value or 0.0 for value in means[name][::-1]], default=None)
+def roc_curve(normal: Values, anomalous: Values, points: int = 160) -> tuple[Values, Values]:
+    """False-positive rates, logarithmic from one normal event on, and efficiencies, (points,)."""
+    count = len(normal)
+    rates = np.geomspace(1 / count, 1, points)
+    allowed = np.minimum(np.floor(rates * count * (1 + 1e-12)).astype(int), count)
+    # As many as all: the threshold falls below every score.
+    edges = np.append(np.sort(normal)[::-1], -np.inf)[allowed]
+    passed = len(anomalous) - np.searchsorted(np.sort(anomalous), edges, "right")
+    return rates, passed / len(anomalous)
+
+
+@drawing
+def roc_curves(
+    axes: Any,
+    curves: Mapping[str, tuple[Values, Values]],
+    styles: Mapping[str, Line],
+    *,
+    signal: str,
+    events: int,
+    rate_axis: bool,
+) -> str:
+    """ROC curves for one signal; the ground is shaded where few of the normal `events` pass."""
+    axes.figure.set_figheight(3.3 if rate_axis else 3.1)
+    for label, (rates, efficiencies) in curves.items():
+        axes.plot(rates, efficiencies, **styles[label].options())
+    lowest = 1 / events
+    axes.set(xlabel="false-positive rate", ylabel=f"efficiency for {signal}", xscale="log")
+    axes.set(xlim=(lowest, 1), ylim=(0, 1.02))
+    _decades(axes.xaxis)
+    _percent(axes.yaxis)
+    axes.axvspan(lowest, min(SMALL_COUNT / events, 1), color="#f1f3f5", linewidth=0, zorder=0)
+    if lowest < REPORTED_FPR:
+        axes.axvline(REPORTED_FPR, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
+    if rate_axis:
+        khz = (lambda rate: rate * CROSSING_RATE_KHZ, lambda rate: rate / CROSSING_RATE_KHZ)
+        top = axes.secondary_xaxis("top", functions=khz)
+        _decades(top.xaxis)
+        top.set_xlabel("trigger rate [kHz]")
+    return f"ROC curves of {', '.join(curves)} for {signal}"
 
 
 def roc(run: RunFiles) -> Group | None:
@@ -184,82 +330,150 @@ def roc(run: RunFiles) -> Group | None:
     scores = run.scores
     if scores is None or not run.signals or run.metrics is None:
         return None
-    read: dict[str, Callable[[str], Any]] = {}  # scores of a sample, by curve
+    read: dict[str, Callable[[str], Values]] = {}  # scores of a sample, by curve
     styles: dict[str, Line] = {}
-    if (baseline := best_baseline(run)) is not None:
-        read[f"baseline {baseline}"] = partial(scores.baseline, baseline)
-        styles[f"baseline {baseline}"] = BASELINE
+    if baselines := run.metrics.baselines:
+        best = max(baselines, key=lambda name: [q.mean(baselines[name]) or 0.0 for q in QUALITIES])
+        read[f"baseline {best}"] = partial(scores.baseline, best)
+        styles[f"baseline {best}"] = BASELINE
     if run.taught:
         read["teacher"], styles["teacher"] = scores.teacher, TEACHER
     read |= {name: partial(scores.student, name) for name in run.students}
     styles |= _student_lines(run)
     drawings = []
-    normal_events = len(scores.student(run.metrics.best, "test"))
     for number, signal in enumerate(run.signals):
-        curves = {name: plots.roc_curve(of("test"), of(signal)) for name, of in read.items()}
-        svg = plots.roc(
+        svg = roc_curves(
             f"roc-{number}",
-            curves,
+            {name: roc_curve(of("test"), of(signal)) for name, of in read.items()},
             styles,
             signal=signal,
-            events=normal_events,
+            events=len(scores.student(run.metrics.best, "test")),
             rate_axis=run.of_crossings,
         )
         drawings.append(Drawing(svg, signal))
-    return Group(drawings, legend(styles))
+    return Group(drawings, styles)
 
 
-def density(run: RunFiles) -> Group | None:
+@drawing
+def density(
+    axes: Any, target: Values, score: Values, edges: Values, *, student: str, events: str
+) -> str:
+    """A student's scores against the teacher's, (N,) each in one unit: events per bin."""
+    both: Any = (edges, edges)
+    counts, *_ = np.histogram2d(target, score, bins=both)
+    axes.figure.set_figheight(3.7)
+    axes.plot(edges[[0, -1]], edges[[0, -1]], color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
+    image = axes.imshow(
+        _positive(counts.T),
+        origin="lower",
+        extent=(edges[0], edges[-1], edges[0], edges[-1]),
+        cmap="viridis_r",
+        norm=LogNorm(1, max(float(counts.max()), 10.0)),
+        interpolation="none",
+        aspect="auto",
+        zorder=2,
+    )
+    bar = axes.figure.colorbar(image, ax=axes, label="events per bin")
+    bar.solids.set_rasterized(True)
+    bar.outline.set_visible(False)
+    bar.ax.grid(visible=False)
+    _decades(bar.ax.yaxis)
+    axes.set(xlabel="teacher's score [output units]", ylabel=f"{student}'s score [output units]")
+    return f"Score of {student} against the teacher's for {events}"
+
+
+def densities(run: RunFiles) -> Group | None:
     """The best student's score against the teacher's, for normals and for signals."""
-    scores = run.scores
-    if scores is None or run.metrics is None or not run.taught:
+    scores, best = run.scores, run.best
+    if scores is None or best is None or not run.taught:
         return None
-    best = run.metrics.best
-    parts = {"normal test events": (scores.target("test"), scores.student(best, "test"))}
+    samples = {"normal test events": ["test"]}
     if run.signals:
-        parts["all signals"] = (
-            np.concatenate([scores.target(signal) for signal in run.signals]),
-            np.concatenate([scores.student(best, signal) for signal in run.signals]),
-        )
-    edges = plots.bins([values for pair in parts.values() for values in pair], 64)
-    drawings = []
-    for i, (events, pair) in enumerate(parts.items()):
-        svg = plots.density(f"density-{i}", *pair, edges, student=best, events=events)
-        drawings.append(Drawing(svg, f"{best} against the teacher, {events}"))
-    return Group(drawings, [])
+        samples["all signals"] = run.signals
+    pairs = {
+        events: [
+            np.concatenate([of(sample) for sample in names])
+            for of in (scores.target, partial(scores.student, best))
+        ]
+        for events, names in samples.items()
+    }
+    edges = bins([values for pair in pairs.values() for values in pair], 64)
+    return Group(
+        [
+            Drawing(
+                density(f"density-{i}", *pair, edges, student=best, events=events),
+                f"{best} against the teacher, {events}",
+            )
+            for i, (events, pair) in enumerate(pairs.items())
+        ]
+    )
 
 
-def quality(run: RunFiles) -> Group | None:
+@drawing
+def per_signal(
+    axes: Any,
+    rows: Mapping[str, PerSignal],
+    signals: Mapping[str, Line],
+    bars: Mapping[str, Line],
+    quality: Quality,
+) -> str:
+    """A row for each score: the mean over signals as a bar, every signal as a marker."""
+    values = [value for row in rows.values() for value in row.values()]
+    low, high = 0.5 if min(values) >= 0.5 else 0.0, 1.0
+    if quality.share:
+        low, high = 0.0, min(1.0, max(values) * 1.08 + 0.01)
+        _percent(axes.xaxis)
+    _rows(axes, list(rows))
+    for place, (row, values_of_row) in enumerate(rows.items()):
+        if (mean := mean_over_signals(values_of_row)) is not None:
+            colour = bars[row].colour
+            axes.barh(place, mean - low, 0.62, low, color=colour, alpha=0.28, linewidth=0)
+            axes.plot([mean, mean], [place - 0.31, place + 0.31], color=colour, lw=2)
+    for signal, line in signals.items():
+        points = [(v[signal], i) for i, v in enumerate(rows.values()) if signal in v]
+        if signal != POOLED:
+            axes.plot(*np.transpose(points), line.marker, color=line.colour, markersize=4.2)
+    axes.set(xlim=(low, high), xlabel=quality.title)
+    return f"{quality.title} of {', '.join(rows)} for each signal"
+
+
+def qualities(run: RunFiles) -> Group | None:
     """Efficiency and AUC of teacher, students and baselines at a glance."""
     metrics = run.metrics
     if metrics is None or not run.signals:
         return None
-    signals, bars = lines(run.signals), _student_lines(run)
-    scored: dict[str, Quality] = {"teacher": metrics.teacher} if metrics.teacher else {}
+    scored: dict[str, run_files.Quality] = {"teacher": metrics.teacher} if metrics.teacher else {}
     scored |= {name: metrics.students[name] for name in run.students} | metrics.baselines
-    bars |= {"teacher": TEACHER, **dict.fromkeys(metrics.baselines, BASELINE)}
-    drawings = []
+    bars = _student_lines(run) | {"teacher": TEACHER} | dict.fromkeys(metrics.baselines, BASELINE)
+    signals, drawings = lines(run.signals), []
     for each in QUALITIES:
-        rows: dict[str, PerSignal] = {n: getattr(q, each.name) for n, q in scored.items()}
-        values = [value for row in rows.values() for value in row.values()]
-        if not values:  # a run of a version that did not know this quality
-            continue
-        limits = (
-            (0.0, min(1.0, max(values) * 1.08 + 0.01))
-            if each.share
-            else (0.5 if min(values) >= 0.5 else 0.0, 1.0)
-        )
-        svg = plots.per_signal(
-            f"quality-{each.name}",
-            rows,
-            signals,
-            bars,
-            quantity=each.title,
-            limits=limits,
-            percent=each.share,
-        )
-        drawings.append(Drawing(svg, f"{each.title}: mean over signals (bar) and every signal"))
-    return Group(drawings, [(name, _dot(line)) for name, line in signals.items()])
+        rows = {name: each.of(quality) for name, quality in scored.items()}
+        if any(rows.values()):  # empty in a run of a version that did not know this quality
+            svg = per_signal(f"quality-{each.name}", rows, signals, bars, each)
+            drawings.append(Drawing(svg, f"{each.title}: mean over signals (bar) and every signal"))
+    return Group(drawings, signals, markers=True)
+
+
+@drawing
+def ladder(
+    axes: Any,
+    steps: Mapping[str, Mapping[str, float | None]],
+    styles: Mapping[str, Line],
+    quality: Quality,
+    *,
+    order: Sequence[str],
+) -> str:
+    """A mean by stage, a line for each student; what is missing is left out."""
+    for student, values in steps.items():
+        found = [(i, v) for i, stage in enumerate(order) if (v := values.get(stage)) is not None]
+        if found:
+            line = styles[student]
+            axes.plot(*np.transpose(found), marker=line.marker, markersize=5, **line.options())
+    axes.set_xticks(range(len(order)), [RUNGS[stage][1] for stage in order])
+    if quality.share:
+        _percent(axes.yaxis)
+    axes.set(xlim=(-0.3, len(order) - 0.7), ylabel=f"mean {quality.short}")
+    return f"mean {quality.short} from the teacher to the firmware"
 
 
 def ladders(run: RunFiles) -> Group | None:
@@ -268,7 +482,7 @@ def ladders(run: RunFiles) -> Group | None:
     if not fidelity or not run.signals:
         return None
     present = {rung.stage for rungs in fidelity.values() for rung in rungs}
-    order: dict[str, str] = {stage: label for stage, label in SHORT.items() if stage in present}
+    order = [stage for stage in RUNGS if stage in present]
     styles = {name: line for name, line in _student_lines(run).items() if name in fidelity}
     drawings = []
     for each in MEANS:
@@ -276,25 +490,73 @@ def ladders(run: RunFiles) -> Group | None:
             student: {str(rung.stage): each.mean(rung) for rung in rungs}
             for student, rungs in fidelity.items()
         }
-        caption = f"mean {each.short}"
-        name = f"ladder-{each.name}"
-        svg = plots.ladder(name, steps, styles, order=order, quantity=caption, percent=each.share)
-        drawings.append(Drawing(svg, f"{caption}, rung by rung"))
-    return Group(drawings, legend(styles))
+        svg = ladder(f"ladder-{each.name}", steps, styles, each, order=order)
+        drawings.append(Drawing(svg, f"mean {each.short}, rung by rung"))
+    return Group(drawings, styles)
 
 
-def _dot(line: Line) -> str:
-    shapes = {
-        "o": '<circle cx="6" cy="5" r="3.4"/>',
-        "s": '<path d="M2.8 1.8h6.4v6.4H2.8z"/>',
-        "^": '<path d="M6 1.2 10 8.4H2z"/>',
-        "D": '<path d="M6 .8 10.2 5 6 9.2 1.8 5z"/>',
-        "v": '<path d="M6 8.8 2 1.6h8z"/>',
-        "P": '<path d="M4.5 1.5h3v2h2v3h-2v2h-3v-2h-2v-3h2z"/>',
-        "X": '<path d="m3.2 1.2 2.8 2 2.8-2 1 1-2 2.8 2 2.8-1 1-2.8-2-2.8 2-1-1 2-2.8-2-2.8z"/>',
-        "p": '<path d="M6 1 10 4 8.5 8.6h-5L2 4z"/>',
-    }
-    return (
-        '<svg class="swatch" viewBox="0 0 12 10" width="12" height="10" aria-hidden="true" '
-        f'fill="{line.colour}">{shapes[line.marker]}</svg>'
-    )
+@drawing
+def amounts(
+    axes: Any,
+    rows: Sequence[tuple[str, float, str]],
+    colours: Sequence[str],
+    *,
+    axis: str,
+    show: Callable[[float], str],
+    label: str,
+) -> str:
+    """A bar for each row (label, amount, text), the text at its end."""
+    _rows(axes, [title for title, *_ in rows])
+    widest = max(value for _, value, _ in rows)
+    for place, (_, value, text) in enumerate(rows):
+        axes.barh(place, value, 0.62, color=colours[place], alpha=0.55, linewidth=0)
+        axes.text(value + 0.015 * widest, place, text, size=8, va="center", color=FAINT)
+    axes.set(xlim=(0, 1.18 * widest or 1), xlabel=axis)
+    axes.xaxis.set_major_formatter(lambda value, _: show(value))
+    return label
+
+
+def cost(run: RunFiles) -> Group | None:
+    """The largest share of the part by every source, and the best student's LUTs by layer."""
+    styles = lines(dict.fromkeys(each.design_text for each in run.costs))
+    drawings = []
+    if shares := [
+        (each, each.largest_share) for each in run.costs if each.largest_share is not None
+    ]:
+        labels = [f"{each.student}, {each.source}" for each, _ in shares]
+        parts = dict.fromkeys(str(each.part_short) for each, _ in shares)
+        svg = amounts(
+            "cost-shares",
+            [
+                (n, 100 * v, number_format.share(v))
+                for n, (_, v) in zip(labels, shares, strict=True)
+            ],
+            [styles[each.design_text].colour for each, _ in shares],
+            axis=f"largest share of a {' or '.join(parts)} [%]",
+            show=lambda value: f"{value:.3g}",
+            label=f"Share of the part: {', '.join(labels)}",
+        )
+        drawings.append(Drawing(svg, "largest share of the part, by source"))
+    for number, each in enumerate(run.costs):
+        luts = [(layer.name, layer.lut) for layer in each.layers if layer.lut is not None]
+        if each.best and any(lut for _, lut in luts):
+            if rest := luts[MOST_LAYERS:]:
+                luts[MOST_LAYERS:] = [(f"{len(rest)} others", sum(lut for _, lut in rest))]
+            svg = amounts(
+                f"cost-layers-{number}",
+                [(name, lut, number_format.count(lut)) for name, lut in luts],
+                [styles[each.design_text].colour] * len(luts),
+                axis="LUT",
+                show=number_format.count,
+                label=f"LUT of {each.student} by layer: {each.source_text}",
+            )
+            drawings.append(Drawing(svg, f"{each.student}: LUT by layer, {each.source_text}"))
+    drawn = {each.design_text for each in run.costs if each.best or each.largest_share is not None}
+    legend = {name: line for name, line in styles.items() if name in drawn}
+    return Group(drawings, legend) if drawings else None
+
+
+FIGURES: dict[str, Callable[[RunFiles], Group | None]] = {
+    draw.__name__: draw
+    for draw in (learning, distributions, roc, densities, qualities, ladders, cost)
+}

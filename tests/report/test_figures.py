@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from l1kd.evaluation.metrics import efficiency
-from l1kd.report import plots
-from l1kd.report.plots import BASELINE, TEACHER, Line, lines, power_of_ten, swatch
+from l1kd.report import figures
+from l1kd.report.figures import BASELINE, TEACHER, lines, power_of_ten
+from l1kd.report.tables import QUALITIES
 
 
 def _check(svg):
@@ -42,9 +43,9 @@ SCORES = np.random.default_rng(0).normal(5, 1, 30_000)
 
 
 def test_ids_are_the_figures_own_and_equal_figures_are_equal():
-    edges = plots.bins([SCORES])
+    edges = figures.bins([SCORES])
     one, other, again = (
-        plots.density(name, SCORES, SCORES + 0.1, edges, student="s1", events="normals")
+        figures.density(name, SCORES, SCORES + 0.1, edges, student="s1", events="normals")
         for name in ("one", "other", "one")
     )
     assert one == again
@@ -52,12 +53,12 @@ def test_ids_are_the_figures_own_and_equal_figures_are_equal():
     assert ids[0] and not ids[0] & ids[1]
 
 
-def test_distribution_with_and_without_a_threshold():
-    edges = plots.bins([SCORES])
+def test_distribution_with_its_threshold_and_one_beyond():
+    edges = figures.bins([SCORES])
     styles = lines(["ttbar"])
-    for threshold in (None, 8.0, 99.0):
+    for threshold in (8.0, 99.0):
         _check(
-            plots.distribution(
+            figures.distribution(
                 "d", SCORES, {"ttbar": SCORES[:50] + 2}, edges, styles,
                 score="score", threshold=threshold,
             )
@@ -65,13 +66,13 @@ def test_distribution_with_and_without_a_threshold():
 
 
 def test_bins_of_a_constant_and_of_nothing():
-    assert plots.bins([np.zeros(3)], 4).tolist() == [0, 0.25, 0.5, 0.75, 1]
-    assert len(plots.bins([np.array([])], 4)) == 5
+    assert figures.bins([np.zeros(3)], 4).tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert len(figures.bins([np.array([])], 4)) == 5
 
 
 def test_learning_curves_with_gaps():
     nan = float("nan")
-    svg = plots.learning_curves(
+    svg = figures.learning_curves(
         "l", [1, 2, 3], {"teacher": ([nan] * 3, [3.0, nan, 0.0])}, {"teacher": TEACHER},
         phase_starts=[3], loss="loss",
     )  # fmt: skip
@@ -79,12 +80,15 @@ def test_learning_curves_with_gaps():
 
 
 def test_one_epoch_is_a_curve_too():
-    _check(plots.learning_curves("l", [1], {"a": ([2.0], [2.0])}, lines(["a"]), loss="loss"))
+    svg = figures.learning_curves(
+        "l", [1], {"a": ([2.0], [2.0])}, lines(["a"]), phase_starts=[], loss="loss"
+    )
+    _check(svg)
 
 
 def test_roc_curve_is_the_efficiency_at_its_rate():
     normal, anomalous = np.arange(1_000.0), np.arange(500.0, 1_500.0)
-    rates, efficiencies = plots.roc_curve(normal, anomalous)
+    rates, efficiencies = figures.roc_curve(normal, anomalous)
     for rate, found in list(zip(rates, efficiencies, strict=True))[:-1:10]:
         assert found == efficiency(normal, anomalous, rate)
     assert efficiencies[-1] == 1
@@ -94,24 +98,25 @@ def test_roc_curve_is_the_efficiency_at_its_rate():
 @pytest.mark.parametrize("rate_axis", [False, True])
 @pytest.mark.parametrize("events", [20, 50_000])
 def test_roc(rate_axis, events):
-    curves = {"teacher": plots.roc_curve(SCORES[:events], SCORES[:50] + 1)}
+    curves = {"teacher": figures.roc_curve(SCORES[:events], SCORES[:50] + 1)}
     styles = {"teacher": TEACHER, "sum": BASELINE}
-    svg = plots.roc("r", curves, styles, signal="ttbar", events=events, rate_axis=rate_axis)
+    svg = figures.roc_curves(
+        "r", curves, styles, signal="ttbar", events=events, rate_axis=rate_axis
+    )
     assert ("trigger rate [kHz]" in _check(svg)) == rate_axis
 
 
 def test_rows_for_signals_and_the_ladder():
     rows = {"teacher": {"a": 0.9, "b": 0.8}, "s1": {"a": 0.7}, "none": {}}
     styles = dict.fromkeys(rows, TEACHER)
-    svg = plots.per_signal(
-        "p", rows, lines(["a", "b"]), styles, quantity="AUC", limits=(0.5, 1), percent=False
-    )
-    assert ">teacher<" in _check(svg)
-    svg = plots.ladder(
-        "l", {"s1": {"teacher": 0.9, "csim": None}, "s2": {}}, lines(["s1", "s2"]),
-        order={"teacher": "teacher", "csim": "C-sim"}, quantity="AUC", percent=True,
-    )  # fmt: skip
-    assert ">C-sim<" in _check(svg)
+    for quality in QUALITIES:
+        svg = figures.per_signal("p", rows, lines(["a", "b"]), styles, quality)
+        assert ">teacher<" in _check(svg)
+        svg = figures.ladder(
+            "l", {"s1": {"teacher": 0.9, "csim": None}, "s2": {}}, lines(["s1", "s2"]), quality,
+            order=["teacher", "csim"],
+        )  # fmt: skip
+        assert ">C-sim<" in _check(svg)
 
 
 def test_many_names_are_all_told_apart():
@@ -119,8 +124,7 @@ def test_many_names_are_all_told_apart():
     assert len({(line.colour, line.dash) for line in styles.values()}) == 20
 
 
-def test_ticks_and_swatches():
+def test_ticks():
     assert [power_of_ten(v) for v in (1e-4, 0.1, 1, 100, 1e5, 2e-3)] == [
         "10⁻⁴", "0.1", "1", "100", "10⁵", "",
     ]  # fmt: skip
-    assert 'stroke-dasharray="5 2"' in swatch(Line("#000000", "5 2"))
