@@ -117,10 +117,10 @@ def _beside(run: RunFiles, which: str, caption: str) -> Table:
 
 def layer_cost_tables(run: RunFiles) -> list[Table]:
     """Costs of layers, a table for each record that has them; the best student's first."""
-    return [_layers(cost) for cost in run.costs if cost.layers]
+    return [_layer_costs(cost) for cost in run.costs if cost.layers]
 
 
-def _layers(cost: Cost) -> Table:
+def _layer_costs(cost: Cost) -> Table:
     total = sum(layer.lut for layer in cost.layers if layer.lut is not None)
     columns = [
         text("layer", "name"),

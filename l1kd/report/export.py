@@ -17,7 +17,7 @@ from l1kd.core.run_files import COUNTS, SOURCES, Resources, StudentMetrics, Teac
 from l1kd.report import costs, tables
 from l1kd.report.costs import Selection, cost_row
 from l1kd.report.load_run import SPACING_NS, Cost, RunFiles, read_run
-from l1kd.report.number_format import quantity
+from l1kd.report.number_format import DASH, quantity
 from l1kd.report.tables import Column, Table, text, words
 from l1kd.report.verdict import judge
 
@@ -146,8 +146,9 @@ def _budgets(run: RunFiles, name: str | None, *_: Any) -> str | None:
 
 
 def _interval(cost: Cost | None) -> str:
-    late = cost is not None and cost.follows_bunch_crossings is False
-    return quantity(cost and cost.interval_ns) + " !" * late
+    if cost is None:
+        return DASH
+    return quantity(cost.interval_ns) + " !" * (cost.follows_bunch_crossings is False)
 
 
 _COMPARED = [

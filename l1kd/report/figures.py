@@ -1,7 +1,6 @@
 """The figures of a page: groups with a legend, drawn by matplotlib as inline SVG.
 
-Every drawing takes its `name` first: it makes the ids inside it unique on a page. Text stays text
-in the page's own font, sizes follow the page, and nothing points outside.
+Text stays text in the page's own font, sizes follow the page, and nothing points outside.
 """
 
 from __future__ import annotations
@@ -95,16 +94,19 @@ class Group:
     markers: bool = False
 
 
-def drawing(draw: Callable[Concatenate[Any, _P], str]) -> Callable[Concatenate[str, _P], str]:
-    """Turns a function of axes that returns a description into one of a name that returns SVG."""
+def drawing(
+    draw: Callable[Concatenate[Any, _P], str],
+) -> Callable[Concatenate[str, str, _P], Drawing]:
+    """Turns a function of axes, which describes what it drew, into one of a name and a caption."""
 
     @wraps(draw)
-    def figure(name: str, /, *args: _P.args, **kwargs: _P.kwargs) -> str:
+    def figure(name: str, caption: str, /, *args: _P.args, **kwargs: _P.kwargs) -> Drawing:
+        # Equal figures give equal text; ids differ between figures of different names.
         with matplotlib.rc_context({"svg.hashsalt": name}, STYLE):
             canvas, buffer = Figure(), io.StringIO()
             label = draw(canvas.add_subplot(), *args, **kwargs)
             canvas.savefig(buffer, format="svg", metadata={"Date": None})
-        return _inline(buffer.getvalue(), label)
+        return Drawing(_inline(buffer.getvalue(), label), caption)
 
     return figure
 
@@ -212,12 +214,17 @@ def learning(run: RunFiles) -> Group | None:
         ("students", curves.keys() - {"teacher"}, "mean absolute error [output units]",
          "Students: mean absolute error of the score"),
     ):  # fmt: skip
-        if names:
-            own = {name: curve for name, curve in curves.items() if name in names}
-            svg = learning_curves(
-                f"learning-{who}", history.epochs, own, styles, phase_starts=starts, loss=loss
+        if own := {name: curve for name, curve in curves.items() if name in names}:
+            drawn = learning_curves(
+                f"learning-{who}",
+                caption,
+                history.epochs,
+                own,
+                styles,
+                phase_starts=starts,
+                loss=loss,
             )
-            drawings.append(Drawing(svg, caption))
+            drawings.append(drawn)
     return Group(drawings, {name: styles[name] for name in curves}) if drawings else None
 
 
@@ -271,8 +278,9 @@ def distributions(run: RunFiles) -> Group | None:
     drawings = []
     for number, (name, parts) in enumerate(taken.items()):
         normal = parts.pop("test")
-        svg = distribution(
+        drawn = distribution(
             f"scores-{number}",
+            "teacher, transformed" if name == "teacher" else name,
             normal,
             {pooled: np.concatenate(list(parts.values()))} if many else parts,
             edges,
@@ -280,7 +288,7 @@ def distributions(run: RunFiles) -> Group | None:
             score=f"score of {name} [output units]",
             threshold=threshold(normal, REPORTED_FPR),
         )
-        drawings.append(Drawing(svg, "teacher, transformed" if name == "teacher" else name))
+        drawings.append(drawn)
     return Group(drawings, {"normal": Line(NORMAL.colour, (), 6), **styles})
 
 
@@ -340,17 +348,18 @@ def roc(run: RunFiles) -> Group | None:
         read["teacher"], styles["teacher"] = scores.teacher, TEACHER
     read |= {name: partial(scores.student, name) for name in run.students}
     styles |= _student_lines(run)
-    drawings = []
-    for number, signal in enumerate(run.signals):
-        svg = roc_curves(
+    drawings = [
+        roc_curves(
             f"roc-{number}",
+            signal,
             {name: roc_curve(of("test"), of(signal)) for name, of in read.items()},
             styles,
             signal=signal,
             events=len(scores.student(run.metrics.best, "test")),
             rate_axis=run.of_crossings,
         )
-        drawings.append(Drawing(svg, signal))
+        for number, signal in enumerate(run.signals)
+    ]
     return Group(drawings, styles)
 
 
@@ -391,22 +400,18 @@ def densities(run: RunFiles) -> Group | None:
     if run.signals:
         samples["all signals"] = run.signals
     pairs = {
-        events: [
-            np.concatenate([of(sample) for sample in names])
-            for of in (scores.target, partial(scores.student, best))
-        ]
+        events: (
+            np.concatenate([scores.target(sample) for sample in names]),
+            np.concatenate([scores.student(best, sample) for sample in names]),
+        )
         for events, names in samples.items()
     }
     edges = bins([values for pair in pairs.values() for values in pair], 64)
-    return Group(
-        [
-            Drawing(
-                density(f"density-{i}", *pair, edges, student=best, events=events),
-                f"{best} against the teacher, {events}",
-            )
-            for i, (events, pair) in enumerate(pairs.items())
-        ]
-    )
+    drawings = []
+    for number, (events, (target, score)) in enumerate(pairs.items()):
+        name, caption = f"density-{number}", f"{best} against the teacher, {events}"
+        drawings.append(density(name, caption, target, score, edges, student=best, events=events))
+    return Group(drawings)
 
 
 @drawing
@@ -449,8 +454,8 @@ def qualities(run: RunFiles) -> Group | None:
     for each in QUALITIES:
         rows = {name: each.of(quality) for name, quality in scored.items()}
         if any(rows.values()):  # empty in a run of a version that did not know this quality
-            svg = per_signal(f"quality-{each.name}", rows, signals, bars, each)
-            drawings.append(Drawing(svg, f"{each.title}: mean over signals (bar) and every signal"))
+            caption = f"{each.title}: mean over signals (bar) and every signal"
+            drawings.append(per_signal(f"quality-{each.name}", caption, rows, signals, bars, each))
     return Group(drawings, signals, markers=True)
 
 
@@ -490,8 +495,8 @@ def ladders(run: RunFiles) -> Group | None:
             student: {str(rung.stage): each.mean(rung) for rung in rungs}
             for student, rungs in fidelity.items()
         }
-        svg = ladder(f"ladder-{each.name}", steps, styles, each, order=order)
-        drawings.append(Drawing(svg, f"mean {each.short}, rung by rung"))
+        name, caption = f"ladder-{each.name}", f"mean {each.short}, rung by rung"
+        drawings.append(ladder(name, caption, steps, styles, each, order=order))
     return Group(drawings, styles)
 
 
@@ -525,8 +530,9 @@ def cost(run: RunFiles) -> Group | None:
     ]:
         labels = [f"{each.student}, {each.source}" for each, _ in shares]
         parts = dict.fromkeys(str(each.part_short) for each, _ in shares)
-        svg = amounts(
+        drawn = amounts(
             "cost-shares",
+            "largest share of the part, by source",
             [
                 (n, 100 * v, number_format.share(v))
                 for n, (_, v) in zip(labels, shares, strict=True)
@@ -536,23 +542,24 @@ def cost(run: RunFiles) -> Group | None:
             show=lambda value: f"{value:.3g}",
             label=f"Share of the part: {', '.join(labels)}",
         )
-        drawings.append(Drawing(svg, "largest share of the part, by source"))
+        drawings.append(drawn)
     for number, each in enumerate(run.costs):
         luts = [(layer.name, layer.lut) for layer in each.layers if layer.lut is not None]
         if each.best and any(lut for _, lut in luts):
             if rest := luts[MOST_LAYERS:]:
                 luts[MOST_LAYERS:] = [(f"{len(rest)} others", sum(lut for _, lut in rest))]
-            svg = amounts(
+            drawn = amounts(
                 f"cost-layers-{number}",
+                f"{each.student}: LUT by layer, {each.source_text}",
                 [(name, lut, number_format.count(lut)) for name, lut in luts],
                 [styles[each.design_text].colour] * len(luts),
                 axis="LUT",
                 show=number_format.count,
                 label=f"LUT of {each.student} by layer: {each.source_text}",
             )
-            drawings.append(Drawing(svg, f"{each.student}: LUT by layer, {each.source_text}"))
-    drawn = {each.design_text for each in run.costs if each.best or each.largest_share is not None}
-    legend = {name: line for name, line in styles.items() if name in drawn}
+            drawings.append(drawn)
+    shown = {each.design_text for each in run.costs if each.best or each.largest_share is not None}
+    legend = {name: line for name, line in styles.items() if name in shown}
     return Group(drawings, legend) if drawings else None
 
 

@@ -81,7 +81,8 @@ def _cells() -> Iterator[Published]:
         for model, number in zip(MODELS[-len(numbers) :], numbers, strict=True):
             found.setdefault((data, mode, model), {})[quantity] = int(number) / 1000
     for key, values in found.items():
-        yield Published(*key, **values)
+        data, mode, model = key
+        yield Published(data=data, mode=mode, model=model, **values)
 
 
 CELLS = tuple(_cells())

@@ -29,22 +29,22 @@ class _Quantity:
 
     file: str
     value: str
-    error: str | None
+    error: str
     paper: str  # attribute of `paper_numbers.Published`
     label: str
-    teacher: bool
+    bottom: float | None
     unit: float = 1.0
 
 
 _QUANTITIES = (
-    _Quantity("auc", "auc_mean", "auc_se", "auc", "AUC", True),
+    _Quantity("auc", "auc_mean", "auc_se", "auc", "AUC", None),
     _Quantity(
         "emd",
         "emd_anomalous",
-        None,  # its standard error is not in the tables
+        "",  # its standard error is not in the tables
         "emd_anomalous",
         "anomalies' EMD [10\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT THREE}]",
-        False,
+        0.0,
         1e-3,
     ),
 )
@@ -65,10 +65,10 @@ def draw(cells: Sequence[Cell], directory: Path) -> list[Path]:
     for data in dict.fromkeys(str(cell["data"]) for cell in cells):
         own = [cell for cell in cells if cell["data"] == data]
         for quantity in _QUANTITIES:
-            series = _series([c for c in own if c.get(quantity.value) is not None], quantity)
+            series = _series([cell for cell in own if cell.get(quantity.value) is not None])
             if series:
                 path = directory / f"{quantity.file}-{data}.svg"
-                svg = _figure(path.stem, data, series, quantity)
+                svg = _figure(path.stem, "", data, series, quantity).svg
                 # A page's `<svg>` as a file, on white.
                 opening = '<svg xmlns="http://www.w3.org/2000/svg" style="background: #ffffff"'
                 with atomic(path) as temporary:
@@ -77,7 +77,7 @@ def draw(cells: Sequence[Cell], directory: Path) -> list[Path]:
     return written
 
 
-def _series(cells: Sequence[Cell], quantity: _Quantity) -> list[_Series]:
+def _series(cells: Sequence[Cell]) -> list[_Series]:
     """Students that were trained alike; a teacher goes with those that it taught."""
     found: dict[tuple[str, str, Any], _Series] = {}
     students = [cell for cell in cells if cell["model"] != TEACHER]
@@ -93,7 +93,7 @@ def _series(cells: Sequence[Cell], quantity: _Quantity) -> list[_Series]:
     for (_, group, _), series in found.items():
         if labels.count(series.label) > 1 and group:
             series.label += f" ({group})"
-    for teacher in cells if quantity.teacher else []:
+    for teacher in cells:
         for series in found.values():
             if any(taught(teacher, student) for student in series.cells.values()):
                 series.cells.setdefault(TEACHER, teacher)
@@ -167,8 +167,7 @@ def _figure(axes: Any, data: str, series: Sequence[_Series], quantity: _Quantity
     axes.set_xticks(range(len(models)), [_label(model, data) for model in models])
     axes.set_xlim(-0.6, len(models) - 0.4)
     axes.grid(visible=False, axis="x")
-    if not quantity.teacher:
-        axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=quantity.bottom)
     several = any(len(cell["classes"]) > 1 for each in series for cell in each.cells.values())
     axes.set_ylabel(quantity.label + (", mean over classes" if several else ""))
     title = KNOWN[data].title if data in KNOWN else data

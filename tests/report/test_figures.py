@@ -12,7 +12,9 @@ from l1kd.report.figures import BASELINE, TEACHER, lines, power_of_ten
 from l1kd.report.tables import QUALITIES
 
 
-def _check(svg):
+def _check(drawing):
+    svg = drawing.svg
+
     class Parser(HTMLParser):
         depth = 0
 
@@ -45,11 +47,11 @@ SCORES = np.random.default_rng(0).normal(5, 1, 30_000)
 def test_ids_are_the_figures_own_and_equal_figures_are_equal():
     edges = figures.bins([SCORES])
     one, other, again = (
-        figures.density(name, SCORES, SCORES + 0.1, edges, student="s1", events="normals")
+        figures.density(name, "", SCORES, SCORES + 0.1, edges, student="s1", events="normals")
         for name in ("one", "other", "one")
     )
     assert one == again
-    ids = [set(re.findall(r'\bid="([^"]*)"', _check(svg))) for svg in (one, other)]
+    ids = [set(re.findall(r'\bid="([^"]*)"', _check(drawing))) for drawing in (one, other)]
     assert ids[0] and not ids[0] & ids[1]
 
 
@@ -59,7 +61,7 @@ def test_distribution_with_its_threshold_and_one_beyond():
     for threshold in (8.0, 99.0):
         _check(
             figures.distribution(
-                "d", SCORES, {"ttbar": SCORES[:50] + 2}, edges, styles,
+                "d", "", SCORES, {"ttbar": SCORES[:50] + 2}, edges, styles,
                 score="score", threshold=threshold,
             )
         )  # fmt: skip
@@ -72,18 +74,18 @@ def test_bins_of_a_constant_and_of_nothing():
 
 def test_learning_curves_with_gaps():
     nan = float("nan")
-    svg = figures.learning_curves(
-        "l", [1, 2, 3], {"teacher": ([nan] * 3, [3.0, nan, 0.0])}, {"teacher": TEACHER},
+    drawing = figures.learning_curves(
+        "l", "", [1, 2, 3], {"teacher": ([nan] * 3, [3.0, nan, 0.0])}, {"teacher": TEACHER},
         phase_starts=[3], loss="loss",
     )  # fmt: skip
-    _check(svg)
+    _check(drawing)
 
 
 def test_one_epoch_is_a_curve_too():
-    svg = figures.learning_curves(
-        "l", [1], {"a": ([2.0], [2.0])}, lines(["a"]), phase_starts=[], loss="loss"
+    drawing = figures.learning_curves(
+        "l", "", [1], {"a": ([2.0], [2.0])}, lines(["a"]), phase_starts=[], loss="loss"
     )
-    _check(svg)
+    _check(drawing)
 
 
 def test_roc_curve_is_the_efficiency_at_its_rate():
@@ -100,23 +102,23 @@ def test_roc_curve_is_the_efficiency_at_its_rate():
 def test_roc(rate_axis, events):
     curves = {"teacher": figures.roc_curve(SCORES[:events], SCORES[:50] + 1)}
     styles = {"teacher": TEACHER, "sum": BASELINE}
-    svg = figures.roc_curves(
-        "r", curves, styles, signal="ttbar", events=events, rate_axis=rate_axis
+    drawing = figures.roc_curves(
+        "r", "", curves, styles, signal="ttbar", events=events, rate_axis=rate_axis
     )
-    assert ("trigger rate [kHz]" in _check(svg)) == rate_axis
+    assert ("trigger rate [kHz]" in _check(drawing)) == rate_axis
 
 
 def test_rows_for_signals_and_the_ladder():
     rows = {"teacher": {"a": 0.9, "b": 0.8}, "s1": {"a": 0.7}, "none": {}}
     styles = dict.fromkeys(rows, TEACHER)
     for quality in QUALITIES:
-        svg = figures.per_signal("p", rows, lines(["a", "b"]), styles, quality)
-        assert ">teacher<" in _check(svg)
-        svg = figures.ladder(
-            "l", {"s1": {"teacher": 0.9, "csim": None}, "s2": {}}, lines(["s1", "s2"]), quality,
+        drawing = figures.per_signal("p", "", rows, lines(["a", "b"]), styles, quality)
+        assert ">teacher<" in _check(drawing)
+        drawing = figures.ladder(
+            "l", "", {"s1": {"teacher": 0.9, "csim": None}, "s2": {}}, lines(["s1", "s2"]), quality,
             order=["teacher", "csim"],
         )  # fmt: skip
-        assert ">C-sim<" in _check(svg)
+        assert ">C-sim<" in _check(drawing)
 
 
 def test_many_names_are_all_told_apart():
