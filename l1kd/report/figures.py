@@ -8,12 +8,13 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial, wraps
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -23,12 +24,11 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from l1kd.core import run_files
-from l1kd.core.run_files import PerSignal
-from l1kd.evaluation.metrics import POOLED, mean_over_signals
+from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.rates import CROSSING_RATE_KHZ, REPORTED_FPR, threshold
 from l1kd.report import number_format
 from l1kd.report.load_run import RunFiles
-from l1kd.report.tables import MEANS, QUALITIES, RUNGS, Quality
+from l1kd.report.tables import MEANS, QUALITIES, RUNGS
 
 STYLE = Path(__file__).parent / "templates" / "l1kd.mplstyle"
 INK, FAINT = "#1f2933", "#52606d"
@@ -40,7 +40,6 @@ SMALL_COUNT = 50  # fewer accepted events than this say little about a rate
 MANY = 6  # more signals than this are pooled where each would be a line among the others
 MOST_LAYERS = 24  # more bars than these do not read; the table has them all
 Values = NDArray[np.float64]
-_P = ParamSpec("_P")
 
 
 @dataclass(frozen=True)
@@ -85,30 +84,25 @@ class Drawing:
     caption: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Group:
     """Figures with one legend, whose keys are lines or their markers."""
 
-    drawings: list[Drawing]
     legend: Mapping[str, Line] = field(default_factory=dict)
     markers: bool = False
+    drawings: list[Drawing] = field(default_factory=list)
 
+    @contextmanager
+    def draw(self, name: str, caption: str, label: str) -> Iterator[Any]:
+        """Axes of a new figure; `label` is for those who do not see it.
 
-def drawing(
-    draw: Callable[Concatenate[Any, _P], str],
-) -> Callable[Concatenate[str, str, _P], Drawing]:
-    """Turns a function of axes, which describes what it drew, into one of a name and a caption."""
-
-    @wraps(draw)
-    def figure(name: str, caption: str, /, *args: _P.args, **kwargs: _P.kwargs) -> Drawing:
-        # Equal figures give equal text; ids differ between figures of different names.
+        Equal figures give equal text; ids differ between figures of different names.
+        """
         with matplotlib.rc_context({"svg.hashsalt": name}, STYLE):
-            canvas, buffer = Figure(), io.StringIO()
-            label = draw(canvas.add_subplot(), *args, **kwargs)
-            canvas.savefig(buffer, format="svg", metadata={"Date": None})
-        return Drawing(_inline(buffer.getvalue(), label), caption)
-
-    return figure
+            figure, buffer = Figure(), io.StringIO()
+            yield figure.add_subplot()
+            figure.savefig(buffer, format="svg", metadata={"Date": None})
+        self.drawings.append(Drawing(_inline(buffer.getvalue(), label), caption))
 
 
 def _inline(text: str, label: str) -> str:
@@ -158,6 +152,16 @@ def _rows(axes: Any, labels: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
+def _bars(axes: Any, rows: Sequence[tuple[str, float, str]], colours: Sequence[str]) -> None:
+    """A bar for each row (label, amount, text), the text at its end."""
+    _rows(axes, [title for title, *_ in rows])
+    widest = max(value for _, value, _ in rows)
+    for place, (_, value, text) in enumerate(rows):
+        axes.barh(place, value, 0.62, color=colours[place], alpha=0.55, linewidth=0)
+        axes.text(value + 0.015 * widest, place, text, size=8, va="center", color=FAINT)
+    axes.set_xlim(0, 1.18 * widest or 1)
+
+
 def _positive(values: Any) -> Values:
     """NaN in place of what a logarithmic axis cannot show: the line has a gap."""
     return np.where(np.asarray(values, np.float64) > 0, values, np.nan)
@@ -170,101 +174,53 @@ def bins(samples: Sequence[Values], count: int = 44) -> Values:
     return np.linspace(low, high if high > low else low + 1, count + 1)
 
 
-@drawing
-def learning_curves(
-    axes: Any,
-    epochs: Sequence[float],
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    styles: Mapping[str, Line],
-    *,
-    phase_starts: Sequence[float],
-    loss: str,
-) -> str:
-    """Loss by epoch, logarithmic; `curves`: training (thin) and validation, (E,), NaN: unknown."""
-    for network, (training, validation) in curves.items():
-        options = styles[network].options()
-        axes.plot(epochs, _positive(training), **options | {"linewidth": 0.8, "alpha": 0.55})
-        axes.plot(epochs, _positive(validation), **options)
-    for start in phase_starts:
-        axes.axvline(start - 0.5, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
-    margin = 0.03 * max(epochs[-1] - epochs[0], 1)
-    axes.set(xlabel="epoch", ylabel=loss, yscale="log")
-    axes.set_xlim(epochs[0] - margin, epochs[-1] + margin)
-    # The axis may span less than a decade.
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
-    return f"Learning curves of {', '.join(curves)}: {loss} by epoch"
+def _student_lines(run: RunFiles) -> dict[str, Line]:
+    """Every student's line, the same in all figures, whichever was chosen."""
+    return lines(student.name for student in run.config.students)
 
 
 def learning(run: RunFiles) -> Group | None:
-    """Learning curves of the teacher and of the students."""
+    """Losses by epoch, logarithmic: training thin, validation as a line."""
     history = run.history
     if history is None or not history.epochs:
         return None
-    phases = zip(history.epochs[1:], pairwise(history.phases), strict=True)
+    epochs = history.epochs
+    phases = zip(epochs[1:], pairwise(history.phases), strict=True)
     starts = [epoch for epoch, (last, phase) in phases if last and phase and last != phase]
     styles = {"teacher": TEACHER, **_student_lines(run)}
     curves = {name: curve for name in styles if (curve := history.curve(name)) is not None}
-    drawings = []
+    group = Group({name: styles[name] for name in curves})
     for who, names, loss, caption in (
         ("teacher", curves.keys() & {"teacher"}, "mean raw score",
          "Teacher: mean reconstruction error"),
         ("students", curves.keys() - {"teacher"}, "mean absolute error [output units]",
          "Students: mean absolute error of the score"),
     ):  # fmt: skip
-        if own := {name: curve for name, curve in curves.items() if name in names}:
-            drawn = learning_curves(
-                f"learning-{who}",
-                caption,
-                history.epochs,
-                own,
-                styles,
-                phase_starts=starts,
-                loss=loss,
-            )
-            drawings.append(drawn)
-    return Group(drawings, {name: styles[name] for name in curves}) if drawings else None
-
-
-def _student_lines(run: RunFiles) -> dict[str, Line]:
-    """Every student's line, the same in all figures, whichever was chosen."""
-    return lines(student.name for student in run.config.students)
-
-
-@drawing
-def distribution(
-    axes: Any,
-    normal: Values,
-    signals: Mapping[str, Values],
-    edges: Values,
-    styles: Mapping[str, Line],
-    *,
-    score: str,
-    threshold: float,
-) -> str:
-    """Histograms of one score, logarithmic: normals filled, signals and threshold as lines."""
-
-    def shares(values: Values) -> Values:
-        return _positive(np.histogram(values, edges)[0] / max(len(values), 1))
-
-    ground = 0.5 / max(len(normal), 1)
-    filled: dict[str, Any] = {"fill": True, "color": NORMAL.colour, "alpha": 0.55}
-    axes.stairs(shares(normal), edges, baseline=ground, **filled)
-    for signal, scores in signals.items():
-        options = styles[signal].options() | {"linewidth": 1.2}
-        axes.stairs(shares(scores), edges, baseline=None, **options)
-    if edges[0] <= threshold <= edges[-1]:
-        axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 2)))
-    axes.set(xlabel=score, ylabel="share of events per bin", yscale="log")
-    axes.set(xlim=(edges[0], edges[-1]), ylim=(ground, 1.3))
-    _decades(axes.yaxis)
-    return f"Distribution of {score}: normal events and {len(signals)} signals"
+        own = [name for name in curves if name in names]
+        if not own:
+            continue
+        label = f"Learning curves of {', '.join(own)}: {loss} by epoch"
+        with group.draw(f"learning-{who}", caption, label) as axes:
+            for name in own:
+                training, validation = map(_positive, curves[name])
+                options = styles[name].options()
+                axes.plot(epochs, training, **options | {"linewidth": 0.8, "alpha": 0.55})
+                axes.plot(epochs, validation, **options)
+            for start in starts:
+                axes.axvline(start - 0.5, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
+            margin = 0.03 * max(epochs[-1] - epochs[0], 1)
+            axes.set(xlabel="epoch", ylabel=loss, yscale="log")
+            axes.set_xlim(epochs[0] - margin, epochs[-1] + margin)
+            # The axis may span less than a decade.
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    return group if curves else None
 
 
 def distributions(run: RunFiles) -> Group | None:
-    """Scores of the teacher and of every student: normals and signals."""
+    """Histograms of every network's scores: normals filled, signals and threshold as lines."""
     scores = run.scores
     if scores is None:
         return None
@@ -275,21 +231,31 @@ def distributions(run: RunFiles) -> Group | None:
     many = len(run.signals) > MANY
     pooled = f"all {len(run.signals)} signals"
     styles = lines([pooled] if many else run.signals)
-    drawings = []
+
+    def shares(values: Values) -> Values:
+        return _positive(np.histogram(values, edges)[0] / max(len(values), 1))
+
+    group = Group({"normal": Line(NORMAL.colour, (), 6), **styles})
     for number, (name, parts) in enumerate(taken.items()):
         normal = parts.pop("test")
-        drawn = distribution(
-            f"scores-{number}",
-            "teacher, transformed" if name == "teacher" else name,
-            normal,
-            {pooled: np.concatenate(list(parts.values()))} if many else parts,
-            edges,
-            styles,
-            score=f"score of {name} [output units]",
-            threshold=threshold(normal, REPORTED_FPR),
-        )
-        drawings.append(drawn)
-    return Group(drawings, {"normal": Line(NORMAL.colour, (), 6), **styles})
+        if many:
+            parts = {pooled: np.concatenate(list(parts.values()))}
+        score = f"score of {name} [output units]"
+        caption = "teacher, transformed" if name == "teacher" else name
+        label = f"Distribution of {score}: normal events and {len(parts)} signals"
+        with group.draw(f"scores-{number}", caption, label) as axes:
+            ground = 0.5 / len(normal)
+            filled: dict[str, Any] = {"fill": True, "color": NORMAL.colour, "alpha": 0.55}
+            axes.stairs(shares(normal), edges, baseline=ground, **filled)
+            for signal, values in parts.items():
+                options = styles[signal].options() | {"linewidth": 1.2}
+                axes.stairs(shares(values), edges, baseline=None, **options)
+            if (reported := threshold(normal, REPORTED_FPR)) <= edges[-1]:
+                axes.axvline(reported, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+            axes.set(xlabel=score, ylabel="share of events per bin", yscale="log")
+            axes.set(xlim=(edges[0], edges[-1]), ylim=(ground, 1.3))
+            _decades(axes.yaxis)
+    return group
 
 
 def roc_curve(normal: Values, anomalous: Values, points: int = 160) -> tuple[Values, Values]:
@@ -301,36 +267,6 @@ def roc_curve(normal: Values, anomalous: Values, points: int = 160) -> tuple[Val
     edges = np.append(np.sort(normal)[::-1], -np.inf)[allowed]
     passed = len(anomalous) - np.searchsorted(np.sort(anomalous), edges, "right")
     return rates, passed / len(anomalous)
-
-
-@drawing
-def roc_curves(
-    axes: Any,
-    curves: Mapping[str, tuple[Values, Values]],
-    styles: Mapping[str, Line],
-    *,
-    signal: str,
-    events: int,
-    rate_axis: bool,
-) -> str:
-    """ROC curves for one signal; the ground is shaded where few of the normal `events` pass."""
-    axes.figure.set_figheight(3.3 if rate_axis else 3.1)
-    for label, (rates, efficiencies) in curves.items():
-        axes.plot(rates, efficiencies, **styles[label].options())
-    lowest = 1 / events
-    axes.set(xlabel="false-positive rate", ylabel=f"efficiency for {signal}", xscale="log")
-    axes.set(xlim=(lowest, 1), ylim=(0, 1.02))
-    _decades(axes.xaxis)
-    _percent(axes.yaxis)
-    axes.axvspan(lowest, min(SMALL_COUNT / events, 1), color="#f1f3f5", linewidth=0, zorder=0)
-    if lowest < REPORTED_FPR:
-        axes.axvline(REPORTED_FPR, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
-    if rate_axis:
-        khz = (lambda rate: rate * CROSSING_RATE_KHZ, lambda rate: rate / CROSSING_RATE_KHZ)
-        top = axes.secondary_xaxis("top", functions=khz)
-        _decades(top.xaxis)
-        top.set_xlabel("trigger rate [kHz]")
-    return f"ROC curves of {', '.join(curves)} for {signal}"
 
 
 def roc(run: RunFiles) -> Group | None:
@@ -348,47 +284,28 @@ def roc(run: RunFiles) -> Group | None:
         read["teacher"], styles["teacher"] = scores.teacher, TEACHER
     read |= {name: partial(scores.student, name) for name in run.students}
     styles |= _student_lines(run)
-    drawings = [
-        roc_curves(
-            f"roc-{number}",
-            signal,
-            {name: roc_curve(of("test"), of(signal)) for name, of in read.items()},
-            styles,
-            signal=signal,
-            events=len(scores.student(run.metrics.best, "test")),
-            rate_axis=run.of_crossings,
-        )
-        for number, signal in enumerate(run.signals)
-    ]
-    return Group(drawings, styles)
-
-
-@drawing
-def density(
-    axes: Any, target: Values, score: Values, edges: Values, *, student: str, events: str
-) -> str:
-    """A student's scores against the teacher's, (N,) each in one unit: events per bin."""
-    both: Any = (edges, edges)
-    counts, *_ = np.histogram2d(target, score, bins=both)
-    axes.figure.set_figheight(3.7)
-    axes.plot(edges[[0, -1]], edges[[0, -1]], color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
-    image = axes.imshow(
-        _positive(counts.T),
-        origin="lower",
-        extent=(edges[0], edges[-1], edges[0], edges[-1]),
-        cmap="viridis_r",
-        norm=LogNorm(1, max(float(counts.max()), 10.0)),
-        interpolation="none",
-        aspect="auto",
-        zorder=2,
-    )
-    bar = axes.figure.colorbar(image, ax=axes, label="events per bin")
-    bar.solids.set_rasterized(True)
-    bar.outline.set_visible(False)
-    bar.ax.grid(visible=False)
-    _decades(bar.ax.yaxis)
-    axes.set(xlabel="teacher's score [output units]", ylabel=f"{student}'s score [output units]")
-    return f"Score of {student} against the teacher's for {events}"
+    events = len(scores.student(run.metrics.best, "test"))
+    group = Group(styles)
+    for number, signal in enumerate(run.signals):
+        label = f"ROC curves of {', '.join(read)} for {signal}"
+        with group.draw(f"roc-{number}", signal, label) as axes:
+            axes.figure.set_figheight(3.3 if run.of_crossings else 3.1)
+            for name, of in read.items():
+                axes.plot(*roc_curve(of("test"), of(signal)), **styles[name].options())
+            axes.set(xlabel="false-positive rate", ylabel=f"efficiency for {signal}", xscale="log")
+            axes.set(xlim=(1 / events, 1), ylim=(0, 1.02))
+            _decades(axes.xaxis)
+            _percent(axes.yaxis)
+            few = min(SMALL_COUNT / events, 1)
+            axes.axvspan(1 / events, few, color="#f1f3f5", linewidth=0, zorder=0)
+            if 1 / events < REPORTED_FPR:
+                axes.axvline(REPORTED_FPR, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
+            if run.of_crossings:
+                khz = (lambda rate: rate * CROSSING_RATE_KHZ, lambda rate: rate / CROSSING_RATE_KHZ)
+                top = axes.secondary_xaxis("top", functions=khz)
+                _decades(top.xaxis)
+                top.set_xlabel("trigger rate [kHz]")
+    return group
 
 
 def densities(run: RunFiles) -> Group | None:
@@ -407,160 +324,133 @@ def densities(run: RunFiles) -> Group | None:
         for events, names in samples.items()
     }
     edges = bins([values for pair in pairs.values() for values in pair], 64)
-    drawings = []
-    for number, (events, (target, score)) in enumerate(pairs.items()):
-        name, caption = f"density-{number}", f"{best} against the teacher, {events}"
-        drawings.append(density(name, caption, target, score, edges, student=best, events=events))
-    return Group(drawings)
-
-
-@drawing
-def per_signal(
-    axes: Any,
-    rows: Mapping[str, PerSignal],
-    signals: Mapping[str, Line],
-    bars: Mapping[str, Line],
-    quality: Quality,
-) -> str:
-    """A row for each score: the mean over signals as a bar, every signal as a marker."""
-    values = [value for row in rows.values() for value in row.values()]
-    low, high = 0.5 if min(values) >= 0.5 else 0.0, 1.0
-    if quality.share:
-        low, high = 0.0, min(1.0, max(values) * 1.08 + 0.01)
-        _percent(axes.xaxis)
-    _rows(axes, list(rows))
-    for place, (row, values_of_row) in enumerate(rows.items()):
-        if (mean := mean_over_signals(values_of_row)) is not None:
-            colour = bars[row].colour
-            axes.barh(place, mean - low, 0.62, low, color=colour, alpha=0.28, linewidth=0)
-            axes.plot([mean, mean], [place - 0.31, place + 0.31], color=colour, lw=2)
-    for signal, line in signals.items():
-        points = [(v[signal], i) for i, v in enumerate(rows.values()) if signal in v]
-        if signal != POOLED:
-            axes.plot(*np.transpose(points), line.marker, color=line.colour, markersize=4.2)
-    axes.set(xlim=(low, high), xlabel=quality.title)
-    return f"{quality.title} of {', '.join(rows)} for each signal"
+    ends = (edges[0], edges[-1])
+    group = Group()
+    for number, (events, pair) in enumerate(pairs.items()):
+        caption = f"{best} against the teacher, {events}"
+        label = f"Score of {best} against the teacher's for {events}"
+        with group.draw(f"density-{number}", caption, label) as axes:
+            both: Any = (edges, edges)
+            counts, *_ = np.histogram2d(*pair, bins=both)
+            axes.figure.set_figheight(3.7)
+            axes.plot(ends, ends, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
+            image = axes.imshow(
+                _positive(counts.T),
+                origin="lower",
+                extent=ends * 2,
+                cmap="viridis_r",
+                norm=LogNorm(1, max(float(counts.max()), 10.0)),
+                interpolation="none",
+                aspect="auto",
+                zorder=2,
+            )
+            bar = axes.figure.colorbar(image, ax=axes, label="events per bin")
+            bar.solids.set_rasterized(True)
+            bar.outline.set_visible(False)
+            bar.ax.grid(visible=False)
+            _decades(bar.ax.yaxis)
+            axes.set_xlabel("teacher's score [output units]")
+            axes.set_ylabel(f"{best}'s score [output units]")
+    return group
 
 
 def qualities(run: RunFiles) -> Group | None:
-    """Efficiency and AUC of teacher, students and baselines at a glance."""
+    """A row for each score: the mean over signals as a bar, every signal as a marker."""
     metrics = run.metrics
     if metrics is None or not run.signals:
         return None
     scored: dict[str, run_files.Quality] = {"teacher": metrics.teacher} if metrics.teacher else {}
     scored |= {name: metrics.students[name] for name in run.students} | metrics.baselines
     bars = _student_lines(run) | {"teacher": TEACHER} | dict.fromkeys(metrics.baselines, BASELINE)
-    signals, drawings = lines(run.signals), []
+    group = Group(lines(run.signals), markers=True)
     for each in QUALITIES:
-        rows = {name: each.of(quality) for name, quality in scored.items()}
-        if any(rows.values()):  # empty in a run of a version that did not know this quality
-            caption = f"{each.title}: mean over signals (bar) and every signal"
-            drawings.append(per_signal(f"quality-{each.name}", caption, rows, signals, bars, each))
-    return Group(drawings, signals, markers=True)
-
-
-@drawing
-def ladder(
-    axes: Any,
-    steps: Mapping[str, Mapping[str, float | None]],
-    styles: Mapping[str, Line],
-    quality: Quality,
-    *,
-    order: Sequence[str],
-) -> str:
-    """A mean by stage, a line for each student; what is missing is left out."""
-    for student, values in steps.items():
-        found = [(i, v) for i, stage in enumerate(order) if (v := values.get(stage)) is not None]
-        if found:
-            line = styles[student]
-            axes.plot(*np.transpose(found), marker=line.marker, markersize=5, **line.options())
-    axes.set_xticks(range(len(order)), [RUNGS[stage][1] for stage in order])
-    if quality.share:
-        _percent(axes.yaxis)
-    axes.set(xlim=(-0.3, len(order) - 0.7), ylabel=f"mean {quality.short}")
-    return f"mean {quality.short} from the teacher to the firmware"
+        rows = [(bars[name].colour, each.of(quality)) for name, quality in scored.items()]
+        values = [value for _, row in rows for value in row.values()]
+        if not values:  # a run of a version that did not know this quality
+            continue
+        caption = f"{each.title}: mean over signals (bar) and every signal"
+        label = f"{each.title} of {', '.join(scored)} for each signal"
+        with group.draw(f"quality-{each.name}", caption, label) as axes:
+            low, high = 0.5 if min(values) >= 0.5 else 0.0, 1.0
+            if each.share:
+                low, high = 0.0, min(1.0, max(values) * 1.08 + 0.01)
+                _percent(axes.xaxis)
+            _rows(axes, list(scored))
+            for place, (colour, row) in enumerate(rows):
+                if (mean := mean_over_signals(row)) is not None:
+                    axes.barh(place, mean - low, 0.62, low, color=colour, alpha=0.28, linewidth=0)
+                    axes.plot([mean, mean], [place - 0.31, place + 0.31], color=colour, lw=2)
+            for signal, line in group.legend.items():
+                points = [
+                    (row[signal], place) for place, (_, row) in enumerate(rows) if signal in row
+                ]
+                axes.plot(*np.transpose(points), line.marker, color=line.colour, markersize=4.2)
+            axes.set(xlim=(low, high), xlabel=each.title)
+    return group
 
 
 def ladders(run: RunFiles) -> Group | None:
-    """Mean AUC and mean efficiency from the float teacher to the firmware."""
+    """Means from the float teacher to the firmware, a line for each student."""
     fidelity = run.fidelity
     if not fidelity or not run.signals:
         return None
     present = {rung.stage for rungs in fidelity.values() for rung in rungs}
-    order = [stage for stage in RUNGS if stage in present]
+    places = {stage: i for i, stage in enumerate(stage for stage in RUNGS if stage in present)}
     styles = {name: line for name, line in _student_lines(run).items() if name in fidelity}
-    drawings = []
+    group = Group(styles)
     for each in MEANS:
-        steps = {
-            student: {str(rung.stage): each.mean(rung) for rung in rungs}
-            for student, rungs in fidelity.items()
-        }
-        name, caption = f"ladder-{each.name}", f"mean {each.short}, rung by rung"
-        drawings.append(ladder(name, caption, steps, styles, each, order=order))
-    return Group(drawings, styles)
-
-
-@drawing
-def amounts(
-    axes: Any,
-    rows: Sequence[tuple[str, float, str]],
-    colours: Sequence[str],
-    *,
-    axis: str,
-    show: Callable[[float], str],
-    label: str,
-) -> str:
-    """A bar for each row (label, amount, text), the text at its end."""
-    _rows(axes, [title for title, *_ in rows])
-    widest = max(value for _, value, _ in rows)
-    for place, (_, value, text) in enumerate(rows):
-        axes.barh(place, value, 0.62, color=colours[place], alpha=0.55, linewidth=0)
-        axes.text(value + 0.015 * widest, place, text, size=8, va="center", color=FAINT)
-    axes.set(xlim=(0, 1.18 * widest or 1), xlabel=axis)
-    axes.xaxis.set_major_formatter(lambda value, _: show(value))
-    return label
+        mean = f"mean {each.short}"
+        label = f"{mean} from the teacher to the firmware"
+        with group.draw(f"ladder-{each.name}", f"{mean}, rung by rung", label) as axes:
+            for student, rungs in fidelity.items():
+                found = [(places[r.stage], v) for r in rungs if (v := each.mean(r)) is not None]
+                line = styles[student]
+                if found:
+                    points = np.transpose(sorted(found))
+                    axes.plot(*points, marker=line.marker, markersize=5, **line.options())
+            axes.set_xticks(range(len(places)), [RUNGS[stage][1] for stage in places])
+            if each.share:
+                _percent(axes.yaxis)
+            axes.set(xlim=(-0.3, len(places) - 0.7), ylabel=mean)
+    return group
 
 
 def cost(run: RunFiles) -> Group | None:
     """The largest share of the part by every source, and the best student's LUTs by layer."""
     styles = lines(dict.fromkeys(each.design_text for each in run.costs))
-    drawings = []
-    if shares := [
-        (each, each.largest_share) for each in run.costs if each.largest_share is not None
-    ]:
+    drawn = {each.design_text for each in run.costs if each.best or each.largest_share is not None}
+    group = Group({name: line for name, line in styles.items() if name in drawn})
+    shares = [(each, each.largest_share) for each in run.costs if each.largest_share is not None]
+    if shares:
         labels = [f"{each.student}, {each.source}" for each, _ in shares]
         parts = dict.fromkeys(str(each.part_short) for each, _ in shares)
-        drawn = amounts(
-            "cost-shares",
-            "largest share of the part, by source",
-            [
-                (n, 100 * v, number_format.share(v))
-                for n, (_, v) in zip(labels, shares, strict=True)
-            ],
-            [styles[each.design_text].colour for each, _ in shares],
-            axis=f"largest share of a {' or '.join(parts)} [%]",
-            show=lambda value: f"{value:.3g}",
-            label=f"Share of the part: {', '.join(labels)}",
-        )
-        drawings.append(drawn)
+        caption = "largest share of the part, by source"
+        label = f"Share of the part: {', '.join(labels)}"
+        with group.draw("cost-shares", caption, label) as axes:
+            _bars(
+                axes,
+                [
+                    (n, 100 * v, number_format.share(v))
+                    for n, (_, v) in zip(labels, shares, strict=True)
+                ],
+                [styles[each.design_text].colour for each, _ in shares],
+            )
+            axes.set_xlabel(f"largest share of a {' or '.join(parts)} [%]")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     for number, each in enumerate(run.costs):
         luts = [(layer.name, layer.lut) for layer in each.layers if layer.lut is not None]
-        if each.best and any(lut for _, lut in luts):
-            if rest := luts[MOST_LAYERS:]:
-                luts[MOST_LAYERS:] = [(f"{len(rest)} others", sum(lut for _, lut in rest))]
-            drawn = amounts(
-                f"cost-layers-{number}",
-                f"{each.student}: LUT by layer, {each.source_text}",
-                [(name, lut, number_format.count(lut)) for name, lut in luts],
-                [styles[each.design_text].colour] * len(luts),
-                axis="LUT",
-                show=number_format.count,
-                label=f"LUT of {each.student} by layer: {each.source_text}",
-            )
-            drawings.append(drawn)
-    shown = {each.design_text for each in run.costs if each.best or each.largest_share is not None}
-    legend = {name: line for name, line in styles.items() if name in shown}
-    return Group(drawings, legend) if drawings else None
+        if not each.best or not any(lut for _, lut in luts):
+            continue
+        if rest := luts[MOST_LAYERS:]:
+            luts[MOST_LAYERS:] = [(f"{len(rest)} others", sum(lut for _, lut in rest))]
+        caption = f"{each.student}: LUT by layer, {each.source_text}"
+        label = f"LUT of {each.student} by layer: {each.source_text}"
+        with group.draw(f"cost-layers-{number}", caption, label) as axes:
+            rows = [(name, lut, number_format.count(lut)) for name, lut in luts]
+            _bars(axes, rows, [styles[each.design_text].colour] * len(rows))
+            axes.set_xlabel("LUT")
+            axes.xaxis.set_major_formatter(lambda value, _: number_format.count(value))
+    return group if group.drawings else None
 
 
 FIGURES: dict[str, Callable[[RunFiles], Group | None]] = {

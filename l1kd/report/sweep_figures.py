@@ -13,7 +13,7 @@ from typing import Any
 from l1kd.core.files import atomic
 from l1kd.data.mnist_files import KNOWN
 from l1kd.report import paper_numbers
-from l1kd.report.figures import Line, drawing, lines
+from l1kd.report.figures import Group, Line, lines
 from l1kd.report.number_format import plural
 from l1kd.report.paper_numbers import TEACHER
 
@@ -68,7 +68,7 @@ def draw(cells: Sequence[Cell], directory: Path) -> list[Path]:
             series = _series([cell for cell in own if cell.get(quantity.value) is not None])
             if series:
                 path = directory / f"{quantity.file}-{data}.svg"
-                svg = _figure(path.stem, "", data, series, quantity).svg
+                svg = _figure(path.stem, data, series, quantity)
                 # A page's `<svg>` as a file, on white.
                 opening = '<svg xmlns="http://www.w3.org/2000/svg" style="background: #ffffff"'
                 with atomic(path) as temporary:
@@ -112,8 +112,7 @@ def _place(order: Sequence[str], name: str) -> tuple[int, str]:
     return (order.index(name) if name in order else len(order), name)
 
 
-@drawing
-def _figure(axes: Any, data: str, series: Sequence[_Series], quantity: _Quantity) -> str:
+def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity) -> str:
     models = sorted(
         {model for each in series for model in each.cells},
         key=lambda model: _place(paper_numbers.MODELS, model),
@@ -124,38 +123,38 @@ def _figure(axes: Any, data: str, series: Sequence[_Series], quantity: _Quantity
         firsts.setdefault(each.mode, styles[each.label])
     papers = {mode: values for mode in firsts if (values := _paper(data, mode, quantity))}
     count = len(series) + len(papers)
-    axes.figure.set_size_inches(max(4.5, 0.95 * len(models)), 3.4 + 0.085 * count)
+    title = KNOWN[data].title if data in KNOWN else data
+    beside = f", beside {paper_numbers.SOURCE}" if papers else ""
+    label = f"{quantity.label}, {title}: {', '.join(each.label for each in series)}{beside}"
+    group = Group()
+    with group.draw(name, "", label) as axes:
+        axes.figure.set_size_inches(max(4.5, 0.95 * len(models)), 3.4 + 0.085 * count)
+        handles = []
 
-    def plot(number: int, values: Mapping[str, float], **options: Any) -> Any:
-        """One series, moved aside a little: points at the models that it has."""
-        shift = min(_DODGE, _SPREAD / count) * (number - (count - 1) / 2)
-        places = [place for place, model in enumerate(models) if model in values]
-        heights = [values[models[place]] / quantity.unit for place in places]
-        x = [place + shift for place in places]
-        return axes.errorbar(x, heights, linewidth=0.9, elinewidth=1.4, markersize=5, **options)
+        def plot(values: Mapping[str, float], **options: Any) -> None:
+            """One series, moved aside a little: points at the models that it has."""
+            shift = min(_DODGE, _SPREAD / count) * (len(handles) - (count - 1) / 2)
+            places = [place for place, model in enumerate(models) if model in values]
+            heights = [values[models[place]] / quantity.unit for place in places]
+            x = [place + shift for place in places]
+            options |= {"linewidth": 0.9, "elinewidth": 1.4, "markersize": 5}
+            handles.append(axes.errorbar(x, heights, **options))
 
-    handles = []
-    for number, each in enumerate(series):
-        style = styles[each.label]
-        errors = [
-            float(each.cells[m].get(quantity.error) or 0.0) for m in models if m in each.cells
-        ]
-        handles.append(
+        for each in series:
+            own = [each.cells[model] for model in models if model in each.cells]
+            errors = [float(cell.get(quantity.error) or 0.0) / quantity.unit for cell in own]
+            style = styles[each.label]
             plot(
-                number,
                 {model: float(cell[quantity.value]) for model, cell in each.cells.items()},
-                yerr=[error / quantity.unit for error in errors] if any(errors) else None,
+                yerr=errors if any(errors) else None,
                 linestyle=style.style,
                 marker=style.marker,
                 color=style.colour,
                 label=each.label,
             )
-        )
-    for number, (mode, values) in enumerate(papers.items(), len(series)):
-        if values.keys() & set(models):
-            handles.append(
+        for mode, values in papers.items():
+            if values.keys() & set(models):
                 plot(
-                    number,
                     values,
                     linestyle=(0, (1, 2)),
                     marker=firsts[mode].marker,
@@ -163,19 +162,15 @@ def _figure(axes: Any, data: str, series: Sequence[_Series], quantity: _Quantity
                     color=firsts[mode].colour,
                     label=f"{mode}, the paper's float students",
                 )
-            )
-    axes.set_xticks(range(len(models)), [_label(model, data) for model in models])
-    axes.set_xlim(-0.6, len(models) - 0.4)
-    axes.grid(visible=False, axis="x")
-    axes.set_ylim(bottom=quantity.bottom)
-    several = any(len(cell["classes"]) > 1 for each in series for cell in each.cells.values())
-    axes.set_ylabel(quantity.label + (", mean over classes" if several else ""))
-    title = KNOWN[data].title if data in KNOWN else data
-    axes.set_title(title)
-    axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
-    drawn = ", ".join(each.label for each in series)
-    beside = f", beside {paper_numbers.SOURCE}" if papers else ""
-    return f"{quantity.label}, {title}: {drawn}{beside}"
+        axes.set_xticks(range(len(models)), [_label(model, data) for model in models])
+        axes.set_xlim(-0.6, len(models) - 0.4)
+        axes.grid(visible=False, axis="x")
+        axes.set_ylim(bottom=quantity.bottom)
+        several = any(len(cell["classes"]) > 1 for each in series for cell in each.cells.values())
+        axes.set_ylabel(quantity.label + (", mean over classes" if several else ""))
+        axes.set_title(title)
+        axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return group.drawings[0].svg
 
 
 def _paper(data: str, mode: str, quantity: _Quantity) -> dict[str, float]:

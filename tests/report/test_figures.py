@@ -1,15 +1,18 @@
 """Figures: small, self-contained, their own ids, and drawn for data that have little to show."""
 
+import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 from l1kd.evaluation.metrics import efficiency
+from l1kd.evaluation.scores import Scores
 from l1kd.report import figures
-from l1kd.report.figures import BASELINE, TEACHER, lines, power_of_ten
-from l1kd.report.tables import QUALITIES
+from l1kd.report.figures import FIGURES, INK, lines, power_of_ten
+from l1kd.report.load_run import History, read_run
 
 
 def _check(drawing):
@@ -41,30 +44,45 @@ def _check(drawing):
     return svg
 
 
-SCORES = np.random.default_rng(0).normal(5, 1, 30_000)
+@pytest.fixture(scope="module")
+def run(whole_run):
+    return read_run(whole_run)
 
 
-def test_ids_are_the_figures_own_and_equal_figures_are_equal():
-    edges = figures.bins([SCORES])
-    one, other, again = (
-        figures.density(name, "", SCORES, SCORES + 0.1, edges, student="s1", events="normals")
-        for name in ("one", "other", "one")
+def _with_scores(run, change):
+    """The run with other scores of each sample."""
+    arrays = {key: change(key.rsplit("_", 1)[1], own) for key, own in run.scores.arrays.items()}
+    return replace(run, scores=Scores(arrays))
+
+
+def test_every_figure_has_its_own_ids(run):
+    groups = [draw(run) for draw in FIGURES.values()]
+    drawings = [drawing for group in groups for drawing in group.drawings]
+    assert len(drawings) >= len(FIGURES) + len(run.signals) + len(run.students)
+    ids = [re.findall(r'\bid="([^"]*)"', _check(drawing)) for drawing in drawings]
+    assert all(ids) and sum(map(len, ids)) == len({each for own in ids for each in own})
+
+
+def test_equal_figures_are_equal(run):
+    assert figures.densities(run) == figures.densities(run)
+
+
+def test_distributions_with_their_threshold_and_one_beyond(run):
+    for drawing in figures.distributions(run).drawings:
+        assert re.search(rf"stroke-dasharray: 4,2; [^\"]*stroke: {INK}", _check(drawing))
+    highest = max(array.max() for array in run.scores.arrays.values())
+    constant = _with_scores(
+        run, lambda sample, own: np.full_like(own, highest) if sample == "test" else own
     )
-    assert one == again
-    ids = [set(re.findall(r'\bid="([^"]*)"', _check(drawing))) for drawing in (one, other)]
-    assert ids[0] and not ids[0] & ids[1]
+    for drawing in figures.distributions(constant).drawings:
+        assert not re.search(rf"stroke-dasharray: 4,2; [^\"]*stroke: {INK}", _check(drawing))
 
 
-def test_distribution_with_its_threshold_and_one_beyond():
-    edges = figures.bins([SCORES])
-    styles = lines(["ttbar"])
-    for threshold in (8.0, 99.0):
-        _check(
-            figures.distribution(
-                "d", "", SCORES, {"ttbar": SCORES[:50] + 2}, edges, styles,
-                score="score", threshold=threshold,
-            )
-        )  # fmt: skip
+def test_distributions_and_densities_of_constant_scores(run):
+    constant = _with_scores(run, lambda _, own: np.zeros_like(own))
+    for group in (figures.distributions(constant), figures.densities(constant)):
+        for drawing in group.drawings:
+            _check(drawing)
 
 
 def test_bins_of_a_constant_and_of_nothing():
@@ -72,19 +90,15 @@ def test_bins_of_a_constant_and_of_nothing():
     assert len(figures.bins([np.array([])], 4)) == 5
 
 
-def test_learning_curves_with_gaps():
-    nan = float("nan")
-    drawing = figures.learning_curves(
-        "l", "", [1, 2, 3], {"teacher": ([nan] * 3, [3.0, nan, 0.0])}, {"teacher": TEACHER},
-        phase_starts=[3], loss="loss",
-    )  # fmt: skip
+def test_learning_curves_with_gaps(run):
+    history = History([1, 2, 3], ["a", "a", "b"], {"teacher_val_loss": [3.0, math.nan, 0.0]})
+    (drawing,) = figures.learning(replace(run, history=history)).drawings
     _check(drawing)
 
 
-def test_one_epoch_is_a_curve_too():
-    drawing = figures.learning_curves(
-        "l", "", [1], {"a": ([2.0], [2.0])}, lines(["a"]), phase_starts=[], loss="loss"
-    )
+def test_one_epoch_is_a_curve_too(run):
+    history = History([1], ["a"], {"v1_loss": [2.0], "v1_val_loss": [2.0]})
+    (drawing,) = figures.learning(replace(run, history=history)).drawings
     _check(drawing)
 
 
@@ -97,27 +111,29 @@ def test_roc_curve_is_the_efficiency_at_its_rate():
     assert (np.diff(efficiencies) >= 0).all()
 
 
-@pytest.mark.parametrize("rate_axis", [False, True])
-@pytest.mark.parametrize("events", [20, 50_000])
-def test_roc(rate_axis, events):
-    curves = {"teacher": figures.roc_curve(SCORES[:events], SCORES[:50] + 1)}
-    styles = {"teacher": TEACHER, "sum": BASELINE}
-    drawing = figures.roc_curves(
-        "r", "", curves, styles, signal="ttbar", events=events, rate_axis=rate_axis
-    )
-    assert ("trigger rate [kHz]" in _check(drawing)) == rate_axis
+@pytest.mark.parametrize("source", ["mnist", "l1toy"])
+@pytest.mark.parametrize("events", [20, 20_000])
+def test_roc(make, source, events):
+    made = read_run(make(source=source, stages=("train", "evaluate"), students={"v1": 0.9}))
+    few = _with_scores(made, lambda sample, own: own[:events] if sample == "test" else own)
+    group = figures.roc(few)
+    assert len(group.drawings) == len(made.signals)
+    for drawing in group.drawings:
+        assert ("trigger rate [kHz]" in _check(drawing)) == (source == "l1toy")
 
 
-def test_rows_for_signals_and_the_ladder():
-    rows = {"teacher": {"a": 0.9, "b": 0.8}, "s1": {"a": 0.7}, "none": {}}
-    styles = dict.fromkeys(rows, TEACHER)
-    for quality in QUALITIES:
-        drawing = figures.per_signal("p", "", rows, lines(["a", "b"]), styles, quality)
+def test_rows_for_signals_and_the_ladder(run):
+    metrics, fidelity = run.metrics.model_copy(deep=True), dict(run.fidelity)
+    metrics.teacher.auc.pop("ttbar")
+    metrics.baselines["sum"].auc = metrics.baselines["sum"].efficiency = {}
+    first, second, *_ = fidelity
+    fidelity[first] = [each.model_copy(deep=True) for each in fidelity[first]]
+    fidelity[first][3].auc = fidelity[first][3].efficiency = {}
+    fidelity[second] = []
+    changed = replace(run, metrics=metrics, fidelity=fidelity)
+    for drawing in figures.qualities(changed).drawings:
         assert ">teacher<" in _check(drawing)
-        drawing = figures.ladder(
-            "l", "", {"s1": {"teacher": 0.9, "csim": None}, "s2": {}}, lines(["s1", "s2"]), quality,
-            order=["teacher", "csim"],
-        )  # fmt: skip
+    for drawing in figures.ladders(changed).drawings:
         assert ">C-sim<" in _check(drawing)
 
 
