@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from l1kd.core.run_files import COUNTS, SOURCES, Candidate, Resources, RtlRecord, Source
 from l1kd.evaluation.student_choice import BUDGETS, amount
 from l1kd.report.load_run import AMOUNTS, Cost, RunFiles
 from l1kd.report.number_format import DASH, area, count, percent, plural, quantity, share
 from l1kd.report.tables import Column, Table, text
-
-_Cost = TypeVar("_Cost", bound=Resources)
 
 CANNOT_FOLLOW = "cannot follow the bunch crossings"
 TIMING = "Timing is not closed: ns are cycles times the target clock."
@@ -251,7 +249,7 @@ class Selection:
             interface = max(sorted(set(found), reverse=True), key=found.count, default=None)
         return replace(self, implementation=which, io_type=interface)
 
-    def find(self, costs: Iterable[_Cost], student: str) -> _Cost | None:
+    def find(self, costs: Iterable[Cost], student: str) -> Cost | None:
         """A student's cost by the best founded of the admitted sources."""
         admitted = [e for e in costs if e.student == student and self.admits(e) and knows(e)]
         return max(admitted, key=lambda each: each.trust, default=None)

@@ -79,7 +79,7 @@ def _csv(run: RunFiles) -> str:
     rows: list[dict[str, Any]] = []
     for each in run.costs:
         whole = cost_row(each)
-        labels = {key: whole[key] if key in costs.LABELS else None for key in whole}
+        labels = {key: whole[key] for key in costs.LABELS}
         rows.append({"layer": None} | whole)
         rows += [
             {"layer": layer.name} | labels | layer.model_dump(exclude={"name"})
@@ -223,15 +223,12 @@ def _text(lines: Sequence[Line], selection: Selection, known: Sequence[Resources
     if len({cost.source for cost in shown}) > 1:
         least = min(shown, key=lambda cost: cost.trust).source
         notes.append(f"Lines differ in their source; `--source {least}` takes one for all.")
-    others = dict.fromkeys(_option(each) for each in known if not selection.admits(each))
+    others: dict[str, None] = {}
+    for cost in known:
+        interface = f" --io-type {cost.io_type}" if cost.io_type else ""
+        option = f"--implementation {cost.implementation}{interface} --source {cost.source}"
+        if not selection.admits(cost):
+            others[f"`{option}` ({SOURCES[cost.source]})"] = None
     if others:
         notes.append(f"Also known: {', '.join(others)}.")
     return "\n\n".join([table.markdown(), *notes])
-
-
-def _option(cost: Resources) -> str:
-    interface = f" --io-type {cost.io_type}" if cost.io_type else ""
-    return (
-        f"`--implementation {cost.implementation}{interface} --source {cost.source}` "
-        f"({SOURCES[cost.source]})"
-    )

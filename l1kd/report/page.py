@@ -92,13 +92,11 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str
     """Labels and texts; mappings of plain values are one text, others one for each entry."""
     for key, value in values.items():
         label = f"{above} {key.replace('_', ' ')}".strip()
-        if not isinstance(value, dict):
-            yield label, _text(value)
-        elif any(isinstance(each, (dict, list)) for each in value.values()):
+        inner = value.values() if isinstance(value, dict) else ()
+        if any(isinstance(each, (dict, list)) for each in inner):
             yield from _flat(value, label)
         else:
-            texts = (f"{name.replace('_', ' ')}: {_text(each)}" for name, each in value.items())
-            yield label, ", ".join(texts) or number_format.DASH
+            yield label, _text(value)
 
 
 def _text(value: Any) -> str:
@@ -107,7 +105,10 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
-        return ", ".join(_text(each) for each in value) or "none"
+        return ", ".join(map(_text, value)) or "none"
+    if isinstance(value, dict):
+        texts = (f"{name.replace('_', ' ')}: {_text(each)}" for name, each in value.items())
+        return ", ".join(texts) or number_format.DASH
     return number_format.DASH if value is None else str(value)
 
 

@@ -129,7 +129,7 @@ def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity
     group = Group()
     with group.draw(name, "", label) as axes:
         axes.figure.set_size_inches(max(4.5, 0.95 * len(models)), 3.4 + 0.085 * count)
-        handles = []
+        handles: list[Any] = []
 
         def plot(values: Mapping[str, float], **options: Any) -> None:
             """One series, moved aside a little: points at the models that it has."""
@@ -159,6 +159,7 @@ def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity
                     linestyle=(0, (1, 2)),
                     marker=firsts[mode].marker,
                     markerfacecolor="none",
+                    zorder=1.9,  # below ours
                     color=firsts[mode].colour,
                     label=f"{mode}, the paper's float students",
                 )
@@ -174,8 +175,8 @@ def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity
 
 
 def _paper(data: str, mode: str, quantity: _Quantity) -> dict[str, float]:
-    found = {each: paper_numbers.find(data, mode, each) for each in paper_numbers.MODELS}
-    values = {each: getattr(cell, quantity.paper) for each, cell in found.items() if cell}
+    cells = [cell for cell in paper_numbers.CELLS if (cell.data, cell.mode) == (data, mode)]
+    values = {cell.model: getattr(cell, quantity.paper) for cell in cells}
     return {model: value for model, value in values.items() if value is not None}
 
 

@@ -22,18 +22,19 @@ from l1kd.evaluation.metrics import POOLED, mean_over_signals
 from l1kd.report.load_run import RunFiles, read_run
 from l1kd.report.paper_numbers import TEACHER
 from l1kd.report.sweep_figures import Cell, draw, taught
-from l1kd.report.tables import Column, Table
+from l1kd.report.tables import Column, Table, value_of
 from l1kd.training.target_transform import load_target
 
 _FLOAT_BITS = 32
 # What every table has as a column of its own; other keys of a grid follow behind.
 _KNOWN = ("data.source", "data.normal", "seed", "distillation.mode")
 _EMD = {
-    "emd_anomalous": ("emd", "anomalous"),
-    "emd_normal": ("emd", "normal"),
-    "emd_anomalous_calibrated": ("emd_calibrated", "anomalous"),
-    "emd_normal_calibrated": ("emd_calibrated", "normal"),
+    "emd_anomalous": "emd.anomalous",
+    "emd_normal": "emd.normal",
+    "emd_anomalous_calibrated": "emd_calibrated.anomalous",
+    "emd_normal_calibrated": "emd_calibrated.normal",
 }
+_KEYS = ("data", "mode", "model", "weight_bits")
 _MEANS = (*_EMD, "mae", "spearman", "efficiency")
 
 
@@ -63,10 +64,6 @@ def _rows(run: RunFiles, metrics: Metrics) -> Iterator[dict[str, Any]]:
     networks: dict[str, Any] = {TEACHER: metrics.teacher} if metrics.teacher else {}
     for name, quality in (networks | metrics.students).items():
         pairs = [p for p in run.pairs(name) if (p.reference, p.candidate) == ("exact", "csim")]
-        emd = {
-            column: getattr(getattr(quality, key, None), part, None)
-            for column, (key, part) in _EMD.items()
-        }
         yield {
             "group": known.get("group", ""),
             "run": run.directory.name,
@@ -80,7 +77,8 @@ def _rows(run: RunFiles, metrics: Metrics) -> Iterator[dict[str, Any]]:
             "epochs": epochs,
             "auc": quality.auc.get(POOLED),
             "efficiency": mean_over_signals(quality.efficiency),
-            **emd,
+            # A teacher has no distances, as None has none.
+            **{column: value_of((None, quality), path) for column, path in _EMD.items()},
             "mae": differences.get(name),
             "spearman": getattr(quality, "spearman", None),
             "params": quality.params,
@@ -126,8 +124,7 @@ def summarise(rows: Sequence[Cell]) -> list[dict[str, Any]]:
     """Cells: means and spreads over classes and seeds; of a class counts its mean over seeds."""
     groups: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
     for each in rows:
-        key = ("data", "mode", "model", "weight_bits", "recipe")
-        groups[tuple(each.get(name) for name in key)].append(each)
+        groups[tuple(each.get(name) for name in (*_KEYS, "recipe"))].append(each)
     others = [name for name in dict.fromkeys(k for each in rows for k in each) if "." in name]
     return [_cell(own, others) for own in groups.values()]
 
@@ -137,7 +134,7 @@ def _cell(own: Sequence[Cell], others: Sequence[str]) -> dict[str, Any]:
     std = float(np.std(auc, ddof=1)) if len(auc) > 1 else None
     compared = [each for each in own if each.get("compared") is not None]
     return {
-        **{name: own[0][name] for name in ("data", "mode", "model", "weight_bits")},
+        **{name: own[0][name] for name in _KEYS},
         "classes": sorted({each["normal"] for each in own} - {None}),
         "seeds": sorted({each["seed"] for each in own}),
         "epochs": max((each["epochs"] for each in own if each["epochs"] is not None), default=None),
