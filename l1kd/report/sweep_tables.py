@@ -1,11 +1,14 @@
-"""Tables of a sweep: a row per network of every run; means and spreads over classes and seeds."""
+"""Tables of a sweep: a row per network of every run; means and spreads over classes and seeds.
+
+`docs/sweep.md` explains the columns; None stands for what is unknown.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,104 +17,77 @@ import numpy as np
 from l1kd.core.config import Config, Distillation
 from l1kd.core.errors import UserError
 from l1kd.core.files import atomic, content_hash, read_json
-from l1kd.core.run_files import Quality
+from l1kd.core.run_files import Metrics
 from l1kd.evaluation.metrics import POOLED, mean_over_signals
 from l1kd.report.load_run import RunFiles, read_run
-from l1kd.report.sweep_figures import draw
-from l1kd.report.table import Column, Table
+from l1kd.report.paper_numbers import TEACHER
+from l1kd.report.sweep_figures import Cell, draw, taught
+from l1kd.report.tables import Column, Table, value_of
 from l1kd.training.target_transform import load_target
 
-TEACHER = "teacher"
 _FLOAT_BITS = 32
 # What every table has as a column of its own; other keys of a grid follow behind.
 _KNOWN = ("data.source", "data.normal", "seed", "distillation.mode")
 _EMD = {
-    f"{name}{suffix}": (key, name.removeprefix("emd_"))
-    for key, suffix in (("emd", ""), ("emd_calibrated", "_calibrated"))
-    for name in ("emd_anomalous", "emd_normal")
+    "emd_anomalous": "emd.anomalous",
+    "emd_normal": "emd.normal",
+    "emd_anomalous_calibrated": "emd_calibrated.anomalous",
+    "emd_normal_calibrated": "emd_calibrated.normal",
 }
+_KEYS = ("data", "mode", "model", "weight_bits")
 _MEANS = (*_EMD, "mae", "spearman", "efficiency")
 
 
 def mode_of(distillation: Distillation) -> str:
-    """Way to train: `sequential`, `colearning`, `exposure` or `noise`.
-
-    `exposure` is co-learning with another data set among the sources, `noise` with others only.
-    """
+    """Way to train: `sequential`, `colearning`, with another data set `exposure`, else `noise`."""
     if distillation.mode == "sequential" or not distillation.exposure:
         return distillation.mode
     return "exposure" if "dataset" in distillation.exposure else "noise"
 
 
 def rows(run_directories: Iterable[Path]) -> list[dict[str, Any]]:
-    """Quality of the networks of evaluated runs on test halves: a row per network.
-
-    Keys: `group`, `run`, the grid's values by dotted key, `data`, `normal`, `seed`, `mode`, `model`
-    ("teacher" or the student's name), `weight_bits`, `epochs`, `auc` (signals pooled), `efficiency`
-    (mean over signals), `emd_anomalous`, `emd_normal`, both with `_calibrated`, `mae` (mean
-    absolute difference to the teacher per event, on log(1 + raw score)), `spearman`, `params`,
-    `chosen`, `mismatches` of `compared` events (`exact` and `csim`), `seconds`, `recipe` (a hash
-    of all that decides its training but class and seed). None for what is unknown.
-    """
-    found: list[dict[str, Any]] = []
-    for directory in run_directories:
-        if not (directory / "manifest.json").is_file() or not (directory / "config.yaml").is_file():
-            continue
-        run = read_run(directory)
-        if run.metrics is not None:
-            found += _rows(run)
-    return found
+    """Quality of the networks of evaluated runs on test halves: a row per network."""
+    runs = (
+        read_run(directory)
+        for directory in run_directories
+        if all((directory / name).is_file() for name in ("manifest.json", "config.yaml"))
+    )
+    return [row for run in runs if run.metrics is not None for row in _rows(run, run.metrics)]
 
 
-def _rows(run: RunFiles) -> list[dict[str, Any]]:
-    config, metrics = run.config, run.metrics
-    assert metrics is not None
-    known = _known(run.directory)
-    common: dict[str, Any] = {
-        "group": known.get("group", ""),
-        "run": run.directory.name,
-        **{key: value for key, value in known.get("grid", {}).items() if key not in _KNOWN},
-        "data": config.data.source,
-        "normal": getattr(config.data, "normal", None),
-        "seed": config.seed,
-        "mode": mode_of(config.distillation),
-    }
+def _rows(run: RunFiles, metrics: Metrics) -> Iterator[dict[str, Any]]:
+    config, known = run.config, _known(run.directory)
     seconds = sum(stage.duration_s or 0.0 for stage in run.manifest.stages.values())
+    grid = {key: value for key, value in known.get("grid", {}).items() if key not in _KNOWN}
     epochs = int(run.history.epochs[-1]) if run.history and run.history.epochs else None
     differences = _differences(run)
-
-    def of(name: str, bits: int, quality: Quality, params: int, **own: Any) -> dict[str, Any]:
-        return {
-            **common,
+    networks: dict[str, Any] = {TEACHER: metrics.teacher} if metrics.teacher else {}
+    for name, quality in (networks | metrics.students).items():
+        pairs = [p for p in run.pairs(name) if (p.reference, p.candidate) == ("exact", "csim")]
+        yield {
+            "group": known.get("group", ""),
+            "run": run.directory.name,
+            **grid,
+            "data": config.data.source,
+            "normal": getattr(config.data, "normal", None),
+            "seed": config.seed,
+            "mode": mode_of(config.distillation),
             "model": name,
-            "weight_bits": bits,
+            "weight_bits": getattr(quality, "weight_bits", _FLOAT_BITS),
             "epochs": epochs,
             "auc": quality.auc.get(POOLED),
             "efficiency": mean_over_signals(quality.efficiency),
-            **dict.fromkeys(_EMD),
-            "mae": None,
-            "spearman": None,
-            "params": params,
-            "chosen": False,
-            "mismatches": None,
-            "compared": None,
+            # A teacher has no distances, as None has none.
+            **{column: value_of((None, quality), path) for column, path in _EMD.items()},
+            "mae": differences.get(name),
+            "spearman": getattr(quality, "spearman", None),
+            "params": quality.params,
+            "chosen": name == metrics.best,
+            "mismatches": sum(pair.mismatches for pair in pairs) if pairs else None,
+            "compared": sum(pair.events for pair in pairs) if pairs else None,
             "seconds": round(seconds, 3),
             "recipe": _recipe(config, name),
-            **own,
         }
-
-    found = []
-    if metrics.teacher is not None:
-        found.append(of(TEACHER, _FLOAT_BITS, metrics.teacher, metrics.teacher.params))
-    for name, student in metrics.students.items():
-        own: dict[str, Any] = {"spearman": student.spearman, "mae": differences.get(name)}
-        for column, (key, part) in _EMD.items():
-            if (distance := getattr(student, key)) is not None:
-                own[column] = getattr(distance, part)
-        own["chosen"] = name == metrics.best
-        own |= _agreement(run, name)
-        found.append(of(name, student.weight_bits, student, student.params, **own))
-    return found
 
 
 def _known(directory: Path) -> dict[str, Any]:
@@ -144,47 +120,27 @@ def _differences(run: RunFiles) -> dict[str, float]:
     return found
 
 
-def _agreement(run: RunFiles, name: str) -> dict[str, Any]:
-    pairs = [p for p in run.pairs(name) if (p.reference, p.candidate) == ("exact", "csim")]
-    if not pairs:
-        return {}
-    return {
-        "mismatches": sum(pair.mismatches for pair in pairs),
-        "compared": sum(pair.events for pair in pairs),
-    }
-
-
-def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Means and spreads over classes and seeds, as cells; a class's value is its mean over seeds.
-
-    Rows belong together if data set, mode, model, width of weights and `recipe` are the same, in
-    whatever groups they are. Keys: `data`, `mode`, `model`, `weight_bits`, `classes`, `seeds`,
-    `epochs` (the most), `auc_mean`, `auc_std` (over classes, one degree of freedom less), `auc_se`
-    (that over the root of the number of classes), `auc_seed_std` (within a class, root mean
-    square), `emd_anomalous`, `emd_normal`, both calibrated, `mae`, `spearman`, `efficiency`,
-    `mismatches`, `compared`, `group`, and the grid's other keys. None for what is unknown.
-    """
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+def summarise(rows: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Cells: means and spreads over classes and seeds; of a class counts its mean over seeds."""
+    groups: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
     for each in rows:
-        key = ("data", "mode", "model", "weight_bits", "recipe")
-        groups[tuple(each.get(name) for name in key)].append(each)
+        groups[tuple(each.get(name) for name in (*_KEYS, "recipe"))].append(each)
     others = [name for name in dict.fromkeys(k for each in rows for k in each) if "." in name]
     return [_cell(own, others) for own in groups.values()]
 
 
-def _cell(own: Sequence[Mapping[str, Any]], others: Sequence[str]) -> dict[str, Any]:
-    classes = list(dict.fromkeys(each["normal"] for each in own))
+def _cell(own: Sequence[Cell], others: Sequence[str]) -> dict[str, Any]:
     auc, spread = _by_class(own, "auc")
-    first = own[0]
+    std = float(np.std(auc, ddof=1)) if len(auc) > 1 else None
     compared = [each for each in own if each.get("compared") is not None]
     return {
-        **{name: first[name] for name in ("data", "mode", "model", "weight_bits")},
-        "classes": sorted(each for each in classes if each is not None),
+        **{name: own[0][name] for name in _KEYS},
+        "classes": sorted({each["normal"] for each in own} - {None}),
         "seeds": sorted({each["seed"] for each in own}),
         "epochs": max((each["epochs"] for each in own if each["epochs"] is not None), default=None),
         "auc_mean": _mean(auc),
-        "auc_std": _std(auc),
-        "auc_se": None if (std := _std(auc)) is None else std / math.sqrt(len(auc)),
+        "auc_std": std,
+        "auc_se": None if std is None else std / math.sqrt(len(auc)),
         "auc_seed_std": spread,
         **{name: _mean(_by_class(own, name)[0]) for name in _MEANS},
         "mismatches": sum(each["mismatches"] for each in compared) if compared else None,
@@ -194,7 +150,7 @@ def _cell(own: Sequence[Mapping[str, Any]], others: Sequence[str]) -> dict[str, 
     }
 
 
-def _by_class(own: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], float | None]:
+def _by_class(own: Sequence[Cell], name: str) -> tuple[list[float], float | None]:
     """A value per class, its mean over seeds; and the spread over seeds within a class."""
     values: dict[Any, dict[int, float]] = defaultdict(dict)
     for each in own:
@@ -209,11 +165,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _std(values: Sequence[float]) -> float | None:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def _common(own: Sequence[Mapping[str, Any]], name: str) -> Any:
+def _common(own: Sequence[Cell], name: str) -> Any:
     values = [each.get(name) for each in own]
     return values[0] if all(value == values[0] for value in values) else None
 
@@ -232,7 +184,7 @@ def write_tables(directory: Path, run_directories: Sequence[Path]) -> str:
     return text
 
 
-def write_parquet(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+def write_parquet(path: Path, records: Sequence[Cell]) -> None:
     """Write records as Parquet, atomically; a column of mixed kinds holds JSON texts."""
     import pyarrow
     from pyarrow import parquet
@@ -251,27 +203,27 @@ def write_parquet(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         raise UserError(f"{path}: cannot be written ({error})") from error
 
 
-def markdown(cells: Sequence[Mapping[str, Any]], runs: int, of: int) -> str:
+def markdown(cells: Sequence[Cell], runs: int, of: int) -> str:
     """The summary's tables: quality and likeness to the teacher, models as columns."""
     if not cells:
         return f"0 of {of} runs are evaluated.\n"
+    lines: dict[tuple[str, ...], dict[str, Cell]] = {}
+    for cell in cells:
+        for like in [each for each in cells if taught(cell, each)] or [cell]:
+            lines.setdefault(_line(like), {})[cell["model"]] = cell
     models = list(dict.fromkeys(cell["model"] for cell in cells))
-    parts = [f"{runs} of {of} runs are evaluated."]
     titles = ("data", "students learn by", "group", "bits", "classes", "seeds")
+    columns = [Column(each, i, str, left=i < 3) for i, each in enumerate((*titles, *models))]
+    parts = [f"{runs} of {of} runs are evaluated."]
     for title, show in _QUANTITIES.items():
-        lines: dict[tuple[str, ...], dict[str, str]] = {}
-        for key, cell in _lines(cells):
-            lines.setdefault(key, {})[cell["model"]] = show(cell)
-
-        def keyed(place: int) -> Callable[..., str]:
-            return lambda line, _: str(line[place])
-
-        def of_model(model: str) -> Callable[..., str]:
-            return lambda _, shown: shown.get(model, "")
-
-        columns = [Column(each, keyed(i), str, left=i < 3) for i, each in enumerate(titles)]
-        columns += [Column(model, of_model(model), str) for model in models]
-        parts.append(f"**{title}**\n\n{Table.of(columns, lines.items()).markdown()}")
+        table = Table.of(
+            columns,
+            [
+                (*line, *(show(own[model]) if model in own else "" for model in models))
+                for line, own in lines.items()
+            ],
+        )
+        parts.append(f"**{title}**\n\n{table.markdown()}")
     if compared := [cell for cell in cells if cell["compared"] is not None]:
         parts.append(
             f"{sum(cell['mismatches'] for cell in compared)} mismatches of `exact` and `csim` in "
@@ -281,23 +233,7 @@ def markdown(cells: Sequence[Mapping[str, Any]], runs: int, of: int) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _lines(
-    cells: Sequence[Mapping[str, Any]],
-) -> Iterable[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    """Cells by the line of a table that they are in; a teacher goes with its students."""
-    for cell in cells:
-        students = [
-            other
-            for other in cells
-            if other["model"] != TEACHER
-            and (other["data"], other["mode"]) == (cell["data"], cell["mode"])
-            and set(other["group"].split(", ")) & set(cell["group"].split(", "))
-        ]
-        for like in (students or [cell]) if cell["model"] == TEACHER else [cell]:
-            yield _line(like), cell
-
-
-def _line(cell: Mapping[str, Any]) -> tuple[str, ...]:
+def _line(cell: Cell) -> tuple[str, ...]:
     own = [f"{k.rsplit('.', 1)[-1]} {v}" for k, v in cell.items() if "." in k and v is not None]
     return (
         cell["data"],
@@ -309,7 +245,7 @@ def _line(cell: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _auc_text(cell: Mapping[str, Any]) -> str:
+def _auc_text(cell: Cell) -> str:
     if cell["auc_mean"] is None:
         return ""
     if cell["auc_std"] is None:
@@ -317,11 +253,11 @@ def _auc_text(cell: Mapping[str, Any]) -> str:
     return f"{cell['auc_mean']:.3f} +- {cell['auc_se']:.3f} ({cell['auc_std']:.3f})"
 
 
-def _four(name: str) -> Callable[[Mapping[str, Any]], str]:
+def _four(name: str) -> Callable[[Cell], str]:
     return lambda cell: "" if cell[name] is None else f"{cell[name]:.4f}"
 
 
-_QUANTITIES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+_QUANTITIES: dict[str, Callable[[Cell], str]] = {
     "AUC: mean over classes +- its standard error (spread over classes)": _auc_text,
     "EMD of the anomalies' scores to the teacher's": _four("emd_anomalous"),
     "The same of calibrated scores": _four("emd_anomalous_calibrated"),

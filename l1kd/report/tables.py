@@ -1,26 +1,137 @@
-"""Tables of a report on quality, fidelity, agreement and layers, as lists of columns."""
+"""Tables as lists of columns; those of a report on quality, fidelity, agreement and layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from l1kd.core.run_files import FirmwareRecord, Pair, PerSignal
+from l1kd.core import run_files
+from l1kd.core.run_files import FirmwareRecord, Pair, PerSignal, WorkingPoint
 from l1kd.evaluation.metrics import POOLED, mean_over_signals, shared_decisions
 from l1kd.evaluation.rates import out_of_reach
 from l1kd.report.load_run import RunFiles
-from l1kd.report.number_format import area, percent, quantity, rate, score
-from l1kd.report.table import Cell, Column, Row, Table, text
+from l1kd.report.number_format import DASH, area, count, percent, quantity, rate, score
+
+Get = str | int | Callable[..., Any]  # see `value_of`
+
+
+def value_of(item: Any, get: Get) -> Any:
+    """A value of an item, which is an object or a tuple of objects; None is unknown.
+
+    `get` is a place in the tuple, a function of the objects, or the name of an attribute, `a` or
+    `a.b`: of the last object that has it. None in place of an object knows no attribute.
+    """
+    objects = item if isinstance(item, tuple) else (item,)
+    if isinstance(get, int):
+        return objects[get]
+    if callable(get):
+        return get(*objects)
+    name, *inner = get.split(".")
+    owners = [each for each in objects if hasattr(each, name)]
+    if not owners and None not in objects:
+        raise AttributeError(f"{item!r} has no {get!r}")
+    value = getattr(owners[-1], name) if owners else None
+    for part in inner:
+        value = None if value is None else getattr(value, part)
+    return value
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its title, how to get the value of an item, and how to format it."""
+
+    title: str
+    get: Get | None = None  # None: the attribute that the title names
+    show: Callable[[Any], str] = count  # None is unknown: a dash
+    left: bool = False  # texts are aligned to the left, numbers to the right
+    mark: Callable[..., str] | None = None  # "best" or "bad"; None: as the row
+
+    def value(self, item: Any) -> Any:
+        """The value for an item; None is unknown."""
+        return value_of(item, self.title if self.get is None else self.get)
+
+
+def words(value: object) -> str:
+    """A text, or a dash where there is none."""
+    return DASH if value is None or value == "" else str(value)
+
+
+def text(title: str, get: Get | None = None, mark: Callable[..., str] | None = None) -> Column:
+    """A column of texts."""
+    return Column(title, get, words, left=True, mark=mark)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A formatted value, and whether it is the best of its kind or a failure."""
+
+    text: str
+    mark: str = ""  # "best" | "bad"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells, the first one naming the row; `kind` groups rows, `chosen` is the best student's."""
+
+    cells: list[Cell]
+    kind: str = ""
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Titles and rows; `text_columns` are aligned to the left, the others to the right."""
+
+    columns: list[str]
+    rows: list[Row] = field(default_factory=list)
+    text_columns: tuple[int, ...] = (0,)
+    caption: str = ""
+
+    @staticmethod
+    def of(
+        columns: Sequence[Column],
+        items: Iterable[Any],
+        *,
+        kind: Get = lambda *_: "",
+        chosen: Get = lambda *_: False,
+        mark: Callable[..., str] = lambda *_: "",
+        caption: str = "",
+    ) -> Table:
+        """A row for each item."""
+        rows = []
+        for item in items:
+            cells = [
+                Cell(column.show(column.value(item)), value_of(item, column.mark or mark))
+                for column in columns
+            ]
+            rows.append(Row(cells, value_of(item, kind), value_of(item, chosen)))
+        left = tuple(place for place, column in enumerate(columns) if column.left)
+        return Table([column.title for column in columns], rows, left, caption)
+
+    def markdown(self) -> str:
+        """As a Markdown table whose columns line up in a terminal."""
+        lines = [self.columns, *([cell.text for cell in row.cells] for row in self.rows)]
+        lines = [[cell.replace("|", "/") for cell in line] for line in lines]
+        widths = [max(len(line[place]) for line in lines) for place in range(len(self.columns))]
+
+        def joined(line: Sequence[str]) -> str:
+            cells = (
+                cell.ljust(width) if place in self.text_columns else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
+            return f"| {' | '.join(cells)} |"
+
+        rule = "|".join(
+            "-" * (width + 1) + ("-" if place in self.text_columns else ":")
+            for place, width in enumerate(widths)
+        )
+        return "\n".join([joined(lines[0]), f"|{rule}|", *map(joined, lines[1:])])
 
 
 @dataclass(frozen=True)
 class Quality:
-    """A quantity that `metrics.json` has for every score and signal.
-
-    A new one needs a field of `run_files.Quality`, its arithmetic in `evaluation.metrics.quality`
-    and an entry in `QUALITIES`: tables, figures, JSON, CSV and Markdown follow.
-    """
+    """A quantity of every score and signal, as tables and figures show it."""
 
     name: str  # the field
     title: str
@@ -30,9 +141,19 @@ class Quality:
     share: bool  # an axis in per cent, from 0
     pooled: bool  # also of all signals as one
 
-    def mean(self, record: Any) -> float | None:
-        """Mean over the signals of a record of `run_files.Quality`."""
-        return mean_over_signals(getattr(record, self.name))
+    def of(self, record: run_files.Quality) -> PerSignal:
+        """Values by signal; empty if the record's version of l1kd did not know this quality."""
+        values: PerSignal = getattr(record, self.name)
+        return values
+
+    def mean(self, record: run_files.Quality | None) -> float | None:
+        """Mean over the signals."""
+        return mean_over_signals(self.of(record)) if record else None
+
+    def mean_column(self, place: int) -> Column:
+        """The mean over signals of the object at this place of an item."""
+        title = f"mean {self.name if self.share else self.short}"
+        return Column(title, lambda *objects: self.mean(objects[place]), self.show)
 
 
 QUALITIES = (
@@ -59,20 +180,14 @@ QUALITIES = (
 )
 # The order of rungs and of cards; a trigger's efficiency comes first in tables by signal.
 MEANS = QUALITIES[::-1]
+# From the float teacher to the firmware, in a table and below an axis.
 RUNGS = {
-    "teacher": "float teacher",
-    "float": "float student",
-    "qkeras": "quantized student",
-    "csim": "HLS C simulation",
-    "rtl": "Verilog (alkaid)",
+    "teacher": ("float teacher", "teacher"),
+    "float": ("float student", "float"),
+    "qkeras": ("quantized student", "quantized"),
+    "csim": ("HLS C simulation", "C-sim"),
+    "rtl": ("Verilog (alkaid)", "Verilog"),
 }
-
-
-def mean_column(quality: Quality, get: Callable[..., Any] | None = None) -> Column:
-    """The mean over signals, of the item's last object or of what `get` finds."""
-    find = get or (lambda *objects: objects[-1])
-    word = quality.name if quality.share else quality.short
-    return Column(f"mean {word}", lambda *objects: quality.mean(find(*objects)), quality.show)
 
 
 def quality_table(run: RunFiles, quality: Quality) -> Table:
@@ -80,71 +195,67 @@ def quality_table(run: RunFiles, quality: Quality) -> Table:
     metrics = run.metrics
     if metrics is None:
         return Table(["score", "mean"], caption=quality.caption)
-    kinds: dict[str, dict[str, PerSignal]] = {
-        "teacher": {"teacher": getattr(metrics.teacher, quality.name)} if metrics.teacher else {},
-        "student": {name: getattr(metrics.students[name], quality.name) for name in run.students},
-        "baseline": {name: getattr(each, quality.name) for name, each in metrics.baselines.items()},
+    keys = [POOLED] * quality.pooled + run.signals
+    kinds: dict[str, dict[str, run_files.Quality]] = {
+        "teacher": {"teacher": metrics.teacher} if metrics.teacher else {},
+        "student": {name: metrics.students[name] for name in run.students},
+        "baseline": metrics.baselines,
     }
-    titles = ({POOLED: "pooled"} if quality.pooled else {}) | {name: name for name in run.signals}
-    table = Table(["score", "mean", *titles.values()], caption=quality.caption)
+    titles = ["score", "mean", *("pooled" if key == POOLED else key for key in keys)]
+    table = Table(titles, caption=quality.caption)
     for kind, members in kinds.items():
-        values = {
-            name: [mean_over_signals(each), *(each.get(key) for key in titles)]
+        lines = {
+            name: [quality.mean(each), *(quality.of(each).get(key) for key in keys)]
             for name, each in members.items()
         }
         columns = [
-            [v for v in column if v is not None] for column in zip(*values.values(), strict=True)
+            {v for v in column if v is not None} for column in zip(*lines.values(), strict=True)
         ]
-        lowest = [min(column, default=None) for column in columns]
-        highest = [max(column, default=None) for column in columns]
-        for name, line in values.items():
+        best = [max(column) if len(column) > 1 else None for column in columns]
+        for name, line in lines.items():
             cells = [
-                Cell(quality.show(v), "best" if v is not None and low != v == top else "")
-                for v, low, top in zip(line, lowest, highest, strict=True)
+                Cell(quality.show(value), "best" if value is not None and value == top else "")
+                for value, top in zip(line, best, strict=True)
             ]
             chosen = kind == "student" and name == metrics.best
             table.rows.append(Row([Cell(name), *cells], kind, chosen))
     return table
 
 
-def _distance(which: str, field: str = "emd") -> Callable[..., float | None]:
-    """Reads the EMD of `normal` or `anomalous` events of the item's last object."""
-    return lambda *objects: getattr(getattr(objects[-1], field, None), which, None)
-
-
 _EMD = (
-    Column("EMD, normals", _distance("normal"), quantity),
-    Column("EMD, anomalies", _distance("anomalous"), quantity),
+    Column("EMD, normals", "emd.normal", quantity),
+    Column("EMD, anomalies", "emd.anomalous", quantity),
 )
+_CORRELATION = Column("rank correlation", "spearman", area)
 
 
 def likeness_table(run: RunFiles) -> Table:
     """Size of teacher and students, and how like the teacher's the students' scores are."""
-    metrics = run.metrics
+    metrics, scores = run.metrics, run.scores
 
-    def shared(name: str, _: Any) -> float | None:
-        if run.scores is None or not run.taught or name == "teacher":
+    def shared(name: str, *_: Any) -> float | None:
+        if scores is None or not run.taught or name == "teacher":
             return None
-        return shared_decisions(run.scores.teacher("test"), run.scores.student(name, "test"))
+        return shared_decisions(scores.teacher("test"), scores.student(name, "test"))
 
     columns = [
-        text("network", lambda name, _: name),
+        text("network", 0),
         Column("parameters", "params"),
-        Column("weights [bits]", lambda _, each: getattr(each, "weight_bits", "float"), str),
+        Column("weights [bits]", "weight_bits", lambda bits: str(bits or "float")),
         *_EMD,
-        Column("EMD, anomalies, calibrated", _distance("anomalous", "emd_calibrated"), quantity),
-        Column("rank correlation", lambda _, each: getattr(each, "spearman", None), area),
+        Column("EMD, anomalies, calibrated", "emd_calibrated.anomalous", quantity),
+        _CORRELATION,
         Column("shared decisions", shared, percent),
     ]
-    items: list[tuple[str, Any]] = []
+    items: list[tuple[Any, ...]] = []
     if metrics is not None:
-        items = [("teacher", metrics.teacher)] if metrics.teacher is not None else []
+        items = [("teacher", metrics.teacher, None)] if metrics.teacher else []
         items += [(name, metrics.students[name]) for name in run.students]
     return Table.of(
         columns,
         items,
-        kind=lambda _, each: "student" if hasattr(each, "weight_bits") else "teacher",
-        chosen=lambda name, each: name == run.best and hasattr(each, "weight_bits"),
+        kind=lambda name, *_: "teacher" if name == "teacher" else "student",
+        chosen=lambda name, *_: name == run.best,
     )
 
 
@@ -153,22 +264,19 @@ def working_point_table(run: RunFiles, student: str) -> Table:
     kind = run.config.distillation.score.type
     events = run.metrics.dataset.get("events", {}).get("test") if run.metrics else None
 
-    def beyond(point: Any) -> bool:
+    def beyond(point: WorkingPoint) -> bool:
         return out_of_reach(point.threshold, kind)
+
+    def threshold(point: WorkingPoint) -> str:
+        return "above range" if beyond(point) else score(point.threshold * kind.lsb, kind.lsb)
 
     def signal_column(signal: str) -> Column:
         return Column(signal, lambda point: point.efficiency.get(signal), percent)
 
     columns = [
-        text("aimed at", "target_fpr", rate),
+        Column("aimed at", "target_fpr", rate, left=True),
         Column("threshold [LSB]", "threshold"),
-        Column(
-            "threshold [score]",
-            lambda point: (
-                "above range" if beyond(point) else score(point.threshold * kind.lsb, kind.lsb)
-            ),
-            str,
-        ),
+        Column("threshold [score]", threshold, str),
         Column("normals accepted", lambda point: None if events is None else point.fpr * events),
         Column("FPR reached", "fpr", rate),
         *([Column("rate [kHz]", "rate_khz", quantity)] if run.of_crossings else []),
@@ -182,24 +290,20 @@ def working_point_table(run: RunFiles, student: str) -> Table:
 def ladder_table(run: RunFiles) -> Table:
     """From the float teacher to the firmware, rung by rung."""
     columns = [
-        text("student", lambda student, place, _: "" if place else student, str),
-        text("scores from", lambda *objects: RUNGS[objects[-1].stage]),
-        *map(mean_column, MEANS),
+        Column("student", lambda student, place, _: "" if place else student, str, left=True),
+        text("scores from", lambda *objects: RUNGS[objects[-1].stage][0]),
+        *(quality.mean_column(-1) for quality in MEANS),
         *_EMD,
-        Column("rank correlation", "spearman", area),
+        _CORRELATION,
     ]
-    fidelity = run.fidelity or {}
     items = [
         (student, place, rung)
-        for student in sorted(fidelity, key=lambda name: name != run.best)
-        for place, rung in enumerate(fidelity[student])
+        for student, rungs in sorted(
+            (run.fidelity or {}).items(), key=lambda each: each[0] != run.best
+        )
+        for place, rung in enumerate(rungs)
     ]
-    return Table.of(
-        columns,
-        items,
-        kind=lambda student, *_: student,
-        chosen=lambda student, *_: student == run.best,
-    )
+    return Table.of(columns, items, kind=0, chosen=lambda student, *_: student == run.best)
 
 
 def project_of(pair: Pair) -> str:
@@ -209,13 +313,15 @@ def project_of(pair: Pair) -> str:
     return " ".join(filter(None, (pair.backend, pair.io_type, pair.strategy)))
 
 
-_STUDENT = text("student", lambda record, *_: record.student)
+def faults_of(pair: Pair) -> int:
+    """Mismatches of a pair, but for those of an inexact QKeras."""
+    return 0 if pair.excused else pair.mismatches
 
 
 def agreement_table(run: RunFiles) -> Table:
     """Every pair of implementations that was compared."""
     columns = [
-        _STUDENT,
+        text("student"),
         text("candidate"),
         text("reference"),
         text("project", lambda _, pair: project_of(pair)),
@@ -229,28 +335,24 @@ def agreement_table(run: RunFiles) -> Table:
     return Table.of(
         columns,
         [(record, pair) for record in run.agreement or [] for pair in record.pairs],
-        kind=lambda record, _: record.student,
-        mark=lambda _, pair: "bad" if pair.mismatches and not pair.excused else "",
+        kind="student",
+        mark=lambda _, pair: "bad" if faults_of(pair) else "",
     )
 
 
 def certificate_table(run: RunFiles) -> Table:
     """Layers that are proved of every project, and layers that are tested, not proved."""
-    verdicts = {
-        None: "certified for all inputs",
-        "refused": "refused",
-        "open": "tested, not proved",
-    }
+    verdicts = {"refused": "refused", "open": "tested, not proved"}
 
-    def finding(field: str) -> Callable[..., Any]:
-        return lambda record, certificate, found: getattr(found, field, None)
+    def verdict(_: Any, __: Any, found: run_files.Doubted | None) -> str:
+        return verdicts[found.state] if found else "certified for all inputs"
 
     columns = [
-        _STUDENT,
+        text("student"),
         text("project", lambda _, each, __: f"{each.backend} {each.io_type} {each.strategy}"),
-        text("verdict", lambda *objects: verdicts[finding("state")(*objects)]),
+        text("verdict", verdict),
         Column("layers proved", lambda _, each, __: len(each.layers)),
-        *(text(field, finding(field)) for field in ("layer", "step", "reason")),
+        *map(text, ("layer", "step", "reason")),
     ]
     items = [
         (record, certificate, found)
@@ -261,41 +363,35 @@ def certificate_table(run: RunFiles) -> Table:
     return Table.of(
         columns,
         items,
-        kind=lambda record, *_: record.student,
-        mark=lambda *objects: "bad" if finding("state")(*objects) == "refused" else "",
+        kind="student",
+        mark=lambda *objects: "bad" if verdict(*objects) == "refused" else "",
     )
 
 
 def float32_table(run: RunFiles) -> Table:
     """Layers that QKeras itself may not compute exactly."""
-    columns = [_STUDENT, text("layer", lambda _, layer, __: layer), text("why", lambda *o: o[-1])]
     items = [
-        (record, layer, reason)
+        (record.student, *found)
         for record in run.agreement or []
-        for layer, reason in record.float32.items()
+        for found in record.float32.items()
     ]
-    return Table.of(columns, items, kind=lambda record, *_: record.student)
+    return Table.of([text("student", 0), text("layer", 1), text("why", 2)], items, kind=0)
 
 
 def repair_table(run: RunFiles) -> Table:
     """Changes of an imported network, and what the lint says of it."""
-    imported = run.manifest.imported
     items: list[tuple[str, str, str]] = []
-    if imported:
+    if imported := run.manifest.imported:
         items += [(each.layer, each.what, each.kind) for each in imported.repairs]
         items += [
             (found.layer, f"{found.found}: {found.reason}; {found.remedy}", "refused")
             for found in imported.findings
         ]
     return Table.of(
-        [
-            text("layer", lambda layer, *_: layer),
-            text("what", lambda _, what, __: what),
-            text("kind", lambda *objects: objects[-1]),
-        ],
+        [text("layer", 0), text("what", 1), text("kind", 2)],
         items,
-        kind=lambda *objects: "finding" if objects[-1] == "refused" else "repair",
-        mark=lambda *objects: "bad" if objects[-1] == "refused" else "",
+        kind=lambda *texts: "finding" if texts[2] == "refused" else "repair",
+        mark=lambda *texts: "bad" if texts[2] == "refused" else "",
     )
 
 
@@ -317,12 +413,9 @@ def layer_table(project: FirmwareRecord) -> Table:
 def sample_table(run: RunFiles) -> Table:
     """Number of events behind every number."""
     events = run.metrics.dataset.get("events", {}) if run.metrics else {}
-    items = [("normal", events)] if events else []
-    items += events.get("signals", {}).items()
+    sizes = [("normal", events)] if events else []
+    sizes += events.get("signals", {}).items()
     halves = {"training": "train", "validation": "val", "test": "test"}
-
-    def column(title: str, half: str) -> Column:
-        return Column(title, lambda _, sizes: sizes.get(half))
-
-    names = text("sample", lambda name, _: name)
-    return Table.of([names, *(column(*each) for each in halves.items())], items)
+    items = [(name, *map(each.get, halves.values())) for name, each in sizes]
+    columns = [text("sample", 0), *(Column(title, i) for i, title in enumerate(halves, 1))]
+    return Table.of(columns, items)

@@ -69,7 +69,7 @@ def test_unknown_is_a_dash_and_zero_is_zero(make):
         assert _column(table, title) == [DASH]
     assert _column(table, "largest share of the part") == [DASH]  # FF is not known
     assert _column(table, "at every bunch crossing") == [DASH]
-    found = cost_row(run, run.costs[0])
+    found = cost_row(run.costs[0])
     assert found["ff"] is None and found["dsp"] == 0.0
     assert found["follows_bunch_crossings"] is None
 
@@ -126,7 +126,7 @@ def test_estimate_and_synthesis_stand_beside_each_other_with_their_ratio(make):
         "FF": ["100", "50 (0.50 x)", DASH],
         "DSP": [DASH, "0", "0"],
     }
-    ratios = {(c.source, c.lut): cost_row(run, c)["lut_over_estimate"] for c in run.costs}
+    ratios = {(c.source, c.lut): cost_row(c)["lut_over_estimate"] for c in run.costs}
     assert ratios[("vsynth", 1_500.0)] == 1.5
     assert ratios[("csynth", 9.0)] is None and ratios[("yosys", 7.0)] is None
 
@@ -244,7 +244,7 @@ def test_figures_of_share_and_layers(whole_run, make):
     assert captions[0] == "largest share of the part, by source"
     assert "LUT by layer" in captions[1] and len(captions) == 2
     assert ">conv1<" in drawn.drawings[1].svg and "27,000" in drawn.drawings[1].svg
-    assert {name for name, _ in drawn.legend} >= {"Verilog (alkaid)"}
+    assert "Verilog (alkaid)" in drawn.legend
     assert cost(_records(make(), {"source": "csynth", "latency_cycles": 3})) is None
     many = [{"name": f"layer{i}", "lut": 1.0} for i in range(40)]
     best = read_run(whole_run, scores=False).metrics.best

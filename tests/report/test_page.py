@@ -68,7 +68,7 @@ def _read(page):
 @pytest.fixture
 def bare(monkeypatch):
     """Without figures, which take most of a page's time."""
-    monkeypatch.setattr(page_module, "_FIGURES", dict.fromkeys(page_module._FIGURES, _nothing))
+    monkeypatch.setattr(page_module, "FIGURES", dict.fromkeys(page_module.FIGURES, _nothing))
 
 
 def _nothing(run):
@@ -76,7 +76,7 @@ def _nothing(run):
 
 
 def _only(name):
-    return dict.fromkeys(page_module._FIGURES, _nothing) | {name: page_module._FIGURES[name]}
+    return dict.fromkeys(page_module.FIGURES, _nothing) | {name: page_module.FIGURES[name]}
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,13 @@ def test_the_page_is_whole_and_self_contained(page):
     assert page.startswith("<!DOCTYPE html>")
     assert "Verified" in text and "0 mismatches" in text
     assert "has not run" not in text and "None" not in text and "nan" not in text.split()
+
+
+def test_legends_have_lines_and_markers(page):
+    assert re.search(
+        r'stroke="#8a949e" stroke-width="2.2" stroke-dasharray="5 2"/></svg>baseline', page
+    )
+    assert re.search(r'<svg class="swatch"[^>]*><path d="M9[^>]*/></svg>ttbar</li>', page)
 
 
 def test_the_numbers_of_the_files_are_in_it(page, whole_run):
@@ -282,7 +289,7 @@ def test_a_damaged_file_is_the_users_to_mend(make, name):
 
 
 def test_a_history_with_holes_and_other_columns(monkeypatch, make):
-    monkeypatch.setattr(page_module, "_FIGURES", _only("learning"))
+    monkeypatch.setattr(page_module, "FIGURES", _only("learning"))
     run = make()
     (run / "history.csv").write_text(
         "epoch,extra,v1_loss,v1_val_loss\n1,x,2.0,\n2,y,,nan\n,z,oops,1.5\n"

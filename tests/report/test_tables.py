@@ -1,25 +1,30 @@
 """Tables of quality and agreement, and numbers as people read them."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from l1kd.core import run_files
 from l1kd.report import number_format
 from l1kd.report.export import compare
 from l1kd.report.load_run import read_run
-from l1kd.report.table import Column, Table, text
 from l1kd.report.tables import (
     QUALITIES,
+    Column,
+    Table,
     agreement_table,
     certificate_table,
     float32_table,
     ladder_table,
     quality_table,
+    text,
+    value_of,
 )
 from l1kd.report.verdict import judge
 
 
 def test_markdown_lines_up():
-    columns = [text("name", lambda name, _: name), Column("n", lambda _, number: number)]
+    columns = [text("name", 0), Column("n", lambda _, number: number)]
     table = Table.of(columns, [("a|b", 1), ("c", 1000)])
     assert table.markdown().splitlines() == [
         "| name |     n |",
@@ -27,6 +32,16 @@ def test_markdown_lines_up():
         "| a/b  |     1 |",
         "| c    | 1,000 |",
     ]
+
+
+def test_a_value_is_found_by_place_or_function_or_name():
+    one, other = SimpleNamespace(a=1, b=2), SimpleNamespace(b=3)
+    assert value_of((one, other), 1) is other
+    assert value_of((one, other), lambda first, last: first.b + last.b) == 5
+    assert value_of((one, other), "a") == 1 and value_of((one, other), "b") == 3
+    assert value_of((one, None), "b") == 2 and value_of((other, None), "a") is None
+    with pytest.raises(AttributeError, match="has no 'c'"):
+        value_of((one, other), "c")
 
 
 def test_the_best_of_each_group_is_marked_and_the_chosen_student_too(whole_run):
