@@ -15,7 +15,7 @@ from l1kd.core.config import DataSection, Source
 from l1kd.core.config_types import Paths
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.data import mnist_files, toy_sample
+from l1kd.data import calorimeter, mnist_files
 from l1kd.data.dataset import Dataset, Sample
 from l1kd.data.sources import SOURCES, listing, open_dataset
 from l1kd.data.user_arrays import ArraysData
@@ -75,7 +75,7 @@ def test_what_is_nowhere_has_a_remedy(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("L1KD_DATA", raising=False)
     monkeypatch.setattr(mnist_files, "_DEBIAN", tmp_path)
-    monkeypatch.setattr(toy_sample, "embedded_directory", lambda: tmp_path)
+    monkeypatch.setattr(calorimeter, "embedded_directory", lambda: tmp_path)
     listed = {each.name: each for each in listing()}
     assert listed["mnist"].found is None
     assert "l1kd data fetch mnist" in listed["mnist"].remedy
