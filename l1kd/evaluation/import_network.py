@@ -21,7 +21,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Finding, Imported, Price, RepairRecord
 from l1kd.data.dataset import Dataset
 from l1kd.evaluation.evaluate import scorer
-from l1kd.evaluation.metrics import normals_and_signals, quality
+from l1kd.evaluation.metrics import quality
 from l1kd.evaluation.scores import score_samples
 
 if TYPE_CHECKING:
@@ -164,8 +164,8 @@ def measure(dataset: Dataset, network: Network) -> Price:
         different=int(np.count_nonzero(apart)),
         max_lsb=float(apart.max(initial=0.0)),
         mean_lsb=float(apart.mean()) if len(apart) else 0.0,
-        auc_file=quality(*normals_and_signals(old)).auc,
-        auc=quality(*normals_and_signals(new)).auc,
+        auc_file=quality(old).auc,
+        auc=quality(new).auc,
     )
 
 

@@ -65,26 +65,21 @@ def rate_khz(fpr: float) -> float:
     return fpr * CROSSING_RATE_KHZ
 
 
-def working_points(
-    normal: NDArray[np.integer[Any]],
-    signals: Mapping[str, NDArray[np.integer[Any]]],
-    fprs: tuple[float, ...] = WORKING_FPRS,
-) -> list[WorkingPoint]:
-    """Thresholds in LSBs for the false-positive rates of at least 1/N of the normals (N,)."""
+def working_points(samples: Mapping[str, NDArray[np.integer[Any]]]) -> list[WorkingPoint]:
+    """Thresholds in LSBs for the `WORKING_FPRS` of at least one of the normals, `test`."""
     points = []
-    for fpr in fprs:
-        if _allowed(len(normal), fpr) < 1:
+    for fpr in WORKING_FPRS:
+        if _allowed(len(samples["test"]), fpr) < 1:
             continue
-        level = threshold(normal, fpr)
-        reached, *shares = (
-            float(np.mean(accept(own, level))) for own in (normal, *signals.values())
-        )
+        level = threshold(samples["test"], fpr)
+        shares = {name: float(np.mean(accept(own, level))) for name, own in samples.items()}
+        reached = shares.pop("test")
         point = WorkingPoint(
             target_fpr=fpr,
             threshold=level,
             fpr=reached,
             rate_khz=rate_khz(reached),
-            efficiency=dict(zip(signals, shares, strict=True)),
+            efficiency=shares,
         )
         points.append(point)
     return points

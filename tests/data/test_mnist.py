@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,7 @@ class Small:
             monkeypatch.setitem(
                 mnist_files.KNOWN,
                 name,
-                mnist_files.Known(
-                    known.title, sums, known.classes, known.directories, known.offline
-                ),
+                replace(known, md5=sums),
             )
 
     def write(self, name, folder, packed=True, rename=str):
@@ -129,7 +128,7 @@ def test_the_other_set_may_be_missing_or_damaged(small):
     assert dataset.exposure is None
     assert "l1kd data fetch fashion_mnist" in dataset.description["exposure"]
     cached = small.write("fashion_mnist", "cache/l1kd/fashion_mnist")
-    (cached / f"{mnist_files.FILES[0]}.gz").write_bytes(b"\x1f\x8bno")
+    (cached / f"{mnist_files.FILES[0]}.gz").write_bytes(b"\x1f\x8bno gzip at all")
     dataset = open_dataset(config(directory=place), 7)
     assert dataset.exposure is None
     assert "damaged gzip" in dataset.description["exposure"]

@@ -11,6 +11,7 @@ shorter way through the field (charged particles below 0.74 GeV never arrive any
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,22 +42,17 @@ ELECTROMAGNETIC = (11, 22)
 INVISIBLE = (12, 13, 14, 16, 18, 1000022)
 
 
-@dataclass(frozen=True)
-class Particles:
+class Particles(NamedTuple):
     """Stable particles, one array entry each."""
 
-    momentum_gev: FloatArray
+    momentum_gev: FloatArray  # (n, 4): px, py, pz, energy
     pid: npt.NDArray[np.int64]
     charge: FloatArray
 
     @staticmethod
     def joined(parts: list[Particles]) -> Particles:
         """All particles of `parts`, in order."""
-        return Particles(
-            np.concatenate([part.momentum_gev for part in parts]),
-            np.concatenate([part.pid for part in parts]),
-            np.concatenate([part.charge for part in parts]),
-        )
+        return Particles(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)

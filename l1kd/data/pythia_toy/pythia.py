@@ -139,8 +139,7 @@ def _with_suep(particles: Particles, random: np.random.Generator) -> Particles:
     if len(scalar) != 1:
         raise RuntimeError(f"expected one stable scalar in the event, found {len(scalar)}")
     pions = suep.decay(particles.momentum_gev[scalar[0]], random)
-    rest = particles.pid != _SCALAR
-    others = Particles(particles.momentum_gev[rest], particles.pid[rest], particles.charge[rest])
+    others = Particles(*(column[particles.pid != _SCALAR] for column in particles))
     return Particles.joined([others, pions])
 
 
