@@ -1,7 +1,4 @@
-"""Arrays of numbers in HDF5 and NPZ files that nobody has to trust.
-
-Only what is in the file, only numbers: no links, no pickles, no bombs.
-"""
+"""Numbers in HDF5 and NPZ files that nobody has to trust: no links, no pickles, no bombs."""
 
 from __future__ import annotations
 

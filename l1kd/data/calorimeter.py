@@ -1,9 +1,4 @@
-"""The sources of calorimeter regions: `calo`, CICADA's HDF5 files, and `l1toy`, a Pythia 8 toy.
-
-An event is 18 (phi) x 14 (eta) transverse energies, 10-bit counts. Understood are `CaloRegions` as
-an array (N, 18, 14) of whole numbers of any type, `CaloRegions` as a group with `et` in it, a flat
-`et`, and each of them as (N, 252).
-"""
+"""The sources of calorimeter regions: `calo`, CICADA's HDF5 files, and `l1toy`, a Pythia 8 toy."""
 
 from __future__ import annotations
 
@@ -55,6 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "choose": {"by": "efficiency"},
 }
 _MAX = 1023
+# An array (N, 18, 14) or (N, 252) of whole numbers of any type, under one of these names.
 _KEYS = ("CaloRegions", "CaloRegions/et", "et")
 _FLAG = "AcceptanceFlag"
 _FLAGS_AT_ONCE = 1 << 20
@@ -210,11 +206,7 @@ def embedded_directory() -> Path:
 
 
 def open_toy(data: ToyData, seed: int) -> Dataset:
-    """The data set of a toy sample.
-
-    Training, validation and test events are the same ones whatever the seed: they stem from
-    collisions that no two of them share. The signals' halves depend on it.
-    """
+    """The data set of a toy sample; the seed decides the signals' halves only."""
     directory = Path(data.directory) if data.directory else embedded_directory()
     if (directory / ".work").exists():
         raise UserError(
@@ -310,8 +302,8 @@ def _distinct(attributes: dict[str, Any], share: float) -> dict[str, float]:
     with contextlib.suppress(KeyError, TypeError, ValueError):
         collisions = attributes["effective_collisions"]
         for rate, number in zip(attributes["effective_collisions_rates"], collisions, strict=True):
-            mantissa, exponent = f"{float(rate):e}".split("e")
-            numbers[f"{float(mantissa):g}e{int(exponent)}"] = float(number) * share
+            name = np.format_float_scientific(float(rate), trim="-", exp_digits=1)  # 1e-3
+            numbers[name] = float(number) * share
     return numbers
 
 

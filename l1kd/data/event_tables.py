@@ -106,7 +106,7 @@ def window(table: Table, start: int, stop: int) -> Table:
 
 
 def blocks(table: Table, in_memory: bool) -> Iterator[Block]:
-    """Read a whole table once, block by block, so that bad data shows before hours of training.
+    """Read a whole table once, so that bad data shows before hours of training.
 
     Blocks keep their events if `in_memory`, or read and check them again; both are equal.
     """

@@ -384,11 +384,7 @@ def fetch(
     timeout_s: float = 30.0,
     pause_s: float = 1.0,
 ) -> Path:
-    """Download a data set, into the cache by default; what is there and whole stays.
-
-    A mirror is given up after `attempts` connections in a row that bring nothing; each continues
-    where the one before broke off, after a pause that doubles.
-    """
+    """Download a data set, into the cache by default; what is there and whole stays."""
     if name not in KNOWN:
         near = did_you_mean(name, KNOWN)
         raise UserError(f"nothing to fetch is named {name!r}{near}; known are {', '.join(KNOWN)}")
@@ -482,7 +478,7 @@ class _Connection:
     pause_s: float
 
     def download(self, url: str, part: Path) -> None:
-        """Bring `part` to its full length."""
+        """Bring `part` to its full length; give up after `attempts` in a row that bring nothing."""
         failures, reason = 0, ""
         while failures < self.attempts:
             if failures:

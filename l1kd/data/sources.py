@@ -1,7 +1,4 @@
-"""The sources of events: one line each, in the order of `l1kd data list`.
-
-A new source is a module with its section of the configuration, its opener and its `Source`.
-"""
+"""The sources of events, in the order of `l1kd data list`."""
 
 from __future__ import annotations
 

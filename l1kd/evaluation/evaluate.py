@@ -21,7 +21,7 @@ from l1kd.evaluation.metrics import likeness, mean_over_signals, quality
 from l1kd.evaluation.metrics import spearman as rank_correlation
 from l1kd.evaluation.rates import out_of_reach, working_points
 from l1kd.evaluation.score_calibration import Calibration, calibration_sample
-from l1kd.evaluation.scores import Scorer, Scores, check_names, samples_of, score_samples
+from l1kd.evaluation.scores import Scorer, Scores, check_names, score_samples
 from l1kd.evaluation.student_choice import candidates
 
 if TYPE_CHECKING:
@@ -40,21 +40,15 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
     names = [student.name for student in config.students]
     check_names(dataset.signals, names)
     target = None if config.imported else load_target(context.directory)
-    students = {name: l1kd.load_model(context.student_file(name)) for name in names}
-    teacher = {} if config.imported else {"teacher": l1kd.load_model(context.teacher_file)}
-    models = teacher | students
-
+    models = {} if target is None else {"teacher": l1kd.load_model(context.teacher_file)}
+    models |= {f"student_{name}": l1kd.load_model(context.student_file(name)) for name in names}
+    networks = {name: scorer(model, dataset.shape) for name, model in models.items()}
     spread = measure_spread(dataset.train, dataset.standardise_axes)
     trivial = {
         f"baseline_{name}": function
         for name, function in baselines(spread.mean, spread.deviation).items()
     }
-    networks = {
-        f"student_{name}" if name in students else name: scorer(model, dataset.shape)
-        for name, model in models.items()
-    }
-    samples = samples_of(dataset)
-    judged = {name: samples[name] for name in ("test", *dataset.signals)}
+    samples, judged = dataset.samples, dataset.judged
     apart: dict[str, Sample] = {}
     if target is not None and (sample := calibration_sample(config, dataset)) is not None:
         apart["calibration"] = sample
@@ -67,21 +61,19 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
     if target is not None:
         for name in samples:
             arrays[f"target_{name}"] = target.forward(arrays[f"teacher_{name}"])
-    if target is not None and apart:
-        wanted = target.forward(further["teacher_calibration"])
-        calibrations = {
-            n: Calibration.fit(further[f"student_{n}_calibration"], wanted) for n in names
-        }
+        for name in names if apart else ():
+            wanted = target.forward(further["teacher_calibration"])
+            own = further[f"student_{name}_calibration"]
+            calibrations[name] = Calibration.fit(own, wanted)
     scores = Scores(arrays)
     score_type = config.distillation.score.type
     for name, sample in itertools.product(names, samples):
         if off := int(np.sum(~score_type.holds(scores.student(name, sample)))):
-            kind = (
-                f"{'' if score_type.signed else 'u'}fixed<{score_type.word},{score_type.integer}>"
-            )
+            kind = f"fixed<{score_type.word},{score_type.integer}>"
             raise UserError(
                 f"student {name!r}: {off} scores on {sample!r} are not values of its output type "
-                f"{kind}; distillation.score has to be the type that its last activation has"
+                f"{kind if score_type.signed else 'u' + kind}; distillation.score has to be the type "
+                "that its last activation has"
             )
     scores.save(context.directory / "scores.npz")
 
@@ -90,8 +82,8 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
         target,
         score_type,
         dataset,
-        params={name: _params(model) for name, model in models.items()},
-        weight_bits={name: _weight_bits(model) for name, model in students.items()},
+        params={name.removeprefix("student_"): _params(own) for name, own in models.items()},
+        weight_bits={name: _weight_bits(models[f"student_{name}"]) for name in names},
         by=config.choose.by,
         budgets=config.choose.budgets,
         costs=costs,

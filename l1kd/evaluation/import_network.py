@@ -146,8 +146,7 @@ def import_(context: Context, network: Network) -> Imported:
 
 def measure(dataset: Dataset, network: Network) -> Price:
     """Scores of the repaired network against those of the file's, on test normals and signals."""
-    samples = {"test": dataset.test}
-    samples |= {name: signal.test for name, signal in dataset.signals.items()}
+    samples = dataset.judged
     shape = tuple(int(side) for side in network.original.inputs[0].shape[1:])
     before = scorer(network.original, shape)
     networks = {

@@ -1,8 +1,4 @@
-"""The trigger's decision: thresholds on integer scores, and the rates and efficiencies they give.
-
-An event is accepted when its score is `>=` the threshold. Everything that quotes a rate, an
-efficiency or a threshold goes through this module.
-"""
+"""The trigger's decision, for whatever quotes a rate, an efficiency or a threshold."""
 
 from __future__ import annotations
 

@@ -1,11 +1,9 @@
-"""The toy calorimeter: particles in, towers and trigger regions out. Pure NumPy.
+"""The toy calorimeter: CMS-like geometry, a response that is not calibrated to CMS.
 
-The geometry is CMS-like, the response is not calibrated to CMS. A charged particle bends in a
-3.8 T solenoid and deposits its energy where its helix meets a cylinder of 1.29 m; energies are
-smeared like an electromagnetic or a hadronic calorimeter's; 72 x 56 towers (phi, eta) cover
-``|eta| < 3``; sums of 4 x 4 towers in steps of 0.5 GeV are the 18 x 14 regions that the trigger
-sees. Left out on purpose: material, showers that spread over towers, noise, and the end caps'
-shorter way through the field (charged particles below 0.74 GeV never arrive anywhere).
+A charged particle bends in a 3.8 T solenoid and deposits its energy where its helix meets a
+cylinder of 1.29 m (below 0.74 GeV it never arrives); 72 x 56 towers (phi, eta) cover ``|eta| < 3``;
+sums of 4 x 4 towers are the 18 x 14 regions. Left out: material, showers that spread, noise, and
+the end caps' shorter way through the field.
 """
 
 from __future__ import annotations
@@ -57,12 +55,9 @@ class Particles(NamedTuple):
 
 @dataclass(frozen=True)
 class Collisions:
-    """Tower energies of many collisions, empty towers left out.
+    """Tower energies of many collisions, empty towers left out."""
 
-    Collision ``i`` owns the entries ``offsets[i]:offsets[i + 1]`` of the other two arrays.
-    """
-
-    offsets: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]  # collision i has offsets[i]:offsets[i + 1] of the others
     tower: npt.NDArray[np.uint16]
     et_gev: npt.NDArray[np.float32]
 

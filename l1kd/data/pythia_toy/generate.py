@@ -1,17 +1,10 @@
 """A toy sample: its plan, the pieces of work it is cut into, and its files of CICADA's schema.
 
-A role (train, test, a signal) is a row of batches of 2,000 events. A batch has soft and hard
-collisions of its own: batches can be made in any order by any number of processes, memory does not
-grow with the sample, and events that share a soft collision stand in the same 2,000 rows of the
-file. Each batch takes two jobs, and each job leaves one file in the output directory's ``.work``:
-
-1. `make_soft`: the soft collisions; how many harder ones came up on the way says, over all batches
-   together, with which probability a collision is hard;
-2. `make_events`: as many hard collisions as that probability asks for, the signal's, the overlay.
-
-A false-positive rate measured on events that share their hard core is measured on fewer events than
-it seems. So each file states the effective number of distinct simulated collisions behind the
-events that pass at a trigger's rates.
+A role (train, test, a signal) is a row of batches of 2,000 events, made in any order by any number
+of processes: each has soft and hard collisions of its own, and takes two jobs, each of which leaves
+one file in ``.work``. `make_soft` makes soft collisions; how many harder ones came up on the way
+says, over all batches, with which probability a collision is hard. `make_events` makes as many hard
+ones as that asks for, the signal's, and the overlay.
 """
 
 from __future__ import annotations
@@ -167,12 +160,7 @@ def hard_fraction(batches: list[Batch], work: Path) -> float:
 
 
 def make_events(batch: Batch, work: Path, fraction: float) -> None:
-    """Make the batch's hard and signal collisions, overlay all, and write the events into `work`.
-
-    The file holds ``regions`` (n, 18, 14) int16, ``collisions`` (n,) int64: how many each event
-    consists of, ``leading`` (n,) int64: see `pile_up.Overlaid`, made distinct across
-    batches, and the numbers ``soft`` and ``hard`` of collisions that went in.
-    """
+    """Make the batch's hard and signal collisions, overlay all, write the events into `work`."""
     pileup = batch.pileup()
     random = np.random.default_rng(batch.seed(_OVERLAY))
     n_hard = random.binomial(pileup, fraction).astype(np.int64)
@@ -186,9 +174,9 @@ def make_events(batch: Batch, work: Path, fraction: float) -> None:
     # A batch has far fewer than 2^32 collisions: a multiple of that keeps batches apart.
     has_one = events.leading != pile_up.NO_COLLISION
     arrays = {
-        "regions": events.regions,
-        "collisions": pileup + (signal is not None),
-        "leading": events.leading + has_one * (batch.index << 33),
+        "regions": events.regions,  # (n, 18, 14) int16
+        "collisions": pileup + (signal is not None),  # (n,) int64: how many an event consists of
+        "leading": events.leading + has_one * (batch.index << 33),  # (n,) int64
         "soft": len(soft),
         "hard": len(hard),
     }
@@ -209,11 +197,7 @@ def generate(
     command: str = "l1kd.data.pythia_toy.generate.generate()",
     console: Console | None = None,
 ) -> list[Path]:
-    """Make the sample `plan` in the directory `out`, or finish making it.
-
-    The same plan and versions give the same arrays, whatever the number of processes and however
-    often the work was killed and started again. A finished sample is left alone.
-    """
+    """Make the sample `plan` in `out`, or finish making it: the arrays are the same."""
     _check(plan, processes)
     files = {role: out / f"{role}.h5" for role in plan.roles}
     work = out / ".work"
@@ -341,9 +325,10 @@ def _make(plan: Plan, work: Path, processes: int, console: Console | None) -> fl
     return fraction
 
 
+# A false-positive rate measured on events that share their hard core is measured on fewer events
+# than it seems: a file states the effective number of distinct collisions behind the events that
+# pass at these rates.
 RATES = (1e-2, 1e-3, 1e-4)
-
-
 SCORES: Mapping[str, Callable[[RegionArray], IntArray]] = MappingProxyType(
     {
         "sum": lambda events: events.sum(axis=(1, 2), dtype=np.int64),
@@ -359,16 +344,13 @@ SCORES: Mapping[str, Callable[[RegionArray], IntArray]] = MappingProxyType(
 
 
 def effective_number(names: IntArray) -> float:
-    """Effective number of distinct names: ``(sum n_i)^2 / sum n_i^2``; 0 for none at all.
-
-    It is the number of names where all are equally frequent, and 1 where one has them all.
-    """
+    """Effective number of distinct names: ``(sum n_i)^2 / sum n_i^2``; 0 for none at all."""
     counts = np.unique(names, return_counts=True)[1].astype(np.float64)
     return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0
 
 
 def accepted(scores: IntArray, rate: float) -> npt.NDArray[np.bool_]:
-    """The events at or above the lowest threshold that accepts at most a share `rate`, (n,).
+    """The events above the lowest threshold that accepts at most a share `rate`, (n,).
 
     The rule of every rate l1kd quotes: a tie at the edge is left out as a whole.
     """
@@ -389,12 +371,7 @@ def effective_numbers(events: RegionArray, leading: IntArray) -> dict[str, list[
 
 
 def _write(path: Path, role: str, plan: Plan, work: Path, fraction: float, command: str) -> None:
-    """Gather one role's batches into one file.
-
-    ``CaloRegions`` (n, 18, 14) int16; ``AcceptanceFlag`` of length 0, as in real data without
-    one; ``nPV`` (n,): the number of collisions in the event, the signal's included. Everything
-    else is in the attributes.
-    """
+    """Gather one role's batches into one file: arrays of CICADA's schema, the rest attributes."""
     parts = [_read(batch.events_file(work)) for batch in plan.batches(role)]
     events = np.concatenate([part["regions"] for part in parts])
     collisions = np.concatenate([part["collisions"] for part in parts])
@@ -439,12 +416,13 @@ def _write(path: Path, role: str, plan: Plan, work: Path, fraction: float, comma
         rows = min(len(events), BATCH_EVENTS)
         # Whoever pushes pile-up beyond what a byte holds gets two.
         counts = collisions.astype(np.min_scalar_type(int(collisions.max())))
+        # (n, 18, 14), and the number of collisions in each event, the signal's included
         for name, array in {"CaloRegions": events, "nPV": counts}.items():
             file.create_dataset(
                 name, data=array, chunks=(rows, *array.shape[1:]),
                 compression="gzip", compression_opts=9, shuffle=True,
             )  # fmt: skip
-        file["AcceptanceFlag"] = np.zeros(0, bool)
+        file["AcceptanceFlag"] = np.zeros(0, bool)  # as in real data without one
     with atomic(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 

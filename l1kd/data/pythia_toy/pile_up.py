@@ -1,12 +1,10 @@
-"""Pile-up: collisions put on top of each other. Pure NumPy.
+"""Pile-up: collisions put on top of each other.
 
-Re-using simulated collisions makes false tails: a single hard one, overlaid again and again, fills
-the hottest per mille of a sample. So each overlaid collision is hard with its natural probability,
-hard ones are used once, and soft ones a few times, in another place each time (random rotation in
-phi, random reflection in eta). About one in 300,000 collisions that are soft by their pT-hat is hot
-all the same: those are used once, too. They become too rare that way, at the cost of up to a tenth
-of the hottest per mille; repeated, a single one of them made a fifth of it.
-`generate.effective_numbers` measures what is left of the problem.
+A hard collision that is overlaid again and again fills the hottest per mille of a sample. So each
+overlaid collision is hard with its natural probability, hard ones are used once, and soft ones a
+few times, in another place each time (random rotation in phi, random reflection in eta). Soft ones
+that are hot all the same (one in 300,000) are used once, too: the hottest per mille loses up to a
+tenth by that; repeated, a single one made a fifth of it.
 """
 
 from __future__ import annotations
@@ -42,11 +40,7 @@ class Overlaid(NamedTuple):
 
 
 def draw_pileup(n: int, mean: float, spread: float, random: np.random.Generator) -> IntArray:
-    """Number of collisions overlaid on each of `n` events, (n,).
-
-    Poisson around an intensity that varies from event to event like a normal distribution with
-    this `mean` and `spread`, cut off below 0.
-    """
+    """Numbers of collisions (n,): Poisson, of an intensity that is normal and cut off below 0."""
     uniform = random.random(n)
     if spread > 0:
         below = ndtr(-mean / spread)
