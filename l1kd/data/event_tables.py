@@ -175,8 +175,8 @@ def assemble(
     """Read and check the tables of every role, split `background` by `fractions`."""
     _check_roles(tables)
     # Blocks are read in this order, whatever the order of the files.
-    roles = ("background", "train", "val", "test", "exposure")
-    roles += tuple(role for role in tables if role.startswith(_SIGNALS))
+    signals_given = (role for role in tables if role.startswith(_SIGNALS))
+    roles = ("background", "train", "val", "test", "exposure", *signals_given)
     whole = {role: concatenate(tables[role]) for role in roles if role in tables}
     _check_shapes(whole.values())
     in_memory = sum(table.size for table in whole.values()) <= MEMORY_LIMIT

@@ -23,18 +23,16 @@ from l1kd.evaluation.rates import out_of_reach, working_points
 from l1kd.evaluation.score_calibration import Calibration, calibration_sample
 from l1kd.evaluation.scores import Scorer, Scores, check_names, score_samples
 from l1kd.evaluation.student_choice import candidates
+from l1kd.training.target_transform import TargetTransform, load_target
 
 if TYPE_CHECKING:
     from tensorflow import keras
-
-    from l1kd.training.target_transform import TargetTransform
 
 
 def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> Metrics:
     """Score every sample with every network; write `scores.npz` and `metrics.json`."""
     import l1kd
     from l1kd.networks.teachers import measure_spread
-    from l1kd.training.target_transform import load_target
 
     dataset, config = context.dataset, context.config
     names = [student.name for student in config.students]
@@ -69,11 +67,11 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
     score_type = config.distillation.score.type
     for name, sample in itertools.product(names, samples):
         if off := int(np.sum(~score_type.holds(scores.student(name, sample)))):
-            kind = f"fixed<{score_type.word},{score_type.integer}>"
+            sign = "" if score_type.signed else "u"
             raise UserError(
                 f"student {name!r}: {off} scores on {sample!r} are not values of its output type "
-                f"{kind if score_type.signed else 'u' + kind}; distillation.score has to be the type "
-                "that its last activation has"
+                f"{sign}fixed<{score_type.word},{score_type.integer}>; distillation.score has to "
+                "be the type that its last activation has"
             )
     scores.save(context.directory / "scores.npz")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,7 @@ from scipy import stats
 from l1kd.core.errors import CheckFailed
 from l1kd.core.run_files import Emd, PerSignal, Quality, Rung
 from l1kd.evaluation.rates import REPORTED_FPR, accept, threshold
-
-if TYPE_CHECKING:
-    from l1kd.training.target_transform import TargetTransform
+from l1kd.training.target_transform import TargetTransform
 
 POOLED = "all"  # the key of `auc` that stands for all signals together
 
@@ -84,9 +82,7 @@ def spearman(a: Scores, b: Scores) -> float | None:
         return None
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    ranks = (stats.rankdata(values).astype(np.float64) for values in (a, b))
-    a, b = (values - values.mean() for values in ranks)
-    return float(np.clip(np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b)), -1.0, 1.0))
+    return float(stats.spearmanr(a, b).statistic)
 
 
 def shared_decisions(a: Scores, b: Scores, fpr: float = REPORTED_FPR) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping
 from typing import Any, overload
 
@@ -70,14 +71,15 @@ def working_points(samples: Mapping[str, NDArray[np.integer[Any]]]) -> list[Work
         level = threshold(samples["test"], fpr)
         shares = {name: float(np.mean(accept(own, level))) for name, own in samples.items()}
         reached = shares.pop("test")
-        point = WorkingPoint(
-            target_fpr=fpr,
-            threshold=level,
-            fpr=reached,
-            rate_khz=rate_khz(reached),
-            efficiency=shares,
+        points.append(
+            WorkingPoint(
+                target_fpr=fpr,
+                threshold=level,
+                fpr=reached,
+                rate_khz=rate_khz(reached),
+                efficiency=shares,
+            )
         )
-        points.append(point)
     return points
 
 
@@ -88,9 +90,4 @@ def out_of_reach(threshold: int, score: FixedPoint) -> bool:
 
 def _allowed(events: int, fpr: float) -> int:
     """The largest k with k / events <= fpr; `floor(fpr * events)` alone is off by rounding."""
-    count = int(fpr * events)
-    while (count + 1) / events <= fpr:
-        count += 1
-    while count / events > fpr:
-        count -= 1
-    return count
+    return bisect.bisect_right(range(events + 1), fpr, key=lambda k: k / events) - 1

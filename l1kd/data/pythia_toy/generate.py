@@ -10,13 +10,13 @@ ones as that asks for, the signal's, and the overlay.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import math
-import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,7 @@ from rich import progress as bars
 from rich.console import Console
 
 import l1kd
+from l1kd.core.context import cores
 from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.files import atomic, read_json, write_arrays, write_json
 from l1kd.core.processes import Job, held, run_jobs, workers
@@ -200,16 +201,33 @@ def generate(
     """Make the sample `plan` in `out`, or finish making it: the arrays are the same."""
     _check(plan, processes)
     files = {role: out / f"{role}.h5" for role in plan.roles}
-    work = out / ".work"
-    if _is_done(list(files.values()), plan.identity):
+    work, identity = out / ".work", plan.identity
+    if _is_done(files.values(), identity):
         # Only a process killed while it was tidying up leaves this behind.
         shutil.rmtree(work, ignore_errors=True)
         return list(files.values())
-    with _writing(out), _work_directory(work, plan.identity):
-        fraction = _make(plan, work, processes or len(os.sched_getaffinity(0)), console)
-        for role, path in files.items():
-            _write(path, role, plan, work, fraction, command)
-        shutil.rmtree(work)
+    busy = f"another process is generating into {out}: wait for it, or give another --out"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with held(work / "lock", busy):
+            options = work / "options.json"
+            found = read_json(options) if options.exists() else identity
+            if found != identity:
+                raise UserError(
+                    f"{work} holds an unfinished sample that was begun otherwise "
+                    f"({_differences(found, identity)}): "
+                    f"finish it with its own options, or remove {work}"
+                )
+            write_json(options, identity)
+            fraction = _make(plan, work, processes or cores(), console)
+            for role, path in files.items():
+                _write(path, role, plan, work, fraction, command)
+            shutil.rmtree(work)
+    except OSError as error:  # of any process
+        raise UserError(
+            f"{error.filename or out}: cannot be written ({error.strerror or error}); make room "
+            "and give the same command again, or choose another directory with --out"
+        ) from error
     return list(files.values())
 
 
@@ -235,7 +253,7 @@ def _check(plan: Plan, processes: int | None) -> None:
     pythia.import_pythia()
 
 
-def _is_done(files: list[Path], wanted: dict[str, Any]) -> bool:
+def _is_done(files: Collection[Path], wanted: dict[str, Any]) -> bool:
     """True if all files are there; files made with other options are refused."""
     there = [path for path in files if path.exists()]
     for path in there:
@@ -259,41 +277,12 @@ def _differences(found: object, wanted: dict[str, Any]) -> str:
     return ", ".join(f"{key} was {found.get(key)}, now {wanted[key]}" for key in changed)
 
 
-@contextlib.contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """Turns an OSError of any process into a UserError."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{error.filename or out}: cannot be written ({error.strerror or error}); make room "
-            "and give the same command again, or choose another directory with --out"
-        ) from error
-
-
-@contextlib.contextmanager
-def _work_directory(work: Path, wanted: dict[str, Any]) -> Iterator[None]:
-    """Hold the work directory; refuse one that is in use or belongs to other options."""
-    work.mkdir(parents=True, exist_ok=True)
-    busy = f"another process is generating into {work.parent}: wait for it, or give another --out"
-    with held(work / "lock", busy):
-        options = work / "options.json"
-        found = read_json(options) if options.exists() else wanted
-        if found != wanted:
-            raise UserError(
-                f"{work} holds an unfinished sample that was begun otherwise "
-                f"({_differences(found, wanted)}): "
-                f"finish it with its own options, or remove {work}"
-            )
-        write_json(options, wanted)
-        yield
-
-
 def _make(plan: Plan, work: Path, processes: int, console: Console | None) -> float:
     """Do all jobs whose files are not in `work` yet; the fraction of hard collisions."""
     batches = [batch for role in plan.roles for batch in plan.batches(role)]
     table = work / MULTIPARTON_TABLE
-    soft_jobs = [
+    tables = [] if table.exists() else [Job(0.0, make_table, (table,))]
+    soft = [
         Job(float(batch.soft_collisions()), make_soft, (batch, work))
         for batch in batches
         if not batch.soft_file(work).exists()
@@ -309,15 +298,11 @@ def _make(plan: Plan, work: Path, processes: int, console: Console | None) -> fl
         disable=not console.is_terminal,  # a log wants lines, not bars
     )
     with progress, workers(processes) as pool:
-        total = sum(job.cost for job in soft_jobs) + sum(todo.values())
+        total = sum(job.cost for job in soft) + sum(todo.values())
         task = progress.add_task("soft collisions", total=total)
-
-        def advance(cost: float) -> None:
-            progress.advance(task, cost)
-
-        if not table.exists():
-            run_jobs(pool, [Job(0.0, make_table, (table,))], advance)
-        run_jobs(pool, soft_jobs, advance)
+        advance = functools.partial(progress.advance, task)
+        run_jobs(pool, tables, advance)
+        run_jobs(pool, soft, advance)
         progress.update(task, description="events")
         fraction = hard_fraction(batches, work)
         jobs = [Job(cost, make_events, (batch, work, fraction)) for batch, cost in todo.items()]
@@ -358,8 +343,7 @@ def accepted(scores: IntArray, rate: float) -> npt.NDArray[np.bool_]:
     allowed = math.floor(rate * len(scores) + 1e-9)
     if allowed >= len(scores):
         return np.ones(len(scores), bool)
-    place = len(scores) - 1 - allowed
-    return np.asarray(scores > np.partition(scores, place)[place])
+    return np.asarray(scores > np.sort(scores)[-1 - allowed])
 
 
 def effective_numbers(events: RegionArray, leading: IntArray) -> dict[str, list[float]]:
