@@ -46,6 +46,7 @@ class RolesSection(DataSection):
         """Files by role; none is empty."""
         roles = {"background": self.background, "test": self.test, "exposure": self.exposure}
         roles |= {f"{_SIGNALS}{name}": paths for name, paths in self.signals.items()}
+        _check_names(roles)  # before a file is opened
         return {role: paths for role, paths in roles.items() if paths}
 
 
@@ -62,6 +63,7 @@ class Table:
     # Takes a range of rows and returns its events (events, *shape), checked. Raises UserError for
     # what is not as it should be.
     read: Callable[[int, int], NDArray[Any]]
+    kept_because: str = ""  # why rows cannot be read by themselves: all are kept with `read`
 
     @property
     def size(self) -> int:
@@ -182,20 +184,13 @@ def assemble(
     in_memory = sum(table.size for table in whole.values()) <= MEMORY_LIMIT
     samples, signals = {}, {}
     for role, table in whole.items():
+        if (name := role.removeprefix(_SIGNALS)) != role:
+            signals[name] = _halves(name, table, seed, in_memory)
+            continue
         if role == "background":
             given = fractions[:2] if "test" in whole else fractions
             parts = split(blocks(table, in_memory), given, (seed, _BACKGROUND), in_memory)
             found = dict(zip(("train", "val", "test"), parts, strict=False))
-        elif (name := role.removeprefix(_SIGNALS)) != role:
-            parts = split(blocks(table, in_memory), [0.5, 0.5], (seed, _SIGNAL), in_memory)
-            val, test = (Sample(name, table.shape, part) for part in parts)
-            signals[name] = Signal(val, test)
-            if min(len(val), len(test)) < 1:
-                raise UserError(
-                    f"{table.name}: {len(val) + len(test)} events of the signal {name!r}, "
-                    "at least 2 are needed: one to choose a student with, one to judge it"
-                )
-            continue
         else:
             found = {role: tuple(blocks(table, in_memory))}
         for name, part in found.items():
@@ -220,6 +215,18 @@ def assemble(
     )
 
 
+def _halves(name: str, table: Table, seed: int, in_memory: bool) -> Signal:
+    """A signal's events, one random half to choose with and one to judge with."""
+    parts = split(blocks(table, in_memory), [0.5, 0.5], (seed, _SIGNAL), in_memory)
+    val, test = (Sample(name, table.shape, part) for part in parts)
+    if min(len(val), len(test)) < 1:
+        raise UserError(
+            f"{table.name}: {len(val) + len(test)} events of the signal {name!r}, "
+            "at least 2 are needed: one to choose a student with, one to judge it"
+        )
+    return Signal(val, test)
+
+
 def _check_shapes(tables: Iterable[Table]) -> None:
     """Refuse tables of events that differ in shape."""
     first, *others = tables
@@ -231,18 +238,21 @@ def _check_shapes(tables: Iterable[Table]) -> None:
             )
 
 
-def _check_roles(tables: Mapping[str, Sequence[Table]]) -> None:
-    """Refuse events that stand in two roles: who trains on an event cannot be judged by it.
-
-    Signals may share events, but no signal has the name of another sample.
-    """
-    seen: dict[tuple[Path, str], str] = {}
-    for role, parts in tables.items():
+def _check_names(roles: Iterable[str]) -> None:
+    """Refuse signals that are named like another sample."""
+    for role in roles:
         if (signal := role.removeprefix(_SIGNALS)) != role and signal.lower() in _RESERVED:
             raise UserError(
                 f"data.signals: no signal can be named {signal!r}, a sample of every run is; "
                 "choose another name"
             )
+
+
+def _check_roles(tables: Mapping[str, Sequence[Table]]) -> None:
+    """Refuse events in two roles, but of two signals: who trains on an event cannot be judged."""
+    _check_names(tables)
+    seen: dict[tuple[Path, str], str] = {}
+    for role, parts in tables.items():
         for table in parts:
             identity = table.file.resolve(), table.key
             before = seen.get(identity)

@@ -36,19 +36,15 @@ class ArraysData(RolesSection):
 
 def open_arrays(data: ArraysData, seed: int) -> Dataset:
     """The data set of the arrays that a configuration names."""
-    found = {role: [_locate(path) for path in paths] for role, paths in data.paths().items()}
-    arrays = [array for row in found.values() for _, array in row]
-    tables = {role: [table for table, _ in row] for role, row in found.items()}
+    tables = {role: [_locate(path) for path in paths] for role, paths in data.paths().items()}
     raws = [table for row in tables.values() for table in row]
-    # An array that has to be read as a whole is kept while it is checked.
-    kept = sum(array.size for array in arrays if array.kept_because)
-    for raw, array in zip(raws, arrays, strict=True):
-        if array.kept_because and kept > event_tables.MEMORY_LIMIT:
-            raise UserError(
-                f"{raw.file}: {raw.key} ({array.size / 2**20:.0f} MiB) is {array.kept_because}: "
-                "too much data in all to keep in memory, and this cannot be streamed; write it "
-                "with numpy.savez in C order, or as HDF5"
-            )
+    kept = [raw for raw in raws if raw.kept_because]
+    if sum(raw.size for raw in kept) > event_tables.MEMORY_LIMIT:
+        raise UserError(
+            f"{kept[0].file}: {kept[0].key} ({kept[0].size / 2**20:.0f} MiB) is "
+            f"{kept[0].kept_because}: too much data in all to keep in memory, and this cannot be "
+            "streamed; write it with numpy.savez in C order, or as HDF5"
+        )
     grid = data.grid.type if data.grid else _narrowest(raws)
     description = {
         "source": "arrays",
@@ -60,7 +56,7 @@ def open_arrays(data: ArraysData, seed: int) -> Dataset:
     return assemble(checked, seed, grid, description, data.split)
 
 
-def _locate(argument: str) -> tuple[Table, Array]:
+def _locate(argument: str) -> Table:
     """The array that `path` or `path:key` means, its values not checked yet."""
     path, key = Path(argument), ""
     if not path.exists() and ":" in argument:
@@ -91,7 +87,8 @@ def _locate(argument: str) -> tuple[Table, Array]:
         )
     if rows == 0:
         raise UserError(f"{argument}: no events in it")
-    return Table(argument, path, key, rows, tuple(shape), array.dtype, array.read), array
+    event, kept = tuple(shape), array.kept_because
+    return Table(argument, path, key, rows, event, array.dtype, array.read, kept)
 
 
 def _narrowest(raws: Sequence[Table]) -> FixedPoint:
