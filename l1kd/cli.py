@@ -82,7 +82,7 @@ def data_fetch(
     ] = None,
 ) -> None:
     """Download a data set, resuming, with its checksum verified."""
-    from l1kd.data.mnist_files import bars, fetch
+    from l1kd.data.mnist import bars, fetch
 
     with bars() as progress:
         directory = fetch(name, out, mirrors=mirror or None, progress=progress)

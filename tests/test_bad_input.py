@@ -26,7 +26,7 @@ import pytest
 import yaml
 
 from l1kd import cli
-from l1kd.data.mnist_files import FILES
+from l1kd.data.mnist import FILES
 from tests.conftest import copy_of_run
 
 Call = Callable[..., subprocess.CompletedProcess[str]]

@@ -1,8 +1,4 @@
-"""Events as every part of l1kd sees them: named samples, handed out in chunks.
-
-A `Sample` is a sequence of blocks, each small enough for memory: of a small set arrays that are
-there already, of a large one read from disk when their turn comes.
-"""
+"""Events as every part of l1kd sees them: named samples, handed out in chunks."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ Events = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Block:
-    """Some events of a sample and how to get them."""
+    """Some events of a sample, in memory or read from disk when their turn comes."""
 
     events: int  # how many
     # Returns them as an array (events, *shape) of any real type; called whenever they are needed
@@ -57,11 +53,8 @@ class Sample:
                 yield events[start : start + size]
 
     def shuffled(self, size: int, seed: int, epoch: int) -> Iterator[Events]:
-        """All events once in a random order that depends on (seed, epoch) alone, `size` at a time.
-
-        Blocks come in random order and events are shuffled inside their block, so that memory holds
-        one block, not the sample. The last chunk may be short.
-        """
+        """All events once in an order that depends on (seed, epoch) alone, `size` at a time."""
+        # Blocks come in random order, events are shuffled inside theirs: memory holds one block.
         random = np.random.default_rng([seed, epoch, 0x5A])
         rest = np.empty((0, *self.shape), np.float32)
         for index in random.permutation(len(self.blocks)):
@@ -122,3 +115,16 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """Of one event."""
         return self.train.shape
+
+    @property
+    def judged(self) -> dict[str, Sample]:
+        """What results are quoted on: `test`, and each signal's test half by its name."""
+        return {"test": self.test, **{name: own.test for name, own in self.signals.items()}}
+
+    @property
+    def samples(self) -> dict[str, Sample]:
+        """All but the exposure, by the names that `scores.npz` gives them."""
+        samples = {"train": self.train, "val": self.val, "test": self.test}
+        for name, signal in self.signals.items():
+            samples |= {name: signal.test, f"val_{name}": signal.val}
+        return samples

@@ -1,50 +1,80 @@
-"""Events in files as tables of rows: checked as they are read, in memory or streamed from disk."""
+"""Events in files as tables of rows, and the data set that is assembled of them by role.
+
+Roles are `background` (split at random), `train`, `val`, `test`, `exposure` and `signals.<name>`.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from l1kd.core.config import DataSection
+from l1kd.core.config_types import Name, Paths, Split
 from l1kd.core.errors import UserError
-from l1kd.data.dataset import Block
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.data.dataset import Block, Dataset, Sample, Signal
 
 # Above this much data in all, a data set is read block by block when events are asked for.
 MEMORY_LIMIT = 1 << 30
 # A block is at most so many events, and at most so many values (64 MiB as float32).
 BLOCK_EVENTS = 1 << 16
 BLOCK_VALUES = 1 << 24
+# Different parts of a data set draw from different random streams of one seed.
+_BACKGROUND, _SIGNAL = 0xB6, 0x51
+_SIGNALS = "signals."
+_RESERVED = ("train", "val", "test", "all")
+
+
+class RolesSection(DataSection):
+    """The section `data` of a source whose files are given by role."""
+
+    background: Annotated[Paths, Field(min_length=1)]  # normal; split if no `test` is given
+    test: Paths = Field([])
+    signals: dict[Name, Annotated[Paths, Field(min_length=1)]] = Field({})
+    exposure: Paths = Field([])  # training events of another data set
+    split: Split = (0.5, 0.1, 0.4)  # train, validation, test
+
+    def paths(self) -> dict[str, list[str]]:
+        """Files by role; none is empty."""
+        roles = {"background": self.background, "test": self.test, "exposure": self.exposure}
+        roles |= {f"{_SIGNALS}{name}": paths for name, paths in self.signals.items()}
+        _check_names(roles)  # before a file is opened
+        return {role: paths for role, paths in roles.items() if paths}
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of events in one or several files."""
+    """Rows of events in a file, or in several after one another."""
 
     name: str  # the file, and the key where one was given, as messages show it
-    files: tuple[Path, ...]  # what is read
+    file: Path  # of several, the first
+    key: str  # of the array in it
     rows: int  # how many there are; a selection may leave fewer events
     shape: tuple[int, ...]  # of one event
     dtype: np.dtype[Any]  # of the events that `read` returns
     # Takes a range of rows and returns its events (events, *shape), checked. Raises UserError for
     # what is not as it should be.
     read: Callable[[int, int], NDArray[Any]]
+    kept_because: str = ""  # why rows cannot be read by themselves: all are kept with `read`
 
+    @property
+    def size(self) -> int:
+        """Bytes of all events."""
+        return self.rows * math.prod(self.shape) * self.dtype.itemsize
 
-def check_shapes(tables: Iterable[Table]) -> None:
-    """Refuse tables of events that differ in shape."""
-    first, *others = tables
-    for table in others:
-        if table.shape != first.shape:
-            raise UserError(
-                f"{table.name}: events of shape {table.shape}, but {first.name} has events of "
-                f"shape {first.shape}; all events of a data set have one shape"
-            )
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Consecutive ranges of rows that are small enough for memory."""
+        step = min(BLOCK_EVENTS, max(1, BLOCK_VALUES // max(1, math.prod(self.shape))))
+        for start in range(0, self.rows, step):
+            yield start, min(start + step, self.rows)
 
 
 def concatenate(tables: Sequence[Table]) -> Table:
@@ -52,7 +82,7 @@ def concatenate(tables: Sequence[Table]) -> Table:
     first = tables[0]
     if len(tables) == 1:
         return first
-    check_shapes(tables)
+    _check_shapes(tables)
     edges = np.cumsum([0, *(table.rows for table in tables)]).tolist()
     dtype = np.result_type(*(table.dtype for table in tables))
 
@@ -64,9 +94,8 @@ def concatenate(tables: Sequence[Table]) -> Table:
         ]
         return np.concatenate([np.empty((0, *first.shape), dtype), *parts])
 
-    files = tuple(dict.fromkeys(file for table in tables for file in table.files))
     name = f"{first.name} and {len(tables) - 1} more"
-    return Table(name, files, edges[-1], first.shape, dtype, read)
+    return replace(first, name=name, rows=edges[-1], dtype=dtype, read=read)
 
 
 def window(table: Table, start: int, stop: int) -> Table:
@@ -75,24 +104,163 @@ def window(table: Table, start: int, stop: int) -> Table:
     def read(first: int, last: int) -> NDArray[Any]:
         return table.read(start + first, start + last)
 
-    return Table(table.name, table.files, stop - start, table.shape, table.dtype, read)
-
-
-def fits_in_memory(tables: Iterable[Table]) -> bool:
-    """True if the tables together are small enough to be kept."""
-    size = sum(table.rows * math.prod(table.shape) * table.dtype.itemsize for table in tables)
-    return size <= MEMORY_LIMIT
+    return replace(table, key=f"{table.key}[{start}:{stop}]", rows=stop - start, read=read)
 
 
 def blocks(table: Table, in_memory: bool) -> Iterator[Block]:
-    """Read a whole table once, block by block, so that bad data shows before hours of training.
+    """Read a whole table once, so that bad data shows before hours of training.
 
     Blocks keep their events if `in_memory`, or read and check them again; both are equal.
     """
-    size = min(BLOCK_EVENTS, max(1, BLOCK_VALUES // max(1, math.prod(table.shape))))
-    for start in range(0, table.rows, size):
-        stop = min(start + size, table.rows)
+    for start, stop in table.ranges():
         block = Block.of(table.read(start, stop))
         if not in_memory:  # the events are freed before others work on the block
             block = Block(block.events, functools.partial(table.read, start, stop))
         yield block
+
+
+def part_sizes(fractions: Sequence[float], start: int, stop: int) -> list[int]:
+    """Number of the events `start` up to `stop` that each part gets.
+
+    Cumulative, so that over consecutive ranges the sizes add up to what the whole would get, and a
+    part of n events in all has its fraction of n to within one event.
+    """
+    sizes, left = [], 1.0
+    for fraction in fractions[:-1]:
+        share = fraction / left
+        before, after = math.floor(start * share + 0.5), math.floor(stop * share + 0.5)
+        sizes.append(after - before)
+        # What follows divides what is left by the fractions that are left.
+        start, stop, left = start - before, stop - after, left - fraction
+    return [*sizes, stop - start]
+
+
+def split(
+    whole: Iterable[Block], fractions: Sequence[float], key: tuple[int, ...], in_memory: bool
+) -> list[tuple[Block, ...]]:
+    """Assign every event to one part, at random inside its block; returns each part's blocks.
+
+    It depends on `key`, the block's number and the number of events alone; parts keep the events'
+    order. Parts select anew from the block at every load unless `in_memory`.
+    """
+    fractions = [fraction / sum(fractions) for fraction in fractions]
+    parts: list[list[Block]] = [[] for _ in fractions]
+    start = 0
+    for number, block in enumerate(whole):
+        sizes = part_sizes(fractions, start, start + block.events)
+        start += block.events
+        edges = np.cumsum([0, *sizes]).tolist()
+        for part, low, high in zip(parts, edges[:-1], edges[1:], strict=True):
+            if high == low:
+                continue
+            load = functools.partial(_select, block, (*key, number), low, high)
+            part.append(Block.of(load()) if in_memory else Block(high - low, load))
+    return [tuple(part) for part in parts]
+
+
+def _select(block: Block, key: tuple[int, ...], low: int, high: int) -> NDArray[Any]:
+    # Drawn again at every load: kept, the choices would grow with the data.
+    order = np.random.default_rng(key).permutation(block.events)
+    events = block.load()[np.sort(order[low:high])]
+    events.flags.writeable = False  # chunks may be views of it
+    return events
+
+
+def assemble(
+    tables: Mapping[str, Sequence[Table]],
+    seed: int,
+    grid: FixedPoint,
+    description: Mapping[str, Any],
+    fractions: Sequence[float] = (),
+    standardise_axes: tuple[int, ...] = (),
+) -> Dataset:
+    """Read and check the tables of every role, split `background` by `fractions`."""
+    _check_roles(tables)
+    # Blocks are read in this order, whatever the order of the files.
+    signals_given = (role for role in tables if role.startswith(_SIGNALS))
+    roles = ("background", "train", "val", "test", "exposure", *signals_given)
+    whole = {role: concatenate(tables[role]) for role in roles if role in tables}
+    _check_shapes(whole.values())
+    in_memory = sum(table.size for table in whole.values()) <= MEMORY_LIMIT
+    samples, signals = {}, {}
+    for role, table in whole.items():
+        if (name := role.removeprefix(_SIGNALS)) != role:
+            signals[name] = _halves(name, table, seed, in_memory)
+            continue
+        if role == "background":
+            given = fractions[:2] if "test" in whole else fractions
+            parts = split(blocks(table, in_memory), given, (seed, _BACKGROUND), in_memory)
+            found = dict(zip(("train", "val", "test"), parts, strict=False))
+        else:
+            found = {role: tuple(blocks(table, in_memory))}
+        for name, part in found.items():
+            samples[name] = sample = Sample(name, table.shape, part)
+            if name == "exposure" and not len(sample):
+                raise UserError(f"{table.name}: no event is left for the exposure")
+            if name != "exposure" and len(sample) < 2:
+                raise UserError(
+                    f"{table.name}: {'one' if len(sample) else 'no'} event left for {name!r}, "
+                    "at least 2 are needed; give more events or change data.split"
+                )
+    return Dataset(
+        train=samples["train"],
+        val=samples["val"],
+        test=samples["test"],
+        signals=signals,
+        grid=grid,
+        exposure=samples.get("exposure"),
+        standardise_axes=standardise_axes,
+        description=description,
+        files=tuple(dict.fromkeys(str(table.file) for role in whole for table in tables[role])),
+    )
+
+
+def _halves(name: str, table: Table, seed: int, in_memory: bool) -> Signal:
+    """A signal's events, one random half to choose with and one to judge with."""
+    parts = split(blocks(table, in_memory), [0.5, 0.5], (seed, _SIGNAL), in_memory)
+    val, test = (Sample(name, table.shape, part) for part in parts)
+    if min(len(val), len(test)) < 1:
+        raise UserError(
+            f"{table.name}: {len(val) + len(test)} events of the signal {name!r}, "
+            "at least 2 are needed: one to choose a student with, one to judge it"
+        )
+    return Signal(val, test)
+
+
+def _check_shapes(tables: Iterable[Table]) -> None:
+    """Refuse tables of events that differ in shape."""
+    first, *others = tables
+    for table in others:
+        if table.shape != first.shape:
+            raise UserError(
+                f"{table.name}: events of shape {table.shape}, but {first.name} has events of "
+                f"shape {first.shape}; all events of a data set have one shape"
+            )
+
+
+def _check_names(roles: Iterable[str]) -> None:
+    """Refuse signals that are named like another sample."""
+    for role in roles:
+        if (signal := role.removeprefix(_SIGNALS)) != role and signal.lower() in _RESERVED:
+            raise UserError(
+                f"data.signals: no signal can be named {signal!r}, a sample of every run is; "
+                "choose another name"
+            )
+
+
+def _check_roles(tables: Mapping[str, Sequence[Table]]) -> None:
+    """Refuse events in two roles, but of two signals: who trains on an event cannot be judged."""
+    _check_names(tables)
+    seen: dict[tuple[Path, str], str] = {}
+    for role, parts in tables.items():
+        for table in parts:
+            identity = table.file.resolve(), table.key
+            before = seen.get(identity)
+            seen[identity] = role
+            if before == role:
+                raise UserError(f"{table.name} stands twice in data.{role}; name it once")
+            if before and not (before.startswith(_SIGNALS) and role.startswith(_SIGNALS)):
+                raise UserError(
+                    f"{table.name} stands in data.{before} and in data.{role}; events that are "
+                    "trained on cannot judge: give it one role"
+                )

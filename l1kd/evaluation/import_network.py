@@ -1,7 +1,6 @@
 """The stage `import`: a run from a network that somebody else has trained.
 
-It is read, repaired, checked, and compared with the network of the file on the run's own events:
-exact repairs must change no score, lossy ones have a price.
+It is compared with the file's on the run's events: exact repairs change no score, lossy ones cost.
 """
 
 from __future__ import annotations
@@ -21,8 +20,12 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Finding, Imported, Price, RepairRecord
 from l1kd.data.dataset import Dataset
 from l1kd.evaluation.evaluate import scorer
-from l1kd.evaluation.metrics import normals_and_signals, quality
+from l1kd.evaluation.metrics import quality
 from l1kd.evaluation.scores import score_samples
+from l1kd.networks.keras_files import read_file
+from l1kd.networks.lint.check import check
+from l1kd.networks.quantizers import output_layer, reading, type_of
+from l1kd.networks.tensorflow_setup import prepare_tensorflow
 
 if TYPE_CHECKING:
     from tensorflow import keras
@@ -43,9 +46,7 @@ class Network:
 def digest(path: Path) -> str:
     """SHA-256 of a model file."""
     if not path.is_file():
-        from l1kd.networks.keras_files import read_file
-
-        read_file(path)
+        read_file(path)  # says what is wrong
     return file_hash(path)
 
 
@@ -58,10 +59,8 @@ def student_name(path: Path) -> str:
 def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Network:
     """Read a network, repair it and judge it. Nothing is written."""
     dataset = context.dataset  # first: TensorFlow's import takes seconds
-    from l1kd.networks.lint.check import check
     from l1kd.networks.load import read_model
     from l1kd.networks.repair.repair import apply_repairs
-    from l1kd.networks.tensorflow_setup import prepare_tensorflow
 
     prepare_tensorflow(context.threads)
     model, folded = read_model(path)
@@ -100,7 +99,7 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
 
 def configuration(config: Config, network: Network) -> Config:
     """The configuration of the run: one student, and the type of its scores."""
-    kept = {"name": network.record.student, "architecture": "imported"}
+    student = Student(name=network.record.student, architecture="imported")
     distillation = Distillation()
     if (output := network.output) is not None:
         try:
@@ -111,8 +110,7 @@ def configuration(config: Config, network: Network) -> Config:
                 "most 24 bits and at least one bit right of the binary point"
             ) from error
         distillation = Distillation(score=score)
-    students = [Student.model_validate(kept)]
-    return config.model_copy(update={"students": students, "distillation": distillation})
+    return config.model_copy(update={"students": [student], "distillation": distillation})
 
 
 def import_(context: Context, network: Network) -> Imported:
@@ -146,8 +144,7 @@ def import_(context: Context, network: Network) -> Imported:
 
 def measure(dataset: Dataset, network: Network) -> Price:
     """Scores of the repaired network against those of the file's, on test normals and signals."""
-    samples = {"test": dataset.test}
-    samples |= {name: signal.test for name, signal in dataset.signals.items()}
+    samples = dataset.judged
     shape = tuple(int(side) for side in network.original.inputs[0].shape[1:])
     before = scorer(network.original, shape)
     networks = {
@@ -162,10 +159,10 @@ def measure(dataset: Dataset, network: Network) -> Price:
     return Price(
         events=len(apart),
         different=int(np.count_nonzero(apart)),
-        max_lsb=float(apart.max(initial=0.0)),
-        mean_lsb=float(apart.mean()) if len(apart) else 0.0,
-        auc_file=quality(*normals_and_signals(old)).auc,
-        auc=quality(*normals_and_signals(new)).auc,
+        max_lsb=float(apart.max()),
+        mean_lsb=float(apart.mean()),
+        auc_file=quality(old).auc,
+        auc=quality(new).auc,
     )
 
 
@@ -180,7 +177,6 @@ def _worth(price: Price) -> str:
 
 def _refusal(context: Context, network: Network) -> str:
     """One line: the first finding, and the price of lossy repairs if they would help."""
-    from l1kd.networks.lint.check import check
     from l1kd.networks.repair.repair import apply_repairs
 
     record, dataset = network.record, context.dataset
@@ -211,7 +207,6 @@ def _check_ends(model: keras.Model, path: Path) -> None:
 
 def _check_port(model: keras.Model, dataset: Dataset, path: Path) -> None:
     """Events that are not on the port's grid would be rounded before the firmware sees them."""
-    from l1kd.networks.quantizers import type_of
     from l1kd.networks.repair.input_port import contains
 
     first = next((layer for layer in model.layers if type(layer).__name__ != "InputLayer"), None)
@@ -226,9 +221,6 @@ def _check_port(model: keras.Model, dataset: Dataset, path: Path) -> None:
 
 def _output(model: keras.Model) -> FixedPoint | None:
     """The type of a network's last quantizer; None if it does not end in one."""
-    from l1kd.networks.quantizers import output_layer, reading
-
     last = output_layer(model)
-    held = getattr(last, "quantizer", None) or getattr(last, "activation", None)
-    found = reading(held)
+    found = reading(getattr(last, "quantizer", None) or getattr(last, "activation", None))
     return found.type if found is not None else None

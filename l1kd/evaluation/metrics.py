@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from l1kd.core.run_files import Emd, PerSignal, Quality
+from l1kd.core.errors import CheckFailed
+from l1kd.core.run_files import Emd, PerSignal, Quality, Rung
 from l1kd.evaluation.rates import REPORTED_FPR, accept, threshold
+from l1kd.training.target_transform import TargetTransform
 
 POOLED = "all"  # the key of `auc` that stands for all signals together
 
 Scores = NDArray[Any]
-Samples = Mapping[str, Scores]  # by name: `test` and the signals
+Samples = Mapping[str, Scores]  # by name: `test`, of normal events, and the signals
 
 
 def auc(normal: Scores, anomalous: Scores) -> float:
@@ -33,13 +35,13 @@ def efficiency(normal: Scores, anomalous: Scores, fpr: float = REPORTED_FPR) -> 
     return float(np.mean(accept(anomalous, threshold(normal, fpr))))
 
 
-def quality(normal: Scores, signals: Mapping[str, Scores], fpr: float = REPORTED_FPR) -> Quality:
+def quality(samples: Samples) -> Quality:
     """AUC (`all`: signals pooled) and efficiency for each signal; both empty without signals."""
-    if not signals:
-        return Quality(auc={}, efficiency={})
+    normal, signals = _normals_and_signals(samples)
     areas = {name: auc(normal, scores) for name, scores in signals.items()}
-    areas[POOLED] = auc(normal, np.concatenate([np.ravel(scores) for scores in signals.values()]))
-    shares = {name: efficiency(normal, scores, fpr) for name, scores in signals.items()}
+    if signals:
+        areas[POOLED] = auc(normal, _pooled(signals))
+    shares = {name: efficiency(normal, scores) for name, scores in signals.items()}
     return Quality(auc=areas, efficiency=shares)
 
 
@@ -54,30 +56,23 @@ def emd(a: Scores, b: Scores) -> float:
     return float(stats.wasserstein_distance(_scores(a), _scores(b)))
 
 
-def distance(
-    teacher: tuple[Scores, Mapping[str, Scores]], student: tuple[Scores, Mapping[str, Scores]]
-) -> Emd:
+def distance(teacher: Samples, student: Samples) -> Emd:
     """Earth mover's distance of raw scores on log(1 + raw), of normals and of pooled signals."""
-
-    normal = emd(*(np.log1p(_scores(own)) for own, _ in (teacher, student)))
-    if not teacher[1]:
+    both = [_normals_and_signals(own) for own in (teacher, student)]
+    normal = emd(*(np.log1p(_scores(normal)) for normal, _ in both))
+    if not both[0][1]:
         return Emd(normal=normal, anomalous=None)
-    pooled = (np.concatenate([_scores(p) for p in own.values()]) for _, own in (teacher, student))
-    return Emd(normal=normal, anomalous=emd(*map(np.log1p, pooled)))
+    return Emd(normal=normal, anomalous=emd(*(np.log1p(_pooled(signals)) for _, signals in both)))
 
 
-def normals_and_signals(samples: Samples) -> tuple[Scores, dict[str, Scores]]:
-    """Scores of `test`, and of all other samples by name."""
-    return samples["test"], {name: part for name, part in samples.items() if name != "test"}
-
-
-def likeness(raw: Samples, scores: Samples, inverse: Callable[[Scores], Scores]) -> dict[str, Any]:
-    """`emd` and `spearman` of scores, made raw by `inverse`, to the teacher's raw ones."""
-    as_raw = {name: np.asarray(inverse(part)) for name, part in scores.items()}
-    return {
-        "emd": distance(normals_and_signals(raw), normals_and_signals(as_raw)),
-        "spearman": spearman(raw["test"], scores["test"]),
-    }
+def likeness(
+    scores: Samples, raw: Samples | None, target: TargetTransform | None
+) -> dict[str, Any]:
+    """`emd` and `spearman` of scores (output units) to the teacher's raw ones, if there are any."""
+    if raw is None or target is None:
+        return {"emd": None, "spearman": None}
+    as_raw = {name: np.asarray(target.inverse(part)) for name, part in scores.items()}
+    return {"emd": distance(raw, as_raw), "spearman": spearman(raw["test"], scores["test"])}
 
 
 def spearman(a: Scores, b: Scores) -> float | None:
@@ -87,9 +82,7 @@ def spearman(a: Scores, b: Scores) -> float | None:
         return None
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    ranks = (stats.rankdata(values).astype(np.float64) for values in (a, b))
-    a, b = (values - values.mean() for values in ranks)
-    return float(np.clip(np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b)), -1.0, 1.0))
+    return float(stats.spearmanr(a, b).statistic)
 
 
 def shared_decisions(a: Scores, b: Scores, fpr: float = REPORTED_FPR) -> float | None:
@@ -97,6 +90,47 @@ def shared_decisions(a: Scores, b: Scores, fpr: float = REPORTED_FPR) -> float |
     first, second = (accept(s, threshold(_scores(s), fpr)) for s in _pair(a, b))
     either = int(np.sum(first | second))
     return int(np.sum(first & second)) / either if either else None
+
+
+def rung(
+    stage: Literal["float", "qkeras", "csim", "rtl"],
+    scores: Samples,
+    raw: Samples | None = None,
+    target: TargetTransform | None = None,
+) -> Rung:
+    """A rung of the ladder from the float teacher to the firmware: a student's scores."""
+    return Rung(stage=stage, **dict(quality(scores)), **likeness(scores, raw, target))
+
+
+def teacher_rung(raw: Samples) -> Rung:
+    """The top of the ladder: the teacher, at distance 0 from itself."""
+    rank = spearman(raw["test"], raw["test"])
+    return Rung(stage="teacher", **dict(quality(raw)), emd=distance(raw, raw), spearman=rank)
+
+
+def auc_loss(ladder: list[Rung]) -> float | None:
+    """Mean AUC over signals lost from float teacher to C simulation; None if either is missing."""
+    areas = {step.stage: mean_over_signals(step.auc) for step in ladder}
+    teacher, csim = areas.get("teacher"), areas.get("csim")
+    return None if teacher is None or csim is None else teacher - csim
+
+
+def check_auc_loss(student: str, ladder: list[Rung], allowed: float) -> None:
+    """`CheckFailed` if the firmware loses more mean AUC than `allowed`."""
+    loss = auc_loss(ladder)
+    if loss is not None and loss > allowed:
+        raise CheckFailed(
+            f"student {student!r}: its firmware loses {loss:.4f} of the float teacher's mean AUC, "
+            f"verify.max_auc_loss allows {allowed:g}"
+        )
+
+
+def _normals_and_signals(samples: Samples) -> tuple[Scores, dict[str, Scores]]:
+    return samples["test"], {name: part for name, part in samples.items() if name != "test"}
+
+
+def _pooled(signals: Samples) -> Scores:
+    return np.concatenate([np.ravel(scores) for scores in signals.values()])
 
 
 def _pair(a: Scores, b: Scores) -> tuple[Scores, Scores]:

@@ -1,11 +1,8 @@
-"""The trigger's decision: thresholds on integer scores, and the rates and efficiencies they give.
-
-An event is accepted when its score is `>=` the threshold. Everything that quotes a rate, an
-efficiency or a threshold goes through this module.
-"""
+"""The trigger's decision, for whatever quotes a rate, an efficiency or a threshold."""
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping
 from typing import Any, overload
 
@@ -65,28 +62,24 @@ def rate_khz(fpr: float) -> float:
     return fpr * CROSSING_RATE_KHZ
 
 
-def working_points(
-    normal: NDArray[np.integer[Any]],
-    signals: Mapping[str, NDArray[np.integer[Any]]],
-    fprs: tuple[float, ...] = WORKING_FPRS,
-) -> list[WorkingPoint]:
-    """Thresholds in LSBs for the false-positive rates of at least 1/N of the normals (N,)."""
+def working_points(samples: Mapping[str, NDArray[np.integer[Any]]]) -> list[WorkingPoint]:
+    """Thresholds in LSBs for the `WORKING_FPRS` of at least one of the normals, `test`."""
     points = []
-    for fpr in fprs:
-        if _allowed(len(normal), fpr) < 1:
+    for fpr in WORKING_FPRS:
+        if _allowed(len(samples["test"]), fpr) < 1:
             continue
-        level = threshold(normal, fpr)
-        reached, *shares = (
-            float(np.mean(accept(own, level))) for own in (normal, *signals.values())
+        level = threshold(samples["test"], fpr)
+        shares = {name: float(np.mean(accept(own, level))) for name, own in samples.items()}
+        reached = shares.pop("test")
+        points.append(
+            WorkingPoint(
+                target_fpr=fpr,
+                threshold=level,
+                fpr=reached,
+                rate_khz=rate_khz(reached),
+                efficiency=shares,
+            )
         )
-        point = WorkingPoint(
-            target_fpr=fpr,
-            threshold=level,
-            fpr=reached,
-            rate_khz=rate_khz(reached),
-            efficiency=dict(zip(signals, shares, strict=True)),
-        )
-        points.append(point)
     return points
 
 
@@ -97,9 +90,4 @@ def out_of_reach(threshold: int, score: FixedPoint) -> bool:
 
 def _allowed(events: int, fpr: float) -> int:
     """The largest k with k / events <= fpr; `floor(fpr * events)` alone is off by rounding."""
-    count = int(fpr * events)
-    while (count + 1) / events <= fpr:
-        count += 1
-    while count / events > fpr:
-        count -= 1
-    return count
+    return bisect.bisect_right(range(events + 1), fpr, key=lambda k: k / events) - 1

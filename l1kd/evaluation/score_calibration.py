@@ -1,8 +1,6 @@
 """A student's scores on its teacher's scale, by events that are in no test.
 
-Few weights do not tell one abnormal event from another: such a student's scores are spread
-otherwise than its teacher's, and a threshold on one means something else on the other. A
-calibration is a monotone map of the scores: no decision changes, and no firmware; what changes is
+A calibration is a monotone map of the scores: no decision changes, and no firmware; what changes is
 which raw score of the teacher a score stands for.
 """
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from l1kd.core.errors import UserError
 from l1kd.core.files import write_arrays
-from l1kd.data.dataset import Dataset, Events, Sample
+from l1kd.data.dataset import Events, Sample
 
 CHUNK = 4096  # events at a time
 
@@ -74,15 +74,6 @@ class Scores:
             if array.dtype.kind != "f" or array.ndim != 1:
                 raise UserError(f"{path}: {key!r} is no list of scores; run evaluate again")
         return cls(arrays)
-
-
-def samples_of(dataset: Dataset) -> dict[str, Sample]:
-    """All samples of a data set by the names that `scores.npz` gives them."""
-    samples = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
-    for name, signal in dataset.signals.items():
-        samples[name] = signal.test
-        samples[f"val_{name}"] = signal.val
-    return samples
 
 
 def check_names(signals: Iterable[str], students: Iterable[str]) -> None:

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 
 from l1kd.core.run_files import Candidate, Resources
 
-# Key of the configuration -> the amount that it limits, see `Resources.budgeted`.
-BUDGETS = {f"max_{name}": name for name in ("lut", "latency_ns", "interval_ns", "share")}
-_WORDS = dict(
-    zip(BUDGETS.values(), ("LUT", "latency", "interval", "share of the part"), strict=True)
-)
+# The amounts that budgets limit, see `Resources.budgeted`.
+_WORDS = {
+    "lut": "LUT",
+    "latency_ns": "latency",
+    "interval_ns": "interval",
+    "share": "share of the part",
+}
+BUDGETS = {f"max_{name}": name for name in _WORDS}  # by key of the configuration
 Amounts = Mapping[str, float | None]  # `lut`, `latency_ns`, `interval_ns`, `share`; None: unknown
 
 

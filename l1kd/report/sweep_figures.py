@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from l1kd.core.files import atomic
-from l1kd.data.mnist_files import KNOWN
+from l1kd.data.mnist import KNOWN
 from l1kd.report import paper_numbers
 from l1kd.report.figures import Group, Line, lines
 from l1kd.report.number_format import plural

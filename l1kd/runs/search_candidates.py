@@ -61,7 +61,8 @@ def judge(model: keras.Model, context: Context) -> Judged:
     dataset, clock_ns = context.dataset, context.config.firmware.clock_ns
     signals = {name: signal.val for name, signal in dataset.signals.items()}
     scored = _scores(model, dataset, {"train": dataset.train, "val": dataset.val})
-    found = quality(np.concatenate(list(scored.values())), _scores(model, dataset, signals))
+    normal = np.concatenate(list(scored.values()))
+    found = quality({"test": normal, **_scores(model, dataset, signals)})
     network = read(model)
     port = stated_port(context, network)
     expected = alkaid_convert.estimate(

@@ -31,7 +31,7 @@ import pytest
 
 from l1kd.core.context import cores
 from l1kd.core.files import read_json, write_json
-from l1kd.data.mnist_files import KNOWN
+from l1kd.data.mnist import KNOWN
 from l1kd.report import paper_numbers
 from l1kd.report.paper_numbers import DATA, MODELS, MODES, SOURCE, STUDENTS, TEACHER
 

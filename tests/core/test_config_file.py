@@ -11,7 +11,7 @@ import yaml
 from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.errors import UserError
-from l1kd.data.cicada_regions import CaloData
+from l1kd.data.calorimeter import CaloData
 
 MANY_KEYS = "data: {source: mnist}\n" + "\n".join(f"key{n}: 1" for n in range(60_000))
 MANY_ITEMS = "data: {source: mnist}\nstudents: [" + "s, " * 100_000 + "]"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +16,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data import event_tables
 from l1kd.data.dataset import Block, Sample
-from l1kd.data.event_tables import Table, blocks, concatenate, window
-from l1kd.data.train_test_roles import assemble, check_overlap, part_sizes, split
+from l1kd.data.event_tables import Table, assemble, blocks, concatenate, part_sizes, split, window
 
 GRID = FixedPoint(20, 20)
 SHAPE = (2, 3)
@@ -24,7 +25,8 @@ SHAPE = (2, 3)
 def assembled(background, signals=(), seed=1, **others):
     tables = {"background": background, **others}
     tables |= {f"signals.{name}": table for name, table in dict(signals).items()}
-    return assemble(tables, (0.5, 0.1, 0.4), seed, GRID, (), {})
+    rows = {role: [table] for role, table in tables.items()}
+    return assemble(rows, seed, GRID, {}, (0.5, 0.1, 0.4))
 
 
 def numbered(events, first=0):
@@ -46,7 +48,8 @@ def of_blocks(sizes, fresh=False):
 
 def table(events, first=0, name="table"):
     data = numbered(events, first)
-    return Table(name, (), events, SHAPE, data.dtype, lambda a, b: data[a:b].copy())
+    key = f"{first}:{events}"  # no two are of the same events
+    return Table(name, Path(), key, events, SHAPE, data.dtype, lambda a, b: data[a:b].copy())
 
 
 def identities(chunks):
@@ -167,7 +170,7 @@ def test_concatenated_and_cut_tables():
     assert cut.rows == 6
     np.testing.assert_array_equal(cut.read(1, 4), numbered(3, 4))
     with pytest.raises(UserError, match=r"shape \(3,\).*one shape"):
-        bad = Table("b.h5", (), 1, (3,), np.dtype(int), lambda a, b: np.zeros((b - a, 3)))
+        bad = Table("b.h5", Path(), "", 1, (3,), np.dtype(int), lambda a, b: np.zeros((b - a, 3)))
         concatenate([table(2), bad])
 
 
@@ -230,9 +233,14 @@ def test_a_signal_is_not_named_like_a_sample(name):
 
 
 def test_roles_do_not_share_events():
-    part = [("x", "x.h5")]
+    part, others = replace(table(9), name="x.h5"), table(100, 50)
+    given = {"background": [others], "test": [table(9, 200)], "exposure": [table(9, 300)]}
+
+    def opened(tables):
+        return assemble(given | tables, 1, GRID, {}, (0.5, 0.1, 0.4))
+
     with pytest.raises(UserError, match=r"x.h5 stands twice in data.background"):
-        check_overlap({"background": part * 2})
+        opened({"background": [part, part]})
     for one, other in [
         ("background", "test"),
         ("background", "signals.a"),
@@ -240,11 +248,11 @@ def test_roles_do_not_share_events():
         ("exposure", "signals.a"),
     ]:
         with pytest.raises(UserError, match=rf"in data\.{one} and in data\.{other}"):
-            check_overlap({one: part, other: part})
-    check_overlap({"background": [("y", "y.h5")], "signals.a": part, "signals.b": part})
+            opened({one: [part], other: [part]})
+    opened({"signals.a": [part], "signals.b": [part]})
 
 
 def test_shapes_agree_across_roles():
-    other = Table("b.h5", (), 9, (3,), np.dtype(int), lambda a, b: np.zeros((b - a, 3)))
+    other = Table("b.h5", Path(), "", 9, (3,), np.dtype(int), lambda a, b: np.zeros((b - a, 3)))
     with pytest.raises(UserError, match=r"b.h5: events of shape \(3,\)"):
         assembled(table(100), signals={"a": other})

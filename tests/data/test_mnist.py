@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from l1kd.core.errors import UserError
-from l1kd.data import mnist, mnist_files
+from l1kd.data import mnist
 from l1kd.data.mnist import ImagesData
 from l1kd.data.sources import open_dataset
 
@@ -30,7 +31,7 @@ class Small:
     def __init__(self, root, monkeypatch):
         self.root = root
         self.files = {}
-        for seed, name in enumerate(mnist_files.KNOWN):
+        for seed, name in enumerate(mnist.KNOWN):
             random = np.random.default_rng(seed)
             payloads = []
             for events in (3000, 500):
@@ -39,15 +40,13 @@ class Small:
                 # The images know where they stand.
                 pixels[:, 0, 0], pixels[:, 0, 1] = np.arange(events) // 256, np.arange(events) % 256
                 payloads += [idx_bytes(pixels), idx_bytes(labels)]
-            self.files[name] = dict(zip(mnist_files.FILES, payloads, strict=True))
-            sums = {file: mnist_files.md5(payload) for file, payload in self.files[name].items()}
-            known = mnist_files.KNOWN[name]
+            self.files[name] = dict(zip(mnist.FILES, payloads, strict=True))
+            sums = {file: mnist.md5(payload) for file, payload in self.files[name].items()}
+            known = mnist.KNOWN[name]
             monkeypatch.setitem(
-                mnist_files.KNOWN,
+                mnist.KNOWN,
                 name,
-                mnist_files.Known(
-                    known.title, sums, known.classes, known.directories, known.offline
-                ),
+                replace(known, md5=sums),
             )
 
     def write(self, name, folder, packed=True, rename=str):
@@ -63,7 +62,7 @@ class Small:
 def small(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("L1KD_DATA", raising=False)
-    monkeypatch.setattr(mnist_files, "_DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(mnist, "_DEBIAN", tmp_path / "debian")
     return Small(tmp_path, monkeypatch)
 
 
@@ -91,10 +90,10 @@ def test_the_protocol(small):
     small.write("fashion_mnist", "cache/l1kd/fashion_mnist")
     dataset = open_dataset(config(normal=3, directory=str(place)), 7)
     train, labels, test, test_labels = (
-        mnist_files.parse(payload, "x", axes)
+        mnist.parse(payload, "x", axes)
         for payload, axes in zip(small.files["mnist"].values(), (3, 1, 3, 1), strict=True)
     )
-    check_protocol(dataset, 3, mnist_files.KNOWN["mnist"].classes, labels, test_labels)
+    check_protocol(dataset, 3, mnist.KNOWN["mnist"].classes, labels, test_labels)
     normals = train[labels == 3]
     cut = int(0.9 * len(normals))
     np.testing.assert_array_equal(dataset.train.events()[..., 0] * 256, normals[:cut])
@@ -108,7 +107,7 @@ def test_the_protocol(small):
             assert len(set(places)) == len(places)
             assert (of[places] == label).all()
             np.testing.assert_array_equal(pixels, pool[places])
-    other = mnist_files.parse(small.files["fashion_mnist"][mnist_files.FILES[0]], "x", 3)
+    other = mnist.parse(small.files["fashion_mnist"][mnist.FILES[0]], "x", 3)
     np.testing.assert_array_equal(dataset.exposure.events()[..., 0] * 256, other)
     assert len(dataset.files) == 6
 
@@ -129,7 +128,7 @@ def test_the_other_set_may_be_missing_or_damaged(small):
     assert dataset.exposure is None
     assert "l1kd data fetch fashion_mnist" in dataset.description["exposure"]
     cached = small.write("fashion_mnist", "cache/l1kd/fashion_mnist")
-    (cached / f"{mnist_files.FILES[0]}.gz").write_bytes(b"\x1f\x8bno")
+    (cached / f"{mnist.FILES[0]}.gz").write_bytes(b"\x1f\x8bno gzip at all")
     dataset = open_dataset(config(directory=place), 7)
     assert dataset.exposure is None
     assert "damaged gzip" in dataset.description["exposure"]
@@ -145,10 +144,10 @@ def test_the_other_set_may_be_next_door(small, directory):
 
 def test_places_in_order(small, monkeypatch):
     def found(source="mnist"):
-        files = mnist_files.find(source)
-        return files and files[0].parent.relative_to(small.root).as_posix()
+        return mnist.find(source)[0].parent.relative_to(small.root).as_posix()
 
-    assert found() is None
+    with pytest.raises(UserError, match="MNIST was not found"):
+        found()
     small.write("mnist", "debian/mnist", packed=False)
     assert found() == "debian/mnist"
     small.write("fashion_mnist", "debian/fashion-mnist")
@@ -172,10 +171,10 @@ def test_names_and_packing(small, packed, rename):
     place = small.write("mnist", "here/mnist", packed, rename)
     if packed and rename is not str:
         with pytest.raises(UserError, match="not there is"):
-            mnist_files.find("mnist", str(place))
+            mnist.find("mnist", str(place))
         return
     # The directory above is as good.
-    assert mnist_files.find("mnist", str(place.parent)) == mnist_files.find("mnist", str(place))
+    assert mnist.find("mnist", str(place.parent)) == mnist.find("mnist", str(place))
 
 
 def test_not_found_says_what_to_type(small):
@@ -195,7 +194,7 @@ def test_the_other_set_in_the_directory(small):
         open_dataset(config(directory=str(place)), 7)
 
 
-@pytest.mark.parametrize("file", mnist_files.FILES)
+@pytest.mark.parametrize("file", mnist.FILES)
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -223,19 +222,19 @@ def test_damaged_files(small, file, damage, message):
 
 
 def test_gzip_bombs_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(mnist_files, "_MAX_PAYLOAD", 1 << 16)
+    monkeypatch.setattr(mnist, "_MAX_PAYLOAD", 1 << 16)
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(bytes(1 << 22)))
     with pytest.raises(UserError, match="too large"):
-        mnist_files.payload(path)
+        mnist.payload(path)
     path.write_bytes(bytes(1 << 17))
     with pytest.raises(UserError, match="too large"):
-        mnist_files.payload(path)
+        mnist.payload(path)
 
 
 def test_a_file_that_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
-        mnist_files.payload(tmp_path / "none")
+        mnist.payload(tmp_path / "none")
 
 
 def test_pixels_are_exact():
@@ -254,16 +253,17 @@ def test_the_input_quantizer_of_the_students_gives_pixels_exactly():
 @needs_data
 @pytest.mark.parametrize("source", ["mnist", pytest.param("fashion_mnist", marks=pytest.mark.full)])
 def test_the_real_sets(source):
-    files = mnist_files.find(source)
-    if files is None:
+    try:
+        files = mnist.find(source)
+    except UserError:
         pytest.skip(f"{source} is not where L1KD_DATA says")
-    real = mnist_files.load(source, [Path(file) for file in files])
+    real = mnist.load(source, [Path(file) for file in files])
     for normal in (0, 7):
         dataset = open_dataset(config(source, normal=normal), 7)
         check_protocol(
             dataset,
             normal,
-            mnist_files.KNOWN[source].classes,
+            mnist.KNOWN[source].classes,
             real.train_labels,
             real.test_labels,
         )

@@ -15,7 +15,7 @@ from l1kd.core.config import DataSection, Source
 from l1kd.core.config_types import Paths
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.data import mnist_files, toy_sample
+from l1kd.data import calorimeter, mnist
 from l1kd.data.dataset import Dataset, Sample
 from l1kd.data.sources import SOURCES, listing, open_dataset
 from l1kd.data.user_arrays import ArraysData
@@ -74,8 +74,8 @@ def test_a_new_source_is_one_entry(monkeypatch, tmp_path):
 def test_what_is_nowhere_has_a_remedy(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("L1KD_DATA", raising=False)
-    monkeypatch.setattr(mnist_files, "_DEBIAN", tmp_path)
-    monkeypatch.setattr(toy_sample, "embedded_directory", lambda: tmp_path)
+    monkeypatch.setattr(mnist, "_DEBIAN", tmp_path)
+    monkeypatch.setattr(calorimeter, "embedded_directory", lambda: tmp_path)
     listed = {each.name: each for each in listing()}
     assert listed["mnist"].found is None
     assert "l1kd data fetch mnist" in listed["mnist"].remedy
@@ -86,7 +86,7 @@ def test_what_is_nowhere_has_a_remedy(monkeypatch, tmp_path):
 
 
 def test_what_is_there_needs_none(monkeypatch, tmp_path):
-    for file in mnist_files.FILES:
+    for file in mnist.FILES:
         (tmp_path / "mnist").mkdir(exist_ok=True)
         (tmp_path / "mnist" / file).touch()
     monkeypatch.setenv("L1KD_DATA", str(tmp_path))
@@ -102,9 +102,7 @@ def test_open_dataset_goes_to_the_source(tmp_path):
 
 
 def test_reading_events_needs_no_tensorflow():
-    code = (
-        "import sys, l1kd.data.sources, l1kd.data.mnist_files; print('tensorflow' in sys.modules)"
-    )
+    code = "import sys, l1kd.data.sources, l1kd.data.mnist; print('tensorflow' in sys.modules)"
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

@@ -6,6 +6,7 @@ import io
 import struct
 import zipfile
 import zlib
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from l1kd.core.config import Grid
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.data import event_tables, npz_reader
+from l1kd.data import event_tables
+from l1kd.data.array_files import npz_array
 from l1kd.data.event_tables import Table
 from l1kd.data.sources import open_dataset
 from l1kd.data.user_arrays import ArraysData, _narrowest
@@ -124,7 +126,8 @@ def test_the_narrowest_integer_type(tmp_path, values, word, dtype):
 @given(values=st.lists(st.integers(-(2**23), 2**23 - 1), min_size=1, max_size=20))
 def test_the_narrowest_type_holds_all_and_no_narrower_one_does(values):
     data = np.array(values)[:, None]
-    grid = _narrowest([Table("t", (), len(data), (1,), data.dtype, lambda a, b: data[a:b])])
+    table = Table("t", Path(), "", len(data), (1,), data.dtype, lambda a, b: data[a:b])
+    grid = _narrowest([table])
     assert grid.holds(data).all()
     assert grid.word == 2 or not FixedPoint(grid.word - 1, grid.word - 1).holds(data).all()
 
@@ -307,9 +310,9 @@ def test_zip_bombs_are_not_unpacked(tmp_path, monkeypatch):
     raw[18:22] = struct.pack("<I", len(bomb))
     path = tmp_path / "a.npz"
     path.write_bytes(bytes(raw[:start]) + bomb + bytes(directory))
-    member = npz_reader.inspect(path, "x")
-    assert member.size == 40 * 4 * 8
-    rows = npz_reader.reader(path, member, stream=False)(0, 40)
+    array = npz_array(path, "x")
+    assert array.size == 40 * 4 * 8
+    rows = array.read(0, 40)
     assert rows.shape == (40, 4)  # and not a byte more was kept
 
 
@@ -338,7 +341,7 @@ def test_large_archives_stream_or_say_how(tmp_path, monkeypatch):
 
 
 def test_hdf5_in_one_huge_piece(tmp_path, monkeypatch):
-    monkeypatch.setattr("l1kd.data.hdf5_reader._MAX_CHUNK", 1000)
+    monkeypatch.setattr("l1kd.data.array_files._MAX_CHUNK", 1000)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", data=on_grid(200), chunks=(200, 4))
     with pytest.raises(UserError, match="chunks of at most"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from l1kd.core.errors import CheckFailed
-from l1kd.evaluation.fidelity import auc_loss, check_auc_loss, rung, teacher_rung
+from l1kd.evaluation.metrics import auc_loss, check_auc_loss, rung, teacher_rung
 
 
 class Double:

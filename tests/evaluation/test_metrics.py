@@ -87,7 +87,7 @@ def test_quality_per_signal_and_pooled():
     random = np.random.default_rng(0)
     normal = random.normal(size=2_000)
     signals = {"near": random.normal(1, size=300), "far": random.normal(5, size=100)}
-    found = quality(normal, signals)
+    found = quality({"test": normal, **signals})
     assert list(found.auc) == ["near", "far", "all"]
     assert found.auc["all"] == auc(normal, np.r_[signals["near"], signals["far"]])
     assert list(found.efficiency) == ["near", "far"]
@@ -96,17 +96,17 @@ def test_quality_per_signal_and_pooled():
 
 
 def test_no_signals_no_quality():
-    found = quality(np.arange(3), {})
+    found = quality({"test": np.arange(3)})
     assert found.auc == {} and found.efficiency == {}
     assert mean_over_signals(found.auc) is None
 
 
 def test_distance_is_on_the_papers_scale():
     zero, one = np.zeros(4), np.full(4, np.e - 1)
-    found = distance((zero, {"a": zero, "b": one}), (one, {"a": one, "b": one}))
+    found = distance({"test": zero, "a": zero, "b": one}, {"test": one, "a": one, "b": one})
     assert found.normal == pytest.approx(1)
     assert found.anomalous == pytest.approx(0.5)
-    assert distance((zero, {}), (one, {})).anomalous is None
+    assert distance({"test": zero}, {"test": one}).anomalous is None
 
 
 def test_what_is_no_score_is_refused():

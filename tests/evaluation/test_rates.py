@@ -102,7 +102,7 @@ def test_three_kilohertz():
 
 def test_working_points_where_the_sample_can_say():
     normal = np.arange(5_000)
-    points = working_points(normal, {"hot": np.array([4_999, 4_995, 4_994, 0])})
+    points = working_points({"test": normal, "hot": np.array([4_999, 4_995, 4_994, 0])})
     assert [point.target_fpr for point in points] == [1e-2, 1e-3]
     point = points[1]
     assert point.threshold == 4_995
@@ -114,7 +114,7 @@ def test_working_points_where_the_sample_can_say():
 def test_saturated_scores_put_the_threshold_out_of_reach():
     score = FixedPoint(16, 8, signed=False)
     normal = np.full(1_000, 2**16 - 1)
-    (point, *_) = working_points(normal, {"hot": normal})
+    (point, *_) = working_points({"test": normal, "hot": normal})
     assert out_of_reach(point.threshold, score)
     assert point.fpr == 0 and point.efficiency == {"hot": 0.0}
     assert not out_of_reach(2**16 - 1, score)

@@ -1,16 +1,15 @@
-"""The toy calorimeter: particles in, towers and trigger regions out. Pure NumPy.
+"""The toy calorimeter: CMS-like geometry, a response that is not calibrated to CMS.
 
-The geometry is CMS-like, the response is not calibrated to CMS. A charged particle bends in a
-3.8 T solenoid and deposits its energy where its helix meets a cylinder of 1.29 m; energies are
-smeared like an electromagnetic or a hadronic calorimeter's; 72 x 56 towers (phi, eta) cover
-``|eta| < 3``; sums of 4 x 4 towers in steps of 0.5 GeV are the 18 x 14 regions that the trigger
-sees. Left out on purpose: material, showers that spread over towers, noise, and the end caps'
-shorter way through the field (charged particles below 0.74 GeV never arrive anywhere).
+A charged particle bends in a 3.8 T solenoid and deposits its energy where its helix meets a
+cylinder of 1.29 m (below 0.74 GeV it never arrives); 72 x 56 towers (phi, eta) cover ``|eta| < 3``;
+sums of 4 x 4 towers are the 18 x 14 regions. Left out: material, showers that spread, noise, and
+the end caps' shorter way through the field.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,32 +40,24 @@ ELECTROMAGNETIC = (11, 22)
 INVISIBLE = (12, 13, 14, 16, 18, 1000022)
 
 
-@dataclass(frozen=True)
-class Particles:
+class Particles(NamedTuple):
     """Stable particles, one array entry each."""
 
-    momentum_gev: FloatArray
+    momentum_gev: FloatArray  # (n, 4): px, py, pz, energy
     pid: npt.NDArray[np.int64]
     charge: FloatArray
 
     @staticmethod
     def joined(parts: list[Particles]) -> Particles:
         """All particles of `parts`, in order."""
-        return Particles(
-            np.concatenate([part.momentum_gev for part in parts]),
-            np.concatenate([part.pid for part in parts]),
-            np.concatenate([part.charge for part in parts]),
-        )
+        return Particles(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)
 class Collisions:
-    """Tower energies of many collisions, empty towers left out.
+    """Tower energies of many collisions, empty towers left out."""
 
-    Collision ``i`` owns the entries ``offsets[i]:offsets[i + 1]`` of the other two arrays.
-    """
-
-    offsets: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]  # collision i has offsets[i]:offsets[i + 1] of the others
     tower: npt.NDArray[np.uint16]
     et_gev: npt.NDArray[np.float32]
 

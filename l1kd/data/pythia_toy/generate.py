@@ -1,35 +1,90 @@
-"""Make a toy sample: all cores, resumable, the same arrays whatever happens on the way.
+"""A toy sample: its plan, the pieces of work it is cut into, and its files of CICADA's schema.
 
-`generate` is what ``l1kd data generate`` calls. One CICADA-schema HDF5 file per role appears in the
-output directory when everything is done; until then the pieces live in its ``.work``.
+A role (train, test, a signal) is a row of batches of 2,000 events, made in any order by any number
+of processes: each has soft and hard collisions of its own, and takes two jobs, each of which leaves
+one file in ``.work``. `make_soft` makes soft collisions; how many harder ones came up on the way
+says, over all batches, with which probability a collision is hard. `make_events` makes as many hard
+ones as that asks for, the signal's, and the overlay.
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
-import os
+import functools
+import io
+import json
+import math
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import h5py
+import numpy as np
+import numpy.typing as npt
 from rich import progress as bars
 from rich.console import Console
 
-from l1kd.core.errors import UserError
-from l1kd.core.files import read_json, write_json
+import l1kd
+from l1kd.core.context import cores
+from l1kd.core.errors import UserError, did_you_mean
+from l1kd.core.files import atomic, read_json, write_arrays, write_json
 from l1kd.core.processes import Job, held, run_jobs, workers
-from l1kd.data.pythia_toy import pile_up, pythia, sample_file
-from l1kd.data.pythia_toy.plan import (
-    MULTIPARTON_TABLE,
-    Batch,
-    Plan,
-    hard_fraction,
-    make_events,
-    make_soft,
-    make_table,
-)
+from l1kd.data.pythia_toy import detector, pile_up, pythia, suep
+from l1kd.data.pythia_toy.detector import Collisions
+
+IntArray = npt.NDArray[np.int64]
+RegionArray = npt.NDArray[np.int16]
+
+BATCH_EVENTS = 2000
+MULTIPARTON_TABLE = "multiparton.dat"
+_PILEUP, _SOFT, _HARD, _SIGNAL, _OVERLAY = range(5)
+# Costs in soft collisions, for the progress bar only.
+HARD_COST, SIGNAL_COST, EVENT_COST, USUAL_FRACTION = 3.5, 6.0, 0.2, 0.0105
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the arrays of a sample, besides versions."""
+
+    train: int  # zero-bias events
+    test: int
+    signal_events: int
+    signals: tuple[str, ...]
+    pileup_mean: float  # see `pile_up.draw_pileup`
+    pileup_spread: float
+    seed: int
+
+    @property
+    def roles(self) -> dict[str, int]:
+        """Events by role, zero bias first; roles without events are left out."""
+        events = {"train": self.train, "test": self.test}
+        events.update(dict.fromkeys(self.signals, self.signal_events))
+        return {role: n for role, n in events.items() if n}
+
+    def batches(self, role: str) -> list[Batch]:
+        """The batches of `role`, in the order of its events."""
+        total = self.roles[role]
+        return [
+            Batch(self, role, index, min(BATCH_EVENTS, total - first))
+            for index, first in enumerate(range(0, total, BATCH_EVENTS))
+        ]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the arrays of a sample, as JSON."""
+        return {
+            **asdict(self),
+            "signals": list(self.signals),
+            "l1kd": l1kd.__version__,
+            "pythia8mc": version("pythia8mc"),
+            "numpy": np.__version__,
+        }
+
 
 SHIPPED = Plan(
     train=36_000,
@@ -42,8 +97,97 @@ SHIPPED = Plan(
 )
 """The sample that l1kd ships."""
 
-# Costs in soft collisions, for the progress bar only.
-HARD_COST, SIGNAL_COST, EVENT_COST, USUAL_FRACTION = 3.5, 6.0, 0.2, 0.0105
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of one role: ``events`` events, number ``index`` of its row."""
+
+    plan: Plan
+    role: str
+    index: int
+    events: int
+
+    def seed(self, purpose: int) -> np.random.SeedSequence:
+        """A seed of its own for each plan seed, role, batch and purpose."""
+        key = (zlib.crc32(self.role.encode()), self.index, purpose)
+        return np.random.SeedSequence(self.plan.seed, spawn_key=key)
+
+    def pileup(self) -> IntArray:
+        """Number of collisions overlaid on each event, (events,)."""
+        random = np.random.default_rng(self.seed(_PILEUP))
+        return pile_up.draw_pileup(
+            self.events, self.plan.pileup_mean, self.plan.pileup_spread, random
+        )
+
+    def soft_collisions(self) -> int:
+        """Number of soft collisions to make, so that none is used too often."""
+        return -(-int(self.pileup().sum()) // pile_up.SOFT_USES)
+
+    def events_cost(self) -> float:
+        """The cost of `make_events`."""
+        hard = self.soft_collisions() * pile_up.SOFT_USES * USUAL_FRACTION
+        per_event = EVENT_COST + SIGNAL_COST * (self.role in self.plan.signals)
+        return HARD_COST * hard + per_event * self.events
+
+    def soft_file(self, work: Path) -> Path:
+        return work / f"soft-{self.role}-{self.index:05}.npz"
+
+    def events_file(self, work: Path) -> Path:
+        return work / f"events-{self.role}-{self.index:05}.npz"
+
+
+def make_table(path: Path) -> None:
+    """Write the table that all soft jobs start from."""
+    with atomic(path) as temporary:
+        pythia.write_multiparton_table(temporary)
+
+
+def make_soft(batch: Batch, work: Path) -> None:
+    """Make the batch's soft collisions and write them into `work`."""
+    soft, vetoed = pythia.soft_collisions(
+        batch.soft_collisions(), batch.seed(_SOFT), work / MULTIPARTON_TABLE
+    )
+    write_arrays(batch.soft_file(work), {**vars(soft), "vetoed": vetoed})
+
+
+def hard_fraction(batches: list[Batch], work: Path) -> float:
+    """The fraction of inelastic collisions that are hard, seen by all soft jobs together."""
+    kept = vetoed = 0
+    for batch in batches:
+        stored = _read(batch.soft_file(work))
+        kept += len(stored["offsets"]) - 1
+        vetoed += int(stored["vetoed"])
+    return vetoed / (kept + vetoed) if vetoed else 0.0
+
+
+def make_events(batch: Batch, work: Path, fraction: float) -> None:
+    """Make the batch's hard and signal collisions, overlay all, write the events into `work`."""
+    pileup = batch.pileup()
+    random = np.random.default_rng(batch.seed(_OVERLAY))
+    n_hard = random.binomial(pileup, fraction).astype(np.int64)
+    hard = pythia.hard_collisions(int(n_hard.sum()), batch.seed(_HARD))
+    signal = None
+    if batch.role in batch.plan.signals:
+        signal = pythia.signal_collisions(batch.role, batch.events, batch.seed(_SIGNAL))
+    stored = _read(batch.soft_file(work))
+    soft = Collisions(stored["offsets"], stored["tower"], stored["et_gev"])
+    events = pile_up.overlay(pileup - n_hard, n_hard, soft, hard, random, signal)
+    # A batch has far fewer than 2^32 collisions: a multiple of that keeps batches apart.
+    has_one = events.leading != pile_up.NO_COLLISION
+    arrays = {
+        "regions": events.regions,  # (n, 18, 14) int16
+        "collisions": pileup + (signal is not None),  # (n,) int64: how many an event consists of
+        "leading": events.leading + has_one * (batch.index << 33),  # (n,) int64
+        "soft": len(soft),
+        "hard": len(hard),
+    }
+    write_arrays(batch.events_file(work), arrays)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The arrays that a job left."""
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(stored)
 
 
 def generate(
@@ -54,24 +198,36 @@ def generate(
     command: str = "l1kd.data.pythia_toy.generate.generate()",
     console: Console | None = None,
 ) -> list[Path]:
-    """Make the sample `plan` in the directory `out`, or finish making it.
-
-    The same plan and versions give the same arrays, whatever the number of processes and however
-    often the work was killed and started again. A finished sample is left alone.
-    """
+    """Make the sample `plan` in `out`, or finish making it: the arrays are the same."""
     _check(plan, processes)
     files = {role: out / f"{role}.h5" for role in plan.roles}
-    work = out / ".work"
-    if _is_done(list(files.values()), sample_file.identity(plan)):
+    work, identity = out / ".work", plan.identity
+    if _is_done(files.values(), identity):
         # Only a process killed while it was tidying up leaves this behind.
         shutil.rmtree(work, ignore_errors=True)
         return list(files.values())
-    with _writing(out), _work_directory(work, sample_file.identity(plan)):
-        fraction = _make(plan, work, processes or len(os.sched_getaffinity(0)), console)
-        for role, path in files.items():
-            batches = [batch.events_file(work) for batch in plan.batches(role)]
-            sample_file.write(path, role, plan, batches, fraction, command)
-        shutil.rmtree(work)
+    busy = f"another process is generating into {out}: wait for it, or give another --out"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with held(work / "lock", busy):
+            options = work / "options.json"
+            found = read_json(options) if options.exists() else identity
+            if found != identity:
+                raise UserError(
+                    f"{work} holds an unfinished sample that was begun otherwise "
+                    f"({_differences(found, identity)}): "
+                    f"finish it with its own options, or remove {work}"
+                )
+            write_json(options, identity)
+            fraction = _make(plan, work, processes or cores(), console)
+            for role, path in files.items():
+                _write(path, role, plan, work, fraction, command)
+            shutil.rmtree(work)
+    except OSError as error:  # of any process
+        raise UserError(
+            f"{error.filename or out}: cannot be written ({error.strerror or error}); make room "
+            "and give the same command again, or choose another directory with --out"
+        ) from error
     return list(files.values())
 
 
@@ -87,10 +243,9 @@ def _check(plan: Plan, processes: int | None) -> None:
         raise UserError(f"--processes is {processes}: give 1 or more")
     for name in plan.signals:
         if name not in pythia.SIGNALS:
-            near = difflib.get_close_matches(name, pythia.SIGNALS, 1)
-            choices = ", ".join(pythia.SIGNALS)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose from {choices}"
-            raise UserError(f"--signal {name!r} is unknown: {hint}")
+            near = did_you_mean(name, pythia.SIGNALS)
+            known = ", ".join(pythia.SIGNALS)
+            raise UserError(f"--signal {name!r} is unknown{near}: choose from {known}")
         if plan.signals.count(name) > 1:
             raise UserError(f"--signal {name!r} is given twice: name each signal once")
     if not plan.roles:
@@ -98,91 +253,169 @@ def _check(plan: Plan, processes: int | None) -> None:
     pythia.import_pythia()
 
 
-def _is_done(files: list[Path], wanted: dict[str, Any]) -> bool:
+def _is_done(files: Collection[Path], wanted: dict[str, Any]) -> bool:
     """True if all files are there; files made with other options are refused."""
     there = [path for path in files if path.exists()]
     for path in there:
-        found = sample_file.read_identity(path)
+        found: object = None
+        if h5py.is_hdf5(path):
+            with h5py.File(path) as file, contextlib.suppress(KeyError, TypeError, ValueError):
+                found = json.loads(file.attrs["options"])
         if found != wanted:
             raise UserError(
-                f"{path} was made otherwise ({sample_file.differences(found, wanted)}): "
+                f"{path} was made otherwise ({_differences(found, wanted)}): "
                 "give another --out, or remove the old files first"
             )
     return len(there) == len(files)
 
 
-@contextlib.contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """Turns an OSError of any process into a UserError."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{error.filename or out}: cannot be written ({error.strerror or error}); make room "
-            "and give the same command again, or choose another directory with --out"
-        ) from error
-
-
-@contextlib.contextmanager
-def _work_directory(work: Path, wanted: dict[str, Any]) -> Iterator[None]:
-    """Hold the work directory; refuse one that is in use or belongs to other options."""
-    work.mkdir(parents=True, exist_ok=True)
-    busy = f"another process is generating into {work.parent}: wait for it, or give another --out"
-    with held(work / "lock", busy):
-        options = work / "options.json"
-        found = read_json(options) if options.exists() else wanted
-        if found != wanted:
-            raise UserError(
-                f"{work} holds an unfinished sample that was begun otherwise "
-                f"({sample_file.differences(found, wanted)}): "
-                f"finish it with its own options, or remove {work}"
-            )
-        write_json(options, wanted)
-        yield
+def _differences(found: object, wanted: dict[str, Any]) -> str:
+    """In what the options that were `found` differ from the `wanted` ones, for a message."""
+    if not isinstance(found, dict):
+        return "its options cannot be read"
+    changed = [key for key in wanted if found.get(key) != wanted[key]]
+    return ", ".join(f"{key} was {found.get(key)}, now {wanted[key]}" for key in changed)
 
 
 def _make(plan: Plan, work: Path, processes: int, console: Console | None) -> float:
     """Do all jobs whose files are not in `work` yet; the fraction of hard collisions."""
     batches = [batch for role in plan.roles for batch in plan.batches(role)]
-    soft_cost = {batch: float(batch.soft_collisions()) for batch in batches}
-
-    def events_cost(batch: Batch) -> float:
-        hard = soft_cost[batch] * pile_up.SOFT_USES * USUAL_FRACTION
-        per_event = EVENT_COST + SIGNAL_COST * (batch.role in plan.signals)
-        return HARD_COST * hard + per_event * batch.events
-
     table = work / MULTIPARTON_TABLE
-    soft_jobs = [
-        Job(soft_cost[batch], make_soft, (batch, work))
+    tables = [] if table.exists() else [Job(0.0, make_table, (table,))]
+    soft = [
+        Job(float(batch.soft_collisions()), make_soft, (batch, work))
         for batch in batches
         if not batch.soft_file(work).exists()
     ]
-    todo = [batch for batch in batches if not batch.events_file(work).exists()]
-    total = sum(job.cost for job in soft_jobs) + sum(map(events_cost, todo))
+    todo = {b: b.events_cost() for b in batches if not b.events_file(work).exists()}
+    console = console or Console(stderr=True)
     progress = bars.Progress(
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.TaskProgressColumn(),
-        bars.TextColumn("passed:"),
-        bars.TimeElapsedColumn(),
-        bars.TextColumn("left:"),
-        bars.TimeRemainingColumn(),
-        console=console or Console(stderr=True),
+        *bars.Progress.get_default_columns(),
+        *(bars.TextColumn("left, passed:"), bars.TimeElapsedColumn()),
+        console=console,
         # Jobs end seldom; it is the speed of the last minutes that predicts.
         speed_estimate_period=300,
-        disable=not (console or Console(stderr=True)).is_terminal,  # a log wants lines, not bars
+        disable=not console.is_terminal,  # a log wants lines, not bars
     )
     with progress, workers(processes) as pool:
+        total = sum(job.cost for job in soft) + sum(todo.values())
         task = progress.add_task("soft collisions", total=total)
-
-        def advance(cost: float) -> None:
-            progress.advance(task, cost)
-
-        if not table.exists():
-            run_jobs(pool, [Job(0.0, make_table, (table,))], advance)
-        run_jobs(pool, soft_jobs, advance)
+        advance = functools.partial(progress.advance, task)
+        run_jobs(pool, tables, advance)
+        run_jobs(pool, soft, advance)
         progress.update(task, description="events")
         fraction = hard_fraction(batches, work)
-        jobs = [Job(events_cost(batch), make_events, (batch, work, fraction)) for batch in todo]
+        jobs = [Job(cost, make_events, (batch, work, fraction)) for batch, cost in todo.items()]
         run_jobs(pool, jobs, advance)
     return fraction
+
+
+# A false-positive rate measured on events that share their hard core is measured on fewer events
+# than it seems: a file states the effective number of distinct collisions behind the events that
+# pass at these rates.
+RATES = (1e-2, 1e-3, 1e-4)
+SCORES: Mapping[str, Callable[[RegionArray], IntArray]] = MappingProxyType(
+    {
+        "sum": lambda events: events.sum(axis=(1, 2), dtype=np.int64),
+        "max": lambda events: events.max(axis=(1, 2)).astype(np.int64),
+        "top4": lambda events: np.sort(events.reshape(len(events), -1))[:, -4:].sum(
+            axis=1, dtype=np.int64
+        ),
+        # Ranks like the mean square, and is an integer.
+        "mean_square": lambda events: (events.astype(np.int64) ** 2).sum(axis=(1, 2)),
+    }
+)
+"""The reference scores by which tails are judged: (n, 18, 14) events to (n,) scores."""
+
+
+def effective_number(names: IntArray) -> float:
+    """Effective number of distinct names: ``(sum n_i)^2 / sum n_i^2``; 0 for none at all."""
+    counts = np.unique(names, return_counts=True)[1].astype(np.float64)
+    return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0
+
+
+def accepted(scores: IntArray, rate: float) -> npt.NDArray[np.bool_]:
+    """The events above the lowest threshold that accepts at most a share `rate`, (n,).
+
+    The rule of every rate l1kd quotes: a tie at the edge is left out as a whole.
+    """
+    # The tiny amount keeps products like 0.001 * 52000 from being rounded down for nothing.
+    allowed = math.floor(rate * len(scores) + 1e-9)
+    if allowed >= len(scores):
+        return np.ones(len(scores), bool)
+    return np.asarray(scores > np.sort(scores)[-1 - allowed])
+
+
+def effective_numbers(events: RegionArray, leading: IntArray) -> dict[str, list[float]]:
+    """Effective number of leading collisions behind each reference score's accepted events."""
+    return {
+        name: [effective_number(leading[accepted(score(events), rate)]) for rate in RATES]
+        for name, score in SCORES.items()
+    }
+
+
+def _write(path: Path, role: str, plan: Plan, work: Path, fraction: float, command: str) -> None:
+    """Gather one role's batches into one file: arrays of CICADA's schema, the rest attributes."""
+    parts = [_read(batch.events_file(work)) for batch in plan.batches(role)]
+    events = np.concatenate([part["regions"] for part in parts])
+    collisions = np.concatenate([part["collisions"] for part in parts])
+    identity = plan.identity
+    attributes: dict[str, Any] = {
+        "description": "Pythia 8 toy calorimeter, not calibrated to CMS",
+        "licence": (
+            "The arrays are l1kd's own and free for any use (CC0-1.0, or Apache-2.0 like l1kd); "
+            "they were generated with Pythia 8 (GPL-2.0-or-later), which is not part of them."
+        ),
+        "command": command,
+        "options": json.dumps(identity),
+        "role": role,
+        "process": _process(role),
+        "tune": "Monash 2013 (Pythia's default)",
+        "collision_energy_gev": pythia.ENERGY_GEV,
+        "region_lsb_gev": detector.TOWER_LSB_GEV,
+        "l1kd_version": identity["l1kd"],
+        "pythia8mc_version": identity["pythia8mc"],
+        "seed": plan.seed,
+        "pileup_mean": plan.pileup_mean,
+        "pileup_spread": plan.pileup_spread,
+        "hard_pt_gev": pythia.HARD_PT_GEV,
+        "hard_fraction": fraction,
+        "hard_collisions": sum(int(part["hard"]) for part in parts),
+        "soft_collisions": sum(int(part["soft"]) for part in parts),
+        "soft_uses": pile_up.SOFT_USES,
+        "hot_gev": pile_up.HOT_GEV,
+        # Only events in the same block of this many rows share soft collisions.
+        "block_events": BATCH_EVENTS,
+    }
+    if role not in plan.signals:
+        leading = np.concatenate([part["leading"] for part in parts])
+        numbers = effective_numbers(events, leading)
+        attributes["effective_collisions_rates"] = RATES
+        attributes["effective_collisions"] = np.min(list(numbers.values()), axis=0)
+        attributes["effective_collisions_by_score"] = json.dumps(numbers)
+    # By way of memory: a full disk then fails one write, not HDF5 once more when it closes.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.attrs.update(attributes)
+        rows = min(len(events), BATCH_EVENTS)
+        # Whoever pushes pile-up beyond what a byte holds gets two.
+        counts = collisions.astype(np.min_scalar_type(int(collisions.max())))
+        # (n, 18, 14), and the number of collisions in each event, the signal's included
+        for name, array in {"CaloRegions": events, "nPV": counts}.items():
+            file.create_dataset(
+                name, data=array, chunks=(rows, *array.shape[1:]),
+                compression="gzip", compression_opts=9, shuffle=True,
+            )  # fmt: skip
+        file["AcceptanceFlag"] = np.zeros(0, bool)  # as in real data without one
+    with atomic(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
+def _process(role: str) -> str:
+    """The process of `role` in Pythia's terms."""
+    if role not in pythia.SIGNALS:
+        return "zero bias: inelastic collisions only"
+    settings = ", ".join(pythia.SIGNALS[role])
+    if role == "suep":
+        settings += f"; decayed to pions at T = {suep.TEMPERATURE_GEV} GeV (arXiv 1612.00850)"
+    return settings

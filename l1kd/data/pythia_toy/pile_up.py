@@ -1,17 +1,15 @@
-"""Pile-up: collisions put on top of each other. Pure NumPy.
+"""Pile-up: collisions put on top of each other.
 
-Re-using simulated collisions makes false tails: a single hard one, overlaid again and again, fills
-the hottest per mille of a sample. So each overlaid collision is hard with its natural probability,
-hard ones are used once, and soft ones a few times, in another place each time (random rotation in
-phi, random reflection in eta). About one in 300,000 collisions that are soft by their pT-hat is hot
-all the same: those are used once, too. They become too rare that way, at the cost of up to a tenth
-of the hottest per mille; repeated, a single one of them made a fifth of it.
-`distinct` measures what is left of the problem.
+A hard collision that is overlaid again and again fills the hottest per mille of a sample. So each
+overlaid collision is hard with its natural probability, hard ones are used once, and soft ones a
+few times, in another place each time (random rotation in phi, random reflection in eta). Soft ones
+that are hot all the same (one in 300,000) are used once, too: the hottest per mille loses up to a
+tenth by that; repeated, a single one made a fifth of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,20 +31,16 @@ NO_COLLISION = int(np.iinfo(np.int64).max)
 CHUNK = 500
 
 
-@dataclass(frozen=True)
-class Overlaid:
+class Overlaid(NamedTuple):
     """Events made of overlaid collisions."""
 
-    regions: npt.NDArray[np.int16]
+    regions: npt.NDArray[np.int16]  # (n, 18, 14)
+    # (n,) the collision with most energy in the hottest region: soft i is i, hard i is -1 - i
     leading: IntArray
 
 
 def draw_pileup(n: int, mean: float, spread: float, random: np.random.Generator) -> IntArray:
-    """Number of collisions overlaid on each of `n` events, (n,).
-
-    Poisson around an intensity that varies from event to event like a normal distribution with
-    this `mean` and `spread`, cut off below 0.
-    """
+    """Numbers of collisions (n,): Poisson, of an intensity that is normal and cut off below 0."""
     uniform = random.random(n)
     if spread > 0:
         below = ndtr(-mean / spread)
@@ -102,14 +96,10 @@ def overlay(
         )
         still = None if signal is None else _Layer(signal, events, events - start)
         parts.append(_overlay_chunk(stop - start, layers, still, random))
-    return Overlaid(
-        np.concatenate([np.empty((0, *REGIONS), np.int16), *(part.regions for part in parts)]),
-        np.concatenate([np.empty(0, np.int64), *(part.leading for part in parts)]),
-    )
+    return Overlaid(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(NamedTuple):
     """Collision ``chosen[i]`` of ``collisions`` goes into event ``event[i]``."""
 
     collisions: Collisions
@@ -135,17 +125,13 @@ def _overlay_chunk(
     n: int, layers: tuple[_Layer, _Layer], signal: _Layer | None, random: np.random.Generator
 ) -> Overlaid:
     """`overlay` for `n` events; `layers` are the soft and the hard collisions."""
-    towers, energies, events, names = [], [], [], []
-    for layer, sign in zip(layers, (1, -1), strict=True):
-        turns = random.integers(N_PHI, size=len(layer.chosen))
-        flips = random.random(len(layer.chosen)) < 0.5
-        choice, tower, et_gev = _entries(layer, turns, flips)
-        towers.append(tower)
-        energies.append(et_gev)
-        events.append(layer.event[choice])
-        names.append(layer.chosen[choice] if sign > 0 else -1 - layer.chosen[choice])
-    tower, et_gev = np.concatenate(towers), np.concatenate(energies)
-    event, name = np.concatenate(events), np.concatenate(names)
+    entries = []
+    for layer, names in zip(layers, (layers[0].chosen, -1 - layers[1].chosen), strict=True):
+        turns = random.integers(N_PHI, size=len(names))
+        flips = random.random(len(names)) < 0.5
+        choice, *tower_and_energy = _entries(layer, turns, flips)
+        entries.append((*tower_and_energy, layer.event[choice], names[choice]))
+    tower, et_gev, event, name = map(np.concatenate, zip(*entries, strict=True))
     total: FloatArray = np.bincount(
         event * N_TOWERS + tower, weights=et_gev, minlength=n * N_TOWERS
     ).astype(np.float64)

@@ -1,19 +1,17 @@
-"""Collisions from Pythia 8, as the toy calorimeter sees them.
-
-pythia8mc (GPL) is an optional extra and imported only when collisions are made.
-"""
+"""Collisions from Pythia 8, as the toy calorimeter sees them; pythia8mc (GPL) is optional."""
 
 from __future__ import annotations
 
 import errno
+import functools
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from l1kd.core.errors import UserError
 from l1kd.data.pythia_toy import suep
@@ -76,61 +74,46 @@ def import_pythia() -> Any:
     return pythia8mc
 
 
-class _Generator:
-    """One seeded Pythia instance and what is needed to read its events fast."""
+def _started(settings: tuple[str, ...], seed: int) -> Any:
+    """A seeded Pythia instance."""
+    instance = import_pythia().Pythia("", False)
+    for setting in (
+        "Print:quiet = on",
+        f"Beams:eCM = {ENERGY_GEV}",
+        "Random:setSeed = on",
+        f"Random:seed = {seed}",
+        # What lives long enough to reach the calorimeter is stable for us.
+        "ParticleDecays:limitCylinder = on",
+        "ParticleDecays:xyMax = 1290.",
+        "ParticleDecays:zMax = 3170.",
+        *settings,
+    ):
+        if not instance.readString(setting):
+            raise RuntimeError(f"Pythia does not know the setting {setting!r}")
+    if not instance.init():
+        raise RuntimeError(f"Pythia cannot start with the settings {settings}")
+    return instance
 
-    def __init__(self, settings: tuple[str, ...], seed: int) -> None:
-        module = import_pythia()
-        self._pythia = module.Pythia("", False)
-        for setting in (
-            "Print:quiet = on",
-            f"Beams:eCM = {ENERGY_GEV}",
-            "Random:setSeed = on",
-            f"Random:seed = {seed}",
-            # What lives long enough to reach the calorimeter is stable for us.
-            "ParticleDecays:limitCylinder = on",
-            "ParticleDecays:xyMax = 1290.",
-            "ParticleDecays:zMax = 3170.",
-            *settings,
-        ):
-            if not self._pythia.readString(setting):
-                raise RuntimeError(f"Pythia does not know the setting {setting!r}")
-        if not self._pythia.init():
-            raise RuntimeError(f"Pythia cannot start with the settings {settings}")
-        particle = module.Particle
-        self._is_final = particle.isFinal
-        self._columns = (particle.px, particle.py, particle.pz, particle.e, particle.id)
-        self._charges: dict[int, float] = {}
 
-    def next(self) -> None:
-        """Make one event; Pythia's rare failures are tried again."""
-        for _ in range(MAX_FAILURES):
-            if self._pythia.next():
-                return
-        raise RuntimeError(f"Pythia failed {MAX_FAILURES} times in a row")
-
-    def pt_hat_gev(self) -> float:
-        """Transverse momentum of the event's hardest process; 0 where it has none."""
-        return float(self._pythia.infoPython().pTHat())
-
-    def _charge(self, pid: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        known, place = np.unique(pid, return_inverse=True)
-        for code in known.tolist():
-            if code not in self._charges:
-                self._charges[code] = float(self._pythia.particleData.charge(code))
-        return np.array([self._charges[code] for code in known.tolist()])[place]
-
-    def particles(self) -> Particles:
-        """The event's stable particles.
-
-        Mapping the unbound methods over a list is the quickest way out of pythia8mc that needs no
-        further package (its nextBatch() takes as long and wants awkward).
-        """
-        final = list(filter(self._is_final, self._pythia.event))
+def _events(instance: Any, highest_pt_gev: float) -> Iterator[Particles | None]:
+    """Stable particles, event by event; None: the hardest process is above `highest_pt_gev`."""
+    particle = import_pythia().Particle
+    columns = (particle.px, particle.py, particle.pz, particle.e, particle.id)
+    charge = functools.cache(instance.particleData.charge)
+    while True:
+        if not any(instance.next() for _ in range(MAX_FAILURES)):
+            raise RuntimeError(f"Pythia failed {MAX_FAILURES} times in a row")
+        if instance.infoPython().pTHat() > highest_pt_gev:
+            yield None
+            continue
+        # Unbound methods, mapped over a list: the quickest way out of pythia8mc that needs no
+        # further package (its nextBatch() takes as long and wants awkward).
+        final = list(filter(particle.isFinal, instance.event))
         n = len(final)
-        *momentum, pid = (np.fromiter(map(get, final), np.float64, n) for get in self._columns)
-        identity = pid.astype(np.int64)
-        return Particles(np.stack(momentum, axis=1), identity, self._charge(identity))
+        *momentum, code = (np.fromiter(map(get, final), np.float64, n) for get in columns)
+        pid = code.astype(np.int64)
+        charges = np.fromiter(map(charge, pid.tolist()), np.float64, n)
+        yield Particles(np.stack(momentum, axis=1), pid, charges)
 
 
 def _with_suep(particles: Particles, random: np.random.Generator) -> Particles:
@@ -139,35 +122,39 @@ def _with_suep(particles: Particles, random: np.random.Generator) -> Particles:
     if len(scalar) != 1:
         raise RuntimeError(f"expected one stable scalar in the event, found {len(scalar)}")
     pions = suep.decay(particles.momentum_gev[scalar[0]], random)
-    rest = particles.pid != _SCALAR
-    others = Particles(particles.momentum_gev[rest], particles.pid[rest], particles.charge[rest])
+    others = Particles(*(column[particles.pid != _SCALAR] for column in particles))
     return Particles.joined([others, pions])
 
 
 def _collisions(
-    settings: tuple[str, ...], n: int, seed: np.random.SeedSequence, *, soft: bool, scalar: bool
+    settings: tuple[str, ...],
+    n: int,
+    seed: np.random.SeedSequence,
+    *,
+    highest_pt_gev: float = math.inf,
+    scalar: bool = False,
 ) -> tuple[Collisions, int]:
-    """`n` collisions, and how many were vetoed on the way (`soft`: those above HARD_PT_GEV)."""
+    """`n` collisions, and how many were vetoed on the way: those above `highest_pt_gev`."""
     if n == 0:
         return concatenate([]), 0
     random = np.random.default_rng(seed)
     # Pythia takes seeds up to 900,000,000; 0 would mean the clock.
-    generator = _Generator(settings, 1 + int(random.integers(900_000_000)))
+    instance = _started(settings, 1 + int(random.integers(900_000_000)))
     parts: list[Collisions] = []
-    events: list[Particles] = []
+    chunk: list[Particles] = []
     kept = vetoed = 0
-    while kept < n:
-        generator.next()
-        if soft and generator.pt_hat_gev() > HARD_PT_GEV:
+    for particles in _events(instance, highest_pt_gev):
+        if particles is None:
             vetoed += 1
             continue
-        particles = generator.particles()
-        events.append(_with_suep(particles, random) if scalar else particles)
+        chunk.append(_with_suep(particles, random) if scalar else particles)
         kept += 1
-        if len(events) == CHUNK or kept == n:
-            owner = np.repeat(np.arange(len(events)), [len(event.pid) for event in events])
-            parts.append(deposit(Particles.joined(events), owner, len(events), random))
-            events = []
+        if len(chunk) == CHUNK or kept == n:
+            owner = np.repeat(np.arange(len(chunk)), [len(event.pid) for event in chunk])
+            parts.append(deposit(Particles.joined(chunk), owner, len(chunk), random))
+            chunk = []
+        if kept == n:
+            break
     return concatenate(parts), vetoed
 
 
@@ -181,13 +168,10 @@ def _table(path: Path, *, reuse: int) -> tuple[str, ...]:
 
 
 def write_multiparton_table(path: Path) -> None:
-    """Let Pythia integrate its multiparton interactions once (5 s) and write the result.
-
-    The table's seed is fixed: it belongs to the physics, not to a sample. Pythia writes it with
-    six digits, so all soft collisions start from the file and none from a fresh integration:
-    else the two would differ.
-    """
-    _Generator(_table(path, reuse=1), seed=1)
+    """Let Pythia integrate its multiparton interactions once (5 s) and write the result."""
+    # The seed belongs to the physics, not to a sample. Pythia writes six digits: all soft
+    # collisions start from the file, as a fresh integration would differ.
+    _started(_table(path, reuse=1), seed=1)
     if not path.read_text().rstrip().endswith("}"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
@@ -197,14 +181,14 @@ def soft_collisions(
 ) -> tuple[Collisions, int]:
     """`n` inelastic collisions with pT-hat up to 20 GeV."""
     settings = _table(multiparton_table, reuse=2)
-    return _collisions(settings, n, seed, soft=True, scalar=False)
+    return _collisions(settings, n, seed, highest_pt_gev=HARD_PT_GEV)
 
 
 def hard_collisions(n: int, seed: np.random.SeedSequence) -> Collisions:
     """`n` QCD collisions with pT-hat above 20 GeV."""
-    return _collisions(_HARD, n, seed, soft=False, scalar=False)[0]
+    return _collisions(_HARD, n, seed)[0]
 
 
 def signal_collisions(name: str, n: int, seed: np.random.SeedSequence) -> Collisions:
     """`n` collisions of the signal `name` (a key of SIGNALS)."""
-    return _collisions(SIGNALS[name], n, seed, soft=False, scalar=name == "suep")[0]
+    return _collisions(SIGNALS[name], n, seed, scalar=name == "suep")[0]

@@ -1,10 +1,8 @@
-"""A soft, many-particle signature: a heavy scalar that evaporates into pions. Pure NumPy.
+"""Soft unclustered energy pattern: a heavy scalar that evaporates into pions.
 
-A strongly coupled hidden sector with a large 't Hooft coupling turns a heavy scalar into very many
-soft particles, spherical in its rest frame ("soft unclustered energy pattern"). S. Knapen,
-S. Pagan Griso, M. Papucci and D. Robinson, arXiv 1612.00850, describe the momenta by a relativistic
-Boltzmann distribution ``dN/d^3p ~ exp(-sqrt(p^2 + m^2) / T)``. Ours is the simplest of that family:
-no dark mesons in between, pions at once, two charged ones for each neutral one.
+S. Knapen, S. Pagan Griso, M. Papucci and D. Robinson, arXiv 1612.00850: pions spherical in the rest
+frame, ``dN/d^3p ~ exp(-sqrt(p^2 + m^2) / T)``. Ours is the simplest of that family: no dark mesons
+in between, two charged pions for each neutral one.
 """
 
 from __future__ import annotations
@@ -34,11 +32,9 @@ def _directions(n: int, random: np.random.Generator) -> FloatArray:
 def boltzmann_momenta(
     n: int, mass_gev: float, temperature_gev: float, random: np.random.Generator
 ) -> FloatArray:
-    """`n` absolute momenta in GeV with density ``p^2 exp(-sqrt(p^2 + m^2) / T)``.
-
-    Massless momenta follow a gamma distribution of shape 3; a mass thins out the slow ones by
-    ``exp(-(E - p) / T)``, which never exceeds 1: rejection is exact.
-    """
+    """`n` absolute momenta in GeV with density ``p^2 exp(-sqrt(p^2 + m^2) / T)``."""
+    # Massless momenta follow a gamma distribution of shape 3; a mass thins out the slow ones by
+    # exp(-(E - p) / T), which never exceeds 1: rejection is exact.
     found: list[FloatArray] = []
     missing = n
     while missing > 0:
@@ -66,6 +62,8 @@ def _pions_at_rest(
     mass_gev: float, temperature_gev: float, random: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
     """Pion three-momenta (n, 3) and charges (n,) that sum to a scalar of `mass_gev` at rest."""
+    # Momenta are shifted to sum to zero, and scaled by one factor that gives the scalar's mass;
+    # charges alternate, so that they sum to zero or one.
     # Pions are drawn until their energy reaches the mass; at least two, to balance each other.
     most = int(mass_gev / CHARGED_PION_GEV) + 2
     absolute = boltzmann_momenta(most, CHARGED_PION_GEV, temperature_gev, random)
@@ -91,12 +89,7 @@ def decay(
     random: np.random.Generator,
     temperature_gev: float = TEMPERATURE_GEV,
 ) -> Particles:
-    """Charged pions and photons from one scalar.
-
-    Momenta are drawn from the Boltzmann distribution, shifted to sum to zero and scaled by one
-    factor so that the energies sum to the scalar's mass, then boosted. Neutral pions decay into
-    two photons at once. Charges alternate, so that they sum to zero or one.
-    """
+    """Charged pions and photons from one scalar; neutral pions decay at once."""
     mass_gev = float(np.sqrt(scalar_gev[3] ** 2 - (scalar_gev[:3] ** 2).sum()))
     momentum, charge = _pions_at_rest(mass_gev, temperature_gev, random)
     mass = np.where(charge == 0, NEUTRAL_PION_GEV, CHARGED_PION_GEV)

@@ -28,7 +28,7 @@ from l1kd.core.run_files import (
     Simulated,
 )
 from l1kd.data.dataset import Sample
-from l1kd.evaluation.fidelity import auc_loss, check_auc_loss, rung, teacher_rung
+from l1kd.evaluation.metrics import auc_loss, check_auc_loss, rung, teacher_rung
 from l1kd.evaluation.scores import Scores
 from l1kd.firmware.certificate.certify import certify
 from l1kd.firmware.hls.project import Project

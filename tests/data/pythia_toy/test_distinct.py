@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from l1kd.data.pythia_toy.sample_file import (
+from l1kd.data.pythia_toy.generate import (
     RATES,
     SCORES,
     accepted,

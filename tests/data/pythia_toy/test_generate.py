@@ -19,9 +19,7 @@ from rich.console import Console
 import l1kd
 from l1kd.core.errors import UserError
 from l1kd.data.pythia_toy import generate, pile_up, pythia
-from l1kd.data.pythia_toy import plan as batches
-from l1kd.data.pythia_toy.plan import Plan
-from l1kd.data.pythia_toy.sample_file import RATES, SCORES
+from l1kd.data.pythia_toy.generate import RATES, SCORES, Plan
 from tests.conftest import made_once
 
 PLAN = Plan(
@@ -39,8 +37,7 @@ SCRIPT = """
 import fcntl
 import sys
 from pathlib import Path
-from l1kd.data.pythia_toy.plan import Plan
-from l1kd.data.pythia_toy.generate import generate
+from l1kd.data.pythia_toy.generate import Plan, generate
 from tests_plan import PLAN
 
 def hold(event, arguments):
@@ -59,7 +56,7 @@ if __name__ == "__main__":
 def begin(out: Path, table: Path) -> Path:
     """An output directory in which the table is made already."""
     (out / ".work").mkdir(parents=True)
-    shutil.copy(table, out / ".work" / batches.MULTIPARTON_TABLE)
+    shutil.copy(table, out / ".work" / generate.MULTIPARTON_TABLE)
     return out
 
 
@@ -212,8 +209,8 @@ def test_a_batch_uses_its_hard_collisions_once_and_its_soft_ones_seldom(
 
     monkeypatch.setattr(pythia, "hard_collisions", count)
     batch = PLAN.batches("test")[0]
-    batches.make_soft(batch, work)
-    batches.make_events(batch, work, 0.1)
+    generate.make_soft(batch, work)
+    generate.make_events(batch, work, 0.1)
     with np.load(batch.events_file(work)) as stored:
         assert made == [int(stored["hard"])]
         assert 0 < made[0] < stored["collisions"].sum()
@@ -223,7 +220,7 @@ def test_a_batch_uses_its_hard_collisions_once_and_its_soft_ones_seldom(
 
 
 def test_roles_and_batches_have_collisions_of_their_own():
-    plan = dataclasses.replace(PLAN, train=batches.BATCH_EVENTS * 2 + 1)
+    plan = dataclasses.replace(PLAN, train=generate.BATCH_EVENTS * 2 + 1)
     rows = {role: plan.batches(role) for role in plan.roles}
     assert [batch.events for batch in rows["train"]] == [2000, 2000, 1]
     seeds = {
@@ -260,7 +257,7 @@ def test_kill_9_and_again_gives_the_same(sample, table, tmp_path, processes):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     (tmp_path / "tests_plan.py").write_text(
-        f"from l1kd.data.pythia_toy.plan import Plan\nPLAN = {PLAN!r}\n"
+        f"from l1kd.data.pythia_toy.generate import Plan\nPLAN = {PLAN!r}\n"
     )
     paths = [str(Path(l1kd.__file__).parents[1]), *sys.path]
     kind = "soft" if processes == 2 else "events"

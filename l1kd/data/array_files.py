@@ -1,0 +1,213 @@
+"""Numbers in HDF5 and NPZ files that nobody has to trust: no links, no pickles, no bombs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from l1kd.core.errors import UserError
+
+# No compression of event data comes near: a file that declares more is not what it says.
+_MAX_COMPRESSION = 5000
+_MAX_CHUNK = 1 << 29
+_NPY = ".npy"
+_LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: ..., name length, extra length
+# Of a damaged file; RuntimeError includes NotImplementedError and RecursionError.
+_DAMAGED = (
+    *(OSError, EOFError, KeyError, ValueError, SyntaxError, TypeError, RuntimeError, MemoryError),
+    *(struct.error, zlib.error, zipfile.BadZipFile),
+)
+_File = TypeVar("_File")
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array in a file."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[int, int], NDArray[Any]]  # rows, from one up to another
+    # Why rows cannot be read by themselves: all are kept with `read`. Empty if they can.
+    kept_because: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@contextlib.contextmanager
+def _opened(
+    path: Path, kind: str, opener: Callable[[Path], contextlib.AbstractContextManager[_File]]
+) -> Iterator[_File]:
+    """Open a file for reading; whatever a library raises about it comes out as a UserError."""
+    if not path.is_file():
+        found = "a directory" if path.is_dir() else "no such file"
+        raise UserError(f"{path}: {found}; correct the path")
+    try:
+        with opener(path) as file:
+            yield file
+    except UserError:
+        raise
+    except _DAMAGED as error:
+        raise UserError(
+            f"{path}: not an {kind} file, or truncated or damaged ({error}); "
+            "fetch or write the file again"
+        ) from error
+
+
+def _check_numbers(path: Path, key: str, dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise UserError(f"{path}: {key} holds {dtype}, real numbers are expected")
+
+
+def _replaced(path: Path) -> UserError:
+    return UserError(f"{path}: shorter than it was; was the file replaced meanwhile?")
+
+
+def hdf5(path: Path) -> contextlib.AbstractContextManager[h5py.File]:
+    """Open an HDF5 file for reading; errors are UserErrors."""
+    # File systems without locks are common where data is kept; nobody writes here.
+    return _opened(path, "HDF5", lambda path: h5py.File(path, "r", locking="best-effort"))
+
+
+def hdf5_names(path: Path) -> list[str]:
+    """The names of all arrays in an HDF5 file, those behind links left out."""
+    found: dict[str, Any] = {}
+    with hdf5(path) as file:
+        file.visititems(found.__setitem__)
+        return [name for name, node in found.items() if isinstance(node, h5py.Dataset)]
+
+
+def hdf5_array(path: Path, key: str) -> Array | None:
+    """The array `key` of an HDF5 file; None if there is none."""
+    with hdf5(path) as file:
+        node = _node(file, path, key)
+        if node is None:
+            return None
+        if node.shape is None:
+            raise UserError(f"{path}: {key} holds nothing, real numbers are expected")
+        _check_numbers(path, key, node.dtype)
+        if node.is_virtual or node.external:
+            raise UserError(
+                f"{path}: {key} is kept in other files; l1kd reads only data in the file itself: "
+                "copy it there"
+            )
+        found = Array(tuple(node.shape), node.dtype, functools.partial(_hdf5_rows, path, key))
+        if found.size > (1 << 20) + _MAX_COMPRESSION * (stored := node.id.get_storage_size()):
+            raise UserError(
+                f"{path}: {key} declares {found.size} bytes and stores {stored}: "
+                "never filled, or damaged; write the file again"
+            )
+        chunk = math.prod(node.chunks or (0,)) * node.dtype.itemsize
+        if chunk > _MAX_CHUNK:
+            raise UserError(
+                f"{path}: {key} is stored in pieces of {chunk / 2**20:.0f} MiB, which have to be "
+                f"read as a whole; write it with chunks of at most {_MAX_CHUNK >> 20} MiB"
+            )
+        return found
+
+
+def _hdf5_rows(path: Path, key: str, start: int, stop: int) -> NDArray[Any]:
+    with hdf5(path) as file:
+        if (node := _node(file, path, key)) is None:
+            raise UserError(f"{path}: {key} is gone; was the file replaced meanwhile?")
+        rows = np.asarray(node[start:stop])
+    if len(rows) != stop - start:
+        raise _replaced(path)
+    return rows
+
+
+def _node(file: h5py.File, path: Path, key: str) -> h5py.Dataset | None:
+    node: Any = file
+    for part in key.strip("/").split("/"):
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            # A link may lead out of the file, to anything the user can read.
+            raise UserError(
+                f"{path}: {key} is a link; l1kd reads only data in the file itself: copy it there"
+            )
+        node = node[part]
+    return node if isinstance(node, h5py.Dataset) else None
+
+
+def _npz(path: Path) -> contextlib.AbstractContextManager[zipfile.ZipFile]:
+    return _opened(path, "NPZ", zipfile.ZipFile)
+
+
+def npz_names(path: Path) -> list[str]:
+    """The names of all arrays in an NPZ file."""
+    with _npz(path) as archive:
+        return [name.removesuffix(_NPY) for name in archive.namelist() if name.endswith(_NPY)]
+
+
+def npz_array(path: Path, key: str) -> Array | None:
+    """The array `key` of an NPZ file; None if there is none."""
+    with _npz(path) as archive:
+        if f"{key}{_NPY}" not in archive.namelist():
+            return None
+        info = archive.getinfo(f"{key}{_NPY}")
+        with archive.open(info) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # headers written by Python 2 are fine
+            header: Any = np.lib.format
+            readers = {(1, 0): header.read_array_header_1_0, (2, 0): header.read_array_header_2_0}
+            shape, fortran, dtype = readers[header.read_magic(stream)](stream)
+            offset = stream.tell()
+        if dtype.hasobject:
+            raise UserError(
+                f"{path}: {key} holds pickled Python objects, which l1kd never opens; "
+                "save an array of numbers"
+            )
+        _check_numbers(path, key, dtype)
+        size = math.prod(shape) * dtype.itemsize
+        if size != (found := info.file_size - offset):
+            raise UserError(
+                f"{path}: {key} announces {size} bytes and has {found}: "
+                "truncated or damaged; write the file again"
+            )
+        if info.compress_type != zipfile.ZIP_STORED or fortran:
+            how = "in Fortran order" if info.compress_type == zipfile.ZIP_STORED else "compressed"
+
+            @functools.cache
+            def whole() -> NDArray[Any]:
+                with _npz(path) as archive, archive.open(info) as stream:
+                    # Read to its end: only then the archive's checksum is verified.
+                    flat = np.frombuffer(stream.read()[offset:], dtype)
+                # The transpose of an array in Fortran order is in C order.
+                return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+            return Array(shape, dtype, lambda start, stop: whole()[start:stop], how)
+        with archive.open(info) as stream:
+            # The archive's checksum covers all of it: once, without keeping any.
+            while stream.read(1 << 22):
+                pass
+    with path.open("rb") as file:
+        file.seek(info.header_offset)
+        lengths = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+    first = info.header_offset + _LOCAL_HEADER.size + sum(lengths) + offset
+
+    def read(start: int, stop: int) -> NDArray[Any]:
+        row = math.prod(shape[1:])
+        with _npz(path), path.open("rb") as file:
+            file.seek(first + start * row * dtype.itemsize)
+            flat = np.fromfile(file, dtype, (stop - start) * row)
+        if flat.size != (stop - start) * row:
+            raise _replaced(path)
+        return flat.reshape(stop - start, *shape[1:])
+
+    return Array(shape, dtype, read)
