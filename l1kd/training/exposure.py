@@ -14,6 +14,7 @@ from functools import cache
 
 import numpy as np
 
+from l1kd.core.config import Distillation
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset, Events
@@ -177,7 +178,7 @@ EXPOSURES: dict[str, Callable[[Events, np.random.Generator, InputRange], Events]
 Mixer = Callable[[Events, np.random.Generator], Events]
 
 
-def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset, inputs: InputRange) -> Mixer:
+def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset) -> Mixer:
     """A function that makes `ratio` exposure events per normal one, evenly of all `kinds`."""
     if "dataset" in kinds and dataset.exposure is None:
         reason = dataset.description.get("exposure", "this source has no other data set")
@@ -186,11 +187,14 @@ def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset, inputs: InputRan
             "data.exposure where the source takes it"
         )
 
+    @cache  # what is not needed is not read
+    def inputs() -> InputRange:
+        return measure_inputs(dataset)
+
     @cache
     def others() -> Events:
-        """The other data set's first 65,536 events, read when first needed."""
         assert dataset.exposure is not None
-        return np.concatenate(list(dataset.exposure.chunks(1 << 16, 1 << 16)))
+        return dataset.exposure.events(1 << 16)
 
     def make(events: Events, random: np.random.Generator) -> Events:
         parts = [events[:0]]
@@ -202,7 +206,7 @@ def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset, inputs: InputRan
                 parts.append(others()[random.integers(0, len(others()), count)])
             else:
                 picked = events[random.integers(0, len(events), count)]
-                parts.append(EXPOSURES[kind](picked, random, inputs) if count else picked)
+                parts.append(EXPOSURES[kind](picked, random, inputs()) if count else picked)
         return np.concatenate(parts)
 
     return make
@@ -217,19 +221,16 @@ _AHEAD = 4  # batches that are made while the networks learn
 
 
 class Batches:
-    """The training and validation batches of a run; all random follows from (seed, epoch, step)."""
+    """Batches of normal events and their exposure; all random follows from (seed, epoch, step)."""
 
-    def __init__(self, dataset: Dataset, mixer: Mixer, batch: int, seed: int) -> None:
-        self.dataset, self.mixer, self.batch, self.seed = dataset, mixer, batch, seed
+    def __init__(self, dataset: Dataset, recipe: Distillation, seed: int) -> None:
+        self.dataset, self.batch, self.seed = dataset, recipe.batch, seed
+        self.mixer = mixer(recipe.exposure, recipe.exposure_ratio, dataset)
 
     @property
     def steps(self) -> int:
         """Batches in an epoch."""
         return -(-len(self.dataset.train) // self.batch)
-
-    def without_exposure(self) -> Batches:
-        """The same normal events, without exposure."""
-        return Batches(self.dataset, lambda events, random: events[:0], self.batch, self.seed)
 
     def exposed(self, chunks: Iterable[Events], epoch: int) -> Iterator[Batch]:
         """Chunks of normal events with the exposure of an epoch's steps."""
