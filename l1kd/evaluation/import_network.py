@@ -212,7 +212,7 @@ def _check_ends(model: keras.Model, path: Path) -> None:
 def _check_port(model: keras.Model, dataset: Dataset, path: Path) -> None:
     """Events that are not on the port's grid would be rounded before the firmware sees them."""
     from l1kd.networks.quantizers import type_of
-    from l1kd.networks.repair.input_port import contains
+    from l1kd.networks.repair.activations import contains
 
     first = next((layer for layer in model.layers if type(layer).__name__ != "InputLayer"), None)
     port = type_of(getattr(first, "quantizer", None))

@@ -20,9 +20,8 @@ from l1kd.exact.arithmetic import NO_PADS, Pads
 from l1kd.exact.float32_limits import beyond_float32
 from l1kd.exact.layers import Node
 from l1kd.exact.network import Network
-from l1kd.networks.lint import check
-from l1kd.networks.lint.keras_graph import PARTS, Graph, Problem, sides
-from l1kd.networks.lint.layer_rules import cells_seen, pads
+from l1kd.networks.lint.check import Problem, demand
+from l1kd.networks.lint.keras_graph import Graph, cells_seen, kind, pads, sides, weights_of
 from l1kd.networks.quantizers import reading, type_of
 from l1kd.networks.repair.weights import on_a_grid, settled
 
@@ -49,16 +48,23 @@ def read(model: keras.Model) -> Network:
         If the lint refuses the model, or it has more than one input or output, averages of another
         number of values than a power of two, or a quantizer that always gives 0.
     """
-    check.demand(model)
+    demand(model)
     if problem := beyond(model):
-        raise CheckFailed(
-            f"{model.name}: layer {problem.layer!r}, {problem.construct}: {problem.reason}; "
-            f"{problem.remedy}"
-        )
+        raise CheckFailed(problem.refusal(model))
     graph = Graph.of(model)
     nodes = [node for layer in graph.layers for node in _nodes(graph, layer)]
     network = Network(model.name, tuple(nodes), tuple(model.output_names))
-    _check_steps(network)
+    for node in network.nodes:
+        if not isinstance(node, exact.Quantize) or node.halved:
+            continue
+        source = network.bounds[node.sources[0]].type
+        # Its rounding looks at a bit that the sums do not have.
+        if source.fraction - node.type.fraction > source.word:
+            raise CheckFailed(
+                f"{network.name}: layer {node.name!r}, steps of {node.type.lsb:g}: its input "
+                f"({source.text}) is always rounded to 0, and hls4ml's C simulation stops at it; "
+                "use more fraction bits"
+            )
     return network
 
 
@@ -75,7 +81,7 @@ def beyond(model: keras.Model) -> Problem | None:
             "concatenate them, or convert a network for each",
         )
     for layer in Graph.of(model).layers:
-        if "Average" in type(layer).__name__ and "Pool" in type(layer).__name__:
+        if "Average" in kind(layer) and "Pool" in kind(layer):
             counts = cells_seen(layer)
             if len(counts) > 1 or any(count & (count - 1) for count in counts):
                 return Problem(
@@ -85,23 +91,6 @@ def beyond(model: keras.Model) -> Problem | None:
                     "average over a power of two, without padding",
                 )
     return None
-
-
-def _check_steps(network: Network) -> None:
-    """Refuse a quantizer whose step lies above all bits of its input: it gives 0.
-
-    hls4ml's C simulation stops at it, for its rounding looks at a bit that the sums do not have.
-    """
-    for node in network.nodes:
-        if not isinstance(node, exact.Quantize) or node.halved:
-            continue
-        source = network.bounds[node.sources[0]].type
-        if source.fraction - node.type.fraction > source.word:
-            raise CheckFailed(
-                f"{network.name}: layer {node.name!r}, steps of {node.type.lsb:g}: its input "
-                f"({source.text}) is always rounded to 0, and hls4ml's C simulation stops at it; "
-                "use more fraction bits"
-            )
 
 
 def doubts(model: keras.Model, network: Network | None = None) -> dict[str, str]:
@@ -173,93 +162,78 @@ def _nodes(graph: Graph, layer: Any) -> list[Node]:
     shape = tuple(int(side) for side in (shape[0] if isinstance(shape, list) else shape)[1:])
     sources = tuple(parent.name for parent in graph.parents(layer))
     place = {"name": layer.name, "sources": sources, "shape": shape}
-    if type(layer).__name__ == "InputLayer":
+    if kind(layer) == "InputLayer":
         (port,) = graph.reached(layer)  # the lint has seen to it
         return [exact.Input(type=_quantize(port.quantizer, place).type, **place)]
-    return READERS[type(layer).__name__](layer, place)
+    return READERS[kind(layer)](layer, place)
 
 
 def _quantize(quantizer: Any, place: Any) -> exact.Quantize:
-    kind = reading(quantizer)
-    assert kind is not None  # the lint has seen to it
-    return exact.Quantize(type=kind.type, halved=kind.halved, **place)
+    found = reading(quantizer)
+    assert found is not None  # the lint has seen to it
+    return exact.Quantize(type=found.type, halved=found.halved, **place)
 
 
-def _activated(layer: Any, kind: type[Node], weights: dict[str, Any], place: Any) -> list[Node]:
+def _activated(layer: Any, node: type[Node], weights: dict[str, Any], place: Any) -> list[Node]:
     """A layer of sums, and the quantizer inside of it if there is one."""
     activation = getattr(layer, "activation", None)
     name = getattr(activation, "__name__", "")
     if activation is None or name == "linear":
-        return [kind(**weights, **place)]
+        return [node(**weights, **place)]
     sums = {**place, "name": f"{layer.name}:sums"}
     behind = {**place, "sources": (sums["name"],)}
     last = exact.Rectify(**behind) if name == "relu" else _quantize(activation, behind)
-    return [kind(**weights, **sums), last]
+    return [node(**weights, **sums), last]
 
 
 def _quantized_weights(layer: Any) -> dict[str, tuple[Any, NDArray[Any]]]:
     """Quantizer and stored values of a layer's quantized weights, by name."""
-    parts = PARTS.get(type(layer).__name__, ())
+    return {name: each for name, *each in weights_of(layer) if each[0] is not None}  # type: ignore[misc]
+
+
+def _weights(layer: Any, of: str = "kernel", *, bias: bool = True) -> dict[str, Any]:
+    """A kernel and the bias as a node has them."""
+    counted = {name: weight_counts(*each) for name, each in _quantized_weights(layer).items()}
+    kernel, fraction = counted[of]
+    if kernel.ndim == 3:
+        kernel = kernel[None]  # a sequence is an image of height 1
+    if of == "depthwise":  # as a convolution's: filters that see one channel each
+        height, width, channels, copies = kernel.shape
+        full = np.zeros((height, width, channels, channels * copies), np.int64)
+        for channel in range(channels):
+            full[:, :, channel, channel * copies : (channel + 1) * copies] = kernel[:, :, channel]
+        kernel = full
+    biases, bias_fraction = np.zeros(kernel.shape[-1], np.int64), 0
+    if bias and "bias" in counted:
+        biases, bias_fraction = counted["bias"]
     return {
-        name: (quantizer, weights)
-        for name, weights in zip(parts, layer.get_weights(), strict=False)
-        if (quantizer := getattr(layer, f"{name}_quantizer_internal", None)) is not None
+        "kernel": kernel,
+        "kernel_fraction": fraction,
+        "bias": biases,
+        "bias_fraction": bias_fraction,
     }
 
 
-def _weights(layer: Any, *, of: str | None = None, bias: bool = True) -> dict[str, Any]:
-    """A kernel (the first one, or that of a name) and the bias, as a node has them."""
-    counted = {name: weight_counts(*each) for name, each in _quantized_weights(layer).items()}
-    kernel, fraction = counted[of or next(iter(counted))]
-    if kernel.ndim == 3:
-        kernel = kernel[None]  # a sequence is an image of height 1
-    found = {"kernel": kernel, "kernel_fraction": fraction}
-    nothing = (np.zeros(kernel.shape[-1], np.int64), 0)
-    biases, fraction = counted.get("bias", nothing) if bias else nothing
-    return {**found, "bias": biases, "bias_fraction": fraction}
-
-
-def _by_channel(weights: dict[str, Any]) -> dict[str, Any]:
-    """Weights of a depthwise layer as those of a convolution: filters that see one channel each."""
-    kernel, bias = weights["kernel"], weights["bias"]
-    height, width, channels, copies = kernel.shape
-    full = np.zeros((height, width, channels, channels * copies), np.int64)
-    for channel in range(channels):
-        full[:, :, channel, channel * copies : (channel + 1) * copies] = kernel[:, :, channel]
-    if bias.shape != (channels * copies,):
-        bias = np.zeros(channels * copies, np.int64)
-    return {**weights, "kernel": full, "bias": bias}
-
-
-def _conv(layer: Any, place: Any) -> list[Node]:
-    return _activated(layer, exact.Conv, _sliding(layer, _weights(layer)), place)
-
-
-def _depthwise(layer: Any, place: Any) -> list[Node]:
-    weights = _sliding(layer, _by_channel(_weights(layer)))
-    return _activated(layer, exact.Conv, weights, place)
+def _sliding(layer: Any, of: str = "kernel", *, bias: bool = True) -> dict[str, Any]:
+    """Weights, strides, dilation and padding of a convolution."""
+    weights, strides, dilation = _weights(layer, of, bias=bias), layer.strides, layer.dilation_rate
+    padding = _padding(layer, weights["kernel"].shape[:2], _pair(strides), _pair(dilation))
+    moved = {"strides": _pair(strides), "dilation": _pair(dilation), "padding": padding}
+    return {**weights, **moved}
 
 
 def _separable(layer: Any, place: Any) -> list[Node]:
     """Channel by channel, then across channels; nothing is quantized in between."""
-    first = _sliding(layer, _by_channel(_weights(layer, of="depthwise", bias=False)))
+    first = _sliding(layer, "depthwise", bias=False)
     name, shape = layer.name + ":depthwise", (*place["shape"][:-1], first["kernel"].shape[-1])
     depthwise = exact.Conv(**first, **{**place, "name": name, "shape": shape})
-    second = {**_weights(layer, of="pointwise"), "strides": (1, 1)}
+    second = {**_weights(layer, "pointwise"), "strides": (1, 1)}
     return [depthwise, *_activated(layer, exact.Conv, second, {**place, "sources": (name,)})]
 
 
-def _sliding(layer: Any, weights: dict[str, Any]) -> dict[str, Any]:
-    """Weights, strides, dilation and padding of a convolution."""
-    strides, dilation = _pair(layer.strides), _pair(layer.dilation_rate)
-    padding = _padding(layer, weights["kernel"].shape[:2], strides, dilation)
-    return {**weights, "strides": strides, "dilation": dilation, "padding": padding}
-
-
 def _pool(layer: Any, place: Any) -> list[Node]:
-    name = type(layer).__name__
-    place = {**place, "operation": "max" if "Max" in name else "average"}
-    if name.startswith("Global"):
+    place = {**place, "operation": "max" if "Max" in kind(layer) else "average"}
+    if kind(layer).startswith("Global"):
         window = _pair(layer.input_shape[1:-1])
         return [exact.Pool(window=window, strides=window, **place)]
     window, strides = _pair(layer.pool_size), _pair(layer.strides)
@@ -268,7 +242,7 @@ def _pool(layer: Any, place: Any) -> list[Node]:
 
 
 def _merge(layer: Any, place: Any) -> list[Node]:
-    operation: Any = type(layer).__name__.lower()
+    operation: Any = kind(layer).lower()
     axis = getattr(layer, "axis", -1)
     return [exact.Merge(operation=operation, axis=axis - 1 if axis > 0 else axis, **place)]
 
@@ -296,8 +270,13 @@ def _padding(
 READERS: dict[str, Callable[[Any, Any], list[Node]]] = {
     "QActivation": lambda layer, place: [_quantize(layer.quantizer, place)],
     "QDense": lambda layer, place: _activated(layer, exact.Dense, _weights(layer), place),
-    **dict.fromkeys(("QConv1D", "QConv2D"), _conv),
-    "QDepthwiseConv2D": _depthwise,
+    **dict.fromkeys(
+        ("QConv1D", "QConv2D"),
+        lambda layer, place: _activated(layer, exact.Conv, _sliding(layer), place),
+    ),
+    "QDepthwiseConv2D": lambda layer, place: _activated(
+        layer, exact.Conv, _sliding(layer, "depthwise"), place
+    ),
     **{
         f"{whole}{operation}Pooling{rank}D": _pool
         for whole in ("", "Global")

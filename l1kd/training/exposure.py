@@ -1,7 +1,6 @@
 """Exposure: made or foreign events that students see besides normal ones, and training batches.
 
-The teacher never trains on exposure, it only labels it: students learn where high scores lie. Every
-kind makes events on the input's grid from a batch of normal ones and a random generator.
+The teacher only labels exposure. Every kind makes events on the input's grid from normal ones.
 """
 
 from __future__ import annotations
@@ -61,12 +60,7 @@ def shuffle(events: Events, random: np.random.Generator, inputs: InputRange) -> 
 
 
 def patch(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
-    """Local deposits or pieces of other events on a normal one.
-
-    A third of the events get one to six deposits, each on a window of one to three inputs a side,
-    log-uniform between the spread of normal inputs and the largest one; a third a window of another
-    event, times a factor between 1 and 8; a third the thinned sum of one to four other events.
-    """
+    """Deposits (a third of the events), windows or thinned sums of other events on a normal one."""
     count = len(events)
     made = events.astype(np.float32, copy=True)
     kind = random.integers(0, 3, count)
@@ -75,7 +69,7 @@ def patch(events: Events, random: np.random.Generator, inputs: InputRange) -> Ev
     top = max(inputs.largest, 2 * inputs.spread)
     for index in range(count):
         if kind[index] == 0:
-            for _ in range(random.integers(1, 7)):
+            for _ in range(random.integers(1, 7)):  # log-uniform up to the largest input
                 size = np.exp(random.uniform(np.log(inputs.spread), np.log(top)))
                 rows, columns = _window(planes.shape[1:], random, 3)
                 shares = random.random((rows.stop - rows.start, columns.stop - columns.start))
@@ -94,9 +88,7 @@ def patch(events: Events, random: np.random.Generator, inputs: InputRange) -> Ev
 def warp(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
     """Every event turned, stretched, sheared, mirrored and moved as a plane.
 
-    Any angle, sides times 0.6 to 1.65, a shear of up to a half, moves of up to a tenth of each
-    side; from outside comes the lowest value. The result has the texture of normal events in
-    another shape: on images it scores where anomalies do.
+    From outside comes the lowest value. On images it scores where anomalies do.
     """
     count = len(events)
     planes = events.reshape(count, *_plane(events.shape[1:]))

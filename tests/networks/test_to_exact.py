@@ -22,7 +22,7 @@ from l1kd.exact.json_format import from_json
 from l1kd.exact.network import Network
 from l1kd.firmware.hls import hls4ml_convert
 from l1kd.firmware.stimuli.corner_inputs import corners
-from l1kd.networks.lint.layer_rules import RULES
+from l1kd.networks.lint.check import RULES
 from l1kd.networks.students import STUDENTS, build_student
 from l1kd.networks.to_exact import READERS, beyond, call_back, doubts, read, weight_counts
 from tests.firmware.networks import network
@@ -247,10 +247,10 @@ def test_weights_that_leave_the_grid_are_called_back() -> None:
 
 def read_unchecked(model: Any) -> Network:
     """As `read`, without the lint."""
-    from l1kd.networks.lint import check
+    from l1kd.networks import to_exact
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(check, "demand", lambda _: None)
+        patch.setattr(to_exact, "demand", lambda _: None)
         return read(model)
 
 

@@ -1,4 +1,4 @@
-"""Rewrites activations as the plain quantizers that they are.
+"""Rewrites activations as the plain quantizers that they are, and puts one at the input.
 
 A quantizer and its substitute are compared on every value that can tell them apart: all quarters of
 a step over the whole range and beyond.
@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 import qkeras
 
-from l1kd.core.errors import CheckFailed
+from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.allowed_layers import quantizer
 from l1kd.networks.layer_graph import Graph, Node, Repair
-from l1kd.networks.quantizers import Quantizer, reading, text_of
+from l1kd.networks.quantizers import Quantizer, reading, text_of, type_of
 from l1kd.networks.repair.weights import SLOTS, reworded
+from l1kd.networks.to_exact import read
 
 _MOST = 18  # bits of a type whose values are all tried
 _INSIDE = tuple(kind for kind in SLOTS if "Separable" not in kind)  # with an activation inside
-_AVERAGES = ("QAveragePooling2D", "QGlobalAveragePooling2D")
+_PLAIN = ("quantized_bits", "quantized_relu")  # the words that reload and convert
 
 
 def _given(graph: Graph, node: Node) -> Any:
@@ -30,14 +31,9 @@ def _given(graph: Graph, node: Node) -> Any:
     return quantizer(node.config["activation"], f"{graph.where}: activation of layer {node.name!r}")
 
 
-def _type(graph: Graph, node: Node) -> FixedPoint | None:
-    read = reading(_given(graph, node))
-    return None if read is None or read.halved else read.type
-
-
 def averages(graph: Graph) -> Iterator[Repair]:
     """QKeras' own average pooling as Keras', where its quantized 1 / area is 1 / area."""
-    found = [node for node in graph.nodes if node.kind in _AVERAGES]
+    found = [n for n in graph.nodes if n.kind in ("QAveragePooling2D", "QGlobalAveragePooling2D")]
     model: Any = graph.build() if found else None
     for node in found:
         layer = model.get_layer(node.name)
@@ -61,11 +57,16 @@ def averages(graph: Graph) -> Iterator[Repair]:
 def rectified(graph: Graph) -> Iterator[Repair]:
     """A plain ReLU before a quantizer and that quantizer as one quantized ReLU."""
     for node in list(graph.nodes):
+        if node.kind == "Activation" or node.kind in _INSIDE:
+            relu = node.config.get("activation") == "relu"
+        else:
+            bent = any(node.config.get(key) for key in ("max_value", "negative_slope", "threshold"))
+            relu = node.kind == "ReLU" and not bent
         readers = graph.readers(node.name)
-        if not _is_relu(node) or len(readers) != 1 or node.name in graph.outputs:
+        if not relu or len(readers) != 1 or node.name in graph.outputs:
             continue
         (after,) = readers
-        kind = _type(graph, after) if after.kind == "QActivation" else None
+        kind = type_of(_given(graph, after)) if after.kind == "QActivation" else None
         # A single bit beside the sign is all fraction or all integer: not worth the care.
         if kind is None or kind.word < 3:
             continue
@@ -79,20 +80,13 @@ def rectified(graph: Graph) -> Iterator[Repair]:
         yield Repair(node.name, f"its ReLU is in {after.name!r}: {text_of(kind)}")
 
 
-def _is_relu(node: Node) -> bool:
-    if node.kind == "Activation" or node.kind in _INSIDE:
-        return bool(node.config.get("activation") == "relu")
-    bent = any(node.config.get(key) for key in ("max_value", "negative_slope", "threshold"))
-    return node.kind == "ReLU" and not bent
-
-
 def repeated(graph: Graph) -> Iterator[Repair]:
     """Remove a quantizer right behind another one all of whose values it keeps."""
     for node in list(graph.nodes):
         before = graph.node(node.sources[0]) if node.sources else node
         if {node.kind, before.kind} != {"QActivation"}:
             continue
-        first, second = reading(_given(graph, before)), _type(graph, node)
+        first, second = reading(_given(graph, before)), type_of(_given(graph, node))
         if first is None or second is None or second.fraction < first.type.fraction:
             continue
         ends = first.type.integers([first.type.low, first.type.high]).astype(object)
@@ -112,10 +106,10 @@ def _quantized(graph: Graph) -> Iterator[tuple[Node, Any, Quantizer | None]]:
 
 
 def plain(graph: Graph) -> Iterator[Repair]:
-    """Activations in the words that reload and convert: `quantized_bits`, `quantized_relu`."""
+    """Activations in the words of `_PLAIN`."""
     for node, given, kind in _quantized(graph):
-        stored, words = node.config["activation"], ("quantized_bits", "quantized_relu")
-        if isinstance(stored, str) and stored.partition("(")[0] not in words:
+        stored = node.config["activation"]
+        if isinstance(stored, str) and stored.partition("(")[0] not in _PLAIN:
             continue
         if kind is None or kind.halved or kind.type.overflow == "SAT_SYM":
             if isinstance(stored, dict) and node.kind == "QActivation":
@@ -123,19 +117,18 @@ def plain(graph: Graph) -> Iterator[Repair]:
             if kind is None:
                 reason = f"{given}: scales, slopes and the like stay"
                 yield Repair(node.name, reason, "impossible")
-            continue
-        if type(given).__name__ not in words:
-            continue
-        text = text_of(kind.type)
-        if not _same(given, text, kind.type):
-            yield Repair(node.name, f"{given} is not {text} for all values", "impossible")
-            continue
-        node.config["activation"] = text
-        if reworded(given, text):
-            yield Repair(node.name, f"{given} is {text}")
+        elif type(given).__name__ in _PLAIN:
+            text = text_of(kind.type)
+            if not _same(given, text, kind.type):
+                yield Repair(node.name, f"{given} is not {text} for all values", "impossible")
+                continue
+            node.config["activation"] = text
+            if reworded(given, text):
+                yield Repair(node.name, f"{given} is {text}")
 
 
 def _same(given: Any, text: str, kind: FixedPoint) -> bool:
+    """True if a quantizer equals that of a text."""
     if kind.word > _MOST:
         # Too many values to try: only another spelling of the same class is believed.
         return not reworded(given, text)
@@ -153,13 +146,13 @@ def symmetric(graph: Graph, grid: FixedPoint | None) -> Iterator[Repair]:
     replaced: as long as none meets its lowest value there, the two networks cannot differ.
     """
     found: list[tuple[Node, Any, FixedPoint]] = []
-    for node, given, read in list(_quantized(graph)):
-        if read is None or read.halved or read.type.overflow != "SAT_SYM":
+    for node, given, kind in list(_quantized(graph)):
+        if kind is None or kind.halved or kind.type.overflow != "SAT_SYM":
             continue
-        found.append((node, node.config["activation"], read.type))
+        found.append((node, node.config["activation"], kind.type))
         tanh = type(given).__name__ == "quantized_tanh"
-        text = f"quantized_tanh({read.type.word})" if tanh else ""
-        node.config["activation"] = text or text_of(replace(read.type, overflow="SAT"))
+        text = f"quantized_tanh({kind.type.word})" if tanh else ""
+        node.config["activation"] = text or text_of(replace(kind.type, overflow="SAT"))
     if not found:
         return
     reachable = _reachable(graph, {node.name: kind for node, _, kind in found}, grid)
@@ -176,22 +169,96 @@ def _reachable(
     graph: Graph, types: dict[str, FixedPoint], grid: FixedPoint | None
 ) -> dict[str, str]:
     """Reasons by layer, of layers that may meet the lowest value of their type."""
-    from l1kd.networks.to_exact import read
-
     try:
         network = read(graph.build())
     except CheckFailed:
         return dict.fromkeys(types, "what reaches it is not known")
-    bound = network.bounds
-    sources = {node.name: node.sources for node in network.nodes}
     reachable = {}
     for name, kind in types.items():
-        source, lowest = sources[name][0], replace(kind, overflow="SAT")
+        (source,), lowest = network[name].sources, replace(kind, overflow="SAT")
         if source in graph.inputs:
             if grid is None or lowest.quantize(grid.low) <= kind.low:
                 reachable[name] = "events may have its lowest value"
             continue
-        low, fraction = bound[source].low, bound[source].fraction
-        if (kind.requantize(low, fraction) != lowest.requantize(low, fraction)).any():
+        bound = network.bounds[source]
+        ends = (each.requantize(bound.low, bound.fraction) for each in (kind, lowest))
+        if np.not_equal(*ends).any():
             reachable[name] = "it may meet its lowest value"
     return reachable
+
+
+def contains(outer: FixedPoint, inner: FixedPoint) -> bool:
+    """True if every value of `inner` is a value of `outer`."""
+    return outer.lsb <= inner.lsb and outer.low <= inner.low and inner.high <= outer.high
+
+
+def shaped(graph: Graph, shape: tuple[int, ...] | None) -> Iterator[Repair]:
+    """Let a network that reads flat events read images, and the other way round."""
+    added = ""
+    first = graph.node(graph.inputs[0])
+    own = tuple(int(side) for side in first.config["batch_input_shape"][1:])
+    if shape is not None and len(graph.inputs) == 1 and own != shape:
+        flat = len(own) == 1 or len(shape) == 1
+        same_order = flat or [s for s in own if s > 1] == [s for s in shape if s > 1]
+        if np.prod(own, dtype=int) != np.prod(shape, dtype=int) or not same_order:
+            raise UserError(
+                f"{graph.where} reads events of the shape {own}, the data's are {shape}; "
+                "give the data that shape, or the right model"
+            )
+        first.config["batch_input_shape"] = [None, *shape]
+        config: dict[str, Any] = {} if len(own) == 1 else {"target_shape": list(own)}
+        kind = "Reshape" if config else "Flatten"
+        added = graph.insert_after(first.name, kind, "events_as_" + kind.lower(), config).name
+        yield Repair(first.name, f"events of shape {shape} are read as {own}")
+    yield from (each for each in _without_detours(graph) if each.layer != added)
+
+
+def _without_detours(graph: Graph) -> Iterator[Repair]:
+    """Remove a reshape that is reshaped again, or to the shape it has."""
+    for node in list(graph.nodes):
+        if node.kind not in ("Flatten", "Reshape"):
+            continue
+        before = graph.node(node.sources[0])
+        if before.kind in ("Flatten", "Reshape") and len(graph.readers(before.name)) == 1:
+            graph.remove(before.name)
+            yield Repair(before.name, f"{before.kind} removed: {node.name!r} gives its own shape")
+            before = graph.node(node.sources[0])
+        if before.kind == "InputLayer" and node.name not in graph.outputs:
+            events = [int(side) for side in before.config["batch_input_shape"][1:]]
+            target = node.config.get("target_shape")
+            flat = node.kind == "Flatten" and len(events) == 1
+            if flat or (target is not None and list(target) == events):
+                graph.remove(node.name)
+                yield Repair(node.name, f"{node.kind} removed: events have that shape")
+
+
+def port(graph: Graph, grid: FixedPoint | None) -> Iterator[Repair]:
+    """Quantize events right at the input, and nowhere else on the way to the first layer."""
+    if len(graph.inputs) != 1:
+        return
+    start = name = graph.inputs[0]
+    while len(readers := graph.readers(name)) == 1:
+        if readers[0].kind not in ("Flatten", "Permute", "Reshape"):
+            break
+        name = readers[0].name
+    own: FixedPoint | None = None
+    if len(readers) == 1 and readers[0].kind == "QActivation":
+        own = type_of(_given(graph, readers[0]))
+    if own is not None and own.signed:
+        if name != start:
+            inner = readers[0].name
+            graph.remove(inner)
+            graph.insert_after(start, "QActivation", inner, {"activation": text_of(own)})
+            yield Repair(inner, "moved before the reshape, to the port")
+        return
+    if grid is None:
+        reason = "no quantizer at the input, and no grid of events to give it one"
+        yield Repair(start, reason, "impossible")
+        return
+    if own is not None and contains(own, grid):
+        graph.remove(readers[0].name)
+        yield Repair(readers[0].name, f"removed: events on {grid.text} pass it as they are")
+    # QKeras' one unsigned quantizer is a ReLU, and hls4ml takes none at the port.
+    text = text_of(grid if grid.signed else FixedPoint(grid.word + 1, grid.integer + 1))
+    node = graph.insert_after(start, "QActivation", "port", {"activation": text})
+    yield Repair(node.name, f"{text} inserted at the input: events are on that grid already")
