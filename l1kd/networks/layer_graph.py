@@ -138,9 +138,18 @@ class Graph:
             if len(ins) == len(outs) == 1:
                 (ins,), (outs,) = ins, outs
             model = keras.Model(ins, outs, name=self.name)
-            for node in self.nodes:
-                if node.kind != "InputLayer":
-                    self._fill(model, node)
+        layers = {layer.name: layer for layer in model.layers}
+        for node in self.nodes:
+            # Others lead to no output.
+            if node.kind != "InputLayer" and node.name in layers:
+                wanted = [tuple(weight.shape) for weight in layers[node.name].weights]
+                found = [np.shape(array) for array in node.weights]
+                if found != wanted:
+                    raise UserError(
+                        f"{self.where}: layer {node.name!r} needs weights of the shapes {wanted}, "
+                        f"the file has {found}"
+                    )
+                layers[node.name].set_weights(node.weights)
         return model
 
     def _call(self, node: Node, tensors: dict[str, Any]) -> Any:
@@ -160,20 +169,6 @@ class Graph:
             raise UserError(f"{place} reads {missing[0]!r}, which is not before it")
         values = [tensors[source] for source in node.sources]
         return layer(values if len(values) > 1 else values[0])
-
-    def _fill(self, model: keras.Model, node: Node) -> None:
-        try:
-            layer = model.get_layer(node.name)
-        except ValueError:
-            return  # it leads to no output
-        wanted = [tuple(weight.shape) for weight in layer.weights]
-        found = [np.shape(array) for array in node.weights]
-        if found != wanted:
-            raise UserError(
-                f"{self.where}: layer {node.name!r} needs weights of the shapes {wanted}, the file "
-                f"has {found}"
-            )
-        layer.set_weights(node.weights)
 
 
 def _ends(stored: Any) -> list[str]:

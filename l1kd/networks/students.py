@@ -50,6 +50,7 @@ class _Builder:
         self.widths = STUDENTS[config.architecture][1]
         self.counts: Counter[str] = Counter()
         self.weighted: list[str] = []  # names of the layers with weights
+        self.inner_bias = (self.widths.activation[0] + 2, self.widths.activation[1])
         # QKeras has no unsigned quantizer but a ReLU, and hls4ml takes none at the port.
         wider = not grid.signed
         self.events = keras.Input(shape, name="events")
@@ -81,10 +82,6 @@ class _Builder:
         keys = ("kernel_quantizer", "bias_quantizer")
         return {"name": name, **dict(zip(keys, map(text_of, kinds), strict=True))}
 
-    @property
-    def _inner_bias(self) -> tuple[int, int]:
-        return self.widths.activation[0] + 2, self.widths.activation[1]
-
     def _relu(self, name: str) -> None:
         word = self._asked(name, "activation_bits", self.widths.activation[0])
         # An integer-only type loses rounding and saturation in hls4ml: keep one fraction bit.
@@ -106,7 +103,7 @@ class _Builder:
         if not bias and self._own(name).bias_bits:
             raise self.refuse(f": layer {name!r} has no bias")
         options = self._weights(
-            name, self.widths.convolution or self.widths.weight, self._inner_bias
+            name, self.widths.convolution or self.widths.weight, self.inner_bias
         )
         if not bias:
             del options["bias_quantizer"]
@@ -125,7 +122,7 @@ class _Builder:
             self.x = layers.Flatten(name="flatten")(self.x)
         for units in hidden:
             name = self._name("dense")
-            options = self._weights(name, self.widths.weight, self._inner_bias)
+            options = self._weights(name, self.widths.weight, self.inner_bias)
             self.x = QDense(self._own(name).size or units, **options)(self.x)
             self._relu(name)
 

@@ -22,8 +22,7 @@ from l1kd.exact.layers import Node
 from l1kd.exact.network import Network
 from l1kd.networks.lint.check import Problem, demand
 from l1kd.networks.lint.keras_graph import Graph, cells_seen, kind, pads, sides, weights_of
-from l1kd.networks.quantizers import reading, type_of
-from l1kd.networks.repair.weights import on_a_grid, settled
+from l1kd.networks.quantizers import Settled, reading, settled
 
 
 def read(model: keras.Model) -> Network:
@@ -101,12 +100,11 @@ def doubts(model: keras.Model, network: Network | None = None) -> dict[str, str]
     """
     found = beyond_float32(network or read(model))
     for layer in model.layers:
-        for name, (quantizer, stored) in _quantized_weights(layer).items():
-            off = int(np.sum(_by_qkeras(quantizer, stored) != _meant(quantizer, stored)))
-            if off:
+        for name, weights in _settled_weights(layer).items():
+            if off := int(weights.strayed.sum()):
                 found.setdefault(
                     layer.name,
-                    f"{off} of {stored.size} values of its {name} lie so far out of their "
+                    f"{off} of {weights.values.size} values of its {name} lie so far out of their "
                     "quantizer's range that QKeras' float32 leaves the grid",
                 )
     return {name.partition(":")[0]: reason for name, reason in found.items()}
@@ -118,43 +116,32 @@ def call_back(model: keras.Model) -> None:
     No other weight changes: the latent ones are those of the network without quantizers.
     """
     for layer in model.layers:
-        called = []
-        for quantizer, stored in _quantized_weights(layer).values():
-            meant = _meant(quantizer, stored).astype(np.float32)
-            called.append(np.where(_by_qkeras(quantizer, stored) == meant, stored, meant))
-        if called and len(called) == len(layer.get_weights()):
-            layer.set_weights(called)
+        own, stored = _settled_weights(layer), layer.get_weights()
+        if own and len(own) == len(stored):
+            pairs = zip(own.values(), stored, strict=True)
+            layer.set_weights([np.where(w.strayed, w.values, latent) for w, latent in pairs])
 
 
-def _by_qkeras(quantizer: Any, stored: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(quantizer(stored.astype(np.float32)), np.float64)
+def _settled_weights(layer: Any) -> dict[str, Settled]:
+    """A layer's quantized weights by name; the lint has seen to it that they are on grids."""
+    found = {}
+    for name, quantizer, stored in weights_of(layer):
+        if quantizer is not None and (own := settled(quantizer, stored)) is not None:
+            found[name] = own
+    return found
 
 
-def _meant(quantizer: Any, stored: NDArray[Any]) -> NDArray[np.float64]:
-    counts, fraction = weight_counts(quantizer, stored)
-    return counts * 2.0**-fraction
-
-
-def weight_counts(quantizer: Any, stored: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
+def weight_counts(weights: Settled) -> tuple[NDArray[np.int64], int]:
     """Quantized weights as counts, and the lowest fraction that all of them allow.
 
-    So a sum of coarse weights is no wider than it has to be. ValueError if they are on no grid.
+    So a sum of coarse weights is no wider than it has to be.
     """
-    kind = type_of(quantizer)
-    if kind is not None:
-        grid, values = kind, kind.quantize(stored)
-    else:
-        found = settled(quantizer, stored)
-        found_grid = on_a_grid(found.values) if found else None
-        if found is None or found_grid is None:
-            raise ValueError(f"the values of {quantizer} are on no grid")
-        grid, values = found_grid, found.values
-    counts = grid.integers(values)
+    counts = weights.type.integers(weights.values)
     present = int(np.bitwise_or.reduce(np.abs(counts), axis=None)) if counts.size else 0
     if not present:
         return counts, 0
     spare = (present & -present).bit_length() - 1
-    return counts >> spare, grid.fraction - spare
+    return counts >> spare, weights.type.fraction - spare
 
 
 def _nodes(graph: Graph, layer: Any) -> list[Node]:
@@ -186,14 +173,9 @@ def _activated(layer: Any, node: type[Node], weights: dict[str, Any], place: Any
     return [node(**weights, **sums), last]
 
 
-def _quantized_weights(layer: Any) -> dict[str, tuple[Any, NDArray[Any]]]:
-    """Quantizer and stored values of a layer's quantized weights, by name."""
-    return {name: each for name, *each in weights_of(layer) if each[0] is not None}  # type: ignore[misc]
-
-
 def _weights(layer: Any, of: str = "kernel", *, bias: bool = True) -> dict[str, Any]:
     """A kernel and the bias as a node has them."""
-    counted = {name: weight_counts(*each) for name, each in _quantized_weights(layer).items()}
+    counted = {name: weight_counts(own) for name, own in _settled_weights(layer).items()}
     kernel, fraction = counted[of]
     if kernel.ndim == 3:
         kernel = kernel[None]  # a sequence is an image of height 1

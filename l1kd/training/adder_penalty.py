@@ -10,15 +10,13 @@ at powers of two and 0, follows it in between (correlation 0.97 for 8 bits), and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.networks.quantizers import type_of
+from l1kd.training.student_stack import Slot
 
 _BEYOND = 8  # terms of S above a weight's own bits; the rest is below 1e-4
 
@@ -49,35 +47,11 @@ def _digits(weights: Any, kind: FixedPoint) -> Any:
     return smooth + tf.stop_gradient(exact - smooth)
 
 
-@dataclass(frozen=True)
-class LogicCost:
-    """The cost of a student: call it for a scalar tensor with a gradient."""
-
-    # Every kernel with its type, the bits of what it is multiplied with, and its positions
-    kernels: tuple[tuple[Any, FixedPoint, int, int], ...]
-
-    def __call__(self, weights: Sequence[Any] | None = None) -> Any:
-        """The cost of the student's weights, or of other kernels with as many elements."""
-        values = [kernel for kernel, *_ in self.kernels] if weights is None else weights
-        full, shares = 0.0, []
-        for value, (kernel, kind, bits, positions) in zip(values, self.kernels, strict=True):
-            full += float(np.prod(kernel.shape)) * kind.word / 3 * bits * positions
-            shares.append(_digits(value, kind) * bits * positions)
-        return tf.add_n(shares) / full
-
-
-def logic_cost(student: keras.Model) -> LogicCost:
-    """The cost of a student of `networks.students`: a chain of layers with plain quantizers."""
-    found: list[tuple[Any, FixedPoint, int, int]] = []
-    held: FixedPoint | None = None  # the type of what the next layer reads
-    for layer in student.layers:
-        if (activation := getattr(layer, "quantizer", None)) is not None:
-            held = type_of(activation)
-        if (quantizer := getattr(layer, "kernel_quantizer_internal", None)) is None:
-            continue
-        kind = type_of(quantizer)
-        if kind is None or held is None:
-            raise ValueError(f"{student.name}: {layer.name!r} is not between plain quantizers")
-        positions = int(np.prod(layer.output_shape[1:-1], dtype=int))
-        found.append((layer.kernel, kind, held.word, positions))
-    return LogicCost(tuple(found))
+def adder_cost(weights: Sequence[Any], slots: Sequence[Slot]) -> Any:
+    """The cost of kernels' weights, by the types and inputs of their slots; it has a gradient."""
+    shares = [
+        _digits(values, slot.type) * slot.bits * slot.positions
+        for values, slot in zip(weights, slots, strict=True)
+    ]
+    full = sum(slot.size * slot.type.word / 3 * slot.bits * slot.positions for slot in slots)
+    return tf.add_n(shares) / full

@@ -30,14 +30,11 @@ Trainer = Any
 
 @dataclass(frozen=True)
 class Rate:
-    """A learning rate that rises from 0 over `warm_up` epochs and falls along half a cosine to 1 %.
-
-    It falls over the epochs `first` to `last`.
-    """
+    """A learning rate: up from 0 over `warm_up` epochs, down along half a cosine to 1 %."""
 
     optimizer: Any
     highest: float
-    first: int
+    first: int  # epochs over which it falls
     last: int
     warm_up: float = 0.0
 

@@ -1,12 +1,10 @@
 r"""The students' side of a training: their restarts, losses, pruning, one step of all of them.
 
-A student may start from several random initialisations (half of a network's two filters may never
-wake up). While training lasts, restarts are ordinary students; the lowest validation loss decides.
-
-Feature distillation: a linear float head :math:`A f + b` from a student's features :math:`f` (the
-input of its last layer) to the teacher's standardised latent :math:`z` adds :math:`w \,
-\frac{1}{n} \sum_j |z_j - (A f + b)_j|` to its loss (in the spirit of FitNets, arXiv 1412.6550). It
-is not stored. `tests/benchmarks/results/ablations.json` shows if it helps.
+Restarts from other initial weights (of a network's two filters one may never wake up) are ordinary
+students while training lasts. Feature distillation (in the spirit of FitNets, arXiv 1412.6550): a
+linear float head :math:`A f + b` from a student's features :math:`f`, the input of its last layer,
+to the teacher's standardised latent :math:`z` adds :math:`w \, \frac{1}{n} \sum_j |z_j - (A f +
+b)_j|` to its loss. It is not stored; `tests/benchmarks/results/ablations.json` shows if it helps.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from l1kd.core.config import Distillation, Student
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.students import AWAKE, build_student
 from l1kd.networks.to_exact import call_back
-from l1kd.training.adder_penalty import LogicCost, logic_cost
+from l1kd.training.adder_penalty import adder_cost
 from l1kd.training.student_stack import Stack
 from l1kd.training.target_transform import SPREAD_AS
 
@@ -129,16 +127,14 @@ class StudentTrainer:
         # Adam works per element: one optimizer serves all students alike.
         self.optimizer = keras.optimizers.Adam(config.student_learning_rate)
         self.optimizer.build([self.vector])
-        self._penalties: dict[str, tuple[float, LogicCost]] = {}
+        self._penalties = {own.name: own.logic_penalty * unit for own in settings}
         self.sparsities: dict[tuple[str, str], float] = {}  # by student and layer
         for own in settings:
-            student = self.students[own.name]
-            if own.logic_penalty:
-                self._penalties[own.name] = (own.logic_penalty * unit, logic_cost(student))
-            for layer in (layer.name for layer in student.layers if hasattr(layer, "kernel")):
-                share = own.layers[layer].sparsity if layer in own.layers else None
-                if share := own.sparsity if share is None else share:
-                    self.sparsities[own.name, layer] = share
+            for slot in stack.kernels(own.name):
+                layer = own.layers.get(slot.layer)
+                share = own.sparsity if layer is None or layer.sparsity is None else layer.sparsity
+                if share:
+                    self.sparsities[own.name, slot.layer] = share
         self.load()
 
     @classmethod
@@ -228,10 +224,9 @@ class StudentTrainer:
             missed += self.config.raw_weight * _raw_error(reached, target, gain)
         found = tf.unstack(tf.reduce_mean(missed, axis=1), len(self.names))
         for number, name in enumerate(self.names):
-            if name in self._penalties:
-                weight, cost = self._penalties[name]
-                own = [s for s in self.stack.slots if s.student == name and s.part == "kernel"]
-                found[number] += weight * cost([vector[slot.span] for slot in own])
+            if penalty := self._penalties[name]:
+                own = self.stack.kernels(name)
+                found[number] += penalty * adder_cost([vector[slot.span] for slot in own], own)
             if training and self.heads and latent is not None:
                 head = vector[self.stack.size :]
                 found[number] += self.heads.loss(head, name, seen.features[name], latent)
@@ -257,9 +252,8 @@ class StudentTrainer:
         """Prune every kernel to a share `progress` of its sparsity, the smallest weights first."""
         vector, mask = self.vector.numpy(), self.mask.numpy()
         for slot in self.stack.slots:
-            if slot.part != "kernel" or (slot.student, slot.layer) not in self.sparsities:
-                continue
-            count = int(self.sparsities[slot.student, slot.layer] * progress * slot.size + 1e-9)
+            asked = self.sparsities.get((slot.student, slot.layer), 0) * (slot.part == "kernel")
+            count = int(asked * progress * slot.size + 1e-9)
             if count > np.sum(mask[slot.span] == 0):
                 kept = np.ones(slot.size, np.float32)
                 # Pruned weights are 0, so they are among the smallest again; ties go by position.

@@ -17,16 +17,9 @@ from l1kd.data.dataset import Dataset
 from l1kd.networks.load import save_model
 from l1kd.networks.teachers import build_teacher, measure_spread
 from l1kd.networks.tensorflow_setup import prepare_tensorflow
+from l1kd.training import epochs
 from l1kd.training.co_distillation import Distiller, streamed_epochs
-from l1kd.training.epochs import (
-    Candidates,
-    Epochs,
-    Progress,
-    Rate,
-    StudentSchedule,
-    TrainingLog,
-    write_history,
-)
+from l1kd.training.epochs import StudentSchedule, TrainingLog
 from l1kd.training.exposure import Batches
 from l1kd.training.frozen_teacher import LabelledEvents, frozen_epochs, raw_scores
 from l1kd.training.student_losses import StudentTrainer, only_best
@@ -68,7 +61,7 @@ def train(context: Context) -> None:
     trainer.start(events, middle)
 
     keys = {"seed", "data", "teacher", "students", "distillation"}
-    progress = Progress(content_hash(config.model_dump(mode="json", include=keys)))
+    progress = epochs.Progress(content_hash(config.model_dump(mode="json", include=keys)))
     log = TrainingLog(progress, {}, distiller.arrays, directory, recipe.tensorboard)
     if (arrays := log.resume()) is not None:
         distiller.restore(arrays)
@@ -92,7 +85,7 @@ def train(context: Context) -> None:
     save_model(teacher, context.teacher_file)
     save_target(distiller.transform, directory)
     rows = [only_best(row, best) for row in log.progress.history]
-    write_history(rows, directory / "history.csv")
+    epochs.write_history(rows, directory / "history.csv")
     log.checkpoint.unlink(missing_ok=True)
 
 
@@ -103,7 +96,7 @@ def _run(context: Context, distiller: Distiller, phase: Phase, log: TrainingLog)
     taught = [p for p in recipe.phases if p.teacher]
     learning = [p for p in recipe.phases if p.students]
     students = StudentSchedule(trainer, recipe, learning[0].first, learning[-1].last)
-    own = Rate(distiller.optimizer, recipe.learning_rate, taught[0].first, taught[-1].last)
+    own = epochs.Rate(distiller.optimizer, recipe.learning_rate, taught[0].first, taught[-1].last)
     rates = [own] * phase.teacher + [students.rate] * phase.students
     work = _epochs(context, distiller, phase)
     left = (phase.last - progress.epoch) * work.steps
@@ -113,7 +106,7 @@ def _run(context: Context, distiller: Distiller, phase: Phase, log: TrainingLog)
                 context.say(f"no student has become better for {recipe.patience} epochs")
                 break
             losses = work.train(epoch, rates, students if phase.students else None, tick)
-            judged: Candidates = {"teacher": distiller.teacher.get_weights}
+            judged: epochs.Candidates = {"teacher": distiller.teacher.get_weights}
             if not phase.teacher:
                 judged = students.candidates(epoch)
             log.end_epoch(epoch, phase.name, losses, work.validate(), judged)
@@ -122,7 +115,7 @@ def _run(context: Context, distiller: Distiller, phase: Phase, log: TrainingLog)
     context.say(f"{phase.name}: validation losses after epoch {progress.epoch}: {said}")
 
 
-def _epochs(context: Context, distiller: Distiller, phase: Phase) -> Epochs:
+def _epochs(context: Context, distiller: Distiller, phase: Phase) -> epochs.Epochs:
     """A phase's epochs: on kept targets if the teacher is frozen and memory holds them."""
     config, dataset = context.config, context.dataset
     recipe, seed = config.distillation, config.seed

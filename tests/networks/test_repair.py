@@ -27,8 +27,9 @@ from tensorflow.python.autograph.core import ag_ctx
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.lint.check import check
+from l1kd.networks.quantizers import on_a_grid, plain_grid, settled
 from l1kd.networks.repair.repair import Repaired, apply_repairs, repair
-from l1kd.networks.repair.weights import on_a_grid, plain_grid, requantized, settled
+from l1kd.networks.repair.weights import requantized
 from tests.networks.foreign import cicada_v1, cicada_v2, network, trained
 
 layers = keras.layers

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import yaml
@@ -32,28 +32,22 @@ from l1kd.networks.lint.keras_graph import (
     sides,
     weights_of,
 )
-from l1kd.networks.quantizers import reading, type_of
+from l1kd.networks.quantizers import fraction_bits, reading, settled, type_of
 
 if TYPE_CHECKING:
     from tensorflow import keras
 
 IoType = Literal["io_parallel", "io_stream"]
-Rule = Callable[[Graph, Any], Iterator["Finding"]]
+Finding = tuple[str, str, str]  # a problem without its layer: construct, reason, remedy
+Rule = Callable[[Graph, Any], Iterator[Finding]]
 RULES: dict[str, Rule] = {}  # by the name of a layer's class
 _TEXTS = yaml.safe_load((resources.files("l1kd.networks.lint") / "problems.yaml").read_text())
 
 
-class Finding(NamedTuple):
-    """A problem without its layer."""
-
-    construct: str
-    reason: str
-    remedy: str
-
-
 def finding(key: str, **values: Any) -> Finding:
     """A problem of `problems.yaml` with the values that its texts name."""
-    return Finding(*(text.format(**values) for text in _TEXTS[key]))
+    construct, reason, remedy = (text.format(**values) for text in _TEXTS[key])
+    return construct, reason, remedy
 
 
 @dataclass(frozen=True)
@@ -102,11 +96,10 @@ def check(model: keras.Model, *, io_type: IoType = "io_parallel") -> list[Proble
     for layer in graph.layers:
         name, calls = kind(layer), len(graph.calls[layer.name])
         own = [finding("shared", calls=calls)] if calls > 1 else []
-        own += (
-            RULES[name](graph, layer)
-            if name in RULES
-            else [Finding(name, *_REFUSED.get(name, _ANY))]
-        )
+        if name in RULES:
+            own += RULES[name](graph, layer)
+        else:
+            own.append((name, *_REFUSED.get(name, _ANY)))
         own += _name(graph, layer)
         if not own:
             own += _too_wide(graph, layer)
@@ -146,11 +139,9 @@ class _Reach:
 
 
 def _too_wide(graph: Graph, layer: Any) -> Iterator[Finding]:
-    """Sums of a dense layer or a convolution that need more bits than hls4ml can bound.
-
-    Its bounds are intervals in float64. Past 53 bits such a bound is rounded, and a sum that is
-    exactly a power of two has one bit too few: it wraps around.
-    """
+    """Sums of a dense layer or a convolution that need more bits than hls4ml can bound."""
+    # Its bounds are intervals in float64. Past 53 bits such a bound is rounded, and a sum that is
+    # exactly a power of two has one bit too few: it wraps around.
     reach = _reach(graph, graph.parents(layer)[0]) if kind(layer) in PARTS else None
     sums = None if reach is None else _sum(layer, reach)
     if sums is not None and sums.most:
@@ -194,17 +185,6 @@ def _sum(layer: Any, reach: _Reach) -> _Reach | None:
         largest = float(np.abs(values).sum(axis=summed).max(initial=0))
         reach = _Reach(reach.most * largest, reach.fraction + fraction_bits(values))
     return reach
-
-
-def fraction_bits(values: NDArray[np.float64]) -> int:
-    """Fraction bits of the finest of some values."""
-    present = np.abs(values[(values != 0) & np.isfinite(values)])
-    if not present.size:
-        return 0
-    mantissas, exponents = np.frexp(present)
-    counts = np.ldexp(mantissas, 53).astype(np.int64)
-    spare = np.log2((counts & -counts).astype(np.float64)).astype(int)
-    return int((53 - exponents - spare).max())
 
 
 _COPIES = 7  # of a stream
@@ -480,9 +460,9 @@ def _of_weights(quantizer: Any, values: NDArray[Any], *, part: str) -> Iterator[
             alpha = _shown(quantizer.alpha)
             found.insert(0, finding("weights scaled", part=part, name=name, alpha=alpha))
         yield from found
-        if not found and (kind := type_of(quantizer)) is not None:
-            given = np.asarray(quantizer(np.asarray(values, np.float32)), np.float64)
-            if off := int(np.sum(given != kind.quantize(values))):
+        if not found and type_of(quantizer) is not None:
+            given = settled(quantizer, values)
+            if given is not None and (off := int(given.strayed.sum())):
                 yield finding("weights strayed", part=part, off=off, size=values.size)
 
 

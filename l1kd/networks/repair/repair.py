@@ -105,11 +105,7 @@ def apply_repairs(
     lossy: bool = False,
     name: str | None = None,
 ) -> Repaired:
-    """Repair a copy of a network, for events of a type and of a `shape`; unchecked.
-
-    Without a grid, a network that has no quantizer at its input does not get one. `shape` is that
-    of one event, where it is not the network's: flat for images, or the other way round.
-    """
+    """Repair a copy of a network, for events on a `grid` and of a `shape`; unchecked."""
     graph = Graph.of(model)
     graph.name = re.sub(r"\W", "_", name or graph.name)
     steps = (  # each starts when the one before is done

@@ -14,9 +14,8 @@ quantized layer with these weights.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import qkeras
@@ -27,23 +26,13 @@ from tensorflow import keras
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.keras_files import FOLDED
 from l1kd.networks.layer_graph import Graph, Node, Repair
-from l1kd.networks.lint.check import fraction_bits
 from l1kd.networks.lint.keras_graph import PARTS
-from l1kd.networks.quantizers import text_of, type_of
+from l1kd.networks.quantizers import on_a_grid, plain_grid, settled, text_of
 
 # Weights with a quantizer by the class of their layer, in the order in which they are stored.
 SLOTS = {**PARTS, "QConv2DTranspose": ("kernel", "bias")}
-MOST = 24  # bits that a float32 holds
 # Bits of weights that are rounded to a new grid: what it costs in quality is little.
 KERNEL_BITS, BIAS_BITS = 16, 18
-
-
-class Settled(NamedTuple):
-    """Weights as their quantizer gives them."""
-
-    values: NDArray[np.float64]
-    text: str | None  # QKeras' text of a plain quantizer that holds them; None: it stays
-    strayed: int  # how many of them QKeras' float32 arithmetic puts off their grid
 
 
 def quantized(graph: Graph, lossy: bool) -> Iterator[Repair]:
@@ -63,7 +52,7 @@ def _quantized(node: Node, layer: Any, lossy: bool) -> Iterator[Repair]:
         if found is None:
             yield _on_some_grid(node, place, slot, quantizer, lossy)
             continue
-        strayed += found.strayed
+        strayed += int(found.strayed.sum())
         if found.text is not None:
             if reworded(quantizer, found.text):
                 renamed.append(f"{slot} {quantizer} -> {found.text}")
@@ -98,28 +87,6 @@ def _on_some_grid(node: Node, place: int, slot: str, quantizer: Any, lossy: bool
     return Repair(node.name, f"its {slot} {why}; rounded to {text}", "lossy")
 
 
-def settled(quantizer: Any, stored: NDArray[Any]) -> Settled | None:
-    """The values that a weight quantizer gives; None if they are on no grid of at most 24 bits."""
-    stored = np.asarray(stored, np.float32)
-    given = np.asarray(quantizer(stored), np.float64)
-    kind = type_of(quantizer)
-    if kind is not None:
-        values = kind.quantize(stored)
-    else:
-        # x + (q(x) - x) is what gradients pass through; in float32 it need not be q(x).
-        direct = copy.copy(quantizer)
-        if hasattr(direct, "use_ste"):
-            direct.use_ste = False
-        values = np.asarray(direct(stored), np.float64)
-        sign = type(quantizer).__name__ == "quantized_bits" and quantizer.bits == 1
-        if sign and quantizer.keep_negative and quantizer.alpha in (None, 1):
-            return Settled(values, None, int(np.sum(given != values)))
-        kind = on_a_grid(values)
-    if kind is None:
-        return None
-    return Settled(values, text_of(plain_grid(kind)), int(np.sum(given != values)))
-
-
 def reworded(given: Any, text: str) -> bool:
     """True if a quantizer's text is more than another spelling of it."""
     ours, theirs = qkeras.get_quantizer(text), given.get_config()
@@ -130,34 +97,8 @@ def reworded(given: Any, text: str) -> bool:
     )
 
 
-def on_a_grid(values: NDArray[Any]) -> FixedPoint | None:
-    """The narrowest type that holds all of `values`; None if it has more than 24 bits."""
-    exact = np.asarray(values, np.float64)
-    largest = np.abs(exact).max(initial=0)
-    if not largest:
-        return FixedPoint(2, 1)
-    fraction = fraction_bits(exact)
-    if int(np.frexp(largest)[1]) + fraction > MOST:
-        return None
-    integers = np.ldexp(exact, fraction).astype(np.int64)
-    kind = FixedPoint.holding(int(integers.min()), int(integers.max()), fraction)
-    return kind if kind.word <= MOST else None
-
-
-def plain_grid(kind: FixedPoint) -> FixedPoint:
-    """The narrowest signed type that QKeras can say and that holds all values of `kind`.
-
-    It has a sign, a bit beside it, and no negative integer bits.
-    """
-    word, integer = kind.word + (not kind.signed), kind.integer + (not kind.signed)
-    return FixedPoint(max(word + max(1 - integer, 0), 2), max(integer, 1))
-
-
 def requantized(values: NDArray[Any], word: int) -> FixedPoint:
-    """The type of `word` bits with the finest step that holds all of `values` but for rounding.
-
-    Narrow types of small values are widened: QKeras has no negative integer bits.
-    """
+    """The plain type of `word` bits (or more) with the finest step that holds `values`, rounded."""
     high = float(np.abs(values).max(initial=0.0))
     integer = 1 if high == 0 else int(np.floor(np.log2(high))) + 2  # and the sign
     kind = FixedPoint(word, integer)
