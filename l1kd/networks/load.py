@@ -17,7 +17,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.files import atomic
 from l1kd.networks.keras_files import read_file
 from l1kd.networks.layer_graph import Graph, Repair
-from l1kd.networks.repair.weights import fold_own
+from l1kd.networks.repair import fold_own
 
 
 def save_model(model: keras.Model, path: Path) -> None:
