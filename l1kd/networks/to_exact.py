@@ -21,7 +21,15 @@ from l1kd.exact.float32_limits import beyond_float32
 from l1kd.exact.layers import Node
 from l1kd.exact.network import Network
 from l1kd.networks.lint.check import Problem, demand
-from l1kd.networks.lint.keras_graph import Graph, cells_seen, kind, pads, sides, weights_of
+from l1kd.networks.lint.keras_graph import (
+    Graph,
+    cells_seen,
+    kind,
+    own_activation,
+    pads,
+    sides,
+    weights_of,
+)
 from l1kd.networks.quantizers import Settled, reading, settled
 
 
@@ -163,13 +171,12 @@ def _quantize(quantizer: Any, place: Any) -> exact.Quantize:
 
 def _activated(layer: Any, node: type[Node], weights: dict[str, Any], place: Any) -> list[Node]:
     """A layer of sums, and the quantizer inside of it if there is one."""
-    activation = getattr(layer, "activation", None)
-    name = getattr(activation, "__name__", "")
-    if activation is None or name == "linear":
+    if (activation := own_activation(layer)) is None:
         return [node(**weights, **place)]
     sums = {**place, "name": f"{layer.name}:sums"}
     behind = {**place, "sources": (sums["name"],)}
-    last = exact.Rectify(**behind) if name == "relu" else _quantize(activation, behind)
+    relu = getattr(activation, "__name__", "") == "relu"
+    last = exact.Rectify(**behind) if relu else _quantize(activation, behind)
     return [node(**weights, **sums), last]
 
 
@@ -202,6 +209,13 @@ def _sliding(layer: Any, of: str = "kernel", *, bias: bool = True) -> dict[str, 
     padding = _padding(layer, weights["kernel"].shape[:2], _pair(strides), _pair(dilation))
     moved = {"strides": _pair(strides), "dilation": _pair(dilation), "padding": padding}
     return {**weights, **moved}
+
+
+def _affine(layer: Any, place: Any) -> list[Node]:
+    if kind(layer) == "QDense":
+        return _activated(layer, exact.Dense, _weights(layer), place)
+    of = "depthwise" if "Depthwise" in kind(layer) else "kernel"
+    return _activated(layer, exact.Conv, _sliding(layer, of), place)
 
 
 def _separable(layer: Any, place: Any) -> list[Node]:
@@ -251,14 +265,7 @@ def _padding(
 # One for every class that the lint accepts.
 READERS: dict[str, Callable[[Any, Any], list[Node]]] = {
     "QActivation": lambda layer, place: [_quantize(layer.quantizer, place)],
-    "QDense": lambda layer, place: _activated(layer, exact.Dense, _weights(layer), place),
-    **dict.fromkeys(
-        ("QConv1D", "QConv2D"),
-        lambda layer, place: _activated(layer, exact.Conv, _sliding(layer), place),
-    ),
-    "QDepthwiseConv2D": lambda layer, place: _activated(
-        layer, exact.Conv, _sliding(layer, "depthwise"), place
-    ),
+    **dict.fromkeys(("QDense", "QConv1D", "QConv2D", "QDepthwiseConv2D"), _affine),
     **{
         f"{whole}{operation}Pooling{rank}D": _pool
         for whole in ("", "Global")

@@ -9,7 +9,6 @@ one is refused.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -188,7 +187,6 @@ def _sum(layer: Any, reach: _Reach) -> _Reach | None:
 
 
 _COPIES = 7  # of a stream
-_CONV_2D = ("QConv2D", "QDepthwiseConv2D", "QSeparableConv2D")
 
 
 def _stream(graph: Graph, layer: Any) -> Iterator[Finding]:
@@ -204,7 +202,7 @@ def _stream(graph: Graph, layer: Any) -> Iterator[Finding]:
         source = graph.source(layer)
         if padded and source is not None and len(graph.reached(source)) > 1:
             yield finding("stream padded", layer=layer)
-    if kind(layer) in _CONV_2D:
+    if kind(layer) in ("QConv2D", "QDepthwiseConv2D", "QSeparableConv2D"):
         size, strides = sides(layer.kernel_size), sides(layer.strides)
         if size[0] == 1 < size[1] and strides[0] > 1:
             yield finding("stream skips rows", size=size, strides=strides)
@@ -404,7 +402,6 @@ def _nothing(graph: Graph, layer: Any) -> Iterator[Finding]:
     yield from ()
 
 
-_IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _RESERVED = frozenset(
     ("bool", "char", "class", "const", "double", "float", "int", "long", "new", "short", "void")
 )
@@ -412,8 +409,8 @@ _RESERVED = frozenset(
 
 def _name(graph: Graph, layer: Any) -> Iterator[Finding]:
     """Names become types and variables of the C++."""
-    name = layer.name
-    if not _IDENTIFIER.match(name) or (kind(layer) == "InputLayer" and name in _RESERVED):
+    name, identifier = layer.name, layer.name.isascii() and layer.name.isidentifier()
+    if not identifier or (kind(layer) == "InputLayer" and name in _RESERVED):
         yield finding("name not in C++")
     elif name == "input":
         yield finding("name kept")
