@@ -12,7 +12,7 @@ import math
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class StudentSchedule:
         """Students that are quantized and as sparse as they will be at the end of an epoch."""
         pruned = {student for student, _ in self.trainer.sparsities}
         return {
-            name: lambda name=name: self.trainer.part(name)
+            name: partial(self.trainer.part, name)
             for name in self.trainer.names
             if epoch >= self.float_until and (epoch + 1 >= self._end or name not in pruned)
         }

@@ -95,7 +95,7 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
 def test_sparsity_rises_by_the_cubic_law() -> None:
     reached: list[float] = []
     trainer = SimpleNamespace(
-        names=["a"], sparsities={("a", "b"): 0.5}, prune=reached.append, part=None, optimizer=None
+        names=["a"], sparsities={("a", "b"): 0.5}, prune=reached.append, part=list, optimizer=None
     )
     schedule = StudentSchedule(trainer, Distillation(pruning=(0.2, 0.7)), 10, 20)
     for epoch in range(10, 20):
