@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from l1kd.firmware.verilog.alkaid_convert import to_verilog
     from l1kd.networks.lint.check import check
     from l1kd.networks.load import load_model
-    from l1kd.networks.repair.repair import repair
+    from l1kd.networks.repair import repair
     from l1kd.networks.to_exact import read
     from l1kd.runs.open_run import open_run
     from l1kd.training.distill import distill
@@ -53,7 +53,7 @@ _HOMES = {
     "load_network": "exact.network",
     "open_run": "runs.open_run",
     "read": "networks.to_exact",
-    "repair": "networks.repair.repair",
+    "repair": "networks.repair",
     "to_hls": "firmware.hls.hls4ml_convert",
     "to_verilog": "firmware.verilog.alkaid_convert",
 }

@@ -30,7 +30,7 @@ from l1kd.networks.tensorflow_setup import prepare_tensorflow
 if TYPE_CHECKING:
     from tensorflow import keras
 
-    from l1kd.networks.repair.repair import Repaired
+    from l1kd.networks.repair import Repaired
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
     """Read a network, repair it and judge it. Nothing is written."""
     dataset = context.dataset  # first: TensorFlow's import takes seconds
     from l1kd.networks.load import read_model
-    from l1kd.networks.repair.repair import apply_repairs
+    from l1kd.networks.repair import apply_repairs
 
     prepare_tensorflow(context.threads)
     model, folded = read_model(path)
@@ -177,7 +177,7 @@ def _worth(price: Price) -> str:
 
 def _refusal(context: Context, network: Network) -> str:
     """One line: the first finding, and the price of lossy repairs if they would help."""
-    from l1kd.networks.repair.repair import apply_repairs
+    from l1kd.networks.repair import apply_repairs
 
     record, dataset = network.record, context.dataset
     first, *rest = record.findings
@@ -207,7 +207,7 @@ def _check_ends(model: keras.Model, path: Path) -> None:
 
 def _check_port(model: keras.Model, dataset: Dataset, path: Path) -> None:
     """Events that are not on the port's grid would be rounded before the firmware sees them."""
-    from l1kd.networks.repair.input_port import contains
+    from l1kd.networks.repair import contains
 
     first = next((layer for layer in model.layers if type(layer).__name__ != "InputLayer"), None)
     port = type_of(getattr(first, "quantizer", None))

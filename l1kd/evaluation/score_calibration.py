@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from l1kd.core.config import Config
 from l1kd.data.dataset import Dataset, Sample
-from l1kd.training.exposure import measure_inputs, mixer
+from l1kd.training.exposure import mixer
 
 _EVENTS = 4096  # normal ones at most
 _STREAM = 0xCA1  # random events that are no one else's
@@ -63,7 +63,7 @@ def calibration_sample(config: Config, dataset: Dataset) -> Sample | None:
     """Training normals and as much exposure; None if students were shown none."""
     if not config.distillation.exposure:
         return None
-    mix = mixer(config.distillation.exposure, 1.0, dataset, measure_inputs(dataset))
+    mix = mixer(config.distillation.exposure, 1.0, dataset)
     normal = dataset.train.events(_EVENTS)
     exposure = mix(normal, np.random.default_rng([config.seed, _STREAM]))
     return Sample.of("calibration", np.concatenate([normal, exposure]))

@@ -45,13 +45,11 @@ def layer_outputs(
     import tensorflow as tf
 
     part = tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names])
-    batches: list[list[NDArray[np.float64]]] = []
-    for start in range(0, max(len(events), 1), _BATCH):
-        batch = tf.constant(events[start : start + _BATCH], tf.float32)
-        outputs = tf.nest.flatten(part(batch, training=False))
-        batches.append([np.asarray(output, np.float64) for output in outputs])
-    columns = zip(*batches, strict=True)
-    return {name: np.concatenate(column) for name, column in zip(names, columns, strict=True)}
+    batches = (events[i : i + _BATCH] for i in range(0, max(len(events), 1), _BATCH))
+    given = (tf.constant(batch, tf.float32) for batch in batches)
+    columns = zip(*(tf.nest.flatten(part(batch, training=False)) for batch in given), strict=True)
+    whole = (np.concatenate(column).astype(np.float64) for column in columns)
+    return dict(zip(names, whole, strict=True))
 
 
 def float_twin(model: keras.Model) -> keras.Model:

@@ -122,28 +122,34 @@ class Graph:
             node.sources = [new if source == old else source for source in node.sources]
         self.outputs = [new if output == old else output for output in self.outputs]
 
+    # AutoGraph takes most of the time of building a layer, to rewrite Python that needs none here:
+    # these calls give shapes only. Layers that are traced later are rewritten.
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def build(self) -> keras.Model:
         """The network, with its weights."""
+        tensors: dict[str, Any] = {}
         with warnings.catch_warnings():
             # Initial weights, which warn of seeds when several layers share QKeras' own, are not
             # what the network keeps.
             warnings.filterwarnings("ignore", message=".*is unseeded and being called")
-            # AutoGraph takes most of the time of building a layer, to rewrite Python that needs
-            # none here: these calls give shapes only. Layers that are traced later are rewritten.
-            model: keras.Model = tf.autograph.experimental.do_not_convert(self._built)()
-            return model
-
-    def _built(self) -> keras.Model:
-        tensors: dict[str, Any] = {}
+            for node in self.nodes:
+                tensors[node.name] = self._call(node, tensors)
+            ins, outs = ([tensors[end] for end in ends] for ends in (self.inputs, self.outputs))
+            if len(ins) == len(outs) == 1:
+                (ins,), (outs,) = ins, outs
+            model = keras.Model(ins, outs, name=self.name)
+        layers = {layer.name: layer for layer in model.layers}
         for node in self.nodes:
-            tensors[node.name] = self._call(node, tensors)
-        ins = [tensors[name] for name in self.inputs]
-        outs = [tensors[name] for name in self.outputs]
-        single = len(ins) == 1 and len(outs) == 1
-        model = keras.Model(ins[0] if single else ins, outs[0] if single else outs, name=self.name)
-        for node in self.nodes:
-            if node.kind != "InputLayer":
-                self._fill(model, node)
+            # Others lead to no output.
+            if node.kind != "InputLayer" and node.name in layers:
+                wanted = [tuple(weight.shape) for weight in layers[node.name].weights]
+                found = [np.shape(array) for array in node.weights]
+                if found != wanted:
+                    raise UserError(
+                        f"{self.where}: layer {node.name!r} needs weights of the shapes {wanted}, "
+                        f"the file has {found}"
+                    )
+                layers[node.name].set_weights(node.weights)
         return model
 
     def _call(self, node: Node, tensors: dict[str, Any]) -> Any:
@@ -163,20 +169,6 @@ class Graph:
             raise UserError(f"{place} reads {missing[0]!r}, which is not before it")
         values = [tensors[source] for source in node.sources]
         return layer(values if len(values) > 1 else values[0])
-
-    def _fill(self, model: keras.Model, node: Node) -> None:
-        try:
-            layer = model.get_layer(node.name)
-        except ValueError:
-            return  # it leads to no output
-        wanted = [tuple(weight.shape) for weight in layer.weights]
-        found = [np.shape(array) for array in node.weights]
-        if found != wanted:
-            raise UserError(
-                f"{self.where}: layer {node.name!r} needs weights of the shapes {wanted}, the file "
-                f"has {found}"
-            )
-        layer.set_weights(node.weights)
 
 
 def _ends(stored: Any) -> list[str]:

@@ -17,7 +17,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.files import atomic
 from l1kd.networks.keras_files import read_file
 from l1kd.networks.layer_graph import Graph, Repair
-from l1kd.networks.repair.batch_norm import fold_dense
+from l1kd.networks.repair import fold_own
 
 
 def save_model(model: keras.Model, path: Path) -> None:
@@ -54,7 +54,7 @@ def read_model(path: str | Path) -> tuple[keras.Model, list[Repair]]:
     path = Path(path)
     try:
         graph = Graph.read(*read_file(path), str(path))
-        folded = fold_dense(graph)
+        folded = list(fold_own(graph, ["QDenseBatchnorm"]))
         return graph.build(), folded
     except UserError:
         raise

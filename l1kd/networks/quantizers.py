@@ -6,11 +6,17 @@ TensorFlow refuses), and `quantized_bits` counts its integer bits without the si
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
+
+_MOST = 24  # bits that a float32 holds
 
 
 @dataclass(frozen=True)
@@ -107,3 +113,64 @@ def _plain(quantizer: Any, signed: bool, *, symmetric: bool = False) -> Quantize
         return None
     overflow: Any = "SAT_SYM" if symmetric and signed else "SAT"
     return Quantizer(FixedPoint(int(bits), int(integer) + int(signed), signed, overflow=overflow))
+
+
+class Settled(NamedTuple):
+    """Weights as their quantizer defines them."""
+
+    values: NDArray[np.float64]
+    type: FixedPoint  # the quantizer's, or the narrowest that holds them
+    text: str | None  # QKeras' text of a plain quantizer that holds them; None: it stays
+    strayed: NDArray[np.bool_]  # where QKeras' float32 arithmetic gives something else
+
+
+def settled(quantizer: Any, stored: NDArray[Any]) -> Settled | None:
+    """The values that a weight quantizer gives; None if they are on no grid of at most 24 bits."""
+    stored = np.asarray(stored, np.float32)
+    given = np.asarray(quantizer(stored), np.float64)
+    kind, plain = type_of(quantizer), True
+    if kind is not None:
+        values = kind.quantize(stored)
+    else:
+        # x + (q(x) - x) is what gradients pass through; in float32 it need not be q(x).
+        direct = copy.copy(quantizer)
+        if hasattr(direct, "use_ste"):
+            direct.use_ste = False
+        values = np.asarray(direct(stored), np.float64)
+        if (kind := on_a_grid(values)) is None:
+            return None
+        sign = type(quantizer).__name__ == "quantized_bits" and quantizer.bits == 1
+        plain = not (sign and quantizer.keep_negative and quantizer.alpha in (None, 1))
+    text = text_of(plain_grid(kind)) if plain else None
+    return Settled(values, kind, text, np.asarray(given != values))
+
+
+def fraction_bits(values: NDArray[np.float64]) -> int:
+    """Fraction bits of the finest of some values."""
+    present = np.abs(values[(values != 0) & np.isfinite(values)])
+    if not present.size:
+        return 0
+    mantissas, exponents = np.frexp(present)
+    counts = np.ldexp(mantissas, 53).astype(np.int64)
+    spare = np.log2((counts & -counts).astype(np.float64)).astype(int)
+    return int((53 - exponents - spare).max())
+
+
+def on_a_grid(values: NDArray[Any]) -> FixedPoint | None:
+    """The narrowest type that holds all of `values`; None if it has more than 24 bits."""
+    exact = np.asarray(values, np.float64)
+    largest = np.abs(exact).max(initial=0)
+    if not largest:
+        return FixedPoint(2, 1)
+    fraction = fraction_bits(exact)
+    if int(np.frexp(largest)[1]) + fraction > _MOST:
+        return None
+    integers = np.ldexp(exact, fraction).astype(np.int64)
+    kind = FixedPoint.holding(int(integers.min()), int(integers.max()), fraction)
+    return kind if kind.word <= _MOST else None
+
+
+def plain_grid(kind: FixedPoint) -> FixedPoint:
+    """The narrowest type of QKeras with a sign and a bit beside it that holds all of `kind`."""
+    word, integer = kind.word + (not kind.signed), kind.integer + (not kind.signed)
+    return FixedPoint(max(word + max(1 - integer, 0), 2), max(integer, 1))

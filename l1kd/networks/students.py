@@ -10,7 +10,7 @@ CICADA's batch normalisation and dropout, for training on labels, are left out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,16 +24,6 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.quantizers import text_of
 
 layers = keras.layers
-
-
-def bits(word: int, integer: int) -> str:
-    """QKeras' text of a signed type; `integer` leaves out the sign, as QKeras counts."""
-    return text_of(FixedPoint(word, integer + 1))
-
-
-def relu(word: int, integer: int) -> str:
-    """QKeras' text of an unsigned type behind a ReLU."""
-    return text_of(FixedPoint(word, integer, False))
 
 
 @dataclass(frozen=True)
@@ -51,13 +41,25 @@ class Widths:
 
 
 class _Builder:
-    """Adds layers to a network, each with its own widths, and lists those with weights."""
+    """A network that grows layer by layer, each with its own widths."""
 
-    def __init__(self, config: Student, widths: Widths, grid: FixedPoint, score: Score) -> None:
-        self.config, self.widths, self.grid, self.score = config, widths, grid, score
+    def __init__(
+        self, config: Student, shape: tuple[int, ...], grid: FixedPoint, score: Score
+    ) -> None:
+        self.config, self.shape, self.score = config, shape, score.type
+        self.widths = STUDENTS[config.architecture][1]
         self.counts: Counter[str] = Counter()
-        self.names: list[str] = []
-        self.inner_bias = (widths.activation[0] + 2, widths.activation[1])
+        self.weighted: list[str] = []  # names of the layers with weights
+        self.inner_bias = (self.widths.activation[0] + 2, self.widths.activation[1])
+        # QKeras has no unsigned quantizer but a ReLU, and hls4ml takes none at the port.
+        wider = not grid.signed
+        self.events = keras.Input(shape, name="events")
+        port = text_of(FixedPoint(grid.word + wider, grid.integer + wider))
+        self.x = QActivation(port, name="port")(self.events)
+
+    def refuse(self, problem: str) -> UserError:
+        """An error that names the student."""
+        return UserError(f"student {self.config.name!r}{problem}")
 
     def _name(self, kind: str) -> str:
         self.counts[kind] += 1
@@ -70,67 +72,71 @@ class _Builder:
         """A layer's own setting, else the student's, else the architecture's."""
         return int(getattr(self._own(name), key) or getattr(self.config, key) or default)
 
-    def _weights(
-        self, name: str, kernel: tuple[int, int], bias: tuple[int, int] | None
-    ) -> dict[str, Any]:
+    def _weights(self, name: str, kernel: tuple[int, int], bias: tuple[int, int]) -> dict[str, Any]:
         """Name and quantizers of a layer; a bias that is asked for keeps its range."""
-        self.names.append(name)
+        self.weighted.append(name)
         word = self._asked(name, "weight_bits", kernel[0])
         integer = self._asked(name, "weight_integer", kernel[1] + 1)
-        options: dict[str, Any] = {"name": name, "kernel_quantizer": bits(word, integer - 1)}
-        if bias is not None:
-            word = self._asked(name, "bias_bits", bias[0])
-            options["bias_quantizer"] = bits(word, min(bias[1], word - 1))
-        return options
+        wide = self._asked(name, "bias_bits", bias[0])
+        kinds = FixedPoint(word, integer), FixedPoint(wide, min(bias[1], wide - 1) + 1)
+        keys = ("kernel_quantizer", "bias_quantizer")
+        return {"name": name, **dict(zip(keys, map(text_of, kinds), strict=True))}
 
-    def _relu(self, x: Any, name: str) -> Any:
+    def _relu(self, name: str) -> None:
         word = self._asked(name, "activation_bits", self.widths.activation[0])
         # An integer-only type loses rounding and saturation in hls4ml: keep one fraction bit.
-        kind = relu(word, min(self.widths.activation[1], word - 1))
-        return QActivation(kind, name=f"{name}_relu")(x)
+        kind = FixedPoint(word, min(self.widths.activation[1], word - 1), False)
+        self.x = QActivation(text_of(kind), name=f"{name}_relu")(self.x)
 
-    def input(self, x: Any) -> Any:
-        grid = self.grid
-        if not grid.signed:
-            # QKeras has no unsigned quantizer but a ReLU, and hls4ml takes none at the port.
-            grid = FixedPoint(grid.word + 1, grid.integer + 1)
-        return QActivation(bits(grid.word, grid.integer - 1), name="port")(x)
+    def image(self) -> None:
+        """Give events of two axes one channel."""
+        if len(self.shape) == 2:
+            self.x = layers.Reshape((*self.shape, 1), name="image")(self.x)
+        elif len(self.shape) != 3:
+            raise self.refuse(
+                f" reads images; these events have the shape {self.shape}; "
+                "use the architecture 'dense'"
+            )
 
-    def conv(self, x: Any, filters: int, size: Any, stride: Any, *, bias: bool = True) -> Any:
+    def conv(self, filters: int, size: Any, stride: Any, *, bias: bool = True) -> None:
         name = self._name("conv")
         if not bias and self._own(name).bias_bits:
-            raise UserError(f"student {self.config.name!r}: layer {name!r} has no bias")
-        kernel = self.widths.convolution or self.widths.weight
-        options = self._weights(name, kernel, self.inner_bias if bias else None)
+            raise self.refuse(f": layer {name!r} has no bias")
+        options = self._weights(
+            name, self.widths.convolution or self.widths.weight, self.inner_bias
+        )
+        if not bias:
+            del options["bias_quantizer"]
         filters = self._own(name).size or filters
-        x = QConv2D(filters, size, strides=stride, use_bias=bias, **options)(x)
-        return self._relu(x, name)
+        self.x = QConv2D(filters, size, strides=stride, use_bias=bias, **options)(self.x)
+        self._relu(name)
 
-    def pool(self, x: Any) -> Any:
+    def pool(self) -> None:
         name = self._name("pool")
-        return self._relu(layers.AveragePooling2D(2, name=name)(x), name)
+        self.x = layers.AveragePooling2D(2, name=name)(self.x)
+        self._relu(name)
 
-    def dense(self, x: Any, units: int) -> Any:
-        name = self._name("dense")
-        options = self._weights(name, self.widths.weight, self.inner_bias)
-        return self._relu(QDense(self._own(name).size or units, **options)(x), name)
+    def dense(self, hidden: Sequence[int]) -> None:
+        """Dense layers of so many units on all values."""
+        if len(self.x.shape) > 2:
+            self.x = layers.Flatten(name="flatten")(self.x)
+        for units in hidden:
+            name = self._name("dense")
+            options = self._weights(name, self.widths.weight, self.inner_bias)
+            self.x = QDense(self._own(name).size or units, **options)(self.x)
+            self._relu(name)
 
-    def hidden(self, x: Any) -> Any:
-        for units in self.config.hidden:
-            x = self.dense(x, units)
-        return x
-
-    def output(self, x: Any) -> Any:
-        own, score = self._own("output"), self.score.type
+    def output(self) -> None:
+        own, score = self._own("output"), self.score
         if own.size or own.activation_bits:
-            raise UserError(
-                f"student {self.config.name!r}: layer 'output' has one unit and the type "
-                "`distillation.score`; its size and activation_bits cannot be set"
+            raise self.refuse(
+                ": layer 'output' has one unit and the type `distillation.score`; its size and "
+                "activation_bits cannot be set"
             )
         # The bias holds where the scores' middle lies: as wide as the score itself.
         options = self._weights("output", self.widths.output, (score.word + 1, score.integer))
-        x = QDense(1, **options)(x)
-        return QActivation(relu(score.word, score.integer), name="score")(x)
+        kind = FixedPoint(score.word, score.integer, False)
+        self.x = QActivation(text_of(kind), name="score")(QDense(1, **options)(self.x))
 
 
 _PAPER: dict[str, tuple[tuple[int, int] | None, ...]] = {
@@ -149,68 +155,41 @@ _CONV_WIDTHS = Widths(weight=(8, 1), activation=(10, 6), output=(8, 3), convolut
 _DENSE_WIDTHS = Widths(weight=(8, 1), activation=(10, 5), output=(8, 3))
 
 
-def _as_image(x: Any, shape: tuple[int, ...], name: str) -> Any:
-    if len(shape) == 2:
-        return layers.Reshape((*shape, 1), name="image")(x)
-    if len(shape) != 3:
-        raise UserError(
-            f"student {name!r} reads images; these events have the shape {shape}; "
-            "use the architecture 'dense'"
-        )
-    return x
-
-
-def _flat(x: Any) -> Any:
-    return layers.Flatten(name="flatten")(x) if len(x.shape) > 2 else x
-
-
-def _paper(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
-    x = _as_image(x, shape, build.config.name)
+def _paper(build: _Builder) -> None:
+    build.image()
     for step in _PAPER[build.config.architecture]:
-        if min(int(side) for side in x.shape[1:3]) < (2 if step is None else 3):
-            raise UserError(
-                f"student {build.config.name!r} ({build.config.architecture}) needs larger images "
-                f"than {shape}; use a cicada or dense architecture"
+        if min(int(side) for side in build.x.shape[1:3]) < (2 if step is None else 3):
+            raise build.refuse(
+                f" ({build.config.architecture}) needs larger images than {build.shape}; "
+                "use a cicada or dense architecture"
             )
-        x = build.pool(x) if step is None else build.conv(x, step[0], 3, step[1])
-    return _flat(x)
+        if step is None:
+            build.pool()
+        else:
+            build.conv(step[0], 3, step[1])
+    build.dense(())
 
 
-def _cicada_v1(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
-    return build.dense(_flat(x), 16)
-
-
-def _cicada_v2(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
-    x, name = _as_image(x, shape, build.config.name), build.config.name
-    if min(shape[:2]) < 2:
-        raise UserError(f"student {name!r} (cicada_v2) needs images of at least 2x2, not {shape}")
-    x = build.conv(x, 4, 2, 2, bias=False)
-    return build.dense(_flat(x), 16)
-
-
-def _conv(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
-    """CICADA's second with biases at its convolution: a threshold per filter."""
-    config = build.config
-    x = _as_image(x, shape, config.name)
+def _conv(build: _Builder) -> None:
+    """CICADA's second; `conv` has biases at its convolution, a threshold per filter."""
+    config, cicada = build.config, build.config.architecture == "cicada_v2"
+    build.image()
     kernel, stride = config.kernel or (2, 2), config.stride or config.kernel or (2, 2)
-    if any(side < window for side, window in zip(shape, kernel, strict=False)):
+    if any(side < window for side, window in zip(build.shape, kernel, strict=False)):
         least = f"{kernel[0]}x{kernel[1]}"
-        raise UserError(
-            f"student {config.name!r} (conv) needs images of at least {least}, not {shape}"
+        raise build.refuse(
+            f" ({config.architecture}) needs images of at least {least}, not {build.shape}"
         )
-    return build.hidden(_flat(build.conv(x, config.filters or 4, kernel, stride)))
+    build.conv(config.filters or 4, kernel, stride, bias=not cicada)
+    build.dense((16,) if cicada else config.hidden)
 
 
-def _dense(build: _Builder, x: Any, shape: tuple[int, ...]) -> Any:
-    return build.hidden(_flat(x))
-
-
-STUDENTS: dict[str, tuple[Callable[[_Builder, Any, tuple[int, ...]], Any], Widths]] = {
+STUDENTS: dict[str, tuple[Callable[[_Builder], None], Widths]] = {
     **dict.fromkeys(_PAPER, (_paper, _PAPER_WIDTHS)),
-    "cicada_v1": (_cicada_v1, _CICADA_WIDTHS),
-    "cicada_v2": (_cicada_v2, _CICADA_WIDTHS),
+    "cicada_v1": (lambda build: build.dense((16,)), _CICADA_WIDTHS),
+    "cicada_v2": (_conv, _CICADA_WIDTHS),
     "conv": (_conv, _CONV_WIDTHS),
-    "dense": (_dense, _DENSE_WIDTHS),
+    "dense": (lambda build: build.dense(build.config.hidden), _DENSE_WIDTHS),
 }
 AWAKE: dict[str, float] = {name: widths.awake for name, (_, widths) in STUDENTS.items()}
 
@@ -220,14 +199,13 @@ def build_student(
     config: Student, shape: tuple[int, ...], grid: FixedPoint, score: Score
 ) -> keras.Model:
     """An untrained student: events (batch, *shape) on the grid to scores (batch, 1)."""
-    architecture, widths = STUDENTS[config.architecture]
-    build = _Builder(config, widths, grid, score)
-    events = keras.Input(shape, name="events")
-    scores = build.output(architecture(build, build.input(events), shape))
-    unknown = sorted(set(config.layers) - set(build.names))
-    if unknown:
-        raise UserError(
-            f"student {config.name!r} ({config.architecture}) has no layer {unknown[0]!r}; "
-            f"its layers are {', '.join(build.names)}"
+    build = _Builder(config, shape, grid, score)
+    STUDENTS[config.architecture][0](build)
+    build.output()
+    if unknown := sorted(set(config.layers) - set(build.weighted)):
+        raise build.refuse(
+            f" ({config.architecture}) has no layer {unknown[0]!r}; "
+            f"its layers are {', '.join(build.weighted)}"
         )
-    return keras.Model(events, scores, name=config.name.replace(".", "_").replace("-", "_"))
+    name = config.name.replace(".", "_").replace("-", "_")
+    return keras.Model(build.events, build.x, name=name)

@@ -18,7 +18,7 @@ from tensorflow import keras
 from l1kd.core.config import Teacher
 from l1kd.core.errors import UserError
 from l1kd.data.dataset import Sample
-from l1kd.networks.custom_layers import PowerMean, SquareRoot
+from l1kd.networks.allowed_layers import PowerMean, SquareRoot
 
 layers = keras.layers
 

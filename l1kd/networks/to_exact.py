@@ -19,11 +19,17 @@ from l1kd.exact import layers as exact
 from l1kd.exact.arithmetic import NO_PADS, Pads
 from l1kd.exact.layers import Node
 from l1kd.exact.network import Network, beyond_float32
-from l1kd.networks.lint import check
-from l1kd.networks.lint.keras_graph import PARTS, Graph, Problem, sides
-from l1kd.networks.lint.layer_rules import cells_seen, pads
-from l1kd.networks.quantizers import reading, type_of
-from l1kd.networks.repair.weights import on_a_grid, settled
+from l1kd.networks.lint.check import Problem, demand
+from l1kd.networks.lint.keras_graph import (
+    Graph,
+    cells_seen,
+    kind,
+    own_activation,
+    pads,
+    sides,
+    weights_of,
+)
+from l1kd.networks.quantizers import Settled, reading, settled
 
 
 def read(model: keras.Model) -> Network:
@@ -48,16 +54,23 @@ def read(model: keras.Model) -> Network:
         If the lint refuses the model, or it has more than one input or output, averages of another
         number of values than a power of two, or a quantizer that always gives 0.
     """
-    check.demand(model)
+    demand(model)
     if problem := beyond(model):
-        raise CheckFailed(
-            f"{model.name}: layer {problem.layer!r}, {problem.construct}: {problem.reason}; "
-            f"{problem.remedy}"
-        )
+        raise CheckFailed(problem.refusal(model))
     graph = Graph.of(model)
     nodes = [node for layer in graph.layers for node in _nodes(graph, layer)]
     network = Network(model.name, tuple(nodes), tuple(model.output_names))
-    _check_steps(network)
+    for node in network.nodes:
+        if not isinstance(node, exact.Quantize) or node.halved:
+            continue
+        source = network.bounds[node.sources[0]].type
+        # Its rounding looks at a bit that the sums do not have.
+        if source.fraction - node.type.fraction > source.word:
+            raise CheckFailed(
+                f"{network.name}: layer {node.name!r}, steps of {node.type.lsb:g}: its input "
+                f"({source.text}) is always rounded to 0, and hls4ml's C simulation stops at it; "
+                "use more fraction bits"
+            )
     return network
 
 
@@ -74,7 +87,7 @@ def beyond(model: keras.Model) -> Problem | None:
             "concatenate them, or convert a network for each",
         )
     for layer in Graph.of(model).layers:
-        if "Average" in type(layer).__name__ and "Pool" in type(layer).__name__:
+        if "Average" in kind(layer) and "Pool" in kind(layer):
             counts = cells_seen(layer)
             if len(counts) > 1 or any(count & (count - 1) for count in counts):
                 return Problem(
@@ -86,23 +99,6 @@ def beyond(model: keras.Model) -> Problem | None:
     return None
 
 
-def _check_steps(network: Network) -> None:
-    """Refuse a quantizer whose step lies above all bits of its input: it gives 0.
-
-    hls4ml's C simulation stops at it, for its rounding looks at a bit that the sums do not have.
-    """
-    for node in network.nodes:
-        if not isinstance(node, exact.Quantize) or node.halved:
-            continue
-        source = network.bounds[node.sources[0]].type
-        if source.fraction - node.type.fraction > source.word:
-            raise CheckFailed(
-                f"{network.name}: layer {node.name!r}, steps of {node.type.lsb:g}: its input "
-                f"({source.text}) is always rounded to 0, and hls4ml's C simulation stops at it; "
-                "use more fraction bits"
-            )
-
-
 def doubts(model: keras.Model, network: Network | None = None) -> dict[str, str]:
     """Layers that QKeras' float32 arithmetic may not compute exactly, each with the reason.
 
@@ -111,12 +107,11 @@ def doubts(model: keras.Model, network: Network | None = None) -> dict[str, str]
     """
     found = beyond_float32(network or read(model))
     for layer in model.layers:
-        for name, (quantizer, stored) in _quantized_weights(layer).items():
-            off = int(np.sum(_by_qkeras(quantizer, stored) != _meant(quantizer, stored)))
-            if off:
+        for name, weights in _settled_weights(layer).items():
+            if off := int(weights.strayed.sum()):
                 found.setdefault(
                     layer.name,
-                    f"{off} of {stored.size} values of its {name} lie so far out of their "
+                    f"{off} of {weights.values.size} values of its {name} lie so far out of their "
                     "quantizer's range that QKeras' float32 leaves the grid",
                 )
     return {name.partition(":")[0]: reason for name, reason in found.items()}
@@ -128,43 +123,32 @@ def call_back(model: keras.Model) -> None:
     No other weight changes: the latent ones are those of the network without quantizers.
     """
     for layer in model.layers:
-        called = []
-        for quantizer, stored in _quantized_weights(layer).values():
-            meant = _meant(quantizer, stored).astype(np.float32)
-            called.append(np.where(_by_qkeras(quantizer, stored) == meant, stored, meant))
-        if called and len(called) == len(layer.get_weights()):
-            layer.set_weights(called)
+        own, stored = _settled_weights(layer), layer.get_weights()
+        if own and len(own) == len(stored):
+            pairs = zip(own.values(), stored, strict=True)
+            layer.set_weights([np.where(w.strayed, w.values, latent) for w, latent in pairs])
 
 
-def _by_qkeras(quantizer: Any, stored: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(quantizer(stored.astype(np.float32)), np.float64)
+def _settled_weights(layer: Any) -> dict[str, Settled]:
+    """A layer's quantized weights by name; the lint has seen to it that they are on grids."""
+    found = {}
+    for name, quantizer, stored in weights_of(layer):
+        if quantizer is not None and (own := settled(quantizer, stored)) is not None:
+            found[name] = own
+    return found
 
 
-def _meant(quantizer: Any, stored: NDArray[Any]) -> NDArray[np.float64]:
-    counts, fraction = weight_counts(quantizer, stored)
-    return counts * 2.0**-fraction
-
-
-def weight_counts(quantizer: Any, stored: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
+def weight_counts(weights: Settled) -> tuple[NDArray[np.int64], int]:
     """Quantized weights as counts, and the lowest fraction that all of them allow.
 
-    So a sum of coarse weights is no wider than it has to be. ValueError if they are on no grid.
+    So a sum of coarse weights is no wider than it has to be.
     """
-    kind = type_of(quantizer)
-    if kind is not None:
-        grid, values = kind, kind.quantize(stored)
-    else:
-        found = settled(quantizer, stored)
-        found_grid = on_a_grid(found.values) if found else None
-        if found is None or found_grid is None:
-            raise ValueError(f"the values of {quantizer} are on no grid")
-        grid, values = found_grid, found.values
-    counts = grid.integers(values)
+    counts = weights.type.integers(weights.values)
     present = int(np.bitwise_or.reduce(np.abs(counts), axis=None)) if counts.size else 0
     if not present:
         return counts, 0
     spare = (present & -present).bit_length() - 1
-    return counts >> spare, grid.fraction - spare
+    return counts >> spare, weights.type.fraction - spare
 
 
 def _nodes(graph: Graph, layer: Any) -> list[Node]:
@@ -172,93 +156,79 @@ def _nodes(graph: Graph, layer: Any) -> list[Node]:
     shape = tuple(int(side) for side in (shape[0] if isinstance(shape, list) else shape)[1:])
     sources = tuple(parent.name for parent in graph.parents(layer))
     place = {"name": layer.name, "sources": sources, "shape": shape}
-    if type(layer).__name__ == "InputLayer":
+    if kind(layer) == "InputLayer":
         (port,) = graph.reached(layer)  # the lint has seen to it
         return [exact.Input(type=_quantize(port.quantizer, place).type, **place)]
-    return READERS[type(layer).__name__](layer, place)
+    return READERS[kind(layer)](layer, place)
 
 
 def _quantize(quantizer: Any, place: Any) -> exact.Quantize:
-    kind = reading(quantizer)
-    assert kind is not None  # the lint has seen to it
-    return exact.Quantize(type=kind.type, halved=kind.halved, **place)
+    found = reading(quantizer)
+    assert found is not None  # the lint has seen to it
+    return exact.Quantize(type=found.type, halved=found.halved, **place)
 
 
-def _activated(layer: Any, kind: type[Node], weights: dict[str, Any], place: Any) -> list[Node]:
+def _activated(layer: Any, node: type[Node], weights: dict[str, Any], place: Any) -> list[Node]:
     """A layer of sums, and the quantizer inside of it if there is one."""
-    activation = getattr(layer, "activation", None)
-    name = getattr(activation, "__name__", "")
-    if activation is None or name == "linear":
-        return [kind(**weights, **place)]
+    if (activation := own_activation(layer)) is None:
+        return [node(**weights, **place)]
     sums = {**place, "name": f"{layer.name}:sums"}
     behind = {**place, "sources": (sums["name"],)}
-    last = exact.Rectify(**behind) if name == "relu" else _quantize(activation, behind)
-    return [kind(**weights, **sums), last]
+    relu = getattr(activation, "__name__", "") == "relu"
+    last = exact.Rectify(**behind) if relu else _quantize(activation, behind)
+    return [node(**weights, **sums), last]
 
 
-def _quantized_weights(layer: Any) -> dict[str, tuple[Any, NDArray[Any]]]:
-    """Quantizer and stored values of a layer's quantized weights, by name."""
-    parts = PARTS.get(type(layer).__name__, ())
+def _weights(layer: Any, of: str = "kernel", *, bias: bool = True) -> dict[str, Any]:
+    """A kernel and the bias as a node has them."""
+    counted = {name: weight_counts(own) for name, own in _settled_weights(layer).items()}
+    kernel, fraction = counted[of]
+    if kernel.ndim == 3:
+        kernel = kernel[None]  # a sequence is an image of height 1
+    if of == "depthwise":  # as a convolution's: filters that see one channel each
+        height, width, channels, copies = kernel.shape
+        full = np.zeros((height, width, channels, channels * copies), np.int64)
+        for channel in range(channels):
+            full[:, :, channel, channel * copies : (channel + 1) * copies] = kernel[:, :, channel]
+        kernel = full
+    biases, bias_fraction = np.zeros(kernel.shape[-1], np.int64), 0
+    if bias and "bias" in counted:
+        biases, bias_fraction = counted["bias"]
     return {
-        name: (quantizer, weights)
-        for name, weights in zip(parts, layer.get_weights(), strict=False)
-        if (quantizer := getattr(layer, f"{name}_quantizer_internal", None)) is not None
+        "kernel": kernel,
+        "kernel_fraction": fraction,
+        "bias": biases,
+        "bias_fraction": bias_fraction,
     }
 
 
-def _weights(layer: Any, *, of: str | None = None, bias: bool = True) -> dict[str, Any]:
-    """A kernel (the first one, or that of a name) and the bias, as a node has them."""
-    counted = {name: weight_counts(*each) for name, each in _quantized_weights(layer).items()}
-    kernel, fraction = counted[of or next(iter(counted))]
-    if kernel.ndim == 3:
-        kernel = kernel[None]  # a sequence is an image of height 1
-    found = {"kernel": kernel, "kernel_fraction": fraction}
-    nothing = (np.zeros(kernel.shape[-1], np.int64), 0)
-    biases, fraction = counted.get("bias", nothing) if bias else nothing
-    return {**found, "bias": biases, "bias_fraction": fraction}
+def _sliding(layer: Any, of: str = "kernel", *, bias: bool = True) -> dict[str, Any]:
+    """Weights, strides, dilation and padding of a convolution."""
+    weights, strides, dilation = _weights(layer, of, bias=bias), layer.strides, layer.dilation_rate
+    padding = _padding(layer, weights["kernel"].shape[:2], _pair(strides), _pair(dilation))
+    moved = {"strides": _pair(strides), "dilation": _pair(dilation), "padding": padding}
+    return {**weights, **moved}
 
 
-def _by_channel(weights: dict[str, Any]) -> dict[str, Any]:
-    """Weights of a depthwise layer as those of a convolution: filters that see one channel each."""
-    kernel, bias = weights["kernel"], weights["bias"]
-    height, width, channels, copies = kernel.shape
-    full = np.zeros((height, width, channels, channels * copies), np.int64)
-    for channel in range(channels):
-        full[:, :, channel, channel * copies : (channel + 1) * copies] = kernel[:, :, channel]
-    if bias.shape != (channels * copies,):
-        bias = np.zeros(channels * copies, np.int64)
-    return {**weights, "kernel": full, "bias": bias}
-
-
-def _conv(layer: Any, place: Any) -> list[Node]:
-    return _activated(layer, exact.Conv, _sliding(layer, _weights(layer)), place)
-
-
-def _depthwise(layer: Any, place: Any) -> list[Node]:
-    weights = _sliding(layer, _by_channel(_weights(layer)))
-    return _activated(layer, exact.Conv, weights, place)
+def _affine(layer: Any, place: Any) -> list[Node]:
+    if kind(layer) == "QDense":
+        return _activated(layer, exact.Dense, _weights(layer), place)
+    of = "depthwise" if "Depthwise" in kind(layer) else "kernel"
+    return _activated(layer, exact.Conv, _sliding(layer, of), place)
 
 
 def _separable(layer: Any, place: Any) -> list[Node]:
     """Channel by channel, then across channels; nothing is quantized in between."""
-    first = _sliding(layer, _by_channel(_weights(layer, of="depthwise", bias=False)))
+    first = _sliding(layer, "depthwise", bias=False)
     name, shape = layer.name + ":depthwise", (*place["shape"][:-1], first["kernel"].shape[-1])
     depthwise = exact.Conv(**first, **{**place, "name": name, "shape": shape})
-    second = {**_weights(layer, of="pointwise"), "strides": (1, 1)}
+    second = {**_weights(layer, "pointwise"), "strides": (1, 1)}
     return [depthwise, *_activated(layer, exact.Conv, second, {**place, "sources": (name,)})]
 
 
-def _sliding(layer: Any, weights: dict[str, Any]) -> dict[str, Any]:
-    """Weights, strides, dilation and padding of a convolution."""
-    strides, dilation = _pair(layer.strides), _pair(layer.dilation_rate)
-    padding = _padding(layer, weights["kernel"].shape[:2], strides, dilation)
-    return {**weights, "strides": strides, "dilation": dilation, "padding": padding}
-
-
 def _pool(layer: Any, place: Any) -> list[Node]:
-    name = type(layer).__name__
-    place = {**place, "operation": "max" if "Max" in name else "average"}
-    if name.startswith("Global"):
+    place = {**place, "operation": "max" if "Max" in kind(layer) else "average"}
+    if kind(layer).startswith("Global"):
         window = _pair(layer.input_shape[1:-1])
         return [exact.Pool(window=window, strides=window, **place)]
     window, strides = _pair(layer.pool_size), _pair(layer.strides)
@@ -267,7 +237,7 @@ def _pool(layer: Any, place: Any) -> list[Node]:
 
 
 def _merge(layer: Any, place: Any) -> list[Node]:
-    operation: Any = type(layer).__name__.lower()
+    operation: Any = kind(layer).lower()
     axis = getattr(layer, "axis", -1)
     return [exact.Merge(operation=operation, axis=axis - 1 if axis > 0 else axis, **place)]
 
@@ -294,9 +264,7 @@ def _padding(
 # One for every class that the lint accepts.
 READERS: dict[str, Callable[[Any, Any], list[Node]]] = {
     "QActivation": lambda layer, place: [_quantize(layer.quantizer, place)],
-    "QDense": lambda layer, place: _activated(layer, exact.Dense, _weights(layer), place),
-    **dict.fromkeys(("QConv1D", "QConv2D"), _conv),
-    "QDepthwiseConv2D": _depthwise,
+    **dict.fromkeys(("QDense", "QConv1D", "QConv2D", "QDepthwiseConv2D"), _affine),
     **{
         f"{whole}{operation}Pooling{rank}D": _pool
         for whole in ("", "Global")

@@ -10,15 +10,13 @@ at powers of two and 0, follows it in between (correlation 0.97 for 8 bits), and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.networks.quantizers import type_of
+from l1kd.training.student_stack import Slot
 
 _BEYOND = 8  # terms of S above a weight's own bits; the rest is below 1e-4
 
@@ -40,58 +38,20 @@ def _surrogate(x: Any, word: int) -> Any:
     return tf.add_n([tf.square(tf.sin(np.pi / scale * x)) for scale in scales]) / unit
 
 
-@dataclass(frozen=True)
-class _Kernel:
-    weights: Any
-    type: FixedPoint
-    bits: int  # of the values they are multiplied with
-    positions: int
-
-    def digits(self, weights: Any) -> Any:
-        """Non-zero digits of weights in place of its own, with the surrogate's gradient."""
-        scaled = weights / self.type.lsb
-        low, high = self.type.low / self.type.lsb, self.type.high / self.type.lsb
-        inside = tf.clip_by_value(scaled, low, high)
-        smooth = tf.reduce_sum(_surrogate(inside, self.type.word))
-        exact = tf.reduce_sum(_exact(tf.round(inside), self.type.word))
-        return smooth + tf.stop_gradient(exact - smooth)
-
-    @property
-    def full(self) -> float:
-        """Bits added if a third of all digits were non-zero."""
-        return float(np.prod(self.weights.shape)) * self.type.word / 3 * self.bits * self.positions
+def _digits(weights: Any, kind: FixedPoint) -> Any:
+    """Non-zero digits of weights of a type in all, with the surrogate's gradient."""
+    low, high = kind.low / kind.lsb, kind.high / kind.lsb
+    inside = tf.clip_by_value(weights / kind.lsb, low, high)
+    smooth = tf.reduce_sum(_surrogate(inside, kind.word))
+    exact = tf.reduce_sum(_exact(tf.round(inside), kind.word))
+    return smooth + tf.stop_gradient(exact - smooth)
 
 
-@dataclass(frozen=True)
-class LogicCost:
-    """The cost of a student: call it for a scalar tensor with a gradient."""
-
-    kernels: tuple[_Kernel, ...]
-
-    def __call__(self, weights: Sequence[Any] | None = None) -> Any:
-        """The cost of the student's weights, or of other kernels with as many elements."""
-        full = sum(kernel.full for kernel in self.kernels)
-        values = [kernel.weights for kernel in self.kernels] if weights is None else weights
-        shares = [
-            kernel.digits(value) * kernel.bits * kernel.positions
-            for kernel, value in zip(self.kernels, values, strict=True)
-        ]
-        return tf.add_n(shares) / full
-
-
-def logic_cost(student: keras.Model) -> LogicCost:
-    """The cost of a student of `networks.students`: a chain of layers with plain quantizers."""
-    found: list[_Kernel] = []
-    held: FixedPoint | None = None  # the type of what the next layer reads
-    for layer in student.layers:
-        if (activation := getattr(layer, "quantizer", None)) is not None:
-            held = type_of(activation)
-        quantizer = getattr(layer, "kernel_quantizer_internal", None)
-        if quantizer is None:
-            continue
-        kind = type_of(quantizer)
-        if kind is None or held is None:
-            raise ValueError(f"{student.name}: {layer.name!r} is not between plain quantizers")
-        positions = int(np.prod(layer.output_shape[1:-1], dtype=int))
-        found.append(_Kernel(layer.kernel, kind, held.word, positions))
-    return LogicCost(tuple(found))
+def adder_cost(weights: Sequence[Any], slots: Sequence[Slot]) -> Any:
+    """The cost of kernels' weights, by the types and inputs of their slots; it has a gradient."""
+    shares = [
+        _digits(values, slot.type) * slot.bits * slot.positions
+        for values, slot in zip(weights, slots, strict=True)
+    ]
+    full = sum(slot.size * slot.type.word / 3 * slot.bits * slot.positions for slot in slots)
+    return tf.add_n(shares) / full

@@ -6,15 +6,15 @@ Its epochs read events as they come: while the teacher learns, and where memory 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
+from l1kd.training.epochs import Epochs
 from l1kd.training.exposure import AT_ONCE, Batches
-from l1kd.training.schedules import Epochs
 from l1kd.training.student_losses import StudentTrainer, standardise
 from l1kd.training.target_transform import MIN_SPREAD, TARGETS, TINY, TargetTransform
 
@@ -39,11 +39,8 @@ class Distiller:
         # gain, offset; and median, spread, steps seen of the moving fit
         self.affine = tf.Variable([transform.gain, transform.offset], trainable=False)
         self.moving = tf.Variable([0.0, 1.0, 0.0], trainable=False)
-        # Adam works per element: one optimizer serves all students alike.
-        rates = (recipe.learning_rate, recipe.student_learning_rate)
-        self.teacher_optimizer, self.student_optimizer = map(keras.optimizers.Adam, rates)
-        self.teacher_optimizer.build(teacher.trainable_variables)
-        self.student_optimizer.build([trainer.vector])
+        self.optimizer = keras.optimizers.Adam(recipe.learning_rate)
+        self.optimizer.build(teacher.trainable_variables)
 
     def set_transform(self, transform: TargetTransform) -> None:
         """Fix the target transform from outside."""
@@ -85,62 +82,55 @@ class Distiller:
         gain = unit.gain / tf.maximum(spread, MIN_SPREAD)
         self.affine.assign([gain, unit.offset - gain * middle])
 
-    def _teacher_step(self, events: Any) -> tuple[Any, Any, Any]:
-        with tf.GradientTape() as tape:
-            loss, raw, latent = self._teach(events, training=True)
-        variables = self.teacher.trainable_variables
-        gradients = tape.gradient(loss, variables)
-        self.teacher_optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        if self.follow:
-            self._move_fit(raw)
-        return loss, raw, latent
-
-    def _label(self, events: Any, seen: tuple[Any, Any, Any], exposure: Any) -> tuple[Any, ...]:
+    def _label(self, events: Any, raw: Any, latent: Any, exposure: Any) -> tuple[Any, ...]:
         """The students' batch, normal events and exposure, with targets and latents."""
-        _, raw, latent = seen
+        normals = tf.shape(events)[0]
         if self.exposed:
             _, further, beyond = self._teach(exposure, training=False)
-            normals = tf.shape(events)[0]
             events, raw = tf.concat([events, exposure], 0), tf.concat([raw, further], 0)
-            latent = standardise(tf.concat([latent, beyond], 0), normals)
-        elif self.trainer.heads:
-            latent = standardise(latent, tf.shape(events)[0])
-        told = tf.stop_gradient(latent) if self.trainer.heads else None
+            latent = tf.concat([latent, beyond], 0)
+        told = None
+        if self.trainer.heads:
+            told = tf.stop_gradient(standardise(latent, normals))
         return events, tf.stop_gradient(self.target(raw)), told
 
-    def _student_step(self, batch: tuple[Any, ...], quantize: bool) -> Any:
-        options = {"gain": self.affine[0], "quantize": quantize}
-        return self.trainer.step(self.student_optimizer, *batch, **options)
+    @_graph
+    def step(
+        self,
+        events: Any,
+        exposure: Any,
+        quantize: bool = True,
+        *,
+        teacher: bool = True,
+        students: bool = True,
+    ) -> Any:
+        """A step of the teacher, who sees no exposure, then one of every student; of those asked.
+
+        Returns the losses (teacher + students,).
+        """
+        with tf.GradientTape() as tape:
+            loss, raw, latent = self._teach(events, training=teacher)
+        losses = []
+        if teacher:
+            variables = self.teacher.trainable_variables
+            gradients = tape.gradient(loss, variables)
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            if self.follow:
+                self._move_fit(raw)
+            losses.append(loss[None])
+        if students:
+            batch = self._label(events, raw, latent, exposure)
+            losses.append(self.trainer.step(*batch, gain=self.affine[0], quantize=quantize))
+        return tf.concat(losses, 0)
 
     @_graph
-    def teacher_step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
-        """One step of the teacher alone, without exposure. Returns its loss, (1,)."""
-        return self._teacher_step(events)[0][None]
-
-    @_graph
-    def step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
-        """The teacher's step, then every student's. Returns the losses, (1 + students,)."""
-        seen = self._teacher_step(events)
-        losses = self._student_step(self._label(events, seen, exposure), quantize)
-        return tf.concat([seen[0][None], losses], 0)
-
-    @_graph
-    def student_step(self, events: Any, exposure: Any, quantize: bool = True) -> Any:
-        """Every student's step against the teacher as it is. Returns the losses, (students,)."""
-        batch = self._label(events, self._teach(events, training=False), exposure)
-        return self._student_step(batch, quantize)
-
-    @_graph
-    def teacher_losses(self, events: Any, exposure: Any) -> Any:
-        """The teacher's loss (1,) on validation events, nothing changed."""
-        return self._teach(events, training=False)[0][None]
-
-    @_graph
-    def losses(self, events: Any, exposure: Any) -> Any:
+    def losses(self, events: Any, exposure: Any, *, students: bool = True) -> Any:
         """The losses (1 + students,) on validation events, nothing changed."""
-        seen = self._teach(events, training=False)
-        shown, target, _ = self._label(events, seen, exposure)
-        return tf.concat([seen[0][None], self.trainer.losses(shown, target)], 0)
+        loss, raw, latent = self._teach(events, training=False)
+        if not students:
+            return loss[None]
+        shown, target, _ = self._label(events, raw, latent, exposure)
+        return tf.concat([loss[None], self.trainer.losses(shown, target)], 0)
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Everything that training changes, by name, for a checkpoint."""
@@ -152,52 +142,36 @@ class Distiller:
             variable.assign(arrays[key])
 
     def _variables(self) -> dict[str, Any]:
-        trainer, fit = self.trainer, {"affine": self.affine, "moving": self.moving}
-        named = {"learners": trainer.vector, "averaged": trainer.averaged, "mask": trainer.mask}
-        for name in ("teacher", "teacher_optimizer", "student_optimizer"):
-            variables = enumerate(getattr(self, name).variables)
-            named |= {f"{name}/{number}": variable for number, variable in variables}
-        return fit | named
+        own = self.trainer
+        named = {"affine": self.affine, "moving": self.moving}
+        named |= {"learners": own.vector, "averaged": own.averaged, "mask": own.mask}
+        several = {"teacher": self.teacher, "teacher_optimizer": self.optimizer}
+        for name, owner in {**several, "student_optimizer": own.optimizer}.items():
+            named |= {f"{name}/{n}": variable for n, variable in enumerate(owner.variables)}
+        return named
 
 
-class StreamedEpochs(Epochs):
+def streamed_epochs(
+    distiller: Distiller, batches: Batches, *, teacher: bool, students: bool
+) -> Epochs:
     """Epochs in which the teacher scores every event; `teacher` and `students` learn or not."""
+    names = ["teacher"] * teacher + distiller.trainer.names * students
+    parts = []
+    for normal, exposure in batches.validation():
+        # No part without exposure, if there is any.
+        pieces = min(-(-len(normal) // AT_ONCE), len(exposure) or len(normal))
+        both = (np.array_split(own, pieces) for own in (normal, exposure))
+        parts += [(tf.constant(a), tf.constant(b)) for a, b in zip(*both, strict=True)]
 
-    def __init__(
-        self,
-        distiller: Distiller,
-        batches: Batches,
-        *,
-        teacher: bool = True,
-        students: bool = True,
-        float_until: int = 0,
-    ) -> None:
-        batches = batches if students else batches.without_exposure()
-        self.batches, self.steps, self.float_until = batches.training, batches.steps, float_until
-        self._held_out = batches.validation
-        self.names = ["teacher"] * teacher + distiller.trainer.names * students
-        step = distiller.step
-        if not (teacher and students):
-            step = distiller.teacher_step if teacher else distiller.student_step
-        self.make = lambda quantize, *batch: step(*map(tf.constant, batch), quantize)
-        self._losses = distiller.losses if students else distiller.teacher_losses
+    def step(quantize: bool, *batch: Any) -> Any:
+        given = map(tf.constant, batch)
+        return distiller.step(*given, quantize, teacher=teacher, students=students)
 
-    def validate(self) -> dict[str, float]:
-        """Mean losses over the validation events, by network."""
+    def validation() -> Any:
         total: Any = 0.0
-        events = 0
-        for normal, exposure in self._validation:
-            found = self._losses(normal, exposure).numpy().astype(np.float64)
-            total, events = total + len(normal) * found, events + len(normal)
-        return self.named((total / events)[-len(self.names) :])
+        for normal, exposure in parts:
+            found = distiller.losses(normal, exposure, students=students)
+            total += len(normal) * found.numpy().astype(np.float64)
+        return (total / sum(len(normal) for normal, _ in parts))[-len(names) :]
 
-    @cached_property
-    def _validation(self) -> list[tuple[Any, Any]]:
-        """The validation events and their exposure, in parts."""
-        parts = []
-        for normal, exposure in self._held_out():
-            # No part without exposure, if there is any.
-            pieces = min(-(-len(normal) // AT_ONCE), len(exposure) or len(normal))
-            both = (np.array_split(own, pieces) for own in (normal, exposure))
-            parts += [(tf.constant(a), tf.constant(b)) for a, b in zip(*both, strict=True)]
-        return parts
+    return Epochs(names, batches.steps, batches.training, step, validation)

@@ -161,16 +161,17 @@ def distill(
     labelled = LabelledEvents.label(recipe, seed, dataset, function, transform, draws=draws)
     trainer = KerasTrainer(students, score)
     trainer.start(dataset.train.events(1024), float(np.median(labelled.normal_targets)))
-    progress = train_frozen(trainer, labelled, recipe, epochs=epochs, seed=seed, advance=advance)
+    log = train_frozen(trainer, labelled, recipe, epochs=epochs, seed=seed, advance=advance)
     for student in students.values():
         call_back(student)
-    return Distilled(dict(students), progress.history, transform, function)
+    return Distilled(dict(students), log.progress.history, transform, function)
 
 
 class KerasTrainer:
     """QKeras students of any shape, trained together on the inputs of their last quantizers."""
 
     heads = None
+    sparsities: Mapping[tuple[str, str], float] = {}  # as of a configuration's students
 
     def __init__(self, students: Mapping[str, keras.Model], score: FixedPoint) -> None:
         self.students, self.names, self.score = dict(students), list(students), score
@@ -180,6 +181,8 @@ class KerasTrainer:
             if type(last).__name__ == "QActivation" and type_of(last.quantizer) is not None:
                 self._entering[name] = keras.Model(model.input, last.input)
         self.variables = [v for model in students.values() for v in model.trainable_variables]
+        self.optimizer = keras.optimizers.Adam()
+        self.optimizer.build(self.variables)
 
     def start(self, events: Events, middle: float) -> None:
         """Move each output's bias to a median score of `middle`, which Adam would not reach."""
@@ -200,20 +203,13 @@ class KerasTrainer:
             found.append(tf.reduce_mean(tf.abs(reached - target)))
         return tf.stack(found)
 
-    def step(self, optimizer: Any, events: Any, target: Any, latent: Any, **options: Any) -> Any:
+    def step(self, events: Any, target: Any, latent: Any, **options: Any) -> Any:
         """One step of every student. Returns the losses, (students,)."""
         with tf.GradientTape() as tape:
             losses = self.losses(events, target, training=True)
         gradients = tape.gradient(losses, self.variables)
-        optimizer.apply_gradients(zip(gradients, self.variables, strict=True))
+        self.optimizer.apply_gradients(zip(gradients, self.variables, strict=True))
         return losses
-
-    def prune(self, progress: float) -> None:
-        """Nothing: sparsities belong to a configuration's students."""
-
-    def is_pruned(self, name: str) -> bool:
-        """False: see `prune`."""
-        return False
 
     def part(self, name: str) -> list[NDArray[Any]]:
         """A student's weights."""

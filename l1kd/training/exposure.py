@@ -1,7 +1,6 @@
 """Exposure: made or foreign events that students see besides normal ones, and training batches.
 
-The teacher never trains on exposure, it only labels it: students learn where high scores lie. Every
-kind makes events on the input's grid from a batch of normal ones and a random generator.
+The teacher only labels exposure. Every kind makes events on the input's grid from normal ones.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from functools import cache
 
 import numpy as np
 
+from l1kd.core.config import Distillation
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset, Events
@@ -60,12 +60,7 @@ def shuffle(events: Events, random: np.random.Generator, inputs: InputRange) -> 
 
 
 def patch(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
-    """Local deposits or pieces of other events on a normal one.
-
-    A third of the events get one to six deposits, each on a window of one to three inputs a side,
-    log-uniform between the spread of normal inputs and the largest one; a third a window of another
-    event, times a factor between 1 and 8; a third the thinned sum of one to four other events.
-    """
+    """Deposits (a third of the events), windows or thinned sums of other events on a normal one."""
     count = len(events)
     made = events.astype(np.float32, copy=True)
     kind = random.integers(0, 3, count)
@@ -74,7 +69,7 @@ def patch(events: Events, random: np.random.Generator, inputs: InputRange) -> Ev
     top = max(inputs.largest, 2 * inputs.spread)
     for index in range(count):
         if kind[index] == 0:
-            for _ in range(random.integers(1, 7)):
+            for _ in range(random.integers(1, 7)):  # log-uniform up to the largest input
                 size = np.exp(random.uniform(np.log(inputs.spread), np.log(top)))
                 rows, columns = _window(planes.shape[1:], random, 3)
                 shares = random.random((rows.stop - rows.start, columns.stop - columns.start))
@@ -93,9 +88,7 @@ def patch(events: Events, random: np.random.Generator, inputs: InputRange) -> Ev
 def warp(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
     """Every event turned, stretched, sheared, mirrored and moved as a plane.
 
-    Any angle, sides times 0.6 to 1.65, a shear of up to a half, moves of up to a tenth of each
-    side; from outside comes the lowest value. The result has the texture of normal events in
-    another shape: on images it scores where anomalies do.
+    From outside comes the lowest value. On images it scores where anomalies do.
     """
     count = len(events)
     planes = events.reshape(count, *_plane(events.shape[1:]))
@@ -177,7 +170,7 @@ EXPOSURES: dict[str, Callable[[Events, np.random.Generator, InputRange], Events]
 Mixer = Callable[[Events, np.random.Generator], Events]
 
 
-def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset, inputs: InputRange) -> Mixer:
+def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset) -> Mixer:
     """A function that makes `ratio` exposure events per normal one, evenly of all `kinds`."""
     if "dataset" in kinds and dataset.exposure is None:
         reason = dataset.description.get("exposure", "this source has no other data set")
@@ -186,11 +179,14 @@ def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset, inputs: InputRan
             "data.exposure where the source takes it"
         )
 
+    @cache  # what is not needed is not read
+    def inputs() -> InputRange:
+        return measure_inputs(dataset)
+
     @cache
     def others() -> Events:
-        """The other data set's first 65,536 events, read when first needed."""
         assert dataset.exposure is not None
-        return np.concatenate(list(dataset.exposure.chunks(1 << 16, 1 << 16)))
+        return dataset.exposure.events(1 << 16)
 
     def make(events: Events, random: np.random.Generator) -> Events:
         parts = [events[:0]]
@@ -202,7 +198,7 @@ def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset, inputs: InputRan
                 parts.append(others()[random.integers(0, len(others()), count)])
             else:
                 picked = events[random.integers(0, len(events), count)]
-                parts.append(EXPOSURES[kind](picked, random, inputs) if count else picked)
+                parts.append(EXPOSURES[kind](picked, random, inputs()) if count else picked)
         return np.concatenate(parts)
 
     return make
@@ -217,19 +213,16 @@ _AHEAD = 4  # batches that are made while the networks learn
 
 
 class Batches:
-    """The training and validation batches of a run; all random follows from (seed, epoch, step)."""
+    """Batches of normal events and their exposure; all random follows from (seed, epoch, step)."""
 
-    def __init__(self, dataset: Dataset, mixer: Mixer, batch: int, seed: int) -> None:
-        self.dataset, self.mixer, self.batch, self.seed = dataset, mixer, batch, seed
+    def __init__(self, dataset: Dataset, recipe: Distillation, seed: int) -> None:
+        self.dataset, self.batch, self.seed = dataset, recipe.batch, seed
+        self.mixer = mixer(recipe.exposure, recipe.exposure_ratio, dataset)
 
     @property
     def steps(self) -> int:
         """Batches in an epoch."""
         return -(-len(self.dataset.train) // self.batch)
-
-    def without_exposure(self) -> Batches:
-        """The same normal events, without exposure."""
-        return Batches(self.dataset, lambda events, random: events[:0], self.batch, self.seed)
 
     def exposed(self, chunks: Iterable[Events], epoch: int) -> Iterator[Batch]:
         """Chunks of normal events with the exposure of an epoch's steps."""

@@ -24,12 +24,9 @@ from l1kd.core.errors import UserError
 from l1kd.core.files import write_arrays
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset
-from l1kd.networks.to_exact import call_back
-from l1kd.training.checkpoint import Progress
-from l1kd.training.exposure import AT_ONCE, Batches, measure_inputs, mixer
-from l1kd.training.restarts import all_starts, best_starts, build_all
-from l1kd.training.schedules import Cosine, Epochs, Pruning
-from l1kd.training.student_losses import StudentTrainer, start_students
+from l1kd.training.epochs import Epochs, StudentSchedule, Trainer, TrainingLog
+from l1kd.training.exposure import AT_ONCE, Batches
+from l1kd.training.student_losses import StudentTrainer
 from l1kd.training.target_transform import TargetTransform
 
 Counts = NDArray[Any]
@@ -37,8 +34,6 @@ Targets = NDArray[np.float32]
 Advance = Callable[[int], None]
 # Event -> raw score: a Keras model, or a function of (N, *shape) that returns (N,).
 Teacher = Any
-# Students that take steps together: `StudentTrainer`, or `KerasTrainer` of `distill`.
-Trainer = Any
 
 
 @dataclass(frozen=True)
@@ -71,10 +66,8 @@ class LabelledEvents:
         limit: int | None = None,
     ) -> LabelledEvents:
         """Label training events, at most `limit`, and `draws` draws of exposure for them."""
-        mix = mixer(recipe.exposure, recipe.exposure_ratio, dataset, measure_inputs(dataset))
-        grid = dataset.grid
+        grid, batches = dataset.grid, Batches(dataset, recipe, seed)
         kind = np.int16 if grid.word <= 15 else np.int32
-        latents = bool(recipe.feature_weight)
 
         def counts(parts: Iterable[NDArray[Any]]) -> Counts:
             empty = np.empty((0, *dataset.shape), kind)
@@ -83,12 +76,11 @@ class LabelledEvents:
         def label(events: Counts) -> tuple[Targets, Targets]:
             chunks = (events[i : i + AT_ONCE] for i in range(0, len(events), AT_ONCE))
             values = ((chunk * grid.lsb).astype(np.float32) for chunk in chunks)
-            raw, found = scores_and_latents(teacher, values, latents=latents)
+            raw, found = scores_and_latents(teacher, values, latents=bool(recipe.feature_weight))
             return transform.forward(raw).astype(np.float32), found
 
         chunks = list(dataset.train.chunks(recipe.batch, limit))
         normal = counts(chunks)
-        batches = Batches(dataset, mix, recipe.batch, seed)
         exposure = counts(own for d in range(draws) for _, own in batches.exposed(chunks, d))
         val = counts(chain.from_iterable(batches.validation()))
         normal_targets, own = label(normal)
@@ -110,7 +102,7 @@ class LabelledEvents:
 
     def save(self, path: Path) -> None:
         """Write the arrays, whole or not at all."""
-        write_arrays(path, {each.name: getattr(self, each.name) for each in fields(self)})
+        write_arrays(path, vars(self))
 
     @classmethod
     def load(cls, path: Path) -> LabelledEvents:
@@ -143,13 +135,8 @@ class LabelledEvents:
         return -(-len(self.normal) // batch)
 
 
-def raw_scores(teacher: Teacher, chunks: Iterator[NDArray[Any]]) -> NDArray[Any]:
-    """The teacher's scores (events,) of chunks of events."""
-    return scores_and_latents(teacher, chunks, latents=False)[0]
-
-
 def scores_and_latents(
-    teacher: Teacher, chunks: Iterator[NDArray[Any]], *, latents: bool
+    teacher: Teacher, chunks: Iterator[NDArray[Any]], *, latents: bool = False
 ) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """The teacher's scores (events,) and latents (events, numbers), of no number unless asked."""
     forward, width = teacher, 0
@@ -169,49 +156,48 @@ def scores_and_latents(
     return np.concatenate(raw), np.concatenate(told)
 
 
-class FrozenEpochs(Epochs):
+def raw_scores(teacher: Teacher, chunks: Iterator[NDArray[Any]]) -> NDArray[Any]:
+    """The teacher's scores (events,) of chunks of events."""
+    return scores_and_latents(teacher, chunks)[0]
+
+
+def frozen_epochs(trainer: Trainer, labelled: LabelledEvents, *, seed: int, batch: int) -> Epochs:
     """Epochs of students' steps against a frozen teacher."""
+    spec = [
+        tf.TensorSpec((None, *own.shape[1:]), tf.float32)
+        for own in (labelled.normal, labelled.normal_targets, labelled.normal_latents)
+    ]
+    graph = partial(tf.function, autograph=False)
+    judge = graph(trainer.losses, input_signature=spec[:2])
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        optimizer: Any,
-        labelled: LabelledEvents,
-        *,
-        seed: int,
-        batch: int,
-        float_until: int = 0,
-    ) -> None:
-        self.names, self.float_until = trainer.names, float_until
-        self.labelled, self.steps = labelled, labelled.steps(batch)
-        self.batches = partial(labelled.epoch, seed=seed, batch=batch)
-        spec = [
-            tf.TensorSpec((None, *own.shape[1:]), tf.float32)
-            for own in (labelled.normal, labelled.normal_targets, labelled.normal_latents)
-        ]
-
-        def step(quantize: bool, events: Any, targets: Any, latents: Any) -> Any:
+    def traced(quantize: bool) -> Any:
+        def step(events: Any, targets: Any, latents: Any) -> Any:
             told = None if trainer.heads is None else latents
-            options = {"gain": labelled.gain, "quantize": quantize}
-            return trainer.step(optimizer, events, targets, told, **options)
+            return trainer.step(events, targets, told, gain=labelled.gain, quantize=quantize)
 
-        graph = partial(tf.function, autograph=False)
-        steps = {own: graph(partial(step, own), input_signature=spec) for own in (False, True)}
-        self.make = lambda quantize, counts, *rest: steps[quantize](self._values(counts), *rest)
-        self._losses = graph(trainer.losses, input_signature=spec[:2])
+        return graph(step, input_signature=spec)
 
-    def validate(self) -> dict[str, float]:
-        """Mean losses over the validation events, by student."""
-        total, labelled = 0.0, self.labelled
+    steps = {quantize: traced(quantize) for quantize in (False, True)}
+
+    def values(counts: Counts) -> NDArray[np.float32]:
+        return np.multiply(counts, labelled.lsb, dtype=np.float32)
+
+    def validation() -> Any:
+        total: Any = 0.0
         for start in range(0, len(labelled.val), AT_ONCE):
             part = slice(start, start + AT_ONCE)
             counts, targets = labelled.val[part], labelled.val_targets[part]
-            found = self._losses(self._values(counts), targets)
+            found = judge(values(counts), targets)
             total += found.numpy().astype(np.float64) * (len(counts) / len(labelled.val))
-        return self.named(total)
+        return total
 
-    def _values(self, counts: Counts) -> NDArray[np.float32]:
-        return np.multiply(counts, self.labelled.lsb, dtype=np.float32)
+    return Epochs(
+        trainer.names,
+        labelled.steps(batch),
+        partial(labelled.epoch, seed=seed, batch=batch),
+        lambda quantize, counts, *rest: steps[quantize](values(counts), *rest),
+        validation,
+    )
 
 
 def train_frozen(
@@ -222,28 +208,15 @@ def train_frozen(
     epochs: int,
     seed: int,
     advance: Advance = lambda steps: None,
-) -> Progress:
-    """Train a trainer's `variables`; every student ends as it was after its best epoch."""
-    rate, float_until = recipe.student_learning_rate, min(recipe.float_epochs, epochs - 1)
-    optimizer = keras.optimizers.Adam(rate)
-    optimizer.build(trainer.variables)
-    work = FrozenEpochs(
-        trainer, optimizer, labelled, seed=seed, batch=recipe.batch, float_until=float_until
-    )
-    cosine = Cosine(optimizer, rate, 0, epochs, work.steps, recipe.warm_up)
-    pruning = Pruning(trainer.prune, recipe.pruning, 0, epochs, work.steps)
-    progress, best = Progress(), {}
+) -> TrainingLog:
+    """Train students; every one ends as it was after its best epoch."""
+    work = frozen_epochs(trainer, labelled, seed=seed, batch=recipe.batch)
+    schedule, log = StudentSchedule(trainer, recipe, 0, epochs), TrainingLog()
     for epoch in range(epochs):
-        losses = work.epoch(epoch, [cosine, pruning], advance)
-        judged = [
-            name
-            for name in trainer.names
-            if epoch >= float_until and (pruning.settled(epoch) or not trainer.is_pruned(name))
-        ]
-        for name in progress.end_epoch(epoch, losses, work.validate(), judged):
-            best[name] = trainer.part(name)
-    trainer.store(best)
-    return progress
+        losses = work.train(epoch, [schedule.rate], schedule, advance)
+        log.end_epoch(epoch, "", losses, work.validate(), schedule.candidates(epoch))
+    trainer.store(log.best)
+    return log
 
 
 def train_students(
@@ -257,16 +230,11 @@ def train_students(
     advance: Advance = lambda steps: None,
 ) -> dict[str, keras.Model]:
     """Build and train students of a configuration; by name, ready to be stored."""
-    recipe = config.distillation
+    recipe, latent = config.distillation, labelled.normal_latents.shape[1]
     keras.utils.set_random_seed(seed)
-    starts = all_starts(settings)
-    students = build_all(starts, labelled.normal.shape[1:], grid, recipe.score)
+    shape = labelled.normal.shape[1:]
+    trainer = StudentTrainer.build(settings, recipe, shape, grid, latent=latent)
     first = (labelled.normal[:1024] * grid.lsb).astype(np.float32)
-    start_students(students, starts, first, float(np.median(labelled.normal_targets)))
-    trainer = StudentTrainer(students, recipe, starts, latent=labelled.normal_latents.shape[1])
-    progress = train_frozen(trainer, labelled, recipe, epochs=epochs, seed=seed, advance=advance)
-    kept = best_starts(progress.best)
-    found = {own.name: students[kept[own.name]] for own in settings}
-    for student in found.values():
-        call_back(student)
-    return found
+    trainer.start(first, float(np.median(labelled.normal_targets)))
+    log = train_frozen(trainer, labelled, recipe, epochs=epochs, seed=seed, advance=advance)
+    return trainer.best_students(log.progress.best)

@@ -1,9 +1,10 @@
-r"""The students' side of a training: their losses, one step of all of them, pruning.
+r"""The students' side of a training: their restarts, losses, pruning, one step of all of them.
 
-Feature distillation: a linear float head :math:`A f + b` from a student's features :math:`f` (the
-input of its last layer) to the teacher's standardised latent :math:`z` adds :math:`w \,
-\frac{1}{n} \sum_j |z_j - (A f + b)_j|` to its loss (in the spirit of FitNets, arXiv 1412.6550). It
-is not stored. `tests/benchmarks/results/ablations.json` shows if it helps.
+Restarts from other initial weights (of a network's two filters one may never wake up) are ordinary
+students while training lasts. Feature distillation (in the spirit of FitNets, arXiv 1412.6550): a
+linear float head :math:`A f + b` from a student's features :math:`f`, the input of its last layer,
+to the teacher's standardised latent :math:`z` adds :math:`w \, \frac{1}{n} \sum_j |z_j - (A f +
+b)_j|` to its loss. It is not stored; `tests/benchmarks/results/ablations.json` shows if it helps.
 """
 
 from __future__ import annotations
@@ -18,12 +19,46 @@ from numpy.typing import NDArray
 from tensorflow import keras
 
 from l1kd.core.config import Distillation, Student
-from l1kd.networks.students import AWAKE
-from l1kd.training.adder_penalty import LogicCost, logic_cost
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.networks.students import AWAKE, build_student
+from l1kd.networks.to_exact import call_back
+from l1kd.training.adder_penalty import adder_cost
 from l1kd.training.student_stack import Stack
 from l1kd.training.target_transform import SPREAD_AS
 
 Vector = NDArray[np.float32]
+_MARK = "/"  # between a student's name and the number of its start; in no name of a configuration
+
+
+def all_starts(settings: Sequence[Student]) -> list[Student]:
+    """Every student as often as it starts: `s7`, `s7/2`, `s7/3`."""
+    return [
+        own if number == 1 else own.model_copy(update={"name": f"{own.name}{_MARK}{number}"})
+        for own in settings
+        for number in range(1, own.starts + 1)
+    ]
+
+
+def best_starts(losses: Mapping[str, float]) -> dict[str, str]:
+    """By student the start with the lowest loss, the first of equal ones."""
+    found: dict[str, str] = {}
+    for name, loss in losses.items():
+        student = name.partition(_MARK)[0]
+        if student not in found or loss < losses[found[student]]:
+            found[student] = name
+    return found
+
+
+def only_best(row: Mapping[str, Any], losses: Mapping[str, float]) -> dict[str, Any]:
+    """A row of the history with the best start of every student, under the student's name."""
+    found, best = {}, best_starts(losses)
+    for column, value in row.items():
+        ending = next((e for e in ("_val_loss", "_loss") if column.endswith(e)), "")
+        name = column.removesuffix(ending)
+        student = name.partition(_MARK)[0]
+        if not ending or best.get(student, student) == name:
+            found[student + ending] = value
+    return found
 
 
 class FeatureHeads:
@@ -72,11 +107,11 @@ class StudentTrainer:
         self,
         students: Mapping[str, keras.Model],
         config: Distillation,
-        settings: Sequence[Student] = (),  # penalties and sparsities
+        settings: Sequence[Student],
         *,
         latent: int = 0,  # numbers in the teacher's latent, for `feature_weight`
     ) -> None:
-        self.students, self.names = dict(students), list(students)
+        self.students, self.names, self.settings = dict(students), list(students), settings
         self.config, self.score = config, config.score.type
         self.stack = stack = Stack(self.students)
         unit = SPREAD_AS * (self.score.high + self.score.lsb)
@@ -87,19 +122,52 @@ class StudentTrainer:
         self._low = np.concatenate([stack.low, np.full(beyond, -np.inf, np.float32)])
         self._high = np.concatenate([stack.high, np.full(beyond, np.inf, np.float32)])
         self.vector = tf.Variable(np.zeros(stack.size + beyond, np.float32), name="learners")
-        self.variables = [self.vector]
         self.averaged = tf.Variable(self.vector, trainable=False, name="averaged")
         self.mask = tf.Variable(tf.ones_like(self.vector), trainable=False, name="mask")
-        self._penalties: dict[str, tuple[float, LogicCost]] = {}
+        # Adam works per element: one optimizer serves all students alike.
+        self.optimizer = keras.optimizers.Adam(config.student_learning_rate)
+        self.optimizer.build([self.vector])
+        self._penalties = {own.name: own.logic_penalty * unit for own in settings}
         self.sparsities: dict[tuple[str, str], float] = {}  # by student and layer
         for own in settings:
-            student = self.students[own.name]
-            if own.logic_penalty:
-                self._penalties[own.name] = (own.logic_penalty * unit, logic_cost(student))
-            for layer in (layer.name for layer in student.layers if hasattr(layer, "kernel")):
-                share = own.layers[layer].sparsity if layer in own.layers else None
-                if share := own.sparsity if share is None else share:
-                    self.sparsities[own.name, layer] = share
+            for slot in stack.kernels(own.name):
+                layer = own.layers.get(slot.layer)
+                share = own.sparsity if layer is None or layer.sparsity is None else layer.sparsity
+                if share:
+                    self.sparsities[own.name, slot.layer] = share
+        self.load()
+
+    @classmethod
+    def build(
+        cls,
+        settings: Sequence[Student],
+        config: Distillation,
+        shape: tuple[int, ...],
+        grid: FixedPoint,
+        *,
+        latent: int,
+    ) -> StudentTrainer:
+        """Untrained students, every one as often as it starts."""
+        starts, students = all_starts(settings), {}
+        for own in starts:
+            named = own.model_copy(update={"name": own.name.partition(_MARK)[0]})
+            students[own.name] = build_student(named, shape, grid, config.score)
+        return cls(students, config, starts, latent=latent)
+
+    def start(self, events: Any, middle: float) -> None:
+        """Give the students units that fire on normal `events`, and scores at `middle`."""
+        for own in self.settings:
+            student, quantile = self.students[own.name], AWAKE[own.architecture]
+            for layer in student.layers[:-2]:
+                if getattr(layer, "use_bias", False):
+                    # Raised until every unit fires at this quantile of its inputs.
+                    entering = keras.Model(student.input, layer.output)(events).numpy()
+                    usual = np.quantile(entering.reshape(-1, entering.shape[-1]), quantile, axis=0)
+                    kernel, bias = layer.get_weights()
+                    layer.set_weights([kernel, bias + np.maximum(-usual, 0)])
+            output = student.layers[-2]
+            kernel, bias = output.get_weights()
+            output.set_weights([kernel, np.full_like(bias, middle)])
         self.load()
 
     def load(self) -> None:
@@ -110,21 +178,30 @@ class StudentTrainer:
         self.vector.assign(start)
         self.averaged.assign(start)
 
-    def store(self, best: Mapping[str, Vector]) -> None:
+    def store(self, best: Mapping[str, Sequence[Vector]]) -> None:
         """Give the students the trained weights, those in `best` by student."""
         whole = self.judged.numpy()[: self.stack.size]
-        for name, part in best.items():
-            whole[self.stack.slice_of(name)] = part
+        for name in self.names:
+            if name in best:
+                (whole[self.stack.slice_of(name)],) = best[name]
         self.stack.scatter(whole)
+
+    def best_students(self, losses: Mapping[str, float]) -> dict[str, keras.Model]:
+        """Every student's best start by validation losses, ready to be stored."""
+        kept = best_starts(losses)
+        found = {n: self.students[kept[n]] for n in self.names if _MARK not in n}
+        for student in found.values():
+            call_back(student)
+        return found
 
     @property
     def judged(self) -> Any:
         """The vector that validation sees: the moving average where there is one."""
         return self.averaged if self.config.average else self.vector
 
-    def part(self, name: str) -> Vector:
-        """A student's weights as validation sees them."""
-        return np.asarray(self.judged.numpy()[self.stack.slice_of(name)])
+    def part(self, name: str) -> list[Vector]:
+        """A student's weights as validation sees them, one vector."""
+        return [np.asarray(self.judged.numpy()[self.stack.slice_of(name)])]
 
     def losses(
         self,
@@ -147,23 +224,20 @@ class StudentTrainer:
             missed += self.config.raw_weight * _raw_error(reached, target, gain)
         found = tf.unstack(tf.reduce_mean(missed, axis=1), len(self.names))
         for number, name in enumerate(self.names):
-            if name in self._penalties:
-                weight, cost = self._penalties[name]
-                own = [s for s in self.stack.slots if s.student == name and s.part == "kernel"]
-                found[number] += weight * cost([vector[slot.span] for slot in own])
+            if penalty := self._penalties[name]:
+                own = self.stack.kernels(name)
+                found[number] += penalty * adder_cost([vector[slot.span] for slot in own], own)
             if training and self.heads and latent is not None:
                 head = vector[self.stack.size :]
                 found[number] += self.heads.loss(head, name, seen.features[name], latent)
         return tf.stack(found)
 
-    def step(
-        self, optimizer: Any, events: Any, target: Any, latent: Any = None, **options: Any
-    ) -> Any:
+    def step(self, events: Any, target: Any, latent: Any = None, **options: Any) -> Any:
         """One step of every student; pruned weights stay 0. Returns the losses, (students,)."""
         with tf.GradientTape() as tape:
             losses = self.losses(events, target, latent, training=True, **options)
         gradient = tape.gradient(losses, self.vector)
-        optimizer.apply_gradients([(gradient, self.vector)])
+        self.optimizer.apply_gradients([(gradient, self.vector)])
         self.hold()
         if self.config.average:
             self.averaged.assign_sub((1 - self.config.average) * (self.averaged - self.vector))
@@ -176,13 +250,10 @@ class StudentTrainer:
 
     def prune(self, progress: float) -> None:
         """Prune every kernel to a share `progress` of its sparsity, the smallest weights first."""
-        if not self.sparsities:
-            return
         vector, mask = self.vector.numpy(), self.mask.numpy()
         for slot in self.stack.slots:
-            if slot.part != "kernel" or (slot.student, slot.layer) not in self.sparsities:
-                continue
-            count = int(self.sparsities[slot.student, slot.layer] * progress * slot.size + 1e-9)
+            asked = self.sparsities.get((slot.student, slot.layer), 0) * (slot.part == "kernel")
+            count = int(asked * progress * slot.size + 1e-9)
             if count > np.sum(mask[slot.span] == 0):
                 kept = np.ones(slot.size, np.float32)
                 # Pruned weights are 0, so they are among the smallest again; ties go by position.
@@ -192,10 +263,6 @@ class StudentTrainer:
             self.mask.assign(mask)
             self.vector.assign(vector * mask)
             self.averaged.assign(self.averaged * mask)
-
-    def is_pruned(self, name: str) -> bool:
-        """True for a student with sparsities."""
-        return any(student == name for student, _ in self.sparsities)
 
 
 def _raw_error(reached: Any, target: Any, gain: Any) -> Any:
@@ -208,21 +275,3 @@ def _raw_error(reached: Any, target: Any, gain: Any) -> Any:
         return gain / mean * tf.exp((tf.minimum(values, top + gain) - top) / gain)
 
     return tf.abs(raw(reached) - raw(target))
-
-
-def start_students(
-    students: Mapping[str, keras.Model], settings: Sequence[Student], events: Any, middle: float
-) -> None:
-    """Start students with units that fire on normal `events` and scores at `middle`."""
-    for own in settings:
-        student, quantile = students[own.name], AWAKE[own.architecture]
-        for layer in student.layers[:-2]:
-            if getattr(layer, "use_bias", False):
-                # Raised until every unit fires at this quantile of its inputs.
-                entering = keras.Model(student.input, layer.output)(events).numpy()
-                usual = np.quantile(entering.reshape(-1, entering.shape[-1]), quantile, axis=0)
-                kernel, bias = layer.get_weights()
-                layer.set_weights([kernel, bias + np.maximum(-usual, 0)])
-        output = student.layers[-2]
-        kernel, bias = output.get_weights()
-        output.set_weights([kernel, np.full_like(bias, middle)])

@@ -103,6 +103,8 @@ class Slot:
     start: int  # its first element in the vector
     type: FixedPoint  # its quantizer's
     unit: float  # output LSB over input LSB, the factor of a count
+    bits: int  # of the values that the layer reads
+    positions: int  # at which they are multiplied with the kernel
     variable: Any = field(repr=False)  # the Keras layer's
 
     @property
@@ -148,17 +150,17 @@ class Stack:
     def _read(self, name: str, model: keras.Model) -> list[Step]:
         """The steps of a student up to its last quantizer."""
         steps: list[Step] = []
-        held = 1.0  # LSB of what the next layer reads: events come as they are
+        held, bits = 1.0, 0  # LSB and word of what the next layer reads: events come as they are
         layers = model.layers[:-1]
         for place, layer in enumerate(layers):
             kind = type(layer).__name__
             own = type_of(layer.quantizer) if kind == "QActivation" else None
             if kind == "InputLayer" or (own is not None and own.signed and not steps):
-                pass  # the port: events are on its grid
+                bits = 0 if own is None else own.word  # the port: events are on its grid
             elif own is not None and not own.signed and steps:
                 scale = held / own.lsb if steps[-1].kind == "pool" else 1.0
                 steps.append(Step("relu", (own.high / own.lsb, own.word, scale)))
-                held = own.lsb
+                held, bits = own.lsb, own.word
             elif kind == "Reshape":
                 steps.append(Step("reshape", layer.target_shape))
             elif kind == "Flatten":
@@ -168,13 +170,14 @@ class Stack:
             elif kind in ("QConv2D", "QDense"):
                 last = layer is layers[-1]
                 after = 1.0 if last else type_of(layers[place + 1].quantizer).lsb  # type: ignore[union-attr]
-                steps.append(self._affine(name, layer, held, after))
+                steps.append(self._affine(name, layer, held, bits, after))
                 held = after
             else:
                 raise TypeError(f"{name}: layer {layer.name!r} ({kind}) is none of a student's")
         return steps
 
-    def _affine(self, name: str, layer: Any, held: float, after: float) -> Step:
+    def _affine(self, name: str, layer: Any, held: float, bits: int, after: float) -> Step:
+        positions = int(np.prod(layer.output_shape[1:-1], dtype=int))
         parts = [("kernel", layer.kernel, layer.kernel_quantizer_internal, held / after)]
         if layer.use_bias:
             parts.append(("bias", layer.bias, layer.bias_quantizer_internal, 1 / after))
@@ -184,7 +187,8 @@ class Stack:
                 raise TypeError(f"{name}: the {part} of {layer.name!r} has no plain quantizer")
             start = self.size if self.slots else 0
             shape = tuple(int(side) for side in variable.shape)
-            self.slots.append(Slot(name, layer.name, part, shape, start, own, unit, variable))
+            place = (name, layer.name, part, shape, start)
+            self.slots.append(Slot(*place, own, unit, bits, positions, variable))
         if type(layer).__name__ == "QDense":
             return Step("dense", (layer.use_bias,), layer.name)
         options = (layer.kernel_size, layer.strides, layer.padding.upper(), layer.use_bias)
@@ -195,9 +199,13 @@ class Stack:
         """Elements of the vector."""
         return self.slots[-1].start + self.slots[-1].size
 
+    def kernels(self, student: str) -> list[Slot]:
+        """A student's kernels, in the order of its layers."""
+        return [s for s in self.slots if s.student == student and s.part == "kernel"]
+
     def features(self) -> dict[str, tuple[int, float]]:
         """Number and LSB of the inputs of every student's last layer."""
-        last = {slot.student: slot for slot in self.slots if slot.part == "kernel"}
+        last = {name: self.kernels(name)[-1] for name in self.students}
         return {name: (slot.shape[0], slot.unit) for name, slot in last.items()}
 
     def slice_of(self, student: str) -> slice:

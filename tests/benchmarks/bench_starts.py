@@ -82,7 +82,7 @@ def case(run: Path) -> dict[str, list[Row]]:
     """The drawings of a run's smallest students against its teacher, by student."""
     from l1kd.evaluation.evaluate import scorer
     from l1kd.evaluation.metrics import spearman
-    from l1kd.training.frozen_teacher import FrozenEpochs
+    from l1kd.training.frozen_teacher import frozen_epochs
     from l1kd.training.student_losses import StudentTrainer
 
     config = config_file.load(run / "config.yaml", ["threads=1"])
@@ -92,7 +92,7 @@ def case(run: Path) -> dict[str, list[Row]]:
     labelled, models, judge = taught(context, config)
     own, grid, shape = config.distillation, context.dataset.grid, context.dataset.shape
     trainer = StudentTrainer(models, own, config.students)
-    course = FrozenEpochs(trainer, None, labelled, seed=SEED, batch=own.batch)
+    course = frozen_epochs(trainer, labelled, seed=SEED, batch=own.batch)
     loss, known = course.validate(), (labelled.val * grid.lsb).astype(np.float32)
 
     def row(name: str) -> Row:

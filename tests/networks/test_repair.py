@@ -27,8 +27,8 @@ from tensorflow.python.autograph.core import ag_ctx
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.lint.check import check
-from l1kd.networks.repair.repair import Repaired, apply_repairs, repair
-from l1kd.networks.repair.weights import on_a_grid, plain_grid, requantized, settled
+from l1kd.networks.quantizers import on_a_grid, plain_grid, settled
+from l1kd.networks.repair import Repaired, apply_repairs, repair, requantized
 from tests.networks.foreign import cicada_v1, cicada_v2, network, trained
 
 layers = keras.layers
@@ -399,7 +399,7 @@ def test_the_public_repair_returns_a_model_and_logs(
 def test_an_exact_repair_that_changes_a_score_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network(lambda x: out(relu(dense()(port(x)), "quantized_bits(8,5,1,alpha=1)")), (6,))
     wrong = "quantized_relu(6,2)"
-    monkeypatch.setattr("l1kd.networks.repair.activations.text_of", lambda kind: wrong)
+    monkeypatch.setattr("l1kd.networks.repair.text_of", lambda kind: wrong)
     with pytest.raises(RuntimeError, match="scores changed"):
         repair(model, grid=GRID)
 

@@ -21,7 +21,8 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.network import Network, from_json
 from l1kd.firmware.hls import hls4ml_convert
 from l1kd.firmware.stimuli.corner_inputs import corners
-from l1kd.networks.lint.layer_rules import RULES
+from l1kd.networks.lint.check import RULES
+from l1kd.networks.quantizers import settled
 from l1kd.networks.students import STUDENTS, build_student
 from l1kd.networks.to_exact import READERS, beyond, call_back, doubts, read, weight_counts
 from tests.firmware.networks import network
@@ -200,7 +201,8 @@ def test_where_float32_ends_the_firmware_is_right_and_qkeras_is_named(tmp_path: 
     assert 0 < different.sum() < len(events)
     # By hand, in integers: half to even, 6 fraction bits of 15.
     kernel, bias = (
-        weight_counts(qkeras.quantized_bits(16, 0, alpha=1), w) for w in model.get_weights()
+        weight_counts(settled(qkeras.quantized_bits(16, 0, alpha=1), w))  # type: ignore[arg-type]
+        for w in model.get_weights()
     )
     assert kernel[1] == bias[1] == 15
     first = int(np.flatnonzero(different)[0])
@@ -246,10 +248,10 @@ def test_weights_that_leave_the_grid_are_called_back() -> None:
 
 def read_unchecked(model: Any) -> Network:
     """As `read`, without the lint."""
-    from l1kd.networks.lint import check
+    from l1kd.networks import to_exact
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(check, "demand", lambda _: None)
+        patch.setattr(to_exact, "demand", lambda _: None)
         return read(model)
 
 
@@ -267,7 +269,9 @@ def test_weights_have_no_more_fraction_bits_than_they_need(
     text: str, values: list[float], counts: list[int], fraction: int
 ) -> None:
     quantizer = qkeras.get_quantizer(text)
-    found, of = weight_counts(quantizer, np.array(values, np.float32))
+    weights = settled(quantizer, np.array(values, np.float32))
+    assert weights is not None
+    found, of = weight_counts(weights)
     assert (found * 2.0**-of == np.array(counts) * 2.0**-fraction).all()
     present = [abs(int(each)) for each in found if each]
     assert not present or any(each % 2 for each in present)

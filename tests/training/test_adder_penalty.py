@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,13 +14,19 @@ from l1kd.core.fixed_point import FixedPoint, signed_digits
 from l1kd.networks.students import build_student
 from l1kd.networks.to_exact import read
 from l1kd.training import adder_penalty as module
-from l1kd.training.adder_penalty import logic_cost
+from l1kd.training.adder_penalty import adder_cost
+from l1kd.training.student_stack import Stack
 
 
 def student(**options: object):  # type: ignore[no-untyped-def]
     tf.keras.utils.set_random_seed(3)
     config = Student(name="x", architecture="conv", hidden=[5], **options)  # type: ignore[arg-type]
     return build_student(config, (6, 4, 1), FixedPoint(6, 6), Score())
+
+
+def logic_cost(model: tf.keras.Model) -> Callable[[], Any]:
+    slots = [slot for slot in Stack({"x": model}).slots if slot.part == "kernel"]
+    return lambda: adder_cost([slot.variable for slot in slots], slots)
 
 
 def by_hand(number: int) -> int:

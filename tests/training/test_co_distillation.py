@@ -11,8 +11,8 @@ import tensorflow as tf
 from l1kd.core.config import Config
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset, Sample
-from l1kd.training.checkpoint import Arrays
 from l1kd.training.co_distillation import Distiller
+from l1kd.training.epochs import Arrays
 from l1kd.training.target_transform import TARGETS
 from l1kd.training.train import build
 
@@ -53,7 +53,7 @@ def distiller(shared: tuple[Distiller, Arrays]) -> Iterator[Distiller]:
 
 
 def students(distiller: Distiller) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
-    return {name: distiller.trainer.part(name) for name in distiller.trainer.names}
+    return {name: distiller.trainer.part(name)[0] for name in distiller.trainer.names}
 
 
 def copies(model: tf.keras.Model) -> list[np.ndarray]:  # type: ignore[type-arg]
@@ -79,7 +79,7 @@ def test_the_teacher_does_not_feel_its_students(distiller: Distiller) -> None:
     together = copies(distiller.teacher)
     distiller.restore(start)
     before = students(distiller)
-    distiller.teacher_step(*batch)
+    distiller.step(*batch, students=False)
     assert same(distiller.teacher, together)
     assert all((part == before[name]).all() for name, part in students(distiller).items())
 
@@ -108,7 +108,7 @@ def test_students_do_not_feel_each_other(distiller: Distiller) -> None:
 
 def test_a_frozen_teacher_stays_and_its_transform_too(distiller: Distiller) -> None:
     teacher, affine = copies(distiller.teacher), distiller.affine.numpy()
-    distiller.student_step(tf.constant(EVENTS), tf.constant(EVENTS[:8]))
+    distiller.step(tf.constant(EVENTS), tf.constant(EVENTS[:8]), teacher=False)
     assert same(distiller.teacher, teacher)
     assert (distiller.affine.numpy() == affine).all()
 
@@ -123,7 +123,7 @@ def test_students_are_told_how_steep_their_targets_are() -> None:
     target, gain = distiller.target(distiller.teacher(shown)), distiller.transform.gain
     assert gain != 1
     expected = own.losses(shown, target, gain=gain, training=True)
-    assert np.allclose(distiller.student_step(*batch), expected, rtol=1e-5)
+    assert np.allclose(distiller.step(*batch, teacher=False), expected, rtol=1e-5)
 
 
 def test_the_fitted_transform_follows_the_teacher(distiller: Distiller) -> None:

@@ -62,7 +62,7 @@ def test_noise_is_a_tenth_of_the_largest_value() -> None:
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
 def test_the_mix_has_the_asked_size(kinds: list[str], ratio: float) -> None:
     data = dataset((5, 3), other=True)
-    mix = mixer(kinds, ratio, data, measure_inputs(data))
+    mix = mixer(kinds, ratio, data)
     made = mix(data.train.events(101), np.random.default_rng(1))
     assert len(made) == (round(101 * ratio) if kinds else 0)
     if "dataset" in kinds:
@@ -72,7 +72,7 @@ def test_the_mix_has_the_asked_size(kinds: list[str], ratio: float) -> None:
 def test_a_source_without_another_data_set_says_so() -> None:
     data = dataset((5, 3))
     with pytest.raises(UserError, match=r"'dataset'.*no other data set"):
-        mixer(["dataset"], 1.0, data, measure_inputs(data))
+        mixer(["dataset"], 1.0, data)
 
 
 def test_a_warped_event_is_the_same_thing_elsewhere() -> None:

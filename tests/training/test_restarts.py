@@ -14,9 +14,9 @@ import l1kd
 from l1kd.core import config_file
 from l1kd.core.config import Student
 from l1kd.runs.run import context_of
-from l1kd.training import frozen_teacher, train
+from l1kd.training import frozen_teacher, student_losses, train
 from l1kd.training.frozen_teacher import LabelledEvents, train_students
-from l1kd.training.restarts import all_starts, best_starts, only_best
+from l1kd.training.student_losses import all_starts, best_starts, only_best
 from l1kd.training.target_transform import TARGETS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
@@ -37,7 +37,7 @@ def test_a_row_has_one_start_under_the_student_s_name() -> None:
     row |= {"a_val_loss": 4.0, "a/2_val_loss": 5.0, "b_val_loss": 6.0}
     expected = {"epoch": 3, "phase": "frozen", "a_loss": 2.0, "b_loss": 3.0}
     expected |= {"a_val_loss": 5.0, "b_val_loss": 6.0}
-    assert only_best(row, {"a": "a/2", "b": "b"}) == expected
+    assert only_best(row, {"a": 4.0, "a/2": 3.0, "b": 6.0}) == expected
     assert only_best(row, {})["a_val_loss"] == 4.0  # nobody was judged yet
 
 
@@ -48,7 +48,7 @@ def test_a_training_keeps_the_best_start(
 
     def noted(row: Any, best: Any) -> dict[str, Any]:
         seen.setdefault("rows", {})[row["epoch"]] = row
-        seen["best"] = dict(best)
+        seen["best"] = best_starts(best)
         return only_best(row, best)
 
     monkeypatch.setattr(train, "only_best", noted)
@@ -88,7 +88,7 @@ def test_candidates_start_as_often(
         found.update(losses)
         return best_starts(losses)
 
-    monkeypatch.setattr(frozen_teacher, "best_starts", noted)
+    monkeypatch.setattr(student_losses, "best_starts", noted)
     own = Student(name="x", architecture="dense", hidden=[3], starts=2)
     models = train_students([own], labelled, config, context.dataset.grid, epochs=2, seed=3)
     assert list(models) == ["x"] and set(found) == {"x", "x/2"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,7 @@ from l1kd.core.fixed_point import FixedPoint, signed_digits
 from l1kd.exact.layers import Affine
 from l1kd.networks.to_exact import read
 from l1kd.training import train
-from l1kd.training.checkpoint import Progress, TrainingLog
-from l1kd.training.schedules import Pruning
+from l1kd.training.epochs import StudentSchedule, TrainingLog
 from l1kd.training.student_losses import StudentTrainer
 from tests.training.conftest import SPARSE, context_of
 
@@ -65,17 +65,17 @@ def test_a_stored_student_has_the_zeros_that_were_asked_for(
 
 
 def test_an_epoch_that_does_not_count_is_no_one_s_best(tmp_path: Path) -> None:
-    log = TrainingLog(Progress(""), {}, dict, tmp_path)
+    log = TrainingLog(directory=tmp_path)
     for epoch, loss in enumerate((1.0, 3.0, 2.0)):
         weights = {"flat": lambda epoch=epoch: [np.array([epoch])]} if epoch else {}
         log.end_epoch(epoch, "x", {"flat": loss}, {"flat": loss}, weights)
         assert log.progress.best == ({} if epoch == 0 else {"flat": 3.0 if epoch == 1 else 2.0})
-    assert log.best["flat/0"] == [2]
+    assert log.best["flat"] == [[2]]
     assert log.progress.improved == {"flat": 3}
 
 
 def test_a_training_that_no_longer_gets_better_is_stale(tmp_path: Path) -> None:
-    log = TrainingLog(Progress(""), {}, dict, tmp_path)
+    log = TrainingLog(directory=tmp_path)
     for epoch, losses in enumerate(((2.0, 2.0), (3.0, 1.0), (3.0, 3.0), (3.0, 3.0))):
         validation = dict(zip("ab", losses, strict=True))
         assert not log.out_of_patience(["a", "b"], 2)
@@ -86,7 +86,7 @@ def test_a_training_that_no_longer_gets_better_is_stale(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
-    log = TrainingLog(Progress(""), {}, dict, tmp_path)
+    log = TrainingLog(directory=tmp_path)
     with pytest.raises(FloatingPointError, match="a_val_loss is nan in epoch 1"):
         log.end_epoch(0, "x", {"a": 1.0}, {"a": float("nan")}, {})
     assert not (tmp_path / "checkpoint.npz").exists()
@@ -94,15 +94,18 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
 
 def test_sparsity_rises_by_the_cubic_law() -> None:
     reached: list[float] = []
-    pruning = Pruning(reached.append, (0.2, 0.7), first=10, last=20, steps=4)
+    trainer = SimpleNamespace(
+        names=["a"], sparsities={("a", "b"): 0.5}, prune=reached.append, part=list, optimizer=None
+    )
+    schedule = StudentSchedule(trainer, Distillation(pruning=(0.2, 0.7)), 10, 20)
     for epoch in range(10, 20):
         for step in range(4):
-            pruning.after(epoch, step)
+            schedule.prune(epoch, step, 4)
     assert len(reached) == 32  # the first two epochs prune nothing
     assert reached == sorted(reached)
     assert reached[9] == pytest.approx(1 - 0.5**3)  # half way between the two points
     assert reached[19:] == [1.0] * 13
-    assert [epoch for epoch in range(10, 20) if pruning.settled(epoch)] == [16, 17, 18, 19]
+    assert [epoch for epoch in range(10, 20) if schedule.candidates(epoch)] == [16, 17, 18, 19]
 
 
 def test_the_smallest_weights_go_and_stay() -> None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 import l1kd
 from l1kd.core.config import Distillation
 from l1kd.training import train
-from l1kd.training.checkpoint import TrainingLog
+from l1kd.training.epochs import TrainingLog
 from l1kd.training.target_transform import load_target
 from tests.training.conftest import context_of
 

@@ -2,21 +2,77 @@
 
 The rules were found by trying: for each of them a test shows that hls4ml differs or fails
 (`tests/networks/lint_cases.py`), and for what is clean that it equals QKeras. A network is
-inspected, never run.
+inspected, never run. A new layer kind registers its rule with `@rule("ItsClass")`; a kind without
+one is refused.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
 
 from l1kd.core.errors import CheckFailed
-from l1kd.networks.lint.keras_graph import Graph, Problem
-from l1kd.networks.lint.layer_rules import problems
+from l1kd.networks.lint.keras_graph import (
+    DROPOUT,
+    PARTS,
+    Graph,
+    cells_seen,
+    kind,
+    own_activation,
+    pads,
+    sides,
+    weights_of,
+)
+from l1kd.networks.quantizers import fraction_bits, reading, settled, type_of
 
 if TYPE_CHECKING:
     from tensorflow import keras
 
 IoType = Literal["io_parallel", "io_stream"]
+Finding = tuple[str, str, str]  # a problem without its layer: construct, reason, remedy
+Rule = Callable[[Graph, Any], Iterator[Finding]]
+RULES: dict[str, Rule] = {}  # by the name of a layer's class
+_TEXTS = yaml.safe_load((resources.files("l1kd.networks.lint") / "problems.yaml").read_text())
+
+
+def finding(key: str, **values: Any) -> Finding:
+    """A problem of `problems.yaml` with the values that its texts name."""
+    construct, reason, remedy = (text.format(**values) for text in _TEXTS[key])
+    return construct, reason, remedy
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A construct that does not convert exactly.
+
+    Attributes
+    ----------
+    layer
+        Name of the layer; the network's if it is not about one layer.
+    construct
+        As in the network's code: `quantized_bits(symmetric=1)`.
+    reason
+        The result of hls4ml.
+    remedy
+        The change that removes the problem.
+    """
+
+    layer: str
+    construct: str
+    reason: str
+    remedy: str
+
+    def refusal(self, model: keras.Model) -> str:
+        """One line for the user."""
+        return f"{model.name}: layer {self.layer!r}, {self.construct}: {self.reason}; {self.remedy}"
 
 
 def check(model: keras.Model, *, io_type: IoType = "io_parallel") -> list[Problem]:
@@ -35,19 +91,451 @@ def check(model: keras.Model, *, io_type: IoType = "io_parallel") -> list[Proble
         In the network's order, each with `layer`, `construct`, `reason` and `remedy`; empty for a
         network that converts exactly.
     """
-    graph = Graph.of(model)
-    stream = io_type == "io_stream"
-    return [each for layer in graph.layers for each in problems(graph, layer, stream=stream)]
+    graph, found = Graph.of(model), []
+    for layer in graph.layers:
+        name, calls = kind(layer), len(graph.calls[layer.name])
+        own = [finding("shared", calls=calls)] if calls > 1 else []
+        if name in RULES:
+            own += RULES[name](graph, layer)
+        else:
+            own.append((name, *_REFUSED.get(name, _ANY)))
+        own += _name(graph, layer)
+        if not own:
+            own += _too_wide(graph, layer)
+        if io_type == "io_stream":
+            own += _stream(graph, layer)
+        found += [Problem(layer.name, *each) for each in own]
+    return found
 
 
 def demand(model: keras.Model, *, io_type: IoType = "io_parallel") -> None:
     """Refuse (CheckFailed) a network with problems: the first in one line, and how many others."""
-    found = check(model, io_type=io_type)
-    if not found:
+    if found := check(model, io_type=io_type):
+        others = len(found) - 1
+        more = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
+        raise CheckFailed(found[0].refusal(model) + more)
+
+
+def rule(*kinds: str) -> Callable[[Rule], Rule]:
+    """Register a rule for layers of some kinds."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(kinds, function))
+        return function
+
+    return register
+
+
+_WIDEST = 53  # bits that a float64 holds
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """Values are at most `most` in size, in steps of 2^-`fraction`."""
+
+    most: float
+    fraction: int
+
+
+def _too_wide(graph: Graph, layer: Any) -> Iterator[Finding]:
+    """Sums of a dense layer or a convolution that need more bits than hls4ml can bound."""
+    # Its bounds are intervals in float64. Past 53 bits such a bound is rounded, and a sum that is
+    # exactly a power of two has one bit too few: it wraps around.
+    reach = _reach(graph, graph.parents(layer)[0]) if kind(layer) in PARTS else None
+    sums = None if reach is None else _sum(layer, reach)
+    if sums is not None and sums.most:
+        bits = math.ceil(math.log2(sums.most)) + sums.fraction + 1
+        if bits > _WIDEST:
+            yield finding("too wide", bits=bits, widest=_WIDEST)
+
+
+def _reach(graph: Graph, layer: Any) -> _Reach | None:
+    """Size and step of a layer's output; None where that is not known."""
+    quantizer = layer.quantizer if kind(layer) == "QActivation" else own_activation(layer)
+    if quantizer is not None and getattr(quantizer, "__name__", "") != "relu":
+        found = reading(quantizer)
+        if found is None:
+            return None
+        return _Reach(max(-found.type.low, found.type.high), found.type.fraction)
+    before = [_reach(graph, parent) for parent in graph.parents(layer)]
+    known = [each for each in before if each is not None]
+    if not known or len(known) < len(before):
+        return None
+    if kind(layer) in PARTS:
+        return _sum(layer, known[0])
+    most, fraction = [each.most for each in known], max(each.fraction for each in known)
+    if kind(layer) == "Multiply":
+        return _Reach(math.prod(most), sum(each.fraction for each in known))
+    return _Reach(sum(most) if kind(layer) in ("Add", "Subtract") else max(most), fraction)
+
+
+def _sum(layer: Any, reach: _Reach) -> _Reach | None:
+    """The sums of a layer with weights; None if QKeras cannot quantize them."""
+    for part, quantizer, stored in weights_of(layer):
+        if float(getattr(quantizer, "integer", 0)) < 0:
+            return None
+        stored = stored.astype(np.float32)
+        values = np.asarray(stored if quantizer is None else quantizer(stored), np.float64)
+        if part == "bias":
+            size = float(np.abs(values).max(initial=0))
+            reach = _Reach(reach.most + size, max(reach.fraction, fraction_bits(values)))
+            continue
+        summed = tuple(range(values.ndim - (2 if part == "depthwise" else 1)))
+        largest = float(np.abs(values).sum(axis=summed).max(initial=0))
+        reach = _Reach(reach.most * largest, reach.fraction + fraction_bits(values))
+    return reach
+
+
+_COPIES = 7  # of a stream
+
+
+def _stream(graph: Graph, layer: Any) -> Iterator[Finding]:
+    """Problems of io_stream alone."""
+    if (readers := len(graph.readers[layer.name])) > _COPIES:
+        yield finding("stream read often", readers=readers, copies=_COPIES)
+    shapes = {tuple(each.output_shape) for each in graph.parents(layer)}
+    if len(shapes) > 1 and kind(layer) != "Concatenate":
+        yield finding("stream of shapes", kind=kind(layer))
+    if kind(layer) in ("QConv1D", "QSeparableConv1D") and layer.padding != "valid":
+        side, size, step = int(layer.input_shape[1]), layer.kernel_size[0], layer.strides[0]
+        padded = size > 1 if layer.padding == "causal" else any(pads(side, size, step))
+        source = graph.source(layer)
+        if padded and source is not None and len(graph.reached(source)) > 1:
+            yield finding("stream padded", layer=layer)
+    if kind(layer) in ("QConv2D", "QDepthwiseConv2D", "QSeparableConv2D"):
+        size, strides = sides(layer.kernel_size), sides(layer.strides)
+        if size[0] == 1 < size[1] and strides[0] > 1:
+            yield finding("stream skips rows", size=size, strides=strides)
+    if hasattr(layer, "pool_size"):
+        size, step = sides(layer.pool_size), sides(layer.strides)
+        if len(size) == 2 and size != step:
+            yield finding("stream pool overlaps", size=size, step=step)
+        axes = zip(layer.input_shape[1:-1], size, step, strict=True)
+        if layer.padding == "same" and any(any(pads(*each)) for each in axes):
+            yield finding("stream pool padded")
+
+
+_FLOAT = "use {}, with kernel_quantizer='quantized_bits(bits,integer,alpha=1)'"
+_OWN = "run l1kd.repair, which folds it exactly into a {}"
+_LAYER = "run l1kd.repair, which folds it into the layer before"
+_FUSED = "hls4ml fuses it into weights that are no longer on their quantizer's grid"
+_ACTIVATION = "use QActivation('quantized_relu(bits,integer)') or another quantizer"
+_NESTED = ("a model inside a model", "put the inner model's layers into the outer one")
+# Kinds that are refused with any arguments: reason, remedy.
+_REFUSED: dict[str, tuple[str, str]] = {
+    "BatchNormalization": (_FUSED, _LAYER),
+    "QBatchNormalization": ("hls4ml does not quantize its parts as QKeras does", _LAYER),
+    "QConv2DBatchnorm": ("hls4ml cannot convert it", _OWN.format("QConv2D")),
+    "QDepthwiseConv2DBatchnorm": ("hls4ml cannot convert it", _OWN.format("QDepthwiseConv2D")),
+    "Dense": ("its weights are float32", _FLOAT.format("QDense")),
+    "Conv1D": ("its weights are float32", _FLOAT.format("QConv1D")),
+    "Conv2D": ("its weights are float32", _FLOAT.format("QConv2D")),
+    "PReLU": ("its slopes are float32, which QKeras rounds after", _ACTIVATION),
+    "ELU": ("hls4ml looks it up in a table", _ACTIVATION),
+    "Softmax": ("hls4ml looks it up in tables that are not exact", "end the network before it"),
+    "Functional": _NESTED,
+    "Sequential": _NESTED,
+}
+_ANY = ("hls4ml has no exact form of it", "leave it out of the network for the firmware")
+
+
+@rule("InputLayer")
+def _input(graph: Graph, layer: Any) -> Iterator[Finding]:
+    readers = graph.reached(layer)
+    if len(readers) == 1 and graph.is_port(readers[0]):
         return
-    first, others = found[0], len(found) - 1
-    more = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
-    raise CheckFailed(
-        f"{model.name}: layer {first.layer!r}, {first.construct}: {first.reason}; "
-        f"{first.remedy}{more}"
-    )
+    found = "no quantizer behind the input" if len(readers) < 2 else f"{len(readers)} readers"
+    yield finding("port not alone", found=found)
+
+
+@rule("QActivation")
+def _activation(graph: Graph, layer: Any) -> Iterator[Finding]:
+    quantizer, port = layer.quantizer, graph.is_port(layer)
+    yield from _of_activation(quantizer, port=port)
+    if type(quantizer).__name__ != "quantized_bits":
+        return
+    reshaped = port and kind(graph.parents(layer)[0]) not in ("InputLayer", "Dropout")
+    # A port without fraction bits is an integer in hls4ml, which it cannot hand on.
+    if reshaped and quantizer.bits - quantizer.integer == 1:
+        yield finding("port reshaped", q=quantizer)
+    if not port:
+        yield from _fused(graph, layer)
+
+
+def _fused(graph: Graph, layer: Any) -> Iterator[Finding]:
+    """hls4ml makes a `quantized_bits` the type of the layer before, if no other reads that one."""
+    before = graph.source(layer, DROPOUT)
+    if before is None or len(graph.reached(before, DROPOUT)) > 1:
+        return
+    while kind(before) in ("Flatten", "Reshape", "Permute"):
+        further = graph.source(before, DROPOUT)
+        if further is None:
+            return
+        if len(graph.reached(further, DROPOUT)) > 1:
+            if kind(before) != "Permute":
+                yield finding("type lost in reshape", kind=kind(before), before=before.name)
+            return
+        before = further
+    own = own_activation(before)
+    if kind(before) == "QActivation" or getattr(own, "__name__", own) not in (None, "relu"):
+        yield finding("type lost", before=before.name, layer=layer)
+
+
+@rule("QDense")
+def _dense(graph: Graph, layer: Any) -> Iterator[Finding]:
+    rank = len(layer.input_shape) - 1
+    if rank > 1:
+        same = f"QConv{rank - 1}D with kernel_size=1" if rank < 4 else "a Flatten before it"
+        yield finding("dense of axes", rank=rank, same=same)
+    yield from _weighted(layer)
+
+
+def _weighted(layer: Any) -> Iterator[Finding]:
+    for part, quantizer, values in weights_of(layer):
+        yield from _of_weights(quantizer, values, part=part)
+    scale = getattr(getattr(layer, "kernel_quantizer_internal", None), "alpha", 1)
+    bias = getattr(layer, "bias_quantizer_internal", None)
+    if scale != 1 and type(bias).__name__ == "quantized_sigmoid":
+        yield finding("bias quantized twice")
+    activation = own_activation(layer)
+    # Plain functions of Keras; that of a name is exact, as a separate layer is.
+    if activation is not None and getattr(activation, "__name__", "") != "relu":
+        yield from _of_activation(activation)
+
+
+@rule("QConv1D", "QConv2D", "QDepthwiseConv2D", "QSeparableConv1D", "QSeparableConv2D")
+def _convolution(graph: Graph, layer: Any) -> Iterator[Finding]:
+    yield from _channels(graph, layer)
+    if any(step != 1 for step in sides(layer.dilation_rate)):
+        yield finding("dilation", rate=sides(layer.dilation_rate))
+    if getattr(layer, "groups", 1) != 1:
+        yield finding("groups", layer=layer)
+    if getattr(layer, "depth_multiplier", 1) != 1:
+        yield finding("depth multiplier", layer=layer)
+    if layer.padding == "causal":
+        side, size, step = int(layer.input_shape[1]), layer.kernel_size[0], layer.strides[0]
+        theirs = max(size - (side % step or step), 0)
+        if theirs != size - 1:
+            yield finding("causal", step=step, theirs=theirs, ours=size - 1)
+    yield from _weighted(layer)
+
+
+@rule("Flatten")
+def _channels(graph: Graph, layer: Any) -> Iterator[Finding]:
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        yield finding("channels first")
+
+
+@rule(
+    *("MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D"),
+    *("AveragePooling1D", "AveragePooling2D"),
+    *("GlobalAveragePooling1D", "GlobalAveragePooling2D"),
+)
+def _pool(graph: Graph, layer: Any) -> Iterator[Finding]:
+    yield from _channels(graph, layer)
+    same = getattr(layer, "padding", "valid") == "same"
+    if same and "Max" in kind(layer) and not _signed(graph, graph.parents(layer)[0]):
+        yield finding("pool padded")
+    readers = graph.reached(layer)
+    quantized = readers and all(kind(reader) == "QActivation" for reader in readers)
+    odd = [count for count in cells_seen(layer) if count & (count - 1)]
+    if "Average" in kind(layer) and odd and not quantized:
+        yield finding("quotient", cells=min(odd))
+    if kind(layer) in ("GlobalMaxPooling2D", "GlobalAveragePooling2D") and any(
+        kind(reader) == "Concatenate" for reader in readers
+    ):
+        yield finding("pool joined", kind=kind(layer))
+
+
+def _signed(graph: Graph, layer: Any) -> bool:
+    """True if hls4ml gives a layer's output a sign."""
+    if kind(layer) in ("InputLayer", "Subtract"):
+        return True
+    quantizer = layer.quantizer if kind(layer) == "QActivation" else own_activation(layer)
+    if quantizer is not None:
+        return type(quantizer).__name__ not in ("quantized_relu", "quantized_sigmoid")
+    if any((values < 0).any() for _, _, values in weights_of(layer)):
+        return True
+    return any(_signed(graph, parent) for parent in graph.parents(layer))
+
+
+@rule("Activation")
+def _float_activation(graph: Graph, layer: Any) -> Iterator[Finding]:
+    name = str(getattr(layer.activation, "__name__", layer.activation))
+    if name not in ("relu", "linear"):
+        yield finding("float activation", name=name)
+
+
+@rule("ReLU")
+def _float_relu(graph: Graph, layer: Any) -> Iterator[Finding]:
+    for argument, plain in (("max_value", None), ("negative_slope", 0), ("threshold", 0)):
+        value = getattr(layer, argument)
+        if (None if value is None else float(value)) != plain:
+            yield finding("float relu", argument=argument, value=value)
+
+
+@rule("LeakyReLU")
+def _leaky_relu(graph: Graph, layer: Any) -> Iterator[Finding]:
+    if np.frexp(slope := float(layer.alpha))[0] != 0.5:
+        yield finding("leaky relu", slope=slope)
+
+
+@rule("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
+def _merge(graph: Graph, layer: Any) -> Iterator[Finding]:
+    parents = graph.parents(layer)
+    if (count := len(parents)) > 2:
+        yield finding("merge of many", kind=kind(layer), count=count, fewer=count - 1)
+    if kind(layer) == "Concatenate" and layer.axis >= 0:
+        yield finding("axis", layer=layer, axis=layer.axis - len(parents[0].output_shape))
+
+
+@rule("Reshape")
+def _reshape(graph: Graph, layer: Any) -> Iterator[Finding]:
+    target = tuple(layer.target_shape)
+    if len(target) > 1 and any(side < 0 for side in target):
+        shape = tuple(int(side) for side in layer.output_shape[1:])
+        yield finding("open shape", target=target, shape=shape)
+
+
+@rule("Dropout", "Permute")
+def _nothing(graph: Graph, layer: Any) -> Iterator[Finding]:
+    yield from ()
+
+
+_RESERVED = frozenset(
+    ("bool", "char", "class", "const", "double", "float", "int", "long", "new", "short", "void")
+)
+
+
+def _name(graph: Graph, layer: Any) -> Iterator[Finding]:
+    """Names become types and variables of the C++."""
+    name, identifier = layer.name, layer.name.isascii() and layer.name.isidentifier()
+    if not identifier or (kind(layer) == "InputLayer" and name in _RESERVED):
+        yield finding("name not in C++")
+    elif name == "input":
+        yield finding("name kept")
+    owner = next((each for each in graph.layers if name == f"{each.name}_linear"), None)
+    if owner is not None and kind(owner) in PARTS and own_activation(owner) is None:
+        yield finding("name taken", owner=owner.name)
+
+
+def _of_activation(quantizer: Any, *, port: bool = False) -> Iterator[Finding]:
+    """Problems of an activation's quantizer; at the `port` it becomes the input port's type."""
+    name = _class(quantizer)
+    if name not in _ACTIVATIONS:
+        reason = _UNKNOWN.get(name, "hls4ml has no such activation")
+        yield finding("unknown", name=name, reason=reason)
+        return
+    if port and name != "quantized_bits":
+        yield finding("port of another kind", name=name)
+    found = []
+    if (factor := float(getattr(quantizer, "qnoise_factor", 1.0))) != 1:
+        found.append(finding("noise", name=name, factor=factor))
+    found += _exponents(quantizer)
+    for key, has in _ACTIVATIONS[name].items():
+        if has(quantizer):
+            alpha = _shown(getattr(quantizer, "alpha", None))
+            found.append(finding(key, q=quantizer, bits=int(quantizer.bits), alpha=alpha))
+    found = found or list(_integer_only(quantizer, name, port=port))
+    if not found and reading(quantizer) is None:  # the rules above say why; this is their net
+        found = [finding("more than a type", name=name)]
+    yield from found
+
+
+def _of_weights(quantizer: Any, values: NDArray[Any], *, part: str) -> Iterator[Finding]:
+    """Problems of a quantizer of stored weights; `part` is bias, kernel, depthwise or pointwise."""
+    name = _class(quantizer)
+    if not np.isfinite(values).all():
+        yield finding("weights not finite", part=part)
+    elif quantizer is None:
+        yield finding("weights unquantized", part=part)
+    elif name not in _WEIGHTS:
+        yield finding("weights of no type", part=part, name=name)
+    else:
+        found = [*_exponents(quantizer, f"{part}: ")]
+        if not _scale_fits(quantizer, name, part):
+            alpha = _shown(quantizer.alpha)
+            found.insert(0, finding("weights scaled", part=part, name=name, alpha=alpha))
+        yield from found
+        if not found and type_of(quantizer) is not None:
+            given = settled(quantizer, values)
+            if given is not None and (off := int(given.strayed.sum())):
+                yield finding("weights strayed", part=part, off=off, size=values.size)
+
+
+def _exponents(quantizer: Any, part: str = "") -> Iterator[Finding]:
+    integer = float(getattr(quantizer, "integer", 0))
+    if integer < 0 or integer % 1:
+        yield finding("exponent", part=part, name=_class(quantizer), q=quantizer, integer=integer)
+
+
+def _integer_only(quantizer: Any, name: str, *, port: bool) -> Iterator[Finding]:
+    """A type without fraction bits; hls4ml makes ap_int of it, which truncates and wraps around."""
+    if name not in ("quantized_bits", "quantized_relu"):
+        return
+    signed = name == "quantized_bits"
+    bits, integer = int(quantizer.bits), int(quantizer.integer)
+    fraction = bits - integer - int(signed)
+    given = {"name": name, "bits": bits, "integer": integer}
+    if port and fraction < 0:
+        yield finding("integer port", **given, word=integer + 1, step=2**-fraction)
+    elif not port and fraction <= 0:
+        alpha = ",alpha=1" if signed else ""
+        yield finding("integer inside", **given, wider=bits + 1 - fraction, alpha=alpha)
+
+
+def _scale_fits(quantizer: Any, name: str, part: str) -> bool:
+    if not _WEIGHTS[name] or _is_one(alpha := quantizer.alpha):
+        return True
+    if alpha is None and part == "bias" and name == "quantized_bits":
+        return True
+    # Behind a kernel hls4ml multiplies with the scale; for a depthwise one it takes the products.
+    if part in ("kernel", "depthwise") and name == "quantized_bits" and isinstance(alpha, Real):
+        return bool(np.frexp(float(alpha))[0] == 0.5)  # a power of two
+    return bool(part == "depthwise" and isinstance(alpha, str) and alpha == "auto_po2")
+
+
+# By quantizer: keys of `problems.yaml`, and which quantizers have the problem.
+_ACTIVATIONS: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "quantized_bits": {
+        "bits scaled": lambda q: not (q.alpha is None or _is_one(q.alpha)),
+        "bits unsigned": lambda q: not q.keep_negative,
+        "bits symmetric": lambda q: q.keep_negative and q.symmetric,
+        "bits of a sign": lambda q: q.keep_negative and q.bits == 1,
+    },
+    "quantized_relu": {
+        "relu with slope": lambda q: q.negative_slope,
+        "relu of sigmoid": lambda q: q.use_sigmoid,
+        "relu with bound": lambda q: q.relu_upper_bound is not None and not q.is_quantized_clip,
+    },
+    "quantized_tanh": {
+        "tanh real": lambda q: q.use_real_tanh,
+        "tanh of one bit": lambda q: not q.use_real_tanh and q.bits == 1,
+    },
+    "quantized_sigmoid": {
+        "sigmoid real": lambda q: q.use_real_sigmoid,
+        "sigmoid symmetric": lambda q: not q.use_real_sigmoid and q.symmetric,
+    },
+}
+# hls4ml lets QKeras itself quantize the weights and then finds the type that holds them.
+_WEIGHTS = {  # and whether they have a scale
+    **{f"quantized_{name}": name == "bits" for name in ("bits", "relu", "sigmoid", "tanh")},
+    **{"stochastic_ternary": True, "ternary": True},
+}
+_UNKNOWN = {
+    "binary": "hls4ml computes it wrongly behind a Flatten with io_stream",
+    "ternary": "hls4ml does not compile it with io_stream, and shifts its threshold",
+    "linear": "it is not a quantizer",
+}
+
+
+def _class(quantizer: Any) -> str:
+    return str(getattr(quantizer, "__name__", None) or type(quantizer).__name__)
+
+
+def _is_one(alpha: Any) -> bool:
+    return isinstance(alpha, Real) and not isinstance(alpha, bool) and float(alpha) == 1
+
+
+def _shown(alpha: Any) -> str:
+    return repr(alpha) if alpha is None or isinstance(alpha, (str, int, float)) else "<array>"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from tensorflow import keras
@@ -18,29 +22,8 @@ PARTS = {
     "QSeparableConv2D": ("depthwise", "pointwise", "bias"),
 }
 # Layers that hand values on as they are, in the same order or another.
-_SAME = {"Flatten", "Reshape", "Permute", "Dropout"}
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A construct that does not convert exactly.
-
-    Attributes
-    ----------
-    layer
-        Name of the layer; the network's if it is not about one layer.
-    construct
-        As in the network's code: `quantized_bits(symmetric=1)`.
-    reason
-        The result of hls4ml.
-    remedy
-        The change that removes the problem.
-    """
-
-    layer: str
-    construct: str
-    reason: str
-    remedy: str
+SAME = frozenset({"Flatten", "Reshape", "Permute", "Dropout"})
+DROPOUT = frozenset({"Dropout"})  # the layers that hls4ml's graph does not have
 
 
 def kind(layer: Any) -> str:
@@ -68,7 +51,7 @@ class Graph:
                 continue
             layers.append(layer)
             calls[layer.name] = [
-                _parents(node)
+                [parent.layer for parent in node.parent_nodes]
                 for place, node in enumerate(layer.inbound_nodes)
                 if used is None or f"{layer.name}_ib-{place}" in used
             ]
@@ -84,32 +67,18 @@ class Graph:
         calls = self.calls[layer.name]
         return calls[0] if calls else []
 
-    def source(self, layer: Any) -> Any:
-        """The one layer that a layer reads, seen through reshapes and Dropout, or None."""
-        return self._before(layer, _SAME)
-
-    def before(self, layer: Any) -> Any:
-        """The one layer that a layer reads in hls4ml's graph, which has no Dropout, or None."""
-        return self._before(layer, {"Dropout"})
-
-    def _before(self, layer: Any, through: set[str]) -> Any:
+    def source(self, layer: Any, through: Set[str] = SAME) -> Any:
+        """The one layer that a layer reads, seen through some kinds, or None."""
         parents = self.parents(layer)
         while len(parents) == 1 and kind(parents[0]) in through:
             parents = self.parents(parents[0])
         return parents[0] if len(parents) == 1 else None
 
-    def reached(self, layer: Any) -> list[Any]:
-        """The layers that read a layer, seen through reshapes and Dropout."""
-        return self._after(layer, _SAME)
-
-    def after(self, layer: Any) -> list[Any]:
-        """The layers that read a layer in hls4ml's graph."""
-        return self._after(layer, {"Dropout"})
-
-    def _after(self, layer: Any, through: set[str]) -> list[Any]:
+    def reached(self, layer: Any, through: Set[str] = SAME) -> list[Any]:
+        """The layers that read a layer, seen through some kinds."""
         found = []
         for reader in self.readers[layer.name]:
-            found += self._after(reader, through) if kind(reader) in through else [reader]
+            found += self.reached(reader, through) if kind(reader) in through else [reader]
         return found
 
     def is_port(self, layer: Any) -> bool:
@@ -117,11 +86,13 @@ class Graph:
         return kind(layer) == "QActivation" and kind(self.source(layer)) == "InputLayer"
 
 
-def _parents(node: Any) -> list[Any]:
-    found = node.inbound_layers
-    if isinstance(found, (list, tuple)):
-        return list(found)
-    return [] if found is None else [found]
+def weights_of(layer: Any) -> list[tuple[str, Any, NDArray[Any]]]:
+    """Names of a layer's weights as in `PARTS`, their quantizers (or None), stored values."""
+    parts = zip(PARTS.get(kind(layer), ()), layer.get_weights(), strict=False)
+    return [
+        (part, getattr(layer, f"{part}_quantizer_internal", None), np.asarray(values))
+        for part, values in parts
+    ]
 
 
 def own_activation(layer: Any) -> Any:
@@ -135,3 +106,23 @@ def own_activation(layer: Any) -> Any:
 def sides(value: Any) -> tuple[int, ...]:
     """An argument that is one number or several, as several."""
     return tuple(value) if isinstance(value, (tuple, list)) else (int(value),)
+
+
+def pads(side: int, size: int, step: int) -> tuple[int, int]:
+    """Cells that `same` adds before and behind: TensorFlow puts the odd one behind."""
+    missing = max((-(-side // step) - 1) * step + size - side, 0)
+    return missing // 2, missing - missing // 2
+
+
+def cells_seen(layer: Any) -> set[int]:
+    """Numbers of cells that windows of a pooling layer see: several where some are cut."""
+    cells = [int(side) for side in layer.input_shape[1:-1]]
+    if not hasattr(layer, "pool_size"):
+        return {int(np.prod(cells))}
+    found = {1}
+    for side, size, step in zip(cells, sides(layer.pool_size), sides(layer.strides), strict=True):
+        same = layer.padding == "same"
+        starts = range(-pads(side, size, step)[0] * same, side if same else side - size + 1, step)
+        seen = {min(start + size, side) - max(start, 0) for start in starts}
+        found = {rows * columns for rows in found for columns in seen}
+    return found
