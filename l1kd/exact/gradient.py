@@ -52,10 +52,7 @@ def backward(
 def sensitivities(
     network: Network, node: layers.Affine, source: Counts, slope: Slopes
 ) -> tuple[Slopes, Slopes]:
-    """Derivatives to weights (N, *kernel's shape) and biases (N, outputs), event by event.
-
-    `source` has the counts that the layer reads; `slope` is that of its values, from `backward`.
-    """
+    """Derivatives to weights (N, *kernel's shape) and biases (N, outputs), from those of its values."""
     values = source.astype(np.float64) * 2.0 ** -network.bounds[node.sources[0]].fraction
     per_output = slope.reshape(len(slope), -1, node.outputs)
     if isinstance(node, layers.Conv):

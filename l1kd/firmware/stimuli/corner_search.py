@@ -132,8 +132,7 @@ class Search:
 def extremes(search: Search, node: Quantize, pool: Counts, reached: Array, budget: int) -> Counts:
     """Events that drive values to their ends: each value's best first, high and low in turn.
 
-    `reached` has what enters the quantizer for each event of `pool`, counts (N, size); `budget` is
-    in evaluations of an event, about.
+    `reached` (N, size) has the counts that enter the quantizer; `budget` is in evaluations.
     """
     name, bound = node.sources[0], search.network.bounds[node.sources[0]]
     most = max(3, budget // (2 * _PARTS * _ROUNDS))
@@ -300,10 +299,7 @@ def _tiles(search: Search, sizes: list[int] | None = None) -> NDArray[np.bool_]:
 def hits(
     search: Search, node: Quantize, pool: Counts, reached: Array, most: int
 ) -> tuple[Counts, Counts]:
-    """Events with values on rounding ties and beside them, and with values at ends of the range.
-
-    `reached` is as for `extremes`; `most` limits the tries for each target value.
-    """
+    """Events with values on rounding ties and beside them, and with values at ends of the range."""
     offset, fraction = node.seen(search.network.bounds[node.sources[0]].fraction)
     shift = fraction - node.type.fraction
     step = 1 << max(shift, 0)

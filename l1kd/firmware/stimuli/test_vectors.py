@@ -82,10 +82,7 @@ def _raised(search: Search, pool: Counts) -> Counts:
 
 
 def _open_share(search: Search, counts: Counts) -> NDArray[np.float64]:
-    """Share of an event's values that lie inside the range of the quantizer they enter, (N,).
-
-    It is 0 where outputs saturate, which hides everything.
-    """
+    """Share of an event's values inside their quantizer's range, (N,); 0 where outputs saturate."""
     network = search.network
     names = [node.sources[0] for node in search.quantizers]
     values = search.values(counts, names)
@@ -140,10 +137,7 @@ def _fresh(search: Search, near: Counts, count: int) -> Counts:
 
 
 def _by_weights(search: Search, pool: Counts, chosen: Counts, most: int) -> Counts:
-    """Further events of the pool, so that every weight and bias moves an output of some event.
-
-    Of some events that are drawn, the one comes in that adds most.
-    """
+    """Further events of the pool, so that every weight and bias moves an output of some event."""
     layers = [node for node in search.network.nodes if isinstance(node, Affine)]
     entries = sum(node.kernel.size + node.bias.size for node in layers)
     if not entries:

@@ -63,11 +63,7 @@ def instructions(run: Path, projects: Sequence[Project], steps: Sequence[Step]) 
 def run_steps(
     context: Context, project: Project, program: ToolProgram, steps: Sequence[Step], limit: float
 ) -> None:
-    """Run the steps of a project that are not done yet, each for `limit` seconds at most.
-
-    The results of each are kept in the run. Raises UserError if the tool fails, leaves no report or
-    takes too long; CheckFailed if a simulation fails: steps after it are not run.
-    """
+    """Run the steps of a project that are not done yet, each for `limit` seconds at most."""
     name = project.label
     lock = context.directory / "vendor" / f".{name}.lock"
     lock.parent.mkdir(exist_ok=True)

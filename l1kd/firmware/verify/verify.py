@@ -43,7 +43,7 @@ from l1kd.firmware.verify.comparison import (
     kind_of,
     samples_of,
 )
-from l1kd.firmware.verify.first_difference import in_csim, in_qkeras
+from l1kd.firmware.verify.differences import in_csim, in_qkeras
 from l1kd.firmware.verilog.project import find_simulator
 from l1kd.networks.inspect import float_twin
 from l1kd.training.target_transform import load_target

@@ -111,11 +111,7 @@ class Logic:
         return CombLogic.load(self.directory / MODEL)
 
     def counts(self, events: ArrayLike) -> NDArray[np.int64]:
-        """Events (N, *shape) or (N, inputs) as counts of the input port's LSB, (N, inputs).
-
-        UserError for other shapes and for values off the port's grid or range: alkaid's
-        interpreter would floor them and wrap them around, silently.
-        """
+        """Events as counts of the port's LSB, (N, inputs); alkaid's interpreter would wrap them around."""
         return counts_of(events, self.description.input, self.record.top)
 
     def predict(self, events: ArrayLike) -> NDArray[np.float64]:
@@ -181,10 +177,7 @@ class Logic:
         return np.concatenate(shown) * self.output_type.lsb
 
     def measure_latency(self, events: ArrayLike, simulator: str = "auto") -> int | None:
-        """Latency in clock edges, seen in events (N, inputs); None if all have the same result.
-
-        UserError if there is no simulator, CheckFailed if the latency is not the reported one.
-        """
+        """Measured latency in clock edges; None if all events (N, inputs) have the same result."""
         if not (probes := self._probes(self.counts(events))):
             return None
         self.simulate(np.asarray(events)[probes], simulator)
