@@ -87,7 +87,7 @@ def cells(
     strides: tuple[int, int],
     dilation: tuple[int, int] = (1, 1),
 ) -> Iterator[tuple[tuple[int, ...], Counts]]:
-    """Places (row, column) of a window, each with a view (N, rows, columns, channels) of all cells."""
+    """Places (row, column) of a window, with views (N, rows, columns, channels) of their cells."""
     ends = [
         side - (size - 1) * gap
         for side, size, gap in zip(images.shape[1:3], window, dilation, strict=True)

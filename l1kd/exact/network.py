@@ -19,8 +19,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.files import read_json, write_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.arithmetic import NO_PADS, Counts
-from l1kd.exact.bounds import Bound
-from l1kd.exact.layers import Input, Node, Quantize
+from l1kd.exact.layers import Bound, Input, Node, Quantize
 
 FORMAT_VERSION = 1  # of its JSON
 _CELLS = 1 << 22  # values of the largest layer that are in memory at a time

@@ -28,14 +28,8 @@ from l1kd.core.own_directories import check_replaceable
 from l1kd.core.run_files import FirmwareRecord, LayerRecord
 from l1kd.exact.layers import Quantize
 from l1kd.exact.network import Network
-from l1kd.firmware.hls import testbench
+from l1kd.firmware.hls import limits, testbench
 from l1kd.firmware.hls.backends import Backend, backend_named
-from l1kd.firmware.hls.limits import (
-    check_arguments,
-    check_port,
-    check_size,
-    reuse_for,
-)
 from l1kd.firmware.hls.namespace_and_ports import assert_ports, enclose, tidy
 from l1kd.firmware.hls.project import (
     NETWORK,
@@ -124,8 +118,8 @@ def to_hls(
     directory, name = Path(directory), name or model.name
     check_replaceable(directory)
     target = backend_named(backend)
-    check_arguments(target, io_type, strategy, part, reuse, clock_ns)
-    check_size(model, target, io_type, strategy)
+    limits.check_arguments(target, io_type, strategy, part, reuse, clock_ns)
+    limits.check_size(model, target, io_type, strategy)
     from l1kd.networks.lint.check import demand
     from l1kd.networks.to_exact import read
 
@@ -133,7 +127,7 @@ def to_hls(
         demand(model, io_type=io_type)
     exact = network or read(model)
     own, (result,) = exact.port, exact.output_types
-    check_port(name, port, own)
+    limits.check_port(name, port, own)
     if max(own.word, result.word) > _WIDEST:
         raise UserError(f"{name}: ports wider than {_WIDEST} bits cannot be simulated")
     if vectors is not None and not len(vectors):
@@ -256,7 +250,9 @@ def _configuration(
         if multiplications(layer) is None:
             continue
         settings["Strategy"] = _STRATEGIES.get(strategy, strategy)
-        settings["ReuseFactor"] = reuse_for(layer, reuse) if strategy == "resource" else reuse
+        settings["ReuseFactor"] = (
+            limits.reuse_for(layer, reuse) if strategy == "resource" else reuse
+        )
         if unroll and "Conv" in type(layer).__name__:
             settings["ParallelizationFactor"] = math.prod(map(int, layer.output_shape[1:-1]))
     return config
@@ -290,11 +286,7 @@ def _check_ports(name: str, port: FixedPoint, source: Any, result: FixedPoint, s
     """Raise UserError if hls4ml's ports have other bits than the network's."""
     for what, wanted, variable in (("input", port, source), ("output", result, sink)):
         given = FixedPoint.parse(_text(variable.type.precision))
-        if (given.word, given.integer, given.signed) != (
-            wanted.word,
-            wanted.integer,
-            wanted.signed,
-        ):
+        if (given.bounds, given.fraction) != (wanted.bounds, wanted.fraction):
             raise UserError(
                 f"{name}: hls4ml makes the {what} port {given.text}, the network says "
                 f"{wanted.text}; use quantizers as in l1kd's own students"

@@ -74,27 +74,22 @@ def run_steps(
     with held(lock, busy) as descriptor:
         build = tool_results.prepare(context, project)
         record = tool_results.load(context, project)
-        lacks_rtl = _rtl_wanted(record, steps) and not _has_rtl(project, build)
+        finished = {step for step, done in record.steps.items() if done.state == "done"}
+        on_rtl = {"cosim", "vsynth"} & set(steps) - finished
+        lacks_rtl = bool(on_rtl) and not _has_rtl(project, build)
         for step in STEPS:
             if step not in steps and not (step == "csynth" and lacks_rtl):
                 continue
-            done = record.steps.get(step)
             # A C simulation need not leave a report.
             reported = step == "csim" or getattr(record.reports, step) is not None
-            if done and done.state == "done" and reported:
+            if step in finished and reported:
                 if not (step == "csynth" and lacks_rtl):
+                    done = record.steps[step]
                     by = "brought back" if done.origin == "brought back" else f"by {done.program}"
                     context.say(f"{name}: {step}: done already ({by})")
                     continue
                 context.say(f"{name}: csynth once more: its RTL is not in {build}")
             _run(context, project, program, step, build, record, limit, descriptor)
-
-
-def _rtl_wanted(record: tool_results.Record, steps: Sequence[Step]) -> bool:
-    return any(
-        step in steps and not ((done := record.steps.get(step)) and done.state == "done")
-        for step in ("cosim", "vsynth")
-    )
 
 
 def _has_rtl(project: Project, build: Path) -> bool:
