@@ -16,8 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 from l1kd.exact.gradient import backward, sensitivities
 from l1kd.exact.layers import Affine
 from l1kd.exact.network import Network
-from l1kd.firmware.stimuli.corner_inputs import distinct, mixed, plain, searched, turns
-from l1kd.firmware.stimuli.corner_search import Counts, Search
+from l1kd.firmware.stimuli.corner_inputs import (
+    Counts,
+    Search,
+    distinct,
+    mixed,
+    plain,
+    searched,
+    turns,
+)
 from l1kd.firmware.stimuli.fault_model import detected, faults
 
 _EVENTS = 2000  # of a project

@@ -260,7 +260,7 @@ def _same_part(given: str, own: str) -> bool:
 
 
 def _layers(project: Project, instances: list[LayerCost]) -> list[LayerCost]:
-    """Costs of the instances by layer: sums, in time maxima; those of no single layer as they are."""
+    """Costs of the instances by layer, where they are of one: sums, and the longest latency."""
     path = project.directory / "firmware" / f"{project.record.top}.cpp"
     names = layer_names(path.read_text()) if path.is_file() else {}
     groups: dict[str, list[LayerCost]] = {}

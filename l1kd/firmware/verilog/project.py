@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from l1kd.core.context import cores
 from l1kd.core.errors import CheckFailed, UserError
@@ -52,10 +52,8 @@ _WHEEL = (
 Bits = NDArray[np.uint8]
 
 
-class Description(BaseModel):
+class Description(BaseModel, extra="forbid", frozen=True):
     """A Verilog project's `l1kd.json`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format_version: int = _FORMAT
     kind: Literal["rtl"] = "rtl"
@@ -111,7 +109,7 @@ class Logic:
         return CombLogic.load(self.directory / MODEL)
 
     def counts(self, events: ArrayLike) -> NDArray[np.int64]:
-        """Events as counts of the port's LSB, (N, inputs); alkaid's interpreter would wrap them around."""
+        """Events as counts of the port's LSB, (N, inputs); UserError if they are no values of it."""
         return counts_of(events, self.description.input, self.record.top)
 
     def predict(self, events: ArrayLike) -> NDArray[np.float64]:
