@@ -109,7 +109,7 @@ class Logic:
         return CombLogic.load(self.directory / MODEL)
 
     def counts(self, events: ArrayLike) -> NDArray[np.int64]:
-        """Events as counts of the port's LSB, (N, inputs); UserError if they are no values of it."""
+        """Events as counts of the port's LSB, (N, inputs); UserError for other values."""
         return counts_of(events, self.description.input, self.record.top)
 
     def predict(self, events: ArrayLike) -> NDArray[np.float64]:
