@@ -251,17 +251,14 @@ class Search:
 
     def values(self, counts: Counts, names: list[str]) -> Recorded:
         """Counts of layers for events, (N, size) each."""
-        parts = [
-            {name: found[name].reshape(len(found[name]), -1) for name in names}
-            for _, found in self._recorded(counts, names)
-        ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+        found = self.network.layer_counts(counts.reshape(-1, *self.network.shape), names)
+        return {name: values.reshape(len(values), -1) for name, values in found.items()}
 
     def at(self, counts: Counts, name: str, units: Units) -> Array:
         """Count of value `units[i]` of a layer for event i, (N,)."""
         parts = [
             found[name].reshape(len(units[here]), -1)[np.arange(len(units[here])), units[here]]
-            for here, found in self._recorded(counts, [name])
+            for here, found in self._recorded(counts, name)
         ]
         return np.concatenate(parts)
 
@@ -269,7 +266,7 @@ class Search:
         """As `at`, and by how many of its counts each input's LSB moves it, (N, inputs)."""
         scale = 2.0 ** (self.network.bounds[name].fraction - self.network.port.fraction)
         values, slopes = [], []
-        for here, found in self._recorded(counts, [name]):
+        for here, found in self._recorded(counts, name):
             mine, rows = units[here], np.arange(len(units[here]))
             upstream = np.zeros((len(mine), self.network[name].size))
             upstream[rows, mine] = scale
@@ -279,12 +276,12 @@ class Search:
             slopes.append(slope.reshape(len(mine), -1))
         return np.concatenate(values), np.concatenate(slopes)
 
-    def _recorded(self, counts: Counts, names: list[str]) -> Iterator[tuple[slice, Recorded]]:
-        """Events in pieces that fit into memory: which they are, and the counts of all layers."""
-        size = max(1, _CELLS // max(node.cells for node in self.network.ancestors(names)))
+    def _recorded(self, counts: Counts, name: str) -> Iterator[tuple[slice, Recorded]]:
+        """Events in pieces that fit into memory: which they are, and counts up to a layer."""
+        size = max(1, _CELLS // max(node.cells for node in self.network.ancestors([name])))
         for start in range(0, max(1, len(counts)), size):
             here = slice(start, start + size)
-            yield here, self.network.record(counts[here].reshape(-1, *self.network.shape), names)
+            yield here, self.network.record(counts[here].reshape(-1, *self.network.shape), [name])
 
     def units(self, node: Node, most: int) -> Units:
         """Indices of some values of a layer, all of them if few: as many of each channel."""
