@@ -87,10 +87,7 @@ def cells(
     strides: tuple[int, int],
     dilation: tuple[int, int] = (1, 1),
 ) -> Iterator[tuple[tuple[int, ...], Counts]]:
-    """Every place (row, column) of a window, and a view of what all windows have there.
-
-    The view is (N, rows, columns, channels); writing to it writes to the images.
-    """
+    """Places (row, column) of a window, with views (N, rows, columns, channels) of their cells."""
     ends = [
         side - (size - 1) * gap
         for side, size, gap in zip(images.shape[1:3], window, dilation, strict=True)

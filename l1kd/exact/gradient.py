@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from l1kd.exact import layers
 from l1kd.exact.arithmetic import Counts, Pads, as_images, cells, crop, pad, windows
-from l1kd.exact.bounds import Bound
 from l1kd.exact.network import Network
 
 Slopes = NDArray[np.float64]
@@ -52,10 +51,7 @@ def backward(
 def sensitivities(
     network: Network, node: layers.Affine, source: Counts, slope: Slopes
 ) -> tuple[Slopes, Slopes]:
-    """Derivatives to weights (N, *kernel's shape) and biases (N, outputs), event by event.
-
-    `source` has the counts that the layer reads; `slope` is that of its values, from `backward`.
-    """
+    """Derivatives to weights (N, *kernel's shape) and biases (N, outputs), from the layer's."""
     values = source.astype(np.float64) * 2.0 ** -network.bounds[node.sources[0]].fraction
     per_output = slope.reshape(len(slope), -1, node.outputs)
     if isinstance(node, layers.Conv):
@@ -70,7 +66,7 @@ class _Pass:
     """Counts and bounds that a layer read, and the slopes of its values."""
 
     parts: list[Counts]
-    before: list[Bound]
+    before: list[layers.Bound]
     slope: Slopes  # (N, *shape)
     leak: float
 

@@ -19,8 +19,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.files import read_json, write_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.arithmetic import NO_PADS, Counts
-from l1kd.exact.bounds import Bound
-from l1kd.exact.layers import Input, Node, Quantize
+from l1kd.exact.layers import Bound, Input, Node, Quantize
 
 FORMAT_VERSION = 1  # of its JSON
 _CELLS = 1 << 22  # values of the largest layer that are in memory at a time
@@ -152,7 +151,7 @@ class Network:
         for name in self.outputs:
             if (bits := self.bounds[name].furthest.bit_length()) > 63:
                 raise ValueError(f"outputs of layer {name!r} have {bits} bits, int64 holds 63")
-        found = self._chunked(self.port_counts(events), self.outputs)
+        found = self.layer_counts(self.port_counts(events), self.outputs)
         return self._joined(found, np.int64)
 
     def save(self, path: str | Path) -> None:
@@ -181,7 +180,7 @@ class Network:
 
     def values(self, events: ArrayLike, names: Iterable[str]) -> dict[str, NDArray[np.float64]]:
         """Values (N, *shape of the layer) of named layers; raises as `predict`."""
-        found = self._chunked(self.port_counts(events), tuple(names))
+        found = self.layer_counts(self.port_counts(events), tuple(names))
         return {
             name: np.asarray(counts, np.float64) * 2.0 ** -self.bounds[name].fraction
             for name, counts in found.items()
@@ -224,8 +223,8 @@ class Network:
         """Counts of the named layers, and of all that they read, for events (N, *shape)."""
         return self._forward(counts, self.ancestors(names), {node.name for node in self.nodes})
 
-    def _chunked(self, counts: Counts, names: tuple[str, ...]) -> dict[str, Counts]:
-        """Counts of the named layers, from pieces of the events that fit into memory."""
+    def layer_counts(self, counts: Counts, names: Sequence[str]) -> dict[str, Counts]:
+        """Counts (N, *shape of the layer) of named layers; events go in pieces through memory."""
         nodes = self.ancestors(names)
         chunk = max(1, _CELLS // max(node.cells for node in nodes))
         parts = [

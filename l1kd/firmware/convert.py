@@ -58,8 +58,6 @@ def convert(context: Context) -> None:
     """Write `firmware/<student>/`, `firmware.json` and `rtl.json`; first all students are checked.
 
     A student that is too large as fully parallel logic gets no Verilog, and `rtl.json` says why.
-    UserError: a student's file is missing, or hls4ml cannot convert it; CheckFailed: it is beyond
-    a limit of the vendor tools.
     """
     config = context.config.firmware
     names = [student.name for student in context.config.students]

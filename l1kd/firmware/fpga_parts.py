@@ -29,16 +29,17 @@ class Part:
     source: str  # the table
 
 
-_TABLE: tuple[tuple[str, str, Family, tuple[int, int, int, int, int], str], ...] = (
-    ("xc7vx690t", "VX690T", "7 series", (433_200, 866_400, 3_600, 2_940, 0), "DS180"),
-    ("xc7z020", "Zynq 7020", "7 series", (53_200, 106_400, 220, 280, 0), "DS190"),
-    ("xcku115", "KU115", "UltraScale", (663_360, 1_326_720, 5_520, 4_320, 0), "DS890"),
-    ("xcvu9p", "VU9P", "UltraScale+", (1_182_240, 2_364_480, 6_840, 4_320, 960), "DS890"),
-    ("xcvu13p", "VU13P", "UltraScale+", (1_728_000, 3_456_000, 12_288, 5_376, 1_280), "DS890"),
-)
 PARTS: dict[str, Part] = {
-    name: Part(name, short, family, *counts, source)
-    for name, short, family, counts, source in _TABLE
+    part.name: part
+    for part in (
+        Part("xc7vx690t", "VX690T", "7 series", 433_200, 866_400, 3_600, 2_940, 0, "DS180"),
+        Part("xc7z020", "Zynq 7020", "7 series", 53_200, 106_400, 220, 280, 0, "DS190"),
+        Part("xcku115", "KU115", "UltraScale", 663_360, 1_326_720, 5_520, 4_320, 0, "DS890"),
+        Part("xcvu9p", "VU9P", "UltraScale+", 1_182_240, 2_364_480, 6_840, 4_320, 960, "DS890"),
+        Part(
+            "xcvu13p", "VU13P", "UltraScale+", 1_728_000, 3_456_000, 12_288, 5_376, 1_280, "DS890"
+        ),
+    )
 }
 # Families of devices that are not in `PARTS`, by their names. Alveo cards carry UltraScale+.
 _FAMILIES: tuple[tuple[str, Family], ...] = (
@@ -59,10 +60,7 @@ def family(name: str) -> Family | None:
 
 
 def share(name: str, **counts: float | None) -> dict[str, float]:
-    """Fractions of a part that counts of `lut`, `ff`, `dsp`, `bram` and `uram` take.
-
-    Counts that are None, or that the part has none of, are left out; all for an unknown part.
-    """
+    """Known fractions of a part that counts of `lut`, `ff`, `dsp`, `bram` and `uram` take."""
     if (device := part(name)) is None:
         return {}
     known = {what: count for what, count in counts.items() if count is not None}

@@ -116,5 +116,4 @@ def stated_port(context: Context, network: Network) -> FixedPoint | None:
         grid = FixedPoint(grid.word - 1, grid.integer - 1, False)
     if grid.fraction > own.fraction or grid.low < own.low or grid.high > own.high:
         return None
-    same = (grid.word, grid.integer, grid.signed) == (own.word, own.integer, own.signed)
-    return None if same else grid
+    return None if (grid.bounds, grid.fraction) == (own.bounds, own.fraction) else grid

@@ -15,7 +15,7 @@ from typing import Any
 from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
-from l1kd.core.run_files import Resources, Source
+from l1kd.core.run_files import COUNTS, Resources, Source
 from l1kd.exact.layers import Merge
 from l1kd.firmware.budgets import check
 from l1kd.firmware.fpga_parts import share
@@ -25,8 +25,6 @@ from l1kd.firmware.vendor_tools.tool_results import collected
 from l1kd.firmware.verilog.lut_ff_estimate import Kernel, kernel_lut, kernels
 from l1kd.firmware.verilog.project import Logic
 from l1kd.firmware.verilog.synthesize import synthesize
-
-_COUNTS = ("lut", "ff", "dsp", "bram", "uram")
 
 
 def synth(context: Context) -> None:
@@ -64,7 +62,7 @@ def _expected(logic: Logic) -> Resources:
 
 
 def _synthesized(context: Context, logic: Logic) -> list[Resources]:
-    """The cost of a student's Verilog by Yosys; nothing if it took too long."""
+    """The cost of a student's Verilog by Yosys; nothing if it is too large or took too long."""
     record, config = logic.record, context.config.rtl
     name, limit = record.student, config.tools_max_lut
     if (record.lut or 0) > limit:
@@ -83,7 +81,7 @@ def _synthesized(context: Context, logic: Logic) -> list[Resources]:
         f"{name}: {made.lut:,.0f} LUT, {made.ff:,.0f} FF by {made.tool} in "
         f"{made.seconds:.0f} s; {record.lut:,.0f} and {record.ff:,.0f} were expected"
     )
-    counts: dict[str, float | None] = {each: getattr(made, each) for each in _COUNTS}
+    counts: dict[str, float | None] = {each: getattr(made, each) for each in COUNTS}
     note = "mapped to the part's family, out of context; not placed, not routed"
     return [_design(logic, "yosys", made.tool, counts, note)]
 
@@ -93,18 +91,20 @@ def _design(
 ) -> Resources:
     """A cost of alkaid's Verilog by one source."""
     record = logic.record
-    cycles = record.latency_cycles
+    same = (
+        "student",
+        "part",
+        "clock_ns",
+        "latency_cycles",
+        "interval_cycles",
+        "estimated_clock_ns",
+    )
     return Resources(
-        student=record.student,
+        **{name: getattr(record, name) for name in same},
         source=source,
         implementation="alkaid",
         tool=tool,
-        part=record.part,
-        clock_ns=record.clock_ns,
-        latency_cycles=cycles,
-        latency_ns=None if cycles is None else round(cycles * record.clock_ns, 6),
-        interval_cycles=record.interval_cycles,
-        estimated_clock_ns=record.estimated_clock_ns,
+        latency_ns=round(logic.latency * record.clock_ns, 6),
         share=share(record.part, **counts),
         note=note,
         **counts,

@@ -197,7 +197,9 @@ def measured(number: int) -> dict[str, Any]:
         "set": "judged" if number % 2 else "calibration",
         "network": content_hash(network.to_json()),
         "clock_ns": clock_ns,
-        "features": {name: getattr(expected, name) for name, _ in ESTIMATES.values()},
+        "features": {
+            name: getattr(expected, what) / factor for what, (name, factor) in ESTIMATES.items()
+        },
         "tool": found.tool,
         "lut": found.lut,
         "ff": found.ff,

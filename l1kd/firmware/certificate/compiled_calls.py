@@ -19,8 +19,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.files import read_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.arithmetic import as_images
-from l1kd.exact.bounds import Bound
-from l1kd.exact.layers import Conv, Dense, Node
+from l1kd.exact.layers import Bound, Conv, Dense, Node
 from l1kd.exact.network import Network, from_json
 from l1kd.firmware.certificate.cpp_reader import Call, Program
 from l1kd.firmware.certificate.findings import NO_PADS, Finding, Modelled, Walk, applied

@@ -5,10 +5,12 @@ Two rewrites of a copy make it fast and change no value (a test compiles both wa
 minutes to compile, and the loop calls the same constructor. `ap_private` declares an inner helper
 `volatile`, which sends every intermediate value through memory; a plain one is put beside it.
 
-Programs live in a cache of the user's (`cache_directory`), never in a project: nothing that came
-with a copied project is run. A program's name carries the hash of everything it is made of, and of
-itself: a changed project never meets a stale program, a damaged one is compiled again. Code for
-io_stream keeps static buffers, so events go through processes, not threads.
+Programs live in a cache that belongs to the user alone, never in a project: nothing that came with
+a copied project is run. It is `$L1KD_CSIM_CACHE`, or `l1kd/csim` in `$XDG_CACHE_HOME` or
+`~/.cache`; without a usable home, a temporary directory of the process. A program's name carries
+the hash of everything it is made of, and of itself: a changed project never meets a stale program,
+a damaged one is compiled again. Code for io_stream keeps static buffers, so events go through
+processes, not threads.
 """
 
 from __future__ import annotations
@@ -66,18 +68,11 @@ _ROOM = 2 << 30  # bytes of programs in the cache; beyond them the least recentl
 _RECENT = 3600.0  # seconds after its last use in which a program is not deleted
 _PROGRAM = re.compile(r"[0-9a-f]{40}-[0-9a-f]{32}")  # nothing else in the cache is deleted
 _REMEMBERED = 512  # texts of calls that one process remembers
-# They would bring files into a program that its key does not know.
+# Variables that would bring files into a program that its key does not know.
 _DISTRACTING = (
-    "CPATH",
-    "C_INCLUDE_PATH",
-    "CPLUS_INCLUDE_PATH",
-    "LIBRARY_PATH",
-    "GCC_EXEC_PREFIX",
-    "COMPILER_PATH",
-    "LD_RUN_PATH",
-    "DEPENDENCIES_OUTPUT",
-    "SUNPRO_DEPENDENCIES",
-)
+    "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "GCC_EXEC_PREFIX",
+    "COMPILER_PATH", "LD_RUN_PATH", "DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,17 +93,23 @@ def compiler() -> tuple[str, ...]:
     return command
 
 
-def compiler_environment() -> dict[str, str]:
-    """The environment of a C++ compiler: ours, without variables that add files to a program."""
-    return {name: value for name, value in os.environ.items() if name not in _DISTRACTING}
+def compile_cpp(
+    command: Sequence[str], arguments: Sequence[str], place: Path, project: Path, what: str
+) -> None:
+    """Run the C++ compiler in a directory; UserError if it does not accept `what` of a project."""
+    environment = {name: text for name, text in os.environ.items() if name not in _DISTRACTING}
+    done = call([*command, *arguments], place, environment=environment)
+    if done.code:
+        lines = done.errors.strip().splitlines() or ["no message"]
+        said = next((line for line in lines if "error" in line.lower()), lines[-1])
+        raise UserError(
+            f"{project}: {command[0]} does not compile {what}: {said}; convert the student again "
+            "if you did not edit it"
+        )
 
 
 def cache_directory() -> Path:
-    """The directory of compiled programs, which belongs to the user alone.
-
-    `$L1KD_CSIM_CACHE`, or `l1kd/csim` in `$XDG_CACHE_HOME` or `~/.cache`; without a usable home, a
-    temporary directory of this process. Raises UserError if the first cannot be used.
-    """
+    """The directory of compiled programs; UserError if `$L1KD_CSIM_CACHE` names no private one."""
     if stated := os.environ.get("L1KD_CSIM_CACHE"):
         try:
             return _private(Path(stated).absolute())
@@ -148,11 +149,10 @@ def _temporary_cache(_process: int) -> Path:
 
 
 def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None) -> Path:
-    """Compile a project's C simulation, unless it is in the cache; returns the program.
+    """The program of a project's C simulation, from the cache or compiled; UserError if it cannot.
 
-    Nothing is written to the project. `calls` gives the C++ that runs single calls of the top
-    function (`certificate.compiled_calls`); it must depend on the project's files alone. Raises
-    UserError without a compiler or a cache, or if the compiler does not accept the project.
+    `calls` gives the C++ that runs single calls of the top function (`certificate.compiled_calls`);
+    it must depend on the project's files alone.
     """
     command = compiler()
     files = {**dict(sources(directory)), "l1kd_csim.cpp": _BRIDGE.read_bytes()}
@@ -171,7 +171,8 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
     with held(_lock(cache, key)):
         if found := _cached(cache, key):
             return found  # somebody else compiled it while this process waited
-        _forget(cache, key)
+        for damaged in cache.glob(f"{key}-*"):
+            damaged.unlink(missing_ok=True)
         program = _compile(cache, key, files, (*command, *arguments), directory)
     _make_room(cache)
     return program
@@ -190,8 +191,8 @@ def _calls(directory: Path, files: dict[str, bytes], calls: Callable[[], str] | 
         read[name] = path.read_bytes() if path.is_file() else b""
     key = _digest(read)
     if key not in _CALLS:
-        while len(_CALLS) >= _REMEMBERED:
-            _CALLS.pop(next(iter(_CALLS)))
+        if len(_CALLS) >= _REMEMBERED:
+            _CALLS.clear()
         _CALLS[key] = calls()
     return _CALLS[key]
 
@@ -199,17 +200,13 @@ def _calls(directory: Path, files: dict[str, bytes], calls: Callable[[], str] | 
 def simulate(
     program: Path, bits: NDArray[np.int64], outputs: int, processes: int
 ) -> NDArray[np.int64]:
-    """Outputs (N, outputs) of a program from `build` for events (N, inputs), in LSBs of the ports.
-
-    At most `processes` run at a time.
-    """
+    """Outputs (N, outputs) of a program for events (N, inputs), in LSBs of the ports."""
     processes = max(1, min(processes, len(bits) // _ALONE))
     share = min(_BLOCK, -(-len(bits) // processes)) if len(bits) else 1
     parts = [bits[start : start + share] for start in range(0, len(bits), share)]
 
     def run(part: NDArray[np.int64]) -> NDArray[np.int64]:
-        answer = _run([str(program)], part)
-        return np.frombuffer(_whole(answer, len(part), outputs * 8, program), np.int64)
+        return np.frombuffer(_answer(program, (), part, outputs * 8), np.int64)
 
     with ThreadPoolExecutor(processes) as pool:
         done = list(pool.map(run, parts))
@@ -222,22 +219,17 @@ def trace(
     """As `simulate`, and the values (N, size) of every layer, given as (name in C++, size)."""
     sizes = [size for _, size in layers]
     row = np.dtype([("out", np.int64, (outputs,)), ("layers", np.float64, (sum(sizes),))])
-    command = [str(program), *(f"{name}:{size}" for name, size in layers)]
-    answer = _whole(_run(command, bits), len(bits), row.itemsize, program)
-    rows = np.frombuffer(answer, row)
+    shown = [f"{name}:{size}" for name, size in layers]
+    rows = np.frombuffer(_answer(program, shown, bits, row.itemsize), row)
     return rows["out"].copy(), np.split(rows["layers"], np.cumsum(sizes)[:-1], axis=1)
 
 
 def run_call(
     program: Path, number: int, bits: NDArray[np.int64], outputs: int
 ) -> NDArray[np.int64]:
-    """Outputs (N, outputs) of one call of the top function for `bits` (N, inputs), in LSBs.
-
-    `bits` are its arrays one after the other; the program is from `build` with `calls`.
-    """
-    answer = _run([str(program), "--call", str(number)], bits)
-    whole = _whole(answer, len(bits), outputs * 8, program)
-    return np.frombuffer(whole, np.int64).reshape(-1, outputs)
+    """Outputs (N, outputs) of one call of the top function, for its arrays joined, (N, inputs)."""
+    answer = _answer(program, ("--call", str(number)), bits, outputs * 8)
+    return np.frombuffer(answer, np.int64).reshape(-1, outputs)
 
 
 def rewrite(path: str, text: str) -> str:
@@ -299,32 +291,12 @@ def _compile(
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         unfinished = work / "l1kd_csim"
-        done = call(
-            [*command, "-I.", "-Iap_types", "l1kd_csim.cpp", "-o", str(unfinished)],
-            work,
-            environment=compiler_environment(),
-        )
-        if done.code:
-            raise UserError(
-                f"{directory}: {command[0]} does not compile the project: "
-                f"{first_error(done.errors)}; convert the student again if you did not edit it"
-            )
+        arguments = ("-I.", "-Iap_types", "l1kd_csim.cpp", "-o", str(unfinished))
+        compile_cpp(command, arguments, work, directory, "the project")
         with unfinished.open("rb") as handle:
             os.fsync(handle.fileno())
         unfinished.chmod(0o700)
         return unfinished.replace(cache / f"{key}-{file_hash(unfinished)[:32]}")
-
-
-def first_error(stderr: str) -> str:
-    """The line of a compiler's messages that says what is wrong."""
-    lines = stderr.strip().splitlines() or ["no message"]
-    return next((line for line in lines if "error" in line.lower()), lines[-1])
-
-
-def _forget(cache: Path, key: str) -> None:
-    """Delete damaged programs of a key, whose lock is held."""
-    for program in cache.glob(f"{key}-*"):
-        program.unlink(missing_ok=True)
 
 
 def _make_room(cache: Path) -> None:
@@ -348,27 +320,23 @@ def _make_room(cache: Path) -> None:
             too_much -= size
 
 
-def _run(command: list[str], bits: NDArray[np.int64]) -> bytes:
+def _answer(program: Path, arguments: Sequence[str], bits: NDArray[np.int64], size: int) -> bytes:
+    """A program's output, `size` bytes for each event of `bits`."""
     try:
-        done = call(command, given=np.ascontiguousarray(bits).tobytes())
+        done = call([str(program), *arguments], given=np.ascontiguousarray(bits).tobytes())
     except UserError as error:
         raise UserError(
             f"{error}; set L1KD_CSIM_CACHE to a directory on a file system that programs can be "
             "run from"
         ) from error
+    fault = None
     if done.code:
         said = done.errors.strip().splitlines() or ["no message"]
+        fault = f"the C simulation failed with code {done.code} ({said[-1]})"
+    elif len(done.output) != len(bits) * size:
+        fault = f"{len(done.output)} bytes came back for {len(bits)} events of {size}"
+    if fault:
         raise UserError(
-            f"{command[0]}: the C simulation failed with code {done.code} ({said[-1]}); "
-            "convert the student again if you did not edit its project"
+            f"{program}: {fault}; convert the student again if you did not edit its project"
         )
     return done.output
-
-
-def _whole(answer: bytes, events: int, size: int, program: Path) -> bytes:
-    if len(answer) != events * size:
-        raise UserError(
-            f"{program}: {len(answer)} bytes came back for {events} events of {size}; "
-            "convert the student again if you did not edit its project"
-        )
-    return answer

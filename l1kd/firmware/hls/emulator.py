@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import shutil
 import struct
 import sys
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel
 
 from l1kd import __version__
 from l1kd.core import run_files
@@ -33,7 +34,7 @@ from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import atomic_directory, content_hash, file_hash, read_json, write_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.own_directories import check_replaceable
-from l1kd.core.processes import call, version_text
+from l1kd.core.processes import version_text
 from l1kd.firmware.hls import c_simulation, testbench
 from l1kd.firmware.hls.namespace_and_ports import template
 from l1kd.firmware.hls.project import Port, Project, counts_of
@@ -50,11 +51,7 @@ _SHARE = 256  # events that are worth a thread
 _Counts = ctypes.POINTER(ctypes.c_int64)
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Library(_Record):
+class Library(BaseModel, extra="forbid", frozen=True):
     """The library's file, its hash and the machine that it is for."""
 
     file: str
@@ -62,7 +59,7 @@ class Library(_Record):
     machine: str
 
 
-class Manifest(_Record):
+class Manifest(BaseModel, extra="forbid", frozen=True):
     """`manifest.json` of an emulator."""
 
     format_version: int = _FORMAT
@@ -96,28 +93,22 @@ class Emulator:
         found = np.empty((len(counts), self.manifest.output.size), np.int64)
         # Each call has a model of its own, and Python waits outside of its lock.
         share = max(_SHARE, -(-len(counts) // cores()))
+
+        def run(start: int) -> int:
+            given, shown = (part[start : start + share] for part in (counts, found))
+            places = (array.ctypes.data_as(_Counts) for array in (given, shown))
+            return int(self._library.l1kd_predict(*places, len(given)))
+
         with ThreadPoolExecutor(cores()) as pool:
-            starts = range(0, len(counts), share)
-            calls = [
-                (counts[start : start + share], found[start : start + share]) for start in starts
-            ]
-            if any(pool.map(self._call, calls)):
+            if any(pool.map(run, range(0, len(counts), share))):
                 raise RuntimeError(f"{self.directory}: the emulator failed")
         return found * FixedPoint.parse(self.manifest.output.type).lsb
-
-    def _call(self, arrays: tuple[NDArray[np.int64], NDArray[np.int64]]) -> int:
-        events, found = (array.ctypes.data_as(_Counts) for array in arrays)
-        return int(self._library.l1kd_predict(events, found, len(arrays[0])))
 
 
 def build(
     project: Project, directory: Path | str, check: Callable[[Emulator], None] | None = None
 ) -> Emulator:
-    """Build a project's emulator, whole or not at all, and load it.
-
-    An emulator in `directory` is replaced, if `check` does not raise; nothing else is replaced.
-    UserError if something else is there, or no compiler that accepts the project.
-    """
+    """Build a project's emulator, or leave what was there if `check` raises, and load it."""
     directory = Path(directory)
     _check_free(directory)
     with atomic_directory(directory) as written:
@@ -142,40 +133,41 @@ def _check_free(directory: Path) -> None:
 
 def _compile(project: Project, directory: Path) -> None:
     """Write and compile an emulator into a new directory."""
-    command, manifest = c_simulation.compiler(), _write(project, directory)
-    library = manifest.library.file
+    description, record = project.description, project.record
+    name = record.top.removeprefix("l1kd_")
+    version = description.namespace.removeprefix(f"{record.top}_")
+    code = _write(project, directory, name, version)
+    command, library = c_simulation.compiler(), f"lib{name}_{version}.so"
     flags = (*_FLAGS, f"-Wl,-soname,{library}")
-    sources = ("source/emulator.cpp", f"source/firmware/{project.record.top}.cpp")
-    text = template(
-        "emulator.mk", library=library, flags=" ".join(flags), sources=" ".join(sources)
-    )
-    (directory / "Makefile").write_text(text)
-    done = call(
-        [*command, *flags, *sources, "-o", library],
-        directory,
-        environment=c_simulation.compiler_environment(),
-    )
-    if done.code:
-        raise UserError(
-            f"{project.directory}: {command[0]} does not compile the emulator: "
-            f"{c_simulation.first_error(done.errors)}; convert the student again if you did "
-            "not edit it"
-        )
+    sources = ("source/emulator.cpp", f"source/firmware/{record.top}.cpp")
+    texts = {"library": library, "flags": " ".join(flags), "sources": " ".join(sources)}
+    (directory / "Makefile").write_text(template("emulator.mk", **texts))
+    arguments = (*flags, *sources, "-o", library)
+    c_simulation.compile_cpp(command, arguments, directory, project.directory, "the emulator")
     said = version_text([*command, "--version"]).splitlines()
-    known = manifest.library.model_copy(update={"sha256": file_hash(directory / library)})
-    manifest = manifest.model_copy(
-        update={"compiler": said[0].strip() if said else command[0], "library": known}
+    manifest = Manifest(
+        name=name,
+        version=version,
+        namespace=description.namespace,
+        io_type=record.io_type,
+        input=description.input,
+        output=description.output,
+        project=content_hash({path: content.decode() for path, content in code.items()}),
+        model=description.model,
+        versions={**description.versions, "emulator": __version__},
+        compiler=said[0].strip() if said else command[0],
+        library=Library(
+            file=library, sha256=file_hash(directory / library), machine=platform.machine()
+        ),
     )
     write_json(directory / "manifest.json", manifest.model_dump(mode="json"))
 
 
-def _write(project: Project, directory: Path) -> Manifest:
-    """Write everything but the library, its Makefile and the manifest."""
-    description, record = project.description, project.record
-    version = description.namespace.removeprefix(f"{record.top}_")
-    name = record.top.removeprefix("l1kd_")
-    files = dict(c_simulation.sources(project.directory))
-    for path, content in files.items():
+def _write(project: Project, directory: Path, name: str, version: str) -> dict[str, bytes]:
+    """Write everything that is compiled; the project's own C++ by path."""
+    record, namespace = project.record, project.description.namespace
+    code = dict(c_simulation.sources(project.directory))
+    for path, content in code.items():
         target = directory / "source" / "firmware" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         mark = _CHANGED if path.endswith("etc/ap_private.h") else ""
@@ -184,56 +176,38 @@ def _write(project: Project, directory: Path) -> Manifest:
     values: dict[str, object] = {
         "name": name,
         "version": version,
-        "namespace": description.namespace,
+        "namespace": namespace,
         "top": record.top,
         "header": header,
-        "inputs": description.input.size,
-        "outputs": description.output.size,
+        "inputs": project.description.input.size,
+        "outputs": project.description.output.size,
+        "compute": template(f"emulate_{record.io_type}.cpp", top=record.top).strip("\n"),
     }
-    types = _typedefs(project.directory)
+    # The names of the ports' types, as the project's `ports.h` has them.
+    kinds = re.findall(r"static_assert\(port_bits<(\w+)>", code["ports.h"].decode())
     ports = (("input", project.input_type), ("output", project.output_type))
-    for (what, port), kind in zip(ports, types, strict=True):
+    for (what, port), kind in zip(ports, (kinds[0], kinds[-1]), strict=True):
         plain = replace(port, rounding="TRN", overflow="WRAP")
         whole = replace(plain, rounding="TRN_ZERO") if not port.fraction else plain
         values |= {what: port.text, f"{what}_plain": plain.text, f"{what}_integer": whole.text}
         values[f"{what}_t"] = kind
-    values["compute"] = template(f"emulate_{record.io_type}.cpp", top=record.top).strip("\n")
-    (directory / "include").mkdir()
-    (directory / "include" / "emulator.h").write_text(template("emulator.h"))
-    (directory / "include" / header).write_text(template("emulator_ports.h", **values))
-    (directory / "source" / "emulator.cpp").write_text(template("emulator.cpp", **values))
-    (directory / "source" / "exports.map").write_text(template("emulator.map"))
-    (directory / "NOTICE").write_text(template("emulator.notice"))
     licence = "LICENSE-Apache-2.0.txt"
-    (directory / licence).write_text(template(licence))
-    return Manifest(
-        name=name,
-        version=version,
-        namespace=description.namespace,
-        io_type=record.io_type,
-        input=description.input,
-        output=description.output,
-        project=content_hash({path: content.decode() for path, content in files.items()}),
-        model=description.model,
-        versions={**description.versions, "emulator": __version__},
-        compiler="",
-        library=Library(file=f"lib{name}_{version}.so", sha256="", machine=platform.machine()),
-    )
-
-
-def _typedefs(directory: Path) -> tuple[str, str]:
-    """The names of the ports' types in a project, as its `ports.h` has them."""
-    text = (directory / "firmware" / "ports.h").read_text()
-    names = [part.split(">")[0] for part in text.split("static_assert(port_bits<")[1:]]
-    return names[0], names[-1]
+    texts = {
+        "include/emulator.h": template("emulator.h"),
+        f"include/{header}": template("emulator_ports.h", **values),
+        "source/emulator.cpp": template("emulator.cpp", **values),
+        "source/exports.map": template("emulator.map"),
+        "NOTICE": template("emulator.notice"),
+        licence: template(licence),
+    }
+    (directory / "include").mkdir()
+    for path, text in texts.items():
+        (directory / path).write_text(text)
+    return code
 
 
 def load(directory: Path | str) -> Emulator:
-    """Load an emulator that `build` has written.
-
-    UserError if something is missing, or the library is not the one that the manifest describes,
-    not for this machine, or no emulator.
-    """
+    """Load an emulator; UserError if its library is not what its manifest describes."""
     directory = Path(directory)
     try:
         manifest = Manifest.model_validate(read_json(directory / "manifest.json"))
@@ -241,7 +215,7 @@ def load(directory: Path | str) -> Emulator:
         raise UserError(
             f"{directory} is no emulator: it has no manifest.json; `l1kd emulator RUN` builds one"
         ) from error
-    except (ValueError, ValidationError) as error:
+    except ValueError as error:
         raise UserError(
             f"{directory / 'manifest.json'}: not as l1kd writes it ({str(error).splitlines()[0]}); "
             f"{_AGAIN}"
@@ -296,11 +270,9 @@ def _check_elf(copy: Path, path: Path) -> None:
 
 
 def deliver(run: Path, student: str | None = None, out: Path | None = None) -> tuple[str, Emulator]:
-    """Build the emulator of a run's student (the best one), held against the project's vectors.
+    """Build the emulator of a run's student (the best one), and compare it on the test vectors.
 
-    It goes to `out`, or `<run>/emulator/<name>_<version>`. Returns the student's name too.
-    UserError if the run has no project of it; CheckFailed if the library gives other outputs than
-    the network: it is not kept then.
+    Returns the student's name too. CheckFailed if one output differs: it is not kept then.
     """
     groups = projects_of(run)
     if student is None:

@@ -28,24 +28,9 @@ from l1kd.core.own_directories import check_replaceable
 from l1kd.core.run_files import FirmwareRecord, LayerRecord
 from l1kd.exact.layers import Quantize
 from l1kd.exact.network import Network
-from l1kd.firmware.hls import testbench
+from l1kd.firmware.hls import limits, project, testbench
 from l1kd.firmware.hls.backends import Backend, backend_named
-from l1kd.firmware.hls.limits import (
-    check_arguments,
-    check_port,
-    check_size,
-    reuse_for,
-)
 from l1kd.firmware.hls.namespace_and_ports import assert_ports, enclose, tidy
-from l1kd.firmware.hls.project import (
-    NETWORK,
-    Description,
-    Port,
-    Project,
-    Traced,
-    counts_of,
-    save,
-)
 from l1kd.firmware.stimuli.test_vectors import choose
 from l1kd.networks.inspect import model_hash, multiplications
 
@@ -80,7 +65,7 @@ def to_hls(
     port: FixedPoint | None = None,
     vectors: NDArray[Any] | None = None,
     network: Network | None = None,
-) -> Project:
+) -> project.Project:
     """Write the HLS project of a QKeras network, whole or not at all.
 
     Parameters
@@ -124,8 +109,8 @@ def to_hls(
     directory, name = Path(directory), name or model.name
     check_replaceable(directory)
     target = backend_named(backend)
-    check_arguments(target, io_type, strategy, part, reuse, clock_ns)
-    check_size(model, target, io_type, strategy)
+    limits.check_arguments(target, io_type, strategy, part, reuse, clock_ns)
+    limits.check_size(model, target, io_type, strategy)
     from l1kd.networks.lint.check import demand
     from l1kd.networks.to_exact import read
 
@@ -133,7 +118,7 @@ def to_hls(
         demand(model, io_type=io_type)
     exact = network or read(model)
     own, (result,) = exact.port, exact.output_types
-    check_port(name, port, own)
+    limits.check_port(name, port, own)
     if max(own.word, result.word) > _WIDEST:
         raise UserError(f"{name}: ports wider than {_WIDEST} bits cannot be simulated")
     if vectors is not None and not len(vectors):
@@ -191,7 +176,7 @@ def to_hls(
             output_type=_text(sink.type.precision),
             layers=[_layer(layer, model) for layer in graph.get_layers()],
         )
-        description = Description(
+        description = project.Description(
             versions=versions,
             model=digest,
             namespace=namespace,
@@ -199,18 +184,18 @@ def to_hls(
             unrolled=unroll,
             # Elsewhere the design leaves a choice.
             interval_cycles=1 if reuse == 1 and graph.config.pipeline_style == "pipeline" else None,
-            input=Port(shape=tuple(model.input_shape[1:]), type=record.input_type),
-            output=Port(shape=tuple(model.output_shape[1:]), type=record.output_type),
+            input=project.Port(shape=tuple(model.input_shape[1:]), type=record.input_type),
+            output=project.Port(shape=tuple(model.output_shape[1:]), type=record.output_type),
             layers=tuple(_traced(graph, model)),
         )
-        save(written, description)
+        project.save(written, description)
         events = choose(exact) if vectors is None else vectors
-        counts = counts_of(events, description.input, name)
+        counts = project.counts_of(events, description.input, name)
         expected = exact.predict(counts * port.lsb)
-        exact.save(written / NETWORK)
+        exact.save(written / project.NETWORK)
         testbench.write(written, description, (source.type.name, sink.type.name))
         testbench.write_vectors(written, counts, result.integers(expected))
-    return Project(directory, description)
+    return project.Project(directory, description)
 
 
 def _configuration(
@@ -256,7 +241,9 @@ def _configuration(
         if multiplications(layer) is None:
             continue
         settings["Strategy"] = _STRATEGIES.get(strategy, strategy)
-        settings["ReuseFactor"] = reuse_for(layer, reuse) if strategy == "resource" else reuse
+        settings["ReuseFactor"] = (
+            limits.reuse_for(layer, reuse) if strategy == "resource" else reuse
+        )
         if unroll and "Conv" in type(layer).__name__:
             settings["ParallelizationFactor"] = math.prod(map(int, layer.output_shape[1:-1]))
     return config
@@ -290,11 +277,7 @@ def _check_ports(name: str, port: FixedPoint, source: Any, result: FixedPoint, s
     """Raise UserError if hls4ml's ports have other bits than the network's."""
     for what, wanted, variable in (("input", port, source), ("output", result, sink)):
         given = FixedPoint.parse(_text(variable.type.precision))
-        if (given.word, given.integer, given.signed) != (
-            wanted.word,
-            wanted.integer,
-            wanted.signed,
-        ):
+        if (given.bounds, given.fraction) != (wanted.bounds, wanted.fraction):
             raise UserError(
                 f"{name}: hls4ml makes the {what} port {given.text}, the network says "
                 f"{wanted.text}; use quantizers as in l1kd's own students"
@@ -326,14 +309,14 @@ def _layer(layer: Any, model: keras.Model) -> LayerRecord:
     )
 
 
-def _traced(graph: Any, model: keras.Model) -> Iterator[Traced]:
+def _traced(graph: Any, model: keras.Model) -> Iterator[project.Traced]:
     """The layers that the C simulation can trace, each with the Keras layer of equal output."""
     own = {layer.name: layer for layer in model.layers}
     for layer in graph.get_layers():
         if not layer.get_attr("function_cpp") or not layer.get_attr("trace"):
             continue
         variable = layer.get_output_variable()
-        yield Traced(
+        yield project.Traced(
             name=layer.name,
             keras=_keras_name(layer.name, own),
             shape=tuple(int(side) for side in variable.shape),

@@ -81,10 +81,7 @@ def write_vectors(directory: Path, inputs: NDArray[np.int64], outputs: NDArray[n
 
 
 def read_vectors(directory: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Inputs (N, inputs) and expected outputs (N, outputs) of a project, in LSBs of their ports.
-
-    Raises UserError if a file is missing or damaged.
-    """
+    """Inputs (N, inputs) and expected outputs (N, outputs) of a project, in LSBs of their ports."""
     inputs, outputs = _read(directory / INPUTS), _read(directory / OUTPUTS)
     if len(inputs) != len(outputs):
         raise UserError(

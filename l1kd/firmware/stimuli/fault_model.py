@@ -18,7 +18,7 @@ from l1kd.core.fixed_point import FixedPoint, Overflow, Rounding
 from l1kd.exact import layers
 from l1kd.exact.arithmetic import Counts
 from l1kd.exact.network import Network
-from l1kd.firmware.stimuli.corner_search import Search
+from l1kd.firmware.stimuli.corner_inputs import Search
 
 _CELLS = 1 << 24  # values of a network that are in memory at a time
 _PER_WEIGHT = 3000  # evaluations of a search for every weight whose fault is tried

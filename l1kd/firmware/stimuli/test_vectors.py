@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from l1kd.exact.gradient import backward, sensitivities
 from l1kd.exact.layers import Affine
 from l1kd.exact.network import Network
-from l1kd.firmware.stimuli.corner_inputs import distinct, mixed, plain, searched, turns
-from l1kd.firmware.stimuli.corner_search import Counts, Search
+from l1kd.firmware.stimuli import corner_inputs
+from l1kd.firmware.stimuli.corner_inputs import Counts, Search
 from l1kd.firmware.stimuli.fault_model import detected, faults
 
 _EVENTS = 2000  # of a project
@@ -42,17 +42,21 @@ def choose(
     search = Search(network, random)
     room = limit or min(_EVENTS, max(16, _VALUES // search.size))
     own = _held(network, more)[: room // 4]
-    first = plain(network.port, network.shape, random, max(room, 512) // 2)
-    aims = searched(search, first)
+    first = corner_inputs.plain(network.port, network.shape, random, max(room, 512) // 2)
+    aims = corner_inputs.searched(search, first)
     base = first[:12]  # constants and checkerboards
-    spread_out = mixed(network.port, network.shape, random, min(4096, search.pool))
-    pool = distinct(np.concatenate([own, base, spread_out, *aims]))
+    spread_out = corner_inputs.mixed(network.port, network.shape, random, min(4096, search.pool))
+    pool = corner_inputs.distinct(np.concatenate([own, base, spread_out, *aims]))
     raised = _raised(search, pool)
-    pool = distinct(np.concatenate([pool, raised]))
+    pool = corner_inputs.distinct(np.concatenate([pool, raised]))
     chosen = np.concatenate([own, _by_faults(search, pool, room // 2)])
     further = _by_weights(search, pool, chosen, room * 7 // 8)
-    rest = [turns([*aims, first], search.size), raised[random.permutation(len(raised))], pool]
-    kept = distinct(np.concatenate([chosen, further, base, *rest]))
+    rest = [
+        corner_inputs.turns([*aims, first], search.size),
+        raised[random.permutation(len(raised))],
+        pool,
+    ]
+    kept = corner_inputs.distinct(np.concatenate([chosen, further, base, *rest]))
     events: NDArray[np.float64] = (kept[:room] * network.port.lsb).reshape(-1, *network.shape)
     return events
 
@@ -61,7 +65,9 @@ def _held(network: Network, more: ArrayLike | None) -> Counts:
     if more is None:
         return np.empty((0, network.nodes[0].size), np.int64)
     events = np.asarray(more, np.float64).reshape(-1, network.nodes[0].size)
-    return distinct(network.port.integers(events[network.port.holds(events).all(axis=1)]))
+    return corner_inputs.distinct(
+        network.port.integers(events[network.port.holds(events).all(axis=1)])
+    )
 
 
 def _raised(search: Search, pool: Counts) -> Counts:
@@ -82,10 +88,7 @@ def _raised(search: Search, pool: Counts) -> Counts:
 
 
 def _open_share(search: Search, counts: Counts) -> NDArray[np.float64]:
-    """Share of an event's values that lie inside the range of the quantizer they enter, (N,).
-
-    It is 0 where outputs saturate, which hides everything.
-    """
+    """Share of an event's values inside their quantizer's range, (N,); 0 where outputs saturate."""
     network = search.network
     names = [node.sources[0] for node in search.quantizers]
     values = search.values(counts, names)
@@ -129,7 +132,7 @@ def _by_faults(search: Search, pool: Counts, most: int) -> Counts:
 def _fresh(search: Search, near: Counts, count: int) -> Counts:
     """Other events: half of them close to those given, if there are any."""
     random, count = search.random, min(count, search.pool)
-    drawn = mixed(search.network.port, search.network.shape, random, count)
+    drawn = corner_inputs.mixed(search.network.port, search.network.shape, random, count)
     if len(near):
         half = count // 2
         close = near[random.integers(0, len(near), half)]
@@ -140,10 +143,7 @@ def _fresh(search: Search, near: Counts, count: int) -> Counts:
 
 
 def _by_weights(search: Search, pool: Counts, chosen: Counts, most: int) -> Counts:
-    """Further events of the pool, so that every weight and bias moves an output of some event.
-
-    Of some events that are drawn, the one comes in that adds most.
-    """
+    """Further events of the pool, so that every weight and bias moves an output of some event."""
     layers = [node for node in search.network.nodes if isinstance(node, Affine)]
     entries = sum(node.kernel.size + node.bias.size for node in layers)
     if not entries:

@@ -63,11 +63,7 @@ def instructions(run: Path, projects: Sequence[Project], steps: Sequence[Step]) 
 def run_steps(
     context: Context, project: Project, program: ToolProgram, steps: Sequence[Step], limit: float
 ) -> None:
-    """Run the steps of a project that are not done yet, each for `limit` seconds at most.
-
-    The results of each are kept in the run. Raises UserError if the tool fails, leaves no report or
-    takes too long; CheckFailed if a simulation fails: steps after it are not run.
-    """
+    """Run the steps of a project that are not done yet, each for `limit` seconds at most."""
     name = project.label
     lock = context.directory / "vendor" / f".{name}.lock"
     lock.parent.mkdir(exist_ok=True)
@@ -78,27 +74,22 @@ def run_steps(
     with held(lock, busy) as descriptor:
         build = tool_results.prepare(context, project)
         record = tool_results.load(context, project)
-        lacks_rtl = _rtl_wanted(record, steps) and not _has_rtl(project, build)
+        finished = {step for step, done in record.steps.items() if done.state == "done"}
+        on_rtl = {"cosim", "vsynth"} & set(steps) - finished
+        lacks_rtl = bool(on_rtl) and not _has_rtl(project, build)
         for step in STEPS:
             if step not in steps and not (step == "csynth" and lacks_rtl):
                 continue
-            done = record.steps.get(step)
             # A C simulation need not leave a report.
             reported = step == "csim" or getattr(record.reports, step) is not None
-            if done and done.state == "done" and reported:
+            if step in finished and reported:
                 if not (step == "csynth" and lacks_rtl):
+                    done = record.steps[step]
                     by = "brought back" if done.origin == "brought back" else f"by {done.program}"
                     context.say(f"{name}: {step}: done already ({by})")
                     continue
                 context.say(f"{name}: csynth once more: its RTL is not in {build}")
             _run(context, project, program, step, build, record, limit, descriptor)
-
-
-def _rtl_wanted(record: tool_results.Record, steps: Sequence[Step]) -> bool:
-    return any(
-        step in steps and not ((done := record.steps.get(step)) and done.state == "done")
-        for step in ("cosim", "vsynth")
-    )
 
 
 def _has_rtl(project: Project, build: Path) -> bool:

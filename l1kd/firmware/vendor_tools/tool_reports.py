@@ -264,10 +264,7 @@ def tables(text: str) -> Iterator[Table]:
 
 
 def number(text: str | None, where: str, *, signed: bool = False) -> float | None:
-    """A number of a report; None where the tool says that it does not know it.
-
-    A share in brackets after it is left out; a slack is `signed`. Raises UserError for other text.
-    """
+    """A number of a report, without a share in brackets; None where the tool does not know it."""
     bare = (text or "").strip()
     if match := _PERCENT.match(bare):
         bare = match["value"]
@@ -503,11 +500,9 @@ def read(
     files: Mapping[str, tuple[str, ...]],
     expected: NDArray[np.int64] | None = None,
 ) -> Reports:
-    """The reports in a project's directory; a section that is not there is None.
+    """The reports in a project's directory, the first of each kind; None for a section without one.
 
-    `files` has the places of each kind of file, of which the first that is there counts. `expected`
-    (N, outputs) has the vectors' exact outputs in LSBs; without it the simulations' logs are not
-    read. UserError if a report is damaged.
+    `expected` (N, outputs) has the vectors' exact outputs in LSBs, for the simulations' logs.
     """
 
     def text(kind: str) -> tuple[str | None, str]:

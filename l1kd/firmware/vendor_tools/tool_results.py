@@ -56,10 +56,7 @@ def differing(folder: Folder, hashes: dict[str, str]) -> list[str]:
 
 
 def prepare(context: Context, project: Project) -> Path:
-    """Make or keep the copy of a project that tools work in, and give it the project's vectors.
-
-    No later conversion writes over it; a copy of another version of the project is replaced.
-    """
+    """Make or keep the copy of a project that tools work in; one of another version is replaced."""
     build = context.directory / "vendor" / project.label
     for ending in (".part", ".old"):  # of a copy that was killed; the run is locked
         for left in build.parent.glob(f".{build.name}.*{ending}"):
@@ -263,10 +260,7 @@ def _same_part(given: str, own: str) -> bool:
 
 
 def _layers(project: Project, instances: list[LayerCost]) -> list[LayerCost]:
-    """Sums of the instances by layer, where a name has one layer's configuration; in time, maxima.
-
-    Others stay as they are.
-    """
+    """Costs of the instances by layer, where they are of one: sums, and the longest latency."""
     path = project.directory / "firmware" / f"{project.record.top}.cpp"
     names = layer_names(path.read_text()) if path.is_file() else {}
     groups: dict[str, list[LayerCost]] = {}
@@ -322,10 +316,7 @@ class Record(BaseModel, extra="forbid"):
 
 
 def load(context: Context, project: Project) -> Record:
-    """The results of a project's present version; says so if there are older ones.
-
-    Raises UserError if the file is damaged.
-    """
+    """The results of a project's present version; says so if there are older ones."""
     fresh = Record(
         project=project.label, content=content_hash(sources(project)), bench=bench(project)
     )
@@ -378,10 +369,9 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst")
 def collect(context: Context, projects: Sequence[Project], directory: Path) -> list[str]:
     """Read the results in a project's directory, or in those in a directory, into the run.
 
-    Each belongs to the project that its `l1kd.json` names; the projects' names are returned.
-    Nothing in it is run, links in it are not followed. Raises UserError if there are no results, or
-    some are of other networks (the others are kept), and CheckFailed if a vendor's simulation
-    differs from the network (its results are kept).
+    Nothing in it is run, links in it are not followed. Returns the names of the projects that were
+    read: also where some are refused (UserError), or a simulation differs (CheckFailed), these are
+    kept.
     """
     found: list[str] = []
     refused: list[str] = []

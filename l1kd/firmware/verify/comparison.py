@@ -26,8 +26,7 @@ from l1kd.firmware.hls.emulator import Emulator, load
 from l1kd.firmware.hls.project import Project
 from l1kd.firmware.run_firmware import Student, open_student, projects_of
 from l1kd.firmware.stimuli.corner_inputs import corners
-from l1kd.firmware.verify.first_difference import Shown, first_difference
-from l1kd.firmware.verify.smallest_event import shrink
+from l1kd.firmware.verify.differences import Shown, first_difference, shrink
 
 REPRODUCERS = "mismatches"  # of a run
 _MARKER = "l1kd.json"  # says that the directory is ours
@@ -211,10 +210,7 @@ def compare_on(
 
 
 def compare_emulator(context: Context, name: str, emulator: Emulator) -> None:
-    """Compare a student's emulator with the exact network, and note the pair in `agreement.json`.
-
-    UserError if it was built from another project, CheckFailed if a single bit differs.
-    """
+    """Compare a student's emulator with the exact network; CheckFailed if a single bit differs."""
     projects = projects_of(context.directory).get(name, [])
     comparisons = emulated([emulator], projects)
     if not comparisons["test"]:

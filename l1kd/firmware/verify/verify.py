@@ -19,14 +19,6 @@ from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.own_directories import check_replaceable
-from l1kd.core.run_files import (
-    AgreementRecord,
-    CertificateRecord,
-    Doubted,
-    Metrics,
-    Rung,
-    Simulated,
-)
 from l1kd.data.dataset import Sample
 from l1kd.evaluation.metrics import auc_loss, check_auc_loss, rung, teacher_rung
 from l1kd.evaluation.scores import Scores
@@ -43,7 +35,7 @@ from l1kd.firmware.verify.comparison import (
     kind_of,
     samples_of,
 )
-from l1kd.firmware.verify.first_difference import in_csim, in_qkeras
+from l1kd.firmware.verify.differences import in_csim, in_qkeras
 from l1kd.firmware.verilog.project import find_simulator
 from l1kd.networks.inspect import float_twin
 from l1kd.training.target_transform import load_target
@@ -59,7 +51,7 @@ def verify(context: Context) -> None:
     differs, or that the best student (a run may hold others that are small on purpose) loses more
     AUC than `verify.max_auc_loss`. UserError: a project is missing or does not compile.
     """
-    metrics: Metrics = run_files.read(context.directory, "metrics.json")
+    metrics: run_files.Metrics = run_files.read(context.directory, "metrics.json")
     taught = not context.config.imported
     samples, target, raw = samples_of(context), None, None
     if taught:
@@ -73,8 +65,8 @@ def verify(context: Context) -> None:
     _compile(context, [project for group in groups.values() for project in group])
     shutil.rmtree(reproducers, ignore_errors=True)
 
-    records: list[AgreementRecord] = []
-    ladders: dict[str, list[Rung]] = {}
+    records: list[run_files.AgreementRecord] = []
+    ladders: dict[str, list[run_files.Rung]] = {}
     faults: list[str] = []
     for student in students:
         name = student.name
@@ -85,7 +77,7 @@ def verify(context: Context) -> None:
             comparison.explain(student.exact, context.directory, name)
             context.say(f"{name} {comparison.told}")
         records.append(
-            AgreementRecord(
+            run_files.AgreementRecord(
                 student=name,
                 lsb=student.lsb,
                 pairs=[comparison.pair for comparison in comparisons],
@@ -121,7 +113,9 @@ def _compile(context: Context, projects: list[Project]) -> None:
             advance(1)
 
 
-def _certify(context: Context, student: Student) -> tuple[list[CertificateRecord], list[str]]:
+def _certify(
+    context: Context, student: Student
+) -> tuple[list[run_files.CertificateRecord], list[str]]:
     """Certify a student's projects; those that are refused, in words."""
     records, refused = [], []
     name = student.name
@@ -132,10 +126,13 @@ def _certify(context: Context, student: Student) -> tuple[list[CertificateRecord
             if certificate.refused:
                 summary = f"no certificate ({certificate.summary})"
                 refused.append(f"student {name!r}, {' '.join(kind.values())}: {summary}")
-            findings = [Doubted.model_validate(vars(each)) for each in certificate.findings]
-            proved, certified = list(certificate.layers), certificate.certified
             records.append(
-                CertificateRecord(**kind, certified=certified, layers=proved, findings=findings)
+                run_files.CertificateRecord(
+                    **kind,
+                    certified=certificate.certified,
+                    layers=list(certificate.layers),
+                    findings=[run_files.Doubted(**vars(each)) for each in certificate.findings],
+                )
             )
             advance(1)
     return records, refused
@@ -143,7 +140,7 @@ def _certify(context: Context, student: Student) -> tuple[list[CertificateRecord
 
 def _simulation(
     context: Context, student: Student, sample: Sample
-) -> tuple[Simulated | None, list[str]]:
+) -> tuple[run_files.Simulated | None, list[str]]:
     """Find a simulator for a student's Verilog and measure the latency; faults, in words."""
     name, logic, config = student.name, student.logic, context.config.rtl
     if logic is None or not chosen(context, config.simulate, [name]):
@@ -164,7 +161,7 @@ def _simulation(
         latency = logic.measure_latency(sample.events(limit=1024), config.simulator)
     except CheckFailed as error:
         return None, [f"student {name!r}: {error}"]
-    return Simulated(simulator=f"{tool.name} {tool.version}", latency_cycles=latency), []
+    return run_files.Simulated(simulator=f"{tool.name} {tool.version}", latency_cycles=latency), []
 
 
 def _compare(

@@ -52,17 +52,13 @@ class Estimate:
     ff: float
     latency_cycles: int  # clock edges from sampling to result
     interval_cycles: int  # between two events
-    clock_ns: float  # longest path between registers by alkaid's delays: no timing is closed
+    # Longest path between registers by alkaid's delays: no timing is closed.
+    estimated_clock_ns: float
     layers: list[LayerCost]  # shares of the LUTs
-    cost: float  # LUTs by alkaid's model, which `lut` follows from
-    registers: float  # bits, which `ff` follows from
 
 
 def estimate(network: Network, *, clock_ns: float = 5.0, max_lut: float = MAX_LUT) -> Estimate:
-    """Estimate the cost of a network (at the port of its events) as logic; nothing is written.
-
-    UserError if it is larger than `max_lut`, or has something that the logic cannot compute.
-    """
+    """Estimate the cost of a network as logic; UserError if it is too large or cannot be drawn."""
     return _estimated(*_optimised(network, clock_ns, max_lut))
 
 
@@ -130,7 +126,6 @@ def to_verilog(
     top = "l1kd_" + re.sub(r"\W", "_", name, flags=re.ASCII)
     with atomic_directory(directory) as written:
         built, costs = _optimised(network, clock_ns, max_lut, advance, written, top, part)
-        expected = _estimated(built, costs)
         outputs = sum(network[output].size for output in network.outputs)
         record = RtlRecord(
             student=name,
@@ -140,12 +135,7 @@ def to_verilog(
             clock_ns=clock_ns,
             input_type=network.port.text,
             output_type=result.text,
-            latency_cycles=expected.latency_cycles,
-            interval_cycles=expected.interval_cycles,
-            estimated_clock_ns=expected.clock_ns,
-            lut=expected.lut,
-            ff=expected.ff,
-            layers=expected.layers,
+            **vars(_estimated(built, costs)),
         )
         description = Description(
             versions={"l1kd": __version__, "alkaid": metadata.version("alkaid")},
@@ -201,18 +191,15 @@ def _optimised(
 
 
 def _estimated(model: Any, costs: dict[str, float]) -> Estimate:
-    cost, registers, cycles = model._comb.cost, model.reg_bits, int(model.latency)
-    lut = lut_ff_estimate.LUT_PER_COST * float(cost)
+    cycles, lut = int(model.latency), lut_ff_estimate.LUT_PER_COST * float(model._comb.cost)
     scale = lut / (sum(costs.values()) or 1.0)
     return Estimate(
         lut=lut,
-        ff=lut_ff_estimate.FF_PER_REGISTER * float(registers),
+        ff=lut_ff_estimate.FF_PER_REGISTER * float(model.reg_bits),
         latency_cycles=cycles,
         interval_cycles=1,
-        clock_ns=round(model._comb.latency[1] / max(cycles, 1), 3),
+        estimated_clock_ns=round(model._comb.latency[1] / max(cycles, 1), 3),
         layers=[LayerCost(name=name, lut=round(cost * scale, 1)) for name, cost in costs.items()],
-        cost=float(cost),
-        registers=float(registers),
     )
 
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from l1kd.core.context import cores
 from l1kd.core.errors import CheckFailed, UserError
@@ -52,10 +52,8 @@ _WHEEL = (
 Bits = NDArray[np.uint8]
 
 
-class Description(BaseModel):
+class Description(BaseModel, extra="forbid", frozen=True):
     """A Verilog project's `l1kd.json`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format_version: int = _FORMAT
     kind: Literal["rtl"] = "rtl"
@@ -111,11 +109,7 @@ class Logic:
         return CombLogic.load(self.directory / MODEL)
 
     def counts(self, events: ArrayLike) -> NDArray[np.int64]:
-        """Events (N, *shape) or (N, inputs) as counts of the input port's LSB, (N, inputs).
-
-        UserError for other shapes and for values off the port's grid or range: alkaid's
-        interpreter would floor them and wrap them around, silently.
-        """
+        """Events as counts of the port's LSB, (N, inputs); UserError for other values."""
         return counts_of(events, self.description.input, self.record.top)
 
     def predict(self, events: ArrayLike) -> NDArray[np.float64]:
@@ -181,10 +175,7 @@ class Logic:
         return np.concatenate(shown) * self.output_type.lsb
 
     def measure_latency(self, events: ArrayLike, simulator: str = "auto") -> int | None:
-        """Latency in clock edges, seen in events (N, inputs); None if all have the same result.
-
-        UserError if there is no simulator, CheckFailed if the latency is not the reported one.
-        """
+        """Measured latency in clock edges; None if all events (N, inputs) have the same result."""
         if not (probes := self._probes(self.counts(events))):
             return None
         self.simulate(np.asarray(events)[probes], simulator)

@@ -96,10 +96,7 @@ def synthesize(
     time_limit_s: float = 1800.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> Synthesis:
-    """Synthesise a project's Verilog for a device, unless these very files have been already.
-
-    UserError if Yosys is missing or refuses the Verilog, or the part's family is not known.
-    """
+    """Synthesise a project's Verilog for a device, unless these very files have been already."""
     kind = fpga_parts.family(part)
     if kind is None:
         raise UserError(

@@ -41,7 +41,7 @@ class UnfitError(ValueError):
 class Drawn:
     """A network's logic before it is optimised: one variable per value, flattened."""
 
-    inputs: Variables  # one variable per value, flattened
+    inputs: Variables
     outputs: Variables
     costs: dict[str, float]  # LUTs per layer by alkaid's model, before what layers share is merged
 

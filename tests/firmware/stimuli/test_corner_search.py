@@ -7,8 +7,7 @@ import pytest
 
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.layers import Conv, Quantize
-from l1kd.firmware.stimuli.corner_inputs import mixed
-from l1kd.firmware.stimuli.corner_search import Search, hits, inner
+from l1kd.firmware.stimuli.corner_inputs import Search, hits, inner, mixed
 from tests.firmware.stimuli.test_corner_inputs import RELU, dense, image, layered, linear, quantize
 
 PORT = FixedPoint(6, 6)

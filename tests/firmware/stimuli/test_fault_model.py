@@ -9,8 +9,7 @@ import numpy as np
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.layers import Node, Quantize
 from l1kd.exact.network import Network
-from l1kd.firmware.stimuli.corner_inputs import mixed
-from l1kd.firmware.stimuli.corner_search import Search
+from l1kd.firmware.stimuli.corner_inputs import Search, mixed
 from l1kd.firmware.stimuli.fault_model import detected, faults
 from tests.firmware.stimuli.test_corner_inputs import image
 
