@@ -17,7 +17,7 @@ from rich.table import Table
 from typer import Argument, Option
 
 from l1kd import __version__
-from l1kd.core.config_types import IoType, VendorTool
+from l1kd.core.config import IoType, VendorTool
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.run_files import Source
 from l1kd.core.stages import Stage

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from l1kd.core.config import LHC_CROSSINGS_MHZ, DataSection, Source
-from l1kd.core.config_types import NAME_PATTERN, EventPath, Int
+from l1kd.core.config import LHC_CROSSINGS_MHZ, NAME_PATTERN, DataSection, EventPath, Int, Source
 from l1kd.core.errors import UserError
 from l1kd.data import hdf5_reader
 from l1kd.data.dataset import Dataset, Sample

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from l1kd.core import run_files
-from l1kd.core.config_types import IoType
+from l1kd.core.config import IoType
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.files import file_hash

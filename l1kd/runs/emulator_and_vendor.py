@@ -11,7 +11,7 @@ from typing import Literal
 from rich.console import Console
 
 from l1kd.core import run_files
-from l1kd.core.config_types import VendorTool
+from l1kd.core.config import VendorTool
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.runs.run import open_context

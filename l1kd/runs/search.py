@@ -12,11 +12,10 @@ from rich.console import Console
 
 import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
 from l1kd.core import config_file
-from l1kd.core.config import Config
+from l1kd.core.config import Config, Search
 from l1kd.core.errors import UserError
 from l1kd.core.files import write_json
 from l1kd.core.processes import run_side_by_side
-from l1kd.core.sweep_config import Search
 from l1kd.runs.pareto_front import table, write_front
 from l1kd.runs.search_study import Place, Worker
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from l1kd.core.config import Objective
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.sweep_config import Objective
 from l1kd.data.dataset import Dataset, Sample
 from l1kd.evaluation.evaluate import scorer
 from l1kd.evaluation.metrics import mean_over_signals, quality

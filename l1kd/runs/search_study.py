@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from l1kd import __version__
 from l1kd.core import config_file
-from l1kd.core.config import Config, Student
+from l1kd.core.config import Config, Search, Space, Student
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.files import read_json, write_json
 from l1kd.core.processes import held
-from l1kd.core.sweep_config import Search, Space
 from l1kd.runs.run import context_of
 
 if TYPE_CHECKING:

@@ -20,10 +20,9 @@ from typing import Any
 import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
 from l1kd import __version__
 from l1kd.core import config_file
-from l1kd.core.config import Config
+from l1kd.core.config import Config, Point, Sweep
 from l1kd.core.errors import UserError
 from l1kd.core.files import content_hash, read_json, write_json
-from l1kd.core.sweep_config import Point, Sweep
 from l1kd.runs.sweep_worker import Order
 
 _LONGEST = 64  # of a name

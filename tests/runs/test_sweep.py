@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from l1kd.core import config_file
-from l1kd.core.config import Config
-from l1kd.core.config_types import NAME_PATTERN
+from l1kd.core.config import NAME_PATTERN, Config, Group
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.sweep_config import Group
 from l1kd.data.sources import SOURCES
 from l1kd.runs import sweep as sweeping
 from l1kd.runs.sweep import connected, sweep

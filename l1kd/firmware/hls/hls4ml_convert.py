@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l1kd import __version__
-from l1kd.core.config_types import IoType, Strategy
+from l1kd.core.config import IoType, Strategy
 from l1kd.core.errors import UserError
 from l1kd.core.files import atomic_directory, content_hash
 from l1kd.core.fixed_point import FixedPoint
