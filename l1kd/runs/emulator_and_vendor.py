@@ -6,25 +6,14 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
-
-from rich.console import Console
 
 from l1kd.core import run_files
-from l1kd.core.config import VendorTool
-from l1kd.core.context import Context
+from l1kd.core.config import IoType, VendorTool
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.runs.run import open_context
-from l1kd.runs.stage_runner import execute, locked, logged
+from l1kd.runs.run import Runner, opened
 
 
-def deliver_emulator(
-    directory: Path,
-    student: str | None = None,
-    out: Path | None = None,
-    *,
-    console: Console | None = None,
-) -> Path:
+def deliver_emulator(directory: Path, student: str | None = None, out: Path | None = None) -> Path:
     """Build a student's emulator in `out` (the run), and compare it with the exact network.
 
     Its directory. CheckFailed if one bit differs: the report says so, too. A read-only run, with
@@ -33,19 +22,14 @@ def deliver_emulator(
     from l1kd.firmware.hls.emulator import deliver
     from l1kd.firmware.verify.comparison import compare_emulator
 
-    context = open_context(directory, console=console)
     writable = out is None or os.access(directory, os.W_OK)
-    with contextlib.ExitStack() as stack:
-        if writable:
-            stack.enter_context(locked(directory))
-            stack.enter_context(logged(directory))
-        manifest: run_files.Manifest = run_files.read(directory, "manifest.json")
+    with opened(directory, writable=writable) as runner:
         name, emulator = deliver(directory, student, out)
         try:
-            compare_emulator(context, name, emulator)
+            compare_emulator(runner.context, name, emulator)
         finally:
-            if writable and "report" in manifest.stages:
-                execute(context, manifest, "report", always=True)
+            if writable:
+                runner.refresh_report()
     return emulator.directory
 
 
@@ -55,9 +39,8 @@ def run_vendor_tool(
     steps: str,
     *,
     student: str | None = None,
-    io_type: Literal["io_parallel", "io_stream"] | None = None,
+    io_type: IoType | None = None,
     limit: float,
-    console: Console | None = None,
 ) -> None:
     """Run a vendor's tool on a student's HLS projects, and put its numbers into the run's files.
 
@@ -70,8 +53,7 @@ def run_vendor_tool(
 
     wanted = parse_steps(steps)
     (backend,) = (each for each in BACKENDS.values() if each.tool == tool)
-    context = open_context(directory, console=console)
-    with locked(directory), logged(directory):
+    with opened(directory) as runner:
         name = student or run_files.read(directory, "metrics.json").best
         own = projects_of(directory).get(name, [])
         projects = [each for each in own if io_type in (None, each.record.io_type)]
@@ -90,21 +72,19 @@ def run_vendor_tool(
         program = backend.find(wanted)
         if program is None:
             for line in instructions(directory, projects, wanted):
-                context.say(line)
+                runner.context.say(line)
             names = " nor ".join(each.name for each in backend.programs)
             raise UserError(
                 f"neither {names} is on the PATH; source the tool's "
                 "settings64.sh, or run the commands above where it is and bring the results back: "
                 f"l1kd synth {directory} --collect DIR"
             )
-        with _results_kept(context):
+        with _results_kept(runner):
             for project in projects:
-                run_steps(context, project, program, wanted, limit)
+                run_steps(runner.context, project, program, wanted, limit)
 
 
-def collect_results(
-    directory: Path, results: Path, *, console: Console | None = None
-) -> Sequence[str]:
+def collect_results(directory: Path, results: Path) -> Sequence[str]:
     """Read results of vendors' tools that were brought back, and put them into the run's files.
 
     `results` is a project's directory, or one that holds several. Names of the projects they are
@@ -113,31 +93,27 @@ def collect_results(
     from l1kd.firmware.run_firmware import projects_of
     from l1kd.firmware.vendor_tools.tool_results import collect
 
-    context = open_context(directory, console=console)
-    with locked(directory), logged(directory):
+    with opened(directory) as runner:
         projects = [each for group in projects_of(directory).values() for each in group]
-        with _results_kept(context):
-            found = collect(context, projects, results)
-    return found
+        with _results_kept(runner):
+            return collect(runner.context, projects, results)
 
 
 @contextlib.contextmanager
-def _results_kept(context: Context) -> Iterator[None]:
+def _results_kept(runner: Runner) -> Iterator[None]:
     """Refresh the run's files after a tool's work, also if it failed."""
     try:
         yield
     except (UserError, CheckFailed):
         with contextlib.suppress(UserError, CheckFailed):  # the first is what has to be known
-            _refresh(context)
+            _refresh(runner)
         raise
-    _refresh(context)
+    _refresh(runner)
 
 
-def _refresh(context: Context) -> None:
+def _refresh(runner: Runner) -> None:
     """Put the tools' results into `resources.json`, and into the report where there is one."""
-    manifest: run_files.Manifest = run_files.read(context.directory, "manifest.json")
     try:
-        execute(context, manifest, "synth", always=True)
+        runner.execute("synth", always=True)
     finally:  # also if a budget is missed
-        if "report" in manifest.stages:
-            execute(context, manifest, "report", always=True)
+        runner.refresh_report()

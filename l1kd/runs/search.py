@@ -91,7 +91,7 @@ def _prepare(place: Place, console: Console) -> None:
     config, own = place.config, place.search
     console.print("the teacher, once for all trials:", highlight=False)
     path = str(place.directory / "config.yaml")
-    run_configuration(path, place.teacher, until="evaluate", console=console)
+    run_configuration(path, place.teacher, until="evaluate")
     context = place.context(console)
     LabelledEvents.label(
         config.distillation, config.seed, context.dataset,

@@ -21,8 +21,7 @@ from l1kd.core import config_file
 from l1kd.core.context import cores
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.stages import Stage
-from l1kd.runs.run import is_done
-from l1kd.runs.stage_runner import locked
+from l1kd.runs.run import is_done, locked
 from l1kd.runs.sweep_grid import GridDirectory, Job, chosen, expand
 from l1kd.runs.sweep_progress import Watch, duration
 from l1kd.runs.sweep_worker import Outcome, perform

@@ -401,7 +401,7 @@ def test_nothing_is_written_before_all_is_checked(tmp_path: Path, tiny: Path) ->
 
 
 def test_one_process_has_a_sweep(tmp_path: Path, tiny: Path) -> None:
-    from l1kd.runs.stage_runner import locked
+    from l1kd.runs.run import locked
 
     (tmp_path / "sweep").mkdir()
     with locked(tmp_path / "sweep"), pytest.raises(UserError, match="in use by another"):
