@@ -137,6 +137,13 @@ class DirectoryKind:
     begun: re.Pattern[str]  # names in one that was stopped as it began
     mend: str  # what to do about a damaged record
 
+    def check(self, directory: Path, option: str) -> None:
+        """Refuse one of another version, and a directory of something else."""
+        if (directory / self.record).exists():
+            self.check_version(directory)
+        else:
+            self.check_free(directory, option)
+
     def check_version(self, directory: Path) -> None:
         """Refuse one of another version of the format."""
         try:

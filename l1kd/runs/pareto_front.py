@@ -4,31 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib as mpl
+import optuna
 import yaml
-from rich.table import Table
+from matplotlib.figure import Figure
+from optuna.trial import FrozenTrial, TrialState
 
 from l1kd.core.config import Config, Student
 from l1kd.core.files import atomic, atomic_directory, read_json, write_json
-from l1kd.runs.search_candidates import Judged
-from l1kd.runs.search_study import Place, describe
+from l1kd.report.table import Column, Table, text
+from l1kd.runs.search_study import Judged, Place, describe
 
-if TYPE_CHECKING:
-    import optuna
-
-COLUMNS = ("", "trial", "AUC", "efficiency", "LUT", "FF", "cycles", "ns", "zeros", "what")
-_LEFT = {"", "what"}
 _CHANCE = 0.5
 
 
 @dataclass(frozen=True)
 class Point:
-    """A student with its quality and cost; a reference has no trial."""
+    """A student with its quality and cost."""
 
     label: str  # its number on the front, or the name of a reference
     trial: int | None  # none for a reference
-    student: Student  # what it is and what it is worth
+    student: Student
     judged: Judged
 
     def as_json(self) -> dict[str, Any]:
@@ -38,20 +36,32 @@ class Point:
         return {**own, **vars(self.judged), "student": student}
 
 
+COLUMNS = (
+    text("", "label"),
+    Column("trial", "trial", lambda trial: "" if trial is None else str(trial)),
+    Column("AUC", lambda point: point.judged.auc, "{:.4f}".format),
+    Column("efficiency", lambda point: 100 * point.judged.efficiency, "{:.1f} %".format),
+    Column("LUT", lambda point: point.judged.lut, "{:,.0f}".format),
+    Column("FF", lambda point: point.judged.ff, "{:,.0f}".format),
+    Column("cycles", lambda point: point.judged.latency_cycles, str),
+    Column("ns", lambda point: point.judged.latency_ns, "{:g}".format),
+    Column("zeros", lambda p: 100 * p.judged.zeros / p.judged.weights, "{:.0f} %".format),
+    text("what", lambda point: describe(point.student)),
+)
+
+
 def points(place: Place, study: optuna.Study) -> tuple[list[Point], list[Point], list[Point]]:
     """The front, cheapest first and better than chance; every finished trial; the references."""
-    from optuna.trial import TrialState
-
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    every = [_point(f"trial {trial.number}", trial) for trial in finished]
+    every = [_point(trial) for trial in finished]
     best = {trial.number for trial in study.best_trials} if finished else set()
     ordered = sorted(
         (point for point in every if point.trial in best and point.judged.auc > _CHANCE),
         key=lambda point: (point.judged.lut, -point.judged.auc, point.trial),
     )
-    width = len(str(len(ordered)))
+    width = max(len(str(len(ordered))), 2)
     front = [
-        Point(str(number).rjust(max(width, 2), "0"), point.trial, point.student, point.judged)
+        Point(f"{number:0{width}}", point.trial, point.student, point.judged)
         for number, point in enumerate(ordered, 1)
     ]
     known = {student.name: student for student in place.config.students}
@@ -62,44 +72,19 @@ def points(place: Place, study: optuna.Study) -> tuple[list[Point], list[Point],
     return front, every, references
 
 
-def _point(label: str, trial: optuna.trial.FrozenTrial) -> Point:
+def _point(trial: FrozenTrial) -> Point:
     own = trial.user_attrs
     judged = Judged(**{each.name: own[each.name] for each in fields(Judged)})
-    return Point(label, trial.number, Student.model_validate(own["student"]), judged)
+    return Point(
+        f"trial {trial.number}", trial.number, Student.model_validate(own["student"]), judged
+    )
 
 
-def rows(front: list[Point], references: list[Point]) -> list[list[str]]:
-    """The table's cells."""
-    return [
-        [
-            point.label,
-            "" if point.trial is None else str(point.trial),
-            f"{point.judged.auc:.4f}",
-            f"{100 * point.judged.efficiency:.1f} %",
-            f"{point.judged.lut:,.0f}",
-            f"{point.judged.ff:,.0f}",
-            str(point.judged.latency_cycles),
-            f"{point.judged.latency_ns:g}",
-            f"{100 * point.judged.zeros / point.judged.weights:.0f} %",
-            describe(point.student),
-        ]
-        for point in (*references, *front)
-    ]
+def write_front(place: Place, study: optuna.Study) -> str:
+    """Write `front.json`, `front.md`, the plots and `front/`, each whole or not at all.
 
-
-def table(front: list[Point], references: list[Point]) -> Table:
-    """For the terminal."""
-    title = "Pareto front: means over the signals' validation halves, estimates of logic"
-    shown = Table(title=title)
-    for column in COLUMNS:
-        shown.add_column(column, justify="left" if column in _LEFT else "right", no_wrap=True)
-    for cells in rows(front, references):
-        shown.add_row(*cells)
-    return shown
-
-
-def write_front(place: Place, study: optuna.Study) -> tuple[list[Point], list[Point]]:
-    """Write `front.json`, `front.md`, the plots and `front/`; each whole or not at all."""
+    The table with a title, for the terminal.
+    """
     front, every, references = points(place, study)
     directory = place.directory
     found = {
@@ -110,23 +95,20 @@ def write_front(place: Place, study: optuna.Study) -> tuple[list[Point], list[Po
         "front": [point.as_json() for point in front],
     }
     write_json(directory / "front.json", found)
+    table = Table.of(COLUMNS, [*references, *front]).markdown()
     with atomic(directory / "front.md") as temporary:
-        temporary.write_text(_markdown(front, references, len(every)))
+        temporary.write_text(
+            f"{table}\n\n{len(every)} trials. AUC and efficiency (at a false-positive rate of "
+            "1e-3): means over the signals' validation halves. LUT, FF and cycles: estimates of "
+            "adder-only logic.\n"
+        )
     with atomic_directory(directory / "front") as temporary:
         for point in front:
-            text = _header(point) + _configuration(place.config, point)
-            (temporary / f"{point.label}.yaml").write_text(text)
+            configuration = _header(point) + _configuration(place.config, point)
+            (temporary / f"{point.label}.yaml").write_text(configuration)
     _plot(directory, front, every, references)
-    return front, references
-
-
-def _markdown(front: list[Point], references: list[Point], trials: int) -> str:
-    rule = [("---" if column in _LEFT else "---:") for column in COLUMNS]
-    lines = [list(COLUMNS), rule, *rows(front, references)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines) + (
-        f"\n{trials} trials. AUC and efficiency (at a false-positive rate of 1e-3): means over the "
-        "signals' validation halves. LUT, FF and cycles: estimates of adder-only logic.\n"
-    )
+    title = "Pareto front: means over the signals' validation halves, estimates of logic"
+    return f"{title}\n{table}"
 
 
 def _header(point: Point) -> str:
@@ -148,12 +130,7 @@ def _configuration(config: Config, point: Point) -> str:
 
 def _plot(directory: Path, front: list[Point], every: list[Point], references: list[Point]) -> None:
     """Quality against LUTs, for both measures of it."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(9, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2)
     styles: list[tuple[list[Point], dict[str, Any]]] = [
         (every, {"color": "0.75", "s": 10, "label": f"{len(every)} trials"}),

@@ -89,8 +89,8 @@ def import_network(
     config = config_file.load(config_file.find(argument), overrides)
     directory = Path("runs") / config.name if directory is None else directory
     digest = importing.digest(model)
+    RUN.check(directory, "--run")
     if (directory / "manifest.json").exists():
-        RUN.check_version(directory)
         own = _manifest(directory).imported
         if own is None or own.sha256 != digest:
             other = f"of another file, {own.file}" if own else "that was trained in it"
@@ -98,8 +98,6 @@ def import_network(
                 f"{directory} holds a network {other}; give this one a directory of its own with "
                 "--run"
             )
-    else:
-        RUN.check_free(directory, "--run")
     context = context_of(directory, config)
     network = importing.prepare(model, digest, context, lossy=lossy)
     context = context.configured(importing.configuration(config, network))
@@ -156,12 +154,9 @@ def run_stage(stage: Stage, directory: Path) -> None:
 
 def is_done(directory: Path, config: Config, until: Stage) -> bool:
     """The run has come to its end: `run_configuration` would find nothing to do. No TensorFlow."""
-    if not (directory / "manifest.json").exists():
-        RUN.check_free(directory, "--run")
-        return False
+    RUN.check(directory, "--run")
     if _is_new(directory):
         return False
-    RUN.check_version(directory)
     _changes(directory, config, _IDENTITY)
     runner = Runner(context_of(directory, config), _manifest(directory))
     return all(runner.finished(stage) for stage in STAGES[: STAGES.index(until) + 1])
@@ -412,9 +407,9 @@ def _is_new(directory: Path) -> bool:
     """Nothing has run yet. The manifest is written before the configuration."""
     if not (directory / "manifest.json").exists():
         return True
+    RUN.check_version(directory)
     if (directory / "config.yaml").exists():
         return False
-    RUN.check_version(directory)
     if _manifest(directory).stages:
         raise UserError(f"{directory} has lost its config.yaml; make a new run")
     return True
@@ -438,7 +433,6 @@ def _prepare(context: Context, imported: run_files.Imported | None = None) -> Ru
         run_files.write(directory, "manifest.json", manifest)
         config_file.save(config, directory / "config.yaml")
         return Runner(context, manifest)
-    RUN.check_version(directory)
     if changed := _changes(directory, config, _IDENTITY_IMPORTED if imported else _IDENTITY):
         config_file.save(config, directory / "config.yaml")
         context.say(f"configuration changed: {'; '.join(changed.values())}")

@@ -10,33 +10,40 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import uuid
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import TrialState
 
 from l1kd import __version__
-from l1kd.core import config_file
-from l1kd.core.config import Config, Search, Space, Student
+from l1kd.core import config_file, files
+from l1kd.core.config import Config, Objective, Search, Space, Student
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
-from l1kd.core.files import read_json, write_json
 from l1kd.core.processes import held
 from l1kd.runs.run import context_of
 
-if TYPE_CHECKING:
-    import optuna
-    from rich.console import Console
-
+STUDY = files.DirectoryKind(
+    noun="study",
+    record="study.json",
+    version=1,
+    begun=re.compile(r"config\.yaml|\..*"),  # and files that are hidden
+    mend="make a new study",
+)
 NAME = "found"
-COSTS = ("lut", "latency")  # objectives of which less is better
+_COSTS = ("lut", "latency")  # objectives of which less is better
 _STEP = 0.05  # of sparsities
-_FORMAT = 1
 # What has no influence on a trial may differ between two commands on one study.
 _FREE = ("name", "threads", "verify", "choose", "rtl")
 _STARTUP = 16  # trials at random before the sampler follows what it has seen
@@ -82,24 +89,46 @@ def beginnings(space: Space) -> list[dict[str, Any]]:
     return found
 
 
-@dataclass(frozen=True)
 class _TrialOfSize:
     """Stands for a trial that draws sizes and widths at a share of their ranges."""
 
-    size: float
-    parameters: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, size: float) -> None:
+        self.size = size
+        self.parameters: dict[str, Any] = {}
 
-    def suggest_categorical(self, name: str, choices: list[str]) -> str:
-        return self.parameters.setdefault(name, choices[0])  # type: ignore[no-any-return]
+    def suggest_categorical(self, name: str, choices: list[str]) -> Any:
+        return self.parameters.setdefault(name, choices[0])
 
-    def suggest_int(self, name: str, low: int, high: int) -> int:
+    def suggest_int(self, name: str, low: int, high: int) -> Any:
         share = {"hidden_layers": 1.0, "pruned": 1 - self.size}.get(name, self.size)
-        value = low + round(share * (high - low))
-        return self.parameters.setdefault(name, value)  # type: ignore[no-any-return]
+        return self.parameters.setdefault(name, low + round(share * (high - low)))
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
-        value = low * (high / low) ** (1 - self.size)
-        return self.parameters.setdefault(name, value)  # type: ignore[no-any-return]
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> Any:
+        return self.parameters.setdefault(name, low * (high / low) ** (1 - self.size))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A student's quality (means over the signals' validation halves) and estimated cost."""
+
+    auc: float
+    efficiency: float  # at a false-positive rate of 1e-3
+    lut: float  # by the estimate of its adder-only logic
+    ff: float
+    latency_cycles: int
+    latency_ns: float
+    weights: int  # of its kernels
+    zeros: int  # weights that are 0
+
+    def objective(self, name: Objective) -> float:
+        """Its value for a search."""
+        return float(self.latency_cycles if name == "latency" else getattr(self, name))
+
+    def __str__(self) -> str:
+        return (
+            f"AUC {self.auc:.4f}, efficiency {100 * self.efficiency:.1f} %, "
+            f"{self.lut:,.0f} LUT, {self.ff:,.0f} FF, {self.latency_cycles} cycles"
+        )
 
 
 def _steps(space: Space) -> int:
@@ -155,18 +184,11 @@ class Place:
     @cached_property
     def config(self) -> Config:
         """The study's configuration."""
-        try:
-            version = read_json(self.directory / "study.json")["format_version"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        if not (self.directory / "study.json").is_file():
             raise UserError(
-                f"{self.directory} is no study (study.json: {error}); `l1kd search CONFIG` makes "
-                "one"
-            ) from error
-        if version != _FORMAT:
-            raise UserError(
-                f"{self.directory} was made in format {version}; this is l1kd {__version__}, which "
-                f"reads format {_FORMAT}: use the version that made it, or make a new study"
+                f"{self.directory} is no study (no study.json); `l1kd search CONFIG` makes one"
             )
+        STUDY.check_version(self.directory)
         return config_file.load_resolved(self.directory / "config.yaml")
 
     @property
@@ -174,9 +196,9 @@ class Place:
         """The section `search` of its configuration."""
         return self.config.search or Search()
 
-    def context(self, console: Console) -> Context:
+    def context(self) -> Context:
         """The teacher's run as its stages see it."""
-        return context_of(self.teacher, self.config, console)
+        return context_of(self.teacher, self.config)
 
     def claim(self, config: Config) -> None:
         """Make the directory this configuration's study, or find that it is."""
@@ -189,16 +211,10 @@ class Place:
                     f"{', '.join(changed)}); name another directory with --study"
                 )
             return
-        names = [path.name for path in self.directory.iterdir()]
-        # A study that was stopped as it began has its configuration and hidden files.
-        strange = [name for name in names if name != "config.yaml" and not name.startswith(".")]
-        if strange:
-            raise UserError(
-                f"{self.directory} exists and is not a study (it has {strange[0]}); name another "
-                "directory with --study, or empty it"
-            )
+        STUDY.check_free(self.directory, "--study")
         config_file.save(config, self.directory / "config.yaml")
-        write_json(self.directory / "study.json", {"format_version": _FORMAT, "l1kd": __version__})
+        record = {"format_version": STUDY.version, "l1kd": __version__}
+        files.write_json(self.directory / "study.json", record)
 
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:
@@ -209,16 +225,11 @@ class Place:
 
     def open(self) -> optuna.Study:
         """The study's trials, in a journal; held under the lock `ask` where it may be new."""
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         path, search = self.directory / "journal.log", self.search
         lock = JournalFileSymlinkLock(str(path))
         _mend(path, lock)
-        best = optuna.study.StudyDirection
-        directions = [best.MINIMIZE if n in COSTS else best.MAXIMIZE for n in search.objectives]
+        directions = ["minimize" if name in _COSTS else "maximize" for name in search.objectives]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -300,8 +311,6 @@ class Worker:
             return trial
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        import optuna
-
         seed = self.place.search.seed
         seed = self.place.config.seed if seed is None else seed
         with warnings.catch_warnings():
@@ -313,22 +322,14 @@ class Worker:
                 group=True,
             )
 
-    def finish(self, trial: optuna.Trial, values: list[float]) -> None:
-        """A trial's objectives."""
-        self.study.tell(trial, values)
-
     def give_up(self, trial: optuna.Trial, reason: str | None) -> None:
         """A trial without objectives; without a reason it is not counted as one."""
-        from optuna.trial import TrialState
-
         if reason is not None:
             trial.set_user_attr(_FAILED, reason)
         self.study.tell(trial, state=TrialState.FAIL)
 
     def bury(self) -> None:
         """Mark trials as failed whose process has ended."""
-        from optuna.trial import TrialState
-
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             worker = trial.user_attrs.get("worker")
             if worker is None:

@@ -9,7 +9,6 @@ A sweep's directory holds `config.yaml` (resolved), `sweep.json` (the runs of th
 from __future__ import annotations
 
 import fnmatch
-import os
 import re
 import uuid
 from collections.abc import Sequence
@@ -19,17 +18,19 @@ from typing import Any
 
 import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
 from l1kd import __version__
-from l1kd.core import config_file
+from l1kd.core import config_file, files
 from l1kd.core.config import Config, Point, Sweep
 from l1kd.core.errors import UserError
-from l1kd.core.files import content_hash, read_json, write_json
-from l1kd.runs.sweep_worker import Order
 
 _LONGEST = 64  # of a name
 _LONGEST_PART = 24
-_FORMAT = 1
-# Where a worker finds events, if nothing in its own environment says.
-_ENVIRONMENT = ("L1KD_DATA", "XDG_CACHE_HOME")
+SWEEP = files.DirectoryKind(
+    noun="sweep",
+    record="sweep.json",
+    version=1,
+    begun=re.compile(r"config\.yaml|\..*"),  # and files that are hidden
+    mend="delete that file",
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _names(points: Sequence[Point]) -> list[str]:
     names: dict[str, str] = {}
     for point in points:
         parts = [point.group, *(label(key, value) for key, value in point.varied.items())]
-        name, digest = "-".join(parts), content_hash([point.group, point.varied])[:6]
+        name, digest = "-".join(parts), files.content_hash([point.group, point.varied])[:6]
         if len(name) > _LONGEST or name.lower() in names:
             name = f"{name[: _LONGEST - 7]}-{digest}"
         names[name.lower()] = name
@@ -121,7 +122,7 @@ def label(key: str, value: Any) -> str:
     else:
         text, faithful = key.rsplit(".", 1)[-1], False
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", text)[:_LONGEST_PART]
-    return plain if faithful and plain == text else f"{plain}-{content_hash(value)[:6]}"
+    return plain if faithful and plain == text else f"{plain}-{files.content_hash(value)[:6]}"
 
 
 @dataclass(frozen=True)
@@ -152,30 +153,6 @@ class GridDirectory:
         """A file that tells this call's workers to give up."""
         return self.directory / f".stop-{self.token}"
 
-    def check(self) -> None:
-        """Find whether this is a sweep's directory, or free to become one."""
-        if self.directory.exists() and not self.directory.is_dir():
-            raise UserError(f"{self.directory} is a file; name another directory with --sweep")
-        record = self.directory / "sweep.json"
-        if record.exists():
-            try:
-                version = read_json(record)["format_version"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{record} is damaged ({error}); delete that file") from error
-            if version != _FORMAT:
-                raise UserError(
-                    f"{self.directory} was made in format {version}; this is l1kd {__version__}, "
-                    f"which reads format {_FORMAT}: name another directory with --sweep"
-                )
-        elif self.directory.exists():
-            names = [path.name for path in self.directory.iterdir()]
-            # One that was stopped as it began has its configuration and hidden files.
-            if strange := [n for n in names if n != "config.yaml" and not n.startswith(".")]:
-                raise UserError(
-                    f"{self.directory} exists and is not a sweep (it has {strange[0]}); name "
-                    "another directory with --sweep, or empty it"
-                )
-
     def claim(self, config: Config, jobs: Sequence[Job]) -> None:
         """Write down what is going to be run."""
         for name in ("runs", "logs", "configs", ".working"):
@@ -184,20 +161,5 @@ class GridDirectory:
             left.unlink(missing_ok=True)
         config_file.save(config, self.directory / "config.yaml")
         runs = {job.name: {"group": job.group, "grid": job.varied} for job in jobs}
-        stored = {"format_version": _FORMAT, "l1kd": __version__, "runs": runs}
-        write_json(self.directory / "sweep.json", stored)
-
-    def order(self, job: Job, until: str) -> Order:
-        """Order for a worker to make a run; writes the run's configuration."""
-        config_file.save(job.config, self.config(job.name))
-        return Order(
-            job.name,
-            directory=str(self.run(job.name)),
-            config=str(self.config(job.name)),
-            log=str(self.log(job.name)),
-            marker=str(self.marker(job.name)),
-            until=until,
-            threads=job.config.threads or 1,
-            stop=str(self.stop),
-            environment={k: str(Path(v).absolute()) for k in _ENVIRONMENT if (v := os.getenv(k))},
-        )
+        stored = {"format_version": SWEEP.version, "l1kd": __version__, "runs": runs}
+        files.write_json(self.directory / "sweep.json", stored)

@@ -11,14 +11,15 @@ import os
 import socket
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from l1kd import __version__
-from l1kd.core import processes
+from l1kd.core import config_file, processes
 from l1kd.core.errors import UserError
 from l1kd.core.processes import held
+from l1kd.runs.sweep_grid import GridDirectory, Job
 
 _SECONDS = 0.5  # between two looks
 _THREADS = (
@@ -28,7 +29,9 @@ _THREADS = (
     "TF_NUM_INTRAOP_THREADS",
     "TF_NUM_INTEROP_THREADS",
 )
-_TAIL = 4000  # bytes of a log
+# Where a worker finds events, if nothing in its own environment says.
+_ENVIRONMENT = ("L1KD_DATA", "XDG_CACHE_HOME")
+_TAIL = 8192  # bytes of a file
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,18 @@ class Order:
     """A run to be made. All paths are absolute: the worker may be elsewhere."""
 
     name: str
-    directory: str
-    config: str
-    log: str  # its process's output
-    marker: str  # a file that is there while a worker is at it
+    place: GridDirectory
     until: str  # its last stage
     threads: int
-    stop: str  # a file; the run is given up when there is one
-    environment: dict[str, str] = field(default_factory=dict)  # unless the worker has its own
+    environment: dict[str, str]  # unless the worker has its own
     version: str = __version__  # of the l1kd that ordered it
+
+    @classmethod
+    def of(cls, job: Job, place: GridDirectory, until: str) -> Order:
+        """Order to make a run; writes the run's configuration."""
+        config_file.save(job.config, place.config(job.name))
+        own = {k: str(Path(v).absolute()) for k in _ENVIRONMENT if (v := os.getenv(k))}
+        return cls(job.name, place, until, job.config.threads or 1, own)
 
 
 @dataclass(frozen=True)
@@ -66,19 +72,20 @@ def perform(order: Order) -> Outcome:
 
     if order.version != __version__:
         return outcome(2, f"{host} has l1kd {__version__}, and the sweep {order.version}")
-    if not Path(order.config).is_file():
+    place, name = order.place, order.name
+    if not place.config(name).is_file():
         where = "on a file system that all workers share, under the same path"
         return outcome(
-            2, f"{host} does not see {order.config}: a sweep's directory has to be {where}"
+            2, f"{host} does not see {place.config(name)}: a sweep's directory has to be {where}"
         )
-    marker = Path(order.marker)
+    marker = place.marker(name)
     marker.write_text(json.dumps({"host": host, "worker": _address(), "since": time.time()}))
     try:
-        with Path(order.log).open("ab") as log:
+        with place.log(name).open("ab") as log:
             code = _supervise(order, log)
     finally:
         marker.unlink(missing_ok=True)
-    return outcome(code, _last_line(Path(order.log)) if code else "")
+    return outcome(code, last_line(place.log(name)) if code else "")
 
 
 def _address() -> str | None:
@@ -96,14 +103,24 @@ def _supervise(order: Order, log: IO[bytes]) -> int:
     environment = {**order.environment, **os.environ}
     environment |= dict.fromkeys(_THREADS, str(order.threads))
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # Dask's, for workers; it costs time
-    stop = Path(order.stop)
-    _wait(Path(order.directory) / ".lock", stop, log)
-    command = ["run", order.config, "--run", order.directory, "--until", order.until]
+    place, run = order.place, order.place.run(order.name)
+    config = place.config(order.name)
+    _wait(run / ".lock", place.stop, log)
     ended = processes.run(
-        [sys.executable, "-m", "l1kd", *command],
-        Path(order.config).parent,
+        [
+            sys.executable,
+            "-m",
+            "l1kd",
+            "run",
+            str(config),
+            "--run",
+            str(run),
+            "--until",
+            order.until,
+        ],
+        config.parent,
         log=log,
-        stop=stop.exists,
+        stop=place.stop.exists,
         grace=0.0,
         environment=environment,
     )
@@ -125,8 +142,9 @@ def _wait(lock: Path, stop: Path, log: IO[bytes]) -> None:
             time.sleep(_SECONDS)
 
 
-def _last_line(log: Path) -> str:
-    with log.open("rb") as file:
-        file.seek(max(log.stat().st_size - _TAIL, 0))
+def last_line(path: Path) -> str:
+    """The last line of a file that may be long; empty if it has none."""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - _TAIL, 0))
         lines = file.read().decode(errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else ""
