@@ -133,9 +133,14 @@ class DirectoryKind:
 
     noun: str
     record: str  # its JSON file with the `format_version`
-    version: int
-    begun: re.Pattern[str]  # names in one that was stopped as it began
-    mend: str  # what to do about a damaged record
+    damaged: str  # what to do if the record is damaged
+    version: int = 1
+    begun: str = r"config\.yaml|\..*"  # names in one that was stopped as it began
+
+    def write_record(self, directory: Path, **more: Any) -> None:
+        """Make the directory one of this kind."""
+        own = {"format_version": self.version, "l1kd": __version__}
+        write_json(directory / self.record, {**own, **more})
 
     def check(self, directory: Path, option: str) -> None:
         """Refuse one of another version, and a directory of something else."""
@@ -150,7 +155,7 @@ class DirectoryKind:
             version = read_json(directory / self.record)["format_version"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{directory / self.record} is damaged ({error}); {self.mend}"
+                f"{directory / self.record} is damaged ({error}); {self.damaged}"
             ) from error
         if version != self.version:
             raise UserError(
@@ -164,7 +169,7 @@ class DirectoryKind:
         if directory.exists() and not directory.is_dir():
             raise UserError(f"{directory} is a file; name another directory with {option}")
         names = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
-        if strange := [name for name in names if not self.begun.fullmatch(name)]:
+        if strange := [name for name in names if not re.fullmatch(self.begun, name)]:
             raise UserError(
                 f"{directory} exists and is not a {self.noun} (it has {strange[0]}); name another "
                 f"directory with {option}, or empty it"

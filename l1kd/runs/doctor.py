@@ -16,7 +16,7 @@ from rich.table import Table
 from l1kd import __version__
 from l1kd.core.context import cores
 from l1kd.core.errors import UserError
-from l1kd.core.processes import Program, call
+from l1kd.core.processes import Program, version_text
 from l1kd.firmware.hls.backends import BACKENDS
 from l1kd.firmware.hls.c_simulation import COMPILER
 
@@ -56,10 +56,11 @@ def findings() -> list[Finding]:
         Finding("l1kd", __version__, ""),
         Finding("Python", python if fits else None, f"{python} here; 3.10 or 3.11", True),
         Finding("cores", str(cores()), ""),
+        *(
+            Finding(name, _unless(metadata.PackageNotFoundError, metadata.version, name), *more)
+            for name, *more in _PACKAGES
+        ),
     ]
-    for package, remedy, needed in _PACKAGES:
-        version = _unless(metadata.PackageNotFoundError, metadata.version, package)
-        found.append(Finding(package, version, remedy, needed))
     found.append(Finding("g++", _tool(COMPILER), "apt-get install g++, or set CXX", True))
     for backend in BACKENDS.values():
         names = tuple(program.name for program in backend.programs)
@@ -91,11 +92,7 @@ def _tool(program: Program) -> str | None:
     if (command := program.find()) is None:
         return None
     path = shutil.which(command[0])
-    try:
-        answer = call([command[0], "--version"], limit=20)
-    except UserError as error:
-        return f"{path} (does not answer: {error})"
-    lines = (answer.output.decode(errors="replace") or answer.errors).strip().splitlines()
+    lines = version_text([command[0], "--version"]).strip().splitlines()
     return f"{lines[0] if lines else command[0]} ({path})"
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import logging
+import pkgutil
 import platform
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from rich.console import Console
 
 from l1kd import __version__
 from l1kd.core import config_file, files, run_files
-from l1kd.core.config import Config
+from l1kd.core.config import Config, leaves
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import call, held
@@ -31,11 +30,11 @@ from l1kd.firmware import budgets
 logger = logging.getLogger("l1kd")
 
 RUN = files.DirectoryKind(
-    noun="run",
-    record="manifest.json",
+    "run",
+    "manifest.json",
+    damaged="make a new run",
     version=run_files.FORMAT_VERSION,
-    begun=re.compile(rf"\.lock|l1kd\.log|{files.LEFTOVER.pattern}"),
-    mend="make a new run",
+    begun=rf"\.lock|l1kd\.log|{files.LEFTOVER.pattern}",
 )
 # A change of these is another experiment: its run is not overwritten by accident.
 _IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
@@ -265,7 +264,7 @@ class Runner:
             prepare_tensorflow(context.threads)
         failure: CheckFailed | None = None
         try:
-            (function or _function(stage))(context)
+            (function or pkgutil.resolve_name(SPECS[stage].function))(context)
         except CheckFailed as error:
             failure = error
         duration = round(time.monotonic() - started, 3)
@@ -333,14 +332,6 @@ class Runner:
 def _event_hash(file: str, size: int, changed_ns: int) -> str:
     """Hash of a file of events: every stage asks for it, and the runs of a sweep share it."""
     return files.file_hash(Path(file))
-
-
-def _function(stage: AnyStage) -> Callable[[Context], None]:
-    if stage == "evaluate":
-        return evaluate_within_budgets
-    module, _, name = SPECS[stage].function.partition(":")
-    function: Callable[[Context], None] = getattr(importlib.import_module(module), name)
-    return function
 
 
 def evaluate_within_budgets(context: Context) -> None:
@@ -452,15 +443,14 @@ def _changes(directory: Path, config: Config, identity: tuple[str, ...]) -> dict
     return changed
 
 
-def _differences(stored: Any, given: Any, key: str = "") -> dict[str, str]:
+def _differences(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, str]:
     """Dotted key -> `key: old -> new` of what differs between two configurations."""
-    if isinstance(stored, dict) and isinstance(given, dict):
-        found: dict[str, str] = {}
-        for name in dict.fromkeys([*stored, *given]):
-            dotted = f"{key}.{name}" if key else name
-            found |= _differences(stored.get(name), given.get(name), dotted)
-        return found
-    return {} if stored == given else {key: f"{key}: {_short(stored)} -> {_short(given)}"}
+    old, new = ({".".join(map(str, key)): v for key, v in leaves(c)} for c in (stored, given))
+    return {
+        key: f"{key}: {_short(old.get(key))} -> {_short(new.get(key))}"
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
+    }
 
 
 def _short(value: Any) -> str:

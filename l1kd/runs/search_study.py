@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import uuid
 import warnings
@@ -26,7 +25,6 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 
-from l1kd import __version__
 from l1kd.core import config_file, files
 from l1kd.core.config import Config, Objective, Search, Space, Student
 from l1kd.core.context import Context
@@ -34,13 +32,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.processes import held
 from l1kd.runs.run import context_of
 
-STUDY = files.DirectoryKind(
-    noun="study",
-    record="study.json",
-    version=1,
-    begun=re.compile(r"config\.yaml|\..*"),  # and files that are hidden
-    mend="make a new study",
-)
+STUDY = files.DirectoryKind("study", "study.json", damaged="make a new study")
 NAME = "found"
 _COSTS = ("lut", "latency")  # objectives of which less is better
 _STEP = 0.05  # of sparsities
@@ -156,26 +148,14 @@ def _text(sides: tuple[int, int]) -> str:
     return f"{sides[0]}x{sides[1]}"
 
 
-@dataclass(frozen=True)
 class Place:
     """A study's directory."""
 
-    directory: Path
-
-    @property
-    def teacher(self) -> Path:
-        """The run of the teacher and the reference students."""
-        return self.directory / "teacher"
-
-    @property
-    def targets(self) -> Path:
-        """The candidates' training data: events with the teacher's targets."""
-        return self.directory / "targets.npz"
-
-    @property
-    def references(self) -> Path:
-        """The reference students' quality and cost."""
-        return self.directory / "references.json"
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.teacher = directory / "teacher"  # the run of the teacher and the reference students
+        self.targets = directory / "targets.npz"  # events with the teacher's targets
+        self.references = directory / "references.json"  # those students' quality and cost
 
     def student(self, number: int) -> Path:
         """The network of a trial."""
@@ -213,8 +193,7 @@ class Place:
             return
         STUDY.check_free(self.directory, "--study")
         config_file.save(config, self.directory / "config.yaml")
-        record = {"format_version": STUDY.version, "l1kd": __version__}
-        files.write_json(self.directory / "study.json", record)
+        STUDY.write_record(self.directory)
 
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:

@@ -9,7 +9,6 @@ import logging
 import math
 import re
 import signal
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,12 +23,22 @@ from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.context import cores
 from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.processes import signals
 from l1kd.core.stages import STAGES, Stage
 from l1kd.data.sources import open_dataset
 from l1kd.report.sweep_tables import write_tables
 from l1kd.runs.run import is_done, locked
-from l1kd.runs.sweep_grid import SWEEP, GridDirectory, Job, chosen, expand
-from l1kd.runs.sweep_worker import Order, Outcome, last_line, perform
+from l1kd.runs.sweep_grid import (
+    SWEEP,
+    GridDirectory,
+    Job,
+    Order,
+    Outcome,
+    chosen,
+    expand,
+    last_line,
+    perform,
+)
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -77,7 +86,8 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
         with contextlib.ExitStack() as stack:
             address: object = scheduler
             if scheduler is None:
-                with _deaf():
+                # Its processes are not to hear Ctrl-C, which a terminal sends to all: we stop them.
+                with signals(signal.SIG_IGN, signal.SIGINT):
                     address = stack.enter_context(
                         distributed.LocalCluster(
                             n_workers=workers,
@@ -99,19 +109,6 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
                 ) from error
             stack.enter_context(client)
             yield client
-
-
-@contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """Processes started here do not hear Ctrl-C, which a terminal sends to all: we stop them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def sweep(

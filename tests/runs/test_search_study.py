@@ -16,7 +16,7 @@ from l1kd.core import config_file
 from l1kd.core.config import Config, Score, Space, Student
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.runs.pareto_front import points, write_front
+from l1kd.runs.search import points, write_front
 from l1kd.runs.search_study import Place, Worker, beginnings, describe, propose
 
 pytestmark = [

@@ -20,8 +20,18 @@ from l1kd.core.errors import CheckFailed, UserError
 from l1kd.data.sources import SOURCES
 from l1kd.runs import sweep as sweeping
 from l1kd.runs.sweep import Watch, connected, duration, look, sweep
-from l1kd.runs.sweep_grid import SWEEP, GridDirectory, Job, _names, chosen, expand, label
-from l1kd.runs.sweep_worker import Order, Outcome, perform
+from l1kd.runs.sweep_grid import (
+    SWEEP,
+    GridDirectory,
+    Job,
+    Order,
+    Outcome,
+    _names,
+    chosen,
+    expand,
+    label,
+    perform,
+)
 
 MNIST = {"data": {"source": "mnist"}}
 
