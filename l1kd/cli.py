@@ -201,7 +201,7 @@ def synth(
     ),
 ) -> None:
     """Tell what the students cost in logic and time: estimated, or by a vendor's tool."""
-    from l1kd.runs.emulator_and_vendor import collect_results, run_vendor_tool
+    from l1kd.runs.run import collect_results, run_vendor_tool
 
     if tool and collect:
         raise typer.BadParameter("--tool runs a tool, --collect reads results: give one of them")
@@ -271,7 +271,7 @@ def emulator(
     ),
 ) -> None:
     """Build the shared library that trigger software loads, and check it bit by bit."""
-    from l1kd.runs.emulator_and_vendor import deliver_emulator
+    from l1kd.runs.run import deliver_emulator
 
     typer.echo(deliver_emulator(run, student, out))
 

@@ -1,10 +1,14 @@
-"""A run: a directory that holds everything one configuration produced, stage by stage."""
+"""A run: a directory that holds everything one configuration produced, stage by stage.
+
+Beside the stages: an emulator of a student, and vendors' tools on its projects.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import logging
+import os
 import pkgutil
 import platform
 import time
@@ -19,7 +23,7 @@ from rich.console import Console
 
 from l1kd import __version__
 from l1kd.core import config_file, files, run_files
-from l1kd.core.config import Config, leaves
+from l1kd.core.config import Config, IoType, VendorTool, leaves
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import call, held
@@ -149,6 +153,112 @@ def run_stage(stage: Stage, directory: Path) -> None:
             with contextlib.suppress(UserError):
                 runner.execute("report", always=True)
             raise
+
+
+def deliver_emulator(directory: Path, student: str | None = None, out: Path | None = None) -> Path:
+    """Build a student's emulator in `out` (the run), and compare it with the exact network.
+
+    Its directory. CheckFailed if one bit differs: the report says so, too. A read-only run, with
+    `out`, stays as it is.
+    """
+    from l1kd.firmware.hls.emulator import deliver
+    from l1kd.firmware.verify.comparison import compare_emulator
+
+    writable = out is None or os.access(directory, os.W_OK)
+    with opened(directory, writable=writable) as runner:
+        name, emulator = deliver(directory, student, out)
+        try:
+            compare_emulator(runner.context, name, emulator)
+        finally:
+            if writable:
+                runner.refresh_report()
+    return emulator.directory
+
+
+def run_vendor_tool(
+    directory: Path,
+    tool: VendorTool,
+    steps: str,
+    *,
+    student: str | None = None,
+    io_type: IoType | None = None,
+    limit: float,
+) -> None:
+    """Run a vendor's tool on a student's HLS projects, and put its numbers into the run's files.
+
+    `steps`: of csim, csynth, cosim and vsynth, joined by commas; those done are left alone.
+    `student`: the best one; `io_type`: all of its projects; `limit`: seconds for one step.
+    """
+    from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
+    from l1kd.firmware.run_firmware import projects_of
+    from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
+
+    wanted = parse_steps(steps)
+    (backend,) = (each for each in BACKENDS.values() if each.tool == tool)
+    with opened(directory) as runner:
+        name = student or run_files.read(directory, "metrics.json").best
+        own = projects_of(directory).get(name, [])
+        projects = [each for each in own if io_type in (None, each.record.io_type)]
+        if not projects:
+            have = [each.label for each in own]
+            raise UserError(
+                f"{directory}: there is no {io_type or 'HLS'} project of the student {name!r}"
+                + (f", there is {', '.join(have)}" if have else "; see its firmware.json")
+            )
+        if other := [each for each in projects if each.record.backend != backend.name]:
+            kind = backend_named(other[0].record.backend)
+            raise UserError(
+                f"{other[0].label} is written for {kind.name}: use --tool {kind.tool}, or "
+                f"convert anew: l1kd run CONFIG --set firmware.backend={backend.name}"
+            )
+        program = backend.find(wanted)
+        if program is None:
+            for line in instructions(directory, projects, wanted):
+                runner.context.say(line)
+            names = " nor ".join(each.name for each in backend.programs)
+            raise UserError(
+                f"neither {names} is on the PATH; source the tool's "
+                "settings64.sh, or run the commands above where it is and bring the results back: "
+                f"l1kd synth {directory} --collect DIR"
+            )
+        with _results_kept(runner):
+            for project in projects:
+                run_steps(runner.context, project, program, wanted, limit)
+
+
+def collect_results(directory: Path, results: Path) -> Sequence[str]:
+    """Read results of vendors' tools that were brought back, and put them into the run's files.
+
+    `results` is a project's directory, or one that holds several. Names of the projects they are
+    of; UserError if there are none, or some are not of the run's projects as they are.
+    """
+    from l1kd.firmware.run_firmware import projects_of
+    from l1kd.firmware.vendor_tools.tool_results import collect
+
+    with opened(directory) as runner:
+        projects = [each for group in projects_of(directory).values() for each in group]
+        with _results_kept(runner):
+            return collect(runner.context, projects, results)
+
+
+@contextlib.contextmanager
+def _results_kept(runner: Runner) -> Iterator[None]:
+    """Refresh the run's files after a tool's work, also if it failed."""
+    try:
+        yield
+    except (UserError, CheckFailed):
+        with contextlib.suppress(UserError, CheckFailed):  # the first is what has to be known
+            _refresh(runner)
+        raise
+    _refresh(runner)
+
+
+def _refresh(runner: Runner) -> None:
+    """Put the tools' results into `resources.json`, and into the report where there is one."""
+    try:
+        runner.execute("synth", always=True)
+    finally:  # also if a budget is missed
+        runner.refresh_report()
 
 
 def is_done(directory: Path, config: Config, until: Stage) -> bool:

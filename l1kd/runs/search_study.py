@@ -244,29 +244,23 @@ def _mend(path: Path, lock: Any) -> None:
         lock.release()
 
 
-class Worker:
+class Worker(contextlib.ExitStack):
     """A process that takes trials from a study until everyone together finished `trials`.
 
     It holds a lock file as long as it lives: others tell by it whether its trial still runs.
     """
 
     def __init__(self, place: Place, trials: int) -> None:
+        super().__init__()
         self.place, self.trials = place, trials
         with place.locked("ask"):
             self.study = place.open()
         self._name = uuid.uuid4().hex
         self._file = place.directory / "workers" / self._name
         self._file.parent.mkdir(exist_ok=True)
-        self._lock = contextlib.ExitStack()
-        self._lock.enter_context(held(self._file))
+        self.enter_context(held(self._file))
+        self.callback(self._file.unlink, missing_ok=True)
         self._file.write_text(f"{socket.gethostname()} {os.getpid()}\n")
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.unlink(missing_ok=True)
-        self._lock.close()
 
     def counts(self) -> tuple[int, int]:
         """Trials that are finished, and that run."""
