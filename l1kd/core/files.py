@@ -142,12 +142,20 @@ class DirectoryKind:
         own = {"format_version": self.version, "l1kd": __version__}
         write_json(directory / self.record, {**own, **more})
 
-    def check(self, directory: Path, option: str) -> None:
-        """Refuse one of another version, and a directory of something else."""
+    def check(self, directory: Path) -> None:
+        """Refuse one of another version, and what is something else."""
+        option = f"another directory with --{self.noun}"
+        if directory.exists() and not directory.is_dir():
+            raise UserError(f"{directory} is a file; name {option}")
         if (directory / self.record).exists():
             self.check_version(directory)
-        else:
-            self.check_free(directory, option)
+            return
+        names = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+        if strange := [name for name in names if not re.fullmatch(self.begun, name)]:
+            raise UserError(
+                f"{directory} exists and is not a {self.noun} (it has {strange[0]}); "
+                f"name {option}, or empty it"
+            )
 
     def check_version(self, directory: Path) -> None:
         """Refuse one of another version of the format."""
@@ -162,17 +170,6 @@ class DirectoryKind:
                 f"{directory} was made in format {version}; this is l1kd {__version__}, which "
                 f"reads format {self.version}: use the version that made it, or make a new "
                 f"{self.noun}"
-            )
-
-    def check_free(self, directory: Path, option: str) -> None:
-        """Refuse a directory of something else; `option` names another one."""
-        if directory.exists() and not directory.is_dir():
-            raise UserError(f"{directory} is a file; name another directory with {option}")
-        names = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
-        if strange := [name for name in names if not re.fullmatch(self.begun, name)]:
-            raise UserError(
-                f"{directory} exists and is not a {self.noun} (it has {strange[0]}); name another "
-                f"directory with {option}, or empty it"
             )
 
 

@@ -65,8 +65,8 @@ def run_configuration(
         )
     directory = Path("runs") / config.name if directory is None else directory
     context = context_of(directory, config)
+    RUN.check(directory)
     if not (directory / "manifest.json").exists():
-        RUN.check_free(directory, "--run")
         _ = context.dataset  # before the import of TensorFlow, which takes seconds
         from l1kd.training.train import check
 
@@ -92,7 +92,7 @@ def import_network(
     config = config_file.load(config_file.find(argument), overrides)
     directory = Path("runs") / config.name if directory is None else directory
     digest = importing.digest(model)
-    RUN.check(directory, "--run")
+    RUN.check(directory)
     if (directory / "manifest.json").exists():
         own = _manifest(directory).imported
         if own is None or own.sha256 != digest:
@@ -263,7 +263,7 @@ def _refresh(runner: Runner) -> None:
 
 def is_done(directory: Path, config: Config, until: Stage) -> bool:
     """The run has come to its end: `run_configuration` would find nothing to do. No TensorFlow."""
-    RUN.check(directory, "--run")
+    RUN.check(directory)
     if _is_new(directory):
         return False
     _changes(directory, config, _IDENTITY)

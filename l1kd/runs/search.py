@@ -65,7 +65,7 @@ def search(
         raise UserError(f"{argument}: an imported network has no teacher to search with")
     place = Place(directory or Path("runs") / f"{config.name}-study")
     if not (place.directory / "study.json").exists():
-        STUDY.check_free(place.directory, "--study")
+        STUDY.check(place.directory)
         _check(config)
     with place.locked("prepare"):
         place.claim(config)

@@ -191,7 +191,7 @@ class Place:
                     f"{', '.join(changed)}); name another directory with --study"
                 )
             return
-        STUDY.check_free(self.directory, "--study")
+        STUDY.check(self.directory)
         config_file.save(config, self.directory / "config.yaml")
         STUDY.write_record(self.directory)
 

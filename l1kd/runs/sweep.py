@@ -54,16 +54,15 @@ _LINE_SECONDS = 60.0  # between two lines about the runs in flight, without a te
 _CONFIG = {
     # A run that waits at a busy worker would wait there while another is idle.
     "distributed.scheduler.worker-saturation": 1.0,
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": False,
     # Cores are for the runs: as Dask comes, each of its processes takes 4 % of one to watch itself.
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.tick.interval": "500ms",
     "distributed.worker.profile.enabled": False,
     "distributed.scheduler.work-stealing": False,
+    **{
+        f"distributed.worker.memory.{at}": False for at in ("target", "spill", "pause", "terminate")
+    },
     **{f"distributed.{name}.http.routes": [] for name in ("scheduler", "worker", "nanny")},
 }
 
@@ -131,7 +130,7 @@ def sweep(
     config, grid, jobs = expand(config_file.find(argument), overrides)
     wanted = chosen(jobs, only)
     place = GridDirectory((directory or Path("runs") / f"{config.name}-sweep").absolute())
-    SWEEP.check(place.directory, "--sweep")
+    SWEEP.check(place.directory)
     if scheduler is None:
         _check_events(jobs)
     place.directory.mkdir(parents=True, exist_ok=True)

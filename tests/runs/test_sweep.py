@@ -205,22 +205,22 @@ def test_only(tmp_path: Path) -> None:
 
 def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:
     place = tmp_path / "sweep"
-    SWEEP.check(place, "--sweep")
+    SWEEP.check(place)
     place.mkdir()
     for name in (".lock", ".config.yaml.x.part.yaml", "config.yaml"):
         (place / name).touch()
-    SWEEP.check(place, "--sweep")  # one that was stopped as it began
+    SWEEP.check(place)  # one that was stopped as it began
     (place / "thesis.tex").touch()
     with pytest.raises(UserError, match=r"is not a sweep \(it has thesis\.tex\)"):
-        SWEEP.check(place, "--sweep")
+        SWEEP.check(place)
     (place / "sweep.json").write_text('{"format_version": 99}')
     with pytest.raises(UserError, match="format 99"):
-        SWEEP.check(place, "--sweep")
+        SWEEP.check(place)
     (place / "sweep.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
-        SWEEP.check(place, "--sweep")
+        SWEEP.check(place)
     with pytest.raises(UserError, match="is a file"):
-        SWEEP.check(place / "thesis.tex", "--sweep")
+        SWEEP.check(place / "thesis.tex")
 
 
 def test_a_claimed_directory_says_what_is_run_and_forgets_what_was(tmp_path: Path) -> None:
