@@ -57,8 +57,10 @@ def findings() -> list[Finding]:
         Finding("Python", python if fits else None, f"{python} here; 3.10 or 3.11", True),
         Finding("cores", str(cores()), ""),
         *(
-            Finding(name, _unless(metadata.PackageNotFoundError, metadata.version, name), *more)
-            for name, *more in _PACKAGES
+            Finding(
+                name, _unless(metadata.PackageNotFoundError, metadata.version, name), how, needed
+            )
+            for name, how, needed in _PACKAGES
         ),
     ]
     found.append(Finding("g++", _tool(COMPILER), "apt-get install g++, or set CXX", True))

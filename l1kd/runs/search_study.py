@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import JournalStorage
@@ -34,7 +34,12 @@ from l1kd.runs.run import context_of
 
 STUDY = files.DirectoryKind("study", "study.json", damaged="make a new study")
 NAME = "found"
-_COSTS = ("lut", "latency")  # objectives of which less is better
+_DIRECTIONS: dict[Objective, Literal["minimize", "maximize"]] = {
+    "auc": "maximize",
+    "efficiency": "maximize",
+    "lut": "minimize",
+    "latency": "minimize",
+}
 _STEP = 0.05  # of sparsities
 # What has no influence on a trial may differ between two commands on one study.
 _FREE = ("name", "threads", "verify", "choose", "rtl")
@@ -208,13 +213,15 @@ class Place:
         path, search = self.directory / "journal.log", self.search
         lock = JournalFileSymlinkLock(str(path))
         _mend(path, lock)
-        directions = ["minimize" if name in _COSTS else "maximize" for name in search.objectives]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 storage = JournalStorage(JournalFileBackend(str(path), lock))
                 study = optuna.create_study(
-                    storage=storage, study_name="search", directions=directions, load_if_exists=True
+                    storage=storage,
+                    study_name="search",
+                    directions=[_DIRECTIONS[name] for name in search.objectives],
+                    load_if_exists=True,
                 )
         except (ValueError, KeyError) as error:
             raise UserError(f"{path}: a damaged journal ({error}); make a new study") from error
