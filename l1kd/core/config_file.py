@@ -147,24 +147,18 @@ def save(config: Config, path: Path) -> None:
 
 
 def _load(raw: dict[str, Any], path: Path, places: Places, settings: Sequence[Setting]) -> Config:
-    said = dict(places)
-
-    def lay(values: dict[str, Any], of_data: bool) -> None:
-        for setting in settings:
-            if (setting.key[0] == "data") == of_data:
-                where = "--set"
-                if origin := setting.origin:
-                    where = f"{_nearest(said, origin, path)}: {'.'.join(map(str, origin[:4]))}"
-                _lay(values, setting, where, places)
-
-    lay(raw, of_data=True)
+    for setting in settings:
+        if setting.key[0] == "data":
+            _lay(raw, setting, places, path)
     raw.setdefault("name", path.stem)
     data = raw.get("data")
     name = data.get("source") if isinstance(data, dict) else None
     source = SOURCES.get(name) if isinstance(name, str) else None
     merged = _merge(copy.deepcopy(source.defaults), raw) if source else raw
     # After the merge: `students.0.weight_bits` may mean a student that the source brings.
-    lay(merged, of_data=False)
+    for setting in settings:
+        if setting.key[0] != "data":
+            _lay(merged, setting, places, path)
     return _validate(merged, path, places, {"beside": path.parent})
 
 
@@ -237,8 +231,11 @@ def _parsed(text: str) -> Setting:
         ) from error
 
 
-def _lay(raw: dict[str, Any], setting: Setting, said: str, places: Places) -> None:
+def _lay(raw: dict[str, Any], setting: Setting, places: Places, path: Path) -> None:
     """Put a value in its place, and say there where it comes from."""
+    said = "--set"
+    if origin := setting.origin:
+        said = f"{_nearest(places, origin, path)}: {'.'.join(map(str, origin[:4]))}"
     parts = [str(part) for part in setting.key]
     place: Place = ()
     target: Any = raw
