@@ -249,17 +249,14 @@ def held(path: Path, busy: str | None = None) -> Iterator[int]:
 
     Another holder is waited for; or UserError with the text `busy`, if there is one.
     """
-    lock = FileLock(path, timeout=-1 if busy is None else 0)
     try:
-        lock.acquire()
+        holding = FileLock(path, timeout=-1 if busy is None else 0).acquire()
     except Timeout as error:
         raise UserError(busy or "") from error
-    try:
+    with holding as lock:
         descriptor = lock._context.lock_file_fd  # the package has no public name for it
         assert descriptor is not None
         yield descriptor
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager

@@ -248,18 +248,9 @@ def _supervise(order: Order, log: IO[bytes]) -> int:
     place, run = order.place, order.place.run(order.name)
     config = place.config(order.name)
     _wait(run / ".lock", place.stop, log)
+    command = ["run", str(config), "--run", str(run), "--until", order.until]
     ended = processes.run(
-        [
-            sys.executable,
-            "-m",
-            "l1kd",
-            "run",
-            str(config),
-            "--run",
-            str(run),
-            "--until",
-            order.until,
-        ],
+        [sys.executable, "-m", "l1kd", *command],
         config.parent,
         log=log,
         stop=place.stop.exists,
