@@ -14,8 +14,11 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import dask
+from distributed import Client, Future, LocalCluster
+from distributed.versions import VersionMismatchWarning
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
@@ -39,9 +42,6 @@ from l1kd.runs.sweep_grid import (
     last_line,
     perform,
 )
-
-if TYPE_CHECKING:
-    from distributed import Client, Future
 
 _SECONDS = 0.5  # between two looks
 _WORKER_SECONDS = 5.0  # between two looks at who works
@@ -70,44 +70,40 @@ _CONFIG = {
 @contextlib.contextmanager
 def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
     """A client of a scheduler, or of a cluster of `workers` processes here."""
-    import dask
-
     if scheduler is not None and not re.fullmatch(r"[a-z]+://[^/\s]+:\d+", scheduler):
         raise UserError(f"--scheduler {scheduler}: an address is like tcp://host:8786")
-    with dask.config.set(_CONFIG):
-        import distributed
-        from distributed.versions import VersionMismatchWarning
-
-        # After the import, which sets levels of its own.
-        for name in ("distributed", "distributed.client", "tornado", "asyncio"):
-            logging.getLogger(name).setLevel(_SILENT)
-        warnings.filterwarnings("ignore", category=VersionMismatchWarning)
-        with contextlib.ExitStack() as stack:
-            address: object = scheduler
-            if scheduler is None:
-                # Its processes are not to hear Ctrl-C, which a terminal sends to all: we stop them.
-                with signals(signal.SIG_IGN, signal.SIGINT):
-                    address = stack.enter_context(
-                        distributed.LocalCluster(
-                            n_workers=workers,
-                            threads_per_worker=1,
-                            processes=True,
-                            memory_limit=0,
-                            dashboard_address=None,
-                            silence_logs=_SILENT,
-                            # Its server listens all the same, and two of them on one port warn.
-                            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-                        )
-                    )
-            try:
-                client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
-            except (OSError, ValueError, TypeError) as error:
-                raise UserError(
-                    f"--scheduler {scheduler}: no Dask scheduler answers there ({error}); "
-                    "`dask scheduler` says its address when it starts"
-                ) from error
-            stack.enter_context(client)
+    for name in ("distributed", "distributed.client", "tornado", "asyncio"):
+        logging.getLogger(name).setLevel(_SILENT)
+    warnings.filterwarnings("ignore", category=VersionMismatchWarning)
+    with dask.config.set(_CONFIG), _address(scheduler, workers) as address:
+        try:
+            client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"--scheduler {scheduler}: no Dask scheduler answers there ({error}); "
+                "`dask scheduler` says its address when it starts"
+            ) from error
+        with client:
             yield client
+
+
+def _address(scheduler: str | None, workers: int) -> contextlib.AbstractContextManager[Any]:
+    """A scheduler's address, or a cluster that is started here."""
+    if scheduler is not None:
+        return contextlib.nullcontext(scheduler)
+    # Its processes are not to hear Ctrl-C, which a terminal sends to all: we stop them.
+    with signals(signal.SIG_IGN, signal.SIGINT):
+        cluster: contextlib.AbstractContextManager[Any] = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,
+            dashboard_address=None,
+            silence_logs=_SILENT,
+            # Its server listens all the same, and two of them on one port warn.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+        )
+    return cluster
 
 
 def sweep(

@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from distributed import get_worker
+
 import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
 from l1kd import __version__
 from l1kd.core import config_file, files, processes
@@ -232,8 +234,6 @@ def perform(order: Order) -> Outcome:
 
 def _address() -> str | None:
     """As the scheduler knows this worker."""
-    from distributed import get_worker
-
     try:
         return str(get_worker().address)
     except ValueError:  # called by hand
