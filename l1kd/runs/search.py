@@ -324,28 +324,25 @@ def write_front(place: Place, study: optuna.Study) -> str:
         )
     with atomic_directory(directory / "front") as temporary:
         for point in front:
-            configuration = _header(point) + _configuration(place.config, point)
-            (temporary / f"{point.label}.yaml").write_text(configuration)
+            path = temporary / f"{point.label}.yaml"
+            path.write_text(_configuration(place.config, point))
     _plot(directory, front, every, references)
     title = "Pareto front: means over the signals' validation halves, estimates of logic"
     return f"{title}\n{table}"
 
 
-def _header(point: Point) -> str:
+def _configuration(config: Config, point: Point) -> str:
+    """The study's configuration with a point's student alone, for `l1kd run`."""
     judged = point.judged
+    raw = config.model_dump(mode="json", exclude={"search", "students"})
+    raw["name"] = f"{config.name[:56]}-{point.label}"
+    raw["students"] = [point.student.model_dump(mode="json", exclude_defaults=True)]
     return (
         f"# Trial {point.trial} of a search. There, on validation halves, its mean AUC was\n"
         f"# {judged.auc:.4f}, its mean efficiency {judged.efficiency:.3f}; expected are "
         f"{judged.lut:.0f} LUT, {judged.ff:.0f} FF\n# and {judged.latency_cycles} cycles. "
         "`l1kd run` trains teacher and student anew.\n"
-    )
-
-
-def _configuration(config: Config, point: Point) -> str:
-    raw = config.model_dump(mode="json", exclude={"search", "students"})
-    raw["name"] = f"{config.name[:56]}-{point.label}"
-    raw["students"] = [point.student.model_dump(mode="json", exclude_defaults=True)]
-    return yaml.safe_dump(raw, sort_keys=False, width=100)
+    ) + yaml.safe_dump(raw, sort_keys=False, width=100)
 
 
 def _plot(directory: Path, front: list[Point], every: list[Point], references: list[Point]) -> None:

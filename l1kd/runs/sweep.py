@@ -218,15 +218,13 @@ def _make(
 def _result(future: Future) -> Outcome | None:
     """Outcome of a run, None while it goes on."""
     if future.status == "error":
-        error: Any = future.exception(timeout=_PATIENCE)
-        return Outcome(2, _plain(error), 0.0, "")
-    if future.status != "finished":
-        return None
-    try:
-        outcome: Outcome = future.result(timeout=_PATIENCE)
-    except Exception:  # its worker is gone, and the answer with it: it will be asked again
-        return None
-    return outcome
+        return Outcome(2, _plain(future.exception(timeout=_PATIENCE)), 0.0, "")
+    if future.status == "finished":
+        # If its worker is gone, and the answer with it, it will be asked again.
+        with contextlib.suppress(Exception):
+            outcome: Outcome = future.result(timeout=_PATIENCE)
+            return outcome
+    return None
 
 
 def _plain(error: BaseException) -> str:
