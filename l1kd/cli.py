@@ -9,35 +9,28 @@ import shlex
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Literal, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer import Argument, Option
 
 from l1kd import __version__
-from l1kd.core.config_types import VendorTool
+from l1kd.core.config import IoType, VendorTool
 from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.run_files import Source
 from l1kd.core.stages import Stage
 
-ConfigArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="CONFIG",
-        help="A shipped configuration (l1toy, mnist, fashion_mnist, cicada_v1, cicada_v2, paper, "
-        "search) or a YAML file.",
-    ),
-]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run's directory.")]
-RunOption = Annotated[
-    Path | None, typer.Option("--run", metavar="DIR", help="The run; by default runs/<name>.")
-]
-UntilOption = Annotated[Stage, typer.Option(help="The last stage, inclusive.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override any key, e.g. seed=3; repeat."),
-]
-
+CONFIG = Argument(
+    metavar="CONFIG",
+    help="A shipped configuration (l1toy, mnist, fashion_mnist, cicada_v1, cicada_v2, paper, "
+    "search) or a YAML file.",
+)
+RUN = Argument(metavar="RUN", help="The run's directory.")
+NEW_RUN = Option(None, "--run", metavar="DIR", help="The run; by default runs/<name>.")
+UNTIL = Option("report", help="The last stage, inclusive.")
+SET = Option([], "--set", metavar="KEY=VALUE", help="Override any key, e.g. seed=3; repeat.")
 
 app = typer.Typer(
     name="l1kd",
@@ -51,8 +44,6 @@ app = typer.Typer(
     "runs/l1toy/report.html. Exit codes: 0 done, 1 a check failed, 2 you can mend it, "
     "70 a fault of ours, 130 interrupted.",
 )
-
-
 data_app = typer.Typer(no_args_is_help=True, help="Events: list, fetch, generate.")
 app.add_typer(data_app, name="data")
 
@@ -70,23 +61,19 @@ def data_list() -> None:
 
 @data_app.command("fetch", epilog="Example: [bold]l1kd data fetch fashion_mnist[/]")
 def data_fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="mnist or fashion_mnist.")],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to.")] = None,
-    mirror: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="URL",
-            help="The address of a directory with the files, asked instead of the public ones; "
-            "repeat.",
-        ),
-    ] = None,
+    name: str = Argument(metavar="NAME", help="mnist or fashion_mnist."),
+    out: Path | None = Option(None, metavar="DIR", help="Where to."),
+    mirror: list[str] = Option(
+        [],
+        metavar="URL",
+        help="The address of a directory with the files, asked instead of the public ones; repeat.",
+    ),
 ) -> None:
     """Download a data set, resuming, with its checksum verified."""
     from l1kd.data.mnist import bars, fetch
 
     with bars() as progress:
-        directory = fetch(name, out, mirrors=mirror or None, progress=progress)
-    typer.echo(directory)
+        typer.echo(fetch(name, out, mirrors=mirror or None, progress=progress))
 
 
 @data_app.command(
@@ -96,17 +83,15 @@ def data_fetch(
     "[bold]l1kd run l1toy --set data.directory=mine[/]",
 )
 def data_generate(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="One HDF5 file per role goes here.")],
-    train: Annotated[int | None, typer.Option(help="Zero-bias events to train on.")] = None,
-    test: Annotated[int | None, typer.Option(help="Zero-bias events held out.")] = None,
-    signal_events: Annotated[int | None, typer.Option(help="Events of each signal.")] = None,
-    signal: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A signal; repeat. Default: all.")
-    ] = None,
-    pileup_mean: Annotated[float | None, typer.Option(help="Collisions per event, mean.")] = None,
-    pileup_spread: Annotated[float | None, typer.Option(help="Spread of that mean.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
-    processes: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
+    out: Path = Option(metavar="DIR", help="One HDF5 file per role goes here."),
+    train: int | None = Option(None, help="Zero-bias events to train on."),
+    test: int | None = Option(None, help="Zero-bias events held out."),
+    signal_events: int | None = Option(None, help="Events of each signal."),
+    signal: list[str] = Option([], metavar="NAME", help="A signal; repeat. Default: all."),
+    pileup_mean: float | None = Option(None, help="Collisions per event, mean."),
+    pileup_spread: float | None = Option(None, help="Spread of that mean."),
+    seed: int | None = Option(None, help="Of everything random."),
+    processes: int | None = Option(None, help="Default: all cores."),
 ) -> None:
     """Generate toy-calorimeter events with Pythia 8; continues where it was stopped.
 
@@ -120,7 +105,7 @@ def data_generate(
         "train": train,
         "test": test,
         "signal_events": signal_events,
-        "signals": tuple(signal) if signal else None,
+        "signals": tuple(signal) or None,
         "pileup_mean": pileup_mean,
         "pileup_spread": pileup_spread,
         "seed": seed,
@@ -133,15 +118,12 @@ def data_generate(
 
 @app.command(epilog="Example: [bold]l1kd run mnist --run runs/four --set data.normal=4[/]")
 def run(
-    config: ConfigArgument,
-    run: RunOption = None,
-    until: UntilOption = "report",
-    set_: SetOption = None,
+    config: str = CONFIG, run: Path | None = NEW_RUN, until: Stage = UNTIL, set_: list[str] = SET
 ) -> None:
     """Create or resume a run: train, evaluate, convert, verify, synth, report."""
     from l1kd.runs.run import run_configuration
 
-    directory = run_configuration(config, run, until=until, overrides=set_ or ())
+    directory = run_configuration(config, run, until=until, overrides=set_)
     if until == "report":
         typer.echo(directory / "report.html")
 
@@ -152,21 +134,17 @@ def run(
     "exit 1 if it cannot be made exact",
 )
 def import_(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A trained network, .keras or .h5 (Keras 2).")
-    ],
-    config: ConfigArgument,
-    run: RunOption = None,
-    lossy: Annotated[
-        bool, typer.Option("--lossy", help="Also repairs that change the network's values.")
-    ] = False,
-    until: UntilOption = "report",
-    set_: SetOption = None,
+    model: Path = Argument(metavar="MODEL", help="A trained network, .keras or .h5 (Keras 2)."),
+    config: str = CONFIG,
+    run: Path | None = NEW_RUN,
+    lossy: bool = Option(False, "--lossy", help="Also repairs that change the network's values."),
+    until: Stage = UNTIL,
+    set_: list[str] = SET,
 ) -> None:
     """Create a run from somebody's trained network: repair, convert, verify, report."""
     from l1kd.runs.run import import_network
 
-    directory = import_network(model, config, run, lossy=lossy, until=until, overrides=set_ or ())
+    directory = import_network(model, config, run, lossy=lossy, until=until, overrides=set_)
     if until == "report":
         typer.echo(directory / "report.html")
 
@@ -180,7 +158,7 @@ def _stage(stage: Stage, directory: Path) -> None:
 def _stage_verb(stage: Stage, about: str, more: str = "") -> None:
     """A verb that runs one stage and has no options."""
 
-    def verb(run: RunArgument) -> None:
+    def verb(run: Path = RUN) -> None:
         _stage(stage, run)
 
     example = f"Example: [bold]l1kd {stage} runs/l1toy[/]{more}"
@@ -204,31 +182,26 @@ _stage_verb(
     "this version: tests use recorded reports and a stand-in (docs/vendor_tools.md)."
 )
 def synth(
-    run: RunArgument,
-    tool: Annotated[
-        VendorTool | None,
-        typer.Option(help="Run this vendor's tool on the HLS projects of a student."),
-    ] = None,
-    steps: Annotated[
-        str, typer.Option(metavar="STEP,...", help="With --tool: csim, csynth, cosim, vsynth.")
-    ] = "csynth",
-    student: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --tool; by default the best one.")
-    ] = None,
-    io_type: Annotated[
-        Literal["io_parallel", "io_stream"] | None,
-        typer.Option(help="With --tool: which of its projects; by default all."),
-    ] = None,
-    time_limit: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, help="With --tool, of one step.")
-    ] = 43200,
-    collect: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Read the results in a project that was brought back."),
-    ] = None,
+    run: Path = RUN,
+    tool: VendorTool | None = Option(
+        None, help="Run this vendor's tool on the HLS projects of a student."
+    ),
+    steps: str = Option(
+        "csynth", metavar="STEP,...", help="With --tool: csim, csynth, cosim, vsynth."
+    ),
+    student: str | None = Option(
+        None, metavar="NAME", help="With --tool; by default the best one."
+    ),
+    io_type: IoType | None = Option(
+        None, help="With --tool: which of its projects; by default all."
+    ),
+    time_limit: float = Option(43200, metavar="SECONDS", min=1, help="With --tool, of one step."),
+    collect: Path | None = Option(
+        None, metavar="DIR", help="Read the results in a project that was brought back."
+    ),
 ) -> None:
     """Tell what the students cost in logic and time: estimated, or by a vendor's tool."""
-    from l1kd.runs.emulator_and_vendor import collect_results, run_vendor_tool
+    from l1kd.runs.run import collect_results, run_vendor_tool
 
     if tool and collect:
         raise typer.BadParameter("--tool runs a tool, --collect reads results: give one of them")
@@ -247,11 +220,10 @@ def synth(
     "[bold]l1kd report runs/l1toy --format csv > cost.csv[/]"
 )
 def report(
-    run: RunArgument,
-    form: Annotated[
-        Literal["html", "json", "csv", "markdown"],
-        typer.Option("--format", help="html writes the page; the others print numbers."),
-    ] = "html",
+    run: Path = RUN,
+    form: Literal["html", "json", "csv", "markdown"] = Option(
+        "html", "--format", help="html writes the page; the others print numbers."
+    ),
 ) -> None:
     """Write report.html anew from the run's files, or print their numbers."""
     if form != "html":
@@ -268,22 +240,17 @@ def report(
     "[bold]l1kd compare runs/* --implementation hls4ml --io-type io_stream[/]"
 )
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs.")],
-    form: Annotated[
-        Literal["text", "markdown", "json", "csv"], typer.Option("--format", help="Of the output.")
-    ] = "text",
-    implementation: Annotated[
-        Literal["alkaid", "hls4ml"] | None,
-        typer.Option(help="Whose cost: alkaid's Verilog or hls4ml's C++. Default: alkaid's."),
-    ] = None,
-    io_type: Annotated[
-        Literal["io_parallel", "io_stream"] | None,
-        typer.Option(help="Of hls4ml's C++. Default: the one that most is known of."),
-    ] = None,
-    source: Annotated[
-        Literal["estimate", "yosys", "csynth", "vsynth", "impl"] | None,
-        typer.Option(help="Of the cost. Default: the best founded."),
-    ] = None,
+    runs: list[Path] = Argument(metavar="RUN...", help="Directories of runs."),
+    form: Literal["text", "markdown", "json", "csv"] = Option(
+        "text", "--format", help="Of the output."
+    ),
+    implementation: Literal["alkaid", "hls4ml"] | None = Option(
+        None, help="Whose cost: alkaid's Verilog or hls4ml's C++. Default: alkaid's."
+    ),
+    io_type: IoType | None = Option(
+        None, help="Of hls4ml's C++. Default: the one that most is known of."
+    ),
+    source: Source | None = Option(None, help="Of the cost. Default: the best founded."),
 ) -> None:
     """Print one table of several runs and their students."""
     from l1kd.report.costs import Selection
@@ -297,17 +264,14 @@ def compare(
     "[bold]l1kd.firmware.hls.emulator.load(directory).predict(events)[/]"
 )
 def emulator(
-    run: RunArgument,
-    student: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which; by default the best one.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where to; by default RUN/emulator/<name>_<version>."),
-    ] = None,
+    run: Path = RUN,
+    student: str | None = Option(None, metavar="NAME", help="Which; by default the best one."),
+    out: Path | None = Option(
+        None, metavar="DIR", help="Where to; by default RUN/emulator/<name>_<version>."
+    ),
 ) -> None:
     """Build the shared library that trigger software loads, and check it bit by bit."""
-    from l1kd.runs.emulator_and_vendor import deliver_emulator
+    from l1kd.runs.run import deliver_emulator
 
     typer.echo(deliver_emulator(run, student, out))
 
@@ -318,17 +282,16 @@ def emulator(
     "shared directory, joins in; after a stop it goes on."
 )
 def search(
-    config: ConfigArgument,
-    trials: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Trials in all; default search.trials."),
-    ] = None,
-    study: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The study; by default runs/<name>-study.")
-    ] = None,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes here.")] = 1,
-    set_: SetOption = None,
-    join: Annotated[bool, typer.Option("--join", hidden=True)] = False,
+    config: str = CONFIG,
+    trials: int | None = Option(
+        None, metavar="N", min=1, help="Trials in all; default search.trials."
+    ),
+    study: Path | None = Option(
+        None, metavar="DIR", help="The study; by default runs/<name>-study."
+    ),
+    workers: int = Option(1, metavar="N", min=1, help="Processes here."),
+    set_: list[str] = SET,
+    join: bool = Option(False, "--join", hidden=True),
 ) -> None:
     """Search for students that are good and cheap; write their Pareto front."""
     from l1kd.runs import search as searching
@@ -336,9 +299,7 @@ def search(
     if join:  # a worker of a search; CONFIG is the study
         searching.join(Path(config), trials or 1)
         return
-    directory = searching.search(
-        config, study, trials=trials, workers=workers, overrides=set_ or ()
-    )
+    directory = searching.search(config, study, trials=trials, workers=workers, overrides=set_)
     typer.echo(directory / "front.md")
 
 
@@ -348,27 +309,18 @@ def search(
     "tcp://login:8786[/]. After a stop the same command goes on (docs/sweep.md)."
 )
 def sweep(
-    config: ConfigArgument,
-    directory: Annotated[
-        Path | None,
-        typer.Option(
-            "--sweep", "--run", metavar="DIR", help="The sweep; by default runs/<name>-sweep."
-        ),
-    ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN", help="Runs whose name fits, e.g. 'noise-*'; repeat."),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="tcp://...", help="A Dask scheduler; by default this machine's cores."
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Here; by default one per core.")
-    ] = None,
-    set_: SetOption = None,
+    config: str = CONFIG,
+    directory: Path | None = Option(
+        None, "--sweep", "--run", metavar="DIR", help="The sweep; by default runs/<name>-sweep."
+    ),
+    only: list[str] = Option(
+        [], metavar="PATTERN", help="Runs whose name fits, e.g. 'noise-*'; repeat."
+    ),
+    scheduler: str | None = Option(
+        None, metavar="tcp://...", help="A Dask scheduler; by default this machine's cores."
+    ),
+    workers: int | None = Option(None, metavar="N", min=1, help="Here; by default one per core."),
+    set_: list[str] = SET,
 ) -> None:
     """Make a grid of runs, on all cores or on a cluster; write one table of them."""
     from l1kd.runs.sweep import sweep as sweeping
@@ -376,12 +328,7 @@ def sweep(
     if scheduler and workers:
         raise typer.BadParameter("--workers is of this machine; a --scheduler has its own")
     made = sweeping(
-        config,
-        directory,
-        only=only or (),
-        scheduler=scheduler,
-        workers=workers,
-        overrides=set_ or (),
+        config, directory, only=only, scheduler=scheduler, workers=workers, overrides=set_
     )
     typer.echo(made / "summary.md")
 
@@ -403,10 +350,10 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    debug: bool = Option(False, "--debug", help="Show tracebacks."),
+    version: bool = Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     """Options of every verb."""
 

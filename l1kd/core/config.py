@@ -7,13 +7,18 @@ and keys of a dict of functions where they are implemented; the sources of event
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     SerializeAsAny,
     ValidationInfo,
@@ -21,27 +26,82 @@ from pydantic import (
     model_validator,
 )
 
-from l1kd.core.config_types import (
-    STRICT,
-    Backend,
-    Bits,
-    Float,
-    Int,
-    Name,
-    Share,
-    Sides,
-    Size,
-    Strategy,
-)
 from l1kd.core.errors import did_you_mean
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.core.sweep_config import Search, Sweep
+from l1kd.core.stages import Stage
+
+_T = TypeVar("_T", int, float)
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+
+def _no_bool(value: Any) -> Any:
+    # YAML's `true` is Python's 1; a number is meant here.
+    if isinstance(value, bool):
+        raise ValueError("a number is expected, not true or false")
+    return value
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _absolute(value: str, info: ValidationInfo) -> str:
+    """Absolute `path` or `path:key`; a relative one is meant from here, or from beside the file."""
+    if not info.context or not value:
+        return value
+    if "\0" in value:
+        raise ValueError("no usable path (there is a null byte in it)")
+    try:
+        here, there = Path(value).expanduser(), Path(info.context["beside"], value)
+        found_here, found_there = (
+            Path(str(path).partition(":")[0]).exists() for path in (here, there)
+        )
+        return str((there if found_there and not found_here else here).absolute())
+    except (OSError, RuntimeError) as error:
+        # an unknown user's home, a name longer than any file's
+        raise ValueError(f"no usable path ({getattr(error, 'strerror', None) or error})") from error
+
+
+Int = Annotated[int, BeforeValidator(_no_bool)]
+Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
+EventPath = Annotated[str, AfterValidator(_absolute)]
+Paths = Annotated[list[Annotated[EventPath, Field(min_length=1)]], BeforeValidator(_one_or_many)]
+Bits = Annotated[Int, Field(ge=1, le=24)]
+Size = Annotated[Int, Field(ge=1, le=4096)]
+Share = Annotated[Float, Field(ge=0, lt=1)]
+Part = Annotated[Float, Field(ge=0, le=1)]
+Sides = Annotated[
+    tuple[Annotated[Int, Field(ge=1, le=64)], Annotated[Int, Field(ge=1, le=64)]],
+    BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else [value, value]),
+]
+
+
+def _split(value: tuple[float, float, float]) -> tuple[float, float, float]:
+    if abs(sum(value) - 1) > 1e-6 or min(value) <= 0:
+        raise ValueError("train, validation and test are three positive fractions that add up to 1")
+    return value
+
+
+def _rising(value: tuple[_T, _T]) -> tuple[_T, _T]:
+    if value[0] > value[1]:
+        raise ValueError("a range is [lowest, highest]")
+    return value
+
+
+Split = Annotated[tuple[Float, Float, Float], AfterValidator(_split)]
+Range = Annotated[tuple[_T, _T], AfterValidator(_rising)]
+
+Backend = Literal["Vitis", "Vivado"]  # of hls4ml; `firmware.hls.backends` has an object for each
+VendorTool = Literal["vitis", "vivado"]  # the same in lower case, on the command line
+IoType = Literal["io_parallel", "io_stream"]
+Strategy = Literal["latency", "resource", "distributed_arithmetic"]
 
 
 class Strict(BaseModel):
-    """A section of the configuration."""
+    """A section of the configuration: values do not change once read."""
 
-    model_config = STRICT
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class _Type(Strict):
@@ -128,9 +188,6 @@ class Score(_Type):
         return self
 
 
-_Part = Annotated[Float, Field(ge=0, le=1)]
-
-
 class Distillation(Strict):
     """Settings of the training of teacher and students."""
 
@@ -147,7 +204,7 @@ class Distillation(Strict):
     # Epochs over which the students' rate rises: an untrained teacher's targets are wild.
     warm_up: Annotated[Float, Field(ge=0, le=1000)] = 0.0
     # Between which shares of the students' epochs their `sparsity` rises from 0 to what is asked.
-    pruning: tuple[_Part, _Part] = (0.2, 0.7)
+    pruning: Range[Part] = (0.2, 0.7)
     exposure: list[Exposure] = []
     exposure_ratio: Annotated[Float, Field(gt=0, le=100)] = 1.0  # exposure events per normal one
     # Draws of exposure against a frozen teacher, each labelled once; epochs take turns.
@@ -188,13 +245,6 @@ class Distillation(Strict):
                 "learn: they would never be quantized"
             )
         return self
-
-    @field_validator("pruning")
-    @classmethod
-    def _forward(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError("pruning begins before it ends")
-        return value
 
     @property
     def phases(self) -> list[Phase]:
@@ -357,6 +407,135 @@ class Verify(Strict):
     events: Annotated[Int, Field(ge=1)] | None = None  # null: the whole test split
     corners: bool = True
     max_auc_loss: Annotated[Float, Field(ge=0, le=1)] = 0.05
+
+
+LIMIT = 10_000  # runs of a sweep
+# A run is named by the sweep, and is no sweep and no search itself.
+_OWN = ("name", "search", "sweep")
+
+Place = tuple[str | int, ...]  # of a value in a configuration
+
+
+class Setting(NamedTuple):
+    """A value that a point of a grid, or `--set`, lays over the configuration."""
+
+    key: Place  # where in the run's configuration
+    value: Any  # as YAML has it
+    origin: Place = ()  # where in the sweep's configuration it is said; empty: by `--set`
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run of a grid."""
+
+    group: str  # its group
+    # all that it lays over the configuration; a grid's after its group's `set`
+    settings: tuple[Setting, ...]
+    varied: dict[str, Any]  # the grid's values by dotted key, in the grid's order
+
+
+class Group(Strict):
+    """Runs that have something in common: every combination of the grid's lists."""
+
+    # Both are trees like the configuration's own: {distillation: {batch: 100}}, and
+    # {data: {normal: [0, 1]}} with a list of values where the configuration has one.
+    set: dict[str, Any] = {}
+    grid: dict[str, Any] = {}
+
+    @field_validator("set", "grid")
+    @classmethod
+    def _of_a_run(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if own := [key for key in _OWN if key in value]:
+            raise ValueError(f"{own[0]!r} is the sweep's own: no run of a grid can set it")
+        return value
+
+    @model_validator(mode="after")
+    def _a_grid(self) -> Group:
+        for key, values in leaves(self.grid):
+            dotted = ".".join(map(str, key))
+            if not isinstance(values, list) or not values:
+                raise ValueError(f"grid: {dotted} needs a list of values")
+            if any(value in values[:number] for number, value in enumerate(values)):
+                raise ValueError(f"grid: {dotted} lists a value twice")
+            if any(key[: len(chosen)] == chosen for chosen, _ in leaves(self.set)):
+                raise ValueError(f"{dotted} is in `set` and in `grid`")
+        return self
+
+    @property
+    def size(self) -> int:
+        """Number of points."""
+        return math.prod(len(values) for _, values in leaves(self.grid))
+
+    def points(self, name: str) -> Iterator[Point]:
+        """Every combination of the grid's lists, the last one varying fastest."""
+        at = ("sweep", "groups", name)
+        common = [Setting(key, value, (*at, "set", *key)) for key, value in leaves(self.set)]
+        axes = [
+            [Setting(key, each, (*at, "grid", *key, number)) for number, each in enumerate(values)]
+            for key, values in leaves(self.grid)
+        ]
+        for chosen in itertools.product(*axes):
+            varied = {".".join(map(str, setting.key)): setting.value for setting in chosen}
+            yield Point(name, (*common, *chosen), varied)
+
+
+class Sweep(Strict):
+    """Runs of `l1kd sweep`."""
+
+    until: Stage = "verify"  # the last stage of every run
+    groups: Annotated[dict[Name, Group], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _finite(self) -> Sweep:
+        if (runs := sum(group.size for group in self.groups.values())) > LIMIT:
+            raise ValueError(f"{runs} runs are more than a sweep has ({LIMIT})")
+        return self
+
+    def points(self) -> list[Point]:
+        """All points, group by group."""
+        return [point for name, group in self.groups.items() for point in group.points(name)]
+
+
+def leaves(tree: dict[str, Any], above: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Places and values of a tree of mappings."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*above, key))
+        else:
+            yield (*above, key), value
+
+
+Objective = Literal["auc", "efficiency", "lut", "latency"]
+
+
+class Space(Strict):
+    """Space of students. A pair is a range; equal ends, or one choice, fix a value."""
+
+    architectures: Annotated[list[Literal["conv", "dense"]], Field(min_length=1)] = ["conv"]
+    filters: Range[Size] = (1, 6)
+    kernels: Annotated[list[Sides], Field(min_length=1)] = [(2, 2), (3, 2), (3, 3)]
+    hidden_layers: Range[Annotated[Int, Field(ge=0, le=4)]] = (0, 1)
+    hidden: Range[Size] = (2, 20)  # units of each
+    # The next three are drawn for every layer on its own.
+    weight_bits: Range[Bits] = (3, 8)
+    weight_integer: Range[Bits] = (1, 2)
+    activation_bits: Range[Bits] = (7, 10)
+    # Of the first dense layer, which has nearly all weights.
+    sparsity: Range[Share] = (0.0, 0.9)
+    logic_penalty: Range[Annotated[Float, Field(gt=0, le=1000)]] = (1e-3, 0.3)
+
+
+class Search(Strict):
+    """Search of `l1kd search`: students of a space, judged by quality and cost."""
+
+    trials: Annotated[Int, Field(ge=1, le=100_000)] = 60
+    seed: Annotated[Int, Field(ge=0, lt=2**31)] | None = None  # of the proposals; null: the run's
+    # Means over the signals' validation halves, LUT estimate, latency in cycles.
+    objectives: Annotated[list[Objective], Field(min_length=1)] = list(get_args(Objective))
+    epochs: Annotated[Int, Field(ge=1, le=100_000)] = 12  # of every candidate
+    exposures: Annotated[Int, Field(ge=1, le=100)] = 2  # draws of exposure, used in turn
+    events: Annotated[Int, Field(ge=2)] = 50_000  # normal events to train on, at most
+    space: Space = Space()
 
 
 class Config(Strict):

@@ -7,20 +7,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar, get_args
+from typing import Any, ClassVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
-from l1kd.core.config import SOURCES, Config
+from l1kd.core.config import SOURCES, Config, Place, Setting
 from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.files import atomic
-from l1kd.core.sweep_config import Setting
 
-Location = tuple[str | int, ...]
-_T = TypeVar("_T")
+Places = dict[Place, str]  # where each value of a configuration is said: `file:line`, `--set`
 
 _MAX_BYTES = 1 << 20
 _MAX_VALUES = 20_000
@@ -33,6 +31,7 @@ _PLAINER = {
     ),
     "list_type": "Input should be a list",
 }
+_TAG = "tag:yaml.org,2002:"
 # The core schema of YAML 1.2: 1e-3 is a number, 1:30:00 and 2020-01-01 are texts.
 _CORE: dict[str, tuple[str, Callable[[str], Any]]] = {
     "null": (r"null|Null|NULL|~|", lambda text: None),
@@ -46,21 +45,15 @@ _CORE: dict[str, tuple[str, Callable[[str], Any]]] = {
         lambda text: float(re.sub(r"\.(?=[a-zA-Z])", "", text)),
     ),
 }
-_TAG = "tag:yaml.org,2002:"
 _PATTERNS = {f"{_TAG}{kind}": re.compile(rf"(?:{text})\Z") for kind, (text, _) in _CORE.items()}
 
 
-def _scalar(kind: str) -> Callable[[_Reader, yaml.Node], Any]:
-    pattern, convert = _PATTERNS[f"{_TAG}{kind}"], _CORE[kind][1]
-
-    def construct(reader: _Reader, node: yaml.Node) -> Any:
-        text = reader.construct_scalar(node)  # type: ignore[arg-type]
-        if len(text) > _MAX_DIGITS or not pattern.match(text):
-            problem = f"{_shown(text)} is no {kind}, or too long"
-            raise ConstructorError(None, None, problem, node.start_mark)
-        return convert(text)
-
-    return construct
+def _scalar(reader: _Reader, node: yaml.ScalarNode) -> Any:
+    text, kind = reader.construct_scalar(node), node.tag.removeprefix(_TAG)
+    if len(text) > _MAX_DIGITS or not _PATTERNS[node.tag].match(text):
+        problem = f"{_shown(text)} is no {kind}, or too long"
+        raise ConstructorError(None, None, problem, node.start_mark)
+    return _CORE[kind][1](text)
 
 
 class _Reader(yaml.SafeLoader):
@@ -68,12 +61,9 @@ class _Reader(yaml.SafeLoader):
 
     yaml_implicit_resolvers = {None: list(_PATTERNS.items())}  # noqa: RUF012 - PyYAML has it so
     yaml_constructors: ClassVar[Any] = {
-        **{
-            tag: yaml.SafeLoader.yaml_constructors[tag]
-            for tag in (f"{_TAG}str", f"{_TAG}seq", f"{_TAG}map", None)
-        },
-        **{f"{_TAG}{kind}": _scalar(kind) for kind in _CORE},
-    }
+        tag: yaml.SafeLoader.yaml_constructors[tag]
+        for tag in (f"{_TAG}str", f"{_TAG}seq", f"{_TAG}map", None)
+    } | dict.fromkeys(_PATTERNS, _scalar)
     values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -135,22 +125,18 @@ def load_each(
     path: Path, overrides: Sequence[str], points: Iterable[Sequence[Setting]]
 ) -> Iterator[Config]:
     """As `load`, once for every point of a grid: its settings lie between file and `--set`."""
-    raw, lines = _read(path)
+    raw, places = _read(path)
     if not isinstance(raw, dict):
         raise UserError(f"{path}: a configuration is a mapping of keys, found {_kind(raw)}")
     given = [_parsed(text) for text in overrides]
     for settings in points:
-        laid = [
-            _Laid(key, value, f"{_at(path, lines, origin)}: {'.'.join(map(str, origin[:4]))}")
-            for key, value, origin in settings
-        ]
-        yield _load(copy.deepcopy(raw), path, lines, [*laid, *given])
+        yield _load(copy.deepcopy(raw), path, dict(places), [*settings, *given])
 
 
 def load_resolved(path: Path) -> Config:
     """Read the resolved configuration that a run keeps: no defaults, no search for paths."""
-    raw, lines = _read(path)
-    return _validate(raw, path, lines, {}, None)
+    raw, places = _read(path)
+    return _validate(raw, path, places, None)
 
 
 def save(config: Config, path: Path) -> None:
@@ -160,29 +146,23 @@ def save(config: Config, path: Path) -> None:
         temporary.write_text(yaml.dump(values, Dumper=_Writer, sort_keys=False, width=100))
 
 
-class _Laid(NamedTuple):
-    """A value laid over a configuration's, and where that is said."""
-
-    key: Location
-    value: Any
-    said: str = "--set"
-
-
-def _load(
-    raw: dict[str, Any], path: Path, lines: dict[Location, int], laid: Sequence[_Laid]
-) -> Config:
-    said = {_lay(raw, each): each.said for each in laid if each.key[0] == "data"}
+def _load(raw: dict[str, Any], path: Path, places: Places, settings: Sequence[Setting]) -> Config:
+    for setting in settings:
+        if setting.key[0] == "data":
+            _lay(raw, setting, places, path)
     raw.setdefault("name", path.stem)
     data = raw.get("data")
     name = data.get("source") if isinstance(data, dict) else None
     source = SOURCES.get(name) if isinstance(name, str) else None
     merged = _merge(copy.deepcopy(source.defaults), raw) if source else raw
     # After the merge: `students.0.weight_bits` may mean a student that the source brings.
-    said |= {_lay(merged, each): each.said for each in laid if each.key[0] != "data"}
-    return _validate(merged, path, lines, said, {"beside": path.parent})
+    for setting in settings:
+        if setting.key[0] != "data":
+            _lay(merged, setting, places, path)
+    return _validate(merged, path, places, {"beside": path.parent})
 
 
-def _read(path: Path) -> tuple[Any, dict[Location, int]]:
+def _read(path: Path) -> tuple[Any, Places]:
     """The file's plain values and the line of every key."""
     try:
         if path.exists() and not path.is_file():
@@ -191,7 +171,8 @@ def _read(path: Path) -> tuple[Any, dict[Location, int]]:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             raise UserError(f"{path}: more than {_MAX_BYTES} bytes are no configuration")
-        return _plain(content.decode())
+        values, lines = _plain(content.decode())
+        return values, {place: f"{path}:{line}" for place, line in lines.items()}
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -201,11 +182,10 @@ def _read(path: Path) -> tuple[Any, dict[Location, int]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark is not None else path
-        problem = f"not a configuration in plain YAML: {_problem(error)}"
-        raise UserError(f"{where}: {problem}") from error
+        raise UserError(f"{where}: not a configuration in plain YAML: {_problem(error)}") from error
 
 
-def _plain(text: str) -> tuple[Any, dict[Location, int]]:
+def _plain(text: str) -> tuple[Any, dict[Place, int]]:
     """The values of a YAML text, and the line of every key and item."""
     reader = _Reader(text)
     try:
@@ -217,7 +197,7 @@ def _plain(text: str) -> tuple[Any, dict[Location, int]]:
         reader.dispose()
 
 
-def _lines(node: yaml.Node, location: Location) -> Iterator[tuple[Location, int]]:
+def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
     if isinstance(node, yaml.MappingNode):
         keys = set()
         for key, value in node.value:
@@ -226,24 +206,24 @@ def _lines(node: yaml.Node, location: Location) -> Iterator[tuple[Location, int]
                 problem = f"the key {_shown(name)} stands twice in one mapping"
                 raise ComposerError(None, None, problem, key.start_mark)
             keys.add(name)
-            yield (*location, name), key.start_mark.line + 1
-            yield from _lines(value, (*location, name))
+            yield (*place, name), key.start_mark.line + 1
+            yield from _lines(value, (*place, name))
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            yield (*location, index), value.start_mark.line + 1
-            yield from _lines(value, (*location, index))
+            yield (*place, index), value.start_mark.line + 1
+            yield from _lines(value, (*place, index))
 
 
 def _problem(error: yaml.YAMLError) -> str:
     return str(getattr(error, "problem", None) or error)
 
 
-def _parsed(text: str) -> _Laid:
+def _parsed(text: str) -> Setting:
     key, separator, value = text.partition("=")
     if not separator or not all(key.split(".")):
         raise UserError(f"--set {text}: write KEY=VALUE, for example distillation.epochs=3")
     try:
-        return _Laid(tuple(key.split(".")), _plain(value)[0])
+        return Setting(tuple(key.split(".")), _plain(value)[0])
     except (yaml.YAMLError, RecursionError) as error:
         why = _problem(error) if isinstance(error, yaml.YAMLError) else "nested too deeply"
         raise UserError(
@@ -251,26 +231,33 @@ def _parsed(text: str) -> _Laid:
         ) from error
 
 
-def _lay(raw: dict[str, Any], laid: _Laid) -> Location:
-    """Put a value in its place; returns that place, list items by number."""
-    parts = [str(part) for part in laid.key]
-    location: list[str | int] = []
+def _lay(raw: dict[str, Any], setting: Setting, places: Places, path: Path) -> None:
+    """Put a value in its place, and say there where it comes from."""
+    said = "--set"
+    if origin := setting.origin:
+        said = f"{_nearest(places, origin, path)}: {'.'.join(map(str, origin[:4]))}"
+    parts = [str(part) for part in setting.key]
+    place: Place = ()
     target: Any = raw
-    for depth, part in enumerate(parts):
+    for depth, part in enumerate(parts, 1):
         step: str | int = part
-        where = f"{laid.said}: {'.'.join(parts)}: {'.'.join(parts[:depth])}"
+        where = f"{said}: {'.'.join(parts)}: {'.'.join(parts[: depth - 1])}"
         if isinstance(target, list):
             if not part.isdecimal() or int(part) >= len(target):
                 raise UserError(f"{where} is a list of {len(target)}; {part!r} is no item of it")
             step = int(part)
         elif not isinstance(target, dict):
             raise UserError(f"{where} has no keys")
-        location.append(step)
-        if depth == len(parts) - 1:
-            target[step] = copy.deepcopy(laid.value)
+        place += (step,)
+        if depth == len(parts):
+            target[step] = copy.deepcopy(setting.value)
+        elif isinstance(target, dict):
+            target = target.setdefault(step, {})
         else:
-            target = target[int(part)] if step != part else target.setdefault(part, {})
-    return tuple(location)
+            target = target[step]
+    for below in [each for each in places if each[: len(place)] == place]:
+        del places[below]
+    places[place] = said
 
 
 def _merge(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -285,42 +272,30 @@ def _merge(defaults: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _validate(
-    raw: Any,
-    path: Path,
-    lines: dict[Location, int],
-    said: dict[Location, str],
-    context: dict[str, Any] | None,
-) -> Config:
+def _validate(raw: Any, path: Path, places: Places, context: dict[str, Any] | None) -> Config:
     try:
         return Config.model_validate(raw, context=context)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        location = first["loc"]
-        if location and location[-1] == "[key]":
-            location = location[:-2]  # the key itself is wrong: its mapping is the place
-        dotted = ".".join(map(str, location)) or "the file"
-        where = _nearest(said, location) or _at(path, lines, location)
-        message = _message(dict(first), location, raw)
-        raise UserError(f"{where}: {dotted}: {message}{more}") from error
+        place = first["loc"]
+        if place and place[-1] == "[key]":
+            place = place[:-2]  # the key itself is wrong: its mapping is the place
+        dotted = ".".join(map(str, place)) or "the file"
+        message = _message(dict(first), place, raw)
+        raise UserError(f"{_nearest(places, place, path)}: {dotted}: {message}{more}") from error
 
 
-def _nearest(found: dict[Location, _T], location: Location) -> _T | None:
-    """Entry of a place, or of the nearest one above it."""
-    above = (location[:length] for length in range(len(location), 0, -1))
-    return next((found[place] for place in above if place in found), None)
+def _nearest(places: Places, place: Place, path: Path) -> str:
+    """Where a value is said, or the nearest one above it."""
+    above = (place[:length] for length in range(len(place), 0, -1))
+    return next((places[each] for each in above if each in places), str(path))
 
 
-def _at(path: Path, lines: dict[Location, int], location: Location) -> str:
-    line = _nearest(lines, location)
-    return str(path) if line is None else f"{path}:{line}"
-
-
-def _known_keys(location: Location, raw: Any) -> list[str]:
+def _known_keys(place: Place, raw: Any) -> list[str]:
     """The keys of the section that holds the last part of a place."""
     model: type[BaseModel] = Config
-    for part in location[:-1]:
+    for part in place[:-1]:
         if part == "data" and model is Config:
             model = SOURCES[raw["data"]["source"]].section
         elif part in model.model_fields:
@@ -335,11 +310,11 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(argument)
 
 
-def _message(error: dict[str, Any], location: Location, raw: Any) -> str:
+def _message(error: dict[str, Any], place: Place, raw: Any) -> str:
     kind, value = error["type"], error.get("input")
     if kind == "extra_forbidden":
-        known = _known_keys(location, raw)
-        near = did_you_mean(str(location[-1])[:_MAX_SHOWN], known)
+        known = _known_keys(place, raw)
+        near = did_you_mean(str(place[-1])[:_MAX_SHOWN], known)
         return f"unknown key{near}; known are {', '.join(known)}"
     if kind == "missing":
         return "is required"

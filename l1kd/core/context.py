@@ -42,10 +42,7 @@ class Context:
 
     def configured(self, config: Config) -> Context:
         """The same run, its events opened already, with another configuration of the rest."""
-        other = replace(self, config=config)
-        if "dataset" in self.__dict__:
-            other.__dict__["dataset"] = self.dataset
-        return other
+        return replace(self, config=config, open_events=lambda: self.dataset)
 
     @property
     def threads(self) -> int:

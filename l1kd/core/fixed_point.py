@@ -172,28 +172,20 @@ class FixedPoint:
         return self._overflow(rounded, rounded)
 
     def _requantize_integers(self, counts: NDArray[Any], shift: int) -> NDArray[Any]:
-        low, high = self._reach
         if shift <= 0:
-            steps = np.left_shift(counts, -shift, dtype=counts.dtype)
-        else:
-            half = 2 ** (shift - 1)
-            added: dict[Rounding, Callable[[], Any]] = {
-                "TRN": lambda: 0,
-                "TRN_ZERO": lambda: (2 * half - 1) * (counts < 0),
-                "RND": lambda: half,
-                "RND_MIN_INF": lambda: half - 1,
-                "RND_ZERO": lambda: half - 1 + (counts < 0),
-                "RND_INF": lambda: half - (counts < 0),
-                "RND_CONV": lambda: half - 1 + ((counts >> shift) & 1),
-            }
-            steps = (counts + added[self.rounding]()) >> shift
-        if self.overflow == "WRAP":
-            steps = ((steps - low) & (2**self.word - 1)) + low
-        elif self.overflow == "SAT_ZERO":
-            steps = np.where((steps < low) | (steps > high), 0, steps)
-        else:
-            steps = np.minimum(np.maximum(steps, low), high)
-        return np.asarray(steps, counts.dtype)
+            return self._overflow(np.left_shift(counts, -shift, dtype=counts.dtype))
+        half = 2 ** (shift - 1)
+        added: dict[Rounding, Callable[[], Any]] = {
+            "TRN": lambda: 0,
+            "TRN_ZERO": lambda: (2 * half - 1) * (counts < 0),
+            "RND": lambda: half,
+            "RND_MIN_INF": lambda: half - 1,
+            "RND_ZERO": lambda: half - 1 + (counts < 0),
+            "RND_INF": lambda: half - (counts < 0),
+            "RND_CONV": lambda: half - 1 + ((counts >> shift) & 1),
+        }
+        steps = (counts + added[self.rounding]()) >> shift
+        return self._overflow(np.asarray(steps, counts.dtype))
 
     @property
     def _reach(self) -> tuple[int, int]:
@@ -220,14 +212,18 @@ class FixedPoint:
         return np.where(tied, steps + np.copysign(steps.dtype.type(0.5), steps), near)
 
     def _overflow(self, steps: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
-        low, high = self._reach
-        if self.overflow == "WRAP":
+        """Steps of any of `requantize`'s types, within the bounds."""
+        number = steps.dtype.type
+        low, high = map(number, self._reach)
+        if self.overflow == "WRAP" and issubclass(number, np.floating):
             # The remainder is exact at any distance, other than counting the turns.
             turned = np.remainder(steps, 2.0**self.word)
             return np.asarray(np.where(turned > high, turned - 2.0**self.word, turned))
+        if self.overflow == "WRAP":
+            return np.asarray(((steps - low) & number(2**self.word - 1)) + low, steps.dtype)
         if self.overflow == "SAT_ZERO":
-            return np.where((steps < low) | (steps > high), steps.dtype.type(0), steps)
-        return np.asarray(np.clip(steps, float(low), float(high), out=out))
+            return np.where((steps < low) | (steps > high), number(0), steps)
+        return np.asarray(np.clip(steps, low, high, out=out), steps.dtype)
 
 
 def product(one: FixedPoint, other: FixedPoint) -> FixedPoint:

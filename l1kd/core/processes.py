@@ -135,7 +135,7 @@ def run(
     started = time.monotonic()
     if shutil.which(command[0]) is None:
         raise UserError(f"{command[0]} cannot be run (it is not found)")
-    with _signals_raise():
+    with signals(_leave, signal.SIGTERM, signal.SIGHUP):
         try:
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", _GUARD, str(os.getpid()), *command],
@@ -148,8 +148,8 @@ def run(
         code: int | None = None
         assert process.stdout is not None
         try:
-            deadline, rest, size = started + limit, b"", 0
-            for data in _read(process, process.stdout.fileno(), deadline, stop):
+            rest, size = b"", 0
+            for data in _read(process, process.stdout.fileno(), started + limit, stop):
                 if log is not None:
                     log.write(data)
                     log.flush()
@@ -163,9 +163,7 @@ def run(
                     raise UserError(f"{command[0]} was ended: it wrote more than {_MOST} bytes")
             if rest:
                 line(_printable(rest))
-            while code is None and time.monotonic() < deadline and not stop():
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    code = process.wait(max(0.0, min(deadline - time.monotonic(), _LOOK_SECONDS)))
+            code = process.poll()
         finally:
             if code is None:
                 _end(process, _GRACE if grace is None else grace)
@@ -185,11 +183,18 @@ def _read(
     process: subprocess.Popen[bytes], pipe: int, deadline: float, stop: Callable[[], bool]
 ) -> Iterator[bytes]:
     """Output of a program until it ends, the time is over, or it is to be stopped."""
+    closed = False
     while (left := deadline - time.monotonic()) > 0 and not stop():
-        if select.select([pipe], [], [], min(left, _LOOK_SECONDS))[0]:
-            if not (data := os.read(pipe, 1 << 16)):
+        wait = min(left, _LOOK_SECONDS)
+        if closed:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(wait)
                 return
-            yield data
+        elif select.select([pipe], [], [], wait)[0]:
+            if data := os.read(pipe, 1 << 16):
+                yield data
+            else:
+                closed = True
         elif process.poll() is not None:
             return  # what it has started may hold the pipe for ever
 
@@ -207,22 +212,21 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
         process.wait()
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End in order at a signal that would end us at once."""
+    raise SystemExit(128 + number)
+
+
 @contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Let the signals that would end us at once raise instead, so that we end in order."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+def signals(handler: Callable[..., None] | signal.Handlers, *numbers: int) -> Iterator[None]:
+    """Handle signals in another way; in the main thread, where they arrive."""
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in numbers if here}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def run_side_by_side(commands: Sequence[Sequence[str]]) -> list[int]:
@@ -245,17 +249,14 @@ def held(path: Path, busy: str | None = None) -> Iterator[int]:
 
     Another holder is waited for; or UserError with the text `busy`, if there is one.
     """
-    lock = FileLock(path, timeout=-1 if busy is None else 0)
     try:
-        lock.acquire()
+        holding = FileLock(path, timeout=-1 if busy is None else 0).acquire()
     except Timeout as error:
         raise UserError(busy or "") from error
-    try:
+    with holding as lock:
         descriptor = lock._context.lock_file_fd  # the package has no public name for it
         assert descriptor is not None
         yield descriptor
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager

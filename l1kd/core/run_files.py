@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from l1kd.core.errors import UserError
 from l1kd.core.files import read_json, write_json
@@ -381,12 +381,11 @@ class RtlRecord(_Record):
     layers: list[LayerCost] = []
 
 
-_T = TypeVar("_T")
 _FILES: dict[str, Any] = {
     "manifest.json": Manifest,
     "metrics.json": Metrics,
     "agreement.json": list[AgreementRecord],
-    "fidelity.json": Annotated[Fidelity, Field()],
+    "fidelity.json": Fidelity,
     "resources.json": list[Resources],
     "firmware.json": list[FirmwareRecord],
     "rtl.json": list[RtlRecord],
@@ -396,9 +395,8 @@ _FILES: dict[str, Any] = {
 
 def write(directory: Path, name: str, value: Any) -> None:
     """Check `value` against the type of the run's file `name` and write it, atomically."""
-    adapter: TypeAdapter[Any] = TypeAdapter(_FILES[name])
-    checked = adapter.validate_python(value)
-    write_json(directory / name, adapter.dump_python(checked, mode="json"))
+    kind: TypeAdapter[Any] = TypeAdapter(_FILES[name])
+    write_json(directory / name, kind.dump_python(kind.validate_python(value), mode="json"))
 
 
 def read(directory: Path, name: str) -> Any:
@@ -407,9 +405,10 @@ def read(directory: Path, name: str) -> Any:
     try:
         return TypeAdapter(_FILES[name]).validate_python(read_json(path))
     except FileNotFoundError as error:
-        why = "the stage that writes it has not run"
-        raise UserError(f"{directory} has no {name}: {why}") from error
-    except (ValueError, ValidationError) as error:
+        raise UserError(
+            f"{directory} has no {name}: the stage that writes it has not run"
+        ) from error
+    except ValueError as error:
         first, remedy = str(error).splitlines()[0], "delete it and run its stage again"
         if name == "manifest.json":
             remedy = "use the version of l1kd that made the run, or make a new one"

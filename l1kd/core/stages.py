@@ -41,7 +41,7 @@ SPECS: dict[AnyStage, StageSpec] = {
         (*MODELS, "history.csv"),
     ),
     "evaluate": StageSpec(
-        "l1kd.evaluation.evaluate:evaluate",
+        "l1kd.runs.run:evaluate_within_budgets",
         ("data", "choose", "firmware", "rtl"),  # budgets are of a part, a clock, a size
         MODELS,
         ("scores.npz", "metrics.json"),

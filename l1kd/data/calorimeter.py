@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from l1kd.core.config import LHC_CROSSINGS_MHZ, DataSection, Source
-from l1kd.core.config_types import NAME_PATTERN, EventPath, Int
+from l1kd.core.config import LHC_CROSSINGS_MHZ, NAME_PATTERN, DataSection, EventPath, Int, Source
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.array_files import Array, hdf5, hdf5_array, hdf5_names

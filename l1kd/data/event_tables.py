@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from l1kd.core.config import DataSection
-from l1kd.core.config_types import Name, Paths, Split
+from l1kd.core.config import DataSection, Name, Paths, Split
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Block, Dataset, Sample, Signal

@@ -30,8 +30,7 @@ from rich import progress as rich_progress
 from rich.console import Console
 
 from l1kd import __version__
-from l1kd.core.config import DataSection, Source
-from l1kd.core.config_types import EventPath, Int
+from l1kd.core.config import DataSection, EventPath, Int, Source
 from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Block, Dataset, Sample, Signal

@@ -8,12 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from l1kd.core import run_files
-from l1kd.core.config_types import IoType
+from l1kd.core.config import IoType
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
-from l1kd.core.files import file_hash
+from l1kd.core.files import check_replaceable, file_hash
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.core.own_directories import check_replaceable
 from l1kd.exact.network import Network
 from l1kd.firmware.hls import hls4ml_convert
 from l1kd.firmware.hls.backends import backend_named

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -16,7 +16,7 @@ from rich.table import Table
 from l1kd import __version__
 from l1kd.core.context import cores
 from l1kd.core.errors import UserError
-from l1kd.core.processes import Program, call
+from l1kd.core.processes import Program, version_text
 from l1kd.firmware.hls.backends import BACKENDS
 from l1kd.firmware.hls.c_simulation import COMPILER
 
@@ -45,39 +45,37 @@ _SIMULATORS = (
 )
 
 
-def findings() -> list[Finding]:
+def findings() -> Iterator[Finding]:
     """Everything that is looked at, in order."""
     from l1kd.data.sources import listing
     from l1kd.firmware.verilog.project import find_simulator
     from l1kd.firmware.verilog.synthesize import find_yosys
 
+    yield Finding("l1kd", __version__, "")
     python = platform.python_version()
     fits = sys.version_info[:2] in ((3, 10), (3, 11))
-    found = [
-        Finding("l1kd", __version__, ""),
-        Finding("Python", python if fits else None, f"{python} here; 3.10 or 3.11", True),
-        Finding("cores", str(cores()), ""),
-    ]
+    yield Finding("Python", python if fits else None, f"{python} here; 3.10 or 3.11", True)
+    yield Finding("cores", str(cores()), "")
     for package, remedy, needed in _PACKAGES:
         version = _unless(metadata.PackageNotFoundError, metadata.version, package)
-        found.append(Finding(package, version, remedy, needed))
-    found.append(Finding("g++", _tool(COMPILER), "apt-get install g++, or set CXX", True))
+        yield Finding(package, version, remedy, needed)
+    yield Finding("g++", _tool(COMPILER), "apt-get install g++, or set CXX", True)
     for backend in BACKENDS.values():
         names = tuple(program.name for program in backend.programs)
         remedy = f"for vendor numbers: AMD {backend.suite} on the PATH"
-        found.append(Finding(" / ".join(names), _tool(Program(names, remedy)), remedy))
+        yield Finding(" / ".join(names), _tool(Program(names, remedy)), remedy)
     for name in sorted({backend.netlist_tool for backend in BACKENDS.values()}):
         remedy = f"for vendor numbers of logic synthesis: {name} on the PATH"
-        found.append(Finding(name, _tool(Program((name,), remedy)), remedy))
+        yield Finding(name, _tool(Program((name,), remedy)), remedy)
     # Open tools: as the stages find them, which may be wheels.
     for name, remedy in _SIMULATORS:
         simulator = _unless(UserError, find_simulator, name)
-        found.append(Finding(name, simulator and simulator.version, remedy))
+        yield Finding(name, simulator and simulator.version, remedy)
     tool = _unless(UserError, find_yosys)
-    remedy = "for open synthesis: pip install pyosys"
-    found.append(Finding("yosys", tool and tool.name, remedy))
-    sources = [each for each in listing() if each.found or each.remedy]
-    return [*found, *(Finding(f"data {each.name}", each.found, each.remedy) for each in sources)]
+    yield Finding("yosys", tool and tool.name, "for open synthesis: pip install pyosys")
+    for source in listing():
+        if source.found or source.remedy:
+            yield Finding(f"data {source.name}", source.found, source.remedy)
 
 
 def _unless(error: type[Exception], look: Callable[..., Any], *arguments: str) -> Any:
@@ -92,12 +90,8 @@ def _tool(program: Program) -> str | None:
     if (command := program.find()) is None:
         return None
     path = shutil.which(command[0])
-    try:
-        answer = call([command[0], "--version"], limit=20)
-    except UserError as error:
-        return f"{path} (does not answer: {error})"
-    lines = (answer.output.decode(errors="replace") or answer.errors).strip().splitlines()
-    return f"{lines[0] if lines else command[0]} ({path})"
+    lines = version_text([command[0], "--version"]).strip().splitlines()
+    return f"{lines[0] if lines else 'does not answer'} ({path})"
 
 
 def examine(console: Console) -> bool:

@@ -21,18 +21,10 @@ from l1kd.runs.run import open_context
 
 @dataclass(frozen=True)
 class Run:
-    """A run that `convert` has finished; nothing here needs TensorFlow.
-
-    Parameters
-    ----------
-    directory
-        Where it is.
-    config
-        Its resolved configuration.
-    """
+    """A run that `convert` has finished; nothing here needs TensorFlow."""
 
     directory: Path
-    config: Config
+    config: Config  # resolved
 
     @cached_property
     def metrics(self) -> Metrics:
@@ -51,13 +43,7 @@ class Run:
         return tuple(self.metrics.students)
 
     def network(self, student: str | None = None) -> Network:
-        """The exact network of a student, of the best one by default.
-
-        Raises
-        ------
-        UserError
-            If there is no such student, or it has not been converted.
-        """
+        """The exact network of a student, of the best one by default; UserError if it has none."""
         name = student or self.best
         if name not in self.metrics.students:
             raise UserError(

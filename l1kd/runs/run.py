@@ -1,12 +1,20 @@
-"""A run: a directory that holds everything one configuration produced, stage by stage."""
+"""A run: a directory that holds everything one configuration produced, stage by stage.
+
+Beside the stages: an emulator of a student, and vendors' tools on its projects.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
+import os
+import pkgutil
 import platform
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,44 +22,28 @@ from typing import Any
 from rich.console import Console
 
 from l1kd import __version__
-from l1kd.core import config_file, run_files
-from l1kd.core.config import Config
+from l1kd.core import config_file, files, run_files
+from l1kd.core.config import Config, IoType, VendorTool, leaves
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.files import file_hash, read_json
-from l1kd.core.own_directories import LEFTOVER
-from l1kd.core.processes import call
-from l1kd.core.stages import STAGES, AnyStage, Stage, order
+from l1kd.core.processes import call, held
+from l1kd.core.stages import SPECS, STAGES, AnyStage, Stage, order
 from l1kd.data.sources import open_dataset
-from l1kd.runs.stage_runner import execute, finished, locked, logged, written
+from l1kd.firmware import budgets
 
+logger = logging.getLogger("l1kd")
+
+RUN = files.DirectoryKind(
+    "run",
+    "manifest.json",
+    damaged="make a new run",
+    version=run_files.FORMAT_VERSION,
+    begun=rf"\.lock|l1kd\.log|{files.LEFTOVER.pattern}",
+)
 # A change of these is another experiment: its run is not overwritten by accident.
 _IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
 # Teacher and training are not used; the output type is the network's own.
 _IDENTITY_IMPORTED = ("seed", "threads", "data", "students")
-
-
-def versions() -> dict[str, str]:
-    """Versions of this package, Python and what decides numbers; absent packages are left out."""
-    found = {"l1kd": __version__, "python": platform.python_version()}
-    for package in ("tensorflow", "keras", "qkeras", "hls4ml", "da4ml", "alkaid", "numpy", "scipy"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
-
-
-def git_commit() -> str | None:
-    """The checkout's commit, if this package runs from one."""
-    package = Path(__file__).parents[1]
-    command = ["git", "-C", str(package), "rev-parse", "--show-toplevel", "HEAD"]
-    try:
-        answer = call(command, limit=10)
-    except UserError:
-        return None
-    if answer.code:
-        return None
-    root, commit = answer.output.decode().splitlines()[:2]
-    return commit if Path(root, "l1kd", "__init__.py").is_file() else None
 
 
 def run_configuration(
@@ -60,7 +52,6 @@ def run_configuration(
     *,
     until: Stage = "report",
     overrides: Sequence[str] = (),
-    console: Console | None = None,
 ) -> Path:
     """Create or resume a run, by default `runs/<name>`: every stage up to `until` that is not done.
 
@@ -73,17 +64,16 @@ def run_configuration(
             "`l1kd import MODEL CONFIG`"
         )
     directory = Path("runs") / config.name if directory is None else directory
-    context = context_of(directory, config, console)
+    context = context_of(directory, config)
+    RUN.check(directory)
     if not (directory / "manifest.json").exists():
-        _check_free(directory)
         _ = context.dataset  # before the import of TensorFlow, which takes seconds
         from l1kd.training.train import check
 
         check(context)
         directory.mkdir(parents=True, exist_ok=True)
-    with locked(directory), logged(directory):
-        manifest = _prepare(context)
-        _every_stage(context, manifest, STAGES[: STAGES.index(until) + 1])
+    with at_work(directory):
+        _prepare(context).execute_each(STAGES[: STAGES.index(until) + 1])
     return directory
 
 
@@ -95,7 +85,6 @@ def import_network(
     lossy: bool = False,
     until: Stage = "report",
     overrides: Sequence[str] = (),
-    console: Console | None = None,
 ) -> Path:
     """Create or resume a run from a trained network: all stages but training, no teacher."""
     from l1kd.evaluation import import_network as importing
@@ -103,73 +92,52 @@ def import_network(
     config = config_file.load(config_file.find(argument), overrides)
     directory = Path("runs") / config.name if directory is None else directory
     digest = importing.digest(model)
+    RUN.check(directory)
     if (directory / "manifest.json").exists():
-        _check_version(directory)
-        stored: run_files.Manifest = run_files.read(directory, "manifest.json")
-        if (own := stored.imported) is None or own.sha256 != digest:
-            held = (
-                f"the network of another file, {own.file}"
-                if own
-                else "a network that was trained in it"
-            )
+        own = _manifest(directory).imported
+        if own is None or own.sha256 != digest:
+            other = f"of another file, {own.file}" if own else "that was trained in it"
             raise UserError(
-                f"{directory} holds {held}; give this one a directory of its own with --run"
+                f"{directory} holds a network {other}; give this one a directory of its own with "
+                "--run"
             )
-    else:
-        _check_free(directory)
-    context = context_of(directory, config, console)
+    context = context_of(directory, config)
     network = importing.prepare(model, digest, context, lossy=lossy)
     context = context.configured(importing.configuration(config, network))
     directory.mkdir(parents=True, exist_ok=True)
-    with locked(directory), logged(directory):
-        manifest = _prepare(context, network.record)
+    with at_work(directory):
+        runner = _prepare(context, network.record)
 
         def stage(context: Context) -> None:
-            manifest.imported = network.record  # is there also if the lint refuses it
-            manifest.imported = importing.import_(context, network)
+            runner.manifest.imported = network.record  # is there also if the lint refuses it
+            runner.manifest.imported = importing.import_(context, network)
 
         try:
-            execute(context, manifest, "import", always=False, function=stage)
+            runner.execute("import", always=False, function=stage)
         except CheckFailed:
-            execute(context, manifest, "report", always=True)
+            runner.execute("report", always=True)
             raise
-        _every_stage(context, manifest, order(imported=True)[1 : STAGES.index(until) + 1])
+        runner.execute_each(order(imported=True)[1 : STAGES.index(until) + 1])
     return directory
 
 
-def _every_stage(
-    context: Context, manifest: run_files.Manifest, stages: Sequence[AnyStage]
-) -> None:
-    """Run stages whose result is not there; a gate that fails does not stop those after it."""
-    failure: CheckFailed | None = None
-    for stage in stages:
-        try:
-            execute(context, manifest, stage, always=False)
-        except CheckFailed as error:
-            context.say(f"{stage}: FAILED: {error}")
-            failure = failure or error
-    if failure is not None:
-        raise failure
-
-
-def run_stage(stage: Stage, directory: Path, *, console: Console | None = None) -> None:
+def run_stage(stage: Stage, directory: Path) -> None:
     """Run one stage of an existing run, also if its result is there, unless that is a training.
 
     UserError if an earlier stage is missing; CheckFailed if a gate failed: the report says so.
     """
-    context = open_context(directory, console=console)
-    with locked(directory), logged(directory):
-        manifest: run_files.Manifest = run_files.read(directory, "manifest.json")
-        sequence = order(context.config.imported)
+    with opened(directory) as runner:
+        imported, stages = runner.context.config.imported, runner.manifest.stages
+        sequence = order(imported)
         if stage not in sequence:
             raise UserError(
                 f"{directory} holds an imported network: there is no teacher and nothing to train"
             )
-        first = manifest.stages.get(sequence[0])
-        refused = context.config.imported and first is not None and first.state == "failed"
+        first = stages.get(sequence[0])
+        refused = imported and first is not None and first.state == "failed"
         for earlier in sequence[: sequence.index(stage)]:
-            record = manifest.stages.get(earlier)
-            if record is None or record.state == "running" or not written(context, earlier):
+            record = stages.get(earlier)
+            if record is None or record.state == "running" or not runner.written(earlier):
                 if stage == "report" and (refused or earlier not in (sequence[0], "evaluate")):
                     continue  # the page says what has not run
                 remedy = f"l1kd {earlier} {directory}"
@@ -180,130 +148,419 @@ def run_stage(stage: Stage, directory: Path, *, console: Console | None = None) 
                     f"run `{remedy}` first"
                 )
         try:
-            execute(context, manifest, stage, always=stage != "train")
+            runner.execute(stage, always=stage != "train")
         except CheckFailed:
             with contextlib.suppress(UserError):
-                execute(context, manifest, "report", always=True)
+                runner.execute("report", always=True)
             raise
+
+
+def deliver_emulator(directory: Path, student: str | None = None, out: Path | None = None) -> Path:
+    """Build a student's emulator in `out` (the run), and compare it with the exact network.
+
+    Its directory. CheckFailed if one bit differs: the report says so, too. A read-only run, with
+    `out`, stays as it is.
+    """
+    from l1kd.firmware.hls.emulator import deliver
+    from l1kd.firmware.verify.comparison import compare_emulator
+
+    writable = out is None or os.access(directory, os.W_OK)
+    with opened(directory, writable=writable) as runner:
+        name, emulator = deliver(directory, student, out)
+        try:
+            compare_emulator(runner.context, name, emulator)
+        finally:
+            if writable:
+                runner.refresh_report()
+    return emulator.directory
+
+
+def run_vendor_tool(
+    directory: Path,
+    tool: VendorTool,
+    steps: str,
+    *,
+    student: str | None = None,
+    io_type: IoType | None = None,
+    limit: float,
+) -> None:
+    """Run a vendor's tool on a student's HLS projects, and put its numbers into the run's files.
+
+    `steps`: of csim, csynth, cosim and vsynth, joined by commas; those done are left alone.
+    `student`: the best one; `io_type`: all of its projects; `limit`: seconds for one step.
+    """
+    from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
+    from l1kd.firmware.run_firmware import projects_of
+    from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
+
+    wanted = parse_steps(steps)
+    (backend,) = (each for each in BACKENDS.values() if each.tool == tool)
+    with opened(directory) as runner:
+        name = student or run_files.read(directory, "metrics.json").best
+        own = projects_of(directory).get(name, [])
+        projects = [each for each in own if io_type in (None, each.record.io_type)]
+        if not projects:
+            have = [each.label for each in own]
+            raise UserError(
+                f"{directory}: there is no {io_type or 'HLS'} project of the student {name!r}"
+                + (f", there is {', '.join(have)}" if have else "; see its firmware.json")
+            )
+        if other := [each for each in projects if each.record.backend != backend.name]:
+            kind = backend_named(other[0].record.backend)
+            raise UserError(
+                f"{other[0].label} is written for {kind.name}: use --tool {kind.tool}, or "
+                f"convert anew: l1kd run CONFIG --set firmware.backend={backend.name}"
+            )
+        program = backend.find(wanted)
+        if program is None:
+            for line in instructions(directory, projects, wanted):
+                runner.context.say(line)
+            names = " nor ".join(each.name for each in backend.programs)
+            raise UserError(
+                f"neither {names} is on the PATH; source the tool's "
+                "settings64.sh, or run the commands above where it is and bring the results back: "
+                f"l1kd synth {directory} --collect DIR"
+            )
+        with _results_kept(runner):
+            for project in projects:
+                run_steps(runner.context, project, program, wanted, limit)
+
+
+def collect_results(directory: Path, results: Path) -> Sequence[str]:
+    """Read results of vendors' tools that were brought back, and put them into the run's files.
+
+    `results` is a project's directory, or one that holds several. Names of the projects they are
+    of; UserError if there are none, or some are not of the run's projects as they are.
+    """
+    from l1kd.firmware.run_firmware import projects_of
+    from l1kd.firmware.vendor_tools.tool_results import collect
+
+    with opened(directory) as runner:
+        projects = [each for group in projects_of(directory).values() for each in group]
+        with _results_kept(runner):
+            return collect(runner.context, projects, results)
+
+
+@contextlib.contextmanager
+def _results_kept(runner: Runner) -> Iterator[None]:
+    """Refresh the run's files after a tool's work, also if it failed."""
+    try:
+        yield
+    except (UserError, CheckFailed):
+        with contextlib.suppress(UserError, CheckFailed):  # the first is what has to be known
+            _refresh(runner)
+        raise
+    _refresh(runner)
+
+
+def _refresh(runner: Runner) -> None:
+    """Put the tools' results into `resources.json`, and into the report where there is one."""
+    try:
+        runner.execute("synth", always=True)
+    finally:  # also if a budget is missed
+        runner.refresh_report()
 
 
 def is_done(directory: Path, config: Config, until: Stage) -> bool:
     """The run has come to its end: `run_configuration` would find nothing to do. No TensorFlow."""
-    if not (directory / "manifest.json").exists():
-        _check_free(directory)
-        return False
+    RUN.check(directory)
     if _is_new(directory):
         return False
-    _check_version(directory)
     _changes(directory, config, _IDENTITY)
-    context = context_of(directory, config, None)
-    manifest: run_files.Manifest = run_files.read(directory, "manifest.json")
-    return all(finished(context, manifest, stage) for stage in STAGES[: STAGES.index(until) + 1])
+    runner = Runner(context_of(directory, config), _manifest(directory))
+    return all(runner.finished(stage) for stage in STAGES[: STAGES.index(until) + 1])
 
 
-def open_context(directory: Path, *, console: Console | None = None) -> Context:
+def open_context(directory: Path) -> Context:
     """An existing run as its stages see it; UserError if it is none, or of another version."""
     if not (directory / "manifest.json").is_file() or not (directory / "config.yaml").is_file():
         raise UserError(
             f"{directory} is not a run (no manifest.json); runs are made by `l1kd run CONFIG`"
         )
-    _check_version(directory)
-    return context_of(directory, config_file.load_resolved(directory / "config.yaml"), console)
+    RUN.check_version(directory)
+    return context_of(directory, config_file.load_resolved(directory / "config.yaml"))
 
 
 def context_of(directory: Path, config: Config, console: Console | None = None) -> Context:
     """A run as its stages see it; its events are opened when one first asks."""
-    open_events = partial(open_dataset, config.data, config.seed)
+    open_events = functools.partial(open_dataset, config.data, config.seed)
     return Context(directory, config, console or Console(stderr=True, soft_wrap=True), open_events)
 
 
-def _check_free(directory: Path) -> None:
-    """Refuse a directory that holds more than a run that was killed as it began leaves there."""
-    begun = (".lock", "l1kd.log")
-    if directory.exists() and (
-        not directory.is_dir()
-        or any(not (p.name in begun or LEFTOVER.fullmatch(p.name)) for p in directory.iterdir())
-    ):
-        raise UserError(
-            f"{directory} exists and is not a run; name another directory with --run, or empty it"
+def _manifest(directory: Path) -> run_files.Manifest:
+    manifest: run_files.Manifest = run_files.read(directory, "manifest.json")
+    return manifest
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the run; the lock goes with the process, however it ends."""
+    busy = f"{directory} is in use by another l1kd process; wait for it, or name another run"
+    with held(directory / ".lock", busy):
+        files.sweep(directory)
+        yield
+
+
+class _Log(logging.FileHandler):
+    """On a full disk the stage itself says what is wrong; a traceback of the log's says less."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Go on without the line."""
+
+
+@contextlib.contextmanager
+def at_work(directory: Path) -> Iterator[None]:
+    """Hold the run and write its `l1kd.log`."""
+    with locked(directory):
+        handler = _Log(directory / "l1kd.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False  # absl, TensorFlow's logging, would print everything once more
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.propagate = True
+            with contextlib.suppress(OSError):
+                handler.close()
+
+
+@contextlib.contextmanager
+def opened(directory: Path, *, writable: bool = True) -> Iterator[Runner]:
+    """An existing run to work in; one that is not `writable` is neither held nor logged."""
+    context = open_context(directory)
+    with at_work(directory) if writable else contextlib.nullcontext():
+        yield Runner(context, _manifest(directory))
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs the stages of a run, and records them in its manifest."""
+
+    context: Context
+    manifest: run_files.Manifest
+
+    def execute_each(self, stages: Sequence[AnyStage]) -> None:
+        """Run stages whose result is not there; a gate that fails does not stop those after it."""
+        failure: CheckFailed | None = None
+        for stage in stages:
+            try:
+                self.execute(stage, always=False)
+            except CheckFailed as error:
+                self.context.say(f"{stage}: FAILED: {error}")
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def execute(
+        self, stage: AnyStage, *, always: bool, function: Callable[[Context], None] | None = None
+    ) -> None:
+        """Run a stage, or `function` in its place, unless (`always`) it is finished.
+
+        CheckFailed if the stage is a gate and it failed; the manifest says so.
+        """
+        context, manifest = self.context, self.manifest
+        if not always and self.finished(stage):
+            context.say(f"{stage}: done already")
+            return
+        context.say(f"{stage} ...")
+        started = time.monotonic()
+        manifest.stages[stage] = run_files.StageRecord(state="running", inputs=self._inputs(stage))
+        run_files.write(context.directory, "manifest.json", manifest)
+        if SPECS[stage].tensorflow:
+            from l1kd.networks.tensorflow_setup import prepare_tensorflow
+
+            prepare_tensorflow(context.threads)
+        failure: CheckFailed | None = None
+        try:
+            (function or pkgutil.resolve_name(SPECS[stage].function))(context)
+        except CheckFailed as error:
+            failure = error
+        duration = round(time.monotonic() - started, 3)
+        manifest.firmware = _projects(context.directory)
+        link_projects(context)
+        manifest.stages[stage] = run_files.StageRecord(
+            state="failed" if failure else "done",
+            duration_s=duration,
+            inputs=self._inputs(stage),
+            message=str(failure) if failure else None,
         )
+        run_files.write(context.directory, "manifest.json", manifest)
+        if failure:
+            raise failure
+        context.say(f"{stage}: done in {duration:.0f} s")
+
+    def refresh_report(self) -> None:
+        """Write the report anew, where there is one."""
+        if "report" in self.manifest.stages:
+            self.execute("report", always=True)
+
+    def finished(self, stage: AnyStage) -> bool:
+        """A stage's result is there and follows from what is there now."""
+        record = self.manifest.stages.get(stage)
+        return (
+            record is not None
+            and record.state == "done"
+            and self.written(stage)
+            and record.inputs == self._inputs(stage)
+        )
+
+    def written(self, stage: AnyStage) -> bool:
+        """The files that a stage leaves behind are there."""
+        context = self.context
+        students = (context.student_file(student.name) for student in context.config.students)
+        return all(file.is_file() for file in students) and all(
+            any(context.directory.glob(pattern)) for pattern in SPECS[stage].writes
+        )
+
+    def _inputs(self, stage: AnyStage) -> str:
+        """Hash of everything a stage's result follows from."""
+        spec, directory = SPECS[stage], self.context.directory
+        found = {path for pattern in spec.reads for path in directory.glob(pattern)}
+        relevant: dict[str, Any] = {
+            "config": self.context.config.model_dump(mode="json", include=set(spec.sections)),
+            "files": {
+                path.relative_to(directory).as_posix(): files.file_hash(path)
+                for path in sorted(found)
+                if path.is_file() and path.name != "manifest.json"  # it changes with every stage
+            },
+        }
+        if "data" in spec.sections:
+            relevant["data"] = {
+                file: _event_hash(file, status.st_size, status.st_mtime_ns)
+                if Path(file).is_file() and (status := Path(file).stat())
+                else "missing"
+                for file in self.manifest.data
+            }
+        if stage == "import" and (imported := self.manifest.imported) is not None:
+            relevant["model"] = [imported.sha256, imported.lossy]
+        return files.content_hash(relevant)
+
+
+@functools.lru_cache(maxsize=256)
+def _event_hash(file: str, size: int, changed_ns: int) -> str:
+    """Hash of a file of events: every stage asks for it, and the runs of a sweep share it."""
+    return files.file_hash(Path(file))
+
+
+def evaluate_within_budgets(context: Context) -> None:
+    """The stage `evaluate`, with the students' estimated costs where there are budgets.
+
+    CheckFailed if no student is within the budgets: the nearest miss is written as the best one.
+    """
+    costs = budgets.estimates(context)
+    from l1kd.evaluation.evaluate import evaluate
+
+    budgets.check_choice(evaluate(context, costs))
+
+
+def _projects(run: Path) -> dict[str, str]:
+    """The projects of a run: name to directory, relative to the run."""
+    found: dict[str, str] = {}
+    if (run / "firmware.json").exists():
+        for p in run_files.read(run, "firmware.json"):
+            found[f"{p.student}-{p.backend}-{p.io_type}-{p.strategy}"] = p.directory
+    if found and (run / "rtl.json").exists():
+        for p in run_files.read(run, "rtl.json"):
+            if p.directory is not None:
+                found[f"{p.student}-rtl"] = p.directory
+    return found
+
+
+def link_projects(context: Context) -> None:
+    """In a checkout, let `hls_projects/<run>` point to the firmware of `runs/<run>`."""
+    run = context.directory.absolute()
+    place = run.parent.parent / "hls_projects"
+    if run.parent.name != "runs" or not (place / "README.md").is_file():
+        return
+    link, target = place / run.name, Path("..", "runs", run.name, "firmware")
+    if not (run / "firmware").is_dir() or (link.is_symlink() and link.readlink() == target):
+        return
+    if link.is_symlink() or link.exists():
+        context.say(f"{link} is not l1kd's link to {run / 'firmware'}; delete it to have one")
+        return
+    with contextlib.suppress(OSError):  # a convenience: the checkout may be read-only
+        link.symlink_to(target)
+
+
+def _versions() -> dict[str, str]:
+    """Versions of this package, Python and what decides numbers; absent packages are left out."""
+    found = {"l1kd": __version__, "python": platform.python_version()}
+    for package in ("tensorflow", "keras", "qkeras", "hls4ml", "da4ml", "alkaid", "numpy", "scipy"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def _git_commit() -> str | None:
+    """The checkout's commit, if this package runs from one."""
+    package = str(Path(__file__).parents[1])
+    with contextlib.suppress(UserError):
+        answer = call(["git", "-C", package, "rev-parse", "--show-toplevel", "HEAD"], limit=10)
+        root, _, commit = answer.output.decode().strip().partition("\n")
+        if not answer.code and Path(root, "l1kd", "__init__.py").is_file():
+            return commit
+    return None
 
 
 def _is_new(directory: Path) -> bool:
     """Nothing has run yet. The manifest is written before the configuration."""
     if not (directory / "manifest.json").exists():
         return True
+    RUN.check_version(directory)
     if (directory / "config.yaml").exists():
         return False
-    _check_version(directory)
-    if run_files.read(directory, "manifest.json").stages:
+    if _manifest(directory).stages:
         raise UserError(f"{directory} has lost its config.yaml; make a new run")
     return True
 
 
-def _prepare(context: Context, imported: run_files.Imported | None = None) -> run_files.Manifest:
-    """The run's manifest, new or as it was; the configuration stored with it."""
+def _prepare(context: Context, imported: run_files.Imported | None = None) -> Runner:
+    """The run with its manifest, new or as it was; the configuration stored with it."""
     directory, config = context.directory, context.config
     if _is_new(directory):
         manifest = run_files.Manifest(
             name=config.name,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            versions=versions(),
-            git_commit=git_commit(),
+            versions=_versions(),
+            git_commit=_git_commit(),
             seed=config.seed,
             threads=context.threads,
             machine=f"{platform.system()} {platform.machine()}",
-            data={file: file_hash(Path(file)) for file in context.dataset.files},
+            data={file: files.file_hash(Path(file)) for file in context.dataset.files},
             imported=imported,
         )
         run_files.write(directory, "manifest.json", manifest)
         config_file.save(config, directory / "config.yaml")
-        return manifest
-    _check_version(directory)
+        return Runner(context, manifest)
     if changed := _changes(directory, config, _IDENTITY_IMPORTED if imported else _IDENTITY):
         config_file.save(config, directory / "config.yaml")
         context.say(f"configuration changed: {'; '.join(changed.values())}")
-    found: run_files.Manifest = run_files.read(directory, "manifest.json")
-    return found
+    return Runner(context, _manifest(directory))
 
 
 def _changes(directory: Path, config: Config, identity: tuple[str, ...]) -> dict[str, str]:
     """Differences from the run's configuration; UserError if they make it another experiment."""
     stored = config_file.load_resolved(directory / "config.yaml")
     changed = _differences(stored.model_dump(mode="json"), config.model_dump(mode="json"))
-    another = [key for key in changed if key.split(".")[0] in identity]
+    another = [text for key, text in changed.items() if key.split(".")[0] in identity]
     if another:
-        listed = "; ".join(changed[key] for key in another)
         raise UserError(
-            f"{directory} holds a run of another configuration ({listed}); "
+            f"{directory} holds a run of another configuration ({'; '.join(another)}); "
             "give this one a directory of its own with --run"
         )
     return changed
 
 
-def _check_version(directory: Path) -> None:
-    try:
-        version = read_json(directory / "manifest.json").get("format_version")
-    except (ValueError, AttributeError) as error:
-        raise UserError(
-            f"{directory}/manifest.json is damaged ({error}); make a new run"
-        ) from error
-    if version != run_files.FORMAT_VERSION:
-        raise UserError(
-            f"{directory} was made in format {version}; this is l1kd {__version__}, which reads "
-            f"format {run_files.FORMAT_VERSION}: use the version that made it, or make a new run"
-        )
-
-
-def _differences(stored: Any, given: Any, key: str = "") -> dict[str, str]:
+def _differences(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, str]:
     """Dotted key -> `key: old -> new` of what differs between two configurations."""
-    if isinstance(stored, dict) and isinstance(given, dict):
-        found: dict[str, str] = {}
-        for name in dict.fromkeys([*stored, *given]):
-            dotted = f"{key}.{name}" if key else name
-            found |= _differences(stored.get(name), given.get(name), dotted)
-        return found
-    return {} if stored == given else {key: f"{key}: {_short(stored)} -> {_short(given)}"}
+    old, new = ({".".join(map(str, key)): v for key, v in leaves(c)} for c in (stored, given))
+    return {
+        key: f"{key}: {_short(old.get(key))} -> {_short(new.get(key))}"
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
+    }
 
 
 def _short(value: Any) -> str:

@@ -1,24 +1,53 @@
-"""`l1kd search`: students that are good and cheap, by trials against a frozen teacher."""
+"""`l1kd search`: students that are good and cheap, by trials against a frozen teacher.
+
+Candidates are trained on the study's teacher and judged on events that no test sees. The result is
+their Pareto front: a table, a plot and a configuration for every point of it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import time
+import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
+import numpy as np
+import optuna
+import yaml
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
 from l1kd.core import config_file
-from l1kd.core.config import Config
-from l1kd.core.errors import UserError
-from l1kd.core.files import write_json
+from l1kd.core.config import Config, Search, Student
+from l1kd.core.context import Context
+from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.files import atomic, atomic_directory, read_json, write_json
 from l1kd.core.processes import run_side_by_side
-from l1kd.core.sweep_config import Search
-from l1kd.runs.pareto_front import table, write_front
-from l1kd.runs.search_study import Place, Worker
+from l1kd.data.dataset import Dataset, Sample
+from l1kd.data.sources import open_dataset
+from l1kd.evaluation.evaluate import scorer
+from l1kd.evaluation.metrics import mean_over_signals, quality
+from l1kd.evaluation.scores import score_samples
+from l1kd.exact.layers import Affine
+from l1kd.firmware.run_firmware import stated_port
+from l1kd.report.tables import Column, Table, text
+from l1kd.runs.run import run_configuration
+from l1kd.runs.search_study import NAME, STUDY, Judged, Place, Worker, describe, propose
+
+if TYPE_CHECKING:
+    from tensorflow import keras
+
+    from l1kd.training.frozen_teacher import LabelledEvents
+
+_CHANCE = 0.5  # AUC of a score that tells nothing
 
 
 def search(
@@ -28,43 +57,31 @@ def search(
     trials: int | None = None,
     workers: int = 1,
     overrides: Sequence[str] = (),
-    console: Console | None = None,
 ) -> Path:
     """Work at a study, by default `runs/<name>-study`, until it has its trials; write its front."""
-    console = console or Console(stderr=True, soft_wrap=True)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
     config = config_file.load(config_file.find(argument), overrides)
     if config.imported:
         raise UserError(f"{argument}: an imported network has no teacher to search with")
     place = Place(directory or Path("runs") / f"{config.name}-study")
-    if place.directory.exists() and not place.directory.is_dir():
-        raise UserError(f"{place.directory} is a file; name another directory with --study")
     if not (place.directory / "study.json").exists():
+        STUDY.check(place.directory)
         _check(config)
     with place.locked("prepare"):
         place.claim(config)
-        _prepare(place, console)
+        if not (place.references.exists() and place.targets.exists()):
+            console.print("the teacher, once for all trials:")
+            _prepare(place)
     _employ(place, trials or (config.search or Search()).trials, workers, console)
     with place.locked("ask"):
         study = place.open()
     with place.locked("prepare"):
-        front, references = write_front(place, study)
-    # A file has no width of its own.
-    wide = Console(file=console.file, width=None if console.is_terminal else 120)
-    wide.print(table(front, references))
+        console.print(write_front(place, study), markup=False)
     return place.directory
-
-
-def join(directory: Path, trials: int, console: Console | None = None) -> None:
-    """Work for a study in this process; what `search` starts."""
-    from l1kd.runs.search_candidates import work
-
-    work(Place(directory), trials, console or Console(stderr=True, soft_wrap=True))
 
 
 def _check(config: Config) -> None:
     """Find what is wrong before anything is written."""
-    from l1kd.data.sources import open_dataset
-
     dataset = open_dataset(config.data, config.seed)
     if not dataset.signals:
         raise UserError(
@@ -79,25 +96,18 @@ def _check(config: Config) -> None:
         )
 
 
-def _prepare(place: Place, console: Console) -> None:
-    """Teacher, targets and references, unless they are there."""
-    if place.references.exists() and place.targets.exists():
-        return
+def _prepare(place: Place) -> None:
+    """Make the teacher, its targets and the references."""
+    run_configuration(str(place.directory / "config.yaml"), place.teacher, until="evaluate")
     import l1kd
-    from l1kd.runs.run import run_configuration
-    from l1kd.runs.search_candidates import judge
     from l1kd.training.frozen_teacher import LabelledEvents
     from l1kd.training.target_transform import load_target
 
-    config, own = place.config, place.search
-    console.print("the teacher, once for all trials:", highlight=False)
-    path = str(place.directory / "config.yaml")
-    run_configuration(path, place.teacher, until="evaluate", console=console)
-    context = place.context(console)
+    config, context = place.config, place.context()
     LabelledEvents.label(
         config.distillation, config.seed, context.dataset,
         l1kd.load_model(context.teacher_file), load_target(place.teacher),
-        draws=own.exposures, limit=own.events,
+        draws=place.search.exposures, limit=place.search.events,
     ).save(place.targets)  # fmt: skip
     references = {}
     for student in config.students:
@@ -127,4 +137,234 @@ def _employ(place: Place, trials: int, workers: int, console: Console) -> None:
                 f"a worker was ended by signal {-code} with {done} of {trials} trials done; "
                 "the same command goes on"
             )
-    console.print(f"{running} trials are still running elsewhere", highlight=False)
+    console.print(f"{running} trials are still running elsewhere")
+
+
+def join(directory: Path, trials: int) -> None:
+    """Take trials until the study has as many as it is to have, or the parent process has ended.
+
+    What `search` starts, in a process of its own.
+    """
+    from l1kd.networks.tensorflow_setup import prepare_tensorflow
+    from l1kd.training.frozen_teacher import LabelledEvents
+
+    # One thread each: results do not depend on how many work, and small networks gain nothing.
+    prepare_tensorflow(1)
+    # QKeras' own: a seeded network has no unseeded weights.
+    warnings.filterwarnings(
+        "ignore", message="The initializer .* is unseeded", category=UserWarning
+    )
+    console, place = Console(stderr=True, soft_wrap=True, highlight=False), Place(directory)
+    context, labelled = place.context(), LabelledEvents.load(place.targets)
+    _ = context.dataset
+    parent = os.getppid()
+    with Worker(place, trials) as worker:
+        while os.getppid() == parent and (trial := worker.ask()) is not None:
+            started = time.monotonic()
+            try:
+                judged = _run(place, context, trial, labelled)
+            except (FloatingPointError, UserError, CheckFailed) as error:
+                worker.give_up(trial, str(error))
+                console.print(f"trial {trial.number}: given up: {error}", markup=False)
+                continue
+            except BaseException:
+                worker.give_up(trial, None)
+                raise
+            seconds = round(time.monotonic() - started, 1)
+            trial.set_user_attr("seconds", seconds)
+            values = [judged.objective(name) for name in place.search.objectives]
+            worker.study.tell(trial, values)
+            console.print(
+                f"trial {trial.number} ({worker.counts()[0]} of {trials}): {judged}; "
+                f"{trial.user_attrs['describes']}; {seconds:.0f} s",
+                markup=False,
+            )
+
+
+def _run(place: Place, context: Context, trial: optuna.Trial, labelled: LabelledEvents) -> Judged:
+    """Train and judge the student that a trial proposes."""
+    from tensorflow import keras
+
+    from l1kd.networks.load import save_model
+    from l1kd.training.frozen_teacher import train_students
+
+    search, config = place.search, context.config
+    student = propose(trial, search.space)
+    trial.set_user_attr("student", student.model_dump(mode="json", exclude_defaults=True))
+    trial.set_user_attr("describes", describe(student))
+    keras.backend.clear_session()
+    grid, epochs, seed = context.dataset.grid, search.epochs, config.seed
+    model = train_students([student], labelled, config, grid, epochs=epochs, seed=seed)[NAME]
+    judged = judge(model, context)
+    save_model(model, place.student(trial.number))
+    for key, value in asdict(judged).items():
+        trial.set_user_attr(key, value)
+    return judged
+
+
+def judge(model: keras.Model, context: Context) -> Judged:
+    """Judge a network.
+
+    Normal events are the training and the validation ones together: a threshold at 1e-3 wants a
+    tail, and a student learns its teacher's scores, not who is normal. No test event is read.
+    """
+    from l1kd.firmware.verilog import alkaid_convert
+    from l1kd.networks.to_exact import read
+
+    dataset, clock_ns = context.dataset, context.config.firmware.clock_ns
+    signals = {name: signal.val for name, signal in dataset.signals.items()}
+    scored = _scores(model, dataset, {"train": dataset.train, "val": dataset.val})
+    normal = np.concatenate(list(scored.values()))
+    found = quality({"test": normal, **_scores(model, dataset, signals)})
+    network = read(model)
+    port = stated_port(context, network)
+    expected = alkaid_convert.estimate(
+        network.at_port(port) if port else network, clock_ns=clock_ns
+    )
+    kernels = [node.kernel for node in network.nodes if isinstance(node, Affine)]
+    return Judged(
+        auc=mean_over_signals(found.auc) or 0.0,
+        efficiency=mean_over_signals(found.efficiency) or 0.0,
+        lut=float(round(expected.lut)),
+        ff=float(round(expected.ff)),
+        latency_cycles=expected.latency_cycles,
+        latency_ns=expected.latency_cycles * clock_ns,
+        weights=sum(kernel.size for kernel in kernels),
+        zeros=sum(int(np.sum(kernel == 0)) for kernel in kernels),
+    )
+
+
+def _scores(
+    model: keras.Model, dataset: Dataset, samples: dict[str, Sample]
+) -> dict[str, NDArray[Any]]:
+    arrays = score_samples({"candidate": scorer(model, dataset.shape)}, samples)
+    return {name: arrays[f"candidate_{name}"] for name in samples}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A student with its quality and cost."""
+
+    label: str  # its number on the front, or the name of a reference
+    trial: int | None  # none for a reference
+    student: Student
+    judged: Judged
+
+    def as_json(self) -> dict[str, Any]:
+        """As `front.json` has it."""
+        student = self.student.model_dump(mode="json", exclude_defaults=True)
+        own = {"label": self.label, "trial": self.trial}
+        return {**own, **vars(self.judged), "student": student}
+
+
+COLUMNS = (
+    text("", "label"),
+    Column("trial", "trial", lambda trial: "" if trial is None else str(trial)),
+    Column("AUC", lambda point: point.judged.auc, "{:.4f}".format),
+    Column("efficiency", lambda point: 100 * point.judged.efficiency, "{:.1f} %".format),
+    Column("LUT", lambda point: point.judged.lut, "{:,.0f}".format),
+    Column("FF", lambda point: point.judged.ff, "{:,.0f}".format),
+    Column("cycles", lambda point: point.judged.latency_cycles, str),
+    Column("ns", lambda point: point.judged.latency_ns, "{:g}".format),
+    Column("zeros", lambda p: 100 * p.judged.zeros / p.judged.weights, "{:.0f} %".format),
+    text("what", lambda point: describe(point.student)),
+)
+
+
+def points(place: Place, study: optuna.Study) -> tuple[list[Point], list[Point], list[Point]]:
+    """The front, cheapest first and better than chance; every finished trial; the references."""
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    every = [_point(trial) for trial in finished]
+    best = {trial.number for trial in study.best_trials} if finished else set()
+    ordered = sorted(
+        (point for point in every if point.trial in best and point.judged.auc > _CHANCE),
+        key=lambda point: (point.judged.lut, -point.judged.auc, point.trial),
+    )
+    width = max(len(str(len(ordered))), 2)
+    front = [
+        Point(f"{number:0{width}}", point.trial, point.student, point.judged)
+        for number, point in enumerate(ordered, 1)
+    ]
+    known = {student.name: student for student in place.config.students}
+    references = [
+        Point(name, None, known[name], Judged(**values))
+        for name, values in read_json(place.references).items()
+    ]
+    return front, every, references
+
+
+def _point(trial: FrozenTrial) -> Point:
+    own = trial.user_attrs
+    judged = Judged(**{each.name: own[each.name] for each in fields(Judged)})
+    return Point(
+        f"trial {trial.number}", trial.number, Student.model_validate(own["student"]), judged
+    )
+
+
+def write_front(place: Place, study: optuna.Study) -> str:
+    """Write `front.json`, `front.md`, the plots and `front/`, each whole or not at all.
+
+    The table with a title, for the terminal.
+    """
+    front, every, references = points(place, study)
+    directory = place.directory
+    found = {
+        "objectives": list(place.search.objectives),
+        "trials": len(every),
+        "clock_ns": place.config.firmware.clock_ns,
+        "references": [point.as_json() for point in references],
+        "front": [point.as_json() for point in front],
+    }
+    write_json(directory / "front.json", found)
+    table = Table.of(COLUMNS, [*references, *front]).markdown()
+    with atomic(directory / "front.md") as temporary:
+        temporary.write_text(
+            f"{table}\n\n{len(every)} trials. AUC and efficiency (at a false-positive rate of "
+            "1e-3): means over the signals' validation halves. LUT, FF and cycles: estimates of "
+            "adder-only logic.\n"
+        )
+    with atomic_directory(directory / "front") as temporary:
+        for point in front:
+            path = temporary / f"{point.label}.yaml"
+            path.write_text(_configuration(place.config, point))
+    _plot(directory, front, every, references)
+    title = "Pareto front: means over the signals' validation halves, estimates of logic"
+    return f"{title}\n{table}"
+
+
+def _configuration(config: Config, point: Point) -> str:
+    """The study's configuration with a point's student alone, for `l1kd run`."""
+    judged = point.judged
+    raw = config.model_dump(mode="json", exclude={"search", "students"})
+    raw["name"] = f"{config.name[:56]}-{point.label}"
+    raw["students"] = [point.student.model_dump(mode="json", exclude_defaults=True)]
+    return (
+        f"# Trial {point.trial} of a search. There, on validation halves, its mean AUC was\n"
+        f"# {judged.auc:.4f}, its mean efficiency {judged.efficiency:.3f}; expected are "
+        f"{judged.lut:.0f} LUT, {judged.ff:.0f} FF\n# and {judged.latency_cycles} cycles. "
+        "`l1kd run` trains teacher and student anew.\n"
+    ) + yaml.safe_dump(raw, sort_keys=False, width=100)
+
+
+def _plot(directory: Path, front: list[Point], every: list[Point], references: list[Point]) -> None:
+    """Quality against LUTs, for both measures of it."""
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    panels = figure.subplots(1, 2)
+    styles: list[tuple[list[Point], dict[str, Any]]] = [
+        (every, {"color": "0.75", "s": 10, "label": f"{len(every)} trials"}),
+        (front, {"color": "#0072b2", "s": 22, "label": "Pareto front"}),
+    ]
+    for point, marker in zip(references, "*DsP^v<>X" * len(references), strict=False):
+        style = {"color": "#d55e00", "marker": marker, "s": 60, "label": point.label}
+        styles.append(([point], style))
+    names = (("auc", "mean AUC"), ("efficiency", "mean efficiency at 1e-3"))
+    for axes, (name, label) in zip(panels, names, strict=True):
+        for group, style in styles:
+            luts = [max(point.judged.lut, 1) for point in group]
+            axes.scatter(luts, [getattr(point.judged, name) for point in group], **style)
+        axes.set(xscale="log", xlabel="LUT (estimate)", ylabel=f"{label}, validation halves")
+    panels[0].legend(fontsize="small", loc="lower right")
+    with mpl.rc_context({"svg.hashsalt": "l1kd"}):
+        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            with atomic(directory / f"front.{suffix}") as temporary:
+                figure.savefig(temporary, metadata=metadata, dpi=150)

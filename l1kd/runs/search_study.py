@@ -14,30 +14,33 @@ import socket
 import uuid
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from l1kd import __version__
-from l1kd.core import config_file
-from l1kd.core.config import Config, Student
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import TrialState
+
+from l1kd.core import config_file, files
+from l1kd.core.config import Config, Objective, Search, Space, Student
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
-from l1kd.core.files import read_json, write_json
 from l1kd.core.processes import held
-from l1kd.core.sweep_config import Search, Space
 from l1kd.runs.run import context_of
 
-if TYPE_CHECKING:
-    import optuna
-    from rich.console import Console
-
+STUDY = files.DirectoryKind("study", "study.json", damaged="make a new study")
 NAME = "found"
-COSTS = ("lut", "latency")  # objectives of which less is better
+_DIRECTIONS: dict[Objective, Literal["minimize", "maximize"]] = {
+    "auc": "maximize",
+    "efficiency": "maximize",
+    "lut": "minimize",
+    "latency": "minimize",
+}
 _STEP = 0.05  # of sparsities
-_FORMAT = 1
 # What has no influence on a trial may differ between two commands on one study.
 _FREE = ("name", "threads", "verify", "choose", "rtl")
 _STARTUP = 16  # trials at random before the sampler follows what it has seen
@@ -83,24 +86,46 @@ def beginnings(space: Space) -> list[dict[str, Any]]:
     return found
 
 
-@dataclass(frozen=True)
 class _TrialOfSize:
     """Stands for a trial that draws sizes and widths at a share of their ranges."""
 
-    size: float
-    parameters: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, size: float) -> None:
+        self.size = size
+        self.parameters: dict[str, Any] = {}
 
-    def suggest_categorical(self, name: str, choices: list[str]) -> str:
-        return self.parameters.setdefault(name, choices[0])  # type: ignore[no-any-return]
+    def suggest_categorical(self, name: str, choices: list[str]) -> Any:
+        return self.parameters.setdefault(name, choices[0])
 
-    def suggest_int(self, name: str, low: int, high: int) -> int:
+    def suggest_int(self, name: str, low: int, high: int) -> Any:
         share = {"hidden_layers": 1.0, "pruned": 1 - self.size}.get(name, self.size)
-        value = low + round(share * (high - low))
-        return self.parameters.setdefault(name, value)  # type: ignore[no-any-return]
+        return self.parameters.setdefault(name, low + round(share * (high - low)))
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
-        value = low * (high / low) ** (1 - self.size)
-        return self.parameters.setdefault(name, value)  # type: ignore[no-any-return]
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> Any:
+        return self.parameters.setdefault(name, low * (high / low) ** (1 - self.size))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A student's quality (means over the signals' validation halves) and estimated cost."""
+
+    auc: float
+    efficiency: float  # at a false-positive rate of 1e-3
+    lut: float  # by the estimate of its adder-only logic
+    ff: float
+    latency_cycles: int
+    latency_ns: float
+    weights: int  # of its kernels
+    zeros: int  # weights that are 0
+
+    def objective(self, name: Objective) -> float:
+        """Its value for a search."""
+        return float(self.latency_cycles if name == "latency" else getattr(self, name))
+
+    def __str__(self) -> str:
+        return (
+            f"AUC {self.auc:.4f}, efficiency {100 * self.efficiency:.1f} %, "
+            f"{self.lut:,.0f} LUT, {self.ff:,.0f} FF, {self.latency_cycles} cycles"
+        )
 
 
 def _steps(space: Space) -> int:
@@ -128,26 +153,14 @@ def _text(sides: tuple[int, int]) -> str:
     return f"{sides[0]}x{sides[1]}"
 
 
-@dataclass(frozen=True)
 class Place:
     """A study's directory."""
 
-    directory: Path
-
-    @property
-    def teacher(self) -> Path:
-        """The run of the teacher and the reference students."""
-        return self.directory / "teacher"
-
-    @property
-    def targets(self) -> Path:
-        """The candidates' training data: events with the teacher's targets."""
-        return self.directory / "targets.npz"
-
-    @property
-    def references(self) -> Path:
-        """The reference students' quality and cost."""
-        return self.directory / "references.json"
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.teacher = directory / "teacher"  # the run of the teacher and the reference students
+        self.targets = directory / "targets.npz"  # events with the teacher's targets
+        self.references = directory / "references.json"  # those students' quality and cost
 
     def student(self, number: int) -> Path:
         """The network of a trial."""
@@ -156,18 +169,11 @@ class Place:
     @cached_property
     def config(self) -> Config:
         """The study's configuration."""
-        try:
-            version = read_json(self.directory / "study.json")["format_version"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        if not (self.directory / "study.json").is_file():
             raise UserError(
-                f"{self.directory} is no study (study.json: {error}); `l1kd search CONFIG` makes "
-                "one"
-            ) from error
-        if version != _FORMAT:
-            raise UserError(
-                f"{self.directory} was made in format {version}; this is l1kd {__version__}, which "
-                f"reads format {_FORMAT}: use the version that made it, or make a new study"
+                f"{self.directory} is no study (no study.json); `l1kd search CONFIG` makes one"
             )
+        STUDY.check_version(self.directory)
         return config_file.load_resolved(self.directory / "config.yaml")
 
     @property
@@ -175,9 +181,9 @@ class Place:
         """The section `search` of its configuration."""
         return self.config.search or Search()
 
-    def context(self, console: Console) -> Context:
+    def context(self) -> Context:
         """The teacher's run as its stages see it."""
-        return context_of(self.teacher, self.config, console)
+        return context_of(self.teacher, self.config)
 
     def claim(self, config: Config) -> None:
         """Make the directory this configuration's study, or find that it is."""
@@ -190,16 +196,9 @@ class Place:
                     f"{', '.join(changed)}); name another directory with --study"
                 )
             return
-        names = [path.name for path in self.directory.iterdir()]
-        # A study that was stopped as it began has its configuration and hidden files.
-        strange = [name for name in names if name != "config.yaml" and not name.startswith(".")]
-        if strange:
-            raise UserError(
-                f"{self.directory} exists and is not a study (it has {strange[0]}); name another "
-                "directory with --study, or empty it"
-            )
+        STUDY.check(self.directory)
         config_file.save(config, self.directory / "config.yaml")
-        write_json(self.directory / "study.json", {"format_version": _FORMAT, "l1kd": __version__})
+        STUDY.write_record(self.directory)
 
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:
@@ -210,22 +209,19 @@ class Place:
 
     def open(self) -> optuna.Study:
         """The study's trials, in a journal; held under the lock `ask` where it may be new."""
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         path, search = self.directory / "journal.log", self.search
         lock = JournalFileSymlinkLock(str(path))
         _mend(path, lock)
-        best = optuna.study.StudyDirection
-        directions = [best.MINIMIZE if n in COSTS else best.MAXIMIZE for n in search.objectives]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 storage = JournalStorage(JournalFileBackend(str(path), lock))
                 study = optuna.create_study(
-                    storage=storage, study_name="search", directions=directions, load_if_exists=True
+                    storage=storage,
+                    study_name="search",
+                    directions=[_DIRECTIONS[name] for name in search.objectives],
+                    load_if_exists=True,
                 )
         except (ValueError, KeyError) as error:
             raise UserError(f"{path}: a damaged journal ({error}); make a new study") from error
@@ -255,29 +251,23 @@ def _mend(path: Path, lock: Any) -> None:
         lock.release()
 
 
-class Worker:
+class Worker(contextlib.ExitStack):
     """A process that takes trials from a study until everyone together finished `trials`.
 
     It holds a lock file as long as it lives: others tell by it whether its trial still runs.
     """
 
     def __init__(self, place: Place, trials: int) -> None:
+        super().__init__()
         self.place, self.trials = place, trials
         with place.locked("ask"):
             self.study = place.open()
         self._name = uuid.uuid4().hex
         self._file = place.directory / "workers" / self._name
         self._file.parent.mkdir(exist_ok=True)
-        self._lock = contextlib.ExitStack()
-        self._lock.enter_context(held(self._file))
+        self.enter_context(held(self._file))
+        self.callback(self._file.unlink, missing_ok=True)
         self._file.write_text(f"{socket.gethostname()} {os.getpid()}\n")
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.unlink(missing_ok=True)
-        self._lock.close()
 
     def counts(self) -> tuple[int, int]:
         """Trials that are finished, and that run."""
@@ -301,8 +291,6 @@ class Worker:
             return trial
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        import optuna
-
         seed = self.place.search.seed
         seed = self.place.config.seed if seed is None else seed
         with warnings.catch_warnings():
@@ -314,22 +302,14 @@ class Worker:
                 group=True,
             )
 
-    def finish(self, trial: optuna.Trial, values: list[float]) -> None:
-        """A trial's objectives."""
-        self.study.tell(trial, values)
-
     def give_up(self, trial: optuna.Trial, reason: str | None) -> None:
         """A trial without objectives; without a reason it is not counted as one."""
-        from optuna.trial import TrialState
-
         if reason is not None:
             trial.set_user_attr(_FAILED, reason)
         self.study.tell(trial, state=TrialState.FAIL)
 
     def bury(self) -> None:
         """Mark trials as failed whose process has ended."""
-        from optuna.trial import TrialState
-
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             worker = trial.user_attrs.get("worker")
             if worker is None:

@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
+import math
 import re
 import signal
-import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import dask
+from distributed import Client, Future, LocalCluster
+from distributed.versions import VersionMismatchWarning
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from l1kd.core import config_file
+from l1kd.core.config import Config
 from l1kd.core.context import cores
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.stages import Stage
-from l1kd.runs.run import is_done
-from l1kd.runs.stage_runner import locked
-from l1kd.runs.sweep_grid import GridDirectory, Job, chosen, expand
-from l1kd.runs.sweep_progress import Watch, duration
-from l1kd.runs.sweep_worker import Outcome, perform
-
-if TYPE_CHECKING:
-    from distributed import Client, Future
+from l1kd.core.processes import signals
+from l1kd.core.stages import STAGES, Stage
+from l1kd.data.sources import open_dataset
+from l1kd.report.sweep_tables import write_tables
+from l1kd.runs.run import is_done, locked
+from l1kd.runs.sweep_grid import (
+    SWEEP,
+    GridDirectory,
+    Job,
+    Order,
+    Outcome,
+    chosen,
+    expand,
+    last_line,
+    perform,
+)
 
 _SECONDS = 0.5  # between two looks
 _WORKER_SECONDS = 5.0  # between two looks at who works
@@ -36,19 +49,20 @@ _PATIENCE = 30  # seconds that an answer may take
 _CHECK = 1  # exit code of a run in which a gate failed
 _SILENT = logging.CRITICAL + 1
 _CONNECT_SECONDS = 10
+_TRAINING = 0.9  # of a run's time, where it is not all of it
+_LINE_SECONDS = 60.0  # between two lines about the runs in flight, without a terminal
 _CONFIG = {
     # A run that waits at a busy worker would wait there while another is idle.
     "distributed.scheduler.worker-saturation": 1.0,
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": False,
     # Cores are for the runs: as Dask comes, each of its processes takes 4 % of one to watch itself.
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.tick.interval": "500ms",
     "distributed.worker.profile.enabled": False,
     "distributed.scheduler.work-stealing": False,
+    **{
+        f"distributed.worker.memory.{at}": False for at in ("target", "spill", "pause", "terminate")
+    },
     **{f"distributed.{name}.http.routes": [] for name in ("scheduler", "worker", "nanny")},
 }
 
@@ -56,56 +70,40 @@ _CONFIG = {
 @contextlib.contextmanager
 def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
     """A client of a scheduler, or of a cluster of `workers` processes here."""
-    import dask
-
     if scheduler is not None and not re.fullmatch(r"[a-z]+://[^/\s]+:\d+", scheduler):
         raise UserError(f"--scheduler {scheduler}: an address is like tcp://host:8786")
-    with dask.config.set(_CONFIG):
-        import distributed
-        from distributed.versions import VersionMismatchWarning
-
-        # After the import, which sets levels of its own.
-        for name in ("distributed", "distributed.client", "tornado", "asyncio"):
-            logging.getLogger(name).setLevel(_SILENT)
-        warnings.filterwarnings("ignore", category=VersionMismatchWarning)
-        with contextlib.ExitStack() as stack:
-            address: object = scheduler
-            if scheduler is None:
-                with _deaf():
-                    address = stack.enter_context(
-                        distributed.LocalCluster(
-                            n_workers=workers,
-                            threads_per_worker=1,
-                            processes=True,
-                            memory_limit=0,
-                            dashboard_address=None,
-                            silence_logs=_SILENT,
-                            # Its server listens all the same, and two of them on one port warn.
-                            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-                        )
-                    )
-            try:
-                client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
-            except (OSError, ValueError, TypeError) as error:
-                raise UserError(
-                    f"--scheduler {scheduler}: no Dask scheduler answers there ({error}); "
-                    "`dask scheduler` says its address when it starts"
-                ) from error
-            stack.enter_context(client)
+    for name in ("distributed", "distributed.client", "tornado", "asyncio"):
+        logging.getLogger(name).setLevel(_SILENT)
+    warnings.filterwarnings("ignore", category=VersionMismatchWarning)
+    with dask.config.set(_CONFIG), _address(scheduler, workers) as address:
+        try:
+            client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"--scheduler {scheduler}: no Dask scheduler answers there ({error}); "
+                "`dask scheduler` says its address when it starts"
+            ) from error
+        with client:
             yield client
 
 
-@contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """Processes started here do not hear Ctrl-C, which a terminal sends to all: we stop them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _address(scheduler: str | None, workers: int) -> contextlib.AbstractContextManager[Any]:
+    """A scheduler's address, or a cluster that is started here."""
+    if scheduler is not None:
+        return contextlib.nullcontext(scheduler)
+    # Its processes are not to hear Ctrl-C, which a terminal sends to all: we stop them.
+    with signals(signal.SIG_IGN, signal.SIGINT):
+        cluster: contextlib.AbstractContextManager[Any] = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,
+            dashboard_address=None,
+            silence_logs=_SILENT,
+            # Its server listens all the same, and two of them on one port warn.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+        )
+    return cluster
 
 
 def sweep(
@@ -116,7 +114,6 @@ def sweep(
     scheduler: str | None = None,
     workers: int | None = None,
     overrides: Sequence[str] = (),
-    console: Console | None = None,
 ) -> Path:
     """Make every run of a grid that is not there yet, and the tables of all that are.
 
@@ -125,11 +122,11 @@ def sweep(
     core. UserError if a run could not be made, CheckFailed if a gate failed in one; the others are
     made, and the tables written, all the same. The sweep's directory.
     """
-    console = console or Console(stderr=True, soft_wrap=True)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
     config, grid, jobs = expand(config_file.find(argument), overrides)
     wanted = chosen(jobs, only)
     place = GridDirectory((directory or Path("runs") / f"{config.name}-sweep").absolute())
-    place.check()
+    SWEEP.check(place.directory)
     if scheduler is None:
         _check_events(jobs)
     place.directory.mkdir(parents=True, exist_ok=True)
@@ -146,16 +143,15 @@ def sweep(
             with connected(scheduler, min(workers, len(open_jobs))) as client:
                 outcomes = _make(place, open_jobs, grid.until, client, watch)
         else:
-            console.print(f"all {len(wanted)} runs are done already", highlight=False)
-        _tell(place, jobs, console)
+            console.print(f"all {len(wanted)} runs are done already")
+        tables = write_tables(place.directory, [place.run(job.name) for job in jobs])
+        console.print(tables, markup=False)
     _judge(place, outcomes, len(wanted))
     return place.directory
 
 
 def _check_events(jobs: Sequence[Job]) -> None:
     """Open the events once for every source, to find what is missing before anything runs."""
-    from l1kd.data.sources import open_dataset
-
     seen = []
     for job in jobs:
         data = job.config.data.model_dump(exclude={"normal"})
@@ -190,54 +186,45 @@ def _make(
     outcomes: dict[str, Outcome] = {}
     pending: dict[str, Future] = {}
     asked = 0.0
-    with _stopping(place), watch.shown():
-        for name, job in jobs.items():
-            key, order = f"{name}-{place.token}", place.order(job, until)
-            pending[name] = client.submit(perform, order, key=key, pure=False)
-        while pending:
-            time.sleep(_SECONDS)
-            for name, future in list(pending.items()):
-                if future.status in ("cancelled", "lost"):
-                    raise UserError(
-                        f"the Dask scheduler is gone, with {len(pending)} of {len(jobs)} runs not "
-                        f"done; the same command goes on in {place.directory}"
-                    )
-                outcome = _result(future)
-                if outcome is not None:
-                    del pending[name]
-                    outcomes[name] = outcome
-                    watch.end(name, outcome.code == 0, _in_words(outcome))
-            if pending and time.monotonic() - asked > _WORKER_SECONDS:
-                _workers(client, watch)
-                asked = time.monotonic()
-            watch.refresh()
-    return outcomes
-
-
-@contextlib.contextmanager
-def _stopping(place: GridDirectory) -> Iterator[None]:
-    """Tell the workers to give up, if this is left before its end."""
     try:
-        yield
-    except BaseException:
+        with watch.bars:
+            for name, job in jobs.items():
+                key, order = f"{name}-{place.token}", Order.of(job, place, until)
+                pending[name] = client.submit(perform, order, key=key, pure=False)
+            while pending:
+                time.sleep(_SECONDS)
+                for name, future in list(pending.items()):
+                    if future.status in ("cancelled", "lost"):
+                        raise UserError(
+                            f"the Dask scheduler is gone, with {len(pending)} of {len(jobs)} runs "
+                            f"not done; the same command goes on in {place.directory}"
+                        )
+                    if (outcome := _result(future)) is not None:
+                        del pending[name]
+                        outcomes[name] = outcome
+                        watch.end(name, outcome.code == 0, _in_words(outcome))
+                if pending and time.monotonic() - asked > _WORKER_SECONDS:
+                    _workers(client, watch)
+                    asked = time.monotonic()
+                watch.refresh()
+    except BaseException:  # the workers are to give up
         with contextlib.suppress(OSError):
             place.stop.touch()
             time.sleep(2 * _SECONDS)
         raise
+    return outcomes
 
 
 def _result(future: Future) -> Outcome | None:
     """Outcome of a run, None while it goes on."""
     if future.status == "error":
-        error: Any = future.exception(timeout=_PATIENCE)
-        return Outcome(2, _plain(error), 0.0, "")
-    if future.status != "finished":
-        return None
-    try:
-        outcome: Outcome = future.result(timeout=_PATIENCE)
-    except Exception:  # its worker is gone, and the answer with it: it will be asked again
-        return None
-    return outcome
+        return Outcome(2, _plain(future.exception(timeout=_PATIENCE)), 0.0, "")
+    if future.status == "finished":
+        # If its worker is gone, and the answer with it, it will be asked again.
+        with contextlib.suppress(Exception):
+            outcome: Outcome = future.result(timeout=_PATIENCE)
+            return outcome
+    return None
 
 
 def _plain(error: BaseException) -> str:
@@ -271,13 +258,6 @@ def _in_words(outcome: Outcome) -> str:
     return f"FAILED (exit {outcome.code}): {outcome.reason}"
 
 
-def _tell(place: GridDirectory, jobs: Sequence[Job], console: Console) -> None:
-    from l1kd.report.sweep_tables import write_tables
-
-    text = write_tables(place.directory, [place.run(job.name) for job in jobs])
-    console.print(text, highlight=False, markup=False)
-
-
 def _judge(place: GridDirectory, outcomes: dict[str, Outcome], wanted: int) -> None:
     """End as the worst run did."""
     failed = [name for name, own in outcomes.items() if own.code not in (0, _CHECK)]
@@ -290,3 +270,124 @@ def _judge(place: GridDirectory, outcomes: dict[str, Outcome], wanted: int) -> N
             shown = ", ".join(f"{place.run(n)} (log: {place.log(n)})" for n in names[:3])
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise error(f"{len(names)} of {wanted} runs {what}: {shown}{more}{again}")
+
+
+def look(directory: Path, config: Config, until: Stage) -> tuple[str, float]:
+    """What a run is at, and its share of the whole, from its files; others are writing them."""
+    states: dict[Stage, str] = {}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        stored = json.loads((directory / "manifest.json").read_text())["stages"]
+        states = {name: stored[name]["state"] for name in STAGES if name in stored}
+    stage = next((name for name, state in states.items() if state == "running"), None)
+    done = sum(state in ("done", "failed") for state in states.values())
+    epoch, epochs = _epoch(directory / "history.csv"), config.distillation.phases[-1].last
+    share = min(epoch / epochs, 1.0) if stage == "train" else float(done > 0)
+    if after := STAGES.index(until):
+        share = min(_TRAINING * share + (1 - _TRAINING) * max(done - 1, 0) / after, 1.0)
+    return f"train, epoch {epoch} of {epochs}" if stage == "train" else stage or "starts", share
+
+
+def _epoch(history: Path) -> int:
+    """The last row's epoch; it is the first column."""
+    try:
+        return int(last_line(history).partition(",")[0])
+    except (OSError, ValueError):
+        return 0
+
+
+def duration(seconds: float) -> str:
+    """`3:07` or `1:03:07`."""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+
+
+class Watch:
+    """Shows the progress of a sweep's runs: bars on a terminal, lines in a log."""
+
+    def __init__(
+        self,
+        place: GridDirectory,
+        jobs: Mapping[str, Job],
+        until: Stage,
+        skipped: int,
+        console: Console,
+    ) -> None:
+        self.place, self.jobs, self.until = place, jobs, until
+        self.console, self.skipped, self.total = console, skipped, skipped + len(jobs)
+        self.ended: dict[str, bool] = {}  # by name, whether all went well
+        self.workers: set[str] | None = None  # their addresses, once they are known
+        self._at: dict[str, tuple[str, float]] = {}  # in flight: marker, when it was first seen
+        self._said = time.monotonic()
+        self._shown: dict[str, TaskID] = {}
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[said]}"),
+            console=console,
+            transient=True,
+            refresh_per_second=2,
+            speed_estimate_period=math.inf,
+            disable=not console.is_terminal,  # a log wants lines, not bars
+        )
+        self._whole = self.bars.add_task("sweep", total=self.total, said="", completed=skipped)
+
+    def say(self, message: str) -> None:
+        """A line that stays."""
+        self.console.print(message, highlight=False, markup=False)
+
+    def end(self, name: str, good: bool, said: str) -> None:
+        """A run has ended."""
+        self.ended[name] = good
+        self._at.pop(name, None)
+        if (bar := self._shown.pop(name, None)) is not None:
+            self.bars.remove_task(bar)
+        self.say(f"{name}: {said} ({self._count()})")
+
+    def refresh(self) -> None:
+        """Look at the runs in flight."""
+        now = time.monotonic()
+        looks = {
+            name: look(self.place.run(name), self.jobs[name].config, self.until)
+            for name in self._at_work(now)
+        }
+        done = self.skipped + len(self.ended) + sum(share for _, share in looks.values())
+        self.bars.update(self._whole, completed=done)
+        said = self._count()
+        if bad := list(self.ended.values()).count(False):
+            said += f", {bad} failed"
+        told = {
+            name: f"{text}, {duration(now - self._at[name][1])}"
+            for name, (text, _) in looks.items()
+        }
+        if self.console.is_terminal:
+            self.bars.update(self._whole, said=said)
+            for name in self._shown.keys() - looks.keys():
+                self.bars.remove_task(self._shown.pop(name))
+            for name, (_, share) in looks.items():
+                if name not in self._shown:
+                    self._shown[name] = self.bars.add_task(f"  {name}", total=1.0, said="")
+                self.bars.update(self._shown[name], completed=share, said=told[name])
+        elif looks and now - self._said > _LINE_SECONDS:
+            self._said = now
+            self.say("; ".join([said, *(f"{name}: {text}" for name, text in told.items())]))
+
+    def _at_work(self, now: float) -> Iterator[str]:
+        """Names of the runs that workers are at."""
+        for marker in sorted((self.place.directory / ".working").glob("*")):
+            name = marker.name
+            if name not in self.jobs or name in self.ended:
+                continue
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                content = marker.read_text()
+                if self.workers is not None and json.loads(content)["worker"] not in self.workers:
+                    continue  # it is gone
+                if self._at.get(name, ("", 0.0))[0] != content:
+                    self._at[name] = (content, now)
+                yield name
+
+    def _count(self) -> str:
+        """Runs that are done, and the time that the others may take, if that can be told."""
+        left = self.bars.tasks[0].time_remaining
+        told = f", about {duration(left)} left" if left else ""
+        return f"{self.skipped + len(self.ended)} of {self.total}{told}"

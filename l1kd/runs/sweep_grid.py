@@ -1,4 +1,7 @@
-"""From a sweep's grid to runs: every configuration checked, every run named.
+"""From a sweep's grid to runs: every configuration checked, every run named and made.
+
+A Dask worker starts a run in a process of its own, and waits for it. Workers never import
+TensorFlow: its threads are settled when it is imported, and what it holds goes with the process.
 
 A sweep's directory holds `config.yaml` (resolved), `sweep.json` (the runs of the grid), `configs/`
 (one configuration a run), `runs/` (ordinary runs), `logs/` (what their processes said), `.working/`
@@ -9,28 +12,39 @@ A sweep's directory holds `config.yaml` (resolved), `sweep.json` (the runs of th
 from __future__ import annotations
 
 import fnmatch
+import json
 import os
 import re
+import socket
+import sys
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from distributed import get_worker
 
 import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
 from l1kd import __version__
-from l1kd.core import config_file
-from l1kd.core.config import Config
+from l1kd.core import config_file, files, processes
+from l1kd.core.config import Config, Point, Sweep
 from l1kd.core.errors import UserError
-from l1kd.core.files import content_hash, read_json, write_json
-from l1kd.core.sweep_config import Point, Sweep
-from l1kd.runs.sweep_worker import Order
 
 _LONGEST = 64  # of a name
 _LONGEST_PART = 24
-_FORMAT = 1
-# Where a worker finds events, if nothing in its own environment says.
-_ENVIRONMENT = ("L1KD_DATA", "XDG_CACHE_HOME")
+_SECONDS = 0.5  # between two looks
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
+_ENVIRONMENT = ("L1KD_DATA", "XDG_CACHE_HOME")  # where events are, unless a worker has its own
+_TAIL = 8192  # bytes of a file
+SWEEP = files.DirectoryKind("sweep", "sweep.json", damaged="delete that file")
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,7 @@ def _names(points: Sequence[Point]) -> list[str]:
     names: dict[str, str] = {}
     for point in points:
         parts = [point.group, *(label(key, value) for key, value in point.varied.items())]
-        name, digest = "-".join(parts), content_hash([point.group, point.varied])[:6]
+        name, digest = "-".join(parts), files.content_hash([point.group, point.varied])[:6]
         if len(name) > _LONGEST or name.lower() in names:
             name = f"{name[: _LONGEST - 7]}-{digest}"
         names[name.lower()] = name
@@ -122,7 +136,7 @@ def label(key: str, value: Any) -> str:
     else:
         text, faithful = key.rsplit(".", 1)[-1], False
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", text)[:_LONGEST_PART]
-    return plain if faithful and plain == text else f"{plain}-{content_hash(value)[:6]}"
+    return plain if faithful and plain == text else f"{plain}-{files.content_hash(value)[:6]}"
 
 
 @dataclass(frozen=True)
@@ -153,30 +167,6 @@ class GridDirectory:
         """A file that tells this call's workers to give up."""
         return self.directory / f".stop-{self.token}"
 
-    def check(self) -> None:
-        """Find whether this is a sweep's directory, or free to become one."""
-        if self.directory.exists() and not self.directory.is_dir():
-            raise UserError(f"{self.directory} is a file; name another directory with --sweep")
-        record = self.directory / "sweep.json"
-        if record.exists():
-            try:
-                version = read_json(record)["format_version"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{record} is damaged ({error}); delete that file") from error
-            if version != _FORMAT:
-                raise UserError(
-                    f"{self.directory} was made in format {version}; this is l1kd {__version__}, "
-                    f"which reads format {_FORMAT}: name another directory with --sweep"
-                )
-        elif self.directory.exists():
-            names = [path.name for path in self.directory.iterdir()]
-            # One that was stopped as it began has its configuration and hidden files.
-            if strange := [n for n in names if n != "config.yaml" and not n.startswith(".")]:
-                raise UserError(
-                    f"{self.directory} exists and is not a sweep (it has {strange[0]}); name "
-                    "another directory with --sweep, or empty it"
-                )
-
     def claim(self, config: Config, jobs: Sequence[Job]) -> None:
         """Write down what is going to be run."""
         for name in ("runs", "logs", "configs", ".working"):
@@ -185,20 +175,109 @@ class GridDirectory:
             left.unlink(missing_ok=True)
         config_file.save(config, self.directory / "config.yaml")
         runs = {job.name: {"group": job.group, "grid": job.varied} for job in jobs}
-        stored = {"format_version": _FORMAT, "l1kd": __version__, "runs": runs}
-        write_json(self.directory / "sweep.json", stored)
+        SWEEP.write_record(self.directory, runs=runs)
 
-    def order(self, job: Job, until: str) -> Order:
-        """Order for a worker to make a run; writes the run's configuration."""
-        config_file.save(job.config, self.config(job.name))
-        return Order(
-            job.name,
-            directory=str(self.run(job.name)),
-            config=str(self.config(job.name)),
-            log=str(self.log(job.name)),
-            marker=str(self.marker(job.name)),
-            until=until,
-            threads=job.config.threads or 1,
-            stop=str(self.stop),
-            environment={k: str(Path(v).absolute()) for k in _ENVIRONMENT if (v := os.getenv(k))},
+
+@dataclass(frozen=True)
+class Order:
+    """A run to be made. All paths are absolute: the worker may be elsewhere."""
+
+    name: str
+    place: GridDirectory
+    until: str  # its last stage
+    threads: int
+    environment: dict[str, str]  # unless the worker has its own
+    version: str = __version__  # of the l1kd that ordered it
+
+    @classmethod
+    def of(cls, job: Job, place: GridDirectory, until: str) -> Order:
+        """Order to make a run; writes the run's configuration."""
+        config_file.save(job.config, place.config(job.name))
+        own = {k: str(Path(v).absolute()) for k in _ENVIRONMENT if (v := os.getenv(k))}
+        return cls(job.name, place, until, job.config.threads or 1, own)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Outcome of a run."""
+
+    code: int  # 128 + n if a signal n ended it
+    reason: str  # its last line, if the code is not 0
+    seconds: float
+    host: str
+
+
+def perform(order: Order) -> Outcome:
+    """Make a run, or go on with it."""
+    started, host = time.monotonic(), socket.gethostname()
+
+    def outcome(code: int, reason: str) -> Outcome:
+        return Outcome(code, reason, round(time.monotonic() - started, 3), host)
+
+    if order.version != __version__:
+        return outcome(2, f"{host} has l1kd {__version__}, and the sweep {order.version}")
+    place, name = order.place, order.name
+    if not place.config(name).is_file():
+        where = "on a file system that all workers share, under the same path"
+        return outcome(
+            2, f"{host} does not see {place.config(name)}: a sweep's directory has to be {where}"
         )
+    marker = place.marker(name)
+    marker.write_text(json.dumps({"host": host, "worker": _address(), "since": time.time()}))
+    try:
+        with place.log(name).open("ab") as log:
+            code = _supervise(order, log)
+    finally:
+        marker.unlink(missing_ok=True)
+    return outcome(code, last_line(place.log(name)) if code else "")
+
+
+def _address() -> str | None:
+    """As the scheduler knows this worker."""
+    try:
+        return str(get_worker().address)
+    except ValueError:  # called by hand
+        return None
+
+
+def _supervise(order: Order, log: IO[bytes]) -> int:
+    """Exit code of the run; its process ends with this one, and when the sweep is given up."""
+    environment = {**order.environment, **os.environ}
+    environment |= dict.fromkeys(_THREADS, str(order.threads))
+    environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # Dask's, for workers; it costs time
+    place, run = order.place, order.place.run(order.name)
+    config = place.config(order.name)
+    _wait(run / ".lock", place.stop, log)
+    command = ["run", str(config), "--run", str(run), "--until", order.until]
+    ended = processes.run(
+        [sys.executable, "-m", "l1kd", *command],
+        config.parent,
+        log=log,
+        stop=place.stop.exists,
+        grace=0.0,
+        environment=environment,
+    )
+    return 130 if ended.code is None else ended.code
+
+
+def _wait(lock: Path, stop: Path, log: IO[bytes]) -> None:
+    """Let a process end that holds the run: of a worker that was given up, or a lost client."""
+    told = False
+    while lock.exists() and not stop.exists():
+        try:
+            with processes.held(lock, "in use"):
+                return
+        except UserError:
+            if not told:
+                log.write(b"waiting for the process that holds this run\n")
+                log.flush()
+            told = True
+            time.sleep(_SECONDS)
+
+
+def last_line(path: Path) -> str:
+    """The last line of a file that may be long; empty if it has none."""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - _TAIL, 0))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""

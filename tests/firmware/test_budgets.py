@@ -18,7 +18,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Candidate, Metrics, Resources
 from l1kd.data.dataset import Dataset, Sample, Signal
 from l1kd.firmware import budgets
-from l1kd.runs.stage_runner import evaluate_within_budgets
+from l1kd.runs.run import evaluate_within_budgets
 from l1kd.training.target_transform import TargetTransform, save_target
 
 PART = "xcvu13p-flga2577-2-e"

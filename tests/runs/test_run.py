@@ -20,8 +20,7 @@ import yaml
 
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.stages import STAGES
-from l1kd.runs.run import _differences
-from l1kd.runs.stage_runner import link_projects, locked
+from l1kd.runs.run import _differences, link_projects, locked
 from tests.conftest import copy_of_run, killed_before
 from tests.firmware.networks import change_weight
 
@@ -70,12 +69,12 @@ def test_the_stages_after_a_failed_gate_run_all_the_same(
 ) -> None:
     begun = []
 
-    def execute(context: object, manifest: object, stage: str, *, always: bool) -> None:
+    def execute(runner: object, stage: str, *, always: bool) -> None:
         begun.append(stage)
         if stage in ("verify", "synth"):
             raise CheckFailed(f"{stage} found a fault")
 
-    monkeypatch.setattr("l1kd.runs.run.execute", execute)
+    monkeypatch.setattr("l1kd.runs.run.Runner.execute", execute)
     run = copy_of_run(finished_run, tmp_path / "run")
     answer = l1kd("run", finished_run.parent / "tiny.yaml", "--run", run)
     assert answer.returncode == 1

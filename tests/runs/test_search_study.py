@@ -11,14 +11,12 @@ from typing import Any
 import optuna
 import pytest
 import yaml
-from rich.console import Console
 
 from l1kd.core import config_file
-from l1kd.core.config import Config, Score, Student
+from l1kd.core.config import Config, Score, Space, Student
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.core.sweep_config import Space
-from l1kd.runs.pareto_front import rows, table, write_front
+from l1kd.runs.search import points, write_front
 from l1kd.runs.search_study import Place, Worker, beginnings, describe, propose
 
 pytestmark = [
@@ -58,7 +56,7 @@ def finish(worker: Worker, trial: Any, auc: float, lut: float) -> None:
     trial.set_user_attr("student", student.model_dump(mode="json", exclude_defaults=True))
     for key, value in judged(auc, lut).items():
         trial.set_user_attr(key, value)
-    worker.finish(trial, [auc, lut])
+    worker.study.tell(trial, [auc, lut])
 
 
 def test_every_proposal_is_a_student_that_can_be_built() -> None:
@@ -163,17 +161,20 @@ def test_the_front_is_what_nothing_beats(config: Config, tmp_path: Path) -> None
     with Worker(place, 9) as worker:
         for auc, lut in ((0.9, 300), (0.8, 100), (0.7, 200), (0.5, 0), (0.6, 50)):
             finish(worker, worker.ask(), auc, lut)
-        front, references = write_front(place, worker.study)
+        said = write_front(place, worker.study)
+        front, _, references = points(place, worker.study)
     assert [(point.label, point.trial) for point in front] == [("01", 4), ("02", 1), ("03", 0)]
     stored = json.loads((place.directory / "front.json").read_text())
     assert [point["lut"] for point in stored["front"]] == [50, 100, 300]
     assert [point["label"] for point in stored["references"]] == ["flat"]
     text = (place.directory / "front.md").read_text()
+    assert said.partition("\n")[2] in text and said.startswith("Pareto front")
+    text = " ".join(text.split())  # columns line up
     assert "| 02 | 1 | 0.8000 | 40.0 % | 100 |" in text
     assert (place.directory / "front.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (place.directory / "front.svg").read_text()
-    assert len(rows(front, references)) == 4
-    Console(quiet=True).print(table(front, references))
+    assert [point.label for point in references] == ["flat"]
+    assert len(said.splitlines()) == 1 + 2 + 4
     for point in front:
         mine = config_file.load(place.directory / "front" / f"{point.label}.yaml")
         assert mine.students == [point.student]

@@ -15,16 +15,23 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from l1kd.core import config_file
-from l1kd.core.config import Config
-from l1kd.core.config_types import NAME_PATTERN
+from l1kd.core.config import NAME_PATTERN, Config, Group
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.sweep_config import Group
 from l1kd.data.sources import SOURCES
 from l1kd.runs import sweep as sweeping
-from l1kd.runs.sweep import connected, sweep
-from l1kd.runs.sweep_grid import GridDirectory, Job, _names, chosen, expand, label
-from l1kd.runs.sweep_progress import Watch, duration, epochs_of, look
-from l1kd.runs.sweep_worker import Outcome, perform
+from l1kd.runs.sweep import Watch, connected, duration, look, sweep
+from l1kd.runs.sweep_grid import (
+    SWEEP,
+    GridDirectory,
+    Job,
+    Order,
+    Outcome,
+    _names,
+    chosen,
+    expand,
+    label,
+    perform,
+)
 
 MNIST = {"data": {"source": "mnist"}}
 
@@ -197,23 +204,23 @@ def test_only(tmp_path: Path) -> None:
 
 
 def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:
-    place = GridDirectory(tmp_path / "sweep")
-    place.check()
-    place.directory.mkdir()
+    place = tmp_path / "sweep"
+    SWEEP.check(place)
+    place.mkdir()
     for name in (".lock", ".config.yaml.x.part.yaml", "config.yaml"):
-        (place.directory / name).touch()
-    place.check()  # one that was stopped as it began
-    (place.directory / "thesis.tex").touch()
+        (place / name).touch()
+    SWEEP.check(place)  # one that was stopped as it began
+    (place / "thesis.tex").touch()
     with pytest.raises(UserError, match=r"is not a sweep \(it has thesis\.tex\)"):
-        place.check()
-    (place.directory / "sweep.json").write_text('{"format_version": 99}')
+        SWEEP.check(place)
+    (place / "sweep.json").write_text('{"format_version": 99}')
     with pytest.raises(UserError, match="format 99"):
-        place.check()
-    (place.directory / "sweep.json").write_text("{")
+        SWEEP.check(place)
+    (place / "sweep.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
-        place.check()
+        SWEEP.check(place)
     with pytest.raises(UserError, match="is a file"):
-        GridDirectory(place.directory / "thesis.tex").check()
+        SWEEP.check(place / "thesis.tex")
 
 
 def test_a_claimed_directory_says_what_is_run_and_forgets_what_was(tmp_path: Path) -> None:
@@ -239,24 +246,25 @@ def test_an_order_holds_absolute_paths_only(
     monkeypatch.setenv("L1KD_DATA", "events")
     job = jobs(tmp_path, {"groups": GROUPS})[0]
     place = GridDirectory(Path("sweep").absolute())
-    order = place.order(job, "train")
-    for path in (order.directory, order.config, order.log, order.marker, order.stop):
-        assert Path(path).is_relative_to(tmp_path)
+    order = Order.of(job, place, "train")
+    for of in (place.run, place.config, place.log, place.marker):
+        assert of(job.name).is_relative_to(tmp_path)
+    assert order.place == place and place.stop.is_relative_to(tmp_path)
     assert order.environment["L1KD_DATA"] == str(tmp_path / "events")
-    assert config_file.load_resolved(Path(order.config)) == job.config
+    assert config_file.load_resolved(place.config(job.name)) == job.config
 
 
 def test_a_worker_that_cannot_do_it_says_why(tmp_path: Path) -> None:
     from dataclasses import replace
 
     place = GridDirectory(tmp_path / "sweep")
-    order = place.order(jobs(tmp_path, {"groups": GROUPS})[0], "train")
+    order = Order.of(jobs(tmp_path, {"groups": GROUPS})[0], place, "train")
     other = perform(replace(order, version="9.9"))
     assert other.code == 2
     assert "and the sweep 9.9" in other.reason
-    elsewhere = perform(replace(order, config="/not/mounted/here.yaml"))
+    elsewhere = perform(replace(order, place=GridDirectory(Path("/not/mounted")), name="here"))
     assert elsewhere.code == 2
-    assert "does not see /not/mounted/here.yaml" in elsewhere.reason
+    assert "does not see /not/mounted/configs/here.yaml" in elsewhere.reason
 
 
 def config_of(tmp_path: Path, *overrides: str) -> Config:
@@ -269,11 +277,13 @@ def config_of(tmp_path: Path, *overrides: str) -> Config:
 
 def test_how_far_a_run_is_can_be_seen_in_its_files(tmp_path: Path) -> None:
     config = config_of(tmp_path)
-    assert epochs_of(config) == 10
-    assert epochs_of(config_of(tmp_path, "distillation.final_epochs=0")) == 7
-    assert epochs_of(config_of(tmp_path, "distillation.mode=sequential")) == 12
-    seen = look(tmp_path / "nothing", config, "verify")
-    assert (seen.stage, seen.epoch, seen.share, str(seen)) == (None, 0, 0.0, "starts")
+    for overrides, epochs in (
+        ([], 10),
+        (["distillation.final_epochs=0"], 7),
+        (["distillation.mode=sequential"], 12),
+    ):
+        assert config_of(tmp_path, *overrides).distillation.phases[-1].last == epochs
+    assert look(tmp_path / "nothing", config, "verify") == ("starts", 0.0)
 
     def states(**stages: str) -> None:
         text = {"stages": {name: {"state": state} for name, state in stages.items()}}
@@ -281,17 +291,16 @@ def test_how_far_a_run_is_can_be_seen_in_its_files(tmp_path: Path) -> None:
 
     states(train="running")
     (tmp_path / "history.csv").write_text("epoch,phase,loss\n1,together,3\n2,together,2\n")
-    seen = look(tmp_path, config, "train")
-    assert (str(seen), seen.share) == ("train, epoch 2 of 10", 0.2)
-    assert look(tmp_path, config, "verify").share == pytest.approx(0.18)
+    assert look(tmp_path, config, "train") == ("train, epoch 2 of 10", 0.2)
+    assert look(tmp_path, config, "verify")[1] == pytest.approx(0.18)
     states(train="done", evaluate="done", convert="running")
-    seen = look(tmp_path, config, "verify")
-    assert str(seen) == "convert"
-    assert 0.9 < seen.share < 1
+    said, share = look(tmp_path, config, "verify")
+    assert said == "convert"
+    assert 0.9 < share < 1
     states(train="done", evaluate="done", convert="done", verify="failed")
-    assert look(tmp_path, config, "verify").share == 1
+    assert look(tmp_path, config, "verify")[1] == 1
     (tmp_path / "manifest.json").write_text("{")
-    assert look(tmp_path, config, "verify").stage is None
+    assert look(tmp_path, config, "verify")[0] == "starts"
 
 
 def test_durations() -> None:
@@ -300,9 +309,7 @@ def test_durations() -> None:
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_progress_is_told(tmp_path: Path, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    from l1kd.runs import sweep_progress as module
-
-    monkeypatch.setattr(module, "_LINE_SECONDS", 0.0)
+    monkeypatch.setattr(sweeping, "_LINE_SECONDS", 0.0)
     found = {job.name: job for job in jobs(tmp_path, {"groups": GROUPS})}
     place = GridDirectory(tmp_path / "sweep")
     place.directory.mkdir()
@@ -319,9 +326,9 @@ def test_progress_is_told(tmp_path: Path, terminal: bool, monkeypatch: pytest.Mo
     console = Console(file=text, force_terminal=terminal, width=120)
     watch = Watch(place, found, "verify", 2, console)
     watch.workers = {"tcp://one"}
-    with watch.shown():
+    with watch.bars:
         watch.refresh()
-        watch._progress.refresh()  # it draws twice a second by itself
+        watch.bars.refresh()  # it draws twice a second by itself
         watch.end(second, good=False, said="FAILED")
         watch.refresh()
         watch.end(first, good=True, said="done")
@@ -403,7 +410,7 @@ def test_nothing_is_written_before_all_is_checked(tmp_path: Path, tiny: Path) ->
 
 
 def test_one_process_has_a_sweep(tmp_path: Path, tiny: Path) -> None:
-    from l1kd.runs.stage_runner import locked
+    from l1kd.runs.run import locked
 
     (tmp_path / "sweep").mkdir()
     with locked(tmp_path / "sweep"), pytest.raises(UserError, match="in use by another"):

@@ -1,6 +1,6 @@
 """The HLS backends of hls4ml, one object each: limits, options, scripts, vendor's tool, reports.
 
-A new backend is an object in `BACKENDS`, its name in `core.config_types.Backend`, and the hashes of
+A new backend is an object in `BACKENDS`, its name in `core.config.Backend`, and the hashes of
 its headers in `certificate/library.json`. One whose tool is driven in another way overrides
 methods. Neither hls4ml nor TensorFlow is imported here.
 """
@@ -16,8 +16,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd.core import config_types
-from l1kd.core.config_types import IoType, Strategy
+from l1kd.core import config
+from l1kd.core.config import IoType, Strategy
 from l1kd.core.errors import UserError
 from l1kd.core.processes import Program
 from l1kd.firmware.hls.namespace_and_ports import GLOBAL, edit
@@ -95,7 +95,7 @@ class ToolProgram:
 class Backend:
     """An HLS backend whose projects AMD's tools build from hls4ml's scripts."""
 
-    name: config_types.Backend  # hls4ml's
+    name: config.Backend  # hls4ml's
     suite: str  # the vendor's name of the tool
     programs: tuple[ToolProgram, ...]  # the newest first
     window: str  # the program that opens a built project

@@ -31,9 +31,15 @@ from l1kd import __version__
 from l1kd.core import run_files
 from l1kd.core.context import cores
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.files import atomic_directory, content_hash, file_hash, read_json, write_json
+from l1kd.core.files import (
+    atomic_directory,
+    check_replaceable,
+    content_hash,
+    file_hash,
+    read_json,
+    write_json,
+)
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.core.own_directories import check_replaceable
 from l1kd.core.processes import version_text
 from l1kd.firmware.hls import c_simulation, testbench
 from l1kd.firmware.hls.namespace_and_ports import template

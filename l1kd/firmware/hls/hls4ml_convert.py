@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l1kd import __version__
-from l1kd.core.config_types import IoType, Strategy
+from l1kd.core.config import IoType, Strategy
 from l1kd.core.errors import UserError
-from l1kd.core.files import atomic_directory, content_hash
+from l1kd.core.files import atomic_directory, check_replaceable, content_hash
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.core.own_directories import check_replaceable
 from l1kd.core.run_files import FirmwareRecord, LayerRecord
 from l1kd.exact.layers import Quantize
 from l1kd.exact.network import Network

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.files import write_arrays, write_json
-from l1kd.core.own_directories import check_replaceable
+from l1kd.core.files import check_replaceable, write_arrays, write_json
 from l1kd.core.run_files import AgreementRecord, FirmwareRecord, Implementation, Pair
 from l1kd.data.dataset import Sample
 from l1kd.exact.agreement import Agreement, compare

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.own_directories import check_replaceable
+from l1kd.core.files import check_replaceable
 from l1kd.data.dataset import Sample
 from l1kd.evaluation.metrics import auc_loss, check_auc_loss, rung, teacher_rung
 from l1kd.evaluation.scores import Scores

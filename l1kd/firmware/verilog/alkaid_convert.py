@@ -26,9 +26,8 @@ import numpy as np
 
 from l1kd import __version__
 from l1kd.core.errors import UserError
-from l1kd.core.files import atomic_directory, write_json
+from l1kd.core.files import atomic_directory, check_replaceable, write_json
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.core.own_directories import check_replaceable
 from l1kd.core.run_files import LayerCost, RtlRecord
 from l1kd.exact.network import Network
 from l1kd.firmware.hls.project import FILE, NETWORK, Port

@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from l1kd.core.config_types import Backend, VendorTool
+from l1kd.core.config import Backend, VendorTool
 from l1kd.core.errors import UserError
 from l1kd.firmware.hls.backends import BACKENDS, LEFT_BY, STEPS, VITIS, VIVADO, backend_named
 from l1kd.firmware.hls.backends import Backend as HlsBackend
@@ -47,7 +47,6 @@ def test_no_other_module_knows_a_backend_by_name() -> None:
     }
     assert knows == {
         "core/config.py",
-        "core/config_types.py",
         "firmware/hls/backends.py",
         "firmware/hls/hls4ml_convert.py",
     }
