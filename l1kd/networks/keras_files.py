@@ -1,6 +1,6 @@
-"""Reads `.keras` and `.h5` model files as plain data: the configuration and arrays of weights.
+"""Reads `.keras` and `.h5` model files as a configuration and arrays of weights; nothing runs.
 
-Nothing is built and nothing runs. Sizes are limited; links and external data are not followed.
+Sizes are limited; links and external data are not followed.
 """
 
 from __future__ import annotations
@@ -33,10 +33,8 @@ _MAX_WEIGHTS = 2 << 30
 def read_file(path: Path) -> tuple[Any, Weights]:
     """Configuration (parsed JSON) and weights by layer name, ordered as in an unfrozen layer."""
     if path.is_dir():
-        raise UserError(
-            f"{path} is a directory: a SavedModel is a program and is not loaded; "
-            "save the model as .keras or .h5"
-        )
+        remedy = "save the model as .keras or .h5"
+        raise UserError(f"{path} is a directory: a SavedModel is a program, not loaded; {remedy}")
     if not path.is_file():
         raise UserError(f"no model file at {path}")
     return _read_keras(path) if zipfile.is_zipfile(path) else _read_h5(path)
@@ -98,9 +96,7 @@ def _ordered(named: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
 def _read_h5(path: Path) -> tuple[Any, Weights]:
     with h5py.File(path, "r") as file:
         if "model_config" not in file.attrs:
-            raise UserError(
-                f"{path}: not a Keras model (weights alone, or another kind of HDF5 file)"
-            )
+            raise UserError(f"{path}: not a Keras model (weights alone, or other HDF5 data)")
         text = file.attrs["model_config"]
         if len(text) > _MAX_CONFIG:
             raise UserError(f"{path}: a configuration of more than {_MAX_CONFIG >> 20} MiB")

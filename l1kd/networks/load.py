@@ -143,8 +143,7 @@ class Graph:
         """The network, with its weights."""
         tensors: dict[str, Any] = {}
         with warnings.catch_warnings():
-            # Initial weights, which warn of seeds when several layers share QKeras' own, are not
-            # what the network keeps.
+            # Of initial weights, which the network does not keep.
             warnings.filterwarnings("ignore", message=".*is unseeded and being called")
             for node in self.nodes:
                 tensors[node.name] = self._call(node, tensors)

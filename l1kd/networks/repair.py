@@ -543,7 +543,6 @@ def _port(graph: Graph, grid: FixedPoint) -> Iterator[Repair]:
     if own is not None and contains(own, grid):
         graph.remove(readers[0].name)
         yield Repair(readers[0].name, f"removed: events on {grid.text} pass it as they are")
-    # QKeras' one unsigned quantizer is a ReLU, and hls4ml takes none at the port.
-    text = text_of(grid if grid.signed else FixedPoint(grid.word + 1, grid.integer + 1))
+    text = text_of(plain_grid(grid))
     node = graph.insert_after(start, "QActivation", "port", {"activation": text})
     yield Repair(node.name, f"{text} inserted at the input: events are on that grid already")

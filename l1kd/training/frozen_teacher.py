@@ -1,7 +1,6 @@
 """Training of students against a frozen teacher, whose targets are computed once and kept.
 
-The last phase of every training, what `l1kd search` trains its candidates with, and `l1kd.distill`.
-Events and targets are arrays in memory, so an epoch costs the students' steps and nothing else.
+The last phase of every training, and all of it in `l1kd search` and `l1kd.distill`.
 """
 
 from __future__ import annotations
