@@ -28,9 +28,8 @@ from l1kd.core.config import Grid
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.allowed_layers import quantizer
-from l1kd.networks.keras_files import FOLDED
 from l1kd.networks.lint.check import PARTS
-from l1kd.networks.load import Graph, Node, Repair, fold
+from l1kd.networks.load import FOLDED, Graph, Node, Repair, fold
 from l1kd.networks.quantizers import (
     Quantizer,
     on_a_grid,
@@ -193,35 +192,29 @@ def _check_scores(model: keras.Model, repaired: Repaired, grid: FixedPoint) -> N
 def _store_weights(graph: Graph, lossy: bool) -> Iterator[Repair]:
     """Store every layer's quantized weights; round those that have no grid if `lossy`."""
     model = graph.build()
-    for node in graph.nodes:
-        if node.kind in SLOTS and node.weights:
-            yield from _stored(node, model.get_layer(node.name), lossy)
-
-
-def _stored(node: Node, layer: Any, lossy: bool) -> Iterator[Repair]:
-    renamed: list[str] = []
-    strayed = 0
-    for place, slot in enumerate(SLOTS[node.kind][: len(node.weights)]):
-        quantizer = getattr(layer, f"{slot}_quantizer_internal", None)
-        found = None if quantizer is None else settled(quantizer, node.weights[place])
-        if found is None:
-            yield _on_some_grid(node, place, slot, quantizer, lossy)
-            continue
-        strayed += int(found.strayed.sum())
-        if found.text is not None:
-            if reworded(quantizer, found.text):
-                renamed.append(f"{slot} {quantizer} -> {found.text}")
-            node.config[f"{slot}_quantizer"] = found.text
-        node.weights[place] = found.values.astype(np.float32)
-    if renamed:
-        what = f"weights keep their values on a plain grid: {'; '.join(renamed)}"
-        yield Repair(node.name, what)
-    pairs = zip(layer.get_weights(), node.weights, strict=True)
-    if strayed:
-        what = f"{strayed} weights so far out of their range that float32 left the grid are on it"
-        yield Repair(node.name, what, "settled")
-    elif not renamed and any((np.asarray(old) != new).any() for old, new in pairs):
-        yield Repair(node.name, "weights stored as the values that their quantizers give")
+    for node in [each for each in graph.nodes if each.kind in SLOTS and each.weights]:
+        layer, renamed, strayed = model.get_layer(node.name), [], 0
+        for place, slot in enumerate(SLOTS[node.kind][: len(node.weights)]):
+            quantizer = getattr(layer, f"{slot}_quantizer_internal", None)
+            found = None if quantizer is None else settled(quantizer, node.weights[place])
+            if found is None:
+                yield _on_some_grid(node, place, slot, quantizer, lossy)
+                continue
+            strayed += int(found.strayed.sum())
+            if found.text is not None:
+                if reworded(quantizer, found.text):
+                    renamed.append(f"{slot} {quantizer} -> {found.text}")
+                node.config[f"{slot}_quantizer"] = found.text
+            node.weights[place] = found.values.astype(np.float32)
+        if renamed:
+            what = f"weights keep their values on a plain grid: {'; '.join(renamed)}"
+            yield Repair(node.name, what)
+        pairs = zip(layer.get_weights(), node.weights, strict=True)
+        if strayed:
+            what = f"{strayed} weights, so far out of range that float32 left the grid, are on it"
+            yield Repair(node.name, what, "settled")
+        elif not renamed and any((np.asarray(old) != new).any() for old, new in pairs):
+            yield Repair(node.name, "weights stored as the values that their quantizers give")
 
 
 def _on_some_grid(node: Node, place: int, slot: str, quantizer: Any, lossy: bool) -> Repair:

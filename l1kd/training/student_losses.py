@@ -123,7 +123,7 @@ def adder_cost(weights: Sequence[Any], slots: Sequence[Slot]) -> Any:
 
     A kernel w with the LSB :math:`2^{-f}`, applied at P positions to values of b bits, adds
     :math:`P \, b \sum_i D(2^f q(w_i))` bits; D counts non-zero signed digits (CSD), q quantizes.
-    Its gradient is that of :math:`S(x) = \sum_j \sin^2(\pi x / 2^j) / S_1`, D at 0 and powers of two.
+    Its gradient is that of :math:`S(x) = \sum_j \sin^2(\pi x / 2^j) / S_1`, D at 0 and powers of 2.
     """
     shares = [
         _digits(values, slot.type) * slot.bits * slot.positions
@@ -155,10 +155,10 @@ class StudentTrainer:
         self.heads = None
         if config.feature_weight:
             self.heads = FeatureHeads(stack.features(), latent, unit * config.feature_weight)
-        beyond = self.heads.size if self.heads else 0
-        self._low = np.concatenate([stack.low, np.full(beyond, -np.inf, np.float32)])
-        self._high = np.concatenate([stack.high, np.full(beyond, np.inf, np.float32)])
-        self.vector = tf.Variable(np.zeros(stack.size + beyond, np.float32), name="learners")
+        self._beyond = 0, self.heads.size if self.heads else 0
+        self._low = np.pad(stack.low, self._beyond, constant_values=-np.inf)
+        self._high = np.pad(stack.high, self._beyond, constant_values=np.inf)
+        self.vector = tf.Variable(np.pad(stack.gather(), self._beyond), name="learners")
         self.averaged = tf.Variable(self.vector, trainable=False, name="averaged")
         self.mask = tf.Variable(tf.ones_like(self.vector), trainable=False, name="mask")
         # Adam works per element: one optimizer serves all students alike.
@@ -172,7 +172,6 @@ class StudentTrainer:
                 share = own.sparsity if layer is None or layer.sparsity is None else layer.sparsity
                 if share:
                     self.sparsities[own.name, slot.layer] = share
-        self.load()
 
     @classmethod
     def build(
@@ -209,9 +208,7 @@ class StudentTrainer:
 
     def load(self) -> None:
         """Begin with the weights that the students have, and with heads that return 0."""
-        start = self.stack.gather()
-        if self.heads:
-            start = np.concatenate([start, np.zeros(self.heads.size, np.float32)])
+        start = np.pad(self.stack.gather(), self._beyond)
         self.vector.assign(start)
         self.averaged.assign(start)
 
