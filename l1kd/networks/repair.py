@@ -193,7 +193,8 @@ def _store_weights(graph: Graph, lossy: bool) -> Iterator[Repair]:
     """Store every layer's quantized weights; round those that have no grid if `lossy`."""
     model = graph.build()
     for node in [each for each in graph.nodes if each.kind in SLOTS and each.weights]:
-        layer, renamed, strayed = model.get_layer(node.name), [], 0
+        layer, strayed = model.get_layer(node.name), 0
+        renamed: list[str] = []
         for place, slot in enumerate(SLOTS[node.kind][: len(node.weights)]):
             quantizer = getattr(layer, f"{slot}_quantizer_internal", None)
             found = None if quantizer is None else settled(quantizer, node.weights[place])

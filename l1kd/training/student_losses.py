@@ -155,7 +155,7 @@ class StudentTrainer:
         self.heads = None
         if config.feature_weight:
             self.heads = FeatureHeads(stack.features(), latent, unit * config.feature_weight)
-        self._beyond = 0, self.heads.size if self.heads else 0
+        self._beyond = 0, self.heads.size if self.heads else 0  # the heads' weights, for `np.pad`
         self._low = np.pad(stack.low, self._beyond, constant_values=-np.inf)
         self._high = np.pad(stack.high, self._beyond, constant_values=np.inf)
         self.vector = tf.Variable(np.pad(stack.gather(), self._beyond), name="learners")
