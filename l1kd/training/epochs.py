@@ -177,8 +177,8 @@ class TrainingLog:
         if self.directory is None:
             return
         state = {"__progress__": np.array(json.dumps(vars(progress))), **self.arrays()}
-        for name, weights in self.best.items():
-            state |= {f"best/{name}/{number}": weight for number, weight in enumerate(weights)}
+        for name, arrays in self.best.items():
+            state |= {f"best/{name}/{number}": weight for number, weight in enumerate(arrays)}
         write_arrays(self.checkpoint, state)
         write_history(progress.history, self.directory / "history.csv")
         if self.tensorboard:
