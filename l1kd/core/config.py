@@ -332,7 +332,7 @@ class Student(Strict):
     sparsity: Share = 0.0
     # Drawings of the first weights; what is kept is the one with the lowest validation loss.
     starts: Annotated[Int, Field(ge=1, le=100)] = 1
-    # Of the adders that the weights need, in the loss: see `l1kd.training.adder_penalty`.
+    # Of the adders that the weights need, in the loss: see `l1kd.training.student_losses`.
     logic_penalty: Annotated[Float, Field(ge=0, le=1000)] = 0.0
 
     @model_validator(mode="before")

@@ -42,10 +42,7 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
     models |= {f"student_{name}": l1kd.load_model(context.student_file(name)) for name in names}
     networks = {name: scorer(model, dataset.shape) for name, model in models.items()}
     spread = measure_spread(dataset.train, dataset.standardise_axes)
-    trivial = {
-        f"baseline_{name}": function
-        for name, function in baselines(spread.mean, spread.deviation).items()
-    }
+    trivial = {f"baseline_{name}": function for name, function in baselines(*spread).items()}
     samples, judged = dataset.samples, dataset.judged
     apart: dict[str, Sample] = {}
     if target is not None and (sample := calibration_sample(config, dataset)) is not None:

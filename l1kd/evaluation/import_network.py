@@ -22,7 +22,6 @@ from l1kd.data.dataset import Dataset
 from l1kd.evaluation.evaluate import scorer
 from l1kd.evaluation.metrics import quality
 from l1kd.evaluation.scores import score_samples
-from l1kd.networks.keras_files import read_file
 from l1kd.networks.lint.check import check
 from l1kd.networks.quantizers import output_layer, reading, type_of
 from l1kd.networks.tensorflow_setup import prepare_tensorflow
@@ -46,6 +45,8 @@ class Network:
 def digest(path: Path) -> str:
     """SHA-256 of a model file."""
     if not path.is_file():
+        from l1kd.networks.load import read_file
+
         read_file(path)  # says what is wrong
     return file_hash(path)
 

@@ -1,12 +1,12 @@
 """The layers and quantizers that a model file may hold, two of our own, and their arguments.
 
-Arguments are numbers, texts, truth values, lists of them and quantizers: no function, class or
-module that a file names is ever looked up. The tables are broader than what can become firmware, so
-that the lint can name the layer that cannot, and why.
+No function, class or module that a file names is looked up anywhere else. The tables are broader
+than what can become firmware, so that the lint can name the layer that cannot, and why.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 from typing import Any
 
@@ -101,9 +101,9 @@ _ALSO_DROPPED = {
 }
 _QUANTIZER_KEY = re.compile(r".*_quantizer$|^(activation|quantizer)$")
 _MAX_NUMBER = 1 << 20  # QKeras raises 2 to such numbers
-_NOT_PLAIN = "not a number, text or truth value"
+_PLAIN = "a number, text or truth value"
 _LISTS = ("axis", "axes", "weights")
-_CALL = re.compile(r"^\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*$", re.DOTALL)
+_SIGNS = re.compile(r"[\w\s(),.=+'\"-]*")  # of a quantizer's text
 
 
 def arguments(kind: str, stored: dict[str, Any], where: str) -> dict[str, Any]:
@@ -122,10 +122,9 @@ def arguments(kind: str, stored: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def quantizer(value: Any, where: str, *, as_text: bool = False) -> Any:
-    """A quantizer, or the name of a function, from its stored form.
+    """A quantizer, or the name of a function, from a text or a mapping of class and configuration.
 
-    `value` is a text, or a mapping with `class_name` and `config`. `as_text` returns QKeras' text
-    of it: a QActivation that was given an object is neither loaded by QKeras nor converted.
+    `as_text` gives QKeras' text: a QActivation with an object is neither loaded nor converted.
     """
     if value is None or (isinstance(value, str) and value in _FUNCTIONS):
         return value
@@ -134,9 +133,8 @@ def quantizer(value: Any, where: str, *, as_text: bool = False) -> Any:
         return quantizer(value.get("config"), where, as_text=as_text)  # a function by its name
     if isinstance(value, dict) and isinstance(value.get("config"), dict):
         name, named = value.get("class_name"), dict(value["config"])
-    elif isinstance(value, str) and (match := _CALL.match(value)):
-        name = match[1]
-        positional, named = _call_arguments(match[2] or "", where)
+    elif isinstance(value, str):
+        name, positional, named = _call(value, where)
     else:
         raise UserError(f"{where} is not a quantizer")
     if name not in QUANTIZERS:
@@ -145,7 +143,7 @@ def quantizer(value: Any, where: str, *, as_text: bool = False) -> Any:
         del named["qnoise_factor"]
     given = (*positional, *named.values())
     if not all(_number_or_text(item) for item in given):
-        raise UserError(f"{where} has an argument that is {_NOT_PLAIN}")
+        raise UserError(f"{where} has an argument that is not {_PLAIN}")
     if any(isinstance(item, int) and abs(item) > _MAX_NUMBER for item in given):
         raise UserError(f"{where} has an argument beyond {_MAX_NUMBER}")
     built = QUANTIZERS[name](*positional, **named)
@@ -159,30 +157,18 @@ def quantizer(value: Any, where: str, *, as_text: bool = False) -> Any:
     return value if isinstance(value, str) else f"{name}({','.join(texts)})"
 
 
-def _call_arguments(text: str, where: str) -> tuple[list[Any], dict[str, Any]]:
-    positional: list[Any] = []
-    named: dict[str, Any] = {}
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        key, equals, value = part.rpartition("=")
-        literal = _literal(value.strip(), where)
-        if equals:
-            named[key.strip()] = literal
-        else:
-            positional.append(literal)
-    return positional, named
-
-
-def _literal(text: str, where: str) -> Any:
-    constants = {"True": True, "False": False, "None": None}
-    if text in constants:
-        return constants[text]
-    if re.fullmatch(r"[+-]?\d+", text):
-        return int(text)
-    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text):
-        return float(text)
-    if match := re.fullmatch(r"(['\"])(\w*)\1", text):
-        return match[2]
-    raise UserError(f"{where} has an argument {text[:80]!r} that is {_NOT_PLAIN}")
+def _call(text: str, where: str) -> tuple[str, list[Any], dict[str, Any]]:
+    """The name and the literal arguments of a quantizer's text; nothing in it is evaluated."""
+    try:
+        match ast.parse(text.strip() if _SIGNS.fullmatch(text) else "", mode="eval").body:
+            case ast.Name(name):
+                return name, [], {}
+            case ast.Call(ast.Name(name), positional, named):
+                literals = [ast.literal_eval(each) for each in positional]
+                return name, literals, {str(k.arg): ast.literal_eval(k.value) for k in named}
+    except (SyntaxError, ValueError):
+        pass
+    raise UserError(f"{where} is {text[:80]!r}: no quantizer, or an argument is not {_PLAIN}")
 
 
 def _scalar(value: Any) -> bool:

@@ -1,14 +1,11 @@
-"""Hash, layer outputs and float twin of a Keras network, for the firmware side.
-
-TensorFlow is imported when a function is called, not with the module.
-"""
+"""Hash, layer outputs and float twin of a Keras network; functions import TensorFlow themselves."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +19,8 @@ _BATCH = 1024  # events at a time: inner layers are large
 
 def model_hash(model: keras.Model) -> str:
     """SHA-256 of a network's configuration and weights, in hexadecimal."""
-    with _quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras' doubts about QKeras' constraints
         digest = hashlib.sha256(model.to_json().encode())
     for weights in model.get_weights():
         digest.update(f"{weights.dtype}{weights.shape}".encode() + weights.tobytes())
@@ -31,11 +29,9 @@ def model_hash(model: keras.Model) -> str:
 
 def multiplications(layer: Any) -> int | None:
     """Multiplications of a dense layer or a convolution for one event; None for other layers."""
-    kernel = getattr(layer, "kernel", None)
-    if kernel is None:
+    if getattr(layer, "kernel", None) is None:
         return None
-    positions = np.prod([int(side) for side in layer.output_shape[1:-1]], dtype=int)
-    return int(np.prod(kernel.shape)) * int(positions)
+    return math.prod(layer.kernel.shape) * math.prod(layer.output_shape[1:-1])
 
 
 def layer_outputs(
@@ -72,17 +68,10 @@ def float_twin(model: keras.Model) -> keras.Model:
             return plain(**kept, activation="relu" if relu else None, name=layer.name)
         return type(layer).from_config(config)
 
-    with _quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         copy = tf.keras.models.clone_model(model, clone_function=twin)
     for layer in model.layers:
         if layer.get_weights():
             copy.get_layer(layer.name).set_weights(layer.get_weights())
     return copy
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress Keras' warnings about QKeras' constraints, given whenever a layer is described."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

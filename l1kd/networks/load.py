@@ -1,23 +1,318 @@
-"""Loads and saves Keras models; no code from the file runs.
+"""Reads and builds Keras networks as plain data: layers with configurations, sources and weights.
 
 Keras' own loaders import modules that a file names and rebuild Python functions from its bytes,
-"safe mode" or not. Here the stored configuration is plain data: layers and quantizers come from the
-tables of `allowed_layers`, weights are read as arrays, anything else is refused by name.
+"safe mode" or not. Here layers and quantizers come from the tables of `allowed_layers`, weights are
+arrays, sizes are limited, links and external data are not followed; all else is refused by name.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
+import re
+import warnings
 import zipfile
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import h5py
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from tensorflow import keras
 
 from l1kd.core.errors import UserError
 from l1kd.core.files import atomic
-from l1kd.networks.keras_files import read_file
-from l1kd.networks.layer_graph import Graph, Repair
-from l1kd.networks.repair import fold_own
+from l1kd.core.run_files import RepairKind
+from l1kd.networks.allowed_layers import LAYERS, arguments
+
+Weights = dict[str, list[NDArray[Any]]]
+
+# Layers with a batch normalisation inside.
+FOLDED = ("QDenseBatchnorm", "QConv2DBatchnorm", "QDepthwiseConv2DBatchnorm")
+# The order of their weights here; a file of a frozen layer has another. `iteration` counts training
+# steps, and not every version stores it.
+_ORDER = ("kernel", "bias", "gamma", "beta", "iteration", "moving_mean", "moving_variance")
+
+_MAX_CONFIG = 16 << 20
+_MAX_WEIGHTS = 2 << 30
+_INSIDE = "; put the layers of the model inside into the one around it"
+_PRUNED = "; strip the pruning from the model before it is saved"
+_HINTS = {"PruneLowMagnitude": _PRUNED, "Functional": _INSIDE, "Sequential": _INSIDE}
+# Arguments of the batch normalization inside a layer, besides those of `_PREFIXES`.
+_NORMALISATION = {
+    *("axis", "momentum", "epsilon", "center", "scale", "ema_freeze_delay", "folding_mode"),
+    *("renorm", "renorm_clipping", "renorm_momentum", "fused", "virtual_batch_size"),
+    *("adjustment", "synchronized"),
+}
+_PREFIXES = ("beta_", "gamma_", "moving_")
+
+
+def read_file(path: Path) -> tuple[Any, Weights]:
+    """Configuration (parsed JSON) and weights by layer name, ordered as in an unfrozen layer."""
+    if path.is_dir():
+        remedy = "save the model as .keras or .h5"
+        raise UserError(f"{path} is a directory: a SavedModel is a program, not loaded; {remedy}")
+    if not path.is_file():
+        raise UserError(f"no model file at {path}")
+    return _read_keras(path) if zipfile.is_zipfile(path) else _read_h5(path)
+
+
+def layer_list(config: Any, where: object) -> list[dict[str, Any]]:
+    """The layers of a stored configuration; a model class that brings code is refused."""
+    kind = config["class_name"]
+    if kind not in ("Functional", "Model", "Sequential"):
+        raise UserError(
+            f"{where}: a model of class {kind!r} carries its own code; "
+            "only Functional and Sequential models are loaded"
+        )
+    stored: list[dict[str, Any]] = config["config"]["layers"]
+    if any("batch_shape" in layer["config"] for layer in stored):
+        raise UserError(f"{where} was written by Keras 3; QKeras' models are saved with Keras 2")
+    return stored
+
+
+def _read_keras(path: Path) -> tuple[Any, Weights]:
+    with zipfile.ZipFile(path) as archive:
+        for name, limit in (("config.json", _MAX_CONFIG), ("model.weights.h5", _MAX_WEIGHTS)):
+            if archive.getinfo(name).file_size > limit:
+                raise UserError(f"{path}: {name} unpacks to more than {limit >> 20} MiB")
+        config = json.loads(archive.read("config.json"))
+        with archive.open("model.weights.h5") as member, h5py.File(member, "r") as file:
+            weights: Weights = {}
+            counts: Counter[str] = Counter()
+            for layer in layer_list(config, path):
+                # Keras files weights under the class's name in snake case, counted.
+                kind = re.sub(r"\W+", "", str(layer["class_name"]))
+                kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)
+                kind = re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
+                key = f"layers/{kind}_{counts[kind]}" if counts[kind] else f"layers/{kind}"
+                counts[kind] += 1
+                own = _variables(file, f"{key}/vars", path)
+                if layer["class_name"] in FOLDED:
+                    stored = layer["config"]
+                    names = ["kernel"] + ["bias"] * bool(stored["use_bias"]) + ["iteration"]
+                    inside = ["gamma"] * bool(stored["scale"]) + ["beta"] * bool(stored["center"])
+                    inside += ["moving_mean", "moving_variance"]
+                    inner = _variables(file, f"{key}/batchnorm/vars", path)
+                    own = _ordered(dict([*zip(names, own), *zip(inside, inner)]))  # noqa: B905
+                if own:
+                    weights[layer["config"]["name"]] = own
+    return config, weights
+
+
+def _variables(file: Any, key: str, path: Path) -> list[NDArray[Any]]:
+    group = file.get(key)
+    return [] if group is None else [_array(group, item, path) for item in sorted(group, key=int)]
+
+
+def _ordered(named: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    named.setdefault("iteration", np.array(-1, np.int64))
+    return [named[name] for name in _ORDER if name in named]
+
+
+def _read_h5(path: Path) -> tuple[Any, Weights]:
+    with h5py.File(path, "r") as file:
+        if "model_config" not in file.attrs:
+            raise UserError(f"{path}: not a Keras model (weights alone, or other HDF5 data)")
+        text = file.attrs["model_config"]
+        if len(text) > _MAX_CONFIG:
+            raise UserError(f"{path}: a configuration of more than {_MAX_CONFIG >> 20} MiB")
+        config = json.loads(_text(text))
+        weights: Weights = {}
+        stored = file["model_weights"]
+        for layer in layer_list(config, path):
+            name = layer["config"]["name"]
+            if name not in stored:
+                continue
+            names = [_text(item) for item in stored[name].attrs.get("weight_names", [])]
+            arrays = [_array(stored[name], item, path) for item in names]
+            if layer["class_name"] in FOLDED:
+                last = [re.sub(r":\d+$", "", item).rpartition("/")[2] for item in names]
+                keys = [key.removeprefix("depthwise_") for key in last]
+                arrays = _ordered(dict(zip(keys, arrays, strict=True)))
+            weights[name] = arrays
+    return config, weights
+
+
+def _text(stored: Any) -> str:
+    return str(stored.decode() if isinstance(stored, bytes) else stored)
+
+
+def _array(group: Any, key: str, path: Path) -> NDArray[Any]:
+    link = group.get(key, getlink=True)
+    dataset = group[key] if isinstance(link, h5py.HardLink) else None
+    # A link to another file, or data that live in one, would read what the user did not give.
+    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+        raise UserError(f"{path}: the weight {key!r} is not stored in the file itself")
+    if dataset.dtype.kind not in "fiu" or dataset.size * dataset.dtype.itemsize > _MAX_WEIGHTS:
+        raise UserError(f"{path}: the weight {key!r} is not numeric, or too large for a model")
+    array = np.asarray(dataset[()])
+    if not np.isfinite(array).all():
+        raise UserError(f"{path}: the weight {key!r} holds NaN or infinity")
+    return array
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A change of a layer: one that was made, could be made, or cannot; kinds in `repair`."""
+
+    layer: str
+    what: str
+    kind: RepairKind = "exact"
+
+
+@dataclass
+class Node:
+    """A layer; its configuration is `get_config()` after JSON."""
+
+    kind: str  # the name of its class; `InputLayer` for an input
+    name: str
+    config: dict[str, Any]
+    sources: list[str]  # names of the layers it reads
+    weights: list[NDArray[Any]] = field(default_factory=list)  # in the order of `layer.weights`
+
+
+@dataclass
+class Graph:
+    """Layers, inputs among them, ordered so that each follows its sources."""
+
+    name: str
+    nodes: list[Node]
+    inputs: list[str]
+    outputs: list[str]
+    where: str  # for messages: the file, as a rule
+
+    @classmethod
+    def read(cls, config: Any, weights: Weights, where: str) -> Graph:
+        """The graph of a stored configuration; shared layers are refused."""
+        stored = layer_list(config, where)
+        chain = config["class_name"] == "Sequential"
+        nodes: list[Node] = []
+        for layer in stored:
+            kind, own = str(layer["class_name"]), dict(layer["config"])
+            name = str(own["name"])
+            if chain and not nodes and kind != "InputLayer":
+                shape = own["batch_input_shape"]
+                nodes.append(Node("InputLayer", f"{name}_input", {"batch_input_shape": shape}, []))
+            sources: list[str] = []
+            if kind != "InputLayer":
+                sources = [nodes[-1].name] if chain else _sources(layer, name, where)
+            nodes.append(Node(kind, name, own, sources, list(weights.get(name, []))))
+        if chain:
+            inputs, outputs = [nodes[0].name], [nodes[-1].name]
+        else:
+            inputs = _ends(config["config"]["input_layers"])
+            outputs = _ends(config["config"]["output_layers"])
+        name = re.sub(r"\W", "_", str(config["config"].get("name", "model")))
+        return cls(name, nodes, inputs, outputs, where)
+
+    @classmethod
+    def of(cls, model: keras.Model) -> Graph:
+        """The graph of a model in memory, which has to be Functional or Sequential."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Keras' doubts about QKeras' constraints
+                config = json.loads(model.to_json())
+        except (NotImplementedError, TypeError, ValueError) as error:
+            raise UserError(f"the model {model.name!r} cannot be described ({error})") from error
+        weights = {layer.name: layer.get_weights() for layer in model.layers}
+        return cls.read(config, weights, f"the model {model.name!r}")
+
+    def node(self, name: str) -> Node:
+        """The layer of that name."""
+        return next(node for node in self.nodes if node.name == name)
+
+    def readers(self, name: str) -> list[Node]:
+        """The layers that read the layer `name`."""
+        return [node for node in self.nodes if name in node.sources]
+
+    def remove(self, name: str) -> None:
+        """Take a layer with one source out; its readers read its source."""
+        (source,) = self.node(name).sources
+        self._redirect(name, source)
+        self.nodes = [node for node in self.nodes if node.name != name]
+
+    def insert_after(self, source: str, kind: str, name: str, config: dict[str, Any]) -> Node:
+        """Put a layer without weights between a layer and everything that reads it."""
+        taken = {node.name for node in self.nodes}
+        tried = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        unique = next(each for each in tried if each not in taken)
+        self._redirect(source, unique)
+        node = Node(kind, unique, {**config, "name": unique}, [source])
+        self.nodes.insert(self.nodes.index(self.node(source)) + 1, node)
+        return node
+
+    def _redirect(self, old: str, new: str) -> None:
+        for node in self.nodes:
+            node.sources = [new if source == old else source for source in node.sources]
+        self.outputs = [new if output == old else output for output in self.outputs]
+
+    # AutoGraph takes most of the time of building a layer, to rewrite Python that needs none here:
+    # these calls give shapes only. Layers that are traced later are rewritten.
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+    def build(self) -> keras.Model:
+        """The network, with its weights."""
+        tensors: dict[str, Any] = {}
+        with warnings.catch_warnings():
+            # Of initial weights, which the network does not keep.
+            warnings.filterwarnings("ignore", message=".*is unseeded and being called")
+            for node in self.nodes:
+                tensors[node.name] = self._call(node, tensors)
+            ins, outs = ([tensors[end] for end in ends] for ends in (self.inputs, self.outputs))
+            if len(ins) == len(outs) == 1:
+                (ins,), (outs,) = ins, outs
+            model = keras.Model(ins, outs, name=self.name)
+        layers = {layer.name: layer for layer in model.layers}
+        for node in self.nodes:
+            # Others lead to no output.
+            if node.kind != "InputLayer" and node.name in layers:
+                wanted = [tuple(weight.shape) for weight in layers[node.name].weights]
+                found = [np.shape(array) for array in node.weights]
+                if found != wanted:
+                    raise UserError(
+                        f"{self.where}: layer {node.name!r} needs weights of the shapes {wanted}, "
+                        f"the file has {found}"
+                    )
+                layers[node.name].set_weights(node.weights)
+        return model
+
+    def _call(self, node: Node, tensors: dict[str, Any]) -> Any:
+        if node.kind == "InputLayer":
+            shape = node.config["batch_input_shape"][1:]
+            if None in shape:
+                raise UserError(f"{self.where}: input {node.name!r} has no fixed shape: {shape}")
+            return keras.Input(tuple(int(side) for side in shape), name=node.name)
+        place = f"{self.where}: layer {node.name!r}"
+        if node.kind not in LAYERS:
+            raise UserError(
+                f"{place} is of class {node.kind!r}, which is not on the list of classes that are "
+                f"loaded without running code{_HINTS.get(node.kind, '')}"
+            )
+        layer = LAYERS[node.kind](**arguments(node.kind, node.config, place))
+        if missing := [source for source in node.sources if source not in tensors]:
+            raise UserError(f"{place} reads {missing[0]!r}, which is not before it")
+        values = [tensors[source] for source in node.sources]
+        return layer(values if len(values) > 1 else values[0])
+
+
+def _ends(stored: Any) -> list[str]:
+    flat = stored and isinstance(stored[0], str)  # one end; several are a list of lists
+    return [str(stored[0])] if flat else [str(end[0]) for end in stored]
+
+
+def _sources(layer: Any, name: str, where: str) -> list[str]:
+    nodes = layer["inbound_nodes"]
+    if len(nodes) != 1:
+        raise UserError(
+            f"{where}: layer {name!r} is used {len(nodes)} times; shared layers are not read"
+        )
+    for source in nodes[0]:
+        if source[1] != 0 or source[2] != 0 or (len(source) > 3 and source[3]):
+            raise UserError(f"{where}: layer {name!r} is called with more than its input")
+    return [str(source[0]) for source in nodes[0]]
 
 
 def save_model(model: keras.Model, path: Path) -> None:
@@ -54,7 +349,7 @@ def read_model(path: str | Path) -> tuple[keras.Model, list[Repair]]:
     path = Path(path)
     try:
         graph = Graph.read(*read_file(path), str(path))
-        folded = list(fold_own(graph, ["QDenseBatchnorm"]))
+        folded = [fold(node) for node in graph.nodes if node.kind == "QDenseBatchnorm"]
         return graph.build(), folded
     except UserError:
         raise
@@ -69,3 +364,38 @@ def read_model(path: str | Path) -> tuple[keras.Model, list[Repair]]:
         raise UserError(
             f"{path}: a model that cannot be built ({type(error).__name__}: {error})"
         ) from error
+
+
+def fold(node: Node) -> Repair:
+    r"""Fold a layer that brings a batch normalization, in either folding mode.
+
+    In inference it defines :math:`y = x \cdot Q_k(s W) + Q_b(s (b - m) + \beta)` with
+    :math:`s = \gamma / \sqrt{v + \epsilon}`, the moving mean m and variance v. Copies of a first
+    draft of QDenseBatchnorm, which scaled what it had quantized, are read as the final proposal.
+    """
+    # In float32 and in QKeras' order, so that a weight half way between two values of its grid
+    # falls on the same side.
+    config = node.config
+    weights = [tf.constant(array, tf.float32) for array in node.weights]
+    given = ("use_bias", "scale", "center")  # which of bias, gamma and beta are stored
+    kernel, present = weights.pop(0), [config.get(key, True) for key in given]
+    bias, gamma, beta = (weights.pop(0) if each else None for each in present)
+    _, mean, variance = weights
+    factor = tf.math.rsqrt(variance + config.get("epsilon", 1e-3))
+    if gamma is not None:
+        factor *= gamma
+    shifted = factor * ((0.0 if bias is None else bias) - mean)
+    if beta is not None:
+        shifted += beta
+    if node.kind == "QDepthwiseConv2DBatchnorm":
+        # (height, width, channels, copies): the channels of the output are the last two together.
+        factor = tf.reshape(factor, (kernel.shape[2], kernel.shape[3]))
+    node.kind = node.kind.removesuffix("Batchnorm")
+    node.weights = [(factor * kernel).numpy(), shifted.numpy()]
+    node.config = {
+        key: value
+        for key, value in config.items()
+        if key not in _NORMALISATION and not key.startswith(_PREFIXES)
+    }
+    node.config["use_bias"] = True
+    return Repair(node.name, "its own batch normalisation folded into its weights, as it defines")

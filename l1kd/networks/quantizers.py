@@ -1,7 +1,6 @@
 """QKeras' quantizers as fixed-point types, and back; read by class and attributes, without QKeras.
 
-QKeras 0.9.0 has no types with negative integer bits (it raises 2 to them in integers, which
-TensorFlow refuses), and `quantized_bits` counts its integer bits without the sign.
+QKeras 0.9.0 has no negative integer bits, and `quantized_bits` counts those without the sign.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def reading(quantizer: Any) -> Quantizer | None:
 def type_of(quantizer: Any) -> FixedPoint | None:
     """The type that a quantizer rounds and saturates to; None if it does anything else."""
     found = reading(quantizer)
-    return None if found is None or found.halved else found.type
+    return found.type if found and not found.halved else None
 
 
 def text_of(kind: FixedPoint) -> str:
@@ -171,6 +170,6 @@ def on_a_grid(values: NDArray[Any]) -> FixedPoint | None:
 
 
 def plain_grid(kind: FixedPoint) -> FixedPoint:
-    """The narrowest type of QKeras with a sign and a bit beside it that holds all of `kind`."""
+    """The narrowest type that holds all of `kind`, with a sign, as weights and ports have to be."""
     word, integer = kind.word + (not kind.signed), kind.integer + (not kind.signed)
     return FixedPoint(max(word + max(1 - integer, 0), 2), max(integer, 1))

@@ -1,25 +1,19 @@
-r"""Makes other people's trained networks exact where that is possible, ready for the lint.
+"""Makes other people's trained networks exact where that is possible, ready for the lint.
 
 Kinds of repair: `exact` (the same value for every event on the data's grid), `settled` (the value
 that the quantizers define, where QKeras' float32 arithmetic missed it), `lossy` (another value, on
 request only), `offered` (a lossy repair that was not asked for), `impossible` (no repair is known
 that keeps the values; the lint says whether the layer can stay).
 
-QKeras keeps float weights and quantizes them whenever a layer is called. Once trained, only the
-quantized ones matter, and every quantizer that scales (alpha, powers of two), leaves out a value
-(symmetric) or knows few of them (ternary, binary) is as good as the plain type that holds them all.
-
-Layers that bring a batch normalization (`QConv2DBatchnorm`, `QDepthwiseConv2DBatchnorm`, and
-`QDenseBatchnorm` of a proposal to QKeras that many trigger networks are built with) define in
-inference :math:`y = x \cdot Q_k(s W) + Q_b(s (b - m) + \beta)` with
-:math:`s = \gamma / \sqrt{v + \epsilon}`, the moving mean m and variance v, in both folding modes.
+Once trained, only quantized weights matter: a quantizer that scales (alpha, powers of two), leaves
+out a value (symmetric) or knows few (ternary) is as good as the plain type that holds them all.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,9 +28,8 @@ from l1kd.core.config import Grid
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.allowed_layers import quantizer
-from l1kd.networks.keras_files import FOLDED
-from l1kd.networks.layer_graph import Graph, Node, Repair
-from l1kd.networks.lint.keras_graph import PARTS
+from l1kd.networks.lint.check import PARTS
+from l1kd.networks.load import FOLDED, Graph, Node, Repair, fold
 from l1kd.networks.quantizers import (
     Quantizer,
     on_a_grid,
@@ -59,13 +52,6 @@ _EVENTS = 256  # of the sample on which exact repairs are checked
 SLOTS = {**PARTS, "QConv2DTranspose": ("kernel", "bias")}
 # Bits of weights that are rounded to a new grid: what it costs in quality is little.
 KERNEL_BITS, BIAS_BITS = 16, 18
-# Arguments of the batch normalization inside a layer, besides those of `_PREFIXES`.
-_NORMALISATION = {
-    *("axis", "momentum", "epsilon", "center", "scale", "ema_freeze_delay", "folding_mode"),
-    *("renorm", "renorm_clipping", "renorm_momentum", "fused", "virtual_batch_size"),
-    *("adjustment", "synchronized"),
-}
-_PREFIXES = ("beta_", "gamma_", "moving_")
 _MOST = 18  # bits of a type whose values are all tried
 _INSIDE = tuple(kind for kind in SLOTS if "Separable" not in kind)  # with an activation inside
 _WORDS = ("quantized_bits", "quantized_relu")  # the words that reload and convert
@@ -136,7 +122,7 @@ def repair(
 def apply_repairs(
     model: keras.Model,
     *,
-    grid: FixedPoint | None = None,
+    grid: FixedPoint,
     shape: tuple[int, ...] | None = None,
     lossy: bool = False,
     name: str | None = None,
@@ -145,8 +131,7 @@ def apply_repairs(
     graph = Graph.of(model)
     graph.name = re.sub(r"\W", "_", name or graph.name)
     steps = (  # each starts when the one before is done
-        _idle_layers(graph),
-        fold_own(graph),
+        _simplified(graph),
         _store_weights(graph, lossy),
         _fold_layers(graph, lossy),
         _averages(graph),
@@ -161,7 +146,8 @@ def apply_repairs(
     return Repaired(graph.build(), repairs)
 
 
-def _idle_layers(graph: Graph) -> Iterator[Repair]:
+def _simplified(graph: Graph) -> Iterator[Repair]:
+    """Remove layers that do nothing in inference; fold those that bring a batch normalization."""
     for node in list(graph.nodes):
         linear = node.config.get("activation") in (None, "linear")
         if node.kind in _IDLE:
@@ -170,6 +156,8 @@ def _idle_layers(graph: Graph) -> Iterator[Repair]:
         elif node.kind in ("Activation", "QActivation") and linear:
             graph.remove(node.name)
             yield Repair(node.name, "linear activation removed")
+        elif node.kind in FOLDED:
+            yield fold(node)
 
 
 def _check_scores(model: keras.Model, repaired: Repaired, grid: FixedPoint) -> None:
@@ -204,35 +192,30 @@ def _check_scores(model: keras.Model, repaired: Repaired, grid: FixedPoint) -> N
 def _store_weights(graph: Graph, lossy: bool) -> Iterator[Repair]:
     """Store every layer's quantized weights; round those that have no grid if `lossy`."""
     model = graph.build()
-    for node in graph.nodes:
-        if node.kind in SLOTS and node.weights:
-            yield from _stored(node, model.get_layer(node.name), lossy)
-
-
-def _stored(node: Node, layer: Any, lossy: bool) -> Iterator[Repair]:
-    renamed: list[str] = []
-    strayed = 0
-    for place, slot in enumerate(SLOTS[node.kind][: len(node.weights)]):
-        quantizer = getattr(layer, f"{slot}_quantizer_internal", None)
-        found = None if quantizer is None else settled(quantizer, node.weights[place])
-        if found is None:
-            yield _on_some_grid(node, place, slot, quantizer, lossy)
-            continue
-        strayed += int(found.strayed.sum())
-        if found.text is not None:
-            if reworded(quantizer, found.text):
-                renamed.append(f"{slot} {quantizer} -> {found.text}")
-            node.config[f"{slot}_quantizer"] = found.text
-        node.weights[place] = found.values.astype(np.float32)
-    if renamed:
-        what = f"weights keep their values on a plain grid: {'; '.join(renamed)}"
-        yield Repair(node.name, what)
-    pairs = zip(layer.get_weights(), node.weights, strict=True)
-    if strayed:
-        what = f"{strayed} weights so far out of their range that float32 left the grid are on it"
-        yield Repair(node.name, what, "settled")
-    elif not renamed and any((np.asarray(old) != new).any() for old, new in pairs):
-        yield Repair(node.name, "weights stored as the values that their quantizers give")
+    for node in [each for each in graph.nodes if each.kind in SLOTS and each.weights]:
+        layer, strayed = model.get_layer(node.name), 0
+        renamed: list[str] = []
+        for place, slot in enumerate(SLOTS[node.kind][: len(node.weights)]):
+            quantizer = getattr(layer, f"{slot}_quantizer_internal", None)
+            found = None if quantizer is None else settled(quantizer, node.weights[place])
+            if found is None:
+                yield _on_some_grid(node, place, slot, quantizer, lossy)
+                continue
+            strayed += int(found.strayed.sum())
+            if found.text is not None:
+                if reworded(quantizer, found.text):
+                    renamed.append(f"{slot} {quantizer} -> {found.text}")
+                node.config[f"{slot}_quantizer"] = found.text
+            node.weights[place] = found.values.astype(np.float32)
+        if renamed:
+            what = f"weights keep their values on a plain grid: {'; '.join(renamed)}"
+            yield Repair(node.name, what)
+        pairs = zip(layer.get_weights(), node.weights, strict=True)
+        if strayed:
+            what = f"{strayed} weights, so far out of range that float32 left the grid, are on it"
+            yield Repair(node.name, what, "settled")
+        elif not renamed and any((np.asarray(old) != new).any() for old, new in pairs):
+            yield Repair(node.name, "weights stored as the values that their quantizers give")
 
 
 def _on_some_grid(node: Node, place: int, slot: str, quantizer: Any, lossy: bool) -> Repair:
@@ -271,46 +254,6 @@ def requantized(values: NDArray[Any], word: int) -> FixedPoint:
     if high > kind.high + kind.lsb / 2 or (kind.quantize(high) < high - kind.lsb / 2):
         kind = FixedPoint(word, integer + 1)
     return plain_grid(kind)
-
-
-def fold_own(graph: Graph, kinds: Sequence[str] = FOLDED) -> Iterator[Repair]:
-    """Fold layers that bring a batch normalization.
-
-    A first draft of QDenseBatchnorm scaled after it had quantized, and copies of it exist. Files do
-    not tell which one they are of; they are read as what was proposed in the end.
-    """
-    for node in graph.nodes:
-        if node.kind in kinds:
-            yield _folded(node)
-
-
-def _folded(node: Node) -> Repair:
-    # In float32 and in QKeras' order, so that a weight half way between two values of its grid
-    # falls on the same side.
-    config = node.config
-    weights = [tf.constant(array, tf.float32) for array in node.weights]
-    given = ("use_bias", "scale", "center")  # which of bias, gamma and beta are stored
-    kernel, present = weights.pop(0), [config.get(key, True) for key in given]
-    bias, gamma, beta = (weights.pop(0) if each else None for each in present)
-    _, mean, variance = weights
-    factor = tf.math.rsqrt(variance + config.get("epsilon", 1e-3))
-    if gamma is not None:
-        factor *= gamma
-    shifted = factor * ((0.0 if bias is None else bias) - mean)
-    if beta is not None:
-        shifted += beta
-    if node.kind == "QDepthwiseConv2DBatchnorm":
-        # (height, width, channels, copies): the channels of the output are the last two together.
-        factor = tf.reshape(factor, (kernel.shape[2], kernel.shape[3]))
-    node.kind = node.kind.removesuffix("Batchnorm")
-    node.weights = [(factor * kernel).numpy(), shifted.numpy()]
-    node.config = {
-        key: value
-        for key, value in config.items()
-        if key not in _NORMALISATION and not key.startswith(_PREFIXES)
-    }
-    node.config["use_bias"] = True
-    return Repair(node.name, "its own batch normalisation folded into its weights, as it defines")
 
 
 def _fold_layers(graph: Graph, lossy: bool) -> Iterator[Repair]:
@@ -484,12 +427,8 @@ def _same(given: Any, text: str, kind: FixedPoint) -> bool:
     return bool((np.asarray(given(values)) == np.asarray(ours(values))).all())
 
 
-def _symmetric(graph: Graph, grid: FixedPoint | None) -> Iterator[Repair]:
-    """Symmetric activations as plain ones, where the value that they lack is out of reach.
-
-    The values that can come are bounded by interval arithmetic through the network with all of them
-    replaced: as long as none meets its lowest value there, the two networks cannot differ.
-    """
+def _symmetric(graph: Graph, grid: FixedPoint) -> Iterator[Repair]:
+    """Symmetric activations as plain ones, where the value that they lack is out of reach."""
     found: list[tuple[Node, Any, FixedPoint]] = []
     for node, given, kind in list(_activations(graph)):
         if kind is None or kind.halved or kind.type.overflow != "SAT_SYM":
@@ -500,6 +439,7 @@ def _symmetric(graph: Graph, grid: FixedPoint | None) -> Iterator[Repair]:
         node.config["activation"] = text or text_of(replace(kind.type, overflow="SAT"))
     if not found:
         return
+    # As long as none meets its lowest value with all of them replaced, the networks cannot differ.
     reachable = _reachable(graph, {node.name: kind for node, _, kind in found}, grid)
     for node, stored, _ in found:
         if node.name in reachable:
@@ -510,9 +450,7 @@ def _symmetric(graph: Graph, grid: FixedPoint | None) -> Iterator[Repair]:
             yield Repair(node.name, f"symmetric no more: its lowest value is out of reach; {text}")
 
 
-def _reachable(
-    graph: Graph, types: dict[str, FixedPoint], grid: FixedPoint | None
-) -> dict[str, str]:
+def _reachable(graph: Graph, types: dict[str, FixedPoint], grid: FixedPoint) -> dict[str, str]:
     """Reasons by layer, of layers that may meet the lowest value of their type."""
     try:
         network = read(graph.build())
@@ -522,7 +460,7 @@ def _reachable(
     for name, kind in types.items():
         (source,), lowest = network[name].sources, replace(kind, overflow="SAT")
         if source in graph.inputs:
-            if grid is None or lowest.quantize(grid.low) <= kind.low:
+            if lowest.quantize(grid.low) <= kind.low:
                 reachable[name] = "events may have its lowest value"
             continue
         bound = network.bounds[source]
@@ -577,7 +515,7 @@ def _without_detours(graph: Graph) -> Iterator[Repair]:
                 yield Repair(node.name, f"{node.kind} removed: events have that shape")
 
 
-def _port(graph: Graph, grid: FixedPoint | None) -> Iterator[Repair]:
+def _port(graph: Graph, grid: FixedPoint) -> Iterator[Repair]:
     """Quantize events right at the input, and nowhere else on the way to the first layer."""
     if len(graph.inputs) != 1:
         return
@@ -596,14 +534,9 @@ def _port(graph: Graph, grid: FixedPoint | None) -> Iterator[Repair]:
             graph.insert_after(start, "QActivation", inner, {"activation": text_of(own)})
             yield Repair(inner, "moved before the reshape, to the port")
         return
-    if grid is None:
-        reason = "no quantizer at the input, and no grid of events to give it one"
-        yield Repair(start, reason, "impossible")
-        return
     if own is not None and contains(own, grid):
         graph.remove(readers[0].name)
         yield Repair(readers[0].name, f"removed: events on {grid.text} pass it as they are")
-    # QKeras' one unsigned quantizer is a ReLU, and hls4ml takes none at the port.
-    text = text_of(grid if grid.signed else FixedPoint(grid.word + 1, grid.integer + 1))
+    text = text_of(plain_grid(grid))
     node = graph.insert_after(start, "QActivation", "port", {"activation": text})
     yield Repair(node.name, f"{text} inserted at the input: events are on that grid already")

@@ -1,10 +1,7 @@
 """Students: quantized networks, event -> score, in constructs that hls4ml converts exactly.
 
-These are (measured in `tests/firmware`): a `quantized_bits` QActivation of the data's own grid
-right after the input; `alpha=1`; no batch normalisation; a QActivation, given as a string so that
-the model reloads, behind every activation and pooling; an unsigned `quantized_relu` at the end. The
-paper's LeakyReLU(0.3) is a quantized ReLU here (hls4ml and QKeras disagree on a quantized one), and
-CICADA's batch normalisation and dropout, for training on labels, are left out.
+The paper's LeakyReLU(0.3) is a quantized ReLU here (hls4ml and QKeras disagree on a quantized one),
+and CICADA's batch normalisation and dropout, for training on labels, are left out.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from tensorflow import keras
 from l1kd.core.config import LayerWidths, Score, Student
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.networks.quantizers import text_of
+from l1kd.networks.quantizers import plain_grid, text_of
 
 layers = keras.layers
 
@@ -51,11 +48,8 @@ class _Builder:
         self.counts: Counter[str] = Counter()
         self.weighted: list[str] = []  # names of the layers with weights
         self.inner_bias = (self.widths.activation[0] + 2, self.widths.activation[1])
-        # QKeras has no unsigned quantizer but a ReLU, and hls4ml takes none at the port.
-        wider = not grid.signed
         self.events = keras.Input(shape, name="events")
-        port = text_of(FixedPoint(grid.word + wider, grid.integer + wider))
-        self.x = QActivation(port, name="port")(self.events)
+        self.x = QActivation(text_of(plain_grid(grid)), name="port")(self.events)
 
     def refuse(self, problem: str) -> UserError:
         """An error that names the student."""
@@ -102,9 +96,8 @@ class _Builder:
         name = self._name("conv")
         if not bias and self._own(name).bias_bits:
             raise self.refuse(f": layer {name!r} has no bias")
-        options = self._weights(
-            name, self.widths.convolution or self.widths.weight, self.inner_bias
-        )
+        kernel = self.widths.convolution or self.widths.weight
+        options = self._weights(name, kernel, self.inner_bias)
         if not bias:
             del options["bias_quantizer"]
         filters = self._own(name).size or filters
@@ -176,10 +169,8 @@ def _conv(build: _Builder) -> None:
     build.image()
     kernel, stride = config.kernel or (2, 2), config.stride or config.kernel or (2, 2)
     if any(side < window for side, window in zip(build.shape, kernel, strict=False)):
-        least = f"{kernel[0]}x{kernel[1]}"
-        raise build.refuse(
-            f" ({config.architecture}) needs images of at least {least}, not {build.shape}"
-        )
+        least = f"images of at least {kernel[0]}x{kernel[1]}"
+        raise build.refuse(f" ({config.architecture}) needs {least}, not {build.shape}")
     build.conv(config.filters or 4, kernel, stride, bias=not cicada)
     build.dense((16,) if cicada else config.hidden)
 
@@ -191,7 +182,6 @@ STUDENTS: dict[str, tuple[Callable[[_Builder], None], Widths]] = {
     "conv": (_conv, _CONV_WIDTHS),
     "dense": (lambda build: build.dense(build.config.hidden), _DENSE_WIDTHS),
 }
-AWAKE: dict[str, float] = {name: widths.awake for name, (_, widths) in STUDENTS.items()}
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]

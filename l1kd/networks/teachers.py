@@ -1,13 +1,11 @@
 """Teachers: float autoencoders whose output is the raw anomaly score.
 
-A teacher is one Keras model, event -> raw score (batch,). Its layers of interest have names:
-`standardised` (the residual's unit), `latent`, `reconstruction` (same units) and `raw_score`.
+The training finds their layers `standardised`, `latent`, `reconstruction` and `raw_score` by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,22 +21,14 @@ from l1kd.networks.allowed_layers import PowerMean, SquareRoot
 layers = keras.layers
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation of every input over normal events, both of the event's shape."""
-
-    mean: NDArray[np.float64]
-    deviation: NDArray[np.float64]
+# Mean and standard deviation of every input over normal events, both of the event's shape.
+Spread = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def measure_spread(
     sample: Sample, axes: tuple[int, ...], square_root: float | None = None
 ) -> Spread:
-    """Mean and spread of a sample's inputs, or of `sqrt(x + square_root)`, pooled along `axes`.
-
-    A deviation below 1e-3 of the largest one is raised to that: an input that never fires must not
-    dominate the score when it does by one count.
-    """
+    """Mean and spread of a sample's inputs, or of `sqrt(x + square_root)`, pooled along `axes`."""
     count, total, square = 0, np.zeros(sample.shape), np.zeros(sample.shape)
     for chunk in sample.chunks():
         events = chunk.astype(np.float64)
@@ -52,8 +42,9 @@ def measure_spread(
         mean = np.broadcast_to(mean.mean(axes, keepdims=True), sample.shape)
         second = np.broadcast_to(second.mean(axes, keepdims=True), sample.shape)
     deviation = np.sqrt(np.maximum(second - np.square(mean), 0))
+    # An input that never fires must not dominate the score when it does by one count.
     floor = max(1e-3 * float(deviation.max()), 1e-6)
-    return Spread(np.array(mean), np.maximum(deviation, floor))
+    return np.array(mean), np.maximum(deviation, floor)
 
 
 def _image(x: Any, shape: tuple[int, ...], architecture: str) -> Any:
@@ -131,15 +122,15 @@ TEACHERS: dict[str, _Architecture] = {"paper": _paper, "cicada": _cicada, "dense
 def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> keras.Model:
     """An untrained teacher: events (batch, *shape) to raw scores (batch,)."""
     events = keras.Input(shape, name="events")
-    units = events
+    (mean, deviation), units = spread, events
     if config.square_root is not None:
         units = SquareRoot(config.square_root, name="square_root")(events)
     if config.standardise:
         standardise = layers.Normalization(
             # axis=None would ask for one mean in all; every axis named keeps one per input.
             axis=tuple(range(1, len(shape) + 1)),
-            mean=spread.mean.astype(np.float32).tolist(),
-            variance=np.square(spread.deviation).astype(np.float32).tolist(),
+            mean=mean.astype(np.float32).tolist(),
+            variance=np.square(deviation).astype(np.float32).tolist(),
             name="standardised",
         )
     else:
@@ -149,7 +140,7 @@ def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> ke
     reconstruction = layers.Reshape(shape, name="reconstruction")(decoded)
     weights = None
     if config.residual_scale:
-        weight = spread.deviation**config.residual_scale
+        weight = deviation**config.residual_scale
         weights = (weight / weight.mean()).astype(np.float32).tolist()
     score = PowerMean(config.residual_power, weights, name="raw_score")
     return keras.Model(events, score([standardised, reconstruction]), name="teacher")

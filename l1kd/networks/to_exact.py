@@ -1,8 +1,6 @@
-"""A QKeras network read into exact arithmetic.
+"""Reads a QKeras network into exact arithmetic, as its configuration and weights *define* it.
 
-The network is read that its configuration and weights *define*: every weight the value that its
-quantizer's type makes of the stored one. QKeras itself computes in float32 and can be off that
-definition; `doubts` says where.
+QKeras computes in float32 and can be off that definition; `doubts` says where.
 """
 
 from __future__ import annotations
@@ -19,16 +17,7 @@ from l1kd.exact import layers as exact
 from l1kd.exact.arithmetic import NO_PADS, Pads
 from l1kd.exact.layers import Node
 from l1kd.exact.network import Network, beyond_float32
-from l1kd.networks.lint.check import Problem, demand
-from l1kd.networks.lint.keras_graph import (
-    Graph,
-    cells_seen,
-    kind,
-    own_activation,
-    pads,
-    sides,
-    weights_of,
-)
+from l1kd.networks.lint import check as lint
 from l1kd.networks.quantizers import Settled, reading, settled
 
 
@@ -54,10 +43,10 @@ def read(model: keras.Model) -> Network:
         If the lint refuses the model, or it has more than one input or output, averages of another
         number of values than a power of two, or a quantizer that always gives 0.
     """
-    demand(model)
+    lint.demand(model)
     if problem := beyond(model):
         raise CheckFailed(problem.refusal(model))
-    graph = Graph.of(model)
+    graph = lint.Graph.of(model)
     nodes = [node for layer in graph.layers for node in _nodes(graph, layer)]
     network = Network(model.name, tuple(nodes), tuple(model.output_names))
     for node in network.nodes:
@@ -74,23 +63,20 @@ def read(model: keras.Model) -> Network:
     return network
 
 
-def beyond(model: keras.Model) -> Problem | None:
-    """The first construct that hls4ml converts exactly and l1kd does not; None if there is none.
-
-    The lint does not name them, for they are no faults of hls4ml.
-    """
+def beyond(model: keras.Model) -> lint.Problem | None:
+    """The first construct that hls4ml converts exactly and l1kd does not, so the lint is silent."""
     if len(model.inputs) != 1 or len(model.outputs) != 1:
-        return Problem(
+        return lint.Problem(
             model.name,
             f"{len(model.inputs)} inputs and {len(model.outputs)} outputs",
             "a project of l1kd has one port for events and one for scores",
             "concatenate them, or convert a network for each",
         )
-    for layer in Graph.of(model).layers:
-        if "Average" in kind(layer) and "Pool" in kind(layer):
-            counts = cells_seen(layer)
+    for layer in lint.Graph.of(model).layers:
+        if "Average" in lint.kind(layer) and "Pool" in lint.kind(layer):
+            counts = lint.cells_seen(layer)
             if len(counts) > 1 or any(count & (count - 1) for count in counts):
-                return Problem(
+                return lint.Problem(
                     layer.name,
                     f"averages of {', '.join(map(str, sorted(counts)))} values",
                     "a quotient without a last bit is no fixed-point number, in float32 neither",
@@ -100,10 +86,9 @@ def beyond(model: keras.Model) -> Problem | None:
 
 
 def doubts(model: keras.Model, network: Network | None = None) -> dict[str, str]:
-    """Layers that QKeras' float32 arithmetic may not compute exactly, each with the reason.
+    """Layers that QKeras may not compute exactly, in float32, with the reason; it does all others.
 
-    Firmware of these layers can be right where QKeras is not. Everywhere else QKeras equals the
-    exact network, bit for bit.
+    Firmware of these layers can be right where QKeras is not.
     """
     found = beyond_float32(network or read(model))
     for layer in model.layers:
@@ -118,10 +103,7 @@ def doubts(model: keras.Model, network: Network | None = None) -> dict[str, str]
 
 
 def call_back(model: keras.Model) -> None:
-    """Set weights that QKeras' float32 leaves off their grid to the values their quantizer means.
-
-    No other weight changes: the latent ones are those of the network without quantizers.
-    """
+    """Set weights that QKeras' float32 leaves off their grid to their quantizer's values."""
     for layer in model.layers:
         own, stored = _settled_weights(layer), layer.get_weights()
         if own and len(own) == len(stored):
@@ -132,17 +114,14 @@ def call_back(model: keras.Model) -> None:
 def _settled_weights(layer: Any) -> dict[str, Settled]:
     """A layer's quantized weights by name; the lint has seen to it that they are on grids."""
     found = {}
-    for name, quantizer, stored in weights_of(layer):
+    for name, quantizer, stored in lint.weights_of(layer):
         if quantizer is not None and (own := settled(quantizer, stored)) is not None:
             found[name] = own
     return found
 
 
 def weight_counts(weights: Settled) -> tuple[NDArray[np.int64], int]:
-    """Quantized weights as counts, and the lowest fraction that all of them allow.
-
-    So a sum of coarse weights is no wider than it has to be.
-    """
+    """Quantized weights as counts, and the lowest fraction that all of them allow."""
     counts = weights.type.integers(weights.values)
     present = int(np.bitwise_or.reduce(np.abs(counts), axis=None)) if counts.size else 0
     if not present:
@@ -151,15 +130,15 @@ def weight_counts(weights: Settled) -> tuple[NDArray[np.int64], int]:
     return counts >> spare, weights.type.fraction - spare
 
 
-def _nodes(graph: Graph, layer: Any) -> list[Node]:
+def _nodes(graph: lint.Graph, layer: Any) -> list[Node]:
     shape = layer.output_shape  # of an input layer, in a list
     shape = tuple(int(side) for side in (shape[0] if isinstance(shape, list) else shape)[1:])
     sources = tuple(parent.name for parent in graph.parents(layer))
     place = {"name": layer.name, "sources": sources, "shape": shape}
-    if kind(layer) == "InputLayer":
+    if lint.kind(layer) == "InputLayer":
         (port,) = graph.reached(layer)  # the lint has seen to it
         return [exact.Input(type=_quantize(port.quantizer, place).type, **place)]
-    return READERS[kind(layer)](layer, place)
+    return READERS[lint.kind(layer)](layer, place)
 
 
 def _quantize(quantizer: Any, place: Any) -> exact.Quantize:
@@ -170,7 +149,7 @@ def _quantize(quantizer: Any, place: Any) -> exact.Quantize:
 
 def _activated(layer: Any, node: type[Node], weights: dict[str, Any], place: Any) -> list[Node]:
     """A layer of sums, and the quantizer inside of it if there is one."""
-    if (activation := own_activation(layer)) is None:
+    if (activation := lint.own_activation(layer)) is None:
         return [node(**weights, **place)]
     sums = {**place, "name": f"{layer.name}:sums"}
     behind = {**place, "sources": (sums["name"],)}
@@ -186,20 +165,12 @@ def _weights(layer: Any, of: str = "kernel", *, bias: bool = True) -> dict[str, 
     if kernel.ndim == 3:
         kernel = kernel[None]  # a sequence is an image of height 1
     if of == "depthwise":  # as a convolution's: filters that see one channel each
-        height, width, channels, copies = kernel.shape
-        full = np.zeros((height, width, channels, channels * copies), np.int64)
-        for channel in range(channels):
-            full[:, :, channel, channel * copies : (channel + 1) * copies] = kernel[:, :, channel]
-        kernel = full
-    biases, bias_fraction = np.zeros(kernel.shape[-1], np.int64), 0
-    if bias and "bias" in counted:
-        biases, bias_fraction = counted["bias"]
-    return {
-        "kernel": kernel,
-        "kernel_fraction": fraction,
-        "bias": biases,
-        "bias_fraction": bias_fraction,
-    }
+        apart = np.eye(kernel.shape[2], dtype=np.int64)
+        kernel = np.einsum("hwik,io->hwiok", kernel, apart).reshape(*kernel.shape[:3], -1)
+    none = np.zeros(kernel.shape[-1], np.int64), 0
+    own, own_fraction = counted.get("bias", none) if bias else none
+    found = {"kernel": kernel, "kernel_fraction": fraction}
+    return {**found, "bias": own, "bias_fraction": own_fraction}
 
 
 def _sliding(layer: Any, of: str = "kernel", *, bias: bool = True) -> dict[str, Any]:
@@ -211,9 +182,9 @@ def _sliding(layer: Any, of: str = "kernel", *, bias: bool = True) -> dict[str, 
 
 
 def _affine(layer: Any, place: Any) -> list[Node]:
-    if kind(layer) == "QDense":
+    if lint.kind(layer) == "QDense":
         return _activated(layer, exact.Dense, _weights(layer), place)
-    of = "depthwise" if "Depthwise" in kind(layer) else "kernel"
+    of = "depthwise" if "Depthwise" in lint.kind(layer) else "kernel"
     return _activated(layer, exact.Conv, _sliding(layer, of), place)
 
 
@@ -227,8 +198,8 @@ def _separable(layer: Any, place: Any) -> list[Node]:
 
 
 def _pool(layer: Any, place: Any) -> list[Node]:
-    place = {**place, "operation": "max" if "Max" in kind(layer) else "average"}
-    if kind(layer).startswith("Global"):
+    place = {**place, "operation": "max" if "Max" in lint.kind(layer) else "average"}
+    if lint.kind(layer).startswith("Global"):
         window = _pair(layer.input_shape[1:-1])
         return [exact.Pool(window=window, strides=window, **place)]
     window, strides = _pair(layer.pool_size), _pair(layer.strides)
@@ -237,14 +208,14 @@ def _pool(layer: Any, place: Any) -> list[Node]:
 
 
 def _merge(layer: Any, place: Any) -> list[Node]:
-    operation: Any = kind(layer).lower()
+    operation: Any = lint.kind(layer).lower()
     axis = getattr(layer, "axis", -1)
     return [exact.Merge(operation=operation, axis=axis - 1 if axis > 0 else axis, **place)]
 
 
 def _pair(value: Any) -> tuple[int, int]:
     """Height and width; a sequence is an image of height 1."""
-    *first, last = map(int, sides(value))
+    *first, last = map(int, lint.sides(value))
     return (first[0] if first else 1), last
 
 
@@ -257,7 +228,7 @@ def _padding(
     found, image = [], _pair(layer.input_shape[1:-1])
     for size, step, apart, cells in zip(window, strides, dilation, image, strict=True):
         reach = (size - 1) * apart + 1
-        found.append((reach - 1, 0) if layer.padding == "causal" else pads(cells, reach, step))
+        found.append((reach - 1, 0) if layer.padding == "causal" else lint.pads(cells, reach, step))
     return (found[0], found[1])
 
 

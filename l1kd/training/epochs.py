@@ -1,7 +1,6 @@
-"""Epochs of a training: schedules of rates and sparsity, steps, and the records on disk.
+"""Epochs of a training: schedules, which depend on the step alone, steps, and records on disk.
 
-Rates and sparsities are functions of the step and of nothing else. An epoch's number counts over
-all phases, a step's inside its epoch, both from 0. The checkpoint is one file, replaced whole.
+An epoch's number counts over all phases, a step's inside its epoch, both from 0.
 """
 
 from __future__ import annotations
@@ -175,16 +174,13 @@ class TrainingLog:
             if validation[name] < progress.best.get(name, math.inf):
                 progress.best[name], progress.improved[name] = validation[name], epoch + 1
                 self.best[name] = weights()
-        if self.directory is not None:
-            self._write(self.directory)
-
-    def _write(self, directory: Path) -> None:
-        progress = self.progress
+        if self.directory is None:
+            return
         state = {"__progress__": np.array(json.dumps(vars(progress))), **self.arrays()}
-        for name, weights in self.best.items():
-            state |= {f"best/{name}/{number}": weight for number, weight in enumerate(weights)}
+        for name, arrays in self.best.items():
+            state |= {f"best/{name}/{number}": weight for number, weight in enumerate(arrays)}
         write_arrays(self.checkpoint, state)
-        write_history(progress.history, directory / "history.csv")
+        write_history(progress.history, self.directory / "history.csv")
         if self.tensorboard:
             import tensorflow as tf
 

@@ -1,7 +1,4 @@
-"""Exposure: made or foreign events that students see besides normal ones, and training batches.
-
-The teacher only labels exposure. Every kind makes events on the input's grid from normal ones.
-"""
+"""Exposure: events that students see besides normal ones, on the input's grid; training batches."""
 
 from __future__ import annotations
 
@@ -86,10 +83,7 @@ def patch(events: Events, random: np.random.Generator, inputs: InputRange) -> Ev
 
 
 def warp(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
-    """Every event turned, stretched, sheared, mirrored and moved as a plane.
-
-    From outside comes the lowest value. On images it scores where anomalies do.
-    """
+    """Every event turned, stretched, sheared, mirrored and moved as a plane, in lowest values."""
     count = len(events)
     planes = events.reshape(count, *_plane(events.shape[1:]))
     rows, columns = planes.shape[1:]

@@ -1,7 +1,6 @@
 """Training of students against a frozen teacher, whose targets are computed once and kept.
 
-The last phase of every training, what `l1kd search` trains its candidates with, and `l1kd.distill`.
-Events and targets are arrays in memory, so an epoch costs the students' steps and nothing else.
+The last phase of every training, and all of it in `l1kd search` and `l1kd.distill`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -170,14 +169,13 @@ def frozen_epochs(trainer: Trainer, labelled: LabelledEvents, *, seed: int, batc
     graph = partial(tf.function, autograph=False)
     judge = graph(trainer.losses, input_signature=spec[:2])
 
+    @cache
     def traced(quantize: bool) -> Any:
         def step(events: Any, targets: Any, latents: Any) -> Any:
             told = None if trainer.heads is None else latents
             return trainer.step(events, targets, told, gain=labelled.gain, quantize=quantize)
 
         return graph(step, input_signature=spec)
-
-    steps = {quantize: traced(quantize) for quantize in (False, True)}
 
     def values(counts: Counts) -> NDArray[np.float32]:
         return np.multiply(counts, labelled.lsb, dtype=np.float32)
@@ -195,7 +193,7 @@ def frozen_epochs(trainer: Trainer, labelled: LabelledEvents, *, seed: int, batc
         trainer.names,
         labelled.steps(batch),
         partial(labelled.epoch, seed=seed, batch=batch),
-        lambda quantize, counts, *rest: steps[quantize](values(counts), *rest),
+        lambda quantize, counts, *rest: traced(quantize)(values(counts), *rest),
         validation,
     )
 

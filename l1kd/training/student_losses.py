@@ -1,10 +1,7 @@
-r"""The students' side of a training: their restarts, losses, pruning, one step of all of them.
+"""The students' side of a training: their restarts, losses, pruning, one step of all of them.
 
 Restarts from other initial weights (of a network's two filters one may never wake up) are ordinary
-students while training lasts. Feature distillation (in the spirit of FitNets, arXiv 1412.6550): a
-linear float head :math:`A f + b` from a student's features :math:`f`, the input of its last layer,
-to the teacher's standardised latent :math:`z` adds :math:`w \, \frac{1}{n} \sum_j |z_j - (A f +
-b)_j|` to its loss. It is not stored; `tests/benchmarks/results/ablations.json` shows if it helps.
+students while training lasts.
 """
 
 from __future__ import annotations
@@ -20,13 +17,13 @@ from tensorflow import keras
 
 from l1kd.core.config import Distillation, Student
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.networks.students import AWAKE, build_student
+from l1kd.networks.students import STUDENTS, build_student
 from l1kd.networks.to_exact import call_back
-from l1kd.training.adder_penalty import adder_cost
-from l1kd.training.student_stack import Stack
+from l1kd.training.student_stack import Slot, Stack
 from l1kd.training.target_transform import SPREAD_AS
 
 Vector = NDArray[np.float32]
+_BEYOND = 8  # terms of the surrogate above a weight's own bits; the rest is below 1e-4
 _MARK = "/"  # between a student's name and the number of its start; in no name of a configuration
 
 
@@ -62,7 +59,11 @@ def only_best(row: Mapping[str, Any], losses: Mapping[str, float]) -> dict[str, 
 
 
 class FeatureHeads:
-    """The auxiliary heads of students, weights in one vector; features have a number and an LSB."""
+    r"""Linear float heads from students' features f to the teacher's standardised latent z.
+
+    In the spirit of FitNets (arXiv 1412.6550) a head adds :math:`w \, \frac{1}{n} \sum_j |z_j -
+    (A f + b)_j|` to a student's loss. It is not stored. Features have a number and an LSB.
+    """
 
     def __init__(
         self, features: Mapping[str, tuple[int, float]], latent: int, weight: float
@@ -94,13 +95,49 @@ def clip_below(entering: Any, target: Any, low: float) -> Any:
     return tf.where(target <= low, tf.maximum(entering, low), entering)
 
 
+def _exact(counts: Any) -> Any:
+    """`signed_digits` of a tensor of whole floats of at most 28 bits."""
+    magnitude = tf.cast(tf.abs(counts), tf.int32)
+    changed = tf.bitwise.bitwise_xor(magnitude, 3 * magnitude)
+    return tf.cast(tf.raw_ops.PopulationCount(x=changed), tf.float32)
+
+
+def _surrogate(x: Any, word: int) -> Any:
+    """Close to the number of non-zero digits of a tensor (correlation 0.97 for 8 bits), smooth."""
+    scales = [2.0**j for j in range(1, word + _BEYOND + 1)]
+    unit = sum(np.sin(np.pi / scale) ** 2 for scale in scales)
+    return tf.add_n([tf.square(tf.sin(np.pi / scale * x)) for scale in scales]) / unit
+
+
+def _digits(weights: Any, kind: FixedPoint) -> Any:
+    """Non-zero digits of weights of a type in all, with the surrogate's gradient."""
+    low, high = kind.low / kind.lsb, kind.high / kind.lsb
+    inside = tf.clip_by_value(weights / kind.lsb, low, high)
+    smooth = tf.reduce_sum(_surrogate(inside, kind.word))
+    exact = tf.reduce_sum(_exact(tf.round(inside)))
+    return smooth + tf.stop_gradient(exact - smooth)
+
+
+def adder_cost(weights: Sequence[Any], slots: Sequence[Slot]) -> Any:
+    r"""The adders that kernels need, over those if a third of all digits were non-zero.
+
+    A kernel w with the LSB :math:`2^{-f}`, applied at P positions to values of b bits, adds
+    :math:`P \, b \sum_i D(2^f q(w_i))` bits; D counts non-zero signed digits (CSD), q quantizes.
+    Its gradient is that of :math:`S(x) = \sum_j \sin^2(\pi x / 2^j) / S_1`, D at 0 and powers of 2.
+    """
+    shares = [
+        _digits(values, slot.type) * slot.bits * slot.positions
+        for values, slot in zip(weights, slots, strict=True)
+    ]
+    full = sum(slot.size * slot.type.word / 3 * slot.bits * slot.positions for slot in slots)
+    return tf.add_n(shares) / full
+
+
 class StudentTrainer:
     """Students that learn the same targets in one graph, their trained weights one vector.
 
     A loss is the mean absolute error to the targets before the last quantizer, whose clip at 0 has
-    no gradient, plus the logic penalty (`adder_penalty`) and the head's loss, in units of the
-    normals' spread, a 16th of the output's range. With `raw_weight` it is also that of raw scores,
-    in units in which both errors are alike at the batch's mean raw score.
+    no gradient, plus adder cost and head's loss in units of the normals' spread, and `_raw_error`.
     """
 
     def __init__(
@@ -118,10 +155,10 @@ class StudentTrainer:
         self.heads = None
         if config.feature_weight:
             self.heads = FeatureHeads(stack.features(), latent, unit * config.feature_weight)
-        beyond = self.heads.size if self.heads else 0
-        self._low = np.concatenate([stack.low, np.full(beyond, -np.inf, np.float32)])
-        self._high = np.concatenate([stack.high, np.full(beyond, np.inf, np.float32)])
-        self.vector = tf.Variable(np.zeros(stack.size + beyond, np.float32), name="learners")
+        self._beyond = 0, self.heads.size if self.heads else 0  # the heads' weights, for `np.pad`
+        self._low = np.pad(stack.low, self._beyond, constant_values=-np.inf)
+        self._high = np.pad(stack.high, self._beyond, constant_values=np.inf)
+        self.vector = tf.Variable(np.pad(stack.gather(), self._beyond), name="learners")
         self.averaged = tf.Variable(self.vector, trainable=False, name="averaged")
         self.mask = tf.Variable(tf.ones_like(self.vector), trainable=False, name="mask")
         # Adam works per element: one optimizer serves all students alike.
@@ -135,7 +172,6 @@ class StudentTrainer:
                 share = own.sparsity if layer is None or layer.sparsity is None else layer.sparsity
                 if share:
                     self.sparsities[own.name, slot.layer] = share
-        self.load()
 
     @classmethod
     def build(
@@ -157,7 +193,7 @@ class StudentTrainer:
     def start(self, events: Any, middle: float) -> None:
         """Give the students units that fire on normal `events`, and scores at `middle`."""
         for own in self.settings:
-            student, quantile = self.students[own.name], AWAKE[own.architecture]
+            student, quantile = self.students[own.name], STUDENTS[own.architecture][1].awake
             for layer in student.layers[:-2]:
                 if getattr(layer, "use_bias", False):
                     # Raised until every unit fires at this quantile of its inputs.
@@ -172,9 +208,7 @@ class StudentTrainer:
 
     def load(self) -> None:
         """Begin with the weights that the students have, and with heads that return 0."""
-        start = self.stack.gather()
-        if self.heads:
-            start = np.concatenate([start, np.zeros(self.heads.size, np.float32)])
+        start = np.pad(self.stack.gather(), self._beyond)
         self.vector.assign(start)
         self.averaged.assign(start)
 
@@ -266,7 +300,7 @@ class StudentTrainer:
 
 
 def _raw_error(reached: Any, target: Any, gain: Any) -> Any:
-    """Absolute errors of the raw score, (students, batch), in output units."""
+    """Errors of raw scores (students, batch), as large as those of targets at their mean."""
     top = tf.reduce_max(target)
     # Relative to the largest: nothing overflows, whatever the range.
     mean = tf.reduce_mean(tf.exp((target - top) / gain))

@@ -1,9 +1,7 @@
-"""All students of a run as one computation: it decides the cost of a training step.
+"""All students of a run as one computation, with scores equal to theirs bit by bit.
 
-Weights lie in one vector and are quantized by three operations. Students compute in counts of each
-layer's LSB, scales being folded into the weights, so an activation is a clip and a round. Equal
-steps are taken once, rows that no stride reads never. Scores equal the students' bit by bit; a
-quantizer passes the gradient inside its range, a weight always (arXiv 1308.3432).
+Weights lie in one vector. Students compute in counts of each layer's LSB, scales being folded into
+the weights. A quantizer passes the gradient inside its range, a weight always (arXiv 1308.3432).
 """
 
 from __future__ import annotations

@@ -1,23 +1,22 @@
 """Target transforms: from the teacher's raw score to the students' output type, and back.
 
 All are affine in the logarithm of the raw score, so they keep the teacher's ranking up to the clip
-at the range's edges. `paper`: log(1 + s) (arXiv 2310.06047; a tiny range for images in [0, 1]).
-`cicada`: 32 log(s), CICADA's, which clips to 0 wherever s < 1. `fitted`: R/4 + R/16 (log(s) - m)/d
-with median m and spread d of log(s) over normals and the output range R, so that 4 spreads lie
-below the median of the normals, and 12 above it for anomalies.
+at the range's edges.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field, TypeAdapter
 
 from l1kd.core.errors import UserError
-from l1kd.core.files import read_json, write_json
+from l1kd.core.files import write_json
 from l1kd.core.fixed_point import FixedPoint
 
 _FILE = "target.json"
@@ -32,7 +31,7 @@ class TargetTransform:
     """`clip(offset + gain * log(raw))`, or of `log(1 + raw)`, on the grid of the output type."""
 
     base: Literal["log", "log1p"]
-    gain: float  # as the offset, in units of the output type
+    gain: Annotated[float, Field(gt=0)]  # as the offset, in units of the output type
     offset: float
     score: FixedPoint  # the output type
 
@@ -49,7 +48,10 @@ class TargetTransform:
         return np.maximum(np.expm1(log) if self.base == "log1p" else np.exp(log), 0)
 
     def fitted(self, median: float, spread: float) -> TargetTransform:
-        """With gain and offset from the median and the spread of log(raw) over normals."""
+        """With gain and offset from the median and the spread of log(raw) over normals.
+
+        Of the range 4 spreads lie below the median of the normals, 12 above it for anomalies.
+        """
         top = self.score.high + self.score.lsb
         gain = SPREAD_AS * top / max(spread, MIN_SPREAD)
         return replace(self, gain=gain, offset=MEDIAN_AT * top - gain * median)
@@ -61,9 +63,10 @@ def log_quantiles(raw: ArrayLike) -> tuple[float, float]:
     return float(median), float(high - low) / 2
 
 
-TARGETS: dict[str, Any] = {
+TARGETS: dict[str, Callable[[FixedPoint], TargetTransform]] = {
+    # log(1 + s) (arXiv 2310.06047); a tiny range for images in [0, 1]
     "paper": lambda score: TargetTransform("log1p", 1.0, 0.0, score),
-    "cicada": lambda score: TargetTransform("log", 32.0, 0.0, score),
+    "cicada": lambda score: TargetTransform("log", 32.0, 0.0, score),  # 0 wherever s < 1
     "fitted": lambda score: TargetTransform("log", 1.0, 0.0, score).fitted(0.0, 1.0),
 }
 
@@ -77,13 +80,9 @@ def load_target(directory: Path) -> TargetTransform:
     """The transform that a run stores; without one, or with a damaged one, a `UserError`."""
     path = directory / _FILE
     try:
-        stored = read_json(path)
-        transform = TargetTransform(**stored | {"score": FixedPoint(**stored["score"])})
-        if transform.base not in ("log", "log1p") or not transform.gain > 0:
-            raise ValueError("no monotone transform")
-        return transform
+        return TypeAdapter(TargetTransform).validate_json(path.read_bytes())
     except FileNotFoundError as error:
         text = f"{directory} has no {_FILE}: its `train` stage has not finished"
         raise UserError(text) from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); train the run again") from error

@@ -1,13 +1,17 @@
 """The stage `train`: from events to a teacher, its students and the target transform between them.
 
-`colearning` trains the teacher and all students on the same batches; `sequential` trains the
-teacher first. Both end with a phase in which the teacher is frozen at its best epoch, the target
-transform is final, and each student's best epoch is chosen on that fixed target.
+`colearning` trains the teacher and all students in one graph, `sequential` the teacher first. Both
+end with a phase in which the teacher is frozen at its best epoch and the target transform is final.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
 import numpy as np
+import tensorflow as tf
 from tensorflow import keras
 
 from l1kd.core.config import Config, Phase
@@ -18,15 +22,171 @@ from l1kd.networks.load import save_model
 from l1kd.networks.teachers import build_teacher, measure_spread
 from l1kd.networks.tensorflow_setup import prepare_tensorflow
 from l1kd.training import epochs
-from l1kd.training.co_distillation import Distiller, streamed_epochs
-from l1kd.training.epochs import StudentSchedule, TrainingLog
-from l1kd.training.exposure import Batches
+from l1kd.training import target_transform as targets
+from l1kd.training.epochs import Epochs, StudentSchedule, TrainingLog
+from l1kd.training.exposure import AT_ONCE, Batches
 from l1kd.training.frozen_teacher import LabelledEvents, frozen_epochs, raw_scores
-from l1kd.training.student_losses import StudentTrainer, only_best
-from l1kd.training.target_transform import MEDIAN_AT, log_quantiles, save_target
+from l1kd.training.student_losses import StudentTrainer, only_best, standardise
 
 # Values of events and exposure that are kept for a frozen teacher, at most: 1 GB of 16-bit counts.
 _MOST_KEPT = 500_000_000
+# Nothing here needs AutoGraph, which would take longer than the tracing itself.
+_graph = partial(tf.function, reduce_retracing=True, autograph=False)
+
+
+class Distiller:
+    """A teacher and its students; with `follow`, the target transform follows the teacher."""
+
+    def __init__(self, teacher: keras.Model, trainer: StudentTrainer) -> None:
+        self.teacher, self.trainer, recipe = teacher, trainer, trainer.config
+        self.follow = recipe.target == "fitted"
+        # TensorFlow's convolutions refuse an empty exposure: nothing is computed on it.
+        self.exposed = bool(recipe.exposure)
+        self.transform = transform = targets.TARGETS[recipe.target](recipe.score.type)
+        names = ("standardised", "reconstruction", "latent")
+        self.reconstruct = keras.Model(
+            teacher.input, [teacher.get_layer(name).output for name in names]
+        )
+        self.score_layer = teacher.get_layer("raw_score")
+        # gain, offset; and median, spread, steps seen of the moving fit
+        self.affine = tf.Variable([transform.gain, transform.offset], trainable=False)
+        self.moving = tf.Variable([0.0, 1.0, 0.0], trainable=False)
+        self.optimizer = keras.optimizers.Adam(recipe.learning_rate)
+        self.optimizer.build(teacher.trainable_variables)
+
+    def set_transform(self, transform: targets.TargetTransform) -> None:
+        """Fix the target transform from outside."""
+        self.transform = transform
+        self.affine.assign([transform.gain, transform.offset])
+
+    def target(self, raw: Any) -> Any:
+        """Raw scores (batch,) to targets (batch,), inside the output type's range."""
+        log1p = self.transform.base == "log1p"
+        log = tf.math.log1p(raw) if log1p else tf.math.log(tf.maximum(raw, targets.TINY))
+        score = self.transform.score
+        return tf.clip_by_value(self.affine[1] + self.affine[0] * log, score.low, score.high)
+
+    def _teach(self, events: Any, training: bool) -> tuple[Any, Any, Any]:
+        """The teacher's loss, raw scores (batch,) and latents (batch, numbers)."""
+        standardised, reconstruction, latent = self.reconstruct(events, training=training)
+        raw = self.score_layer([standardised, reconstruction])
+        # Training minimises the mean square in the score's own weights, whatever its power:
+        # higher powers follow single outliers and learn slowly.
+        square = tf.square(standardised - reconstruction)
+        if self.score_layer._factor is not None:
+            square *= self.score_layer._factor
+        return tf.reduce_mean(square), raw, latent
+
+    def _move_fit(self, raw: Any) -> None:
+        """Let the fitted transform move with the teacher: running quantiles of log(raw)."""
+        log = tf.sort(tf.math.log(tf.maximum(raw, targets.TINY)))
+        size = tf.cast(tf.shape(log)[0] - 1, tf.float32)
+        low, median, high = (
+            tf.gather(log, tf.cast(tf.round(q * size), tf.int32)) for q in (0.16, 0.5, 0.84)
+        )
+        middle, spread, seen = self.moving[0], self.moving[1], self.moving[2]
+        # A plain mean over the first steps, then a memory of 50.
+        rate = tf.maximum(1.0 / (seen + 1.0), 0.02)
+        middle += rate * (median - middle)
+        spread += rate * ((high - low) / 2 - spread)
+        self.moving.assign([middle, spread, seen + 1.0])
+        unit = self.transform.fitted(0.0, 1.0)
+        gain = unit.gain / tf.maximum(spread, targets.MIN_SPREAD)
+        self.affine.assign([gain, unit.offset - gain * middle])
+
+    def _label(self, events: Any, raw: Any, latent: Any, exposure: Any) -> tuple[Any, ...]:
+        """The students' batch, normal events and exposure, with targets and latents."""
+        normals = tf.shape(events)[0]
+        if self.exposed:
+            _, further, beyond = self._teach(exposure, training=False)
+            events, raw = tf.concat([events, exposure], 0), tf.concat([raw, further], 0)
+            latent = tf.concat([latent, beyond], 0)
+        told = None
+        if self.trainer.heads:
+            told = tf.stop_gradient(standardise(latent, normals))
+        return events, tf.stop_gradient(self.target(raw)), told
+
+    @_graph
+    def step(
+        self,
+        events: Any,
+        exposure: Any,
+        quantize: bool = True,
+        *,
+        teacher: bool = True,
+        students: bool = True,
+    ) -> Any:
+        """A step of the teacher, who sees no exposure, then one of every student; of those asked.
+
+        Returns the losses (teacher + students,).
+        """
+        with tf.GradientTape() as tape:
+            loss, raw, latent = self._teach(events, training=teacher)
+        losses = []
+        if teacher:
+            variables = self.teacher.trainable_variables
+            gradients = tape.gradient(loss, variables)
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            if self.follow:
+                self._move_fit(raw)
+            losses.append(loss[None])
+        if students:
+            batch = self._label(events, raw, latent, exposure)
+            losses.append(self.trainer.step(*batch, gain=self.affine[0], quantize=quantize))
+        return tf.concat(losses, 0)
+
+    @_graph
+    def losses(self, events: Any, exposure: Any, *, students: bool = True) -> Any:
+        """The losses (1 + students,) on validation events, nothing changed."""
+        loss, raw, latent = self._teach(events, training=False)
+        if not students:
+            return loss[None]
+        shown, target, _ = self._label(events, raw, latent, exposure)
+        return tf.concat([loss[None], self.trainer.losses(shown, target)], 0)
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Everything that training changes, by name, for a checkpoint."""
+        return {key: variable.numpy() for key, variable in self._variables().items()}
+
+    def restore(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Put back the arrays of a checkpoint."""
+        for key, variable in self._variables().items():
+            variable.assign(arrays[key])
+
+    def _variables(self) -> dict[str, Any]:
+        own = self.trainer
+        named = {"affine": self.affine, "moving": self.moving}
+        named |= {"learners": own.vector, "averaged": own.averaged, "mask": own.mask}
+        several = {"teacher": self.teacher, "teacher_optimizer": self.optimizer}
+        for name, owner in {**several, "student_optimizer": own.optimizer}.items():
+            named |= {f"{name}/{n}": variable for n, variable in enumerate(owner.variables)}
+        return named
+
+
+def streamed_epochs(
+    distiller: Distiller, batches: Batches, *, teacher: bool, students: bool
+) -> Epochs:
+    """Epochs in which the teacher scores every event; `teacher` and `students` learn or not."""
+    names = ["teacher"] * teacher + distiller.trainer.names * students
+    parts = []
+    for normal, exposure in batches.validation():
+        # No part without exposure, if there is any.
+        pieces = min(-(-len(normal) // AT_ONCE), len(exposure) or len(normal))
+        both = (np.array_split(own, pieces) for own in (normal, exposure))
+        parts += [(tf.constant(a), tf.constant(b)) for a, b in zip(*both, strict=True)]
+
+    def step(quantize: bool, *batch: Any) -> Any:
+        given = map(tf.constant, batch)
+        return distiller.step(*given, quantize, teacher=teacher, students=students)
+
+    def validation() -> Any:
+        total: Any = 0.0
+        for normal, exposure in parts:
+            found = distiller.losses(normal, exposure, students=students)
+            total += len(normal) * found.numpy().astype(np.float64)
+        return (total / sum(len(normal) for normal, _ in parts))[-len(names) :]
+
+    return Epochs(names, batches.steps, batches.training, step, validation)
 
 
 def build(config: Config, dataset: Dataset) -> Distiller:
@@ -55,7 +215,7 @@ def train(context: Context) -> None:
     distiller, recipe = build(config, dataset), config.distillation
     trainer, teacher, transform = distiller.trainer, distiller.teacher, distiller.transform
     events = next(iter(dataset.train.chunks(1024, 1024)))
-    middle = transform.score.high * MEDIAN_AT
+    middle = transform.score.high * targets.MEDIAN_AT
     if not distiller.follow:
         middle = float(np.median(transform.forward(raw_scores(teacher, iter([events])))))
     trainer.start(events, middle)
@@ -74,7 +234,7 @@ def train(context: Context) -> None:
             teacher.set_weights(log.best["teacher"])
             if distiller.follow:
                 raw = raw_scores(teacher, dataset.train.chunks())
-                distiller.set_transform(distiller.transform.fitted(*log_quantiles(raw)))
+                distiller.set_transform(distiller.transform.fitted(*targets.log_quantiles(raw)))
         if log.progress.epoch < phase.last:
             _run(context, distiller, phase, log)
 
@@ -83,7 +243,7 @@ def train(context: Context) -> None:
     for name, student in trainer.best_students(best).items():
         save_model(student, context.student_file(name))
     save_model(teacher, context.teacher_file)
-    save_target(distiller.transform, directory)
+    targets.save_target(distiller.transform, directory)
     rows = [only_best(row, best) for row in log.progress.history]
     epochs.write_history(rows, directory / "history.csv")
     log.checkpoint.unlink(missing_ok=True)

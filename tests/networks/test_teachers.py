@@ -54,7 +54,7 @@ def test_the_score_is_a_weighted_power_mean_of_the_residual(power: float, scale:
         model.input, [model.get_layer(n).output for n in ("standardised", "reconstruction")]
     )
     seen, rebuilt = (np.asarray(part, np.float64) for part in inner(CALO))
-    deviation = measure_spread(Sample.of("train", CALO), (0,)).deviation
+    _, deviation = measure_spread(Sample.of("train", CALO), (0,))
     weights = deviation**scale / (deviation**scale).mean()
     expected = (weights * np.abs(seen - rebuilt) ** power).mean((1, 2, 3))
     np.testing.assert_allclose(model(CALO).numpy(), expected, rtol=1e-4)

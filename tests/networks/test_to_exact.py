@@ -251,7 +251,7 @@ def read_unchecked(model: Any) -> Network:
     from l1kd.networks import to_exact
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(to_exact, "demand", lambda _: None)
+        patch.setattr(to_exact.lint, "demand", lambda _: None)
         return read(model)
 
 

@@ -13,8 +13,8 @@ from l1kd.core.config import Score, Student
 from l1kd.core.fixed_point import FixedPoint, signed_digits
 from l1kd.networks.students import build_student
 from l1kd.networks.to_exact import read
-from l1kd.training import adder_penalty as module
-from l1kd.training.adder_penalty import adder_cost
+from l1kd.training import student_losses as module
+from l1kd.training.student_losses import adder_cost
 from l1kd.training.student_stack import Stack
 
 

@@ -11,10 +11,9 @@ import tensorflow as tf
 from l1kd.core.config import Config
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset, Sample
-from l1kd.training.co_distillation import Distiller
 from l1kd.training.epochs import Arrays
 from l1kd.training.target_transform import TARGETS
-from l1kd.training.train import build
+from l1kd.training.train import Distiller, build
 
 EVENTS = np.random.default_rng(0).poisson(3, (64, 6, 4, 1)).astype(np.float32)
 
