@@ -1,7 +1,4 @@
-"""The stage `import`: a run from a network that somebody else has trained.
-
-It is compared with the file's on the run's events: exact repairs change no score, lossy ones cost.
-"""
+"""The stage `import`: a run from a network that somebody else has trained, repaired if need be."""
 
 from __future__ import annotations
 

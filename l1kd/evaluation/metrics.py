@@ -37,10 +37,10 @@ def efficiency(normal: Scores, anomalous: Scores, fpr: float = REPORTED_FPR) -> 
 
 def quality(samples: Samples) -> Quality:
     """AUC (`all`: signals pooled) and efficiency for each signal; both empty without signals."""
-    normal, signals = _normals_and_signals(samples)
+    normal, signals = samples["test"], _signals(samples)
     areas = {name: auc(normal, scores) for name, scores in signals.items()}
     if signals:
-        areas[POOLED] = auc(normal, _pooled(signals))
+        areas[POOLED] = auc(normal, _pooled(samples))
     shares = {name: efficiency(normal, scores) for name, scores in signals.items()}
     return Quality(auc=areas, efficiency=shares)
 
@@ -58,11 +58,11 @@ def emd(a: Scores, b: Scores) -> float:
 
 def distance(teacher: Samples, student: Samples) -> Emd:
     """Earth mover's distance of raw scores on log(1 + raw), of normals and of pooled signals."""
-    both = [_normals_and_signals(own) for own in (teacher, student)]
-    normal = emd(*(np.log1p(_scores(normal)) for normal, _ in both))
-    if not both[0][1]:
+    normal = emd(*(np.log1p(_scores(own["test"])) for own in (teacher, student)))
+    if not _signals(teacher):
         return Emd(normal=normal, anomalous=None)
-    return Emd(normal=normal, anomalous=emd(*(np.log1p(_pooled(signals)) for _, signals in both)))
+    anomalous = emd(*(np.log1p(_pooled(own)) for own in (teacher, student)))
+    return Emd(normal=normal, anomalous=anomalous)
 
 
 def likeness(
@@ -78,9 +78,7 @@ def likeness(
 def spearman(a: Scores, b: Scores) -> float | None:
     """Rank correlation of two scores (N,) of the same events; None if one is constant or N < 2."""
     a, b = _pair(a, b)
-    if len(a) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return None
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
+    if len(a) < 2 or not all(np.isfinite(own).all() and np.ptp(own) for own in (a, b)):
         return None
     return float(stats.spearmanr(a, b).statistic)
 
@@ -125,12 +123,12 @@ def check_auc_loss(student: str, ladder: list[Rung], allowed: float) -> None:
         )
 
 
-def _normals_and_signals(samples: Samples) -> tuple[Scores, dict[str, Scores]]:
-    return samples["test"], {name: part for name, part in samples.items() if name != "test"}
+def _signals(samples: Samples) -> Samples:
+    return {name: scores for name, scores in samples.items() if name != "test"}
 
 
-def _pooled(signals: Samples) -> Scores:
-    return np.concatenate([np.ravel(scores) for scores in signals.values()])
+def _pooled(samples: Samples) -> Scores:
+    return np.concatenate([np.ravel(scores) for scores in _signals(samples).values()])
 
 
 def _pair(a: Scores, b: Scores) -> tuple[Scores, Scores]:

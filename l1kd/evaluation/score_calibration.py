@@ -1,7 +1,6 @@
 """A student's scores on its teacher's scale, by events that are in no test.
 
-A calibration is a monotone map of the scores: no decision changes, and no firmware; what changes is
-which raw score of the teacher a score stands for.
+The map is monotone: decisions and firmware stay, only the raw score that a score stands for moves.
 """
 
 from __future__ import annotations

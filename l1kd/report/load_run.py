@@ -110,6 +110,14 @@ class RunFiles:
         return sorted(names, key=lambda name: name != self.best)
 
     @property
+    def networks(self) -> dict[str, run_files.TeacherMetrics | run_files.StudentMetrics]:
+        """Metrics of the teacher, if there is one, and of the students, the chosen one first."""
+        if self.metrics is None:
+            return {}
+        teacher = {"teacher": self.metrics.teacher} if self.metrics.teacher else {}
+        return {**teacher, **{name: self.metrics.students[name] for name in self.students}}
+
+    @property
     def signals(self) -> list[str]:
         """Names of the signals."""
         return list(self.metrics.students[self.metrics.best].efficiency) if self.metrics else []

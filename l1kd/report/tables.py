@@ -13,15 +13,13 @@ from l1kd.evaluation.rates import out_of_reach
 from l1kd.report.load_run import RunFiles
 from l1kd.report.number_format import DASH, area, count, percent, quantity, rate, score
 
-Get = str | int | Callable[..., Any]  # see `value_of`
+# A place in a tuple of objects, a function of the objects, or the name of an attribute, `a` or
+# `a.b`, of the last object that has it.
+Get = str | int | Callable[..., Any]
 
 
 def value_of(item: Any, get: Get) -> Any:
-    """A value of an item, which is an object or a tuple of objects; None is unknown.
-
-    `get` is a place in the tuple, a function of the objects, or the name of an attribute, `a` or
-    `a.b`: of the last object that has it. None in place of an object knows no attribute.
-    """
+    """A value of an item, an object or a tuple of objects; None is unknown, also as an object."""
     objects = item if isinstance(item, tuple) else (item,)
     if isinstance(get, int):
         return objects[get]
@@ -192,34 +190,32 @@ RUNGS = {
 
 def quality_table(run: RunFiles, quality: Quality) -> Table:
     """A quality of teacher, students and baselines: mean over signals, pooled, each signal."""
-    metrics = run.metrics
-    if metrics is None:
-        return Table(["score", "mean"], caption=quality.caption)
-    keys = [POOLED] * quality.pooled + run.signals
-    kinds: dict[str, dict[str, run_files.Quality]] = {
-        "teacher": {"teacher": metrics.teacher} if metrics.teacher else {},
-        "student": {name: metrics.students[name] for name in run.students},
-        "baseline": metrics.baselines,
-    }
-    titles = ["score", "mean", *("pooled" if key == POOLED else key for key in keys)]
-    table = Table(titles, caption=quality.caption)
-    for kind, members in kinds.items():
-        lines = {
-            name: [quality.mean(each), *(quality.of(each).get(key) for key in keys)]
-            for name, each in members.items()
-        }
-        columns = [
-            {v for v in column if v is not None} for column in zip(*lines.values(), strict=True)
-        ]
-        best = [max(column) if len(column) > 1 else None for column in columns]
-        for name, line in lines.items():
-            cells = [
-                Cell(quality.show(value), "best" if value is not None and value == top else "")
-                for value, top in zip(line, best, strict=True)
-            ]
-            chosen = kind == "student" and name == metrics.best
-            table.rows.append(Row([Cell(name), *cells], kind, chosen))
-    return table
+    items: list[tuple[str, str, run_files.Quality]] = [
+        ("teacher" if name == "teacher" else "student", name, each)
+        for name, each in run.networks.items()
+    ]
+    items += [
+        ("baseline", *each) for each in (run.metrics.baselines if run.metrics else {}).items()
+    ]
+
+    def column(title: str, of: Callable[[run_files.Quality], float | None]) -> Column:
+        def mark(kind: str, _: str, own: run_files.Quality) -> str:
+            values = {v for k, _, each in items if k == kind and (v := of(each)) is not None}
+            return "best" if len(values) > 1 and of(own) == max(values) else ""
+
+        return Column(title, lambda *item: of(item[-1]), quality.show, mark=mark)
+
+    def of_signal(key: str) -> Column:
+        return column("pooled" if key == POOLED else key, lambda each: quality.of(each).get(key))
+
+    return Table.of(
+        [text("score", 1), column("mean", quality.mean)]
+        + [of_signal(key) for key in [POOLED] * quality.pooled + run.signals],
+        items,
+        kind=0,
+        chosen=lambda kind, name, _: kind == "student" and name == run.best,
+        caption=quality.caption,
+    )
 
 
 _EMD = (
@@ -231,7 +227,7 @@ _CORRELATION = Column("rank correlation", "spearman", area)
 
 def likeness_table(run: RunFiles) -> Table:
     """Size of teacher and students, and how like the teacher's the students' scores are."""
-    metrics, scores = run.metrics, run.scores
+    scores = run.scores
 
     def shared(name: str, *_: Any) -> float | None:
         if scores is None or not run.taught or name == "teacher":
@@ -247,10 +243,8 @@ def likeness_table(run: RunFiles) -> Table:
         _CORRELATION,
         Column("shared decisions", shared, percent),
     ]
-    items: list[tuple[Any, ...]] = []
-    if metrics is not None:
-        items = [("teacher", metrics.teacher, None)] if metrics.teacher else []
-        items += [(name, metrics.students[name]) for name in run.students]
+    # None: a teacher has no likeness to itself.
+    items = [(name, None, each) for name, each in run.networks.items()]
     return Table.of(
         columns,
         items,
@@ -298,10 +292,8 @@ def ladder_table(run: RunFiles) -> Table:
     ]
     items = [
         (student, place, rung)
-        for student, rungs in sorted(
-            (run.fidelity or {}).items(), key=lambda each: each[0] != run.best
-        )
-        for place, rung in enumerate(rungs)
+        for student in run.students
+        for place, rung in enumerate((run.fidelity or {}).get(student, []))
     ]
     return Table.of(columns, items, kind=0, chosen=lambda student, *_: student == run.best)
 
