@@ -1,4 +1,4 @@
-"""Tables of what students cost, every number with its source, its implementation and its tool.
+"""Tables of costs, every number with its source, its implementation and its tool.
 
 hls4ml's C++ and alkaid's Verilog are different designs; only costs of one design make a ratio.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from l1kd.core.run_files import COUNTS, SOURCES, Candidate, Resources, RtlRecord, Source
+from l1kd.core.run_files import COUNTS, SOURCES, Candidate, LayerCost, Resources, RtlRecord, Source
 from l1kd.evaluation.student_choice import BUDGETS, amount
 from l1kd.report.load_run import AMOUNTS, Cost, RunFiles
 from l1kd.report.number_format import DASH, area, count, percent, plural, quantity, share
@@ -115,23 +115,19 @@ def _beside(run: RunFiles, which: str, caption: str) -> Table:
 
 def layer_cost_tables(run: RunFiles) -> list[Table]:
     """Costs of layers, a table for each record that has them; the best student's first."""
-    return [_layer_costs(cost) for cost in run.costs if cost.layers]
 
+    def of_sum(layer: LayerCost, total: float) -> float | None:
+        return layer.lut / total if layer.lut is not None and total else None
 
-def _layer_costs(cost: Cost) -> Table:
-    total = sum(layer.lut for layer in cost.layers if layer.lut is not None)
-    columns = [
-        text("layer", "name"),
-        SHOWN["lut"],
-        Column(
-            "of the sum",
-            lambda layer: layer.lut / total if layer.lut is not None and total else None,
-            percent,
-        ),
-        *(SHOWN[name] for name in ("ff", "dsp", "bram", "latency_cycles")),
-    ]
-    caption = f"{cost.student}: {cost.design_text}, {cost.source_text}"
-    return Table.of(columns, cost.layers, caption=caption)
+    columns = [text("layer", "name"), SHOWN["lut"], Column("of the sum", of_sum, percent)]
+    columns += [SHOWN[name] for name in ("ff", "dsp", "bram", "latency_cycles")]
+    tables = []
+    for cost in run.costs:
+        total = sum(layer.lut or 0 for layer in cost.layers)
+        caption = f"{cost.student}: {cost.design_text}, {cost.source_text}"
+        items = [(layer, total) for layer in cost.layers]
+        tables.append(Table.of(columns, items, caption=caption))
+    return [table for table in tables if table.rows]
 
 
 def cost_notes(run: RunFiles) -> list[str]:
@@ -149,6 +145,19 @@ def verilog_table(run: RunFiles) -> Table:
     def written(each: RtlRecord) -> str:
         return each.directory or f"refused: {each.refused or 'no reason given'}"
 
+    def simulated(each: RtlRecord) -> str | None:
+        """Result of the simulation: scores, and the cycle in which they appear."""
+        pairs = [pair for pair in run.pairs(each.student) if pair.candidate == "rtlsim"]
+        if each.directory is None or not pairs:
+            return None if each.directory is None else "no"
+        events = count(sum(pair.events for pair in pairs))
+        if different := sum(pair.mismatches for pair in pairs):
+            return f"{count(different)} of {events} events differ"
+        if each.latency_cycles is None:
+            return f"{events} events equal"
+        cycles = plural(each.latency_cycles, "cycle")
+        return f"{events} events equal, each {cycles} after it was sampled, as reported"
+
     columns = [
         text("student"),
         text("written to", written),
@@ -161,7 +170,7 @@ def verilog_table(run: RunFiles) -> Table:
         SHOWN["interval_cycles"],
         Column("LUT, estimate", "lut"),
         Column("FF, estimate", "ff"),
-        text("simulated", lambda each: _simulated(run, each)),
+        text("simulated", simulated),
     ]
     return Table.of(
         columns,
@@ -169,23 +178,6 @@ def verilog_table(run: RunFiles) -> Table:
         kind="student",
         chosen=lambda each: each.student == run.best,
     )
-
-
-def _simulated(run: RunFiles, record: RtlRecord) -> str | None:
-    """Result of the simulation: scores, and the cycle in which they appear."""
-    if record.directory is None:
-        return None
-    pairs = [pair for pair in run.pairs(record.student) if pair.candidate == "rtlsim"]
-    if not pairs:
-        return "no"
-    events = count(sum(pair.events for pair in pairs))
-    different = sum(pair.mismatches for pair in pairs)
-    if different:
-        return f"{count(different)} of {events} events differ"
-    if record.latency_cycles is None:
-        return f"{events} events equal"
-    cycles = plural(record.latency_cycles, "cycle")
-    return f"{events} events equal, each {cycles} after it was sampled, as reported"
 
 
 def choice_table(run: RunFiles) -> Table:
@@ -231,7 +223,7 @@ class Selection:
     source: Source | None = None
 
     def admits(self, cost: Resources) -> bool:
-        """True if a cost is one of those."""
+        """True if a cost is among the chosen."""
         return all(wanted in (None, getattr(cost, key)) for key, wanted in vars(self).items())
 
     def settled(self, costs: Iterable[Resources]) -> Selection:
@@ -243,13 +235,11 @@ class Selection:
         left = [each for each in costs if self.admits(each) and knows(each)]
         of_hls4ml = self.io_type is not None or {e.implementation for e in left} == {"hls4ml"}
         which = self.implementation or ("hls4ml" if of_hls4ml else "alkaid")
-        interface = self.io_type
-        if which == "hls4ml" and interface is None:
-            found = [each.io_type for each in left if each.implementation == which and each.io_type]
-            interface = max(sorted(set(found), reverse=True), key=found.count, default=None)
-        return replace(self, implementation=which, io_type=interface)
+        found = [e.io_type for e in left if e.implementation == which and e.io_type]
+        most = max(sorted(set(found), reverse=True), key=found.count, default=None)
+        return replace(self, implementation=which, io_type=self.io_type or most)
 
-    def find(self, costs: Iterable[Cost], student: str) -> Cost | None:
+    def find(self, costs: Iterable[Cost], student: str | None) -> Cost | None:
         """A student's cost by the best founded of the admitted sources."""
         admitted = [e for e in costs if e.student == student and self.admits(e) and knows(e)]
         return max(admitted, key=lambda each: each.trust, default=None)

@@ -47,7 +47,6 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 def _json(run: RunFiles) -> str:
     verdict, metrics = judge(run), run.metrics
-    students = metrics.students if metrics else {}
     resources = [cost_row(each) | {"layers": each.layers} for each in run.costs]
     return as_json(
         {
@@ -59,12 +58,12 @@ def _json(run: RunFiles) -> str:
             "students": {
                 name: {
                     "best": name == run.best,
-                    "parameters": students[name].params,
-                    "weight_bits": students[name].weight_bits,
-                    **{f"mean_{each.name}": each.mean(students[name]) for each in tables.MEANS},
+                    "parameters": student.params,
+                    "weight_bits": student.weight_bits,
+                    **{f"mean_{each.name}": each.mean(student) for each in tables.MEANS},
                 }
-                for name in run.students
-                if metrics
+                for name, student in run.networks.items()
+                if isinstance(student, StudentMetrics)
             },
             "budgets": run.config.choose.budgets,
             "choice": metrics.choice if metrics else [],
@@ -185,31 +184,25 @@ def compare(
     runs: Sequence[Path], selection: Selection | None = None, form: TableForm = "text"
 ) -> str:
     """Quality, agreement and cost of several runs, a line for each network; notes below a table."""
-    read = {Path(each): read_run(Path(each), scores=False) for each in runs}
+    read = [read_run(each, scores=False) for each in dict.fromkeys(map(Path, runs))]
     wanted = selection or Selection()
     if wanted.implementation == "alkaid" and wanted.io_type is not None:
         raise UserError(
             f"alkaid's Verilog has no {wanted.io_type}: it takes an event at every clock cycle; "
             "leave --io-type out, or ask for --implementation hls4ml"
         )
-    known = [cost for run in read.values() for cost in run.costs]
+    known = [cost for run in read for cost in run.costs]
     settled = wanted.settled(known)
-    lines = [line for run in read.values() for line in _lines(run, settled)]
+    lines: list[Line] = [
+        (run, name, metrics, settled.find(run.costs, name))
+        for run in read
+        for name, metrics in (run.networks or {None: None}).items()
+    ]
     if form == "json":
         return as_json([_values(line) for line in lines])
     if form == "csv":
         return as_csv([_values(line) for line in lines])
     return _text(lines, settled, known)
-
-
-def _lines(run: RunFiles, selection: Selection) -> list[Line]:
-    if run.metrics is None:
-        return [(run, None, None, None)]
-    teacher, students = run.metrics.teacher, run.metrics.students
-    lines: list[Line] = [(run, "teacher", teacher, None)] if teacher else []
-    return lines + [
-        (run, name, students[name], selection.find(run.costs, name)) for name in run.students
-    ]
 
 
 def _text(lines: Sequence[Line], selection: Selection, known: Sequence[Resources]) -> str:

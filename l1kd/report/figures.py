@@ -359,8 +359,7 @@ def qualities(run: RunFiles) -> Group | None:
     metrics = run.metrics
     if metrics is None or not run.signals:
         return None
-    scored: dict[str, run_files.Quality] = {"teacher": metrics.teacher} if metrics.teacher else {}
-    scored |= {name: metrics.students[name] for name in run.students} | metrics.baselines
+    scored: dict[str, run_files.Quality] = {**run.networks, **metrics.baselines}
     bars = _student_lines(run) | {"teacher": TEACHER} | dict.fromkeys(metrics.baselines, BASELINE)
     group = Group(lines(run.signals), markers=True)
     for each in QUALITIES:

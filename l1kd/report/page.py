@@ -18,12 +18,10 @@ from l1kd.evaluation.rates import REPORTED_FPR
 from l1kd.firmware.budgets import of_best
 from l1kd.firmware.hls.backends import backend_named
 from l1kd.report import costs, number_format, tables
-from l1kd.report.figures import FIGURES
+from l1kd.report.figures import FIGURES, SMALL_COUNT
 from l1kd.report.load_run import SPACING_NS, RunFiles, read_run
 from l1kd.report.number_format import count, plural
 from l1kd.report.verdict import judge
-
-ENOUGH = 50  # distinct collisions behind a false-positive rate that may be quoted
 
 
 def report(context: Context) -> None:
@@ -127,9 +125,9 @@ def rate_note(run: RunFiles) -> tuple[bool, str]:
     if isinstance(distinct, (int, float)):
         text += f", made of effectively {count(distinct)} distinct simulated collisions"
         accepted = min(accepted, int(distinct))
-    if accepted < ENOUGH:
-        text += f": fewer than {ENOUGH}, too few to quote an efficiency on"
-    return accepted >= ENOUGH, f"{text}."
+    if accepted < SMALL_COUNT:
+        text += f": fewer than {SMALL_COUNT}, too few to quote an efficiency on"
+    return accepted >= SMALL_COUNT, f"{text}."
 
 
 def uncertainty(run: RunFiles) -> str:
