@@ -68,7 +68,7 @@ def draw(cells: Sequence[Cell], directory: Path) -> list[Path]:
             series = _series([cell for cell in own if cell.get(quantity.value) is not None])
             if series:
                 path = directory / f"{quantity.file}-{data}.svg"
-                svg = _figure(path.stem, data, series, quantity)
+                svg = _figure(data, series, quantity)
                 # A page's `<svg>` as a file, on white.
                 opening = '<svg xmlns="http://www.w3.org/2000/svg" style="background: #ffffff"'
                 with atomic(path) as temporary:
@@ -112,7 +112,7 @@ def _place(order: Sequence[str], name: str) -> tuple[int, str]:
     return (order.index(name) if name in order else len(order), name)
 
 
-def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity) -> str:
+def _figure(data: str, series: Sequence[_Series], quantity: _Quantity) -> str:
     models = sorted(
         {model for each in series for model in each.cells},
         key=lambda model: _place(paper_numbers.MODELS, model),
@@ -121,49 +121,49 @@ def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity
     firsts: dict[str, Line] = {}
     for each in series:
         firsts.setdefault(each.mode, styles[each.label])
-    papers = {mode: values for mode in firsts if (values := _paper(data, mode, quantity))}
+    papers: dict[str, dict[str, float]] = {}
+    for cell in paper_numbers.CELLS:
+        value = getattr(cell, quantity.paper)
+        if cell.data == data and cell.mode in firsts and cell.model in models and value is not None:
+            papers.setdefault(cell.mode, {})[cell.model] = value
     count = len(series) + len(papers)
     title = KNOWN[data].title if data in KNOWN else data
     beside = f", beside {paper_numbers.SOURCE}" if papers else ""
     label = f"{quantity.label}, {title}: {', '.join(each.label for each in series)}{beside}"
     group = Group()
-    with group.draw(name, "", label) as axes:
+    with group.draw("", label) as axes:
         axes.figure.set_size_inches(max(4.5, 0.95 * len(models)), 3.4 + 0.085 * count)
         handles: list[Any] = []
 
-        def plot(values: Mapping[str, float], **options: Any) -> None:
+        def plot(values: Mapping[str, float], line: Line, **options: Any) -> None:
             """One series, moved aside a little: points at the models that it has."""
             shift = min(_DODGE, _SPREAD / count) * (len(handles) - (count - 1) / 2)
-            places = [place for place, model in enumerate(models) if model in values]
-            heights = [values[models[place]] / quantity.unit for place in places]
-            x = [place + shift for place in places]
-            options |= {"linewidth": 0.9, "elinewidth": 1.4, "markersize": 5}
-            handles.append(axes.errorbar(x, heights, **options))
+            x = [place + shift for place, model in enumerate(models) if model in values]
+            heights = [values[model] / quantity.unit for model in models if model in values]
+            options = line.options() | {"marker": line.marker, "linewidth": 0.9} | options
+            handles.append(axes.errorbar(x, heights, elinewidth=1.4, markersize=5, **options))
 
         for each in series:
             own = [each.cells[model] for model in models if model in each.cells]
             errors = [float(cell.get(quantity.error) or 0.0) / quantity.unit for cell in own]
-            style = styles[each.label]
             plot(
                 {model: float(cell[quantity.value]) for model, cell in each.cells.items()},
+                styles[each.label],
                 yerr=errors if any(errors) else None,
-                linestyle=style.style,
-                marker=style.marker,
-                color=style.colour,
                 label=each.label,
             )
         for mode, values in papers.items():
-            if values.keys() & set(models):
-                plot(
-                    values,
-                    linestyle=(0, (1, 2)),
-                    marker=firsts[mode].marker,
-                    markerfacecolor="none",
-                    zorder=1.9,  # below ours
-                    color=firsts[mode].colour,
-                    label=f"{mode}, the paper's float students",
-                )
-        axes.set_xticks(range(len(models)), [_label(model, data) for model in models])
+            plot(
+                values,
+                firsts[mode],
+                linestyle=(0, (1, 2)),
+                markerfacecolor="none",
+                zorder=1.9,  # below ours
+                label=f"{mode}, the paper's float students",
+            )
+        sizes = paper_numbers.PARAMETERS if data in paper_numbers.DATA else {}
+        labels = [f"{model}\n{sizes[model]:,}" if model in sizes else model for model in models]
+        axes.set_xticks(range(len(models)), labels)
         axes.set_xlim(-0.6, len(models) - 0.4)
         axes.grid(visible=False, axis="x")
         axes.set_ylim(bottom=quantity.bottom)
@@ -172,14 +172,3 @@ def _figure(name: str, data: str, series: Sequence[_Series], quantity: _Quantity
         axes.set_title(title)
         axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return group.drawings[0].svg
-
-
-def _paper(data: str, mode: str, quantity: _Quantity) -> dict[str, float]:
-    cells = [cell for cell in paper_numbers.CELLS if (cell.data, cell.mode) == (data, mode)]
-    values = {cell.model: getattr(cell, quantity.paper) for cell in cells}
-    return {model: value for model, value in values.items() if value is not None}
-
-
-def _label(model: str, data: str) -> str:
-    known = data in paper_numbers.DATA and model in paper_numbers.PARAMETERS
-    return f"{model}\n{paper_numbers.PARAMETERS[model]:,}" if known else model
