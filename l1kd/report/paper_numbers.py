@@ -2,9 +2,9 @@
 
 Source: arXiv 2310.06047 (ESANN 2023); spreads and the noise variant's EMD as the authors' public
 record of its figures has them (GitHub AdrianAlan/kd4ad, `paper_plots.ipynb`), which overwrites the
-EMD of co-learning with outliers on MNIST by its spread. AUC is normal against anomalous test images.
-EMD is the distance of the anomalies' scores, student to teacher, on about log(1 + mse): the
-students' scores are that, the teacher's are the plain mse.
+EMD of co-learning with outliers on MNIST by its spread. AUC is normal against anomalous images of
+the test split. EMD is the distance of the anomalies' scores, student to teacher, on about
+log(1 + mse): the students' scores are that, the teacher's are the plain mse.
 """
 
 from __future__ import annotations

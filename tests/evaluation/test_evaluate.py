@@ -14,9 +14,8 @@ from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset, Sample, Signal
-from l1kd.evaluation.evaluate import evaluate, summarise
+from l1kd.evaluation.evaluate import Calibration, evaluate, summarise
 from l1kd.evaluation.metrics import auc
-from l1kd.evaluation.score_calibration import Calibration
 from l1kd.evaluation.scores import Scores
 from l1kd.training.target_transform import TargetTransform, save_target
 
