@@ -20,14 +20,7 @@ from l1kd.core.run_files import Metrics, Resources, StudentMetrics, TeacherMetri
 from l1kd.data.dataset import Dataset, Sample
 from l1kd.evaluation.metrics import likeness, mean_over_signals, quality, spearman
 from l1kd.evaluation.rates import out_of_reach, working_points
-from l1kd.evaluation.scores import (
-    BASELINES,
-    Scorer,
-    Scores,
-    baselines,
-    check_names,
-    score_samples,
-)
+from l1kd.evaluation.scores import BASELINES, Scorer, Scores, baselines, check_names, score_samples
 from l1kd.evaluation.student_choice import candidates
 from l1kd.training.exposure import mixer
 from l1kd.training.target_transform import TargetTransform, load_target
@@ -114,10 +107,7 @@ def scorer(model: keras.Model, shape: tuple[int, ...]) -> Scorer:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A monotone map of a student's scores onto its teacher's scale; decisions stay as they are.
-
-    It is straight between knots and a shift beyond; values of the output type.
-    """
+    """A monotone map of a student's scores onto its teacher's scale: decisions do not change."""
 
     scores: NDArray[np.float64]  # the knots, both increasing, (knots,)
     calibrated: NDArray[np.float64]
@@ -125,7 +115,7 @@ class Calibration:
     def __call__(self, scores: NDArray[Any]) -> NDArray[np.float64]:
         """Scores of any shape, calibrated."""
         scores = np.asarray(scores, np.float64)
-        # Where there is no knot the nearest one's shift goes on.
+        # Straight between knots; beyond them the nearest one's shift goes on.
         return np.add(scores, np.interp(scores, self.scores, self.calibrated - self.scores))
 
     @property

@@ -31,8 +31,7 @@ def auc(normal: Scores, anomalous: Scores) -> float:
 
 def efficiency(normal: Scores, anomalous: Scores, fpr: float = REPORTED_FPR) -> float:
     """Share of anomalies accepted by the threshold that lets at most `fpr` of the normals pass."""
-    normal, anomalous = _scores(normal), _scores(anomalous)
-    return float(np.mean(accept(anomalous, threshold(normal, fpr))))
+    return float(np.mean(accept(_scores(anomalous), threshold(normal, fpr))))
 
 
 def quality(samples: Samples) -> Quality:
@@ -68,10 +67,10 @@ def distance(teacher: Samples, student: Samples) -> Emd:
 def likeness(
     scores: Samples, raw: Samples | None, target: TargetTransform | None
 ) -> dict[str, Any]:
-    """`emd` and `spearman` of scores (output units) to the teacher's raw ones, if there are any."""
-    if raw is None or target is None:
+    """`emd` and `spearman` to the teacher's raw scores, if any; without a target both are raw."""
+    if raw is None:
         return {"emd": None, "spearman": None}
-    as_raw = {name: np.asarray(target.inverse(part)) for name, part in scores.items()}
+    as_raw = scores if target is None else {n: target.inverse(part) for n, part in scores.items()}
     return {"emd": distance(raw, as_raw), "spearman": spearman(raw["test"], scores["test"])}
 
 
@@ -85,25 +84,19 @@ def spearman(a: Scores, b: Scores) -> float | None:
 
 def shared_decisions(a: Scores, b: Scores, fpr: float = REPORTED_FPR) -> float | None:
     """Events that both scores accept over events that at least one accepts."""
-    first, second = (accept(s, threshold(_scores(s), fpr)) for s in _pair(a, b))
+    first, second = (accept(s, threshold(s, fpr)) for s in _pair(a, b))
     either = int(np.sum(first | second))
     return int(np.sum(first & second)) / either if either else None
 
 
 def rung(
-    stage: Literal["float", "qkeras", "csim", "rtl"],
+    stage: Literal["teacher", "float", "qkeras", "csim", "rtl"],
     scores: Samples,
     raw: Samples | None = None,
     target: TargetTransform | None = None,
 ) -> Rung:
-    """A rung of the ladder from the float teacher to the firmware: a student's scores."""
+    """A rung of the ladder from the float teacher to the firmware; the teacher's scores are raw."""
     return Rung(stage=stage, **dict(quality(scores)), **likeness(scores, raw, target))
-
-
-def teacher_rung(raw: Samples) -> Rung:
-    """The top of the ladder: the teacher, at distance 0 from itself."""
-    rank = spearman(raw["test"], raw["test"])
-    return Rung(stage="teacher", **dict(quality(raw)), emd=distance(raw, raw), spearman=rank)
 
 
 def auc_loss(ladder: list[Rung]) -> float | None:

@@ -48,13 +48,11 @@ def baselines(mean: Values, deviation: Values) -> dict[str, Scorer]:
 
 @dataclass(frozen=True)
 class Scores:
-    """The arrays of `scores.npz`, (events,) float64 each.
+    """The arrays of `scores.npz`, (events,) float64 each."""
 
-    Keys are `teacher_<sample>` (raw score), `target_<sample>` and `student_<name>_<sample>` (in the
-    output type's unit), `baseline_<name>_<sample>`. Samples are `train`, `val`, `test`, each
-    signal's name (its test half) and `val_<signal>`; baselines have the test halves only.
-    """
-
+    # By `teacher_<sample>` (raw score), `target_<sample>` and `student_<name>_<sample>` (in the
+    # output type's unit), `baseline_<name>_<sample>`. Samples are `train`, `val`, `test`, each
+    # signal's name (its test half) and `val_<signal>`; baselines have the test halves only.
     arrays: Mapping[str, Values]
 
     def teacher(self, sample: str) -> Values:

@@ -1,7 +1,4 @@
-"""The figures of a page: groups with a legend, drawn by matplotlib as inline SVG.
-
-Text stays text in the page's own font, sizes follow the page, and nothing points outside.
-"""
+"""The figures of a page: groups with a legend, drawn by matplotlib as inline SVG."""
 
 from __future__ import annotations
 

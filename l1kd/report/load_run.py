@@ -118,6 +118,11 @@ class RunFiles:
         return {**teacher, **{name: self.metrics.students[name] for name in self.students}}
 
     @property
+    def events(self) -> dict[str, Any]:
+        """Numbers of events by sample; `signals` by name and half."""
+        return dict(self.metrics.dataset.get("events", {})) if self.metrics else {}
+
+    @property
     def signals(self) -> list[str]:
         """Names of the signals."""
         return list(self.metrics.students[self.metrics.best].efficiency) if self.metrics else []

@@ -1,8 +1,6 @@
 """Tables and figures of a sweep: a row per network of every run; means and spreads over classes.
 
-`docs/sweep.md` explains the columns; None stands for what is unknown. Figures are the paper's, one
-per data set and quantity: models from left to right, a colour for each way to train, the points of
-the sweep filled, the paper's hollow.
+`docs/sweep.md` explains the columns; None is unknown. Figures are the paper's, ours filled.
 """
 
 from __future__ import annotations
@@ -140,44 +138,42 @@ def summarise(rows: Sequence[Cell]) -> list[dict[str, Any]]:
 
 
 def _cell(own: Sequence[Cell], others: Sequence[str]) -> dict[str, Any]:
-    auc, spread = _by_class(own, "auc")
-    std = float(np.std(auc, ddof=1)) if len(auc) > 1 else None
+    def mean(name: str) -> float | None:
+        values = [np.mean(seeds) for seeds in _by_class(own, name)]
+        return float(np.mean(values)) if values else None
+
+    classes = _by_class(own, "auc")
+    std = float(np.std([np.mean(seeds) for seeds in classes], ddof=1)) if len(classes) > 1 else None
+    variances = [np.var(seeds, ddof=1) for seeds in classes if len(seeds) > 1]
     counted = [each for each in own if each.get("compared") is not None]
     return {
         **{name: own[0][name] for name in _KEYS},
         "classes": sorted({each["normal"] for each in own} - {None}),
         "seeds": sorted({each["seed"] for each in own}),
         "epochs": max((each["epochs"] for each in own if each["epochs"] is not None), default=None),
-        "auc_mean": _mean(auc),
+        "auc_mean": mean("auc"),
         "auc_std": std,
-        "auc_se": None if std is None else std / math.sqrt(len(auc)),
-        "auc_seed_std": spread,
-        **{name: _mean(_by_class(own, name)[0]) for name in _MEANS},
+        "auc_se": None if std is None else std / math.sqrt(len(classes)),
+        "auc_seed_std": float(np.sqrt(np.mean(variances))) if variances else None,
+        **{name: mean(name) for name in _MEANS},
         "mismatches": sum(each["mismatches"] for each in counted) if counted else None,
         "compared": sum(each["compared"] for each in counted) if counted else None,
         "group": ", ".join(dict.fromkeys(each.get("group", "") for each in own)),
-        **{name: _common(own, name) for name in others},
+        **{
+            name: value if all(each.get(name) == value for each in own) else None
+            for name in others
+            for value in [own[0].get(name)]
+        },
     }
 
 
-def _by_class(own: Sequence[Cell], name: str) -> tuple[list[float], float | None]:
-    """A value per class, its mean over seeds; and the spread over seeds within a class."""
+def _by_class(own: Sequence[Cell], name: str) -> list[list[float]]:
+    """The known values of each class, one for each seed."""
     values: dict[Any, dict[int, float]] = defaultdict(dict)
     for each in own:
         if each.get(name) is not None:
             values[each["normal"]][each["seed"]] = each[name]  # two groups may share a run's recipe
-    means = [float(np.mean(list(seeds.values()))) for seeds in values.values()]
-    variances = [np.var(list(s.values()), ddof=1) for s in values.values() if len(s) > 1]
-    return means, float(np.sqrt(np.mean(variances))) if variances else None
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
-
-
-def _common(own: Sequence[Cell], name: str) -> Any:
-    values = [each.get(name) for each in own]
-    return values[0] if all(value == values[0] for value in values) else None
+    return [list(seeds.values()) for seeds in values.values()]
 
 
 def write_tables(directory: Path, run_directories: Sequence[Path]) -> str:
@@ -414,11 +410,10 @@ def _svg(data: str, series: Sequence[_Series], quantity: _Figure) -> str:
         sizes = paper_numbers.PARAMETERS if data in paper_numbers.DATA else {}
         labels = [f"{model}\n{sizes[model]:,}" if model in sizes else model for model in models]
         axes.set_xticks(range(len(models)), labels)
-        axes.set_xlim(-0.6, len(models) - 0.4)
         axes.grid(visible=False, axis="x")
         axes.set_ylim(bottom=quantity.bottom)
         several = any(len(cell["classes"]) > 1 for each in series for cell in each.cells.values())
-        axes.set_ylabel(quantity.label + (", mean over classes" if several else ""))
-        axes.set_title(title)
+        over = ", mean over classes" if several else ""
+        axes.set(xlim=(-0.6, len(models) - 0.4), ylabel=quantity.label + over, title=title)
         axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return group.drawings[0].svg
