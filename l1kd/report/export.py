@@ -257,7 +257,7 @@ def compare(
     lines: list[Line] = [
         (run, name, metrics, settled.find(run.costs, name))
         for run in read
-        for name, metrics in (run.networks or {None: None}).items()
+        for name, metrics in run.networks.items() or [(None, None)]
     ]
     if form == "json":
         return as_json([_values(line) for line in lines])

@@ -77,7 +77,10 @@ def _read() -> dict[tuple[str, str, str], Published]:
         data, mode, quantity, *numbers = line.split()
         for model, number in zip(MODELS[-len(numbers) :], numbers, strict=True):
             found.setdefault((data, mode, model), {})[quantity] = int(number) / 1000
-    return {key: Published(*key, **values) for key, values in found.items()}
+    return {
+        (data, mode, model): Published(data=data, mode=mode, model=model, **values)
+        for (data, mode, model), values in found.items()
+    }
 
 
 _BY_KEY = _read()
