@@ -253,10 +253,9 @@ def compare(
     source: Source | None = Option(None, help="Of the cost. Default: the best founded."),
 ) -> None:
     """Print one table of several runs and their students."""
-    from l1kd.report.costs import Selection
-    from l1kd.report.export import compare as table
+    from l1kd.report import export
 
-    typer.echo(table(runs, Selection(implementation, io_type, source), form))
+    typer.echo(export.compare(runs, export.Selection(implementation, io_type, source), form))
 
 
 @app.command(

@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic_core import to_jsonable_python
 
 from l1kd.core import run_files
+from l1kd.core.config import Choose, Config
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Metrics, Resources, StudentMetrics, TeacherMetrics
 from l1kd.data.dataset import Dataset, Sample
-from l1kd.evaluation.baselines import NAMES as BASELINES
-from l1kd.evaluation.baselines import baselines
-from l1kd.evaluation.metrics import likeness, mean_over_signals, quality
-from l1kd.evaluation.metrics import spearman as rank_correlation
+from l1kd.evaluation.metrics import likeness, mean_over_signals, quality, spearman
 from l1kd.evaluation.rates import out_of_reach, working_points
-from l1kd.evaluation.score_calibration import Calibration, calibration_sample
-from l1kd.evaluation.scores import Scorer, Scores, check_names, score_samples
+from l1kd.evaluation.scores import BASELINES, Scorer, Scores, baselines, check_names, score_samples
 from l1kd.evaluation.student_choice import candidates
+from l1kd.training.exposure import mixer
 from l1kd.training.target_transform import TargetTransform, load_target
 
 if TYPE_CHECKING:
     from tensorflow import keras
+
+# Of the calibration of scores: normal events at most, the stream of random events, knots.
+_EVENTS, _STREAM, _KNOTS = 4096, 0xCA1, 64
+# Anomalies resemble exposure, but are none: all of the way would be right for exposure, none of it
+# trusts the student. What it does to anomalies of validation halves: bench_ablations.
+_SHARE = 0.5
+# What the teacher finds most abnormal, a quarter of the exposure, is left out. That is empirical:
+# docs/training.md says on which events this and the share were chosen.
+_HELD = 0.875
 
 
 def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> Metrics:
@@ -42,15 +51,14 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
     models |= {f"student_{name}": l1kd.load_model(context.student_file(name)) for name in names}
     networks = {name: scorer(model, dataset.shape) for name, model in models.items()}
     spread = measure_spread(dataset.train, dataset.standardise_axes)
-    trivial = {f"baseline_{name}": function for name, function in baselines(*spread).items()}
+    trivial = baselines(*spread)
     samples, judged = dataset.samples, dataset.judged
-    apart: dict[str, Sample] = {}
-    if target is not None and (sample := calibration_sample(config, dataset)) is not None:
-        apart["calibration"] = sample
+    sample = None if target is None else calibration_sample(config, dataset)
+    apart = {} if sample is None else {"calibration": sample}
     total = sum(len(sample) for part in (samples, judged, apart) for sample in part.values())
     with context.progress("scores", total) as advance:
         arrays = score_samples(networks, samples, advance)
-        arrays |= score_samples(trivial, judged, advance)
+        arrays |= score_samples({f"baseline_{n}": f for n, f in trivial.items()}, judged, advance)
         further = score_samples(networks, apart, advance)
     calibrations = {}
     if target is not None:
@@ -79,9 +87,8 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
         dataset,
         params={name.removeprefix("student_"): _params(own) for name, own in models.items()},
         weight_bits={name: _weight_bits(models[f"student_{name}"]) for name in names},
-        by=config.choose.by,
-        budgets=config.choose.budgets,
-        costs=costs,
+        choose=config.choose,
+        costs=costs or {},
         calibrations=calibrations,
     )
     run_files.write(context.directory, "metrics.json", metrics)
@@ -98,6 +105,48 @@ def scorer(model: keras.Model, shape: tuple[int, ...]) -> Scorer:
     return lambda events: np.asarray(graph(tf.constant(events, tf.float32)), np.float64)
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """A monotone map of a student's scores onto its teacher's scale: decisions do not change."""
+
+    scores: NDArray[np.float64]  # the knots, both increasing, (knots,)
+    calibrated: NDArray[np.float64]
+
+    def __call__(self, scores: NDArray[Any]) -> NDArray[np.float64]:
+        """Scores of any shape, calibrated."""
+        scores = np.asarray(scores, np.float64)
+        # Straight between knots; beyond them the nearest one's shift goes on.
+        return np.add(scores, np.interp(scores, self.scores, self.calibrated - self.scores))
+
+    @property
+    def knots(self) -> list[tuple[float, float]]:
+        """As pairs."""
+        return list(zip(self.scores.tolist(), self.calibrated.tolist(), strict=True))
+
+    @classmethod
+    def fit(cls, scores: NDArray[Any], targets: NDArray[Any]) -> Calibration:
+        """Half of the way from a score to the target of the same rank."""
+        scores, targets = (np.asarray(values, np.float64) for values in (scores, targets))
+        kept = targets <= np.quantile(targets, _HELD)
+        levels = (np.arange(_KNOTS) + 0.5) / _KNOTS
+        own, wanted = (np.quantile(values[kept], levels) for values in (scores, targets))
+        knots, first = np.unique(own, return_index=True)
+        # Scores that are alike stay alike: theirs is the mean of the targets.
+        ends = [*first[1:], _KNOTS]
+        means = [wanted[a:b].mean() for a, b in zip(first, ends, strict=True)]
+        return cls(knots, (1 - _SHARE) * knots + _SHARE * np.array(means))
+
+
+def calibration_sample(config: Config, dataset: Dataset) -> Sample | None:
+    """Training normals and as much exposure; None if students were shown none."""
+    if not config.distillation.exposure:
+        return None
+    mix = mixer(config.distillation.exposure, 1.0, dataset)
+    normal = dataset.train.events(_EVENTS)
+    exposure = mix(normal, np.random.default_rng([config.seed, _STREAM]))
+    return Sample.of("calibration", np.concatenate([normal, exposure]))
+
+
 def summarise(
     scores: Scores,
     target: TargetTransform | None,
@@ -106,10 +155,9 @@ def summarise(
     *,
     params: Mapping[str, int],
     weight_bits: Mapping[str, int],
-    by: str,
-    budgets: Mapping[str, float] | None = None,
-    costs: Mapping[str, Resources] | None = None,
-    calibrations: Mapping[str, Calibration] | None = None,
+    choose: Choose,
+    costs: Mapping[str, Resources] = {},
+    calibrations: Mapping[str, Calibration] = {},
 ) -> Metrics:
     """Metrics of a run from its scores: on test halves, the best student on validation halves."""
     judged_on = ("test", *dataset.signals)
@@ -118,7 +166,7 @@ def summarise(
     for name, width in weight_bits.items():
         own = {sample: scores.student(name, sample) for sample in judged_on}
         calibrated: dict[str, Any] = {}
-        if calibration := (calibrations or {}).get(name):
+        if calibration := calibrations.get(name):
             moved = {sample: calibration(part) for sample, part in own.items()}
             calibrated["emd_calibrated"] = likeness(moved, raw, target)["emd"]
             calibrated["calibration"] = calibration.knots
@@ -133,17 +181,14 @@ def summarise(
         halves = {signal: scores.student(name, f"val_{signal}") for signal in dataset.signals}
         halves["test"] = scores.student(name, "val")
         validation[name] = quality(halves)
-        chosen = mean_over_signals(getattr(validation[name], by))
+        chosen = mean_over_signals(getattr(validation[name], choose.by))
         if chosen is None and raw is not None:  # no signals: the most like the teacher
-            chosen = rank_correlation(scores.teacher("val"), halves["test"])
+            chosen = spearman(scores.teacher("val"), halves["test"])
         values[name] = -np.inf if chosen is None else chosen
-    choice = candidates(values, params, costs or {}, budgets or {})
-    teacher = None
-    if raw is not None:
-        teacher = TeacherMetrics(**dict(quality(raw)), params=params["teacher"])
+    choice = candidates(values, params, costs, choose.budgets)
     return Metrics(
         dataset=_describe(dataset),
-        teacher=teacher,
+        teacher=raw and TeacherMetrics(**dict(quality(raw)), params=params["teacher"]),
         baselines={
             own: quality({sample: scores.baseline(own, sample) for sample in judged_on})
             for own in BASELINES
@@ -151,7 +196,7 @@ def summarise(
         students=students,
         validation=validation,
         best=choice[0].student,
-        choice=choice if budgets else [],
+        choice=choice if choose.budgets else [],
     )
 
 
@@ -169,16 +214,17 @@ def _weight_bits(model: keras.Model) -> int:
 
 def _describe(dataset: Dataset) -> dict[str, Any]:
     """The source's description, and the numbers of events."""
-    grid, own = dataset.grid, ("train", "val", "test")
     signals = {n: {"val": len(s.val), "test": len(s.test)} for n, s in dataset.signals.items()}
-    described = {
-        **dataset.description,
-        "shape": list(dataset.shape),
-        "grid": {"word": grid.word, "integer": grid.integer, "signed": grid.signed},
-        "events": {name: len(getattr(dataset, name)) for name in own} | {"signals": signals},
-    }
     plain: dict[str, Any] = to_jsonable_python(
-        described,
+        {
+            **dataset.description,
+            "shape": list(dataset.shape),
+            "grid": {key: getattr(dataset.grid, key) for key in ("word", "integer", "signed")},
+            "events": {
+                **{name: len(getattr(dataset, name)) for name in ("train", "val", "test")},
+                "signals": signals,
+            },
+        },
         inf_nan_mode="null",
         fallback=lambda value: value.tolist() if hasattr(value, "tolist") else str(value),
     )

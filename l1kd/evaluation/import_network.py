@@ -1,7 +1,4 @@
-"""The stage `import`: a run from a network that somebody else has trained.
-
-It is compared with the file's on the run's events: exact repairs change no score, lossy ones cost.
-"""
+"""The stage `import`: a run from a network that somebody else has trained, repaired if need be."""
 
 from __future__ import annotations
 
@@ -80,13 +77,14 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
         for p in check(repaired.model)
     ]
     if output is None and not findings:
-        own = Finding(
-            layer=repaired.model.output_names[0],
-            found="no quantizer at the output",
-            reason="a score has a type, to count thresholds in",
-            remedy="end the network in a QActivation of quantized_relu or quantized_bits",
-        )
-        findings.append(own)
+        findings = [
+            Finding(
+                layer=repaired.model.output_names[0],
+                found="no quantizer at the output",
+                reason="a score has a type, to count thresholds in",
+                remedy="end the network in a QActivation of quantized_relu or quantized_bits",
+            )
+        ]
     record = Imported(
         file=str(path.absolute()),
         sha256=sha256,

@@ -31,16 +31,15 @@ def auc(normal: Scores, anomalous: Scores) -> float:
 
 def efficiency(normal: Scores, anomalous: Scores, fpr: float = REPORTED_FPR) -> float:
     """Share of anomalies accepted by the threshold that lets at most `fpr` of the normals pass."""
-    normal, anomalous = _scores(normal), _scores(anomalous)
-    return float(np.mean(accept(anomalous, threshold(normal, fpr))))
+    return float(np.mean(accept(_scores(anomalous), threshold(normal, fpr))))
 
 
 def quality(samples: Samples) -> Quality:
     """AUC (`all`: signals pooled) and efficiency for each signal; both empty without signals."""
-    normal, signals = _normals_and_signals(samples)
+    normal, signals = samples["test"], _signals(samples)
     areas = {name: auc(normal, scores) for name, scores in signals.items()}
     if signals:
-        areas[POOLED] = auc(normal, _pooled(signals))
+        areas[POOLED] = auc(normal, _pooled(samples))
     shares = {name: efficiency(normal, scores) for name, scores in signals.items()}
     return Quality(auc=areas, efficiency=shares)
 
@@ -58,54 +57,46 @@ def emd(a: Scores, b: Scores) -> float:
 
 def distance(teacher: Samples, student: Samples) -> Emd:
     """Earth mover's distance of raw scores on log(1 + raw), of normals and of pooled signals."""
-    both = [_normals_and_signals(own) for own in (teacher, student)]
-    normal = emd(*(np.log1p(_scores(normal)) for normal, _ in both))
-    if not both[0][1]:
+    normal = emd(*(np.log1p(_scores(own["test"])) for own in (teacher, student)))
+    if not _signals(teacher):
         return Emd(normal=normal, anomalous=None)
-    return Emd(normal=normal, anomalous=emd(*(np.log1p(_pooled(signals)) for _, signals in both)))
+    anomalous = emd(*(np.log1p(_pooled(own)) for own in (teacher, student)))
+    return Emd(normal=normal, anomalous=anomalous)
 
 
 def likeness(
     scores: Samples, raw: Samples | None, target: TargetTransform | None
 ) -> dict[str, Any]:
-    """`emd` and `spearman` of scores (output units) to the teacher's raw ones, if there are any."""
-    if raw is None or target is None:
+    """`emd` and `spearman` to the teacher's raw scores, if any; without a target both are raw."""
+    if raw is None:
         return {"emd": None, "spearman": None}
-    as_raw = {name: np.asarray(target.inverse(part)) for name, part in scores.items()}
+    as_raw = scores if target is None else {n: target.inverse(part) for n, part in scores.items()}
     return {"emd": distance(raw, as_raw), "spearman": spearman(raw["test"], scores["test"])}
 
 
 def spearman(a: Scores, b: Scores) -> float | None:
     """Rank correlation of two scores (N,) of the same events; None if one is constant or N < 2."""
     a, b = _pair(a, b)
-    if len(a) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return None
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
+    if len(a) < 2 or not all(np.isfinite(own).all() and np.ptp(own) for own in (a, b)):
         return None
     return float(stats.spearmanr(a, b).statistic)
 
 
 def shared_decisions(a: Scores, b: Scores, fpr: float = REPORTED_FPR) -> float | None:
     """Events that both scores accept over events that at least one accepts."""
-    first, second = (accept(s, threshold(_scores(s), fpr)) for s in _pair(a, b))
+    first, second = (accept(s, threshold(s, fpr)) for s in _pair(a, b))
     either = int(np.sum(first | second))
     return int(np.sum(first & second)) / either if either else None
 
 
 def rung(
-    stage: Literal["float", "qkeras", "csim", "rtl"],
+    stage: Literal["teacher", "float", "qkeras", "csim", "rtl"],
     scores: Samples,
     raw: Samples | None = None,
     target: TargetTransform | None = None,
 ) -> Rung:
-    """A rung of the ladder from the float teacher to the firmware: a student's scores."""
+    """A rung of the ladder from the float teacher to the firmware; the teacher's scores are raw."""
     return Rung(stage=stage, **dict(quality(scores)), **likeness(scores, raw, target))
-
-
-def teacher_rung(raw: Samples) -> Rung:
-    """The top of the ladder: the teacher, at distance 0 from itself."""
-    rank = spearman(raw["test"], raw["test"])
-    return Rung(stage="teacher", **dict(quality(raw)), emd=distance(raw, raw), spearman=rank)
 
 
 def auc_loss(ladder: list[Rung]) -> float | None:
@@ -125,12 +116,12 @@ def check_auc_loss(student: str, ladder: list[Rung], allowed: float) -> None:
         )
 
 
-def _normals_and_signals(samples: Samples) -> tuple[Scores, dict[str, Scores]]:
-    return samples["test"], {name: part for name, part in samples.items() if name != "test"}
+def _signals(samples: Samples) -> Samples:
+    return {name: scores for name, scores in samples.items() if name != "test"}
 
 
-def _pooled(signals: Samples) -> Scores:
-    return np.concatenate([np.ravel(scores) for scores in signals.values()])
+def _pooled(samples: Samples) -> Scores:
+    return np.concatenate([np.ravel(scores) for scores in _signals(samples).values()])
 
 
 def _pair(a: Scores, b: Scores) -> tuple[Scores, Scores]:

@@ -28,12 +28,9 @@ def threshold(normal: NDArray[np.integer[Any]], fpr: float) -> int: ...
 @overload
 def threshold(normal: NDArray[np.floating[Any]], fpr: float) -> float: ...
 def threshold(normal: Numbers, fpr: float) -> float:
-    """Find the lowest threshold that accepts at most a share `fpr` of normal scores (N,).
-
-    With k the largest number of events that `fpr` allows, it is the next number (for floats the
-    next float64) above the (k+1)-th largest score: a tie is never split. It can lie above every
-    value of the scores' type; then nothing is accepted.
-    """
+    """Find the lowest threshold that accepts at most a share `fpr` of normal scores (N,)."""
+    # The next number above the (k+1)-th largest score, with k the events that `fpr` allows: a tie
+    # is never split. Above every value of the scores' type it accepts nothing.
     scores = np.ravel(normal)
     if not len(scores):
         raise ValueError("a threshold needs at least one normal event")

@@ -1,4 +1,4 @@
-"""`scores.npz`: every score of a run, event by event, in the order of the samples."""
+"""`scores.npz`: every score of a run, event by event, in the order of the samples; baselines."""
 
 from __future__ import annotations
 
@@ -18,18 +18,41 @@ from l1kd.data.dataset import Events, Sample
 CHUNK = 4096  # events at a time
 
 Values = NDArray[np.float64]
-Scorer = Callable[[Events], Values]
+Scorer = Callable[[Events], Values]  # events (N, *shape) to scores (N,)
+
+# Scores without training, which a network has to beat, of inputs (N, inputs); `std_`: of
+# standardised inputs.
+BASELINES: dict[str, Callable[[Values], Values]] = {
+    "sum": lambda inputs: inputs.sum(1),
+    "max": lambda inputs: inputs.max(1),
+    "top4": lambda inputs: np.partition(inputs, -min(4, inputs.shape[1]))[:, -4:].sum(1),
+    "mean_square": lambda inputs: np.square(inputs).mean(1),
+    "std_mean_square": lambda inputs: np.square(inputs).mean(1),
+    "std_fourth": lambda inputs: np.square(np.square(inputs)).mean(1),
+}
+
+
+def baselines(mean: Values, deviation: Values) -> dict[str, Scorer]:
+    """The baselines by name; mean and deviation of every input are those of training normals."""
+    width = np.where(deviation > 0, deviation, 1.0)
+
+    def scorer(name: str) -> Scorer:
+        def score(events: Events) -> Values:
+            inputs = (events - mean) / width if name.startswith("std_") else events
+            return BASELINES[name](np.asarray(inputs, np.float64).reshape(len(events), -1))
+
+        return score
+
+    return {name: scorer(name) for name in BASELINES}
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The arrays of `scores.npz`, (events,) float64 each.
+    """The arrays of `scores.npz`, (events,) float64 each."""
 
-    Keys are `teacher_<sample>` (raw score), `target_<sample>` and `student_<name>_<sample>` (in the
-    output type's unit), `baseline_<name>_<sample>`. Samples are `train`, `val`, `test`, each
-    signal's name (its test half) and `val_<signal>`; baselines have the test halves only.
-    """
-
+    # By `teacher_<sample>` (raw score), `target_<sample>` and `student_<name>_<sample>` (in the
+    # output type's unit), `baseline_<name>_<sample>`. Samples are `train`, `val`, `test`, each
+    # signal's name (its test half) and `val_<signal>`; baselines have the test halves only.
     arrays: Mapping[str, Values]
 
     def teacher(self, sample: str) -> Values:

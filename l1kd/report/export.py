@@ -5,24 +5,39 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from l1kd.core.errors import UserError
-from l1kd.core.run_files import COUNTS, SOURCES, Resources, StudentMetrics, TeacherMetrics
-from l1kd.report import costs, tables
-from l1kd.report.costs import Selection, cost_row
-from l1kd.report.load_run import SPACING_NS, Cost, RunFiles, read_run
-from l1kd.report.number_format import DASH, quantity
+from l1kd.core.run_files import COUNTS, SOURCES, Resources, Source, StudentMetrics, TeacherMetrics
+from l1kd.report import tables
+from l1kd.report.load_run import AMOUNTS, SPACING_NS, Cost, RunFiles, read_run
+from l1kd.report.number_format import quantity
 from l1kd.report.tables import Column, Table, text, words
 from l1kd.report.verdict import judge
 
 Form = Literal["json", "csv", "markdown"]
 TableForm = Literal["text", "markdown", "json", "csv"]
+
+
+# JSON and CSV: the order is part of the format. LABELS also stand in a row about one layer.
+LABELS = (
+    *("student", "best", "implementation", "backend", "io_type", "strategy"),
+    *("source", "tool", "part", "clock_ns"),
+)
+FIELDS = (
+    *LABELS,
+    *("latency_cycles", "latency_ns", "interval_cycles", "interval_ns"),
+    *("follows_bunch_crossings", "timing_closed", "estimated_clock_ns"),
+    *COUNTS,
+    *(f"{name}_share" for name in COUNTS),
+    *("lut_over_estimate", "ff_over_estimate"),
+    "note",
+)
 
 
 def export(directory: Path, form: Form) -> str:
@@ -47,7 +62,6 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 def _json(run: RunFiles) -> str:
     verdict, metrics = judge(run), run.metrics
-    students = metrics.students if metrics else {}
     resources = [cost_row(each) | {"layers": each.layers} for each in run.costs]
     return as_json(
         {
@@ -59,17 +73,17 @@ def _json(run: RunFiles) -> str:
             "students": {
                 name: {
                     "best": name == run.best,
-                    "parameters": students[name].params,
-                    "weight_bits": students[name].weight_bits,
-                    **{f"mean_{each.name}": each.mean(students[name]) for each in tables.MEANS},
+                    "parameters": student.params,
+                    "weight_bits": student.weight_bits,
+                    **{f"mean_{each.name}": each.mean(student) for each in tables.MEANS},
                 }
-                for name in run.students
-                if metrics
+                for name, student in run.networks.items()
+                if isinstance(student, StudentMetrics)
             },
             "budgets": run.config.choose.budgets,
             "choice": metrics.choice if metrics else [],
             "verilog": run.rtl,
-            "timing": costs.TIMING,
+            "timing": tables.TIMING,
             "resources": None if run.resources is None else resources,
         }
     )
@@ -79,7 +93,7 @@ def _csv(run: RunFiles) -> str:
     rows: list[dict[str, Any]] = []
     for each in run.costs:
         whole = cost_row(each)
-        labels = {key: whole[key] for key in costs.LABELS}
+        labels = {key: whole[key] for key in LABELS}
         rows.append({"layer": None} | whole)
         rows += [
             {"layer": layer.name} | labels | layer.model_dump(exclude={"name"})
@@ -101,16 +115,63 @@ def _markdown(run: RunFiles) -> str:
         section(quality.title[0].upper() + quality.title[1:], tables.quality_table(run, quality))
     section("Fidelity ladder", tables.ladder_table(run))
     section("Agreement", tables.agreement_table(run))
-    section("Verilog", costs.verilog_table(run))
-    section("Choice within the budgets", costs.choice_table(run))
-    section("Logic and latency", costs.resource_table(run), run.absent("synth"))
-    parts.append(f"{costs.TIMING} A dash is unknown, never zero.")
-    parts += costs.cost_notes(run)
-    for table in costs.beside_tables(run):
+    section("Verilog", tables.verilog_table(run))
+    section("Choice within the budgets", tables.choice_table(run))
+    section("Logic and latency", tables.resource_table(run), run.absent("synth"))
+    parts += [f"{tables.TIMING} A dash is unknown, never zero.", *tables.cost_notes(run)]
+    for table in tables.beside_tables(run):
         section(f"Estimate beside synthesis, {table.caption}", table)
-    for table in costs.layer_cost_tables(run):
+    for table in tables.layer_cost_tables(run):
         section(f"Cost per layer, {table.caption}", table)
     return "\n\n".join(parts)
+
+
+def cost_row(cost: Cost) -> dict[str, Any]:
+    """A cost as a flat row of numbers; None is unknown."""
+    derived = {f"{name}_share": cost.share.get(name) for name in COUNTS}
+    derived |= {f"{name}_over_estimate": cost.over_estimate.get(name) for name in AMOUNTS}
+    return {name: derived[name] if name in derived else getattr(cost, name) for name in FIELDS}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Choice among a student's costs; None leaves it open."""
+
+    implementation: str | None = None
+    io_type: str | None = None
+    source: Source | None = None
+
+    def admits(self, cost: Resources) -> bool:
+        """True if a cost is among the chosen."""
+        return all(wanted in (None, getattr(cost, key)) for key, wanted in vars(self).items())
+
+    def settled(self, costs: Iterable[Resources]) -> Selection:
+        """One implementation for all, so that the numbers of a column compare."""
+        # What is open becomes alkaid's Verilog if anything is known of it, else hls4ml's C++ with
+        # the interface that most records have, streams where that ties.
+        left = [each for each in costs if self.admits(each) and knows(each)]
+        of_hls4ml = self.io_type is not None or {e.implementation for e in left} == {"hls4ml"}
+        which = self.implementation or ("hls4ml" if of_hls4ml else "alkaid")
+        found = [e.io_type for e in left if e.implementation == which and e.io_type]
+        most = max(sorted(set(found), reverse=True), key=found.count, default=None)
+        return replace(self, implementation=which, io_type=self.io_type or most)
+
+    def find(self, costs: Iterable[Cost], student: str | None) -> Cost | None:
+        """A student's cost by the best founded of the admitted sources."""
+        admitted = [e for e in costs if e.student == student and self.admits(e) and knows(e)]
+        return max(admitted, key=lambda each: each.trust, default=None)
+
+    def __str__(self) -> str:
+        """As one reads it: `alkaid's Verilog, the best founded source`."""
+        language = "alkaid's Verilog" if self.implementation == "alkaid" else "hls4ml's C++"
+        by = SOURCES[self.source] if self.source else "the best founded source"
+        return ", ".join(filter(None, (language, self.io_type, by)))
+
+
+def knows(cost: Resources) -> bool:
+    """True if a cost has a number at all."""
+    amounts = (*AMOUNTS, "latency_ns", "interval_cycles")
+    return any(getattr(cost, name) is not None for name in amounts)
 
 
 # A line of a comparison: a network of a run, its metrics, and the cost that is shown. A run without
@@ -146,9 +207,8 @@ def _budgets(run: RunFiles, name: str | None, *_: Any) -> str | None:
 
 
 def _interval(cost: Cost | None) -> str:
-    if cost is None:
-        return DASH
-    return quantity(cost.interval_ns) + " !" * (cost.follows_bunch_crossings is False)
+    late = " !" if cost and cost.follows_bunch_crossings is False else ""
+    return quantity(cost.interval_ns if cost else None) + late
 
 
 _COMPARED = [
@@ -157,18 +217,18 @@ _COMPARED = [
     Column("parameters", "params"),
     *(quality.mean_column(2) for quality in tables.MEANS),
     text("agreement", _agreement),
-    *(costs.SHOWN[name] for name in COUNTS if name != "uram"),
-    *(costs.SHOWN[name] for name in ("latency_cycles", "latency_ns")),
+    *(tables.SHOWN[name] for name in COUNTS if name != "uram"),
+    *(tables.SHOWN[name] for name in ("latency_cycles", "latency_ns")),
     Column("interval [ns]", 3, _interval),
-    replace(costs.SHOWN["share"], title="share of the part", left=False),
-    costs.SHOWN["source"],
+    replace(tables.SHOWN["share"], title="share of the part", left=False),
+    tables.SHOWN["source"],
 ]
 
 
 def _values(line: Line) -> dict[str, Any]:
     """A line's fields in JSON and CSV."""
     run, network, metrics, cost = line
-    own = cost_row(cost) if cost else dict.fromkeys(costs.FIELDS)
+    own = cost_row(cost) if cost else dict.fromkeys(FIELDS)
     return {
         "run": str(run.directory),
         "network": network,
@@ -185,16 +245,20 @@ def compare(
     runs: Sequence[Path], selection: Selection | None = None, form: TableForm = "text"
 ) -> str:
     """Quality, agreement and cost of several runs, a line for each network; notes below a table."""
-    read = {Path(each): read_run(Path(each), scores=False) for each in runs}
+    read = [read_run(each, scores=False) for each in dict.fromkeys(map(Path, runs))]
     wanted = selection or Selection()
     if wanted.implementation == "alkaid" and wanted.io_type is not None:
         raise UserError(
             f"alkaid's Verilog has no {wanted.io_type}: it takes an event at every clock cycle; "
             "leave --io-type out, or ask for --implementation hls4ml"
         )
-    known = [cost for run in read.values() for cost in run.costs]
+    known = [cost for run in read for cost in run.costs]
     settled = wanted.settled(known)
-    lines = [line for run in read.values() for line in _lines(run, settled)]
+    lines: list[Line] = [
+        (run, name, metrics, settled.find(run.costs, name))
+        for run in read
+        for name, metrics in run.networks.items() or [(None, None)]
+    ]
     if form == "json":
         return as_json([_values(line) for line in lines])
     if form == "csv":
@@ -202,24 +266,14 @@ def compare(
     return _text(lines, settled, known)
 
 
-def _lines(run: RunFiles, selection: Selection) -> list[Line]:
-    if run.metrics is None:
-        return [(run, None, None, None)]
-    teacher, students = run.metrics.teacher, run.metrics.students
-    lines: list[Line] = [(run, "teacher", teacher, None)] if teacher else []
-    return lines + [
-        (run, name, students[name], selection.find(run.costs, name)) for name in run.students
-    ]
-
-
 def _text(lines: Sequence[Line], selection: Selection, known: Sequence[Resources]) -> str:
     budgets = [text("budgets", _budgets)] if any(_budgets(*line) for line in lines) else []
     table = Table.of([*_COMPARED, *budgets], lines)
-    notes = [f"Cost of {selection}; a dash is unknown. {costs.TIMING}"]
+    notes = [f"Cost of {selection}; a dash is unknown. {tables.TIMING}"]
     shown = [cost for *_, cost in lines if cost is not None]
     if any(cost.follows_bunch_crossings is False for cost in shown):
         late = f"an interval of more than {SPACING_NS:g} ns"
-        notes.append(f"! {costs.CANNOT_FOLLOW}: {late}.")
+        notes.append(f"! {tables.CANNOT_FOLLOW}: {late}.")
     if len({cost.source for cost in shown}) > 1:
         least = min(shown, key=lambda cost: cost.trust).source
         notes.append(f"Lines differ in their source; `--source {least}` takes one for all.")

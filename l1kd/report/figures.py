@@ -1,7 +1,4 @@
-"""The figures of a page: groups with a legend, drawn by matplotlib as inline SVG.
-
-Text stays text in the page's own font, sizes follow the page, and nothing points outside.
-"""
+"""The figures of a page: groups with a legend, drawn by matplotlib as inline SVG."""
 
 from __future__ import annotations
 
@@ -51,14 +48,10 @@ class Line:
     width: float = 1.6
     marker: str = "o"
 
-    @property
-    def style(self) -> Any:
-        """As matplotlib's `linestyle`, whose lengths are in line widths."""
-        return (0, tuple(length / self.width for length in self.dash)) if self.dash else "-"
-
     def options(self) -> dict[str, Any]:
-        """As matplotlib's keyword arguments."""
-        return {"color": self.colour, "linestyle": self.style, "linewidth": self.width}
+        """As matplotlib's keyword arguments; its dashes are in line widths."""
+        dash = (0, tuple(length / self.width for length in self.dash)) if self.dash else "-"
+        return {"color": self.colour, "linestyle": dash, "linewidth": self.width}
 
 
 TEACHER = Line(INK, (), 2.2, "*")
@@ -93,12 +86,9 @@ class Group:
     drawings: list[Drawing] = field(default_factory=list)
 
     @contextmanager
-    def draw(self, name: str, caption: str, label: str) -> Iterator[Any]:
-        """Axes of a new figure; `label` is for those who do not see it.
-
-        Equal figures give equal text; ids differ between figures of different names.
-        """
-        with matplotlib.rc_context({"svg.hashsalt": name}, STYLE):
+    def draw(self, caption: str, label: str) -> Iterator[Any]:
+        """Axes of a new figure; `label`, for those who do not see it, makes its ids its own."""
+        with matplotlib.rc_context({"svg.hashsalt": label}, STYLE):
             figure, buffer = Figure(), io.StringIO()
             yield figure.add_subplot()
             figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -190,17 +180,14 @@ def learning(run: RunFiles) -> Group | None:
     styles = {"teacher": TEACHER, **_student_lines(run)}
     curves = {name: curve for name in styles if (curve := history.curve(name)) is not None}
     group = Group({name: styles[name] for name in curves})
-    for who, names, loss, caption in (
-        ("teacher", curves.keys() & {"teacher"}, "mean raw score",
-         "Teacher: mean reconstruction error"),
-        ("students", curves.keys() - {"teacher"}, "mean absolute error [output units]",
-         "Students: mean absolute error of the score"),
-    ):  # fmt: skip
-        own = [name for name in curves if name in names]
+    teacher = "Teacher: mean reconstruction error", "mean raw score"
+    students = "Students: mean absolute error of the score", "mean absolute error [output units]"
+    for caption, loss in (teacher, students):
+        own = [name for name in curves if (name == "teacher") == (caption in teacher)]
         if not own:
             continue
         label = f"Learning curves of {', '.join(own)}: {loss} by epoch"
-        with group.draw(f"learning-{who}", caption, label) as axes:
+        with group.draw(caption, label) as axes:
             for name in own:
                 training, validation = map(_positive, curves[name])
                 options = styles[name].options()
@@ -236,14 +223,14 @@ def distributions(run: RunFiles) -> Group | None:
         return _positive(np.histogram(values, edges)[0] / max(len(values), 1))
 
     group = Group({"normal": Line(NORMAL.colour, (), 6), **styles})
-    for number, (name, parts) in enumerate(taken.items()):
+    for name, parts in taken.items():
         normal = parts.pop("test")
         if many:
             parts = {pooled: np.concatenate(list(parts.values()))}
         score = f"score of {name} [output units]"
         caption = "teacher, transformed" if name == "teacher" else name
         label = f"Distribution of {score}: normal events and {len(parts)} signals"
-        with group.draw(f"scores-{number}", caption, label) as axes:
+        with group.draw(caption, label) as axes:
             ground = 0.5 / len(normal)
             filled: dict[str, Any] = {"fill": True, "color": NORMAL.colour, "alpha": 0.55}
             axes.stairs(shares(normal), edges, baseline=ground, **filled)
@@ -286,9 +273,9 @@ def roc(run: RunFiles) -> Group | None:
     styles |= _student_lines(run)
     events = len(scores.student(run.metrics.best, "test"))
     group = Group(styles)
-    for number, signal in enumerate(run.signals):
+    for signal in run.signals:
         label = f"ROC curves of {', '.join(read)} for {signal}"
-        with group.draw(f"roc-{number}", signal, label) as axes:
+        with group.draw(signal, label) as axes:
             axes.figure.set_figheight(3.3 if run.of_crossings else 3.1)
             for name, of in read.items():
                 axes.plot(*roc_curve(of("test"), of(signal)), **styles[name].options())
@@ -326,10 +313,10 @@ def densities(run: RunFiles) -> Group | None:
     edges = bins([values for pair in pairs.values() for values in pair], 64)
     ends = (edges[0], edges[-1])
     group = Group()
-    for number, (events, pair) in enumerate(pairs.items()):
+    for events, pair in pairs.items():
         caption = f"{best} against the teacher, {events}"
         label = f"Score of {best} against the teacher's for {events}"
-        with group.draw(f"density-{number}", caption, label) as axes:
+        with group.draw(caption, label) as axes:
             both: Any = (edges, edges)
             counts, *_ = np.histogram2d(*pair, bins=both)
             axes.figure.set_figheight(3.7)
@@ -359,8 +346,7 @@ def qualities(run: RunFiles) -> Group | None:
     metrics = run.metrics
     if metrics is None or not run.signals:
         return None
-    scored: dict[str, run_files.Quality] = {"teacher": metrics.teacher} if metrics.teacher else {}
-    scored |= {name: metrics.students[name] for name in run.students} | metrics.baselines
+    scored: dict[str, run_files.Quality] = {**run.networks, **metrics.baselines}
     bars = _student_lines(run) | {"teacher": TEACHER} | dict.fromkeys(metrics.baselines, BASELINE)
     group = Group(lines(run.signals), markers=True)
     for each in QUALITIES:
@@ -370,7 +356,7 @@ def qualities(run: RunFiles) -> Group | None:
             continue
         caption = f"{each.title}: mean over signals (bar) and every signal"
         label = f"{each.title} of {', '.join(scored)} for each signal"
-        with group.draw(f"quality-{each.name}", caption, label) as axes:
+        with group.draw(caption, label) as axes:
             low, high = 0.5 if min(values) >= 0.5 else 0.0, 1.0
             if each.share:
                 low, high = 0.0, min(1.0, max(values) * 1.08 + 0.01)
@@ -401,7 +387,7 @@ def ladders(run: RunFiles) -> Group | None:
     for each in MEANS:
         mean = f"mean {each.short}"
         label = f"{mean} from the teacher to the firmware"
-        with group.draw(f"ladder-{each.name}", f"{mean}, rung by rung", label) as axes:
+        with group.draw(f"{mean}, rung by rung", label) as axes:
             for student, rungs in fidelity.items():
                 found = [(places[r.stage], v) for r in rungs if (v := each.mean(r)) is not None]
                 line = styles[student]
@@ -422,30 +408,25 @@ def cost(run: RunFiles) -> Group | None:
     group = Group({name: line for name, line in styles.items() if name in drawn})
     shares = [(each, each.largest_share) for each in run.costs if each.largest_share is not None]
     if shares:
-        labels = [f"{each.student}, {each.source}" for each, _ in shares]
         parts = dict.fromkeys(str(each.part_short) for each, _ in shares)
-        caption = "largest share of the part, by source"
-        label = f"Share of the part: {', '.join(labels)}"
-        with group.draw("cost-shares", caption, label) as axes:
-            _bars(
-                axes,
-                [
-                    (n, 100 * v, number_format.share(v))
-                    for n, (_, v) in zip(labels, shares, strict=True)
-                ],
-                [styles[each.design_text].colour for each, _ in shares],
-            )
+        rows = [
+            (f"{each.student}, {each.source}", 100 * share, number_format.share(share))
+            for each, share in shares
+        ]
+        label = f"Share of the part: {', '.join(name for name, *_ in rows)}"
+        with group.draw("largest share of the part, by source", label) as axes:
+            _bars(axes, rows, [styles[each.design_text].colour for each, _ in shares])
             axes.set_xlabel(f"largest share of a {' or '.join(parts)} [%]")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
-    for number, each in enumerate(run.costs):
+    for each in run.costs:
         luts = [(layer.name, layer.lut) for layer in each.layers if layer.lut is not None]
         if not each.best or not any(lut for _, lut in luts):
             continue
         if rest := luts[MOST_LAYERS:]:
             luts[MOST_LAYERS:] = [(f"{len(rest)} others", sum(lut for _, lut in rest))]
         caption = f"{each.student}: LUT by layer, {each.source_text}"
-        label = f"LUT of {each.student} by layer: {each.source_text}"
-        with group.draw(f"cost-layers-{number}", caption, label) as axes:
+        label = f"LUT of {each.student} by layer: {each.design_text}, {each.source_text}"
+        with group.draw(caption, label) as axes:
             rows = [(name, lut, number_format.count(lut)) for name, lut in luts]
             _bars(axes, rows, [styles[each.design_text].colour] * len(rows))
             axes.set_xlabel("LUT")

@@ -110,6 +110,19 @@ class RunFiles:
         return sorted(names, key=lambda name: name != self.best)
 
     @property
+    def networks(self) -> dict[str, run_files.TeacherMetrics | run_files.StudentMetrics]:
+        """Metrics of the teacher, if there is one, and of the students, the chosen one first."""
+        if self.metrics is None:
+            return {}
+        teacher = {"teacher": self.metrics.teacher} if self.metrics.teacher else {}
+        return {**teacher, **{name: self.metrics.students[name] for name in self.students}}
+
+    @property
+    def events(self) -> dict[str, Any]:
+        """Numbers of events by sample; `signals` by name and half."""
+        return dict(self.metrics.dataset.get("events", {})) if self.metrics else {}
+
+    @property
     def signals(self) -> list[str]:
         """Names of the signals."""
         return list(self.metrics.students[self.metrics.best].efficiency) if self.metrics else []
@@ -128,11 +141,24 @@ class RunFiles:
     def costs(self) -> list[Cost]:
         """Costs, the best student's first, then by design, the estimate first."""
         place = {name: index for index, name in enumerate(self.students)}
-        records = self.resources or []
-        estimates = {_subject(each): each for each in records if each.source == "estimate"}
+        estimates: dict[tuple[object, ...], run_files.Resources] = {}
+        costs = []
+        for each in sorted(self.resources or [], key=lambda each: each.source != "estimate"):
+            known, subject = dict(each), (each.student, each.design, each.part, each.clock_ns)
+            if each.source == "estimate":
+                estimates[subject] = each
+            if not each.share and each.part is not None:
+                known["share"] = fpga_parts.share(each.part, **each.counts)
+            ratios = {
+                name: found / estimated
+                for name in AMOUNTS
+                if each.source != "estimate"
+                and (found := getattr(each, name)) is not None
+                and (estimated := getattr(estimates.get(subject), name, None))
+            }
+            costs.append(Cost(**known, best=each.student == self.best, over_estimate=ratios))
         return sorted(
-            (_cost(each, estimates.get(_subject(each)), self.best) for each in records),
-            key=lambda cost: (place.get(cost.student, len(place)), cost.design, cost.trust),
+            costs, key=lambda cost: (place.get(cost.student, len(place)), cost.design, cost.trust)
         )
 
     def pairs(self, student: str | None = None) -> list[run_files.Pair]:
@@ -147,31 +173,14 @@ class RunFiles:
 
     def absent(self, stage: AnyStage) -> str:
         """Why there is nothing from a stage, in words."""
-        record = self.manifest.stages.get(stage)
-        if record is None:
-            return f"The stage “{stage}” has not run."
-        if record.state == "failed":
-            return f"The stage “{stage}” failed: {record.message or 'no message'}."
-        if record.state == "running":
-            return f"The stage “{stage}” was started and did not finish."
-        return f"The stage “{stage}” wrote nothing for this section."
-
-
-def _subject(cost: run_files.Resources) -> tuple[object, ...]:
-    return cost.student, cost.design, cost.part, cost.clock_ns
-
-
-def _cost(
-    record: run_files.Resources, estimate: run_files.Resources | None, best: str | None
-) -> Cost:
-    known = dict(record)
-    if not record.share and record.part is not None:
-        known["share"] = fpga_parts.share(record.part, **record.counts)
-    ratios = {}
-    if estimate is not None and record.source != "estimate":
-        amounts = {name: (getattr(record, name), getattr(estimate, name)) for name in AMOUNTS}
-        ratios = {n: found / e for n, (found, e) in amounts.items() if found is not None and e}
-    return Cost(**known, best=record.student == best, over_estimate=ratios)
+        record, ending = self.manifest.stages.get(stage), "has not run"
+        if record is not None:
+            ending = {
+                "failed": f"failed: {record.message or 'no message'}",
+                "running": "was started and did not finish",
+                "done": "wrote nothing for this section",
+            }[record.state]
+        return f"The stage “{stage}” {ending}."
 
 
 def read_run(directory: Path, *, scores: bool = True) -> RunFiles:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 DASH = "\N{EN DASH}"
 
 
@@ -41,14 +43,9 @@ def rate(value: float | None) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def score(value: float | None, lsb: float) -> str:
+def score(value: float, lsb: float) -> str:
     """A score in output units, as fine as its least significant bit but at most four decimals."""
-    if value is None:
-        return DASH
-    decimals = 0
-    while decimals < 4 and (lsb * 10**decimals) % 1:
-        decimals += 1
-    return f"{value:.{decimals}f}"
+    return f"{value:.{min(max(round(-math.log2(lsb)), 0), 4)}f}"
 
 
 def share(value: float | None) -> str:

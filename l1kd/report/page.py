@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -17,13 +16,11 @@ from l1kd.core.stages import order
 from l1kd.evaluation.rates import REPORTED_FPR
 from l1kd.firmware.budgets import of_best
 from l1kd.firmware.hls.backends import backend_named
-from l1kd.report import costs, number_format, tables
-from l1kd.report.figures import FIGURES
+from l1kd.report import number_format, tables
+from l1kd.report.figures import FIGURES, SMALL_COUNT
 from l1kd.report.load_run import SPACING_NS, RunFiles, read_run
 from l1kd.report.number_format import count, plural
 from l1kd.report.verdict import judge
-
-ENOUGH = 50  # distinct collisions behind a false-positive rate that may be quoted
 
 
 def report(context: Context) -> None:
@@ -44,14 +41,11 @@ def render(run: RunFiles) -> str:
         lstrip_blocks=True,
     )
     environment.filters["svg"] = Markup  # what l1kd.report.figures drew
-    style = Path(__file__).parent / "templates" / "report.css"
     page = environment.get_template("report.html.j2").render(
         run=run,
-        costs=costs,
         tables=tables,
         numbers=number_format,
         backend_named=backend_named,
-        css=Markup(style.read_text(encoding="utf-8")),
         version=__version__,
         verdict=judge(run),
         cards=list(_cards(run)),
@@ -116,7 +110,7 @@ def rate_note(run: RunFiles) -> tuple[bool, str]:
     """Events behind a false-positive rate of 1e-3: whether they are enough to quote, and a text."""
     if run.metrics is None or not run.signals:
         return True, ""
-    test = run.metrics.dataset.get("events", {}).get("test", 0)
+    test = run.events.get("test", 0)
     accepted = int(test * REPORTED_FPR + 1e-9)
     known = run.metrics.dataset.get("distinct_collisions")
     distinct = known.get("test", {}).get("1e-3") if isinstance(known, dict) else None
@@ -127,19 +121,19 @@ def rate_note(run: RunFiles) -> tuple[bool, str]:
     if isinstance(distinct, (int, float)):
         text += f", made of effectively {count(distinct)} distinct simulated collisions"
         accepted = min(accepted, int(distinct))
-    if accepted < ENOUGH:
-        text += f": fewer than {ENOUGH}, too few to quote an efficiency on"
-    return accepted >= ENOUGH, f"{text}."
+    if accepted < SMALL_COUNT:
+        text += f": fewer than {SMALL_COUNT}, too few to quote an efficiency on"
+    return accepted >= SMALL_COUNT, f"{text}."
 
 
 def uncertainty(run: RunFiles) -> str:
     """The statistical uncertainty of an efficiency, from the smallest signal."""
-    known = run.metrics.dataset.get("events", {}).get("signals", {}) if run.metrics else {}
-    tested = [each["test"] for each in known.values() if each.get("test")]
+    known = run.events.get("signals", {}).values()
+    tested = [each["test"] for each in known if each.get("test")]
     if not tested or not run.signals:
         return ""
-    largest = 0.5 / min(tested) ** 0.5
-    return f"Binomial uncertainty of one signal's efficiency: at most {100 * largest:.1f} points."
+    largest = 50 / min(tested) ** 0.5
+    return f"Binomial uncertainty of one signal's efficiency: at most {largest:.1f} points."
 
 
 @dataclass(frozen=True)
@@ -186,4 +180,4 @@ def _cards(run: RunFiles) -> Iterator[Card]:
     interval = found.amounts.get("interval_ns", 0.0)
     if interval > SPACING_NS:
         value = f"{number_format.quantity(interval)} ns"
-        yield Card("Interval", value, costs.CANNOT_FOLLOW, bad=True)
+        yield Card("Interval", value, tables.CANNOT_FOLLOW, bad=True)

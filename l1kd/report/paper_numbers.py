@@ -1,17 +1,14 @@
 """The paper's numbers: float students on MNIST and Fashion-MNIST, means over the ten classes.
 
 Source: arXiv 2310.06047 (ESANN 2023); spreads and the noise variant's EMD as the authors' public
-record of its figures has them (GitHub AdrianAlan/kd4ad, `paper_plots.ipynb`). AUC is normal against
-anomalous test images. EMD is the distance of the anomalies' scores, student to teacher, on about
+record of its figures has them (GitHub AdrianAlan/kd4ad, `paper_plots.ipynb`), which overwrites the
+EMD of co-learning with outliers on MNIST by its spread. AUC is normal against anomalous images of
+the test split. EMD is the distance of the anomalies' scores, student to teacher, on about
 log(1 + mse): the students' scores are that, the teacher's are the plain mse.
-
-In that record the EMD of co-learning with outliers on MNIST is overwritten by its own spread; here
-both stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 SOURCE = "arXiv 2310.06047"
@@ -74,19 +71,20 @@ mnist         noise      emd_anomalous_std        5   7   8   6   7   7   7
 """
 
 
-def _cells() -> Iterator[Published]:
+def _read() -> dict[tuple[str, str, str], Published]:
     found: dict[tuple[str, str, str], dict[str, float]] = {}
     for line in _TABLE.strip().splitlines():
         data, mode, quantity, *numbers = line.split()
         for model, number in zip(MODELS[-len(numbers) :], numbers, strict=True):
             found.setdefault((data, mode, model), {})[quantity] = int(number) / 1000
-    for key, values in found.items():
-        data, mode, model = key
-        yield Published(data=data, mode=mode, model=model, **values)
+    return {
+        (data, mode, model): Published(data=data, mode=mode, model=model, **values)
+        for (data, mode, model), values in found.items()
+    }
 
 
-CELLS = tuple(_cells())
-_BY_KEY = {(cell.data, cell.mode, cell.model): cell for cell in CELLS}
+_BY_KEY = _read()
+CELLS = tuple(_BY_KEY.values())
 
 
 def find(data: str, mode: str, model: str) -> Published | None:

@@ -1,6 +1,6 @@
-"""Tables of a sweep: a row per network of every run; means and spreads over classes and seeds.
+"""Tables and figures of a sweep: a row per network of every run; means and spreads over classes.
 
-`docs/sweep.md` explains the columns; None stands for what is unknown.
+`docs/sweep.md` explains the columns; None is unknown. Figures are the paper's, ours filled.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,17 @@ from l1kd.core.config import Config, Distillation
 from l1kd.core.errors import UserError
 from l1kd.core.files import atomic, content_hash, read_json
 from l1kd.core.run_files import Metrics
+from l1kd.data.mnist import KNOWN
 from l1kd.evaluation.metrics import POOLED, mean_over_signals
+from l1kd.report import paper_numbers
+from l1kd.report.figures import Group, Line, lines
 from l1kd.report.load_run import RunFiles, read_run
+from l1kd.report.number_format import plural
 from l1kd.report.paper_numbers import TEACHER
-from l1kd.report.sweep_figures import Cell, draw, taught
 from l1kd.report.tables import Column, Table, value_of
 from l1kd.training.target_transform import load_target
+
+Cell = Mapping[str, Any]
 
 _FLOAT_BITS = 32
 # What every table has as a column of its own; other keys of a grid follow behind.
@@ -36,6 +42,8 @@ _EMD = {
 }
 _KEYS = ("data", "mode", "model", "weight_bits")
 _MEANS = (*_EMD, "mae", "spearman", "efficiency")
+_DODGE, _SPREAD = 0.055, 0.7  # between neighbouring series of one model, and between all of them
+_ALL_CLASSES = 10
 
 
 def mode_of(distillation: Distillation) -> str:
@@ -130,52 +138,49 @@ def summarise(rows: Sequence[Cell]) -> list[dict[str, Any]]:
 
 
 def _cell(own: Sequence[Cell], others: Sequence[str]) -> dict[str, Any]:
-    auc, spread = _by_class(own, "auc")
-    std = float(np.std(auc, ddof=1)) if len(auc) > 1 else None
-    compared = [each for each in own if each.get("compared") is not None]
+    def mean(name: str) -> float | None:
+        values = [np.mean(seeds) for seeds in _by_class(own, name)]
+        return float(np.mean(values)) if values else None
+
+    classes = _by_class(own, "auc")
+    std = float(np.std([np.mean(seeds) for seeds in classes], ddof=1)) if len(classes) > 1 else None
+    variances = [np.var(seeds, ddof=1) for seeds in classes if len(seeds) > 1]
+    counted = [each for each in own if each.get("compared") is not None]
     return {
         **{name: own[0][name] for name in _KEYS},
         "classes": sorted({each["normal"] for each in own} - {None}),
         "seeds": sorted({each["seed"] for each in own}),
         "epochs": max((each["epochs"] for each in own if each["epochs"] is not None), default=None),
-        "auc_mean": _mean(auc),
+        "auc_mean": mean("auc"),
         "auc_std": std,
-        "auc_se": None if std is None else std / math.sqrt(len(auc)),
-        "auc_seed_std": spread,
-        **{name: _mean(_by_class(own, name)[0]) for name in _MEANS},
-        "mismatches": sum(each["mismatches"] for each in compared) if compared else None,
-        "compared": sum(each["compared"] for each in compared) if compared else None,
+        "auc_se": None if std is None else std / math.sqrt(len(classes)),
+        "auc_seed_std": float(np.sqrt(np.mean(variances))) if variances else None,
+        **{name: mean(name) for name in _MEANS},
+        "mismatches": sum(each["mismatches"] for each in counted) if counted else None,
+        "compared": sum(each["compared"] for each in counted) if counted else None,
         "group": ", ".join(dict.fromkeys(each.get("group", "") for each in own)),
-        **{name: _common(own, name) for name in others},
+        **{
+            name: value if all(each.get(name) == value for each in own) else None
+            for name in others
+            for value in [own[0].get(name)]
+        },
     }
 
 
-def _by_class(own: Sequence[Cell], name: str) -> tuple[list[float], float | None]:
-    """A value per class, its mean over seeds; and the spread over seeds within a class."""
+def _by_class(own: Sequence[Cell], name: str) -> list[list[float]]:
+    """The known values of each class, one for each seed."""
     values: dict[Any, dict[int, float]] = defaultdict(dict)
     for each in own:
         if each.get(name) is not None:
             values[each["normal"]][each["seed"]] = each[name]  # two groups may share a run's recipe
-    means = [float(np.mean(list(seeds.values()))) for seeds in values.values()]
-    variances = [np.var(list(s.values()), ddof=1) for s in values.values() if len(s) > 1]
-    return means, float(np.sqrt(np.mean(variances))) if variances else None
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
-
-
-def _common(own: Sequence[Cell], name: str) -> Any:
-    values = [each.get(name) for each in own]
-    return values[0] if all(value == values[0] for value in values) else None
+    return [list(seeds.values()) for seeds in values.values()]
 
 
 def write_tables(directory: Path, run_directories: Sequence[Path]) -> str:
     """Write `runs.parquet`, `summary.parquet`, `summary.md` and figures; return the Markdown."""
     found = rows(run_directories)
     cells = summarise(found)
-    runs = len({each["run"] for each in found})
-    text = markdown(cells, runs, len(run_directories))
+    text = markdown(cells, len({each["run"] for each in found}), len(run_directories))
     write_parquet(directory / "runs.parquet", found)
     write_parquet(directory / "summary.parquet", cells)
     with atomic(directory / "summary.md") as temporary:
@@ -207,10 +212,10 @@ def markdown(cells: Sequence[Cell], runs: int, of: int) -> str:
     """The summary's tables: quality and likeness to the teacher, models as columns."""
     if not cells:
         return f"0 of {of} runs are evaluated.\n"
-    lines: dict[tuple[str, ...], dict[str, Cell]] = {}
+    by_line: dict[tuple[str, ...], dict[str, Cell]] = {}
     for cell in cells:
         for like in [each for each in cells if taught(cell, each)] or [cell]:
-            lines.setdefault(_line(like), {})[cell["model"]] = cell
+            by_line.setdefault(_line(like), {})[cell["model"]] = cell
     models = list(dict.fromkeys(cell["model"] for cell in cells))
     titles = ("data", "students learn by", "group", "bits", "classes", "seeds")
     columns = [Column(each, i, str, left=i < 3) for i, each in enumerate((*titles, *models))]
@@ -220,7 +225,7 @@ def markdown(cells: Sequence[Cell], runs: int, of: int) -> str:
             columns,
             [
                 (*line, *(show(own[model]) if model in own else "" for model in models))
-                for line, own in lines.items()
+                for line, own in by_line.items()
             ],
         )
         parts.append(f"**{title}**\n\n{table.markdown()}")
@@ -263,3 +268,152 @@ _QUANTITIES: dict[str, Callable[[Cell], str]] = {
     "The same of calibrated scores": _four("emd_anomalous_calibrated"),
     "Mean absolute difference to the teacher per event": _four("mae"),
 }
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A figure of every data set: its file, the keys of a cell, the axis."""
+
+    file: str
+    value: str
+    error: str
+    paper: str  # attribute of `paper_numbers.Published`
+    label: str
+    bottom: float | None
+    unit: float = 1.0
+
+
+_FIGURES = (
+    _Figure("auc", "auc_mean", "auc_se", "auc", "AUC", None),
+    _Figure(
+        "emd",
+        "emd_anomalous",
+        "",  # its standard error is not in the tables
+        "emd_anomalous",
+        "anomalies' EMD [10\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT THREE}]",
+        0.0,
+        1e-3,
+    ),
+)
+
+
+@dataclass
+class _Series:
+    """Cells of one colour, by model: a way to train, at one width."""
+
+    mode: str
+    label: str
+    cells: dict[str, Cell] = field(default_factory=dict)
+
+
+def draw(cells: Sequence[Cell], directory: Path) -> list[Path]:
+    """Write `auc-<data>.svg` and `emd-<data>.svg` of every data set, without what is unknown."""
+    written = []
+    for data in dict.fromkeys(str(cell["data"]) for cell in cells):
+        own = [cell for cell in cells if cell["data"] == data]
+        for quantity in _FIGURES:
+            series = _series([cell for cell in own if cell.get(quantity.value) is not None])
+            if series:
+                # A page's `<svg>` as a file, on white.
+                opening = '<svg xmlns="http://www.w3.org/2000/svg" style="background: #ffffff"'
+                svg = _svg(data, series, quantity).replace("<svg", opening, 1)
+                written.append(directory / f"{quantity.file}-{data}.svg")
+                with atomic(written[-1]) as temporary:
+                    temporary.write_text(svg + "\n")
+    return written
+
+
+def _series(cells: Sequence[Cell]) -> list[_Series]:
+    """Students that were trained alike; a teacher goes with those that it taught."""
+    found: dict[tuple[str, str, Any], _Series] = {}
+    students = [cell for cell in cells if cell["model"] != TEACHER]
+    for cell in sorted(students, key=lambda cell: _place(paper_numbers.MODES, cell["mode"])):
+        mode, group, bits = str(cell["mode"]), str(cell.get("group") or ""), cell["weight_bits"]
+        own = found.setdefault((mode, group, bits), _Series(mode, f"{mode}, {bits} bits"))
+        own.cells.setdefault(str(cell["model"]), cell)
+    for series in found.values():
+        classes = min(len(cell["classes"]) for cell in series.cells.values())
+        if 0 < classes < _ALL_CLASSES:
+            series.label += f", {plural(classes, 'class', 'classes')}"
+    labels = [series.label for series in found.values()]
+    for (_, group, _), series in found.items():
+        if labels.count(series.label) > 1 and group:
+            series.label += f" ({group})"
+    for teacher in cells:
+        for series in found.values():
+            if any(taught(teacher, student) for student in series.cells.values()):
+                series.cells.setdefault(TEACHER, teacher)
+                break
+    return list(found.values())
+
+
+def taught(teacher: Cell, student: Cell) -> bool:
+    """True of a teacher's cell and the cell of a student that it taught."""
+    groups, others = (set((each.get("group") or "").split(", ")) for each in (teacher, student))
+    kind = all(teacher[key] == student[key] for key in ("data", "mode"))
+    return teacher["model"] == TEACHER != student["model"] and kind and bool(groups & others)
+
+
+def _place(order: Sequence[str], name: str) -> tuple[int, str]:
+    return (order.index(name) if name in order else len(order), name)
+
+
+def _svg(data: str, series: Sequence[_Series], quantity: _Figure) -> str:
+    models = sorted(
+        {model for each in series for model in each.cells},
+        key=lambda model: _place(paper_numbers.MODELS, model),
+    )
+    styles = lines(each.label for each in series)
+    firsts: dict[str, Line] = {}
+    for each in series:
+        firsts.setdefault(each.mode, styles[each.label])
+    papers: dict[str, dict[str, float]] = {}
+    for cell in paper_numbers.CELLS:
+        value = getattr(cell, quantity.paper)
+        if cell.data == data and cell.mode in firsts and cell.model in models and value is not None:
+            papers.setdefault(cell.mode, {})[cell.model] = value
+    count = len(series) + len(papers)
+    title = KNOWN[data].title if data in KNOWN else data
+    beside = f", beside {paper_numbers.SOURCE}" if papers else ""
+    label = f"{quantity.label}, {title}: {', '.join(each.label for each in series)}{beside}"
+    group = Group()
+    with group.draw("", label) as axes:
+        axes.figure.set_size_inches(max(4.5, 0.95 * len(models)), 3.4 + 0.085 * count)
+        handles: list[Any] = []
+
+        def plot(values: Mapping[str, float], line: Line, **options: Any) -> None:
+            """One series, moved aside a little: points at the models that it has."""
+            shift = min(_DODGE, _SPREAD / count) * (len(handles) - (count - 1) / 2)
+            x = [place + shift for place, model in enumerate(models) if model in values]
+            heights = [values[model] / quantity.unit for model in models if model in values]
+            options = line.options() | {"marker": line.marker, "linewidth": 0.9} | options
+            handles.append(axes.errorbar(x, heights, elinewidth=1.4, markersize=5, **options))
+
+        for each in series:
+            own = [each.cells[model] for model in models if model in each.cells]
+            errors = [float(cell.get(quantity.error) or 0.0) / quantity.unit for cell in own]
+            plot(
+                {model: float(cell[quantity.value]) for model, cell in each.cells.items()},
+                styles[each.label],
+                yerr=errors if any(errors) else None,
+                label=each.label,
+            )
+        for mode, values in papers.items():
+            plot(
+                values,
+                firsts[mode],
+                linestyle=(0, (1, 2)),
+                markerfacecolor="none",
+                zorder=1.9,  # below ours
+                label=f"{mode}, the paper's float students",
+            )
+        sizes = paper_numbers.PARAMETERS if data in paper_numbers.DATA else {}
+        labels = [f"{model}\n{sizes[model]:,}" if model in sizes else model for model in models]
+        axes.set_xticks(range(len(models)), labels)
+        axes.grid(visible=False, axis="x")
+        axes.set_ylim(bottom=quantity.bottom)
+        several = any(len(cell["classes"]) > 1 for each in series for cell in each.cells.values())
+        over = ", mean over classes" if several else ""
+        axes.set(xlim=(-0.6, len(models) - 0.4), ylabel=quantity.label + over, title=title)
+        axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return group.drawings[0].svg

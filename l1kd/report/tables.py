@@ -1,27 +1,25 @@
-"""Tables as lists of columns; those of a report on quality, fidelity, agreement and layers."""
+"""Tables as lists of columns, and the tables of a report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from l1kd.core import run_files
-from l1kd.core.run_files import FirmwareRecord, Pair, PerSignal, WorkingPoint
 from l1kd.evaluation.metrics import POOLED, mean_over_signals, shared_decisions
 from l1kd.evaluation.rates import out_of_reach
-from l1kd.report.load_run import RunFiles
-from l1kd.report.number_format import DASH, area, count, percent, quantity, rate, score
+from l1kd.evaluation.student_choice import BUDGETS, amount
+from l1kd.report import number_format as numbers
+from l1kd.report.load_run import AMOUNTS, Cost, RunFiles
 
-Get = str | int | Callable[..., Any]  # see `value_of`
+# A place in a tuple of objects, a function of the objects, or the name of an attribute, `a` or
+# `a.b`, of the last object that has it.
+Get = str | int | Callable[..., Any]
 
 
 def value_of(item: Any, get: Get) -> Any:
-    """A value of an item, which is an object or a tuple of objects; None is unknown.
-
-    `get` is a place in the tuple, a function of the objects, or the name of an attribute, `a` or
-    `a.b`: of the last object that has it. None in place of an object knows no attribute.
-    """
+    """A value of an item, an object or a tuple of objects; None is unknown, also as an object."""
     objects = item if isinstance(item, tuple) else (item,)
     if isinstance(get, int):
         return objects[get]
@@ -43,18 +41,14 @@ class Column:
 
     title: str
     get: Get | None = None  # None: the attribute that the title names
-    show: Callable[[Any], str] = count  # None is unknown: a dash
+    show: Callable[[Any], str] = numbers.count  # None is unknown: a dash
     left: bool = False  # texts are aligned to the left, numbers to the right
     mark: Callable[..., str] | None = None  # "best" or "bad"; None: as the row
-
-    def value(self, item: Any) -> Any:
-        """The value for an item; None is unknown."""
-        return value_of(item, self.title if self.get is None else self.get)
 
 
 def words(value: object) -> str:
     """A text, or a dash where there is none."""
-    return DASH if value is None or value == "" else str(value)
+    return numbers.DASH if value is None or value == "" else str(value)
 
 
 def text(title: str, get: Get | None = None, mark: Callable[..., str] | None = None) -> Column:
@@ -67,7 +61,7 @@ class Cell:
     """A formatted value, and whether it is the best of its kind or a failure."""
 
     text: str
-    mark: str = ""  # "best" | "bad"
+    mark: str  # "best" | "bad" | ""
 
 
 @dataclass(frozen=True)
@@ -75,8 +69,8 @@ class Row:
     """Cells, the first one naming the row; `kind` groups rows, `chosen` is the best student's."""
 
     cells: list[Cell]
-    kind: str = ""
-    chosen: bool = False
+    kind: str
+    chosen: bool
 
 
 @dataclass(frozen=True)
@@ -84,9 +78,9 @@ class Table:
     """Titles and rows; `text_columns` are aligned to the left, the others to the right."""
 
     columns: list[str]
-    rows: list[Row] = field(default_factory=list)
-    text_columns: tuple[int, ...] = (0,)
-    caption: str = ""
+    rows: list[Row]
+    text_columns: tuple[int, ...]
+    caption: str
 
     @staticmethod
     def of(
@@ -101,10 +95,10 @@ class Table:
         """A row for each item."""
         rows = []
         for item in items:
-            cells = [
-                Cell(column.show(column.value(item)), value_of(item, column.mark or mark))
-                for column in columns
-            ]
+            cells = []
+            for column in columns:
+                value = value_of(item, column.title if column.get is None else column.get)
+                cells.append(Cell(column.show(value), value_of(item, column.mark or mark)))
             rows.append(Row(cells, value_of(item, kind), value_of(item, chosen)))
         left = tuple(place for place, column in enumerate(columns) if column.left)
         return Table([column.title for column in columns], rows, left, caption)
@@ -141,10 +135,9 @@ class Quality:
     share: bool  # an axis in per cent, from 0
     pooled: bool  # also of all signals as one
 
-    def of(self, record: run_files.Quality) -> PerSignal:
+    def of(self, record: run_files.Quality) -> run_files.PerSignal:
         """Values by signal; empty if the record's version of l1kd did not know this quality."""
-        values: PerSignal = getattr(record, self.name)
-        return values
+        return dict(getattr(record, self.name))
 
     def mean(self, record: run_files.Quality | None) -> float | None:
         """Mean over the signals."""
@@ -161,7 +154,7 @@ QUALITIES = (
         name="efficiency",
         title="efficiency at a false-positive rate of 1e-3",
         short="efficiency at FPR 1e-3",
-        show=percent,
+        show=numbers.percent,
         caption="Efficiency at a false-positive rate of 1e-3. Bold: the highest of its group; "
         "tinted: the chosen student.",
         share=True,
@@ -171,7 +164,7 @@ QUALITIES = (
         name="auc",
         title="AUC",
         short="AUC",
-        show=area,
+        show=numbers.area,
         caption="Area under the ROC curve, ties counted half. “mean”: over signals; “pooled”: all "
         "signals as one.",
         share=False,
@@ -192,46 +185,44 @@ RUNGS = {
 
 def quality_table(run: RunFiles, quality: Quality) -> Table:
     """A quality of teacher, students and baselines: mean over signals, pooled, each signal."""
-    metrics = run.metrics
-    if metrics is None:
-        return Table(["score", "mean"], caption=quality.caption)
-    keys = [POOLED] * quality.pooled + run.signals
-    kinds: dict[str, dict[str, run_files.Quality]] = {
-        "teacher": {"teacher": metrics.teacher} if metrics.teacher else {},
-        "student": {name: metrics.students[name] for name in run.students},
-        "baseline": metrics.baselines,
-    }
-    titles = ["score", "mean", *("pooled" if key == POOLED else key for key in keys)]
-    table = Table(titles, caption=quality.caption)
-    for kind, members in kinds.items():
-        lines = {
-            name: [quality.mean(each), *(quality.of(each).get(key) for key in keys)]
-            for name, each in members.items()
-        }
-        columns = [
-            {v for v in column if v is not None} for column in zip(*lines.values(), strict=True)
-        ]
-        best = [max(column) if len(column) > 1 else None for column in columns]
-        for name, line in lines.items():
-            cells = [
-                Cell(quality.show(value), "best" if value is not None and value == top else "")
-                for value, top in zip(line, best, strict=True)
-            ]
-            chosen = kind == "student" and name == metrics.best
-            table.rows.append(Row([Cell(name), *cells], kind, chosen))
-    return table
+    items: list[tuple[str, str, run_files.Quality]] = [
+        ("teacher" if name == "teacher" else "student", name, each)
+        for name, each in run.networks.items()
+    ]
+    items += [
+        ("baseline", *each) for each in (run.metrics.baselines if run.metrics else {}).items()
+    ]
+
+    def column(title: str, of: Callable[[run_files.Quality], float | None]) -> Column:
+        def mark(kind: str, _: str, own: run_files.Quality) -> str:
+            values = {v for k, _, each in items if k == kind and (v := of(each)) is not None}
+            return "best" if len(values) > 1 and of(own) == max(values) else ""
+
+        return Column(title, lambda *item: of(item[-1]), quality.show, mark=mark)
+
+    def of_signal(key: str) -> Column:
+        return column("pooled" if key == POOLED else key, lambda each: quality.of(each).get(key))
+
+    return Table.of(
+        [text("score", 1), column("mean", quality.mean)]
+        + [of_signal(key) for key in [POOLED] * quality.pooled + run.signals],
+        items,
+        kind=0,
+        chosen=lambda kind, name, _: kind == "student" and name == run.best,
+        caption=quality.caption,
+    )
 
 
 _EMD = (
-    Column("EMD, normals", "emd.normal", quantity),
-    Column("EMD, anomalies", "emd.anomalous", quantity),
+    Column("EMD, normals", "emd.normal", numbers.quantity),
+    Column("EMD, anomalies", "emd.anomalous", numbers.quantity),
 )
-_CORRELATION = Column("rank correlation", "spearman", area)
+_CORRELATION = Column("rank correlation", "spearman", numbers.area)
 
 
 def likeness_table(run: RunFiles) -> Table:
     """Size of teacher and students, and how like the teacher's the students' scores are."""
-    metrics, scores = run.metrics, run.scores
+    scores = run.scores
 
     def shared(name: str, *_: Any) -> float | None:
         if scores is None or not run.taught or name == "teacher":
@@ -243,14 +234,12 @@ def likeness_table(run: RunFiles) -> Table:
         Column("parameters", "params"),
         Column("weights [bits]", "weight_bits", lambda bits: str(bits or "float")),
         *_EMD,
-        Column("EMD, anomalies, calibrated", "emd_calibrated.anomalous", quantity),
+        Column("EMD, anomalies, calibrated", "emd_calibrated.anomalous", numbers.quantity),
         _CORRELATION,
-        Column("shared decisions", shared, percent),
+        Column("shared decisions", shared, numbers.percent),
     ]
-    items: list[tuple[Any, ...]] = []
-    if metrics is not None:
-        items = [("teacher", metrics.teacher, None)] if metrics.teacher else []
-        items += [(name, metrics.students[name]) for name in run.students]
+    # None: a teacher has no likeness to itself.
+    items = [(name, None, each) for name, each in run.networks.items()]
     return Table.of(
         columns,
         items,
@@ -262,25 +251,29 @@ def likeness_table(run: RunFiles) -> Table:
 def working_point_table(run: RunFiles, student: str) -> Table:
     """Integer thresholds of a student, the rates they give and what they accept."""
     kind = run.config.distillation.score.type
-    events = run.metrics.dataset.get("events", {}).get("test") if run.metrics else None
+    events = run.events.get("test")
 
-    def beyond(point: WorkingPoint) -> bool:
+    def beyond(point: run_files.WorkingPoint) -> bool:
         return out_of_reach(point.threshold, kind)
 
-    def threshold(point: WorkingPoint) -> str:
-        return "above range" if beyond(point) else score(point.threshold * kind.lsb, kind.lsb)
+    def threshold(point: run_files.WorkingPoint) -> str:
+        return (
+            "above range" if beyond(point) else numbers.score(point.threshold * kind.lsb, kind.lsb)
+        )
 
     def signal_column(signal: str) -> Column:
-        return Column(signal, lambda point: point.efficiency.get(signal), percent)
+        return Column(signal, lambda point: point.efficiency.get(signal), numbers.percent)
 
     columns = [
-        Column("aimed at", "target_fpr", rate, left=True),
+        Column("aimed at", "target_fpr", numbers.rate, left=True),
         Column("threshold [LSB]", "threshold"),
         Column("threshold [score]", threshold, str),
         Column("normals accepted", lambda point: None if events is None else point.fpr * events),
-        Column("FPR reached", "fpr", rate),
-        *([Column("rate [kHz]", "rate_khz", quantity)] if run.of_crossings else []),
-        Column("mean efficiency", lambda point: mean_over_signals(point.efficiency), percent),
+        Column("FPR reached", "fpr", numbers.rate),
+        *([Column("rate [kHz]", "rate_khz", numbers.quantity)] if run.of_crossings else []),
+        Column(
+            "mean efficiency", lambda point: mean_over_signals(point.efficiency), numbers.percent
+        ),
         *map(signal_column, run.signals),
     ]
     points = run.metrics.students[student].working_points if run.metrics else []
@@ -298,22 +291,20 @@ def ladder_table(run: RunFiles) -> Table:
     ]
     items = [
         (student, place, rung)
-        for student, rungs in sorted(
-            (run.fidelity or {}).items(), key=lambda each: each[0] != run.best
-        )
-        for place, rung in enumerate(rungs)
+        for student in run.students
+        for place, rung in enumerate((run.fidelity or {}).get(student, []))
     ]
     return Table.of(columns, items, kind=0, chosen=lambda student, *_: student == run.best)
 
 
-def project_of(pair: Pair) -> str:
+def project_of(pair: run_files.Pair) -> str:
     """The project that a pair is about: `Vitis io_stream latency`, `Verilog`, or nothing."""
     if pair.candidate in ("rtl", "rtlsim") and pair.backend is None:
         return "Verilog"
     return " ".join(filter(None, (pair.backend, pair.io_type, pair.strategy)))
 
 
-def faults_of(pair: Pair) -> int:
+def faults_of(pair: run_files.Pair) -> int:
     """Mismatches of a pair, but for those of an inexact QKeras."""
     return 0 if pair.excused else pair.mismatches
 
@@ -395,7 +386,7 @@ def repair_table(run: RunFiles) -> Table:
     )
 
 
-def layer_table(project: FirmwareRecord) -> Table:
+def layer_table(project: run_files.FirmwareRecord) -> Table:
     """The layers of a written project with their precisions."""
     columns = [
         text("layer", "name"),
@@ -412,10 +403,187 @@ def layer_table(project: FirmwareRecord) -> Table:
 
 def sample_table(run: RunFiles) -> Table:
     """Number of events behind every number."""
-    events = run.metrics.dataset.get("events", {}) if run.metrics else {}
-    sizes = [("normal", events)] if events else []
-    sizes += events.get("signals", {}).items()
+    sizes = [("normal", run.events)] if run.events else []
+    sizes += run.events.get("signals", {}).items()
     halves = {"training": "train", "validation": "val", "test": "test"}
     items = [(name, *map(each.get, halves.values())) for name, each in sizes]
     columns = [text("sample", 0), *(Column(title, i) for i, title in enumerate(halves, 1))]
     return Table.of(columns, items)
+
+
+CANNOT_FOLLOW = "cannot follow the bunch crossings"
+TIMING = "Timing is not closed: ns are cycles times the target clock."
+SHOWN: dict[str, Column] = {
+    "student": text("student"),
+    "implementation": text("implementation", "design_text"),
+    "source": text("source (tool)", "source_text"),
+    **{name: Column(name.upper(), name) for name in run_files.COUNTS},
+    "latency_cycles": Column("latency [cycles]", "latency_cycles"),
+    "latency_ns": Column("latency [ns]", "latency_ns", numbers.quantity),
+    "interval_cycles": Column("interval [cycles]", "interval_cycles"),
+    "interval_ns": Column("interval [ns]", "interval_ns", numbers.quantity),
+    "clock_ns": Column("clock [ns]", "clock_ns", numbers.quantity),
+    "estimated_clock_ns": Column(
+        "longest path by the tool [ns]", "estimated_clock_ns", numbers.quantity
+    ),
+    "share": text("largest share of the part", "share_text"),
+    "part": text("part"),
+    "follows": text(
+        "at every bunch crossing",
+        lambda cost: {True: "a new event", False: CANNOT_FOLLOW}.get(cost.follows_bunch_crossings),
+        mark=lambda cost: "bad" if cost.follows_bunch_crossings is False else "",
+    ),
+}
+
+
+def resource_table(run: RunFiles) -> Table:
+    """Logic and latency, every number with its source."""
+    columns = dict(SHOWN)
+    if all(each.estimated_clock_ns is None for each in run.costs):
+        del columns["estimated_clock_ns"]
+    return Table.of(
+        list(columns.values()),
+        run.costs,
+        kind="student",
+        chosen="best",
+        caption=f"By source. {TIMING}",
+    )
+
+
+def beside_tables(run: RunFiles) -> list[Table]:
+    """Estimate beside synthesis of the same design, with ratios; a table per implementation."""
+    # hls4ml's C++ and alkaid's Verilog are different designs.
+    tables = _beside(run, "alkaid", "Verilog (alkaid)"), _beside(run, "hls4ml", "C++ (hls4ml)")
+    return [table for table in tables if table.rows]
+
+
+def _beside(run: RunFiles, which: str, caption: str) -> Table:
+    designs: dict[tuple[str, str, str | None], dict[str, Cost]] = {}
+    for each in run.costs:
+        if each.implementation == which:
+            design = designs.setdefault((each.student, each.design_text, each.part), {})
+            design[each.source_text] = each
+    sources = dict.fromkeys(
+        source for design in designs.values() if len(design) > 1 for source in design
+    )
+
+    def text_of(cost: Cost | None, name: str) -> str:
+        if cost is None:
+            return numbers.DASH
+        ratio = cost.over_estimate.get(name)
+        return numbers.count(getattr(cost, name)) + ("" if ratio is None else f" ({ratio:.2f} x)")
+
+    items = [
+        (
+            next(iter(design.values())),
+            SHOWN[name].title,
+            *(text_of(design.get(each), name) for each in sources),
+        )
+        for design in designs.values()
+        for name in AMOUNTS
+        if sum(getattr(each, name) is not None for each in design.values()) > 1
+    ]
+    columns = [SHOWN["student"], SHOWN["implementation"], text("quantity", 1)]
+    columns += [Column(source, place, str) for place, source in enumerate(sources, 2)]
+    return Table.of(columns, items, kind="student", chosen="best", caption=caption)
+
+
+def layer_cost_tables(run: RunFiles) -> list[Table]:
+    """Costs of layers, a table for each record that has them; the best student's first."""
+
+    def of_sum(layer: run_files.LayerCost, total: float) -> float | None:
+        return layer.lut / total if layer.lut is not None and total else None
+
+    columns = [text("layer", "name"), SHOWN["lut"], Column("of the sum", of_sum, numbers.percent)]
+    columns += [SHOWN[name] for name in ("ff", "dsp", "bram", "latency_cycles")]
+    tables = []
+    for cost in run.costs:
+        total = sum(layer.lut or 0 for layer in cost.layers)
+        caption = f"{cost.student}: {cost.design_text}, {cost.source_text}"
+        items = [(layer, total) for layer in cost.layers]
+        tables.append(Table.of(columns, items, caption=caption))
+    return [table for table in tables if table.rows]
+
+
+def cost_notes(run: RunFiles) -> list[str]:
+    """Notes on the numbers, each with the sources that it is about."""
+    about: dict[str, dict[str, None]] = {}
+    for each in run.costs:
+        if each.note:
+            about.setdefault(each.note, {})[f"{each.design_text}, {each.source_text}"] = None
+    return [f"{' and '.join(who)}: {note}" for note, who in about.items()]
+
+
+def verilog_table(run: RunFiles) -> Table:
+    """The written Verilog, or why it was refused, and whether a simulator confirmed it."""
+
+    def written(each: run_files.RtlRecord) -> str:
+        return each.directory or f"refused: {each.refused or 'no reason given'}"
+
+    def simulated(each: run_files.RtlRecord) -> str | None:
+        """Result of the simulation: scores, and the cycle in which they appear."""
+        pairs = [pair for pair in run.pairs(each.student) if pair.candidate == "rtlsim"]
+        if each.directory is None or not pairs:
+            return None if each.directory is None else "no"
+        events = numbers.count(sum(pair.events for pair in pairs))
+        if different := sum(pair.mismatches for pair in pairs):
+            return f"{numbers.count(different)} of {events} events differ"
+        if each.latency_cycles is None:
+            return f"{events} events equal"
+        cycles = numbers.plural(each.latency_cycles, "cycle")
+        return f"{events} events equal, each {cycles} after it was sampled, as reported"
+
+    columns = [
+        text("student"),
+        text("written to", written),
+        text("top module", "top"),
+        text("part"),
+        Column("clock [ns]", "clock_ns", numbers.quantity),
+        text("input", "input_type"),
+        text("output", "output_type"),
+        SHOWN["latency_cycles"],
+        SHOWN["interval_cycles"],
+        Column("LUT, estimate", "lut"),
+        Column("FF, estimate", "ff"),
+        text("simulated", simulated),
+    ]
+    return Table.of(
+        columns,
+        sorted(run.rtl or [], key=lambda record: record.student != run.best),
+        kind="student",
+        chosen=lambda each: each.student == run.best,
+    )
+
+
+def choice_table(run: RunFiles) -> Table:
+    """Students that were considered, their estimated cost, and why some were excluded."""
+
+    def limited(key: str, limit: float) -> Column:
+        name = BUDGETS[key]
+        return Column(
+            f"{key} {amount(name, limit)}",
+            name,
+            lambda value: numbers.DASH if value is None else amount(name, value),
+        )
+
+    def verdict(each: run_files.Candidate) -> str:
+        words = "; ".join(each.excluded) or "within the budgets"
+        if each.note:
+            words += f" ({each.note})"
+        if each.student == run.best:
+            return f"chosen as the nearest miss: {words}" if each.excluded else "chosen"
+        return words
+
+    columns = [
+        text("student"),
+        Column(f"{run.config.choose.by} on validation halves", "quality", numbers.area),
+        *(limited(*each) for each in run.config.choose.budgets.items()),
+        Column("largest cost over its budget", "ratio", numbers.share),
+        text("verdict", verdict),
+    ]
+    return Table.of(
+        columns,
+        run.metrics.choice if run.metrics else [],
+        chosen=lambda each: each.student == run.best,
+        mark=lambda each: "bad" if each.excluded else "",
+    )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from l1kd.core.run_files import AgreementRecord, CertificateRecord
+from l1kd.core.run_files import AgreementRecord
 from l1kd.core.stages import order
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.student_choice import BUDGETS, amount
@@ -105,20 +105,18 @@ def _certificates(run: RunFiles) -> Iterator[Gate]:
     """Equality for every input, project by project; a layer that is not covered is tested only."""
     for record in run.agreement or []:
         for each in record.certificates:
-            project = f"{each.backend} {each.io_type} {each.strategy}"
-            yield Gate(f"Certificate, {record.student}, {project}", *_proved(each))
-
-
-def _proved(certificate: CertificateRecord) -> tuple[State, str]:
-    if certificate.certified:
-        layers = plural(len(certificate.layers), "layer")
-        return "passed", f"certified for all inputs: {layers} proved"
-    refused = [found for found in certificate.findings if found.state == "refused"]
-    first = (refused or certificate.findings)[0]
-    where = f"layer {first.layer}, {first.step}: {first.reason}"
-    return (
-        ("failed", f"refused: {where}") if refused else ("passed", f"tested, not proved: {where}")
-    )
+            name = f"Certificate, {record.student}, {each.backend} {each.io_type} {each.strategy}"
+            if each.certified:
+                layers = plural(len(each.layers), "layer")
+                yield Gate(name, "passed", f"certified for all inputs: {layers} proved")
+                continue
+            refused = [found for found in each.findings if found.state == "refused"]
+            first = (refused or each.findings)[0]
+            where = f"layer {first.layer}, {first.step}: {first.reason}"
+            if refused:
+                yield Gate(name, "failed", f"refused: {where}")
+            else:
+                yield Gate(name, "passed", f"tested, not proved: {where}")
 
 
 def _fidelity(run: RunFiles) -> Iterator[Gate]:

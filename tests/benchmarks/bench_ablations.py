@@ -135,7 +135,7 @@ class Judge:
     """Validation events, normal ones and anomalies, and what the teacher says of them."""
 
     def __init__(self, context: Context, config: Config, teacher: Any, target: Any) -> None:
-        from l1kd.evaluation.score_calibration import calibration_sample
+        from l1kd.evaluation.evaluate import calibration_sample
 
         self.shape, self.target = context.dataset.shape, target
         signals = context.dataset.signals.values()
@@ -161,8 +161,8 @@ class Judge:
 
     def __call__(self, model: Any) -> dict[str, Any]:
         """A student's figures."""
+        from l1kd.evaluation.evaluate import Calibration
         from l1kd.evaluation.metrics import auc, emd, spearman
-        from l1kd.evaluation.score_calibration import Calibration
 
         given, own = self._scores(model)
         target, calibrated = self.target, given[1]

@@ -87,7 +87,7 @@ def cells_of(rows: Sequence[Row]) -> list[Row]:
     """Means and spreads, in the order of the paper's tables.
 
     Distances are those of calibrated scores where students saw exposure (`l1kd.evaluation.
-    calibration`: by training normals and exposure, by no test event); `_uncalibrated` of all.
+    evaluate`: by training normals and exposure, by no test event); `_uncalibrated` of all.
     """
     from l1kd.report.sweep_tables import summarise
 

@@ -9,14 +9,13 @@ import pytest
 from rich.console import Console
 
 from l1kd.core import run_files
-from l1kd.core.config import Config
+from l1kd.core.config import Choose, Config
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset, Sample, Signal
-from l1kd.evaluation.evaluate import evaluate, summarise
+from l1kd.evaluation.evaluate import Calibration, evaluate, summarise
 from l1kd.evaluation.metrics import auc
-from l1kd.evaluation.score_calibration import Calibration
 from l1kd.evaluation.scores import Scores
 from l1kd.training.target_transform import TargetTransform, save_target
 
@@ -87,7 +86,7 @@ def _scores(dataset, students):
     return Scores(arrays)
 
 
-def _summarise(dataset, students, params, by="auc", **budgets):
+def _summarise(dataset, students, params, choose=None, **known):
     return summarise(
         _scores(dataset, students),
         Line(),
@@ -95,8 +94,8 @@ def _summarise(dataset, students, params, by="auc", **budgets):
         dataset,
         params={"teacher": 99, **params},
         weight_bits=dict.fromkeys(students, 8),
-        by=by,
-        **budgets,
+        choose=choose or Choose(),
+        **known,
     )
 
 
@@ -147,7 +146,7 @@ def test_the_best_is_chosen_by_what_the_configuration_says(by, best):
         "ranks": lambda raw: np.minimum(10 * raw, 30),  # the tail saturates: nothing is accepted
         "tail": lambda raw: np.where(raw > 4, 10 * raw, 0),  # blind to all but the tail
     }
-    metrics = _summarise(_dataset(), students, {"ranks": 1, "tail": 1}, by)
+    metrics = _summarise(_dataset(), students, {"ranks": 1, "tail": 1}, Choose(by=by))
     assert metrics.best == best
 
 
@@ -163,7 +162,7 @@ def test_the_best_by_quality_gives_way_to_the_best_within_the_budgets():
     }  # fmt: skip
     free = _summarise(dataset, students, params)
     assert free.best == "like" and free.choice == []
-    within = _summarise(dataset, students, params, budgets={"max_lut": 1_500.0}, costs=costs)
+    within = _summarise(dataset, students, params, Choose(max_lut=1_500.0), costs=costs)
     assert within.best == "coarse"
     assert [each.student for each in within.choice] == ["coarse", "like"]
     assert within.choice[1].quality > within.choice[0].quality

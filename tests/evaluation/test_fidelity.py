@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from l1kd.core.errors import CheckFailed
-from l1kd.evaluation.metrics import auc_loss, check_auc_loss, rung, teacher_rung
+from l1kd.evaluation.metrics import auc_loss, check_auc_loss, rung
 
 
 class Double:
@@ -21,7 +21,7 @@ RAW = {"test": RANDOM.exponential(1, 500), "a": RANDOM.exponential(3, 200)}
 
 
 def test_a_perfect_student_is_the_teacher() -> None:
-    top = teacher_rung(RAW)
+    top = rung("teacher", RAW, RAW)
     step = rung("csim", {name: 2 * values for name, values in RAW.items()}, RAW, Double())
     assert step.model_dump(exclude={"stage"}) == top.model_dump(exclude={"stage"})
     assert auc_loss([top, step]) == 0
@@ -30,7 +30,7 @@ def test_a_perfect_student_is_the_teacher() -> None:
 
 def test_a_blind_student_is_refused() -> None:
     blind = {name: RANDOM.random(len(values)) for name, values in RAW.items()}
-    ladder = [teacher_rung(RAW), rung("csim", blind, RAW, Double())]
+    ladder = [rung("teacher", RAW, RAW), rung("csim", blind, RAW, Double())]
     loss = auc_loss(ladder)
     assert loss is not None and 0.1 < loss < 0.4
     check_auc_loss("x", ladder, loss)
@@ -40,7 +40,7 @@ def test_a_blind_student_is_refused() -> None:
 
 def test_without_signals_there_is_no_loss() -> None:
     alone = {"test": RAW["test"]}
-    ladder = [teacher_rung(alone), rung("csim", alone, alone, Double())]
+    ladder = [rung("teacher", alone, alone), rung("csim", alone, alone, Double())]
     assert auc_loss(ladder) is None
     assert ladder[1].emd.anomalous is None
     check_auc_loss("x", ladder, 0)

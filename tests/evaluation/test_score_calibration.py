@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 from l1kd.core.config import Config
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset, Sample
-from l1kd.evaluation.score_calibration import Calibration, calibration_sample
+from l1kd.evaluation.evaluate import Calibration, calibration_sample
 
 VALUES = arrays.arrays(np.float64, st.integers(1, 300), elements=st.integers(0, 65_535)).map(
     lambda counts: counts / 256

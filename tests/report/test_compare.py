@@ -8,8 +8,7 @@ import pytest
 
 from l1kd.core import run_files
 from l1kd.core.errors import UserError
-from l1kd.report.costs import Selection
-from l1kd.report.export import compare
+from l1kd.report.export import Selection, compare
 
 
 def _lines(text):

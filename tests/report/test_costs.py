@@ -4,20 +4,19 @@ import pytest
 
 from l1kd.core import run_files
 from l1kd.core.run_files import SOURCES, Resources
-from l1kd.report.costs import (
+from l1kd.report.export import Selection, cost_row
+from l1kd.report.figures import cost
+from l1kd.report.load_run import read_run
+from l1kd.report.number_format import DASH
+from l1kd.report.tables import (
     CANNOT_FOLLOW,
-    Selection,
     beside_tables,
     choice_table,
     cost_notes,
-    cost_row,
     layer_cost_tables,
     resource_table,
     verilog_table,
 )
-from l1kd.report.figures import cost
-from l1kd.report.load_run import read_run
-from l1kd.report.number_format import DASH
 
 PART = "xcvu13p-flga2577-2-e"
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from l1kd.report import paper_numbers
-from l1kd.report.sweep_figures import draw
+from l1kd.report.sweep_tables import draw
 
 
 def cell(data="mnist", mode="exposure", model="s1", bits=8, **other):

@@ -20,7 +20,7 @@ from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import check_replaceable
 from l1kd.data.dataset import Sample
-from l1kd.evaluation.metrics import auc_loss, check_auc_loss, rung, teacher_rung
+from l1kd.evaluation.metrics import auc_loss, check_auc_loss, rung
 from l1kd.evaluation.scores import Scores
 from l1kd.firmware.certificate.certify import certify
 from l1kd.firmware.hls.project import Project
@@ -87,7 +87,7 @@ def verify(context: Context) -> None:
             )
         )
         ladder = [rung(stage, values, raw, target) for stage, values in scores.items()]  # type: ignore[arg-type]
-        ladders[name] = [*([teacher_rung(raw)] if raw is not None else []), *ladder]
+        ladders[name] = [*([rung("teacher", raw, raw)] if raw is not None else []), *ladder]
         if (loss := auc_loss(ladders[name])) is not None:
             context.say(
                 f"{name}: mean AUC lost from the float teacher to the firmware: {loss:+.4f}"
