@@ -111,9 +111,7 @@ def data_generate(
 
     Without options, the events that l1kd ships. Needs the extra l1kd\\[physics].
     """
-    from dataclasses import replace
-
-    from l1kd.data.pythia_toy.generate import SHIPPED, generate
+    from l1kd.data.pythia_toy.generate import Plan, generate
 
     given = {
         "train": train,
@@ -124,7 +122,7 @@ def data_generate(
         "pileup_spread": pileup_spread,
         "seed": seed,
     }
-    plan = replace(SHIPPED, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+    plan = Plan(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
     command = shlex.join(["l1kd", *sys.argv[1:]])
     for path in generate(out, plan, processes=processes, command=command):
         typer.echo(path)

@@ -1,10 +1,7 @@
-"""Pile-up: collisions put on top of each other.
+"""Pile-up: collisions overlaid on each other, hard ones once, soft ones a few times.
 
-A hard collision that is overlaid again and again fills the hottest per mille of a sample. So each
-overlaid collision is hard with its natural probability, hard ones are used once, and soft ones a
-few times, in another place each time (random rotation in phi, random reflection in eta). Soft ones
-that are hot all the same (one in 300,000) are used once, too: the hottest per mille loses up to a
-tenth by that; repeated, a single one made a fifth of it.
+Each use of a soft one is rotated in phi and reflected in eta at random. The few that are hot are
+used once: repeated, a single one made a fifth of the hottest per mille of a sample.
 """
 
 from __future__ import annotations
@@ -12,21 +9,26 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from l1kd.data.pythia_toy.detector import N_ETA, N_PHI, N_TOWERS, REGIONS, Collisions, regions
+from l1kd.data.pythia_toy.detector import (
+    N_ETA,
+    N_PHI,
+    N_TOWERS,
+    REGIONS,
+    Collisions,
+    FloatArray,
+    IntArray,
+    RegionArray,
+    regions,
+)
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-
-SOFT_USES = 8
-"""Uses of a soft collision, at most."""
+SOFT_USES = 8  # of a soft collision, at most
+# Soft collisions with more than that in one region are used once. At a pile-up of 50, regions of
+# 78 GeV make the hottest per mille of events, and 28 GeV of that can be pile-up.
 HOT_GEV = 50.0
-"""Soft collisions with more than that in one region are used once. At a pile-up of 50, regions of
-78 GeV make the hottest per mille of events, and 28 GeV of that can be pile-up."""
-NO_COLLISION = int(np.iinfo(np.int64).max)
-"""The leading collision of an event that has none."""
+NO_COLLISION = int(np.iinfo(np.int64).max)  # the leading collision of an event that has none
 # Events whose towers are summed at once: 500 x 4032 float64 are 16 MB. Part of what a seed means.
 CHUNK = 500
 
@@ -34,7 +36,7 @@ CHUNK = 500
 class Overlaid(NamedTuple):
     """Events made of overlaid collisions."""
 
-    regions: npt.NDArray[np.int16]  # (n, 18, 14)
+    regions: RegionArray  # (n, 18, 14)
     # (n,) the collision with most energy in the hottest region: soft i is i, hard i is -1 - i
     leading: IntArray
 
@@ -51,7 +53,7 @@ def draw_pileup(n: int, mean: float, spread: float, random: np.random.Generator)
     return drawn
 
 
-def deal(draws: int, once: npt.NDArray[np.bool_], random: np.random.Generator) -> IntArray:
+def deal(draws: int, once: NDArray[np.bool_], random: np.random.Generator) -> IntArray:
     """`draws` indices, like cards: all are used before any is used again."""
     available = len(once)
     if draws > available * SOFT_USES:
@@ -108,7 +110,7 @@ class _Layer(NamedTuple):
 
 
 def _entries(
-    layer: _Layer, turns: IntArray, flips: npt.NDArray[np.bool_]
+    layer: _Layer, turns: IntArray, flips: NDArray[np.bool_]
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """All tower entries of a layer, its collisions rotated and reflected."""
     first = layer.collisions.offsets[layer.chosen]
