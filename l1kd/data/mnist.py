@@ -1,8 +1,4 @@
-"""The sources `mnist` and `fashion_mnist`: IDX files, found, downloaded and verified.
-
-One class is the normal one, as in the paper: the first 90 % of its training images train, the last
-10 % validate; the test set is all its test images and as many random ones of the other classes.
-"""
+"""The sources `mnist` and `fashion_mnist`: IDX files, found, downloaded and verified."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,8 +94,7 @@ KNOWN = {
 }
 
 
-@dataclass(frozen=True)
-class Images:
+class Images(NamedTuple):
     """A whole data set: images (n, 28, 28) and labels (n,), bytes, and the files they are from."""
 
     train: NDArray[np.uint8]
@@ -121,8 +116,7 @@ def load(name: str, files: list[Path]) -> Images:
                 f"{file}: the checksum of its payload is {found}, {KNOWN[name].title}'s {kind} "
                 f"has {expected}; remove the file and fetch it again; {not_found(name)}"
             )
-    train, train_labels, test, test_labels = arrays
-    return Images(train, train_labels, test, test_labels, tuple(map(str, files)))
+    return Images(*arrays, files=tuple(map(str, files)))
 
 
 def payload(path: Path) -> bytes:
@@ -211,17 +205,11 @@ def _places(name: str, directory: str | None, beside: str | None) -> Iterator[Pa
     if variable := os.environ.get("L1KD_DATA"):
         yield from (Path(variable) / folder for folder in folders)
         # MNIST and Fashion-MNIST have equal file names: only one of them is in the directory.
-        if not _is_another(name, Path(variable)):
+        others = [known.md5[FILES[3]] for key, known in KNOWN.items() if key != name]
+        if (files := _files_in(Path(variable))) and md5(payload(files[3])) not in others:
             yield Path(variable)
     yield cache() / name
     yield from (_DEBIAN / folder for folder in folders)
-
-
-def _is_another(name: str, place: Path) -> bool:
-    if not (files := _files_in(place)):
-        return False
-    labels = md5(payload(files[3]))
-    return any(labels == known.md5[FILES[3]] for key, known in KNOWN.items() if key != name)
 
 
 def _files_in(place: Path) -> list[Path] | None:

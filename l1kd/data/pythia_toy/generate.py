@@ -1,7 +1,7 @@
 """A toy sample: its plan, its batches of 2,000 events, its files of CICADA's schema.
 
-Each batch has its own collisions and two jobs, for any process, which leave a file in ``.work``: the
-soft collisions; then, as all of those together tell how many are hard, the others and the events.
+Each batch has its own collisions and two jobs, for any process, which leave a file in ``.work``:
+the soft ones; then, as all of those together tell how many are hard, the others and the events.
 """
 
 from __future__ import annotations

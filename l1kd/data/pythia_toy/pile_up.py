@@ -12,17 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from l1kd.data.pythia_toy.detector import (
-    N_ETA,
-    N_PHI,
-    N_TOWERS,
-    REGIONS,
-    Collisions,
-    FloatArray,
-    IntArray,
-    RegionArray,
-    regions,
-)
+from l1kd.data.pythia_toy import detector
+from l1kd.data.pythia_toy.detector import Collisions, FloatArray, IntArray, RegionArray
 
 SOFT_USES = 8  # of a soft collision, at most
 # Soft collisions with more than that in one region are used once. At a pile-up of 50, regions of
@@ -117,10 +108,10 @@ def _entries(
     count = layer.collisions.offsets[layer.chosen + 1] - first
     choice = np.repeat(np.arange(len(layer.chosen)), count)
     entry = np.repeat(first - (count.cumsum() - count), count) + np.arange(len(choice))
-    phi, eta = np.divmod(layer.collisions.tower[entry].astype(np.int64), N_ETA)
-    phi = (phi + turns[choice]) % N_PHI
-    eta = np.where(flips[choice], N_ETA - 1 - eta, eta)
-    return choice, phi * N_ETA + eta, layer.collisions.et_gev[entry].astype(np.float64)
+    phi, eta = np.divmod(layer.collisions.tower[entry].astype(np.int64), detector.N_ETA)
+    phi = (phi + turns[choice]) % detector.N_PHI
+    eta = np.where(flips[choice], detector.N_ETA - 1 - eta, eta)
+    return choice, phi * detector.N_ETA + eta, layer.collisions.et_gev[entry].astype(np.float64)
 
 
 def _overlay_chunk(
@@ -129,19 +120,21 @@ def _overlay_chunk(
     """`overlay` for `n` events; `layers` are the soft and the hard collisions."""
     entries = []
     for layer, names in zip(layers, (layers[0].chosen, -1 - layers[1].chosen), strict=True):
-        turns = random.integers(N_PHI, size=len(names))
+        turns = random.integers(detector.N_PHI, size=len(names))
         flips = random.random(len(names)) < 0.5
         choice, *tower_and_energy = _entries(layer, turns, flips)
         entries.append((*tower_and_energy, layer.event[choice], names[choice]))
     tower, et_gev, event, name = map(np.concatenate, zip(*entries, strict=True))
     total: FloatArray = np.bincount(
-        event * N_TOWERS + tower, weights=et_gev, minlength=n * N_TOWERS
+        event * detector.N_TOWERS + tower, weights=et_gev, minlength=n * detector.N_TOWERS
     ).astype(np.float64)
     if signal is not None:
         still = np.zeros(n, np.int64)
         choice, where, energy = _entries(signal, still, still.astype(bool))
-        total += np.bincount(choice * N_TOWERS + where, weights=energy, minlength=n * N_TOWERS)
-    counts = regions(total.reshape(n, N_PHI, N_ETA))
+        total += np.bincount(
+            choice * detector.N_TOWERS + where, weights=energy, minlength=n * detector.N_TOWERS
+        )
+    counts = detector.regions(total.reshape(n, detector.N_PHI, detector.N_ETA))
 
     hottest = counts.reshape(n, -1).argmax(axis=1)
     inside = _region_of(tower) == hottest[event]
@@ -150,13 +143,13 @@ def _overlay_chunk(
 
 def _region_of(tower: IntArray) -> IntArray:
     """The flat region index of flat tower indices."""
-    phi, eta = np.divmod(tower, N_ETA)
-    return (phi // 4) * REGIONS[1] + eta // 4
+    phi, eta = np.divmod(tower, detector.N_ETA)
+    return (phi // 4) * detector.REGIONS[1] + eta // 4
 
 
 def _hottest_region_gev(collisions: Collisions) -> FloatArray:
     """Energy in the hottest region of each collision, (n,)."""
-    n_regions = REGIONS[0] * REGIONS[1]
+    n_regions = detector.REGIONS[0] * detector.REGIONS[1]
     owner = np.repeat(np.arange(len(collisions)), np.diff(collisions.offsets))
     address = owner * n_regions + _region_of(collisions.tower.astype(np.int64))
     total = np.bincount(address, collisions.et_gev, len(collisions) * n_regions)

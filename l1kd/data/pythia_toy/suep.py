@@ -21,8 +21,7 @@ def _directions(n: int, random: np.random.Generator) -> FloatArray:
     cosine = random.uniform(-1, 1, n)
     phi = random.uniform(-np.pi, np.pi, n)
     sine = np.sqrt(1 - cosine**2)
-    vectors: FloatArray = np.stack([sine * np.cos(phi), sine * np.sin(phi), cosine], axis=1)
-    return vectors
+    return np.column_stack([sine * np.cos(phi), sine * np.sin(phi), cosine])
 
 
 def boltzmann_momenta(
