@@ -60,11 +60,12 @@ app.add_typer(data_app, name="data")
 @data_app.command("list", epilog="Example: [bold]l1kd data list[/]")
 def data_list() -> None:
     """List the sources of events and where they would be read from."""
-    from l1kd.data.sources import listing
+    from l1kd.data.sources import SOURCES
 
     table = Table("source", "what", "found", "remedy")
-    for source in listing():
-        table.add_row(source.name, source.about, source.found or "", source.remedy)
+    for source in SOURCES.values():
+        found, remedy = source.find()
+        table.add_row(source.name, source.about, found or "", remedy)
     Console().print(table)
 
 

@@ -47,7 +47,7 @@ _SIMULATORS = (
 
 def findings() -> list[Finding]:
     """Everything that is looked at, in order."""
-    from l1kd.data.sources import listing
+    from l1kd.data.sources import SOURCES
     from l1kd.firmware.verilog.project import find_simulator
     from l1kd.firmware.verilog.synthesize import find_yosys
 
@@ -76,8 +76,8 @@ def findings() -> list[Finding]:
     tool = _unless(UserError, find_yosys)
     remedy = "for open synthesis: pip install pyosys"
     found.append(Finding("yosys", tool and tool.name, remedy))
-    sources = [each for each in listing() if each.found or each.remedy]
-    return [*found, *(Finding(f"data {each.name}", each.found, each.remedy) for each in sources)]
+    events = (Finding(f"data {source.name}", *source.find()) for source in SOURCES.values())
+    return [*found, *(each for each in events if each.found or each.remedy)]
 
 
 def _unless(error: type[Exception], look: Callable[..., Any], *arguments: str) -> Any:
