@@ -54,7 +54,6 @@ _MAX = 1023
 # An array (N, 18, 14) or (N, 252) of whole numbers of any type, under one of these names.
 _KEYS = ("CaloRegions", "CaloRegions/et", "et")
 _FLAG = "AcceptanceFlag"
-_FLAGS_AT_ONCE = 1 << 20
 # Of the toy's file with training events, so much trains and the rest validates.
 _TRAINING_SHARE = 5 / 6
 
@@ -144,9 +143,7 @@ def read_flags(path: Path, required: bool) -> Flags:
             f"{path}: {_FLAG} has the shape {shape} for {rows} events; "
             "one flag per event is needed, or none at all"
         )
-    accepted = 0
-    for start in range(0, rows, _FLAGS_AT_ONCE):
-        accepted += int(np.count_nonzero(flags.read(start, min(start + _FLAGS_AT_ONCE, rows))))
+    accepted = sum(int(np.count_nonzero(flags.read(*part))) for part in flags.ranges())
     return Flags(rows, rows, accepted)
 
 
