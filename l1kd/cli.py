@@ -51,11 +51,12 @@ app.add_typer(data_app, name="data")
 @data_app.command("list", epilog="Example: [bold]l1kd data list[/]")
 def data_list() -> None:
     """List the sources of events and where they would be read from."""
-    from l1kd.data.sources import listing
+    from l1kd.data.sources import SOURCES
 
     table = Table("source", "what", "found", "remedy")
-    for source in listing():
-        table.add_row(source.name, source.about, source.found or "", source.remedy)
+    for source in SOURCES.values():
+        found, remedy = source.find()
+        table.add_row(source.name, source.about, found or "", remedy)
     Console().print(table)
 
 
@@ -69,11 +70,11 @@ def data_fetch(
         help="The address of a directory with the files, asked instead of the public ones; repeat.",
     ),
 ) -> None:
-    """Download a data set, resuming, with its checksum verified."""
-    from l1kd.data.mnist import bars, fetch
+    """Download a data set and verify its checksum."""
+    from l1kd.data.mnist import fetch
 
-    with bars() as progress:
-        typer.echo(fetch(name, out, mirrors=mirror or None, progress=progress))
+    progress = sys.stderr.isatty()  # a log needs no bars
+    typer.echo(fetch(name, out, mirrors=mirror or None, progress=progress))
 
 
 @data_app.command(
@@ -97,9 +98,7 @@ def data_generate(
 
     Without options, the events that l1kd ships. Needs the extra l1kd\\[physics].
     """
-    from dataclasses import replace
-
-    from l1kd.data.pythia_toy.generate import SHIPPED, generate
+    from l1kd.data.pythia_toy.generate import Plan, generate
 
     given = {
         "train": train,
@@ -110,7 +109,7 @@ def data_generate(
         "pileup_spread": pileup_spread,
         "seed": seed,
     }
-    plan = replace(SHIPPED, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+    plan = Plan(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
     command = shlex.join(["l1kd", *sys.argv[1:]])
     for path in generate(out, plan, processes=processes, command=command):
         typer.echo(path)

@@ -8,14 +8,14 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from l1kd.data.sources import listing
+from l1kd.data.sources import SOURCES
 
 NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
 
 
 def found(name: str) -> bool:
     """True if a source's events are at hand."""
-    return any(source.name == name and source.found for source in listing())
+    return SOURCES[name].find()[0] is not None
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from l1kd.core import config_file
 from l1kd.data.dataset import Sample
-from l1kd.data.sources import listing
+from l1kd.data.sources import SOURCES
 from l1kd.runs.run import context_of
 from l1kd.training.train import train
 
@@ -34,7 +34,7 @@ def test_a_shipped_configuration_trains(name: str, tmp_path: Path) -> None:
     if config.data.source == "l1toy":
         overrides += ["data.train_events=4000", "data.test_events=2000"]
         config = config_file.load(config_file.find(name), overrides)
-    if not any(s.name == config.data.source and s.found for s in listing()):
+    if SOURCES[config.data.source].find()[0] is None:
         pytest.skip(f"{config.data.source} was not found; set L1KD_DATA")
     context = context_of(tmp_path, config, Console(quiet=True))
     whole = context.dataset

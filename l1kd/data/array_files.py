@@ -10,7 +10,6 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.errors import UserError
+from l1kd.data.event_tables import Table
 
 # No compression of event data comes near: a file that declares more is not what it says.
 _MAX_COMPRESSION = 5000
@@ -31,22 +31,6 @@ _DAMAGED = (
     *(struct.error, zlib.error, zipfile.BadZipFile),
 )
 _File = TypeVar("_File")
-
-
-@dataclass(frozen=True)
-class Array:
-    """An array in a file."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    read: Callable[[int, int], NDArray[Any]]  # rows, from one up to another
-    # Why rows cannot be read by themselves: all are kept with `read`. Empty if they can.
-    kept_because: str = ""
-
-    @property
-    def size(self) -> int:
-        """Bytes of the values."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 @contextlib.contextmanager
@@ -69,9 +53,11 @@ def _opened(
         ) from error
 
 
-def _check_numbers(path: Path, key: str, dtype: np.dtype[Any]) -> None:
+def _check_rows_of_numbers(path: Path, key: str, dtype: np.dtype[Any], shape: Any) -> None:
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise UserError(f"{path}: {key} holds {dtype}, real numbers are expected")
+    if not shape:
+        raise UserError(f"{path}: {key} has the shape {shape}; events are (events, ...)")
 
 
 def _replaced(path: Path) -> UserError:
@@ -92,21 +78,21 @@ def hdf5_names(path: Path) -> list[str]:
         return [name for name, node in found.items() if isinstance(node, h5py.Dataset)]
 
 
-def hdf5_array(path: Path, key: str) -> Array | None:
-    """The array `key` of an HDF5 file; None if there is none."""
+def hdf5_array(path: Path, key: str) -> Table | None:
+    """The rows of the array `key` of an HDF5 file; None if there is none."""
     with hdf5(path) as file:
         node = _node(file, path, key)
         if node is None:
             return None
-        if node.shape is None:
-            raise UserError(f"{path}: {key} holds nothing, real numbers are expected")
-        _check_numbers(path, key, node.dtype)
+        _check_rows_of_numbers(path, key, node.dtype, node.shape)
         if node.is_virtual or node.external:
             raise UserError(
                 f"{path}: {key} is kept in other files; l1kd reads only data in the file itself: "
                 "copy it there"
             )
-        found = Array(tuple(node.shape), node.dtype, functools.partial(_hdf5_rows, path, key))
+        rows, *shape = node.shape
+        read = functools.partial(_hdf5_rows, path, key)
+        found = Table(str(path), path, key, rows, tuple(shape), node.dtype, read)
         if found.size > (1 << 20) + _MAX_COMPRESSION * (stored := node.id.get_storage_size()):
             raise UserError(
                 f"{path}: {key} declares {found.size} bytes and stores {stored}: "
@@ -156,8 +142,8 @@ def npz_names(path: Path) -> list[str]:
         return [name.removesuffix(_NPY) for name in archive.namelist() if name.endswith(_NPY)]
 
 
-def npz_array(path: Path, key: str) -> Array | None:
-    """The array `key` of an NPZ file; None if there is none."""
+def npz_array(path: Path, key: str) -> Table | None:
+    """The rows of the array `key` of an NPZ file; None if there is none."""
     with _npz(path) as archive:
         if f"{key}{_NPY}" not in archive.namelist():
             return None
@@ -166,15 +152,17 @@ def npz_array(path: Path, key: str) -> Array | None:
             warnings.simplefilter("ignore")  # headers written by Python 2 are fine
             header: Any = np.lib.format
             readers = {(1, 0): header.read_array_header_1_0, (2, 0): header.read_array_header_2_0}
-            shape, fortran, dtype = readers[header.read_magic(stream)](stream)
+            whole_shape, fortran, dtype = readers[header.read_magic(stream)](stream)
             offset = stream.tell()
         if dtype.hasobject:
             raise UserError(
                 f"{path}: {key} holds pickled Python objects, which l1kd never opens; "
                 "save an array of numbers"
             )
-        _check_numbers(path, key, dtype)
-        size = math.prod(shape) * dtype.itemsize
+        _check_rows_of_numbers(path, key, dtype, whole_shape)
+        rows, *row_shape = whole_shape
+        table = functools.partial(Table, str(path), path, key, rows, tuple(row_shape), dtype)
+        size = math.prod(whole_shape) * dtype.itemsize
         if size != (found := info.file_size - offset):
             raise UserError(
                 f"{path}: {key} announces {size} bytes and has {found}: "
@@ -189,9 +177,9 @@ def npz_array(path: Path, key: str) -> Array | None:
                     # Read to its end: only then the archive's checksum is verified.
                     flat = np.frombuffer(stream.read()[offset:], dtype)
                 # The transpose of an array in Fortran order is in C order.
-                return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+                return flat.reshape(whole_shape[::-1]).T if fortran else flat.reshape(whole_shape)
 
-            return Array(shape, dtype, lambda start, stop: whole()[start:stop], how)
+            return table(lambda start, stop: whole()[start:stop], how)
         with archive.open(info) as stream:
             # The archive's checksum covers all of it: once, without keeping any.
             while stream.read(1 << 22):
@@ -202,12 +190,12 @@ def npz_array(path: Path, key: str) -> Array | None:
     first = info.header_offset + _LOCAL_HEADER.size + sum(lengths) + offset
 
     def read(start: int, stop: int) -> NDArray[Any]:
-        row = math.prod(shape[1:])
+        row = math.prod(row_shape)
         with _npz(path), path.open("rb") as file:
             file.seek(first + start * row * dtype.itemsize)
             flat = np.fromfile(file, dtype, (stop - start) * row)
         if flat.size != (stop - start) * row:
             raise _replaced(path)
-        return flat.reshape(stop - start, *shape[1:])
+        return flat.reshape(stop - start, *row_shape)
 
-    return Array(shape, dtype, read)
+    return table(read)

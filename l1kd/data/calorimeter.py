@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -16,7 +17,7 @@ from pydantic import Field
 from l1kd.core.config import LHC_CROSSINGS_MHZ, NAME_PATTERN, DataSection, EventPath, Int, Source
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.data.array_files import Array, hdf5, hdf5_array, hdf5_names
+from l1kd.data.array_files import hdf5, hdf5_array, hdf5_names
 from l1kd.data.dataset import Dataset
 from l1kd.data.event_tables import RolesSection, Table, assemble, window
 
@@ -52,7 +53,6 @@ _MAX = 1023
 # An array (N, 18, 14) or (N, 252) of whole numbers of any type, under one of these names.
 _KEYS = ("CaloRegions", "CaloRegions/et", "et")
 _FLAG = "AcceptanceFlag"
-_FLAGS_AT_ONCE = 1 << 20
 # Of the toy's file with training events, so much trains and the rest validates.
 _TRAINING_SHARE = 5 / 6
 
@@ -90,19 +90,20 @@ def region_table(path: Path, select: bool = False) -> Table:
         counts = _counts(regions.read(start, stop), path, start)
         return counts if flags is None else counts[flags.read(start, stop).astype(bool)]
 
-    return Table(str(path), path, "", regions.shape[0], SHAPE, np.dtype(np.int16), read)
+    return replace(regions, shape=SHAPE, dtype=np.dtype(np.int16), read=read)
 
 
-def _regions(path: Path) -> Array:
+def _regions(path: Path) -> Table:
     """The regions of a file, unchecked."""
     for key in _KEYS:
         found = hdf5_array(path, key)
         if found is None:
             continue
-        if found.shape[1:] in ((18, 14), (18, 14, 1), (252,)):
+        if found.shape in ((18, 14), (18, 14, 1), (252,)):
             return found
+        shape = found.rows, *found.shape
         raise UserError(
-            f"{path}: {key} has the shape {found.shape}; calorimeter regions are (events, 18, 14)"
+            f"{path}: {key} has the shape {shape}; calorimeter regions are (events, 18, 14)"
         )
     there = ", ".join(hdf5_names(path)[:12]) or "no arrays"
     raise UserError(
@@ -126,23 +127,22 @@ def _counts(raw: NDArray[Any], path: Path, start: int) -> NDArray[np.int16]:
 
 def read_flags(path: Path, required: bool) -> Flags:
     """Count a file's flags. Only where they are required they have to be one per event, or none."""
-    rows = _regions(path).shape[0]
+    rows = _regions(path).rows
     try:
         flags = hdf5_array(path, _FLAG)
     except UserError:
         if required:
             raise
         flags = None
-    if flags is None or flags.shape == (0,) or (flags.shape != (rows,) and not required):
+    shape = (0,) if flags is None else (flags.rows, *flags.shape)
+    if flags is None or shape == (0,) or (shape != (rows,) and not required):
         return Flags(rows)
-    if flags.shape != (rows,):
+    if shape != (rows,):
         raise UserError(
-            f"{path}: {_FLAG} has the shape {flags.shape} for {rows} events; "
+            f"{path}: {_FLAG} has the shape {shape} for {rows} events; "
             "one flag per event is needed, or none at all"
         )
-    accepted = 0
-    for start in range(0, rows, _FLAGS_AT_ONCE):
-        accepted += int(np.count_nonzero(flags.read(start, min(start + _FLAGS_AT_ONCE, rows))))
+    accepted = sum(int(np.count_nonzero(flags.read(*part))) for part in flags.ranges())
     return Flags(rows, rows, accepted)
 
 

@@ -107,10 +107,7 @@ def window(table: Table, start: int, stop: int) -> Table:
 
 
 def blocks(table: Table, in_memory: bool) -> Iterator[Block]:
-    """Read a whole table once, so that bad data shows before hours of training.
-
-    Blocks keep their events if `in_memory`, or read and check them again; both are equal.
-    """
+    """Read a whole table once, so that bad data shows before hours of training."""
     for start, stop in table.ranges():
         block = Block.of(table.read(start, stop))
         if not in_memory:  # the events are freed before others work on the block
@@ -119,11 +116,9 @@ def blocks(table: Table, in_memory: bool) -> Iterator[Block]:
 
 
 def part_sizes(fractions: Sequence[float], start: int, stop: int) -> list[int]:
-    """Number of the events `start` up to `stop` that each part gets.
-
-    Cumulative, so that over consecutive ranges the sizes add up to what the whole would get, and a
-    part of n events in all has its fraction of n to within one event.
-    """
+    """Number of the events `start` up to `stop` that each part gets."""
+    # Cumulative, so that over consecutive ranges the sizes add up to what the whole would get, and
+    # a part of n events in all has its fraction of n to within one event.
     sizes, left = [], 1.0
     for fraction in fractions[:-1]:
         share = fraction / left
@@ -137,11 +132,7 @@ def part_sizes(fractions: Sequence[float], start: int, stop: int) -> list[int]:
 def split(
     whole: Iterable[Block], fractions: Sequence[float], key: tuple[int, ...], in_memory: bool
 ) -> list[tuple[Block, ...]]:
-    """Assign every event to one part, at random inside its block; returns each part's blocks.
-
-    It depends on `key`, the block's number and the number of events alone; parts keep the events'
-    order. Parts select anew from the block at every load unless `in_memory`.
-    """
+    """Assign every event to one part, at random inside its block, by `key`; each part's blocks."""
     fractions = [fraction / sum(fractions) for fraction in fractions]
     parts: list[list[Block]] = [[] for _ in fractions]
     start = 0

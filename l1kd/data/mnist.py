@@ -1,37 +1,28 @@
-"""The sources `mnist` and `fashion_mnist`: IDX files, found, downloaded and verified.
-
-One class is the normal one, as in the paper: the first 90 % of its training images train, the last
-10 % validate; the test set is all its test images and as many random ones of the other classes.
-"""
+"""The sources `mnist` and `fashion_mnist`: IDX files, found, downloaded and verified."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gzip
 import hashlib
-import http.client
+import io
 import math
 import os
-import re
 import time
-import urllib.error
-import urllib.request
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from rich import progress as rich_progress
-from rich.console import Console
 
 from l1kd import __version__
 from l1kd.core.config import DataSection, EventPath, Int, Source
 from l1kd.core.errors import UserError, did_you_mean
+from l1kd.core.files import atomic
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Block, Dataset, Sample, Signal
 
@@ -102,8 +93,7 @@ KNOWN = {
 }
 
 
-@dataclass(frozen=True)
-class Images:
+class Images(NamedTuple):
     """A whole data set: images (n, 28, 28) and labels (n,), bytes, and the files they are from."""
 
     train: NDArray[np.uint8]
@@ -125,8 +115,7 @@ def load(name: str, files: list[Path]) -> Images:
                 f"{file}: the checksum of its payload is {found}, {KNOWN[name].title}'s {kind} "
                 f"has {expected}; remove the file and fetch it again; {not_found(name)}"
             )
-    train, train_labels, test, test_labels = arrays
-    return Images(train, train_labels, test, test_labels, tuple(map(str, files)))
+    return Images(*arrays, files=tuple(map(str, files)))
 
 
 def payload(path: Path) -> bytes:
@@ -215,17 +204,11 @@ def _places(name: str, directory: str | None, beside: str | None) -> Iterator[Pa
     if variable := os.environ.get("L1KD_DATA"):
         yield from (Path(variable) / folder for folder in folders)
         # MNIST and Fashion-MNIST have equal file names: only one of them is in the directory.
-        if not _is_another(name, Path(variable)):
+        others = [known.md5[FILES[3]] for key, known in KNOWN.items() if key != name]
+        if (files := _files_in(Path(variable))) and md5(payload(files[3])) not in others:
             yield Path(variable)
     yield cache() / name
     yield from (_DEBIAN / folder for folder in folders)
-
-
-def _is_another(name: str, place: Path) -> bool:
-    if not (files := _files_in(place)):
-        return False
-    labels = md5(payload(files[3]))
-    return any(labels == known.md5[FILES[3]] for key, known in KNOWN.items() if key != name)
 
 
 def _files_in(place: Path) -> list[Path] | None:
@@ -360,13 +343,7 @@ SOURCES = [
 ]
 
 
-# Our own download: pooch neither continues a broken transfer nor verifies the decompressed payload,
-# and the gzipped files of different distributors differ.
-Progress = Callable[[str, int, int | None], None]
-"""Called with a file's name, the bytes it has and the bytes it will have (None: not known)."""
-
-_MAX_BYTES = 1 << 26  # the largest file has 26 MB: a server must not fill the disk
-_PIECE = 1 << 16
+_MAX_BYTES = 1 << 26  # the largest file has 26 MB: a server must not fill the memory
 _AGAIN = (408, 425, 429)  # besides 5xx: asked later, the server may answer
 
 
@@ -374,17 +351,28 @@ class _FetchError(Exception):
     """This mirror does not give this file; the message says why."""
 
 
+class _Limited(io.BytesIO):
+    """A file in memory that takes at most `_MAX_BYTES`."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > _MAX_BYTES:
+            raise _FetchError(f"more than {_MAX_BYTES} bytes, deleted")
+        return super().write(data)
+
+
 def fetch(
     name: str,
     out: Path | None = None,
     *,
     mirrors: Sequence[str] | None = None,
-    progress: Progress = lambda file, have, total: None,
+    progress: bool = False,
     attempts: int = 4,
     timeout_s: float = 30.0,
     pause_s: float = 1.0,
 ) -> Path:
     """Download a data set, into the cache by default; what is there and whole stays."""
+    import pooch  # slow to import, and only needed here
+
     if name not in KNOWN:
         near = did_you_mean(name, KNOWN)
         raise UserError(f"nothing to fetch is named {name!r}{near}; known are {', '.join(KNOWN)}")
@@ -394,67 +382,59 @@ def fetch(
         if not address.startswith(("http://", "https://")):
             raise UserError(f"{address}: only http and https addresses are fetched from")
     directory = cache() / name if out is None else Path(out)
-    with _writing(directory):
+    # By requests, which follows no redirect to a file or to ftp.
+    agent = {"User-Agent": f"l1kd/{__version__}"}
+    downloader = pooch.HTTPDownloader(progress, 1 << 16, timeout=timeout_s, headers=agent)
+    download = functools.partial(_download, downloader, attempts, pause_s)
+    try:
         directory.mkdir(parents=True, exist_ok=True)
-    connection = _Connection(progress, attempts, timeout_s, pause_s)
-    for file, expected in known.md5.items():
-        target = directory / f"{file}.gz"
-        if _wrong(target, expected) is None:
-            continue
-        reasons = []
-        for address in addresses:
-            url = f"{address.rstrip('/')}/{file}.gz"
-            try:
-                _fetch_file(connection, url, target, expected)
-                break
-            except _FetchError as error:
-                reasons.append(f"{url}: {error}")
-        else:
-            raise UserError(
-                f"could not fetch {known.title}: {'; '.join(reasons)}. Try again later, or "
-                f"{offline(name)}"
-            )
+        for file, expected in known.md5.items():
+            target, reasons = directory / f"{file}.gz", []
+            if _wrong(target, expected) is None:
+                continue
+            for address in addresses:
+                url = f"{address.rstrip('/')}/{target.name}"
+                try:
+                    download(url, target, expected)
+                    break
+                except _FetchError as error:
+                    reasons.append(f"{url}: {error}")
+            else:
+                raise UserError(
+                    f"could not fetch {known.title}: {'; '.join(reasons)}. Try again later, or "
+                    f"{offline(name)}"
+                )
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: cannot be written ({error.strerror}); make room or choose another "
+            "directory with --out"
+        ) from error
     return directory
 
 
-@contextlib.contextmanager
-def bars(console: Console | None = None) -> Iterator[Progress]:
-    """A bar per file on a terminal, standard error by default; yields what `fetch` tells them."""
-    console = console or Console(stderr=True)
-    columns = (
-        *(rich_progress.TextColumn("{task.description}"), rich_progress.BarColumn()),
-        *(rich_progress.DownloadColumn(), rich_progress.TransferSpeedColumn()),
-        rich_progress.TimeRemainingColumn(),
-    )
-    tasks: dict[str, rich_progress.TaskID] = {}
-    quiet = not console.is_terminal  # a log needs no bars
-    with rich_progress.Progress(*columns, console=console, disable=quiet) as shown:
-
-        def show(file: str, have: int, total: int | None) -> None:
-            if file not in tasks:
-                tasks[file] = shown.add_task(file)
-            shown.update(tasks[file], completed=have, total=total)
-
-        yield show
-
-
-def _fetch_file(connection: _Connection, url: str, target: Path, expected: str) -> None:
+def _download(
+    downloader: Any, attempts: int, pause_s: float, url: str, target: Path, expected: str
+) -> None:
     """Download one file, verify its payload, put it in place."""
-    # Distributors compress differently: what one began, another cannot continue.
-    mark = hashlib.sha256(url.encode()).hexdigest()[:8]
-    part = target.with_name(f".{target.name}.{mark}.part")
-    # Anew after a resumed part: the file may have changed on the server since the part came.
-    for _ in range(2 if part.exists() else 1):
-        if _wrong(part, expected) is not None:
-            connection.download(url, part)
-        if (wrong := _wrong(part, expected)) is None:
-            with _writing(target):
-                with part.open("rb") as file:
-                    os.fsync(file.fileno())
-                part.replace(target)
-            return
-        _remove(part)
-    raise _FetchError(f"{wrong}, deleted")
+    for attempt in range(attempts):
+        time.sleep(pause_s * (2**attempt - 1))
+        content = _Limited()
+        try:
+            downloader(url, content, None)
+            break
+        except OSError as error:  # all of requests' errors are
+            cause = error.args[0] if error.args else error
+            reason = str(getattr(cause, "reason", None) or error)  # urllib3's, without the address
+            if (response := getattr(error, "response", None)) is not None:
+                reason = f"HTTP status {response.status_code}"
+                if response.status_code < 500 and response.status_code not in _AGAIN:
+                    raise _FetchError(reason) from error
+    else:
+        raise _FetchError(f"{reason} ({attempts} attempts)")
+    with atomic(target) as temporary:
+        temporary.write_bytes(content.getbuffer())
+        if wrong := _wrong(temporary, expected):
+            raise _FetchError(f"{wrong}, deleted")
 
 
 def _wrong(path: Path, expected: str) -> str | None:
@@ -466,100 +446,3 @@ def _wrong(path: Path, expected: str) -> str | None:
     except UserError as error:
         return str(error).removeprefix(f"{path}: ").partition(";")[0]
     return None if found == expected else f"not the right content (checksum {found})"
-
-
-@dataclass(frozen=True)
-class _Connection:
-    """Downloads with attempts, time limit and progress."""
-
-    progress: Progress
-    attempts: int
-    timeout_s: float
-    pause_s: float
-
-    def download(self, url: str, part: Path) -> None:
-        """Bring `part` to its full length; give up after `attempts` in a row that bring nothing."""
-        failures, reason = 0, ""
-        while failures < self.attempts:
-            if failures:
-                time.sleep(self.pause_s * 2 ** (failures - 1))
-            before = _size(part)
-            try:
-                return self._continue(url, part)
-            except urllib.error.HTTPError as error:
-                error.close()
-                reason = f"HTTP status {error.code}"
-                if error.code == 416:  # more is here than the server has
-                    _remove(part)
-                elif error.code < 500 and error.code not in _AGAIN:
-                    raise _FetchError(reason) from error
-            except (OSError, http.client.HTTPException) as error:
-                reason = str(getattr(error, "reason", None) or error) or type(error).__name__
-            # Who gets somewhat further every time arrives.
-            failures = 1 if _size(part) > before else failures + 1
-        raise _FetchError(f"{reason} ({self.attempts} attempts)")
-
-    def _continue(self, url: str, part: Path) -> None:
-        have = _size(part)
-        headers = {"User-Agent": f"l1kd/{__version__}"}
-        if have:
-            headers["Range"] = f"bytes={have}-"
-        request = urllib.request.Request(url, headers=headers)
-        with _opener().open(request, timeout=self.timeout_s) as response:
-            if response.status == 206:
-                given = re.fullmatch(
-                    r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "")
-                )
-                if given is None or int(given[1]) != have:
-                    _remove(part)
-                    raise OSError("the server continued somewhere else")
-                length = given[2]
-            else:
-                have = 0  # the server knows no ranges: from the beginning
-                length = response.headers.get("Content-Length", "")
-            total = int(length) if length.isdigit() else None
-            with _writing(part):
-                file = part.open("ab" if have else "wb")
-            with file:
-                while piece := response.read(_PIECE):
-                    with _writing(part):
-                        file.write(piece)
-                    have += len(piece)
-                    self.progress(part.name.split(".")[1], have, total)
-                    if have > _MAX_BYTES:
-                        _remove(part)
-                        raise _FetchError(f"more than {_MAX_BYTES} bytes, deleted")
-                with _writing(part):
-                    file.flush()
-        if total is not None and have < total:
-            raise OSError(f"the transfer ended after {have} of {total} bytes")
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """Knows http and https only, after redirects too: the default one also opens files and ftp."""
-    opener = urllib.request.OpenerDirector()
-    for handler in ("Proxy", "Unknown", "HTTP", "HTTPS", "HTTPDefaultError", "HTTPRedirect"):
-        opener.add_handler(getattr(urllib.request, f"{handler}Handler")())
-    opener.add_handler(urllib.request.HTTPErrorProcessor())
-    return opener
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Trouble with our own disk is not the server's, and not to be tried again."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); make room or choose another directory "
-            "with --out"
-        ) from error
-
-
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
-
-
-def _remove(part: Path) -> None:
-    with _writing(part):
-        part.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 from l1kd.core.config import SOURCES as SOURCES
 from l1kd.core.config import DataSection
@@ -21,17 +20,3 @@ def open_dataset(data: DataSection, seed: int) -> Dataset:
     source = SOURCES[data.source]
     dataset: Dataset = source.open(data, seed)
     return replace(dataset, port=source.port)
-
-
-class Listed(NamedTuple):
-    """A source as `l1kd data list` and `l1kd doctor` show it."""
-
-    name: str
-    about: str
-    found: str | None  # where its events are; None: nowhere, or where the configuration says
-    remedy: str  # empty if there is nothing to do
-
-
-def listing() -> list[Listed]:
-    """All sources and whether their events are at hand; nothing is verified yet."""
-    return [Listed(source.name, source.about, *source.find()) for source in SOURCES.values()]

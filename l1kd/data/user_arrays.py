@@ -15,11 +15,11 @@ from l1kd.core.config import LHC_CROSSINGS_MHZ, Grid, Source
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data import event_tables
-from l1kd.data.array_files import Array, hdf5_array, hdf5_names, npz_array, npz_names
+from l1kd.data.array_files import hdf5_array, hdf5_names, npz_array, npz_names
 from l1kd.data.dataset import Dataset
 from l1kd.data.event_tables import RolesSection, Table, assemble
 
-_READERS: dict[str, tuple[Callable[[Path], list[str]], Callable[[Path, str], Array | None]]] = {
+_READERS: dict[str, tuple[Callable[[Path], list[str]], Callable[[Path, str], Table | None]]] = {
     ".npz": (npz_names, npz_array),
     ".h5": (hdf5_names, hdf5_array),
     ".hdf5": (hdf5_names, hdf5_array),
@@ -75,20 +75,18 @@ def _locate(argument: str) -> Table:
                 f"which one as {path.name}:KEY"
             )
     key = key.strip("/")
-    array = open_array(path, key)
-    if array is None:
+    table = open_array(path, key)
+    if table is None:
         there = ", ".join(names(path)[:12])
         raise UserError(f"{path}: no array {key!r} in it; there is {there or 'none'}")
-    rows, *shape = array.shape or (0,)
-    if math.prod(shape) == 0 or not shape:
+    if math.prod(table.shape) == 0 or not table.shape:
         raise UserError(
-            f"{argument}: an array of shape {array.shape}; events are (events, ...) with at least "
-            "one value each"
+            f"{argument}: an array of shape {(table.rows, *table.shape)}; events are (events, ...) "
+            "with at least one value each"
         )
-    if rows == 0:
+    if table.rows == 0:
         raise UserError(f"{argument}: no events in it")
-    event, kept = tuple(shape), array.kept_because
-    return Table(argument, path, key, rows, event, array.dtype, array.read, kept)
+    return replace(table, name=argument)
 
 
 def _narrowest(raws: Sequence[Table]) -> FixedPoint:

@@ -47,7 +47,7 @@ _SIMULATORS = (
 
 def findings() -> Iterator[Finding]:
     """Everything that is looked at, in order."""
-    from l1kd.data.sources import listing
+    from l1kd.data.sources import SOURCES
     from l1kd.firmware.verilog.project import find_simulator
     from l1kd.firmware.verilog.synthesize import find_yosys
 
@@ -73,9 +73,10 @@ def findings() -> Iterator[Finding]:
         yield Finding(name, simulator and simulator.version, remedy)
     tool = _unless(UserError, find_yosys)
     yield Finding("yosys", tool and tool.name, "for open synthesis: pip install pyosys")
-    for source in listing():
-        if source.found or source.remedy:
-            yield Finding(f"data {source.name}", source.found, source.remedy)
+    for source in SOURCES.values():
+        found, remedy = source.find()
+        if found or remedy:
+            yield Finding(f"data {source.name}", found, remedy)
 
 
 def _unless(error: type[Exception], look: Callable[..., Any], *arguments: str) -> Any:

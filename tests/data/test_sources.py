@@ -1,4 +1,4 @@
-"""The registry, and what `l1kd data list` shows."""
+"""The registry of sources."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data import calorimeter, mnist
 from l1kd.data.dataset import Dataset, Sample
-from l1kd.data.sources import SOURCES, listing, open_dataset
+from l1kd.data.sources import SOURCES, open_dataset
 from l1kd.data.user_arrays import ArraysData
 
 
 def test_every_source_of_the_configuration_is_there():
     assert list(SOURCES) == ["l1toy", "mnist", "fashion_mnist", "calo", "arrays"]
-    assert [listed.name for listed in listing()] == list(SOURCES)
     for name, source in SOURCES.items():
         assert source.name == name in get_args(source.section.model_fields["source"].annotation)
 
@@ -75,13 +74,12 @@ def test_what_is_nowhere_has_a_remedy(monkeypatch, tmp_path):
     monkeypatch.delenv("L1KD_DATA", raising=False)
     monkeypatch.setattr(mnist, "_DEBIAN", tmp_path)
     monkeypatch.setattr(calorimeter, "embedded_directory", lambda: tmp_path)
-    listed = {each.name: each for each in listing()}
-    assert listed["mnist"].found is None
-    assert "l1kd data fetch mnist" in listed["mnist"].remedy
-    assert "l1kd data generate" in listed["l1toy"].remedy
+    found, remedy = SOURCES["mnist"].find()
+    assert found is None
+    assert "l1kd data fetch mnist" in remedy
+    assert "l1kd data generate" in SOURCES["l1toy"].find()[1]
     # These two are wherever the configuration says.
-    assert listed["calo"].found is None and listed["calo"].remedy == ""
-    assert listed["arrays"].found is None and listed["arrays"].remedy == ""
+    assert SOURCES["calo"].find() == SOURCES["arrays"].find() == (None, "")
 
 
 def test_what_is_there_needs_none(monkeypatch, tmp_path):
@@ -89,9 +87,7 @@ def test_what_is_there_needs_none(monkeypatch, tmp_path):
         (tmp_path / "mnist").mkdir(exist_ok=True)
         (tmp_path / "mnist" / file).touch()
     monkeypatch.setenv("L1KD_DATA", str(tmp_path))
-    listed = {each.name: each for each in listing()}
-    assert listed["mnist"].found == str(tmp_path / "mnist")
-    assert listed["mnist"].remedy == ""
+    assert SOURCES["mnist"].find() == (str(tmp_path / "mnist"), "")
 
 
 def test_open_dataset_goes_to_the_source(tmp_path):

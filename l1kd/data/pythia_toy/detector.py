@@ -1,9 +1,6 @@
 """The toy calorimeter: CMS-like geometry, a response that is not calibrated to CMS.
 
-A charged particle bends in a 3.8 T solenoid and deposits its energy where its helix meets a
-cylinder of 1.29 m (below 0.74 GeV it never arrives); 72 x 56 towers (phi, eta) cover ``|eta| < 3``;
-sums of 4 x 4 towers are the 18 x 14 regions. Left out: material, showers that spread, noise, and
-the end caps' shorter way through the field.
+Left out: material, showers that spread, noise, and the end caps' shorter way through the field.
 """
 
 from __future__ import annotations
@@ -12,9 +9,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
-FloatArray = npt.NDArray[np.float64]
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+RegionArray = NDArray[np.int16]
 
 FIELD_T = 3.8
 RADIUS_M = 1.29
@@ -44,7 +43,7 @@ class Particles(NamedTuple):
     """Stable particles, one array entry each."""
 
     momentum_gev: FloatArray  # (n, 4): px, py, pz, energy
-    pid: npt.NDArray[np.int64]
+    pid: IntArray
     charge: FloatArray
 
     @staticmethod
@@ -57,9 +56,9 @@ class Particles(NamedTuple):
 class Collisions:
     """Tower energies of many collisions, empty towers left out."""
 
-    offsets: npt.NDArray[np.int64]  # collision i has offsets[i]:offsets[i + 1] of the others
-    tower: npt.NDArray[np.uint16]
-    et_gev: npt.NDArray[np.float32]
+    offsets: IntArray  # collision i has offsets[i]:offsets[i + 1] of the others
+    tower: NDArray[np.uint16]
+    et_gev: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -67,7 +66,7 @@ class Collisions:
 
 def deposit(
     particles: Particles,
-    owner: npt.NDArray[np.int64],
+    owner: IntArray,
     collisions: int,
     random: np.random.Generator,
 ) -> Collisions:
@@ -120,7 +119,7 @@ def concatenate(parts: list[Collisions]) -> Collisions:
     )
 
 
-def regions(tower_et_gev: FloatArray) -> npt.NDArray[np.int16]:
+def regions(tower_et_gev: FloatArray) -> RegionArray:
     """Towers to trigger regions: 0.5 GeV steps (9 bits), 4 x 4 sums, 10 bits."""
     counts = np.minimum(np.floor(tower_et_gev / TOWER_LSB_GEV), TOWER_MAX)
     blocks = counts.reshape(*counts.shape[:-2], REGIONS[0], 4, REGIONS[1], 4)

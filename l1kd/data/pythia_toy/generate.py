@@ -1,10 +1,7 @@
-"""A toy sample: its plan, the pieces of work it is cut into, and its files of CICADA's schema.
+"""A toy sample: its plan, its batches of 2,000 events, its files of CICADA's schema.
 
-A role (train, test, a signal) is a row of batches of 2,000 events, made in any order by any number
-of processes: each has soft and hard collisions of its own, and takes two jobs, each of which leaves
-one file in ``.work``. `make_soft` makes soft collisions; how many harder ones came up on the way
-says, over all batches, with which probability a collision is hard. `make_events` makes as many hard
-ones as that asks for, the signal's, and the overlay.
+Each batch has its own collisions and two jobs, for any process, which leave a file in ``.work``:
+the soft ones; then, as all of those together tell how many are hard, the others and the events.
 """
 
 from __future__ import annotations
@@ -16,16 +13,15 @@ import json
 import math
 import shutil
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from rich import progress as bars
 from rich.console import Console
 
@@ -35,10 +31,7 @@ from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.files import atomic, read_json, write_arrays, write_json
 from l1kd.core.processes import Job, held, run_jobs, workers
 from l1kd.data.pythia_toy import detector, pile_up, pythia, suep
-from l1kd.data.pythia_toy.detector import Collisions
-
-IntArray = npt.NDArray[np.int64]
-RegionArray = npt.NDArray[np.int16]
+from l1kd.data.pythia_toy.detector import Collisions, IntArray, RegionArray
 
 BATCH_EVENTS = 2000
 MULTIPARTON_TABLE = "multiparton.dat"
@@ -49,15 +42,15 @@ HARD_COST, SIGNAL_COST, EVENT_COST, USUAL_FRACTION = 3.5, 6.0, 0.2, 0.0105
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides the arrays of a sample, besides versions."""
+    """All that decides the arrays of a sample, besides versions; by default, of what l1kd ships."""
 
-    train: int  # zero-bias events
-    test: int
-    signal_events: int
-    signals: tuple[str, ...]
-    pileup_mean: float  # see `pile_up.draw_pileup`
-    pileup_spread: float
-    seed: int
+    train: int = 36_000  # zero-bias events
+    test: int = 52_000
+    signal_events: int = 2_000
+    signals: tuple[str, ...] = tuple(pythia.SIGNALS)
+    pileup_mean: float = 50.0  # see `pile_up.draw_pileup`
+    pileup_spread: float = 10.0
+    seed: int = 1
 
     @property
     def roles(self) -> dict[str, int]:
@@ -84,18 +77,6 @@ class Plan:
             "pythia8mc": version("pythia8mc"),
             "numpy": np.__version__,
         }
-
-
-SHIPPED = Plan(
-    train=36_000,
-    test=52_000,
-    signal_events=2_000,
-    signals=tuple(pythia.SIGNALS),
-    pileup_mean=50.0,
-    pileup_spread=10.0,
-    seed=1,
-)
-"""The sample that l1kd ships."""
 
 
 @dataclass(frozen=True)
@@ -134,12 +115,6 @@ class Batch:
 
     def events_file(self, work: Path) -> Path:
         return work / f"events-{self.role}-{self.index:05}.npz"
-
-
-def make_table(path: Path) -> None:
-    """Write the table that all soft jobs start from."""
-    with atomic(path) as temporary:
-        pythia.write_multiparton_table(temporary)
 
 
 def make_soft(batch: Batch, work: Path) -> None:
@@ -192,11 +167,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def generate(
     out: Path,
-    plan: Plan = SHIPPED,
+    plan: Plan,
     *,
     processes: int | None = None,
     command: str = "l1kd.data.pythia_toy.generate.generate()",
-    console: Console | None = None,
 ) -> list[Path]:
     """Make the sample `plan` in `out`, or finish making it: the arrays are the same."""
     _check(plan, processes)
@@ -219,7 +193,7 @@ def generate(
                     f"finish it with its own options, or remove {work}"
                 )
             write_json(options, identity)
-            fraction = _make(plan, work, processes or cores(), console)
+            fraction = _make(plan, work, processes or cores())
             for role, path in files.items():
                 _write(path, role, plan, work, fraction, command)
             shutil.rmtree(work)
@@ -277,18 +251,18 @@ def _differences(found: object, wanted: dict[str, Any]) -> str:
     return ", ".join(f"{key} was {found.get(key)}, now {wanted[key]}" for key in changed)
 
 
-def _make(plan: Plan, work: Path, processes: int, console: Console | None) -> float:
+def _make(plan: Plan, work: Path, processes: int) -> float:
     """Do all jobs whose files are not in `work` yet; the fraction of hard collisions."""
     batches = [batch for role in plan.roles for batch in plan.batches(role)]
     table = work / MULTIPARTON_TABLE
-    tables = [] if table.exists() else [Job(0.0, make_table, (table,))]
+    tables = [] if table.exists() else [Job(0.0, pythia.write_multiparton_table, (table,))]
     soft = [
         Job(float(batch.soft_collisions()), make_soft, (batch, work))
         for batch in batches
         if not batch.soft_file(work).exists()
     ]
     todo = {b: b.events_cost() for b in batches if not b.events_file(work).exists()}
-    console = console or Console(stderr=True)
+    console = Console(stderr=True)
     progress = bars.Progress(
         *bars.Progress.get_default_columns(),
         *(bars.TextColumn("left, passed:"), bars.TimeElapsedColumn()),
@@ -314,18 +288,14 @@ def _make(plan: Plan, work: Path, processes: int, console: Console | None) -> fl
 # than it seems: a file states the effective number of distinct collisions behind the events that
 # pass at these rates.
 RATES = (1e-2, 1e-3, 1e-4)
-SCORES: Mapping[str, Callable[[RegionArray], IntArray]] = MappingProxyType(
-    {
-        "sum": lambda events: events.sum(axis=(1, 2), dtype=np.int64),
-        "max": lambda events: events.max(axis=(1, 2)).astype(np.int64),
-        "top4": lambda events: np.sort(events.reshape(len(events), -1))[:, -4:].sum(
-            axis=1, dtype=np.int64
-        ),
-        # Ranks like the mean square, and is an integer.
-        "mean_square": lambda events: (events.astype(np.int64) ** 2).sum(axis=(1, 2)),
-    }
-)
-"""The reference scores by which tails are judged: (n, 18, 14) events to (n,) scores."""
+# The reference scores by which tails are judged: (n, 18, 14) events to (n,) scores.
+SCORES: dict[str, Callable[[RegionArray], IntArray]] = {
+    "sum": lambda events: events.sum(axis=(1, 2), dtype=np.int64),
+    "max": lambda events: events.max(axis=(1, 2)).astype(np.int64),
+    "top4": lambda events: np.sort(events.reshape(len(events), -1))[:, -4:].sum(axis=1, dtype=int),
+    # Ranks like the mean square, and is an integer.
+    "mean_square": lambda events: (events.astype(np.int64) ** 2).sum(axis=(1, 2)),
+}
 
 
 def effective_number(names: IntArray) -> float:
@@ -334,11 +304,9 @@ def effective_number(names: IntArray) -> float:
     return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0
 
 
-def accepted(scores: IntArray, rate: float) -> npt.NDArray[np.bool_]:
-    """The events above the lowest threshold that accepts at most a share `rate`, (n,).
-
-    The rule of every rate l1kd quotes: a tie at the edge is left out as a whole.
-    """
+def accepted(scores: IntArray, rate: float) -> NDArray[np.bool_]:
+    """The events above the lowest threshold that accepts at most a share `rate`, (n,)."""
+    # The rule of every rate l1kd quotes: a tie at the edge is left out as a whole.
     # The tiny amount keeps products like 0.001 * 52000 from being rounded down for nothing.
     allowed = math.floor(rate * len(scores) + 1e-9)
     if allowed >= len(scores):
@@ -360,6 +328,9 @@ def _write(path: Path, role: str, plan: Plan, work: Path, fraction: float, comma
     events = np.concatenate([part["regions"] for part in parts])
     collisions = np.concatenate([part["collisions"] for part in parts])
     identity = plan.identity
+    process = ", ".join(pythia.SIGNALS.get(role, ("zero bias: inelastic collisions only",)))
+    if role == "suep":
+        process += f"; decayed to pions at T = {suep.TEMPERATURE_GEV} GeV (arXiv 1612.00850)"
     attributes: dict[str, Any] = {
         "description": "Pythia 8 toy calorimeter, not calibrated to CMS",
         "licence": (
@@ -369,7 +340,7 @@ def _write(path: Path, role: str, plan: Plan, work: Path, fraction: float, comma
         "command": command,
         "options": json.dumps(identity),
         "role": role,
-        "process": _process(role),
+        "process": process,
         "tune": "Monash 2013 (Pythia's default)",
         "collision_energy_gev": pythia.ENERGY_GEV,
         "region_lsb_gev": detector.TOWER_LSB_GEV,
@@ -409,13 +380,3 @@ def _write(path: Path, role: str, plan: Plan, work: Path, fraction: float, comma
         file["AcceptanceFlag"] = np.zeros(0, bool)  # as in real data without one
     with atomic(path) as temporary:
         temporary.write_bytes(content.getbuffer())
-
-
-def _process(role: str) -> str:
-    """The process of `role` in Pythia's terms."""
-    if role not in pythia.SIGNALS:
-        return "zero bias: inelastic collisions only"
-    settings = ", ".join(pythia.SIGNALS[role])
-    if role == "suep":
-        settings += f"; decayed to pions at T = {suep.TEMPERATURE_GEV} GeV (arXiv 1612.00850)"
-    return settings

@@ -1,10 +1,7 @@
-"""Pile-up: collisions put on top of each other.
+"""Pile-up: collisions overlaid on each other, hard ones once, soft ones a few times.
 
-A hard collision that is overlaid again and again fills the hottest per mille of a sample. So each
-overlaid collision is hard with its natural probability, hard ones are used once, and soft ones a
-few times, in another place each time (random rotation in phi, random reflection in eta). Soft ones
-that are hot all the same (one in 300,000) are used once, too: the hottest per mille loses up to a
-tenth by that; repeated, a single one made a fifth of it.
+Each use of a soft one is rotated in phi and reflected in eta at random. The few that are hot are
+used once: repeated, a single one made a fifth of the hottest per mille of a sample.
 """
 
 from __future__ import annotations
@@ -12,21 +9,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from l1kd.data.pythia_toy.detector import N_ETA, N_PHI, N_TOWERS, REGIONS, Collisions, regions
+from l1kd.data.pythia_toy import detector
+from l1kd.data.pythia_toy.detector import Collisions, FloatArray, IntArray, RegionArray
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-
-SOFT_USES = 8
-"""Uses of a soft collision, at most."""
+SOFT_USES = 8  # of a soft collision, at most
+# Soft collisions with more than that in one region are used once. At a pile-up of 50, regions of
+# 78 GeV make the hottest per mille of events, and 28 GeV of that can be pile-up.
 HOT_GEV = 50.0
-"""Soft collisions with more than that in one region are used once. At a pile-up of 50, regions of
-78 GeV make the hottest per mille of events, and 28 GeV of that can be pile-up."""
-NO_COLLISION = int(np.iinfo(np.int64).max)
-"""The leading collision of an event that has none."""
+NO_COLLISION = int(np.iinfo(np.int64).max)  # the leading collision of an event that has none
 # Events whose towers are summed at once: 500 x 4032 float64 are 16 MB. Part of what a seed means.
 CHUNK = 500
 
@@ -34,7 +27,7 @@ CHUNK = 500
 class Overlaid(NamedTuple):
     """Events made of overlaid collisions."""
 
-    regions: npt.NDArray[np.int16]  # (n, 18, 14)
+    regions: RegionArray  # (n, 18, 14)
     # (n,) the collision with most energy in the hottest region: soft i is i, hard i is -1 - i
     leading: IntArray
 
@@ -51,7 +44,7 @@ def draw_pileup(n: int, mean: float, spread: float, random: np.random.Generator)
     return drawn
 
 
-def deal(draws: int, once: npt.NDArray[np.bool_], random: np.random.Generator) -> IntArray:
+def deal(draws: int, once: NDArray[np.bool_], random: np.random.Generator) -> IntArray:
     """`draws` indices, like cards: all are used before any is used again."""
     available = len(once)
     if draws > available * SOFT_USES:
@@ -108,17 +101,17 @@ class _Layer(NamedTuple):
 
 
 def _entries(
-    layer: _Layer, turns: IntArray, flips: npt.NDArray[np.bool_]
+    layer: _Layer, turns: IntArray, flips: NDArray[np.bool_]
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """All tower entries of a layer, its collisions rotated and reflected."""
     first = layer.collisions.offsets[layer.chosen]
     count = layer.collisions.offsets[layer.chosen + 1] - first
     choice = np.repeat(np.arange(len(layer.chosen)), count)
     entry = np.repeat(first - (count.cumsum() - count), count) + np.arange(len(choice))
-    phi, eta = np.divmod(layer.collisions.tower[entry].astype(np.int64), N_ETA)
-    phi = (phi + turns[choice]) % N_PHI
-    eta = np.where(flips[choice], N_ETA - 1 - eta, eta)
-    return choice, phi * N_ETA + eta, layer.collisions.et_gev[entry].astype(np.float64)
+    phi, eta = np.divmod(layer.collisions.tower[entry].astype(np.int64), detector.N_ETA)
+    phi = (phi + turns[choice]) % detector.N_PHI
+    eta = np.where(flips[choice], detector.N_ETA - 1 - eta, eta)
+    return choice, phi * detector.N_ETA + eta, layer.collisions.et_gev[entry].astype(np.float64)
 
 
 def _overlay_chunk(
@@ -127,19 +120,21 @@ def _overlay_chunk(
     """`overlay` for `n` events; `layers` are the soft and the hard collisions."""
     entries = []
     for layer, names in zip(layers, (layers[0].chosen, -1 - layers[1].chosen), strict=True):
-        turns = random.integers(N_PHI, size=len(names))
+        turns = random.integers(detector.N_PHI, size=len(names))
         flips = random.random(len(names)) < 0.5
         choice, *tower_and_energy = _entries(layer, turns, flips)
         entries.append((*tower_and_energy, layer.event[choice], names[choice]))
     tower, et_gev, event, name = map(np.concatenate, zip(*entries, strict=True))
     total: FloatArray = np.bincount(
-        event * N_TOWERS + tower, weights=et_gev, minlength=n * N_TOWERS
+        event * detector.N_TOWERS + tower, weights=et_gev, minlength=n * detector.N_TOWERS
     ).astype(np.float64)
     if signal is not None:
         still = np.zeros(n, np.int64)
         choice, where, energy = _entries(signal, still, still.astype(bool))
-        total += np.bincount(choice * N_TOWERS + where, weights=energy, minlength=n * N_TOWERS)
-    counts = regions(total.reshape(n, N_PHI, N_ETA))
+        total += np.bincount(
+            choice * detector.N_TOWERS + where, weights=energy, minlength=n * detector.N_TOWERS
+        )
+    counts = detector.regions(total.reshape(n, detector.N_PHI, detector.N_ETA))
 
     hottest = counts.reshape(n, -1).argmax(axis=1)
     inside = _region_of(tower) == hottest[event]
@@ -148,13 +143,13 @@ def _overlay_chunk(
 
 def _region_of(tower: IntArray) -> IntArray:
     """The flat region index of flat tower indices."""
-    phi, eta = np.divmod(tower, N_ETA)
-    return (phi // 4) * REGIONS[1] + eta // 4
+    phi, eta = np.divmod(tower, detector.N_ETA)
+    return (phi // 4) * detector.REGIONS[1] + eta // 4
 
 
 def _hottest_region_gev(collisions: Collisions) -> FloatArray:
     """Energy in the hottest region of each collision, (n,)."""
-    n_regions = REGIONS[0] * REGIONS[1]
+    n_regions = detector.REGIONS[0] * detector.REGIONS[1]
     owner = np.repeat(np.arange(len(collisions)), np.diff(collisions.offsets))
     address = owner * n_regions + _region_of(collisions.tower.astype(np.int64))
     total = np.bincount(address, collisions.et_gev, len(collisions) * n_regions)

@@ -6,14 +6,14 @@ import errno
 import functools
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from l1kd.core.errors import UserError
+from l1kd.core.files import atomic
 from l1kd.data.pythia_toy import suep
 from l1kd.data.pythia_toy.detector import Collisions, Particles, concatenate, deposit
 
@@ -26,40 +26,37 @@ CHUNK = 64
 # Pythia skips an event it cannot finish; this many in a row is no accident.
 MAX_FAILURES = 100
 
-_SOFT = ("SoftQCD:inelastic = on",)
 _HARD = ("HardQCD:all = on", f"PhaseSpace:pTHatMin = {HARD_PT_GEV}")
 _SCALAR = 25
 
-SIGNALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "ttbar": ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on"),
-        "ggh_tautau": ("HiggsSM:gg2H = on", "25:onMode = off", "25:onIfMatch = 15 -15"),
-        "vbfh_bb": ("HiggsSM:ff2Hff(t:WW) = on", "25:onMode = off", "25:onIfMatch = 5 -5"),
-        "hidden_valley": (
-            "HiddenValley:ffbar2Zv = on",
-            "HiddenValley:Ngauge = 3",
-            "HiddenValley:FSR = on",
-            "HiddenValley:fragment = on",
-            "HiddenValley:alphaOrder = 1",
-            "HiddenValley:Lambda = 5",
-            "4900023:m0 = 1000",
-            "4900111:onMode = off",
-            "4900111:addChannel = 1 1.0 91 1 -1",
-            "4900113:onMode = off",
-            "4900113:addChannel = 1 1.0 91 1 -1",
-        ),
-        "qcd20": _HARD,
-        # The Higgs boson of gluon fusion, heavy, narrow and stable; suep.py decays it.
-        "suep": (
-            "HiggsSM:gg2H = on",
-            f"25:m0 = {SUEP_MASS_GEV}",
-            "25:doForceWidth = on",
-            "25:mWidth = 0.01",
-            "25:mayDecay = off",
-        ),
-    }
-)
-"""Pythia settings of the signals, by name."""
+# Pythia's settings of the signals.
+SIGNALS: dict[str, tuple[str, ...]] = {
+    "ttbar": ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on"),
+    "ggh_tautau": ("HiggsSM:gg2H = on", "25:onMode = off", "25:onIfMatch = 15 -15"),
+    "vbfh_bb": ("HiggsSM:ff2Hff(t:WW) = on", "25:onMode = off", "25:onIfMatch = 5 -5"),
+    "hidden_valley": (
+        "HiddenValley:ffbar2Zv = on",
+        "HiddenValley:Ngauge = 3",
+        "HiddenValley:FSR = on",
+        "HiddenValley:fragment = on",
+        "HiddenValley:alphaOrder = 1",
+        "HiddenValley:Lambda = 5",
+        "4900023:m0 = 1000",
+        "4900111:onMode = off",
+        "4900111:addChannel = 1 1.0 91 1 -1",
+        "4900113:onMode = off",
+        "4900113:addChannel = 1 1.0 91 1 -1",
+    ),
+    "qcd20": _HARD,
+    # The Higgs boson of gluon fusion, heavy, narrow and stable; suep.py decays it.
+    "suep": (
+        "HiggsSM:gg2H = on",
+        f"25:m0 = {SUEP_MASS_GEV}",
+        "25:doForceWidth = on",
+        "25:mWidth = 0.01",
+        "25:mayDecay = off",
+    ),
+}
 
 
 def import_pythia() -> Any:
@@ -158,10 +155,10 @@ def _collisions(
     return concatenate(parts), vetoed
 
 
-def _table(path: Path, *, reuse: int) -> tuple[str, ...]:
+def _soft(path: Path, *, reuse: int) -> tuple[str, ...]:
     """Settings of soft collisions that write (1) or read (2) Pythia's table."""
     return (
-        *_SOFT,
+        "SoftQCD:inelastic = on",
         f"MultipartonInteractions:reuseInit = {reuse}",
         f"MultipartonInteractions:initFile = {path}",
     )
@@ -171,17 +168,17 @@ def write_multiparton_table(path: Path) -> None:
     """Let Pythia integrate its multiparton interactions once (5 s) and write the result."""
     # The seed belongs to the physics, not to a sample. Pythia writes six digits: all soft
     # collisions start from the file, as a fresh integration would differ.
-    _started(_table(path, reuse=1), seed=1)
-    if not path.read_text().rstrip().endswith("}"):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    with atomic(path) as temporary:
+        _started(_soft(temporary, reuse=1), seed=1)
+        if not temporary.read_text().rstrip().endswith("}"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def soft_collisions(
     n: int, seed: np.random.SeedSequence, multiparton_table: Path
 ) -> tuple[Collisions, int]:
     """`n` inelastic collisions with pT-hat up to 20 GeV."""
-    settings = _table(multiparton_table, reuse=2)
-    return _collisions(settings, n, seed, highest_pt_gev=HARD_PT_GEV)
+    return _collisions(_soft(multiparton_table, reuse=2), n, seed, highest_pt_gev=HARD_PT_GEV)
 
 
 def hard_collisions(n: int, seed: np.random.SeedSequence) -> Collisions:

@@ -1,19 +1,15 @@
-"""Soft unclustered energy pattern: a heavy scalar that evaporates into pions.
+"""Soft unclustered energy pattern: a heavy scalar that evaporates into pions (arXiv 1612.00850).
 
-S. Knapen, S. Pagan Griso, M. Papucci and D. Robinson, arXiv 1612.00850: pions spherical in the rest
-frame, ``dN/d^3p ~ exp(-sqrt(p^2 + m^2) / T)``. Ours is the simplest of that family: no dark mesons
-in between, two charged pions for each neutral one.
+The simplest of its family: at rest ``dN/d^3p ~ exp(-sqrt(p^2 + m^2) / T)``, no dark mesons in
+between, two charged pions for each neutral one.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import brentq
 
-from l1kd.data.pythia_toy.detector import Particles
-
-FloatArray = npt.NDArray[np.float64]
+from l1kd.data.pythia_toy.detector import FloatArray, Particles
 
 TEMPERATURE_GEV = 1.0
 CHARGED_PION_GEV = 0.13957
@@ -25,8 +21,7 @@ def _directions(n: int, random: np.random.Generator) -> FloatArray:
     cosine = random.uniform(-1, 1, n)
     phi = random.uniform(-np.pi, np.pi, n)
     sine = np.sqrt(1 - cosine**2)
-    vectors: FloatArray = np.stack([sine * np.cos(phi), sine * np.sin(phi), cosine], axis=1)
-    return vectors
+    return np.column_stack([sine * np.cos(phi), sine * np.sin(phi), cosine])
 
 
 def boltzmann_momenta(

@@ -14,7 +14,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from rich.console import Console
 
 import l1kd
 from l1kd.core.errors import UserError
@@ -61,10 +60,7 @@ def begin(out: Path, table: Path) -> Path:
 
 
 def make(out: Path, plan: Plan = PLAN, processes: int = 1) -> dict[str, Path]:
-    quiet = Console(quiet=True)
-    files = generate.generate(
-        out, plan, processes=processes, command="made by a test", console=quiet
-    )
+    files = generate.generate(out, plan, processes=processes, command="made by a test")
     return {path.stem: path for path in files}
 
 
@@ -140,7 +136,7 @@ def test_other_seeds_give_other_events(sample, table, tmp_path, monkeypatch):
     def make_table(path):
         made.append(shutil.copy(table, path))
 
-    monkeypatch.setattr(generate, "make_table", make_table)
+    monkeypatch.setattr(pythia, "write_multiparton_table", make_table)
     plan = dataclasses.replace(PLAN, seed=12, train=0, signals=())
     other = make(tmp_path / "out", plan)
     assert len(made) == 1  # by itself, once

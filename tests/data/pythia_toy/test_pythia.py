@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,12 +45,14 @@ def test_hard_collisions_are_hard_and_soft_ones_are_vetoed(table, monkeypatch):
 
 
 def test_a_table_that_was_cut_short_is_noticed(table, tmp_path, monkeypatch):
-    path = tmp_path / "table.dat"
-    path.write_bytes(table.read_bytes()[:12288])
     # As on a full disk: Pythia writes, and does not look whether it could.
-    monkeypatch.setattr(pythia, "_started", lambda settings, seed: None)
+    def started(settings, seed):
+        Path(settings[-1].rpartition(" = ")[2]).write_bytes(table.read_bytes()[:12288])
+
+    monkeypatch.setattr(pythia, "_started", started)
     with pytest.raises(OSError, match="space"):
-        pythia.write_multiparton_table(path)
+        pythia.write_multiparton_table(tmp_path / "table.dat")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_asked_nothing_made():
