@@ -115,7 +115,8 @@ def load(name: str, files: list[Path]) -> Images:
                 f"{file}: the checksum of its payload is {found}, {KNOWN[name].title}'s {kind} "
                 f"has {expected}; remove the file and fetch it again; {not_found(name)}"
             )
-    return Images(*arrays, files=tuple(map(str, files)))
+    train, train_labels, test, test_labels = arrays
+    return Images(train, train_labels, test, test_labels, tuple(map(str, files)))
 
 
 def payload(path: Path) -> bytes:
