@@ -1,9 +1,7 @@
 """Arithmetic of layers on counts, in whatever carries them: floats, 64-bit or Python integers.
 
-A layer computes in the cheapest carrier that its proven width allows: float32 up to 24 bits,
-float64 up to 53, 64-bit integers up to 62, Python's integers beyond. Floats first: NumPy multiplies
-matrices of them tens of times faster than matrices of integers, and as long as every partial sum
-fits the significand, in whatever order the sums are taken, no float operation rounds.
+Floats are tens of times faster in NumPy's matrix products, and round nothing as long as every
+partial sum, in whatever order, fits the significand.
 """
 
 from __future__ import annotations
@@ -21,10 +19,8 @@ NO_PADS: Pads = ((0, 0), (0, 0))
 
 def carrier(bits: int) -> Any:
     """The cheapest number type that holds integers of `bits` bits, sign not counted."""
-    for limit, kind in ((24, np.float32), (53, np.float64), (62, np.int64)):
-        if bits <= limit:
-            return kind
-    return object
+    kinds = ((24, np.float32), (53, np.float64), (62, np.int64))
+    return next((kind for limit, kind in kinds if bits <= limit), object)
 
 
 def carried(counts: Counts, kind: Any) -> Counts:

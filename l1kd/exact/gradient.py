@@ -1,7 +1,6 @@
-"""Derivatives of a network's values: which input, weight or unit a value depends on, and how much.
+"""Derivatives of a network's values: directions for a search, no proof.
 
-Quantizers count as the identity inside their range and as constant outside, as in training
-(straight-through); what follows from these derivatives is a direction for a search, no proof.
+Quantizers count as the identity inside their range and as constant outside (straight-through).
 """
 
 from __future__ import annotations
@@ -27,11 +26,10 @@ def backward(
     *,
     leak: float = 0.0,
 ) -> dict[str, Slopes]:
-    """Derivatives of a weighted sum of values to the values of every layer behind it, by layer.
+    """Derivatives of a weighted sum of values (not counts) to those of each layer before, by layer.
 
-    `recorded` is from `Network.record`; `upstream` has the weights by layer, (N, *its shape). They
-    are derivatives of values to values, not of counts to counts. `leak` is the slope of a quantizer
-    outside of its range: a search dies where it is 0.
+    `recorded` is from `Network.record`; `upstream` has the weights by layer, (N, *its shape);
+    `leak` is the slope of a quantizer outside of its range: a search dies where it is 0.
     """
     first = network.nodes[0]
     slopes = dict(upstream)
@@ -55,7 +53,7 @@ def sensitivities(
     values = source.astype(np.float64) * 2.0 ** -network.bounds[node.sources[0]].fraction
     per_output = slope.reshape(len(slope), -1, node.outputs)
     if isinstance(node, layers.Conv):
-        values = node.seen(values).transpose(0, 1, 2, 4, 5, 3)
+        values = node.seen(values)
     rows = values.reshape(len(values), per_output.shape[1], -1)
     kernels = np.matmul(rows.transpose(0, 2, 1), per_output)
     return kernels.reshape(len(values), *node.kernel.shape), per_output.sum(axis=1)
@@ -129,10 +127,6 @@ def _scattered(
     return crop(whole, padding).reshape(shape)
 
 
-def _padded(node: layers.Pad, at: _Pass) -> list[Slopes]:
-    return [crop(as_images(at.slope), node.padding).reshape(at.shape)]
-
-
 def _rectified(node: layers.Rectify, at: _Pass) -> list[Slopes]:
     below = 0.0 if node.shift is None else 2.0**-node.shift
     return [np.where(at.parts[0] >= 0, at.slope, at.slope * below)]
@@ -155,14 +149,10 @@ def _merged(node: layers.Merge, at: _Pass) -> list[Slopes]:
     else:
         factors = {"add": (1, 1), "subtract": (1, -1), "average": (0.5, 0.5)}[node.operation]
         given = [slope * factor for factor in factors]
-    return [_folded(each, part.shape) for each, part in zip(given, at.parts, strict=True)]
-
-
-def _folded(slope: Slopes, shape: tuple[int, ...]) -> Slopes:
-    """Slopes of values that were repeated, added up."""
-    sides = enumerate(zip(slope.shape, shape, strict=True))
-    repeated = tuple(axis for axis, (whole, own) in sides if whole != own)
-    return slope.sum(axis=repeated, keepdims=True) if repeated else slope
+    for index, part in enumerate(at.parts):  # slopes of values that were repeated add up
+        repeated = np.flatnonzero(np.not_equal(slope.shape, part.shape))
+        given[index] = given[index].sum(axis=tuple(repeated), keepdims=True)
+    return given
 
 
 PULLS: dict[type[layers.Node], Callable[[Any, _Pass], list[Slopes]]] = {
@@ -170,7 +160,7 @@ PULLS: dict[type[layers.Node], Callable[[Any, _Pass], list[Slopes]]] = {
     layers.Dense: _dense,
     layers.Conv: _convolved,
     layers.Pool: _pooled,
-    layers.Pad: _padded,
+    layers.Pad: lambda node, at: [crop(as_images(at.slope), node.padding).reshape(at.shape)],
     layers.Reshape: lambda node, at: [at.slope.reshape(at.shape)],
     layers.Permute: lambda node, at: [at.slope.transpose(0, *(np.argsort(node.axes) + 1))],
     layers.Rectify: _rectified,

@@ -1,8 +1,4 @@
-"""A quantized network in exact arithmetic: the reference for every other form of it.
-
-QKeras' float32 graph, the C++ of an HLS project, Verilog and emulators are compared with this. It
-knows no framework.
-"""
+"""A quantized network in exact arithmetic: what QKeras, C++ and Verilog are compared with."""
 
 from __future__ import annotations
 
@@ -318,15 +314,12 @@ def _check_size(network: Network, node: Node) -> None:
 
 
 def beyond_float32(network: Network) -> dict[str, str]:
-    """Layers whose values QKeras' float32 arithmetic may not have exactly, each with the reason.
-
-    Sums of more than 24 bits can round on the way; and QKeras writes a quantizer as
-    `x + (q(x) - x)`, which is `q(x)` only if the difference is exact too.
-    """
+    """Layers whose values QKeras' float32 arithmetic may not have exactly, each with the reason."""
     found = {}
     for node in network.nodes:
         reason, bits = "its sums need", network.bounds[node.name].bits
         if bits <= _SIGNIFICAND and isinstance(node, Quantize):
+            # QKeras writes `x + (q(x) - x)`, which is `q(x)` only if the difference is exact too.
             reason = "the difference of its value and its quantized value needs"
             bits = _difference_bits(node, network.bounds[node.sources[0]])
         if bits > _SIGNIFICAND:
