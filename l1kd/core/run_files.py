@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from l1kd.core.errors import UserError
 from l1kd.core.files import read_json, write_json
@@ -403,14 +403,19 @@ def write(directory: Path, name: str, value: Any) -> None:
 
 def read(directory: Path, name: str) -> Any:
     """Read the run's file `name` as its type."""
-    path = directory / name
+    remedy = "delete it and run its stage again"
+    if name == "manifest.json":
+        remedy = "use the version of l1kd that made the run, or make a new one"
+    missing = f"{directory} has no {name}: the stage that writes it has not run"
+    return read_as(_FILES[name], directory / name, missing, remedy)
+
+
+def read_as(kind: Any, path: Path, missing: str, remedy: str) -> Any:
+    """A JSON file as a type; UserError says that it is `missing`, or what is wrong and a remedy."""
     try:
-        return TypeAdapter(_FILES[name]).validate_python(read_json(path))
+        return TypeAdapter(kind).validate_python(read_json(path))
     except FileNotFoundError as error:
-        why = "the stage that writes it has not run"
-        raise UserError(f"{directory} has no {name}: {why}") from error
-    except (ValueError, ValidationError) as error:
-        first, remedy = str(error).splitlines()[0], "delete it and run its stage again"
-        if name == "manifest.json":
-            remedy = "use the version of l1kd that made the run, or make a new one"
+        raise UserError(missing) from error
+    except ValueError as error:  # pydantic's too
+        first = str(error).splitlines()[0]
         raise UserError(f"{path}: not as l1kd writes it ({first}); {remedy}") from error

@@ -6,7 +6,6 @@ partial sum, in whatever order, fits the significand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -73,21 +72,7 @@ def windows(
 ) -> Counts:
     """A view of all windows: (N, rows, columns, channels, window height, window width)."""
     reach = tuple((size - 1) * step + 1 for size, step in zip(window, dilation, strict=True))
-    view: Counts = np.lib.stride_tricks.sliding_window_view(images, reach, axis=(1, 2))  # type: ignore[call-overload]
+    view: Counts = np.lib.stride_tricks.sliding_window_view(  # type: ignore[call-overload]
+        images, reach, axis=(1, 2), writeable=True
+    )
     return view[:, :: strides[0], :: strides[1], :, :: dilation[0], :: dilation[1]]
-
-
-def cells(
-    images: Counts,
-    window: tuple[int, int],
-    strides: tuple[int, int],
-    dilation: tuple[int, int] = (1, 1),
-) -> Iterator[tuple[tuple[int, ...], Counts]]:
-    """Places (row, column) of a window, with views (N, rows, columns, channels) of their cells."""
-    ends = [
-        side - (size - 1) * gap
-        for side, size, gap in zip(images.shape[1:3], window, dilation, strict=True)
-    ]
-    for place in np.ndindex(*window):
-        y, x = (at * gap for at, gap in zip(place, dilation, strict=True))
-        yield place, images[:, y : y + ends[0] : strides[0], x : x + ends[1] : strides[1]]

@@ -168,21 +168,12 @@ class Quantize(Node):
     def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
         (counts,), (source,) = parts, before
         fraction = source.fraction
-        if self._is_identity(source):
-            return carried(counts, carrier(bits))
         # The ends of a finer type need more bits than what enters.
         needed = max(bits, source.bits + (abs(fraction) + 2 if self.halved else 0))
         counts = carried(counts, carrier(needed))
         if self.halved:
             counts, fraction = arithmetic.halved(counts, fraction)
         return carried(self.type.requantize(counts, fraction), carrier(bits))
-
-    def _is_identity(self, source: Bound) -> bool:
-        """True if no value changes, as at the port, whose events are on its grid."""
-        low, high = self.type.bounds
-        inside = low <= source.lowest and source.highest <= high
-        plain = not self.halved and self.type.overflow != "SAT_SYM"  # leaves out the lowest value
-        return plain and self.type.fraction == source.fraction and inside
 
     def bound(self, before: Sequence[Bound]) -> Bound:
         """Rounding and saturation keep the order of values; an overflow that wraps may not."""
@@ -331,8 +322,9 @@ class Pool(Node):
         counts = carried(parts[0], carrier(bits))
         join = np.maximum if self.operation == "max" else np.add
         images = pad(as_images(counts), self.padding, before[0].lowest if join is np.maximum else 0)
-        views = [view for _, view in arithmetic.cells(images, self.window, self.strides)]
-        return reduce(join, views).reshape(len(counts), *self.shape)
+        seen = arithmetic.windows(images, self.window, self.strides)
+        cells = [seen[..., row, column] for row, column in np.ndindex(self.window)]
+        return reduce(join, cells).reshape(len(counts), *self.shape)
 
     def bound(self, before: Sequence[Bound]) -> Bound:
         return replace(super().bound(before), magnitude=before[0].furthest << self.finer)

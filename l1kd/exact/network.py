@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,25 +49,26 @@ class Network:
     name: str
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
-    _index: dict[str, Node] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        index: dict[str, Node] = {}
+        before: set[str] = set()
         for node in self.nodes:
-            if node.name in index:
+            if node.name in before:
                 raise ValueError(f"two layers are named {node.name!r}")
-            for name in node.sources:
-                if name not in index:
-                    raise ValueError(f"layer {node.name!r} reads {name!r}, which is not before it")
-            if isinstance(node, Input) != (not index):
+            for name in {*node.sources} - before:
+                raise ValueError(f"layer {node.name!r} reads {name!r}, which is not before it")
+            if isinstance(node, Input) != (not before):
                 raise ValueError("the first layer, and no other, is the input")
-            index[node.name] = node
-        if not self.outputs or not all(name in index for name in self.outputs):
+            before.add(node.name)
+        if not self.outputs or not before.issuperset(self.outputs):
             raise ValueError("a network has outputs, and they are layers of it")
-        object.__setattr__(self, "_index", index)
 
     def __getitem__(self, name: str) -> Node:
         return self._index[name]
+
+    @cached_property
+    def _index(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
 
     @property
     def port(self) -> FixedPoint:
@@ -87,11 +88,11 @@ class Network:
         ends = ((self[name], self.bounds[name]) for name in self.outputs)
         return tuple(end.type if isinstance(end, Quantize) else bound.type for end, bound in ends)
 
-    def at_port(self, port: FixedPoint) -> Network:
-        """The same network behind a port whose values are some of its own port's."""
+    def at_port(self, port: FixedPoint | None) -> Network:
+        """The same network behind a port whose values are some of its own port's; None: its own."""
         first, *others = self.nodes
         assert isinstance(first, Input)
-        return Network(self.name, (replace(first, type=port), *others), self.outputs)
+        return Network(self.name, (replace(first, type=port or first.type), *others), self.outputs)
 
     @cached_property
     def bounds(self) -> dict[str, Bound]:
