@@ -7,9 +7,8 @@ counts; `requantize` takes and gives counts, in integers or in floats that hold 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product as pairs
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -154,12 +153,6 @@ class FixedPoint:
         held: NDArray[np.bool_] = steps == np.rint(steps)
         return held & (values >= self.low) & (values <= self.high)
 
-    def ties(self, values: ArrayLike) -> NDArray[np.bool_]:
-        """Where a value is exactly half way between two neighbours of the grid."""
-        steps = np.asarray(values, np.float64) / self.lsb
-        tied: NDArray[np.bool_] = steps - np.floor(steps) == 0.5
-        return tied
-
     def _requantize_floats(self, counts: NDArray[Any], shift: int) -> NDArray[Any]:
         # Products with powers of two are exact. Shifts by more than a carrier's bits all do the
         # same, so they are cut where neither 0 nor infinity of a float32 is near.
@@ -224,28 +217,6 @@ class FixedPoint:
         if self.overflow == "SAT_ZERO":
             return np.where((steps < low) | (steps > high), number(0), steps)
         return np.asarray(np.clip(steps, low, high, out=out), steps.dtype)
-
-
-def product(one: FixedPoint, other: FixedPoint) -> FixedPoint:
-    """The narrowest type that holds every product of two types' values.
-
-    `ap_fixed` gives products the sum of both words, which is this or wider.
-    """
-    corners = [a * b for a, b in pairs(one.bounds, other.bounds)]
-    return FixedPoint.holding(min(corners), max(corners), one.fraction + other.fraction)
-
-
-def total(kinds: Iterable[FixedPoint]) -> FixedPoint:
-    """The narrowest type that holds every sum of one value of each of these types."""
-    kinds = list(kinds)
-    if not kinds:
-        raise ValueError("a sum of no types has none")
-    fraction = max(kind.fraction for kind in kinds)
-    low, high = (
-        sum(kind.bounds[side] * 2 ** (fraction - kind.fraction) for kind in kinds)
-        for side in (0, 1)
-    )
-    return FixedPoint.holding(low, high, fraction)
 
 
 def signed_digits(counts: ArrayLike) -> NDArray[np.int64]:

@@ -401,15 +401,19 @@ def write(directory: Path, name: str, value: Any) -> None:
 
 def read(directory: Path, name: str) -> Any:
     """Read the run's file `name` as its type."""
-    path = directory / name
+    remedy = "delete it and run its stage again"
+    if name == "manifest.json":
+        remedy = "use the version of l1kd that made the run, or make a new one"
+    missing = f"{directory} has no {name}: the stage that writes it has not run"
+    return read_as(_FILES[name], directory / name, missing, remedy)
+
+
+def read_as(kind: Any, path: Path, missing: str, remedy: str) -> Any:
+    """A JSON file as a type; UserError says that it is `missing`, or what is wrong and a remedy."""
     try:
-        return TypeAdapter(_FILES[name]).validate_python(read_json(path))
+        return TypeAdapter(kind).validate_python(read_json(path))
     except FileNotFoundError as error:
-        raise UserError(
-            f"{directory} has no {name}: the stage that writes it has not run"
-        ) from error
-    except ValueError as error:
-        first, remedy = str(error).splitlines()[0], "delete it and run its stage again"
-        if name == "manifest.json":
-            remedy = "use the version of l1kd that made the run, or make a new one"
+        raise UserError(missing) from error
+    except ValueError as error:  # pydantic's too
+        first = str(error).splitlines()[0]
         raise UserError(f"{path}: not as l1kd writes it ({first}); {remedy}") from error

@@ -1,14 +1,11 @@
 """Arithmetic of layers on counts, in whatever carries them: floats, 64-bit or Python integers.
 
-A layer computes in the cheapest carrier that its proven width allows: float32 up to 24 bits,
-float64 up to 53, 64-bit integers up to 62, Python's integers beyond. Floats first: NumPy multiplies
-matrices of them tens of times faster than matrices of integers, and as long as every partial sum
-fits the significand, in whatever order the sums are taken, no float operation rounds.
+Floats are tens of times faster in NumPy's matrix products, and round nothing as long as every
+partial sum, in whatever order, fits the significand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,10 +18,8 @@ NO_PADS: Pads = ((0, 0), (0, 0))
 
 def carrier(bits: int) -> Any:
     """The cheapest number type that holds integers of `bits` bits, sign not counted."""
-    for limit, kind in ((24, np.float32), (53, np.float64), (62, np.int64)):
-        if bits <= limit:
-            return kind
-    return object
+    kinds = ((24, np.float32), (53, np.float64), (62, np.int64))
+    return next((kind for limit, kind in kinds if bits <= limit), object)
 
 
 def carried(counts: Counts, kind: Any) -> Counts:
@@ -77,21 +72,7 @@ def windows(
 ) -> Counts:
     """A view of all windows: (N, rows, columns, channels, window height, window width)."""
     reach = tuple((size - 1) * step + 1 for size, step in zip(window, dilation, strict=True))
-    view: Counts = np.lib.stride_tricks.sliding_window_view(images, reach, axis=(1, 2))  # type: ignore[call-overload]
+    view: Counts = np.lib.stride_tricks.sliding_window_view(  # type: ignore[call-overload]
+        images, reach, axis=(1, 2), writeable=True
+    )
     return view[:, :: strides[0], :: strides[1], :, :: dilation[0], :: dilation[1]]
-
-
-def cells(
-    images: Counts,
-    window: tuple[int, int],
-    strides: tuple[int, int],
-    dilation: tuple[int, int] = (1, 1),
-) -> Iterator[tuple[tuple[int, ...], Counts]]:
-    """Places (row, column) of a window, with views (N, rows, columns, channels) of their cells."""
-    ends = [
-        side - (size - 1) * gap
-        for side, size, gap in zip(images.shape[1:3], window, dilation, strict=True)
-    ]
-    for place in np.ndindex(*window):
-        y, x = (at * gap for at, gap in zip(place, dilation, strict=True))
-        yield place, images[:, y : y + ends[0] : strides[0], x : x + ends[1] : strides[1]]

@@ -1,7 +1,6 @@
-"""Derivatives of a network's values: which input, weight or unit a value depends on, and how much.
+"""Derivatives of a network's values: directions for a search, no proof.
 
-Quantizers count as the identity inside their range and as constant outside, as in training
-(straight-through); what follows from these derivatives is a direction for a search, no proof.
+Quantizers count as the identity inside their range and as constant outside (straight-through).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.exact import layers
-from l1kd.exact.arithmetic import Counts, Pads, as_images, cells, crop, pad, windows
+from l1kd.exact.arithmetic import Counts, Pads, as_images, crop, pad, windows
 from l1kd.exact.network import Network
 
 Slopes = NDArray[np.float64]
@@ -27,11 +26,9 @@ def backward(
     *,
     leak: float = 0.0,
 ) -> dict[str, Slopes]:
-    """Derivatives of a weighted sum of values to the values of every layer behind it, by layer.
+    """Derivatives of a weighted sum of values (not counts) to those of each layer before, by layer.
 
-    `recorded` is from `Network.record`; `upstream` has the weights by layer, (N, *its shape). They
-    are derivatives of values to values, not of counts to counts. `leak` is the slope of a quantizer
-    outside of its range: a search dies where it is 0.
+    `recorded` is from `Network.record`; `upstream` has the weights by layer, (N, *its shape).
     """
     first = network.nodes[0]
     slopes = dict(upstream)
@@ -40,10 +37,11 @@ def backward(
             continue
         parts = [recorded[name] for name in node.sources]
         before = [network.bounds[name] for name in node.sources]
-        shaped = slopes[node.name].reshape(recorded[node.name].shape)
-        given = layers.of_kind(PULLS, NO_PULL, node)(node, _Pass(parts, before, shaped, leak))
+        at = _Pass(parts, before, slopes[node.name], leak)
+        given = layers.of_kind(PULLS, NO_PULL, node)(node, at)
         for name, slope in zip(node.sources, given, strict=True):
-            slopes[name] = slopes[name] + slope if name in slopes else slope
+            shaped = slope.reshape(recorded[name].shape)
+            slopes[name] = slopes[name] + shaped if name in slopes else shaped
     slopes.setdefault(first.name, np.zeros(recorded[first.name].shape))
     return slopes
 
@@ -55,7 +53,7 @@ def sensitivities(
     values = source.astype(np.float64) * 2.0 ** -network.bounds[node.sources[0]].fraction
     per_output = slope.reshape(len(slope), -1, node.outputs)
     if isinstance(node, layers.Conv):
-        values = node.seen(values).transpose(0, 1, 2, 4, 5, 3)
+        values = node.seen(values)
     rows = values.reshape(len(values), per_output.shape[1], -1)
     kernels = np.matmul(rows.transpose(0, 2, 1), per_output)
     return kernels.reshape(len(values), *node.kernel.shape), per_output.sum(axis=1)
@@ -68,12 +66,7 @@ class _Pass:
     parts: list[Counts]
     before: list[layers.Bound]
     slope: Slopes  # (N, *shape)
-    leak: float
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the first source's values, with the batch."""
-        return self.parts[0].shape
+    leak: float  # slope of a quantizer outside of its range: a search dies where it is 0
 
 
 def _quantized(node: layers.Quantize, at: _Pass) -> list[Slopes]:
@@ -88,7 +81,7 @@ def _quantized(node: layers.Quantize, at: _Pass) -> list[Slopes]:
 
 def _dense(node: layers.Dense, at: _Pass) -> list[Slopes]:
     kernel = node.kernel * 2.0**-node.kernel_fraction
-    return [(at.slope.reshape(-1, node.outputs) @ kernel.T).reshape(at.shape)]
+    return [at.slope.reshape(-1, node.outputs) @ kernel.T]
 
 
 def _convolved(node: layers.Conv, at: _Pass) -> list[Slopes]:
@@ -96,7 +89,7 @@ def _convolved(node: layers.Conv, at: _Pass) -> list[Slopes]:
     images = as_images(at.slope)
     flat = images.reshape(-1, node.outputs) @ kernel.transpose(3, 0, 1, 2).reshape(node.outputs, -1)
     of_windows = flat.reshape(*images.shape[:3], *kernel.shape[:3])
-    return [_scattered(of_windows, at.shape, node.strides, node.padding, node.dilation)]
+    return [_scattered(of_windows, at.parts[0].shape, node.strides, node.padding, node.dilation)]
 
 
 def _pooled(node: layers.Pool, at: _Pass) -> list[Slopes]:
@@ -111,7 +104,7 @@ def _pooled(node: layers.Pool, at: _Pass) -> list[Slopes]:
         # The first of equals: a step along it is a step of the highest.
         chosen = np.arange(seen.shape[-1]) == seen.argmax(axis=-1)[..., None]
         share = images * chosen.transpose(0, 1, 2, 4, 3).reshape(whole)
-    return [_scattered(share, at.shape, node.strides, node.padding)]
+    return [_scattered(share, at.parts[0].shape, node.strides, node.padding)]
 
 
 def _scattered(
@@ -124,13 +117,10 @@ def _scattered(
     """Slopes of windows, (N, rows, columns, height, width, channels), added up where they lie."""
     window = slopes.shape[3], slopes.shape[4]
     whole = pad(as_images(np.zeros(shape)), padding)
-    for place, seen in cells(whole, window, strides, dilation):
-        seen += slopes[:, :, :, place[0], place[1]]
-    return crop(whole, padding).reshape(shape)
-
-
-def _padded(node: layers.Pad, at: _Pass) -> list[Slopes]:
-    return [crop(as_images(at.slope), node.padding).reshape(at.shape)]
+    view = windows(whole, window, strides, dilation)
+    for row, column in np.ndindex(window):
+        view[..., row, column] += slopes[:, :, :, row, column]
+    return crop(whole, padding)
 
 
 def _rectified(node: layers.Rectify, at: _Pass) -> list[Slopes]:
@@ -155,14 +145,10 @@ def _merged(node: layers.Merge, at: _Pass) -> list[Slopes]:
     else:
         factors = {"add": (1, 1), "subtract": (1, -1), "average": (0.5, 0.5)}[node.operation]
         given = [slope * factor for factor in factors]
-    return [_folded(each, part.shape) for each, part in zip(given, at.parts, strict=True)]
-
-
-def _folded(slope: Slopes, shape: tuple[int, ...]) -> Slopes:
-    """Slopes of values that were repeated, added up."""
-    sides = enumerate(zip(slope.shape, shape, strict=True))
-    repeated = tuple(axis for axis, (whole, own) in sides if whole != own)
-    return slope.sum(axis=repeated, keepdims=True) if repeated else slope
+    for index, part in enumerate(at.parts):  # slopes of values that were repeated add up
+        repeated = np.flatnonzero(np.not_equal(slope.shape, part.shape))
+        given[index] = given[index].sum(axis=tuple(repeated), keepdims=True)
+    return given
 
 
 PULLS: dict[type[layers.Node], Callable[[Any, _Pass], list[Slopes]]] = {
@@ -170,8 +156,8 @@ PULLS: dict[type[layers.Node], Callable[[Any, _Pass], list[Slopes]]] = {
     layers.Dense: _dense,
     layers.Conv: _convolved,
     layers.Pool: _pooled,
-    layers.Pad: _padded,
-    layers.Reshape: lambda node, at: [at.slope.reshape(at.shape)],
+    layers.Pad: lambda node, at: [crop(as_images(at.slope), node.padding)],
+    layers.Reshape: lambda node, at: [at.slope],
     layers.Permute: lambda node, at: [at.slope.transpose(0, *(np.argsort(node.axes) + 1))],
     layers.Rectify: _rectified,
     layers.Merge: _merged,

@@ -1,8 +1,7 @@
 """Layer kinds of an exact network, each with its shape, bounds, values and JSON.
 
 Values are *counts*: integers in units of 2^-fraction, where the fraction of every layer follows
-from the types and weights before it. One-dimensional layers are images of height 1. A new kind is a
-class here and in `KINDS`, and an entry in each table of `tests/exact/test_layers.py`.
+from the types and weights before it. One-dimensional layers are images of height 1.
 """
 
 from __future__ import annotations
@@ -10,37 +9,39 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from functools import reduce
+from operator import attrgetter
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PlainSerializer, PlainValidator, TypeAdapter
+from pydantic_core import to_json
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.arithmetic import (
-    NO_PADS,
-    Counts,
-    Pads,
-    as_images,
-    carried,
-    carrier,
-    cells,
-    halved,
-    pad,
-    shifted,
-    windows,
-)
+from l1kd.exact import arithmetic
+from l1kd.exact.arithmetic import NO_PADS, Counts, Pads, as_images, carried, carrier, pad, shifted
 
-Weights = NDArray[np.int64]
-_DEEP = 4  # channels from which a convolution goes cell by cell
+
+def _array(stored: Any) -> NDArray[np.int64]:
+    """Weights from JSON."""
+    if not all(type(each) is int for each in (*stored["shape"], *stored["values"])):
+        raise ValueError("weights and their shape are integers")
+    return np.array(stored["values"], np.int64).reshape(stored["shape"])
+
+
+def _stored(array: NDArray[np.int64]) -> dict[str, list[int]]:
+    """Weights as a JSON value."""
+    return {"shape": list(array.shape), "values": array.reshape(-1).tolist()}
+
+
+Weights = Annotated[NDArray[np.int64], PlainValidator(_array), PlainSerializer(_stored)]
+Type = Annotated[FixedPoint, PlainValidator(FixedPoint.parse), PlainSerializer(attrgetter("text"))]
 
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """Lowest and highest values of a layer for *all* events on the port, as counts of 2^-fraction.
-
-    By interval arithmetic. The bound of a layer whose inputs do not depend on each other is reached
-    by some event; further back it may be wider than what can happen, and never narrower.
-    """
+    """Interval bound of a layer's values for *all* events on the port, as counts of 2^-fraction."""
 
     fraction: int
     low: NDArray[Any]  # of every output, (*shape), Python integers
@@ -125,26 +126,25 @@ class Node(ABC):
 
     def to_json(self) -> dict[str, Any]:
         """The layer as a JSON value."""
-        written = {each.name: _encoded(getattr(self, each.name)) for each in fields(self)}
+        written = TypeAdapter(type(self)).dump_python(self, mode="json")
         return {"kind": type(self).__name__.lower(), **written}
 
     @staticmethod
     def from_json(stored: dict[str, Any]) -> Node:
         """A layer from what `to_json` gave; ValueError, KeyError or TypeError if it is not."""
         kind = KINDS[stored["kind"]]
-        given = {name: value for name, value in stored.items() if name != "kind"}
-        if set(given) != {each.name for each in fields(kind)}:
+        if set(stored) != {"kind", *(each.name for each in fields(kind))}:
             known = f"a layer of kind {stored['kind']}"
-            raise ValueError(f"{known} has other keys than {sorted(given)}")
-        hints = get_type_hints(kind)
-        return kind(**{name: _decoded(hints[name], value) for name, value in given.items()})
+            raise ValueError(f"{known} has other keys than {sorted(stored)}")
+        # As JSON: strictly read, integers are no floats or truth values, but lists are tuples.
+        return TypeAdapter(kind).validate_json(to_json(stored), strict=True)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Input(Node):
     """The port; events are values of its type."""
 
-    type: FixedPoint
+    type: Type
 
     def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
         return carried(parts[0], carrier(bits))  # of the events themselves
@@ -156,14 +156,10 @@ class Input(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Quantize(Node):
-    """Every value onto the grid and into the range of a type.
+    """Every value onto the grid and into the range of a type: a ReLU, if that is unsigned."""
 
-    An unsigned type that saturates is a quantized ReLU. With `halved` it is x/2 + 1/2 that is
-    quantized: QKeras' hard sigmoid.
-    """
-
-    type: FixedPoint
-    halved: bool = False
+    type: Type
+    halved: bool = False  # x/2 + 1/2 is quantized: QKeras' hard sigmoid
 
     def seen(self, fraction: int) -> tuple[float, int]:
         """Offset and fraction: counts c of 2^-`fraction` are rounded as (c + offset) 2^-result."""
@@ -172,28 +168,19 @@ class Quantize(Node):
     def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
         (counts,), (source,) = parts, before
         fraction = source.fraction
-        if self._is_identity(source):
-            return carried(counts, carrier(bits))
         # The ends of a finer type need more bits than what enters.
         needed = max(bits, source.bits + (abs(fraction) + 2 if self.halved else 0))
         counts = carried(counts, carrier(needed))
         if self.halved:
-            counts, fraction = halved(counts, fraction)
+            counts, fraction = arithmetic.halved(counts, fraction)
         return carried(self.type.requantize(counts, fraction), carrier(bits))
-
-    def _is_identity(self, source: Bound) -> bool:
-        """True if no value changes, as at the port, whose events are on its grid."""
-        low, high = self.type.bounds
-        inside = low <= source.lowest and source.highest <= high
-        plain = not self.halved and self.type.overflow != "SAT_SYM"  # leaves out the lowest value
-        return plain and self.type.fraction == source.fraction and inside
 
     def bound(self, before: Sequence[Bound]) -> Bound:
         """Rounding and saturation keep the order of values; an overflow that wraps may not."""
         (source,) = before
         low, high, fraction = source.low, source.high, source.fraction
         if self.halved:
-            (low, fraction), (high, _) = halved(low, fraction), halved(high, fraction)
+            (low, fraction), (high, _) = (arithmetic.halved(end, fraction) for end in (low, high))
         lowest, highest = self.type.bounds
         ends = [self.type.requantize(each, fraction) for each in (low, high)]
         if self.type.overflow not in ("SAT", "SAT_SYM"):
@@ -297,32 +284,20 @@ class Conv(Affine):
         return high, wide
 
     def seen(self, counts: Counts) -> Counts:
-        """A view of the inputs of every window: (N, rows, columns, channels, height, width)."""
+        """A view of the inputs of every window: (N, rows, columns, height, width, channels)."""
         images = pad(as_images(counts), self.padding)
-        return windows(images, self.window, self.strides, self.dilation)
+        view = arithmetic.windows(images, self.window, self.strides, self.dilation)
+        return view.transpose(0, 1, 2, 4, 5, 3)
 
     def product(self, counts: Counts, kernel: Counts) -> Counts:
-        channels, filters = kernel.shape[2:]
-        if channels >= _DEEP and kernel.dtype != object:
-            # One matrix product per cell of the kernel: whole pixels are copied, not single values.
-            images, total = pad(as_images(counts), self.padding), None
-            for place, seen in cells(images, self.window, self.strides, self.dilation):
-                part = seen.reshape(-1, channels) @ kernel[place]
-                total = part if total is None else np.add(total, part, out=total)
-            assert isinstance(total, np.ndarray)
-            return total.reshape(len(counts), *self.shape)
-        rows = self.seen(counts).reshape(-1, kernel[..., 0].size)
-        sums: Counts = rows @ kernel.transpose(2, 0, 1, 3).reshape(-1, filters)
+        matrix = kernel.reshape(-1, self.outputs)
+        sums: Counts = self.seen(counts).reshape(-1, len(matrix)) @ matrix
         return sums.reshape(len(counts), *self.shape)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pool(Node):
-    """The highest or the average value of windows.
-
-    Padded cells do not count for the highest value; averages have none, and windows of a power of
-    two of cells, so that no quotient needs more bits than a word has.
-    """
+    """The highest value of windows, or the average of 2^n cells, none of them padded."""
 
     operation: Literal["max", "average"]
     window: tuple[int, int]
@@ -347,11 +322,9 @@ class Pool(Node):
         counts = carried(parts[0], carrier(bits))
         join = np.maximum if self.operation == "max" else np.add
         images = pad(as_images(counts), self.padding, before[0].lowest if join is np.maximum else 0)
-        found: Counts | None = None
-        for _, seen in cells(images, self.window, self.strides):
-            found = seen.copy() if found is None else join(found, seen)
-        assert found is not None
-        return found.reshape(len(counts), *self.shape)
+        seen = arithmetic.windows(images, self.window, self.strides)
+        cells = [seen[..., row, column] for row, column in np.ndindex(self.window)]
+        return reduce(join, cells).reshape(len(counts), *self.shape)
 
     def bound(self, before: Sequence[Bound]) -> Bound:
         return replace(super().bound(before), magnitude=before[0].furthest << self.finer)
@@ -404,16 +377,12 @@ class Rectify(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Merge(Node):
-    """Two layers' values as one: element by element, or side by side along `axis`.
-
-    The axis counts from the event's first one, without the batch. Where shapes differ, sides of
-    length 1 are repeated, as in NumPy.
-    """
+    """Two layers' values as one: element by element, as NumPy does it, or side by side."""
 
     operation: Literal[
         "add", "subtract", "multiply", "average", "maximum", "minimum", "concatenate"
     ]
-    axis: int = -1
+    axis: int = -1  # of an event, without the batch
 
     @property
     def batch_axis(self) -> int:
@@ -476,42 +445,3 @@ def of_kind(
         reason = missing.get(kind, "nobody has written it")
         raise error(f"layer {node.name!r} ({kind.__name__.lower()}): {reason}")
     return table[kind]
-
-
-def _encoded(value: Any) -> Any:
-    """A field of a layer as a JSON value."""
-    if isinstance(value, FixedPoint):
-        return value.text
-    if isinstance(value, np.ndarray):
-        return {"shape": list(value.shape), "values": value.reshape(-1).tolist()}
-    return [_encoded(each) for each in value] if isinstance(value, tuple) else value
-
-
-def _decoded(hint: Any, value: Any) -> Any:
-    """A field of a layer from JSON, by the field's type."""
-    if hint is FixedPoint:
-        return FixedPoint.parse(value)
-    if hint == Weights:
-        array = np.array([_plain(int, each) for each in value["values"]], np.int64)
-        return array.reshape(_integers(value["shape"]))
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise ValueError(f"{value!r} is none of {get_args(hint)}")
-        return value
-    if hint == tuple[str, ...]:
-        return tuple(_plain(str, each) for each in value)
-    if hint in (str, int, bool):
-        return _plain(hint, value)
-    return None if hint == int | None and value is None else _integers(value)
-
-
-def _integers(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return tuple(_integers(each) for each in value)
-    return _plain(int, value)
-
-
-def _plain(kind: type, value: Any) -> Any:
-    if type(value) is not kind:
-        raise ValueError(f"{value!r} is no {kind.__name__}")
-    return value

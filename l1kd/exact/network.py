@@ -1,13 +1,9 @@
-"""A quantized network in exact arithmetic: the reference for every other form of it.
-
-QKeras' float32 graph, the C++ of an HLS project, Verilog and emulators are compared with this. It
-knows no framework.
-"""
+"""A quantized network in exact arithmetic: what QKeras, C++ and Verilog are compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,25 +49,26 @@ class Network:
     name: str
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
-    _index: dict[str, Node] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        index: dict[str, Node] = {}
+        before: set[str] = set()
         for node in self.nodes:
-            if node.name in index:
+            if node.name in before:
                 raise ValueError(f"two layers are named {node.name!r}")
-            for name in node.sources:
-                if name not in index:
-                    raise ValueError(f"layer {node.name!r} reads {name!r}, which is not before it")
-            if isinstance(node, Input) != (not index):
+            for name in {*node.sources} - before:
+                raise ValueError(f"layer {node.name!r} reads {name!r}, which is not before it")
+            if isinstance(node, Input) != (not before):
                 raise ValueError("the first layer, and no other, is the input")
-            index[node.name] = node
-        if not self.outputs or not all(name in index for name in self.outputs):
+            before.add(node.name)
+        if not self.outputs or not before.issuperset(self.outputs):
             raise ValueError("a network has outputs, and they are layers of it")
-        object.__setattr__(self, "_index", index)
 
     def __getitem__(self, name: str) -> Node:
         return self._index[name]
+
+    @cached_property
+    def _index(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
 
     @property
     def port(self) -> FixedPoint:
@@ -91,11 +88,11 @@ class Network:
         ends = ((self[name], self.bounds[name]) for name in self.outputs)
         return tuple(end.type if isinstance(end, Quantize) else bound.type for end, bound in ends)
 
-    def at_port(self, port: FixedPoint) -> Network:
-        """The same network behind a port whose values are some of its own port's."""
+    def at_port(self, port: FixedPoint | None) -> Network:
+        """The same network behind a port whose values are some of its own port's; None: its own."""
         first, *others = self.nodes
         assert isinstance(first, Input)
-        return Network(self.name, (replace(first, type=port), *others), self.outputs)
+        return Network(self.name, (replace(first, type=port or first.type), *others), self.outputs)
 
     @cached_property
     def bounds(self) -> dict[str, Bound]:
@@ -318,15 +315,12 @@ def _check_size(network: Network, node: Node) -> None:
 
 
 def beyond_float32(network: Network) -> dict[str, str]:
-    """Layers whose values QKeras' float32 arithmetic may not have exactly, each with the reason.
-
-    Sums of more than 24 bits can round on the way; and QKeras writes a quantizer as
-    `x + (q(x) - x)`, which is `q(x)` only if the difference is exact too.
-    """
+    """Layers whose values QKeras' float32 arithmetic may not have exactly, each with the reason."""
     found = {}
     for node in network.nodes:
         reason, bits = "its sums need", network.bounds[node.name].bits
         if bits <= _SIGNIFICAND and isinstance(node, Quantize):
+            # QKeras writes `x + (q(x) - x)`, which is `q(x)` only if the difference is exact too.
             reason = "the difference of its value and its quantized value needs"
             bits = _difference_bits(node, network.bounds[node.sources[0]])
         if bits > _SIGNIFICAND:

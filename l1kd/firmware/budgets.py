@@ -1,9 +1,6 @@
-"""Resource and latency budgets, checked on estimates and after synthesis.
+"""Resource and latency budgets, checked on alkaid's estimates and after synthesis.
 
-Before there is firmware, alkaid's estimate is all that is known: `evaluate` chooses among the
-students that it puts within the budgets. Afterwards `check` judges the chosen one by the most
-trustworthy numbers there are. Numbers of two designs are never mixed: hls4ml's C++ and alkaid's
-Verilog are different implementations of one function.
+Numbers of two designs, such as hls4ml's C++ and alkaid's Verilog, are never mixed.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ from typing import Any
 from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.run_files import Candidate, Metrics, Resources
+from l1kd.core.run_files import Metrics, Resources
 from l1kd.evaluation.student_choice import BUDGETS, largest_ratio, missed
 from l1kd.firmware import fpga_parts
 
@@ -31,9 +28,9 @@ def estimates(context: Context) -> dict[str, Resources] | None:
             f"choose.max_share: what {firmware.part} has is not known; known parts: "
             f"{', '.join(sorted(fpga_parts.PARTS))}"
         )
-    students, costs = context.config.students, {}
-    with context.progress("cost estimates", len(students)) as advance:
-        for student in students:
+    costs = {}
+    with context.progress("cost estimates", len(context.config.students)) as advance:
+        for student in context.config.students:
             costs[student.name] = _estimate(context, student.name)
             advance(1)
     return costs
@@ -46,14 +43,13 @@ def _estimate(context: Context, name: str) -> Resources:
     from l1kd.firmware.verilog import alkaid_convert
     from l1kd.networks.to_exact import read
 
-    firmware, limit = context.config.firmware, context.config.rtl.max_lut
-    clock = firmware.clock_ns
+    part, clock = context.config.firmware.part, context.config.firmware.clock_ns
     model = l1kd.load_model(context.student_file(name))
     known: dict[str, Any]
     try:
         network = read(model)
-        port = stated_port(context, network)
-        network = network.at_port(port) if port else network
+        network = network.at_port(stated_port(context, network))
+        limit = context.config.rtl.max_lut
         found = alkaid_convert.estimate(network, clock_ns=clock, max_lut=limit)
     except (CheckFailed, UserError) as error:
         known = {"note": str(error)}
@@ -63,10 +59,9 @@ def _estimate(context: Context, name: str) -> Resources:
             "interval_cycles": found.interval_cycles,
             "lut": found.lut,
             "ff": found.ff,
-            "share": fpga_parts.share(firmware.part, lut=found.lut, ff=found.ff),
+            "share": fpga_parts.share(part, lut=found.lut, ff=found.ff),
         }
-    tool = f"alkaid {metadata.version('alkaid')}"
-    return _alkaid(name, tool, part=firmware.part, clock_ns=clock, **known)
+    return _alkaid(name, f"alkaid {metadata.version('alkaid')}", part=part, clock_ns=clock, **known)
 
 
 def _alkaid(student: str, tool: str, **known: Any) -> Resources:
@@ -92,8 +87,7 @@ def check(context: Context, resources: Sequence[Resources]) -> None:
         return
     metrics: Metrics = run_files.read(context.directory, "metrics.json")
     verdict = of_best(metrics, resources, budgets)
-    found = verdict.missed(budgets)
-    if found:
+    if found := missed(verdict.amounts, budgets):
         texts = "; ".join(f"{text} ({verdict.source(budget)})" for budget, text in found)
         raise CheckFailed(f"budget missed by the best student, {metrics.best!r}: {texts}")
 
@@ -105,10 +99,6 @@ class Judged:
     amounts: dict[str, float]  # what is known, by what is limited
     sources: dict[str, str]  # who says so, by what is limited
 
-    def missed(self, budgets: dict[str, float]) -> list[tuple[str, str]]:
-        """Budgets that are not met, in words."""
-        return missed(self.amounts, budgets)
-
     def source(self, budget: str) -> str:
         """Who says what a budget is held against."""
         return self.sources.get(BUDGETS[budget], "no source says")
@@ -117,17 +107,10 @@ class Judged:
 def of_best(
     metrics: run_files.Metrics, resources: Iterable[Resources], budgets: dict[str, float]
 ) -> Judged:
-    """The best student as budgets see it, the estimate that chose it included."""
-    own = [record for record in resources if record.student == metrics.best]
-    return judged(own, budgets, metrics.choice[0] if metrics.choice else None)
-
-
-def judged(
-    records: Iterable[Resources], budgets: dict[str, float], candidate: Candidate | None = None
-) -> Judged:
-    """The design of the most trustworthy source; of several, the one best within the budgets."""
-    known = [(each.trust, each.design, each.origin, each.budgeted) for each in records]
-    if candidate is not None:
+    """The best student's design of the best founded source; of several, the best within budgets."""
+    own = [each for each in resources if each.student == metrics.best]
+    known = [(each.trust, each.design, each.origin, each.budgeted) for each in own]
+    for candidate in metrics.choice[:1]:  # the estimate that chose it
         chosen = _alkaid(candidate.student, candidate.tool)
         estimated = {name: getattr(candidate, name) for name in BUDGETS.values()}
         known.append((chosen.trust, chosen.design, chosen.origin, estimated))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from l1kd.core import run_files
 from l1kd.core.config import IoType
@@ -14,17 +13,15 @@ from l1kd.core.errors import UserError
 from l1kd.core.files import check_replaceable, file_hash
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.network import Network
-from l1kd.firmware.hls import hls4ml_convert
 from l1kd.firmware.hls.backends import backend_named
-from l1kd.firmware.hls.limits import check_size
+from l1kd.firmware.hls.hls4ml_convert import check_size, to_hls
 from l1kd.firmware.hls.project import NETWORK
-from l1kd.firmware.run_firmware import chosen, hls_path, stated_port, verilog_path
+from l1kd.firmware.run_firmware import chosen, stated_port
 from l1kd.firmware.stimuli.test_vectors import choose
 from l1kd.firmware.verilog import alkaid_convert
 from l1kd.networks.inspect import model_hash, multiplications
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from tensorflow import keras
 
 PARALLEL = 65_536  # multiplications of a network up to which `auto` writes an io_parallel project
@@ -40,24 +37,11 @@ class _Student:
     hash: str
     network: Network  # at the port that its first quantizer says
     port: FixedPoint | None  # the data's type, where it says more
-    context: Context
-
-    @cached_property
-    def exact(self) -> Network:
-        """The network at the port of its firmware."""
-        return self.network if self.port is None else self.network.at_port(self.port)
-
-    @cached_property
-    def vectors(self) -> NDArray[Any]:
-        """Events of the test benches: corners, and some of the run's own test events."""
-        return choose(self.exact, self.context.dataset.test.events(limit=_OWN))
+    exact: Network  # at the port of its firmware
 
 
 def convert(context: Context) -> None:
-    """Write `firmware/<student>/`, `firmware.json` and `rtl.json`; first all students are checked.
-
-    A student that is too large as fully parallel logic gets no Verilog, and `rtl.json` says why.
-    """
+    """Check all students, then write `firmware/<student>/`, `firmware.json` and `rtl.json`."""
     config = context.config.firmware
     names = [student.name for student in context.config.students]
     if config.students == "best":
@@ -77,18 +61,21 @@ def convert(context: Context) -> None:
     for student in students.values():
         _store(context, student)
     options = config.model_dump(include={"backend", "strategy", "reuse", "part", "clock_ns"})
-    records = []
+    records, vectors = [], {}  # of the test benches: corners, and some of the run's test events
     with context.progress("HLS projects", len(plan)) as advance:
         for student, kind in plan:
-            path = hls_path(student.name, config.backend, kind, config.strategy)
+            path = f"firmware/{student.name}/hls/{config.backend}-{kind}-{config.strategy}"
             check_replaceable(context.directory / path, inside=context.directory)
-            project = hls4ml_convert.to_hls(
+            if student.name not in vectors:
+                own = context.dataset.test.events(limit=_OWN)
+                vectors[student.name] = choose(student.exact, own)
+            project = to_hls(
                 student.model,
                 context.directory / path,
                 io_type=kind,
                 name=student.name,
                 port=student.port,
-                vectors=student.vectors,
+                vectors=vectors[student.name],
                 network=student.network,
                 **options,
             )
@@ -109,7 +96,7 @@ def _read(context: Context, name: str) -> _Student:
     model = l1kd.load_model(context.student_file(name))
     network = read(model)
     port = stated_port(context, network)
-    return _Student(name, model, model_hash(model), network, port, context)
+    return _Student(name, model, model_hash(model), network, port, network.at_port(port))
 
 
 def _store(context: Context, student: _Student) -> None:
@@ -130,7 +117,7 @@ def _store(context: Context, student: _Student) -> None:
 
 def _write_verilog(context: Context, student: _Student) -> run_files.RtlRecord:
     """Write a student's Verilog project, or say why there is none."""
-    name, path = student.name, verilog_path(student.name)
+    name, path = student.name, f"firmware/{student.name}/verilog"
     directory, exact = context.directory / path, student.exact
     device = context.config.firmware.model_dump(include={"part", "clock_ns"})
     options = device | {"name": name, "max_lut": context.config.rtl.max_lut}
@@ -154,9 +141,8 @@ def _write_verilog(context: Context, student: _Student) -> run_files.RtlRecord:
 
 def io_types(model: keras.Model, wanted: str) -> tuple[IoType, ...]:
     """The kinds of project that are written of a network for `firmware.io_type`."""
-    # Logic for every multiplication at every position is for small networks: the vendor tools take
-    # hours over large ones. Of the shipped students all of 18x14 regions and s4-s7 of 28x28 pixels
-    # qualify (s4: 35 thousand), s1-s3 do not (s3: 126 thousand).
+    # Vendor tools take hours over logic for every multiplication of a large network. Of students of
+    # 28x28 pixels s4 (35 thousand) qualifies, s3 (126 thousand) does not; all of 18x14 regions do.
     if wanted == "io_parallel":
         return ("io_parallel",)
     size = sum(multiplications(layer) or 0 for layer in model.layers)

@@ -1,8 +1,6 @@
-"""Resources of FPGAs that triggers use, to say "2.1 % of a VU13P".
+"""Resources of FPGAs that triggers use, to say "2.1 % of a VU13P", from AMD's product tables.
 
-Counts are those of AMD's product tables: DS180 (7 series), DS190 (Zynq-7000), DS890 (UltraScale,
-UltraScale+). One DSP is a DSP48 slice, a block RAM has 18 kbit as in hls4ml's `BRAM_18K` (a block
-of 36 kbit is two), a URAM 288 kbit.
+One DSP is a DSP48 slice, a block RAM has 18 kbit (a block of 36 kbit is two), a URAM 288 kbit.
 """
 
 from __future__ import annotations

@@ -38,20 +38,10 @@ class Student:
         return self.projects[0].output_type.lsb
 
 
-def hls_path(student: str, backend: str, io_type: str, strategy: str) -> str:
-    """An HLS project's directory, relative to the run."""
-    return f"firmware/{student}/hls/{backend}-{io_type}-{strategy}"
-
-
-def verilog_path(student: str) -> str:
-    """A Verilog project's directory, relative to the run."""
-    return f"firmware/{student}/verilog"
-
-
 def hls_design(record: run_files.FirmwareRecord) -> dict[str, Any]:
     """Fields of a `Resources` that say which HLS project it is of."""
-    same = ("student", "part", "clock_ns", "backend", "io_type", "strategy")
-    return {"implementation": "hls4ml"} | {name: getattr(record, name) for name in same}
+    same = {"student", "part", "clock_ns", "backend", "io_type", "strategy"}
+    return {"implementation": "hls4ml"} | record.model_dump(include=same)
 
 
 def projects_of(run: Path) -> dict[str, list[Project]]:
@@ -72,25 +62,19 @@ def open_student(context: Context, name: str, projects: list[Project]) -> Studen
         exact = from_json(read_json(directory / NETWORK))
     except (OSError, ValueError) as error:
         raise UserError(f"{directory / NETWORK}: no exact network ({error}); {again}") from error
-    logic = _logic_of(run, name)
+    logic: Logic | None = None
+    for written in run_files.read(run, "rtl.json") if (run / "rtl.json").exists() else []:
+        if written.student == name and written.directory:
+            logic = open_logic(_inside(run, written.directory))
     model = context.student_file(name)
     changed = model.is_file() and file_hash(model) != record.file
-    written: list[Project | Logic] = [*projects, *([logic] if logic else [])]
-    for each in written:
+    opened: list[Project | Logic] = [*projects, *([logic] if logic else [])]
+    for each in opened:
         if changed or each.description.model != record.model:
             raise UserError(
                 f"{each.directory} was written from another network than {model}; {again}"
             )
     return Student(name, exact, projects, logic, record.float32)
-
-
-def _logic_of(run: Path, name: str) -> Logic | None:
-    """A student's Verilog, if it was written."""
-    records = run_files.read(run, "rtl.json") if (run / "rtl.json").exists() else []
-    for record in records:
-        if record.student == name and record.directory:
-            return open_logic(_inside(run, record.directory))
-    return None
 
 
 def _inside(run: Path, stored: str) -> Path:

@@ -1,10 +1,7 @@
 """The stage `synth`: the firmware's cost, by every source there is; what is unknown is null.
 
-Of the Verilog: alkaid's estimate, and the result of Yosys. Of the HLS projects: reports of vendors'
-tools, if they have run. hls4ml estimates nothing; of its projects the interval is known where the
-design leaves no choice (io_parallel, one pipeline, reuse 1: one clock cycle), and the LUTs that the
-matrices need in distributed arithmetic: for other strategies, where the vendor tool chooses between
-LUTs and DSPs, a guide.
+Of the Verilog alkaid's estimate and the result of Yosys; of the HLS projects the matrices' LUTs in
+distributed arithmetic, and reports of vendors' tools, if they have run.
 """
 
 from __future__ import annotations
@@ -91,16 +88,9 @@ def _design(
 ) -> Resources:
     """A cost of alkaid's Verilog by one source."""
     record = logic.record
-    same = (
-        "student",
-        "part",
-        "clock_ns",
-        "latency_cycles",
-        "interval_cycles",
-        "estimated_clock_ns",
-    )
+    same = {"student", "part", "clock_ns", "latency_cycles", "interval_cycles"}
     return Resources(
-        **{name: getattr(record, name) for name in same},
+        **record.model_dump(include={*same, "estimated_clock_ns"}),
         source=source,
         implementation="alkaid",
         tool=tool,

@@ -76,7 +76,6 @@ def judge(context: Context, student: str, options: dict[str, Any], where: Path) 
     from l1kd.firmware.hls import hls4ml_convert
     from l1kd.firmware.run_firmware import stated_port
     from l1kd.firmware.stimuli.corner_inputs import corners
-    from l1kd.firmware.verify.comparison import samples_of
     from l1kd.networks.to_exact import doubts, read
 
     model = l1kd.load_model(context.student_file(student))
@@ -89,7 +88,7 @@ def judge(context: Context, student: str, options: dict[str, Any], where: Path) 
     events, report = corners(exact.port, exact.shape, exact)
     wrong = int((project.predict(events) != exact.predict(events)).any(axis=1).sum())
     tested = 0
-    for sample in samples_of(context).values():
+    for sample in context.dataset.judged.values():
         for chunk in sample.chunks(8192):
             found, expected = project.predict(chunk), exact.predict(chunk)
             wrong += int((found != expected).any(axis=1).sum())

@@ -13,7 +13,7 @@ from l1kd.exact import gradient
 from l1kd.exact.layers import KINDS, Dense, Input, Node, Pool, Quantize, Reshape, of_kind
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate import call_rules
-from l1kd.firmware.stimuli import fault_model
+from l1kd.firmware.stimuli import test_vectors
 from l1kd.firmware.verilog import trace_layers
 from tests.exact.networks import everything
 
@@ -22,7 +22,7 @@ TABLES: dict[str, tuple[Any, dict[type[Node], str]]] = {
     "gradient": (gradient.PULLS, gradient.NO_PULL),
     "verilog": (trace_layers.TRACES, trace_layers.NO_TRACE),
     "certificate": (call_rules.CALLS, call_rules.NO_CALLS),
-    "faults": (fault_model.FAULTS, fault_model.NO_FAULTS),
+    "faults": (test_vectors.FAULTS, test_vectors.NO_FAULTS),
 }
 
 
@@ -37,7 +37,7 @@ def test_every_kind_has_a_function_or_a_reason(name: str) -> None:
 def test_a_kind_without_a_function_is_refused_with_the_reason() -> None:
     node = Reshape(name="flat", sources=("in",), shape=(4,))
     with pytest.raises(KeyError, match=r"layer 'flat' \(reshape\): it moves values"):
-        of_kind(fault_model.FAULTS, fault_model.NO_FAULTS, node, KeyError)
+        of_kind(test_vectors.FAULTS, test_vectors.NO_FAULTS, node, KeyError)
 
 
 def test_a_shape_that_is_not_that_of_the_values_is_refused() -> None:

@@ -28,7 +28,7 @@ from l1kd.firmware.certificate.adder_code import Adders, Form
 from l1kd.firmware.certificate.cpp_reader import Config, Program
 from l1kd.firmware.certificate.cpp_text import Unreadable
 from l1kd.firmware.certificate.findings import Step, lossless
-from l1kd.firmware.hls.limits import reusable
+from l1kd.firmware.hls.hls4ml_convert import reusable
 
 _KERNELS = {  # functions by strategy
     "nnet::latency": ("DenseLatency", "DepthwiseDenseLatency"),

@@ -1,16 +1,8 @@
 """The C simulation: a written project compiled with g++ and run as a filter, without TensorFlow.
 
-Two rewrites of a copy make it fast and change no value (a test compiles both ways). `T w[N] =
-{0.5, ...};` becomes a table of doubles that a loop converts: thousands of constructor calls take
-minutes to compile, and the loop calls the same constructor. `ap_private` declares an inner helper
-`volatile`, which sends every intermediate value through memory; a plain one is put beside it.
-
-Programs live in a cache that belongs to the user alone, never in a project: nothing that came with
-a copied project is run. It is `$L1KD_CSIM_CACHE`, or `l1kd/csim` in `$XDG_CACHE_HOME` or
-`~/.cache`; without a usable home, a temporary directory of the process. A program's name carries
-the hash of everything it is made of, and of itself: a changed project never meets a stale program,
-a damaged one is compiled again. Code for io_stream keeps static buffers, so events go through
-processes, not threads.
+Programs live in the user's own cache, never in a project: nothing that came with a project is run.
+A program's name carries the hashes of all that it is made of and of itself, so that a changed
+project or a damaged program is compiled again.
 """
 
 from __future__ import annotations
@@ -45,6 +37,7 @@ COMPILER = Program(
 _BRIDGE = Path(__file__).parents[1] / "templates" / "csim.cpp"
 # -O1: -O3 compiles three times longer and runs no faster. Vendors compile as C++14 too.
 _FLAGS = ("-std=c++14", "-O1", "-fwrapv", "-w")
+# Thousands of constructor calls take minutes to compile; a loop over a table calls the same one.
 _WEIGHTS = re.compile(
     r"^(?P<type>\w+) (?P<name>\w+)\[(?P<size>\d+)\] = \{(?P<values>[-+0-9., eE]+)\};$", re.MULTILINE
 )
@@ -55,6 +48,7 @@ static const bool {name}_set = [] {{
         {name}[i] = {type}({name}_values[i]);
     return true;
 }}();"""
+# `volatile` sends every intermediate value through memory; a plain helper is put beside it.
 _VOLATILE = "  INLINE void clearUnusedBits(void) volatile\n"
 _PLAIN = """  INLINE void clearUnusedBits(void) volatile {
     const_cast<ap_private *>(this)->clearUnusedBits();
@@ -151,8 +145,7 @@ def _temporary_cache(_process: int) -> Path:
 def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None) -> Path:
     """The program of a project's C simulation, from the cache or compiled; UserError if it cannot.
 
-    `calls` gives the C++ that runs single calls of the top function (`certificate.compiled_calls`);
-    it must depend on the project's files alone.
+    `calls`, of the project's files alone, gives the C++ that runs single calls of the top function.
     """
     command = compiler()
     files = {**dict(sources(directory)), "l1kd_csim.cpp": _BRIDGE.read_bytes()}
@@ -185,11 +178,10 @@ def _calls(directory: Path, files: dict[str, bytes], calls: Callable[[], str] | 
     """The text of the calls, from memory if these very files were read before."""
     if calls is None:
         return NO_CALLS
-    read = dict(files)
-    for name in ("network.json", "l1kd.json"):
-        path = directory / name
-        read[name] = path.read_bytes() if path.is_file() else b""
-    key = _digest(read)
+    further = [
+        path for name in ("network.json", "l1kd.json") if (path := directory / name).is_file()
+    ]
+    key = _digest(files | {path.name: path.read_bytes() for path in further})
     if key not in _CALLS:
         if len(_CALLS) >= _REMEMBERED:
             _CALLS.clear()
@@ -201,6 +193,7 @@ def simulate(
     program: Path, bits: NDArray[np.int64], outputs: int, processes: int
 ) -> NDArray[np.int64]:
     """Outputs (N, outputs) of a program for events (N, inputs), in LSBs of the ports."""
+    # Code for io_stream keeps static buffers: processes, not threads.
     processes = max(1, min(processes, len(bits) // _ALONE))
     share = min(_BLOCK, -(-len(bits) // processes)) if len(bits) else 1
     parts = [bits[start : start + share] for start in range(0, len(bits), share)]
@@ -233,7 +226,7 @@ def run_call(
 
 
 def rewrite(path: str, text: str) -> str:
-    """A source file as it is compiled (see the module); text that does not match stays."""
+    """A source file as it is compiled; text that does not match stays."""
     if path.startswith("weights/"):
         return _WEIGHTS.sub(lambda match: _TABLE.format(**match.groupdict()), text)
     if path.endswith("etc/ap_private.h"):
@@ -329,14 +322,11 @@ def _answer(program: Path, arguments: Sequence[str], bits: NDArray[np.int64], si
             f"{error}; set L1KD_CSIM_CACHE to a directory on a file system that programs can be "
             "run from"
         ) from error
-    fault = None
+    if not done.code and len(done.output) == len(bits) * size:
+        return done.output
+    fault = f"{len(done.output)} bytes came back for {len(bits)} events of {size}"
     if done.code:
         said = done.errors.strip().splitlines() or ["no message"]
         fault = f"the C simulation failed with code {done.code} ({said[-1]})"
-    elif len(done.output) != len(bits) * size:
-        fault = f"{len(done.output)} bytes came back for {len(bits)} events of {size}"
-    if fault:
-        raise UserError(
-            f"{program}: {fault}; convert the student again if you did not edit its project"
-        )
-    return done.output
+    again = "convert the student again if you did not edit its project"
+    raise UserError(f"{program}: {fault}; {again}")

@@ -1,11 +1,7 @@
 """A project as the shared library that trigger software loads, and its Python loader.
 
-The library's interface is the field's (`templates/emulator.h`): a model is created, given an event,
-asked for its result. Everything else in the library is hidden and lies in the project's version
-namespace, so that any number of versions answer for themselves in one process. Python comes in by
-one more function, which takes batches and uses the same interface for each event.
-
-Loading needs neither TensorFlow nor hls4ml, nor a compiler.
+The interface is the field's (`templates/emulator.h`), and one function for batches. All else is
+hidden in the project's namespace, so that any number of versions work in one process.
 """
 
 from __future__ import annotations
@@ -116,18 +112,8 @@ def build(
 ) -> Emulator:
     """Build a project's emulator, or leave what was there if `check` raises, and load it."""
     directory = Path(directory)
-    _check_free(directory)
-    with atomic_directory(directory) as written:
-        _compile(project, written)
-        if check is not None:
-            check(load(written))
-    return load(directory)
-
-
-def _check_free(directory: Path) -> None:
-    """Refuse to replace what is no emulator: a web page has a `manifest.json` too."""
     check_replaceable(directory, ("manifest.json",))
-    if (directory / "manifest.json").exists():
+    if (directory / "manifest.json").exists():  # a web page has one too
         try:
             Manifest.model_validate(read_json(directory / "manifest.json"))
         except (OSError, ValueError) as error:
@@ -135,6 +121,11 @@ def _check_free(directory: Path) -> None:
                 f"{directory} exists and is no emulator of l1kd, so that it is not replaced; move "
                 "it away, or name another place with --out"
             ) from error
+    with atomic_directory(directory) as written:
+        _compile(project, written)
+        if check is not None:
+            check(load(written))
+    return load(directory)
 
 
 def _compile(project: Project, directory: Path) -> None:
@@ -150,7 +141,6 @@ def _compile(project: Project, directory: Path) -> None:
     (directory / "Makefile").write_text(template("emulator.mk", **texts))
     arguments = (*flags, *sources, "-o", library)
     c_simulation.compile_cpp(command, arguments, directory, project.directory, "the emulator")
-    said = version_text([*command, "--version"]).splitlines()
     manifest = Manifest(
         name=name,
         version=version,
@@ -161,7 +151,7 @@ def _compile(project: Project, directory: Path) -> None:
         project=content_hash({path: content.decode() for path, content in code.items()}),
         model=description.model,
         versions={**description.versions, "emulator": __version__},
-        compiler=said[0].strip() if said else command[0],
+        compiler=version_text([*command, "--version"]).partition("\n")[0].strip() or command[0],
         library=Library(
             file=library, sha256=file_hash(directory / library), machine=platform.machine()
         ),
@@ -215,17 +205,9 @@ def _write(project: Project, directory: Path, name: str, version: str) -> dict[s
 def load(directory: Path | str) -> Emulator:
     """Load an emulator; UserError if its library is not what its manifest describes."""
     directory = Path(directory)
-    try:
-        manifest = Manifest.model_validate(read_json(directory / "manifest.json"))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{directory} is no emulator: it has no manifest.json; `l1kd emulator RUN` builds one"
-        ) from error
-    except ValueError as error:
-        raise UserError(
-            f"{directory / 'manifest.json'}: not as l1kd writes it ({str(error).splitlines()[0]}); "
-            f"{_AGAIN}"
-        ) from error
+    path = directory / "manifest.json"
+    none = f"{directory} is no emulator: it has no {path.name}; `l1kd emulator RUN` builds one"
+    manifest: Manifest = run_files.read_as(Manifest, path, none, _AGAIN)
     # What is checked is what is loaded: a private copy, which no one replaces in between, and which
     # the system does not take for a library of the same path that it has loaded before.
     with tempfile.TemporaryDirectory(prefix="l1kd-emulator-") as private:
@@ -276,10 +258,7 @@ def _check_elf(copy: Path, path: Path) -> None:
 
 
 def deliver(run: Path, student: str | None = None, out: Path | None = None) -> tuple[str, Emulator]:
-    """Build the emulator of a run's student (the best one), and compare it on the test vectors.
-
-    Returns the student's name too. CheckFailed if one output differs: it is not kept then.
-    """
+    """Build the emulator of a student (the best one); it is kept if the test vectors agree."""
     groups = projects_of(run)
     if student is None:
         student = next(iter(groups)) if len(groups) == 1 else None

@@ -1,8 +1,7 @@
 """QKeras network to HLS project: the one module that calls hls4ml.
 
-The exact recipe (measured: 0 mismatches, our networks and others') is the configuration
-`config_from_keras_model(granularity='name')` *and* `bit_exact=True`; either alone is wrong. The
-network begins with a `quantized_bits` QActivation and ends with a QActivation.
+It is exact with `config_from_keras_model(granularity='name')` *and* `bit_exact=True`; either alone
+is wrong.
 """
 
 from __future__ import annotations
@@ -16,18 +15,19 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l1kd import __version__
 from l1kd.core.config import IoType, Strategy
-from l1kd.core.errors import UserError
+from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import atomic_directory, check_replaceable, content_hash
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import FirmwareRecord, LayerRecord
 from l1kd.exact.layers import Quantize
 from l1kd.exact.network import Network
-from l1kd.firmware.hls import limits, project, testbench
+from l1kd.firmware.hls import project, testbench
 from l1kd.firmware.hls.backends import Backend, backend_named
 from l1kd.firmware.hls.namespace_and_ports import assert_ports, enclose, tidy
 from l1kd.firmware.stimuli.test_vectors import choose
@@ -39,14 +39,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("l1kd")
 
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 UNROLLED = 16_384  # multiplications up to which io_parallel unrolls convolutions
 _WIDEST = 53  # bits of a port that a float64 holds
 _STRATEGIES = {"latency": "Latency", "resource": "Resource"}  # hls4ml's spelling
-
-
-def top_name(name: str) -> str:
-    """The top function's name for a network's name: `l1kd_` and a valid C identifier."""
-    return "l1kd_" + re.sub(r"\W", "_", name, flags=re.ASCII)
 
 
 def to_hls(
@@ -108,8 +104,8 @@ def to_hls(
     directory, name = Path(directory), name or model.name
     check_replaceable(directory)
     target = backend_named(backend)
-    limits.check_arguments(target, io_type, strategy, part, reuse, clock_ns)
-    limits.check_size(model, target, io_type, strategy)
+    _check_arguments(target, io_type, strategy, part, reuse, clock_ns)
+    check_size(model, target, io_type, strategy)
     from l1kd.networks.lint.check import demand
     from l1kd.networks.to_exact import read
 
@@ -117,7 +113,7 @@ def to_hls(
         demand(model, io_type=io_type)
     exact = network or read(model)
     own, (result,) = exact.port, exact.output_types
-    limits.check_port(name, port, own)
+    _check_stated(name, port, own)
     if max(own.word, result.word) > _WIDEST:
         raise UserError(f"{name}: ports wider than {_WIDEST} bits cannot be simulated")
     if vectors is not None and not len(vectors):
@@ -127,7 +123,7 @@ def to_hls(
     if unroll is None:
         unroll = sum(multiplications(layer) or 0 for layer in model.layers) <= UNROLLED
     unroll = unroll and io_type == "io_parallel"
-    top, digest = top_name(name), model_hash(model)
+    top, digest = "l1kd_" + re.sub(r"\W", "_", name, flags=re.ASCII), model_hash(model)
     versions = {"l1kd": __version__, "hls4ml": metadata.version("hls4ml")}
     options = [backend, io_type, strategy, reuse, part, clock_ns, unroll, port.text]
     # Two versions of hls4ml write two programs, so theirs is part of the name; ours is not.
@@ -197,6 +193,74 @@ def to_hls(
     return project.Project(directory, description)
 
 
+def _check_arguments(
+    backend: Backend, io_type: str, strategy: str, part: str, reuse: int, clock_ns: float
+) -> None:
+    """Raise UserError for an unknown name, a number that is not positive, or no part's name."""
+    for what, value, known in (
+        ("io_type", io_type, backend.io_types),
+        ("strategy", strategy, backend.strategies),
+    ):
+        if value not in known:
+            raise UserError(f"{backend.name} has no {what} {value!r}, but {', '.join(known)}")
+    if reuse < 1 or not clock_ns > 0:
+        raise UserError(f"reuse ({reuse}) and clock_ns ({clock_ns}) are positive")
+    if not _PART.fullmatch(part):
+        raise UserError(f"{part!r} is no name of a device; an example is xcvu13p-flga2577-2-e")
+
+
+def _check_stated(name: str, port: FixedPoint | None, own: FixedPoint) -> None:
+    """Raise UserError if the first layer's type `own` lacks a value of the stated input port."""
+    if port and (port.fraction > own.fraction or port.low < own.low or port.high > own.high):
+        raise UserError(
+            f"{name}: the stated input port {port.text} has values that the network's own, "
+            f"{own.text}, does not have; state a part of it, or train with a wider one"
+        )
+
+
+def check_size(model: keras.Model, backend: Backend, io_type: str, strategy: str) -> None:
+    """Raise CheckFailed for a layer that hls4ml has no code for, or the vendor's tool refuses."""
+    for layer in model.layers:
+        kind = type(layer).__name__
+        if (io_type, strategy, kind) == ("io_parallel", "resource", "QDepthwiseConv2D"):
+            raise CheckFailed(
+                f"{model.name}: layer {layer.name!r} is a depthwise convolution, which has no "
+                "resource strategy with io_parallel in hls4ml; use io_stream, or "
+                "`strategy: latency`"
+            )
+        if (io_type, strategy) != ("io_stream", "latency") or "Conv" not in kind:
+            continue
+        weights = math.prod(layer.kernel.shape) if getattr(layer, "kernel", None) is not None else 0
+        if weights >= backend.partition:
+            raise CheckFailed(
+                f"{model.name}: layer {layer.name!r} has {weights} weights; a convolution with "
+                f"io_stream and the latency strategy has to stay below {backend.partition}: use "
+                "fewer filters, or `strategy: resource`"
+            )
+
+
+def reuse_for(layer: Any, reuse: int) -> int:
+    """The largest reuse factor up to `reuse` that hls4ml's resource strategy has code for."""
+    # hls4ml 1.3.0 does not correct the factor of a convolution whose kernel is one cell, and may
+    # choose one above a window's inputs: such a project aborts, or reads beyond its weights.
+    if "Conv" not in type(layer).__name__ or getattr(layer, "kernel", None) is None:
+        return reuse
+    *window, outputs = (int(side) for side in layer.kernel.shape)
+    inputs = math.prod(window)
+    return max(
+        factor for factor in range(1, min(reuse, inputs) + 1) if reusable(inputs, outputs, factor)
+    )
+
+
+def reusable(inputs: int, outputs: int, factor: int) -> bool:
+    """True if hls4ml's resource strategy has code for this matrix and reuse factor."""
+    if inputs * outputs % factor:
+        return False
+    if factor >= inputs:
+        return factor % inputs == 0
+    return (inputs * outputs // factor) % outputs == 0
+
+
 def _configuration(
     model: keras.Model,
     backend: Backend,
@@ -208,13 +272,8 @@ def _configuration(
 ) -> dict[str, Any]:
     """hls4ml's configuration of the network; `own` is its input type, `port` the stated one."""
     adders = strategy == "distributed_arithmetic"
-    if adders:
-        try:
-            metadata.version("da4ml")
-        except metadata.PackageNotFoundError:
-            raise UserError(
-                "the strategy distributed_arithmetic needs da4ml; pip install 'l1kd[da]'"
-            ) from None
+    if adders and find_spec("da4ml") is None:
+        raise UserError("the strategy distributed_arithmetic needs da4ml; pip install 'l1kd[da]'")
     import hls4ml
 
     config: dict[str, Any] = hls4ml.utils.config_from_keras_model(
@@ -240,9 +299,7 @@ def _configuration(
         if multiplications(layer) is None:
             continue
         settings["Strategy"] = _STRATEGIES.get(strategy, strategy)
-        settings["ReuseFactor"] = (
-            limits.reuse_for(layer, reuse) if strategy == "resource" else reuse
-        )
+        settings["ReuseFactor"] = reuse_for(layer, reuse) if strategy == "resource" else reuse
         if unroll and "Conv" in type(layer).__name__:
             settings["ParallelizationFactor"] = math.prod(map(int, layer.output_shape[1:-1]))
     return config

@@ -1,8 +1,5 @@
 """Test vectors, C++ test bench, Makefile and README of a project: checks without Python.
 
-The bench runs the top function on the vectors and ends with 0 if, and only if, every bit of every
-output is the expected one. Plain g++, the vendor's C simulation and RTL co-simulation run it.
-
 `tb_data/inputs.dat` and `outputs.dat` are text, integers in LSBs of the port: a first line with the
 number of events, one event a line, a last line with a checksum, the polynomial of all integers
 (modulo 2^64) at `_BASE`, the first integer with the highest power.
@@ -10,7 +7,6 @@ number of events, one event a line, a last line with a checksum, the polynomial 
 
 from __future__ import annotations
 
-import io
 import re
 from pathlib import Path
 
@@ -44,26 +40,21 @@ def write(directory: Path, description: Description, types: tuple[str, str]) -> 
         "outputs": description.output.size,
         "base": f"0x{_BASE:x}",
         "run": template(f"run_{record.io_type}.cpp", top=record.top).strip(),
+        "student": record.student,
+        "kind": f"{record.backend}, {record.io_type}, {record.strategy} strategy",
+        "part": record.part,
+        "clock": f"{record.clock_ns:g}",
+        "version": ", ".join(f"{name} {text}" for name, text in description.versions.items()),
+        "input": f"{description.input.size} x `{description.input.type}`",
+        "output": f"{description.output.size} x `{description.output.type}`",
+        "shape": " x ".join(map(str, description.input.shape)),
+        "tool": backend.programs[0].typed,
+        "options": backend.options_place,
     }
-    (directory / f"{record.top}_test.cpp").write_text(template("test.cpp", **values))
-    (directory / "Makefile").write_text(template("project.mk", top=record.top))
-    text = template(
-        "project.md",
-        top=record.top,
-        student=record.student,
-        kind=f"{record.backend}, {record.io_type}, {record.strategy} strategy",
-        part=record.part,
-        clock=f"{record.clock_ns:g}",
-        namespace=description.namespace,
-        version=", ".join(f"{name} {version}" for name, version in description.versions.items()),
-        input=f"{description.input.size} x `{description.input.type}`",
-        output=f"{description.output.size} x `{description.output.type}`",
-        shape=" x ".join(map(str, description.input.shape)),
-        tool=backend.programs[0].typed,
-        options=backend.options_place,
-        **{"global": GLOBAL},
-    )
-    (directory / "README.md").write_text(text)
+    bench = f"{record.top}_test.cpp"
+    files = {bench: "test.cpp", "Makefile": "project.mk", "README.md": "project.md"}
+    for path, name in files.items():
+        (directory / path).write_text(template(name, **values))
 
 
 def write_vectors(directory: Path, inputs: NDArray[np.int64], outputs: NDArray[np.int64]) -> None:
@@ -71,13 +62,9 @@ def write_vectors(directory: Path, inputs: NDArray[np.int64], outputs: NDArray[n
     if len(inputs) != len(outputs) or not len(inputs):
         raise ValueError(f"{len(inputs)} events and {len(outputs)} outputs are no vectors")
     for name, array in ((INPUTS, inputs), (OUTPUTS, outputs)):
-        text = io.StringIO()
-        text.write(f"# l1kd vectors 1: {len(array)} events of {array.shape[1]} integers\n")
-        for row in array.tolist():
-            text.write(" ".join(map(str, row)) + "\n")
-        text.write(f"# end {checksum(array):016x}\n")
+        first = f"l1kd vectors 1: {len(array)} events of {array.shape[1]} integers"
         with atomic(directory / name) as temporary:
-            temporary.write_text(text.getvalue())
+            np.savetxt(temporary, array, "%d", header=first, footer=f"end {checksum(array):016x}")
 
 
 def read_vectors(directory: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

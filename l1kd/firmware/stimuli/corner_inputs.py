@@ -1,15 +1,9 @@
 """Corner inputs: on the port's grid and in its range, hard on the network behind it.
 
 Zeros, extremes, single hot inputs, checkerboards and random events of every density; and events,
-found by search, for which *inner* quantizers see rounding ties (where rounding modes differ),
-saturate, and are given values as close to their interval bounds as the search can get. Ties and
-saturation of the port itself are left out: events come on the port's grid.
-
-A quantizer reads the values of the layer before it. For single values of that layer the search
-looks for events that make them as high and as low as they can be (`extremes`), and events that put
-them exactly on a rounding tie, on an end of the range, on 0, or one count beside (`hits`). It
-follows derivatives (`l1kd.exact.gradient`): exact for the first layer of sums, a start further
-back. Events are counts of the port's LSB there, (N, inputs).
+found by search along derivatives, for which the values that an *inner* quantizer reads are as high
+and as low as they can be (`extremes`), or exactly on a rounding tie, on an end of the range, on 0,
+or one count beside (`hits`). Events are counts of the port's LSB there, (N, inputs).
 """
 
 from __future__ import annotations
@@ -109,16 +103,15 @@ def corners(
     seed: int = 0,
     limit: int = 2048,
 ) -> tuple[Events, CornerReport]:
-    """Corner inputs (N, *shape), each value one of `port`'s, without repetitions; and a report.
+    """Corner inputs (N, *shape), values of `port`, without repetitions; and a report.
 
-    With a network, whose own port may be wider than `port`, half of the events are left to the
-    search of its inner quantizers' corners.
+    With a network, whose own port may be wider, half of the events are left to the search.
     """
     random = np.random.default_rng([seed, 0xC0])
     first = plain(port, shape, random, limit // 2 if network else limit)
     search, kinds = None, []
     if network is not None:
-        search = Search(network if port == network.port else network.at_port(port), random)
+        search = Search(network.at_port(port), random)
         kinds = searched(search, first)
     # Turn by turn, so that a limit cuts every layer's share alike; plain events come first.
     counts = distinct(np.concatenate([first, turns(kinds, first.shape[1])]))[:limit]
@@ -298,10 +291,7 @@ class Search:
 
 
 def extremes(search: Search, node: Quantize, pool: Counts, reached: Array, budget: int) -> Counts:
-    """Events that drive values to their ends: each value's best first, high and low in turn.
-
-    `reached` (N, size) has the counts that enter the quantizer; `budget` is in evaluations.
-    """
+    """Events that drive values to their ends, high and low in turn; `budget` is in evaluations."""
     name, bound = node.sources[0], search.network.bounds[node.sources[0]]
     most = max(3, budget // (2 * _PARTS * _ROUNDS))
     units = search.units(search.network[name], min(most, _UNITS))

@@ -6,9 +6,10 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +18,19 @@ from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import check_replaceable, write_arrays, write_json
+from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import AgreementRecord, FirmwareRecord, Implementation, Pair
-from l1kd.data.dataset import Sample
 from l1kd.exact.agreement import Agreement, compare
+from l1kd.exact.layers import Quantize
 from l1kd.exact.network import Network
 from l1kd.firmware.hls.emulator import Emulator, load
 from l1kd.firmware.hls.project import Project
 from l1kd.firmware.run_firmware import Student, open_student, projects_of
 from l1kd.firmware.stimuli.corner_inputs import corners
-from l1kd.firmware.verify.differences import Shown, first_difference, shrink
+from l1kd.networks.inspect import float_twin, layer_outputs
+
+if TYPE_CHECKING:
+    from tensorflow import keras
 
 REPRODUCERS = "mismatches"  # of a run
 _MARKER = "l1kd.json"  # says that the directory is ours
@@ -34,12 +39,92 @@ _CHUNK = 8192  # events at a time
 Values = NDArray[np.float64]
 Inputs = Literal["test", "corner"]
 Predictor = Callable[[NDArray[Any]], Values]  # events (N, *shape) to outputs (N, outputs)
+Counts = NDArray[np.int64]  # of the port's LSB
+Differs = Callable[[Counts], NDArray[Any]]  # (N, inputs) to (N,)
 KIND = ("backend", "io_type", "strategy")
+LADDER = ("float", "qkeras", "csim", "rtl")
+_SUMS = ":sums"
+_ROUNDS = 64  # of steps towards zero
 
 
 def kind_of(project: FirmwareRecord) -> dict[str, Any]:
     """Backend, io_type and strategy of an HLS project."""
     return {key: getattr(project, key) for key in KIND}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An implementation's output of one layer."""
+
+    values: NDArray[Any]  # (N, *shape), float64
+    type: str = ""  # as `ap_fixed` text; empty for an implementation in floats
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A layer whose output is not the exact network's."""
+
+    layer: str  # its name in the network
+    type: str  # of its output in the firmware; empty for an implementation in floats
+    needed: str  # the exact network's type, or the one that holds every value of the layer
+    agreement: Agreement  # in LSBs of the finer type
+
+    @property
+    def summary(self) -> str:
+        """One line for the user."""
+        found = self.agreement
+        first = found.first[0]
+        types = f"{self.type}, exact {self.needed}" if self.type else f"exact {self.needed}"
+        return (
+            f"layer {self.layer!r} ({types}) differs in {found.mismatches} of {found.events} "
+            f"events by up to {found.max_lsb} LSB; the first: event {first.event}, output "
+            f"{first.output}: {first.reference:g} exactly, {first.candidate:g} found"
+        )
+
+
+def first_difference(
+    network: Network, shown: Mapping[str, Shown], events: NDArray[Any]
+) -> Difference | None:
+    """The first layer of `shown` (outputs by layer for few `events`) that differs, or None."""
+    names = tuple(node.name for node in network.nodes if node.name in shown)
+    if not len(events):
+        return None
+    expected = network.values(events, names)
+    for name in names:
+        given, wanted, bounds = shown[name], expected[name], network.bounds[name]
+        fraction = bounds.fraction
+        if given.type:
+            fraction = max(fraction, FixedPoint.parse(given.type).fraction)
+        flat = (len(wanted), -1)
+        agreement = compare(wanted.reshape(flat), given.values.reshape(flat), 2.0**-fraction)
+        if agreement.mismatches:
+            node = network[name]
+            # A sum has a type that holds it, but no rounding and no overflow.
+            sums = replace(bounds.type, rounding="TRN", overflow="WRAP")
+            needed = node.type if isinstance(node, Quantize) else sums
+            return Difference(name.removesuffix(_SUMS), given.type, needed.text, agreement)
+    return None
+
+
+def in_csim(project: Project, network: Network, events: NDArray[Any]) -> dict[str, Shown]:
+    """Outputs of every layer that the C simulation shows and the network has."""
+    found = project.trace(events)
+    names = {node.name for node in network.nodes}
+    shown = {}
+    for layer in project.description.layers:
+        # A layer with an activation of its own is two in both, and only one of them is Keras'.
+        for name in (layer.keras, layer.name + _SUMS):
+            if name in names and name not in shown:
+                shown[name] = Shown(found[layer.name], layer.type)
+                break
+    return shown
+
+
+def in_qkeras(model: keras.Model, network: Network, events: NDArray[Any]) -> dict[str, Shown]:
+    """Outputs of every layer of the network in QKeras."""
+    own = {layer.name for layer in model.layers}
+    names = [node.name for node in network.nodes[1:] if node.name in own]
+    return {name: Shown(values) for name, values in layer_outputs(model, names, events).items()}
 
 
 @dataclass
@@ -92,11 +177,11 @@ class Comparison:
     def _reproduce(
         self, network: Network, event: NDArray[Any], directory: Path, student: str
     ) -> None:
-        def tried(counts: NDArray[np.int64]) -> tuple[NDArray[Any], Values, Values]:
+        def tried(counts: Counts) -> tuple[NDArray[Any], Values, Values]:
             events = (counts * network.port.lsb).reshape(-1, *network.shape)
             return events, network.predict(events), self.predict(events)
 
-        def differs(counts: NDArray[np.int64]) -> NDArray[Any]:
+        def differs(counts: Counts) -> NDArray[Any]:
             _, expected, found = tried(counts)
             return ~(expected == found).all(axis=1)
 
@@ -160,23 +245,13 @@ class Comparison:
         )
 
 
-def samples_of(context: Context) -> dict[str, Sample]:
-    """The events that firmware is tried on: the test split and the signals' test halves."""
-    samples = {"test": context.dataset.test}
-    return samples | {name: signal.test for name, signal in context.dataset.signals.items()}
-
-
 def compare_on(
     context: Context,
     student: Student,
     comparisons: Mapping[Inputs, Sequence[Comparison]],
-    samples: Mapping[str, Sample],
-    others: Mapping[str, Predictor] | None = None,
-) -> dict[str, dict[str, Values]]:
-    """Compare on the corners, then on a run's samples; the comparisons keep their results.
-
-    Returns scores (N,) of the `test` comparisons and of `others`, by implementation and sample.
-    """
+    others: Mapping[str, Predictor],
+) -> tuple[list[Comparison], dict[str, dict[str, Values]]]:
+    """Compare on corners and samples: what compared, scores (N,) by implementation and sample."""
     network, limit = student.exact, context.config.verify.events
     if context.config.verify.corners:
         shape, seed = context.dataset.shape, context.config.seed
@@ -186,6 +261,7 @@ def compare_on(
         for comparison in comparisons["corner"]:
             comparison.add(events, expected, student.lsb)
     scores: dict[str, dict[str, list[Values]]] = {}
+    samples = context.dataset.judged
     sizes = {name: min(len(sample), limit or len(sample)) for name, sample in samples.items()}
     total = sum(sizes.values())
     with context.progress(f"{student.name}: events", total) as advance:
@@ -194,7 +270,7 @@ def compare_on(
                 comparison.share(sizes[name] / total)
             for chunk in sample.chunks(_CHUNK, limit):
                 expected = network.predict(chunk)
-                given = {stage: predict(chunk) for stage, predict in (others or {}).items()}
+                given = {stage: predict(chunk) for stage, predict in others.items()}
                 for comparison in comparisons["test"]:
                     found = comparison.add(chunk, expected, student.lsb)
                     # Of several projects' C simulations the first: if they differ, verify fails.
@@ -202,10 +278,43 @@ def compare_on(
                 for stage, values in given.items():
                     scores.setdefault(stage, {}).setdefault(name, []).append(values.reshape(-1))
                 advance(len(chunk))
-    return {
+    done = [each for kind in comparisons.values() for each in kind if each.result.events]
+    return done, {
         stage: {name: np.concatenate(parts) for name, parts in by_sample.items()}
         for stage, by_sample in scores.items()
     }
+
+
+def compare_student(
+    context: Context, student: Student, simulated: bool
+) -> tuple[list[Comparison], dict[str, dict[str, Values]]]:
+    """All comparisons of a student, and the scores of its ladder."""
+    import l1kd
+    from l1kd.evaluation.evaluate import scorer
+
+    shape, exact, logic = context.dataset.shape, student.exact, student.logic
+    model = l1kd.load_model(context.student_file(student.name))
+    network = scorer(model, shape)
+    excuse = "; ".join(f"{layer}: {reason}" for layer, reason in student.float32.items())
+    comparisons: dict[Inputs, list[Comparison]] = {}
+    for inputs in ("corner", "test"):
+        show = partial(in_qkeras, model, exact)
+        row = [Comparison("qkeras", inputs, network, show, excused=excuse or None)]
+        for project in student.projects:
+            show = partial(in_csim, project, exact)
+            row.append(Comparison("csim", inputs, project.predict, show, project.record))
+        if logic is not None:
+            row.append(Comparison("rtl", inputs, logic.predict))
+        if logic is not None and simulated:
+            simulate = partial(logic.simulate, simulator=context.config.rtl.simulator)
+            limit = context.config.rtl.events if inputs == "test" else None
+            row.append(Comparison("rtlsim", inputs, simulate, limit=limit))
+        comparisons[inputs] = row
+    for inputs, built in emulated(emulators(context), student.projects).items():
+        comparisons[inputs] += built
+    others = {} if context.config.imported else {"float": scorer(float_twin(model), shape)}
+    done, scores = compare_on(context, student, comparisons, others)
+    return done, {stage: scores[stage] for stage in LADDER if stage in scores}
 
 
 def compare_emulator(context: Context, name: str, emulator: Emulator) -> None:
@@ -218,8 +327,7 @@ def compare_emulator(context: Context, name: str, emulator: Emulator) -> None:
             f"run `l1kd emulator {context.directory}` again"
         )
     student = open_student(context, name, projects)
-    compare_on(context, student, comparisons, samples_of(context))
-    done = [each for kind in comparisons.values() for each in kind if each.result.events]
+    done, _ = compare_on(context, student, comparisons, {})
     if os.access(context.directory, os.W_OK):  # else a read-only run
         _note(context, student, done)
     for comparison in done:
@@ -263,3 +371,57 @@ def emulated(
             for inputs, built in found.items():
                 built.append(Comparison("emulator", inputs, each.predict, project=project))
     return found
+
+
+def shrink(event: Counts, differs: Differs) -> Counts:
+    """An event (inputs,) that still differs, as empty and small as can be, found batch by batch."""
+    size = len(event)
+    # Blocks of inputs are set to zero, from halves down to single ones; then values shrink.
+    while size >= 1:
+        event = _emptied(event, size, differs)
+        size = 0 if size == 1 else (size + 1) // 2
+    for _ in range(_ROUNDS):
+        if (smaller := _smaller(event, differs)) is None:
+            break
+        event = smaller
+    return event
+
+
+def _emptied(event: Counts, size: int, differs: Differs) -> Counts:
+    """With every block of `size` inputs set to zero that is not needed."""
+    starts = [start for start in range(0, len(event), size) if event[start : start + size].any()]
+    while starts:
+        candidates = np.repeat(event[None], len(starts), axis=0)
+        for row, start in zip(candidates, starts, strict=True):
+            row[start : start + size] = 0
+        kept = np.flatnonzero(differs(candidates))
+        if not len(kept):
+            return event
+        chosen = int(kept[0])
+        event = candidates[chosen]
+        # Blocks before it are needed: to leave one out did not differ, and seldom will now.
+        starts = starts[chosen + 1 :]
+    return event
+
+
+def _smaller(event: Counts, differs: Differs) -> Counts | None:
+    """With some value nearer to zero; None if no single step keeps the difference."""
+    candidates, places = [], []
+    for place in np.flatnonzero(event):
+        size = abs(int(event[place]))
+        # By half of it, a quarter, ... and by one: the largest step that can be taken comes first.
+        for step in dict.fromkeys([size >> shift for shift in range(1, size.bit_length())] + [1]):
+            candidate = event.copy()
+            candidate[place] -= step * np.sign(event[place])
+            candidates.append(candidate)
+            places.append(int(place))
+    if not candidates:
+        return None
+    kept = np.flatnonzero(differs(np.array(candidates)))
+    if not len(kept):
+        return None
+    # All that can shrink alone, together; if that is too much, the first of them.
+    together = event.copy()
+    for index in kept[::-1]:
+        together[places[index]] = candidates[index][places[index]]
+    return together if differs(together[None])[0] else candidates[int(kept[0])]

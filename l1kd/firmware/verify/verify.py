@@ -1,19 +1,13 @@
 """The stage `verify`: the gate. Everything against the exact network, the firmware for all inputs.
 
 It fails on one mismatch in any output of any event, on a certificate that is refused, and on a loss
-of AUC against the float teacher. Where QKeras' float32 cannot hold a sum nothing fails: QKeras is
-reported as inexact, by layer.
+of AUC. Where QKeras' float32 cannot hold a sum, QKeras is reported as inexact, by layer.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-
-import numpy as np
-from numpy.typing import NDArray
 
 from l1kd.core import run_files
 from l1kd.core.context import Context
@@ -25,35 +19,20 @@ from l1kd.evaluation.scores import Scores
 from l1kd.firmware.certificate.certify import certify
 from l1kd.firmware.hls.project import Project
 from l1kd.firmware.run_firmware import Student, chosen, open_student, projects_of
-from l1kd.firmware.verify.comparison import (
-    REPRODUCERS,
-    Comparison,
-    Inputs,
-    compare_on,
-    emulated,
-    emulators,
-    kind_of,
-    samples_of,
-)
-from l1kd.firmware.verify.differences import in_csim, in_qkeras
+from l1kd.firmware.verify.comparison import REPRODUCERS, compare_student, kind_of
 from l1kd.firmware.verilog.project import find_simulator
-from l1kd.networks.inspect import float_twin
 from l1kd.training.target_transform import load_target
-
-Values = NDArray[np.float64]
-LADDER = ("float", "qkeras", "csim", "rtl")
 
 
 def verify(context: Context) -> None:
-    """Compare every implementation of every student with the exact network, and with the teacher.
+    """Compare every implementation with the exact network and the teacher; CheckFailed if it fails.
 
-    Writes `agreement.json` and `fidelity.json`. CheckFailed says which student, project and layer
-    differs, or that the best student (a run may hold others that are small on purpose) loses more
-    AUC than `verify.max_auc_loss`. UserError: a project is missing or does not compile.
+    Writes `agreement.json` and `fidelity.json`. The AUC counts of the best student alone: a run may
+    hold others that are small on purpose.
     """
     metrics: run_files.Metrics = run_files.read(context.directory, "metrics.json")
     taught = not context.config.imported
-    samples, target, raw = samples_of(context), None, None
+    samples, target, raw = context.dataset.judged, None, None
     if taught:
         target = load_target(context.directory)
         stored, limit = Scores.load(context.directory / "scores.npz"), context.config.verify.events
@@ -72,7 +51,7 @@ def verify(context: Context) -> None:
         name = student.name
         certificates, refused = _certify(context, student)
         simulated, late = _simulation(context, student, samples["test"])
-        comparisons, scores = _compare(context, student, samples, taught, simulated is not None)
+        comparisons, scores = compare_student(context, student, simulated is not None)
         for comparison in comparisons:
             comparison.explain(student.exact, context.directory, name)
             context.say(f"{name} {comparison.told}")
@@ -162,36 +141,3 @@ def _simulation(
     except CheckFailed as error:
         return None, [f"student {name!r}: {error}"]
     return run_files.Simulated(simulator=f"{tool.name} {tool.version}", latency_cycles=latency), []
-
-
-def _compare(
-    context: Context, student: Student, samples: Mapping[str, Sample], taught: bool, simulated: bool
-) -> tuple[list[Comparison], dict[str, dict[str, Values]]]:
-    """All comparisons of a student, and the scores of its ladder."""
-    import l1kd
-    from l1kd.evaluation.evaluate import scorer
-
-    shape, exact, logic = context.dataset.shape, student.exact, student.logic
-    model = l1kd.load_model(context.student_file(student.name))
-    network = scorer(model, shape)
-    excuse = "; ".join(f"{layer}: {reason}" for layer, reason in student.float32.items())
-    comparisons: dict[Inputs, list[Comparison]] = {}
-    for inputs in ("corner", "test"):
-        show = partial(in_qkeras, model, exact)
-        row = [Comparison("qkeras", inputs, network, show, excused=excuse or None)]
-        for project in student.projects:
-            show = partial(in_csim, project, exact)
-            row.append(Comparison("csim", inputs, project.predict, show, project.record))
-        if logic is not None:
-            row.append(Comparison("rtl", inputs, logic.predict))
-        if logic is not None and simulated:
-            simulate = partial(logic.simulate, simulator=context.config.rtl.simulator)
-            limit = context.config.rtl.events if inputs == "test" else None
-            row.append(Comparison("rtlsim", inputs, simulate, limit=limit))
-        comparisons[inputs] = row
-    for inputs, built in emulated(emulators(context), student.projects).items():
-        comparisons[inputs] += built
-    others = {"float": scorer(float_twin(model), shape)} if taught else {}
-    scores = compare_on(context, student, comparisons, samples, others)
-    done = [each for kind in comparisons.values() for each in kind if each.result.events]
-    return done, {stage: scores[stage] for stage in LADDER if stage in scores}

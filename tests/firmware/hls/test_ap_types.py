@@ -18,7 +18,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from l1kd.core.fixed_point import FixedPoint, Overflow, Rounding, product, total
+from l1kd.core.fixed_point import FixedPoint, Overflow, Rounding
 from l1kd.firmware.hls.c_simulation import compiler
 
 pytestmark = pytest.mark.csim
@@ -198,10 +198,17 @@ def test_products_and_sums_of_ap_fixed_hold_ours(some: np.ndarray) -> None:
     for (one, other), (times, plus) in zip(every(SMALL, SMALL), widths, strict=True):
         signed = one.signed or other.signed
         assert times.tolist() == [one.word + other.word, one.integer + other.integer, signed]
-        for (word, integer, sign), ours in (
-            (times, product(one, other)),
-            (plus, total([one, other])),
+        fraction = max(one.fraction, other.fraction)
+        scaled = [
+            [end << (fraction - each.fraction) for end in each.bounds] for each in (one, other)
+        ]
+        products = [a * b for a in one.bounds for b in other.bounds]
+        sums = [a + b for a, b in zip(*scaled, strict=True)]
+        for (word, integer, sign), ends, bits in (
+            (times, products, one.fraction + other.fraction),
+            (plus, sums, fraction),
         ):
+            ours = FixedPoint.holding(min(ends), max(ends), bits)
             theirs = FixedPoint(int(word), int(integer), bool(sign))
             assert theirs.fraction == ours.fraction
             assert theirs.low <= ours.low and ours.high <= theirs.high

@@ -396,7 +396,7 @@ def test_a_killed_compilation_leaves_no_program(
 
 
 def test_simulation_needs_neither_tensorflow_nor_hls4ml() -> None:
-    names = ("c_simulation", "backends", "limits", "namespace_and_ports", "project", "testbench")
+    names = ("c_simulation", "backends", "namespace_and_ports", "project", "testbench")
     modules = ", ".join(f"l1kd.firmware.hls.{name}" for name in names)
     script = (
         f"import sys, {modules}; heavy = set(sys.modules) & {{'tensorflow', 'hls4ml', 'qkeras'}}; "

@@ -19,7 +19,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.agreement import compare
 from l1kd.firmware.certificate.proof import prove
 from l1kd.firmware.hls import hls4ml_convert
-from l1kd.firmware.hls.limits import reuse_for
+from l1kd.firmware.hls.hls4ml_convert import reuse_for
 from l1kd.firmware.hls.project import open_project
 from l1kd.firmware.stimuli.corner_inputs import corners
 from l1kd.networks.inspect import float_twin, layer_outputs

@@ -10,7 +10,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.layers import Node, Quantize
 from l1kd.exact.network import Network
 from l1kd.firmware.stimuli.corner_inputs import Search, mixed
-from l1kd.firmware.stimuli.fault_model import detected, faults
+from l1kd.firmware.stimuli.test_vectors import detected, faults
 from tests.firmware.stimuli.test_corner_inputs import image
 
 PORT = FixedPoint(6, 6)

@@ -8,7 +8,7 @@ import pytest
 
 from l1kd.exact.agreement import compare
 from l1kd.firmware.hls import hls4ml_convert
-from l1kd.firmware.verify.differences import first_difference, in_csim, in_qkeras
+from l1kd.firmware.verify.comparison import first_difference, in_csim, in_qkeras
 from l1kd.networks.to_exact import read
 from tests.firmware.networks import Projects, change_weight, events_like, few_vectors, network
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l1kd.firmware.verify.differences import shrink
+from l1kd.firmware.verify.comparison import shrink
 
 
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=40), st.data())
