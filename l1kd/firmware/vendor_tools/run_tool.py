@@ -61,7 +61,7 @@ def run_steps(
     context: Context, project: Project, program: ToolProgram, steps: Sequence[Step], limit: float
 ) -> None:
     """Run the steps of a project that are not done yet, each for `limit` seconds at most."""
-    name = project.label
+    name, top, backend = project.label, project.record.top, backend_named(project.record.backend)
     lock = context.directory / "vendor" / f".{name}.lock"
     lock.parent.mkdir(exist_ok=True)
     busy = (
@@ -72,8 +72,10 @@ def run_steps(
         build = tool_results.prepare(context, project)
         record = tool_results.load(context, project)
         finished = {step for step, done in record.steps.items() if done.state == "done"}
-        on_rtl = {"cosim", "vsynth"} & set(steps) - finished
-        lacks_rtl = bool(on_rtl) and not _has_rtl(project, build)
+        verilog = build / backend.rtl(top)
+        reports = [build / path for path in backend.report_files(top)["csynth"]]
+        has_rtl = any(map(Path.is_file, reports)) and verilog.is_dir() and any(verilog.iterdir())
+        lacks_rtl = bool({"cosim", "vsynth"} & set(steps) - finished) and not has_rtl
         for step in STEPS:
             if step not in steps and not (step == "csynth" and lacks_rtl):
                 continue
@@ -86,13 +88,6 @@ def run_steps(
                     continue
                 context.say(f"{name}: csynth once more: its RTL is not in {build}")
             _run(context, project, program, step, build, record, limit, descriptor)
-
-
-def _has_rtl(project: Project, build: Path) -> bool:
-    backend, top = backend_named(project.record.backend), project.record.top
-    verilog = build / backend.rtl(top)
-    reports = [build / path for path in backend.report_files(top)["csynth"]]
-    return any(map(Path.is_file, reports)) and verilog.is_dir() and any(verilog.iterdir())
 
 
 def _run(

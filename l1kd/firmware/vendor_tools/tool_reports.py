@@ -221,7 +221,7 @@ class Reports(_Section):
 _UNKNOWN = {"", "-", "?", "na", "n/a", "x", "inf", "undef", "unknown", "none"}
 _PERCENT = re.compile(r"^(?P<value>[-+0-9.eE]+)\s*\([^()%]+%?\)$")
 _LARGEST_NUMBER = 1e12
-_LONGEST_LINE = 2000
+_LONGEST_LINE = 2000  # of a table
 
 
 @dataclass(frozen=True)
@@ -400,11 +400,8 @@ def vsynth(text: str, where: str) -> Vsynth | None:
 
 def _head(text: str) -> dict[str, str | None]:
     """Version, part and state of the design in the head of one of Vivado's reports."""
-    said: dict[str, str] = {}
-    for line in text.splitlines():
-        name, colon, value = line[:_LONGEST_LINE].removeprefix("| ").partition(":")
-        if colon and line.startswith("| "):
-            said[name.strip()] = value.strip().rstrip("|")
+    lines = re.findall(r"^\| ([^:\n]+):(.*)$", text, re.MULTILINE)
+    said = {name.strip(): value.strip().rstrip("|") for name, value in lines}
     version = re.match(r"Vivado v\.\S+", said.get("Tool Version", ""))
     return {
         "version": word(version[0]) if version else None,
@@ -416,13 +413,12 @@ def _head(text: str) -> dict[str, str | None]:
 def cosim(text: str, where: str) -> Cosim | None:
     """Read `<top>_cosim.rpt`; None if nothing was simulated."""
     for row in (row for table in tables(text) for row in table.rows):
-        if row[0] not in ("VHDL", "Verilog") or len(row) < 8 or row[1].upper() == "NA":
-            continue
-        values: dict[str, Any] = {"rtl": row[0], "status": word(row[1], 20) or "unknown"}
-        for name, cell in zip(list(Cosim.model_fields)[2:], row[2:8], strict=True):
-            kind, _, which = name.partition("_")
-            values[name] = (number if which == "avg" else whole)(cell, f"{where}: {kind}")
-        return Cosim(**values)
+        if row[0] in ("VHDL", "Verilog") and len(row) >= 8 and row[1].upper() != "NA":
+            values: dict[str, Any] = {"rtl": row[0], "status": word(row[1], 20) or "unknown"}
+            for name, cell in zip(list(Cosim.model_fields)[2:], row[2:8], strict=True):
+                kind, _, which = name.partition("_")
+                values[name] = (number if which == "avg" else whole)(cell, f"{where}: {kind}")
+            return Cosim(**values)
     return None
 
 
@@ -471,14 +467,6 @@ def timing(text: str, where: str) -> Timing:
     return Timing(**slacks)
 
 
-_READERS: dict[str, Callable[[str, str], BaseModel | None]] = {
-    "vsynth": vsynth,
-    "cosim": cosim,
-    "implementation": implementation,
-    "timing": timing,
-}
-
-
 def read(
     folder: Folder,
     files: Mapping[str, tuple[str, ...]],
@@ -495,10 +483,10 @@ def read(
         if (data := folder.data(path)) is not None:
             layers, where = text("layers")
             found["csynth"] = csynth(data, layers or "", f"{folder.root}/{path}", where)
-    for kind, reader in _READERS.items():
-        report, where = text(kind)
+    for reader in (vsynth, cosim, implementation, timing):
+        report, where = text(reader.__name__)
         if report is not None:
-            found[kind] = reader(report, where)
+            found[reader.__name__] = reader(report, where)
     simulated: Cosim | None = found.get("cosim")
     for path in files.get("transactions", ()):
         if simulated and f"/{simulated.rtl.lower()}/" in path:
@@ -525,18 +513,13 @@ def _simulated(text: str, expected: NDArray[np.int64]) -> Simulated | None:
 
 def _averaged(text: str, where: str, report: Cosim) -> Cosim:
     """The same, over the single transactions where the tool has left them."""
-    values: dict[str, list[int]] = {"latency": [], "interval": []}
-    for line in text.splitlines():
-        # It is no XML, whatever its name: `transaction  0:  latency  interval`, the last `x`.
-        cells = line[:_LONGEST_LINE].split()
-        if len(cells) < 4 or cells[0] != "transaction":
-            continue
-        for kind, cell in zip(values, cells[2:], strict=False):
-            if (value := whole(cell, f"{where}: {kind}")) is not None:
-                values[kind].append(value)
+    # It is no XML, whatever its name: `transaction  0:  latency  interval`, the last `x`.
+    pattern = r"^[ \t]*transaction[ \t]+\S+[ \t]+(\S+)[ \t]+(\S+)"
+    columns = zip(*re.findall(pattern, text, re.MULTILINE), strict=True)
     found: dict[str, float] = {}
-    for kind, known in values.items():
-        if known:
+    for kind, cells in zip(("latency", "interval"), columns, strict=False):
+        counts = [whole(cell, f"{where}: {kind}") for cell in cells]
+        if known := [count for count in counts if count is not None]:
             amounts = {"min": min(known), "avg": sum(known) / len(known), "max": max(known)}
             found |= {f"{kind}_{which}": amount for which, amount in amounts.items()}
     return report.model_copy(update=found)

@@ -259,8 +259,8 @@ def _layers(project: Project, instances: list[LayerCost]) -> list[LayerCost]:
     for name, group in groups.items():
         total: dict[str, Any] = {}
         for key in ("latency_cycles", "lut", "ff", "dsp", "bram"):
-            if known := [value for each in group if (value := getattr(each, key)) is not None]:
-                total[key] = max(known) if key == "latency_cycles" else sum(known)
+            if counts := [value for each in group if (value := getattr(each, key)) is not None]:
+                total[key] = max(counts) if key == "latency_cycles" else sum(counts)
         found.append(LayerCost(name=name, **total))
     return found
 
