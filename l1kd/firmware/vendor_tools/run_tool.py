@@ -1,8 +1,7 @@
-"""Running a vendor's tool on a project: step by step, each kept as soon as it is done.
+"""Running a vendor's tool on a project, step by step; each result is kept as soon as it is there.
 
-Every step is a call of its own: what an interrupted command had finished is not done again. A step
-is done when the program ended with 0 and left the report of it; a simulation when the test bench
-found every bit right, which it says itself.
+A step is done when the program ended with 0 and left its report, a simulation when every bit is
+right.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from l1kd.firmware.hls.project import Project
 from l1kd.firmware.hls.testbench import read_vectors
 from l1kd.firmware.vendor_tools import tool_results
 from l1kd.firmware.vendor_tools.tool_reports import Folder, Reports
-from l1kd.firmware.vendor_tools.tool_results import check
 
 _SIMULATIONS: tuple[Step, ...] = ("csim", "cosim")
 _ERROR = re.compile(r"^(ERROR|@E|FAILED|CRITICAL)\b|\bERROR:")
@@ -34,7 +32,6 @@ class _Heard:
         self.error, self.last, self.passed, self.failed = "", "", False, False
 
     def line(self, text: str) -> None:
-        """Show a line, and remember it if it decides."""
         self._console.print(text, highlight=False, markup=False)
         self.last = text.strip() or self.last
         self.passed |= self._passed in text
@@ -64,7 +61,7 @@ def run_steps(
     context: Context, project: Project, program: ToolProgram, steps: Sequence[Step], limit: float
 ) -> None:
     """Run the steps of a project that are not done yet, each for `limit` seconds at most."""
-    name = project.label
+    name, top, backend = project.label, project.record.top, backend_named(project.record.backend)
     lock = context.directory / "vendor" / f".{name}.lock"
     lock.parent.mkdir(exist_ok=True)
     busy = (
@@ -75,14 +72,15 @@ def run_steps(
         build = tool_results.prepare(context, project)
         record = tool_results.load(context, project)
         finished = {step for step, done in record.steps.items() if done.state == "done"}
-        on_rtl = {"cosim", "vsynth"} & set(steps) - finished
-        lacks_rtl = bool(on_rtl) and not _has_rtl(project, build)
+        verilog = build / backend.rtl(top)
+        reports = [build / path for path in backend.report_files(top)["csynth"]]
+        has_rtl = any(map(Path.is_file, reports)) and verilog.is_dir() and any(verilog.iterdir())
+        lacks_rtl = bool({"cosim", "vsynth"} & set(steps) - finished) and not has_rtl
         for step in STEPS:
             if step not in steps and not (step == "csynth" and lacks_rtl):
                 continue
             # A C simulation need not leave a report.
-            reported = step == "csim" or getattr(record.reports, step) is not None
-            if step in finished and reported:
+            if step in finished and (step == "csim" or getattr(record.reports, step) is not None):
                 if not (step == "csynth" and lacks_rtl):
                     done = record.steps[step]
                     by = "brought back" if done.origin == "brought back" else f"by {done.program}"
@@ -90,13 +88,6 @@ def run_steps(
                     continue
                 context.say(f"{name}: csynth once more: its RTL is not in {build}")
             _run(context, project, program, step, build, record, limit, descriptor)
-
-
-def _has_rtl(project: Project, build: Path) -> bool:
-    backend, top = backend_named(project.record.backend), project.record.top
-    verilog = build / backend.rtl(top)
-    reports = [build / path for path in backend.report_files(top)["csynth"]]
-    return any(map(Path.is_file, reports)) and verilog.is_dir() and any(verilog.iterdir())
 
 
 def _run(
@@ -134,20 +125,20 @@ def _run(
     left = Reports.model_fields.keys() & set(LEFT_BY[step])
     found = found.model_copy(update=dict.fromkeys(Reports.model_fields.keys() - left))
     fault = _fault(step, ended.code, heard, found)
-    done = tool_results.Done(
+    message = f"{name}: {program.name}: {step} {fault}; its log is {log}"
+    if fault and step not in _SIMULATIONS:
+        raise UserError(message)
+    tool_results.check(project, found, name)
+    record.replace(found, left)
+    record.steps[step] = tool_results.Done(
         state="failed" if fault else "done",
         origin="here",
         program=program.name,
         seconds=round(ended.seconds, 1),
     )
-    if fault and step not in _SIMULATIONS:
-        raise UserError(f"{name}: {program.name}: {step} {fault}; its log is {log}")
-    check(project, found, name)
-    record.replace(found, left)
-    record.steps[step] = done
     tool_results.save(context, project, record)
     if fault:
-        raise CheckFailed(f"{name}: {program.name}: {step} {fault}; its log is {log}")
+        raise CheckFailed(message)
     context.say(f"{name}: {step}: done in {ended.seconds:.0f} s")
 
 
@@ -155,15 +146,12 @@ def _fault(step: Step, code: int, heard: _Heard, found: Reports) -> str | None:
     """The reason why a step failed; None if it did not."""
     if code:
         return f"ended with code {code} ({heard.reason})"
-    result = getattr(found, f"{step}_results", None)
-    if result is not None and result.mismatches:
-        return f"differs from the network in {result.mismatches} of {result.events} events"
+    if fault := found.fault(step):
+        return fault
     if step == "csim" and heard.failed:
         return f"failed ({heard.reason})"
-    if step == "csim" and result is None and not heard.passed:
+    if step == "csim" and found.csim_results is None and not heard.passed:
         return f"left no word of the test bench ({heard.reason})"
-    if step == "cosim" and found.cosim is not None and not found.cosim.passed:
-        return f"failed: its report says {found.cosim.status!r}"
     if step != "csim" and getattr(found, step) is None:
         return f"ended without an error and left no report ({heard.reason})"
     return None

@@ -1,10 +1,7 @@
 """Reads the XML and text reports of vendors' tools, without following or running anything.
 
-hls4ml's own parser (`hls4ml.report`) gives the same numbers, as strings, but imports TensorFlow,
-follows links, reads files of any size, and needs `vivado_hls.app`; its printer shows the best
-latency where it writes "worst". BRAM counts in blocks of 18 kbit everywhere: a tile is two.
-
-Tested on recorded reports of Vivado HLS 2020.1 and, for Vitis HLS, on published ones.
+hls4ml's own parser imports TensorFlow, follows links and reads files of any size. Tested on
+recorded reports of Vivado HLS 2020.1 and published ones of Vitis HLS. BRAM: blocks of 18 kbit.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from l1kd.core.errors import UserError
-from l1kd.core.run_files import LayerCost
+from l1kd.core.run_files import COUNTS, LayerCost
 
 # Limits on files that others made. Real reports have a few megabytes and ten levels.
 _MOST_BYTES, _MOST_TEXT = 32 << 20, 8 << 20  # of any file, of a text report
@@ -34,14 +31,11 @@ _AGAIN = "run the tool again, or bring the file back once more"
 
 
 class Folder:
-    """Files of a directory by their relative path, as if the links in it were not there.
-
-    The root may be a link itself. `links` lists those that were met.
-    """
+    """Files of a directory by relative path; links below the root are listed, not followed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.links: list[str] = []
+        self.links: list[str] = []  # that were met
 
     def data(self, path: str, most: int = _MOST_BYTES) -> bytes | None:
         """The bytes of a regular file, None if there is none; UserError beyond `most` bytes."""
@@ -88,10 +82,7 @@ class Folder:
 
 
 def xml_values(data: bytes, where: str) -> dict[str, str]:
-    """Texts of the elements of an XML report by their path below the root; the first of each path.
-
-    UserError for XML that is damaged, or that no report is like: it is refused before it is parsed.
-    """
+    """First text by path below the root of an XML report; UserError if no report is like it."""
     try:
         text = data.decode()  # whatever encoding the file declares
     except UnicodeDecodeError as error:
@@ -179,6 +170,9 @@ class Implementation(_Section):
     share: dict[str, float]  # of what the part has
 
 
+Design = Csynth | Vsynth | Implementation
+
+
 class Timing(_Section):
     """Worst and total slack in ns of setup, hold and pulse width (`TimingReport`)."""
 
@@ -213,12 +207,21 @@ class Reports(_Section):
         """Names of the sections that are there."""
         return [name for name in type(self).model_fields if getattr(self, name) is not None]
 
+    def fault(self, step: str) -> str | None:
+        """How a simulation failed or differed from the network; None if it did not."""
+        result = getattr(self, f"{step}_results", None)
+        if result is not None and result.mismatches:
+            return f"differs from the network in {result.mismatches} of {result.events} events"
+        if step == "cosim" and self.cosim is not None and not self.cosim.passed:
+            return f"failed: its report says {self.cosim.status!r}"
+        return None
+
 
 # Tools write these for a number that they do not know.
 _UNKNOWN = {"", "-", "?", "na", "n/a", "x", "inf", "undef", "unknown", "none"}
 _PERCENT = re.compile(r"^(?P<value>[-+0-9.eE]+)\s*\([^()%]+%?\)$")
 _LARGEST_NUMBER = 1e12
-_LONGEST_LINE = 2000
+_LONGEST_LINE = 2000  # of a table
 
 
 @dataclass(frozen=True)
@@ -232,10 +235,8 @@ class Table:
     @property
     def whole_rows(self) -> list[dict[str, str]]:
         """Cells by column of the rows that have all; of columns of one name the first."""
-        names = self.columns[::-1]
-        return [
-            dict(zip(names, row[::-1], strict=True)) for row in self.rows if len(row) == len(names)
-        ]
+        size, names = len(self.columns), self.columns[::-1]
+        return [dict(zip(names, row[::-1], strict=True)) for row in self.rows if len(row) == size]
 
 
 def tables(text: str) -> Iterator[Table]:
@@ -295,74 +296,58 @@ def word(text: str | None, longest: int = 80) -> str | None:
     return "".join(c if c.isprintable() else " " for c in kept).strip() or None
 
 
-# Rows of a flat utilization report by the families' names for them.
-_ROWS = {
-    "lut": ("Slice LUTs", "CLB LUTs"),
-    "ff": ("Slice Registers", "CLB Registers"),
-    "bram": ("Block RAM Tile",),
-    "uram": ("URAM",),
-    "dsp": ("DSPs", "DSP Slices"),
-}
-# Columns of a hierarchical one.
-_COLUMNS = {
-    "lut": ("Total LUTs",),
+# Names of the resources in all reports, of all families and versions of the tools.
+_NAMES = {
+    "lut": ("LUT", "Slice LUTs", "CLB LUTs", "Total LUTs"),
     "logic_lut": ("Logic LUTs",),
     "lutram": ("LUTRAMs",),
     "srl": ("SRLs",),
-    "ff": ("FFs",),
+    "ff": ("FF", "Slice Registers", "CLB Registers", "FFs"),
+    "bram": ("BRAM_18K", "Block RAM Tile"),
     "ramb36": ("RAMB36",),
     "ramb18": ("RAMB18",),
     "uram": ("URAM",),
-    "dsp": ("DSP48 Blocks", "DSP Blocks", "DSP Slices"),
+    "dsp": ("DSP", "DSP48E", "DSPs", "DSP48 Blocks", "DSP Blocks", "DSP Slices"),
 }
-# Tags of the C synthesis's XML, columns of its table of instances. DSPs are DSP48E in Vivado HLS.
-_TAGS = {
-    "bram": ("BRAM_18K",),
-    "dsp": ("DSP", "DSP48E"),
-    "ff": ("FF",),
-    "lut": ("LUT",),
-    "uram": ("URAM",),
-}
+_KEYS = {name: key for key, names in _NAMES.items() for name in names}
 _INSTANCES = 10_000  # that one report is read of
 
 
-def _amounts(
-    cells: Mapping[str, str], names: Mapping[str, tuple[str, ...]], where: str
-) -> dict[str, float]:
-    """Numbers of the cells that are there and known."""
-    present = ((key, name) for key, each in names.items() for name in each if name in cells)
-    found = {key: number(cells[name], f"{where}: {name}") for key, name in present}
+def _amounts(cells: Mapping[str, str], where: str) -> dict[str, float]:
+    """Numbers of the cells that are a resource and known."""
+    own = {name: cell for name, cell in cells.items() if name in _KEYS}
+    found = {_KEYS[name]: number(cell, f"{where}: {name}") for name, cell in own.items()}
     return {key: amount for key, amount in found.items() if amount is not None}
 
 
 def csynth(data: bytes, text: str, where: str, where_text: str) -> Csynth:
     """Read `<top>_csynth.xml`, and the costs of its instances from `<top>_csynth.rpt`, if any."""
     values = xml_values(data, where)
-    performance, area = "PerformanceEstimates", "AreaEstimates"
+    given, performance, area = "UserAssignments", "PerformanceEstimates", "AreaEstimates"
+    latency = f"{performance}/SummaryOfOverallLatency"
     if performance not in values or f"{area}/Resources" not in values:
         raise UserError(f"{where} is no report of a C synthesis; run the tool again")
 
-    def cycles(tag: str) -> int | None:
-        return whole(values.get(f"{performance}/SummaryOfOverallLatency/{tag}"), f"{where}: {tag}")
-
-    def clock(section: str, tag: str) -> float | None:
-        return number(values.get(f"{section}/{tag}"), f"{where}: {tag}")
+    def cell(reader: Callable[[str | None, str], Any], section: str, tag: str) -> Any:
+        return reader(values.get(f"{section}/{tag}"), f"{where}: {tag}")
 
     def amounts(section: str) -> dict[str, float]:
-        paths = (path.rpartition("/") for path in values)
-        cells = {tag: values[f"{at}/{tag}"] for at, _, tag in paths if at == f"{area}/{section}"}
-        return _amounts(cells, _TAGS, where)
+        inside = f"{area}/{section}/"
+        own = {path: text for path, text in values.items() if path.startswith(inside)}
+        return _amounts({path.removeprefix(inside): text for path, text in own.items()}, where)
 
     return Csynth(
         version=values.get("ReportVersion/Version") or None,
-        part=values.get("UserAssignments/Part") or None,
-        top=values.get("UserAssignments/TopModelName") or None,
-        target_clock_ns=clock("UserAssignments", "TargetClockPeriod"),
-        estimated_clock_ns=clock(f"{performance}/SummaryOfTimingAnalysis", "EstimatedClockPeriod"),
-        best_latency=cycles("Best-caseLatency"),
-        worst_latency=cycles("Worst-caseLatency"),
-        interval_min=cycles("Interval-min"),
-        interval_max=cycles("Interval-max"),
+        part=values.get(f"{given}/Part") or None,
+        top=values.get(f"{given}/TopModelName") or None,
+        target_clock_ns=cell(number, given, "TargetClockPeriod"),
+        estimated_clock_ns=cell(
+            number, f"{performance}/SummaryOfTimingAnalysis", "EstimatedClockPeriod"
+        ),
+        best_latency=cell(whole, latency, "Best-caseLatency"),
+        worst_latency=cell(whole, latency, "Worst-caseLatency"),
+        interval_min=cell(whole, latency, "Interval-min"),
+        interval_max=cell(whole, latency, "Interval-max"),
         pipeline=values.get(f"{performance}/PipelineType") or None,
         used=amounts("Resources"),
         available=amounts("AvailableResources"),
@@ -374,7 +359,6 @@ def _instances(text: str, where: str) -> list[LayerCost]:
     """Costs of the top function's instances."""
     costs: dict[str, dict[str, float]] = {}
     cycles: dict[str, int | None] = {}
-    columns = {key: names for key, names in _TAGS.items() if key in LayerCost.model_fields}
     for table in tables(text):
         (part, section), first = table.heading, table.columns[0]
         if section != "Instance" or table.columns[:2] == ["Name", "BRAM_18K"]:
@@ -383,7 +367,8 @@ def _instances(text: str, where: str) -> list[LayerCost]:
             if (name := row[first]) == "Total":
                 continue
             if part.startswith("Utilization"):
-                costs[name] = _amounts(row, columns, f"{where}: {name}")
+                found = _amounts(row, f"{where}: {name}")
+                costs[name] = {key: found[key] for key in LayerCost.model_fields if key in found}
             elif part.startswith("Performance") and "max" in row:
                 cycles[name] = whole(row["max"], f"{where}: latency of {name}")
     names = dict.fromkeys([*costs, *cycles])
@@ -399,13 +384,12 @@ def _instances(text: str, where: str) -> list[LayerCost]:
 
 def vsynth(text: str, where: str) -> Vsynth | None:
     """Read a flat report of `report_utilization`; None if it has no numbers."""
-    keys = {name: key for key, names in _ROWS.items() for name in names}
     used: dict[str, float] = {}
     available: dict[str, float] = {}
     for row in (row for table in tables(text) for row in table.whole_rows if "Used" in row):
         label = row.get("Site Type", "").rstrip("*")
-        key = keys.get(label)
-        if key is None or key in used:
+        key = _KEYS.get(label)
+        if key not in COUNTS or key in used:
             continue
         for amounts, column in ((used, "Used"), (available, "Available")):
             amount = number(row.get(column), f"{where}: {label}: {column}")
@@ -416,11 +400,8 @@ def vsynth(text: str, where: str) -> Vsynth | None:
 
 def _head(text: str) -> dict[str, str | None]:
     """Version, part and state of the design in the head of one of Vivado's reports."""
-    said: dict[str, str] = {}
-    for line in text.splitlines():
-        name, colon, value = line[:_LONGEST_LINE].removeprefix("| ").partition(":")
-        if colon and line.startswith("| "):
-            said[name.strip()] = value.strip().rstrip("|")
+    lines = re.findall(r"^\| ([^:\n]+):(.*)$", text, re.MULTILINE)
+    said = {name.strip(): value.strip().rstrip("|") for name, value in lines}
     version = re.match(r"Vivado v\.\S+", said.get("Tool Version", ""))
     return {
         "version": word(version[0]) if version else None,
@@ -432,13 +413,12 @@ def _head(text: str) -> dict[str, str | None]:
 def cosim(text: str, where: str) -> Cosim | None:
     """Read `<top>_cosim.rpt`; None if nothing was simulated."""
     for row in (row for table in tables(text) for row in table.rows):
-        if row[0] not in ("VHDL", "Verilog") or len(row) < 8 or row[1].upper() == "NA":
-            continue
-        values: dict[str, Any] = {"rtl": row[0], "status": word(row[1], 20) or "unknown"}
-        for name, cell in zip(list(Cosim.model_fields)[2:], row[2:8], strict=True):
-            kind, _, which = name.partition("_")
-            values[name] = (number if which == "avg" else whole)(cell, f"{where}: {kind}")
-        return Cosim(**values)
+        if row[0] in ("VHDL", "Verilog") and len(row) >= 8 and row[1].upper() != "NA":
+            values: dict[str, Any] = {"rtl": row[0], "status": word(row[1], 20) or "unknown"}
+            for name, cell in zip(list(Cosim.model_fields)[2:], row[2:8], strict=True):
+                kind, _, which = name.partition("_")
+                values[name] = (number if which == "avg" else whole)(cell, f"{where}: {kind}")
+            return Cosim(**values)
     return None
 
 
@@ -450,14 +430,14 @@ def implementation(text: str, where: str) -> Implementation:
         if len(top) != len(table.columns):
             continue
         cells = dict(zip(table.columns, top, strict=True))
-        used = _amounts(cells, _COLUMNS, where)
-        shares = {name: re.search(r"\(<?([0-9.]+)%\)", cell) for name, cell in cells.items()}
-        share = {
-            key: round(float(found[1]) / 100, 6)
-            for key, names in _COLUMNS.items()
-            for name in names
-            if key in used and (found := shares.get(name))
+        used = _amounts(cells, where)
+        shares = {
+            name: found[1]
+            for name, cell in cells.items()
+            if (found := re.search(r"\(<?([0-9.]+)%\)", cell))
         }
+        percent = _amounts(shares, where)
+        share = {key: round(each / 100, 6) for key, each in percent.items() if key in used}
         if "ramb36" in used or "ramb18" in used:
             used["bram"] = 2 * used.get("ramb36", 0) + used.get("ramb18", 0)
         return Implementation(used=used, share=share, **_head(text))
@@ -470,29 +450,21 @@ def implementation(text: str, where: str) -> Implementation:
 def timing(text: str, where: str) -> Timing:
     """Read the design's summary in a report of `report_timing_summary`."""
     lines = iter(text.splitlines())
-    if any("WNS(ns)" in line for line in lines):
-        next(lines, None)  # the rule under the head
-        cells = next(lines, "").split()
-        if len(cells) >= 10:
-            # WNS TNS failing total WHS THS failing total WPWS TPWS failing total
-            places = {"wns": 0, "tns": 1, "whs": 4, "ths": 5, "wpws": 8, "tpws": 9}
-            slacks = {
-                name: number(cells[place], f"{where}: {name.upper()}", signed=True)
-                for name, place in places.items()
-            }
-            return Timing(**slacks)
-    raise UserError(
-        f"{where} has no design timing summary; write it with "
-        "`report_timing_summary -file timing.rpt`"
-    )
-
-
-_READERS: dict[str, Callable[[str, str], BaseModel | None]] = {
-    "vsynth": vsynth,
-    "cosim": cosim,
-    "implementation": implementation,
-    "timing": timing,
-}
+    next((line for line in lines if "WNS(ns)" in line), None)
+    next(lines, None)  # the rule under the head
+    # WNS TNS failing total WHS THS failing total WPWS TPWS failing total
+    cells = next(lines, "").split()
+    if len(cells) < 10:
+        raise UserError(
+            f"{where} has no design timing summary; write it with "
+            "`report_timing_summary -file timing.rpt`"
+        )
+    places = {"wns": 0, "tns": 1, "whs": 4, "ths": 5, "wpws": 8, "tpws": 9}
+    slacks = {
+        name: number(cells[place], f"{where}: {name.upper()}", signed=True)
+        for name, place in places.items()
+    }
+    return Timing(**slacks)
 
 
 def read(
@@ -500,10 +472,7 @@ def read(
     files: Mapping[str, tuple[str, ...]],
     expected: NDArray[np.int64] | None = None,
 ) -> Reports:
-    """The reports in a project's directory, the first of each kind; None for a section without one.
-
-    `expected` (N, outputs) has the vectors' exact outputs in LSBs, for the simulations' logs.
-    """
+    """The first report of each kind; simulations' logs against `expected` (N, outputs) in LSBs."""
 
     def text(kind: str) -> tuple[str | None, str]:
         texts = ((folder.text(path), f"{folder.root}/{path}") for path in files.get(kind, ()))
@@ -514,10 +483,10 @@ def read(
         if (data := folder.data(path)) is not None:
             layers, where = text("layers")
             found["csynth"] = csynth(data, layers or "", f"{folder.root}/{path}", where)
-    for kind, reader in _READERS.items():
-        report, where = text(kind)
+    for reader in (vsynth, cosim, implementation, timing):
+        report, where = text(reader.__name__)
         if report is not None:
-            found[kind] = reader(report, where)
+            found[reader.__name__] = reader(report, where)
     simulated: Cosim | None = found.get("cosim")
     for path in files.get("transactions", ()):
         if simulated and f"/{simulated.rtl.lower()}/" in path:
@@ -544,18 +513,13 @@ def _simulated(text: str, expected: NDArray[np.int64]) -> Simulated | None:
 
 def _averaged(text: str, where: str, report: Cosim) -> Cosim:
     """The same, over the single transactions where the tool has left them."""
-    values: dict[str, list[int]] = {"latency": [], "interval": []}
-    for line in text.splitlines():
-        # It is no XML, whatever its name: `transaction  0:  latency  interval`, the last `x`.
-        cells = line[:_LONGEST_LINE].split()
-        if len(cells) < 4 or cells[0] != "transaction":
-            continue
-        for kind, cell in zip(values, cells[2:], strict=False):
-            if (value := whole(cell, f"{where}: {kind}")) is not None:
-                values[kind].append(value)
+    # It is no XML, whatever its name: `transaction  0:  latency  interval`, the last `x`.
+    pattern = r"^[ \t]*transaction[ \t]+\S+[ \t]+(\S+)[ \t]+(\S+)"
+    columns = zip(*re.findall(pattern, text, re.MULTILINE), strict=True)
     found: dict[str, float] = {}
-    for kind, known in values.items():
-        if known:
+    for kind, cells in zip(("latency", "interval"), columns, strict=False):
+        counts = [whole(cell, f"{where}: {kind}") for cell in cells]
+        if known := [count for count in counts if count is not None]:
             amounts = {"min": min(known), "avg": sum(known) / len(known), "max": max(known)}
             found |= {f"{kind}_{which}": amount for which, amount in amounts.items()}
     return report.model_copy(update=found)

@@ -1,7 +1,6 @@
 """Vendors' results in a run: `vendor/<project>.json`, of one version of each project.
 
-Also the copy of a project that tools work in, results that were brought back from another machine,
-and their entries in `resources.json`.
+Also the copy that tools work in, what was brought back, and entries of `resources.json`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +18,14 @@ from pydantic import BaseModel
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import atomic_directory, content_hash, file_hash, read_json, write_json
-from l1kd.core.run_files import COUNTS, LayerCost, Resources
+from l1kd.core.run_files import COUNTS, LayerCost, Resources, Source
 from l1kd.firmware import fpga_parts
 from l1kd.firmware.hls.backends import LEFT_BY, STEPS, Step, backend_named
 from l1kd.firmware.hls.project import FILE, Description, Project
 from l1kd.firmware.hls.testbench import INPUTS, OUTPUTS, read_vectors
 from l1kd.firmware.run_firmware import hls_design
-from l1kd.firmware.vendor_tools.tool_reports import Csynth, Folder, Reports, word
+from l1kd.firmware.vendor_tools import tool_reports
+from l1kd.firmware.vendor_tools.tool_reports import Csynth, Design, Folder, Reports, word
 
 
 def sources(project: Project, directory: Path | None = None) -> dict[str, str]:
@@ -118,13 +118,12 @@ def check(project: Project, reports: Reports, where: str) -> None:
 
 
 def costs(project: Project, reports: Reports) -> list[Resources]:
-    """Entries for `resources.json`: C synthesis, logic synthesis, implementation, if known.
-
-    Cycles are those of the C synthesis, its worst, in all of them: it is one design. They last as
-    long as the longest path that a report states, where that is longer than the clock period.
-    """
+    """Entries for `resources.json`: C synthesis, logic synthesis, implementation, if known."""
+    # Cycles are those of the C synthesis, its worst, in all of them: it is one design. They last as
+    # long as the longest path that a report states, where that is longer than the clock period.
     record, clock = project.record, project.record.clock_ns
     backend = backend_named(record.backend)
+    vivado = backend.netlist_tool.capitalize()
     synthesis, netlist, placed = reports.csynth, reports.vsynth, reports.implementation
     estimated = synthesis.estimated_clock_ns if synthesis else None
     latency = synthesis.worst_latency if synthesis else None
@@ -139,58 +138,51 @@ def costs(project: Project, reports: Reports) -> list[Resources]:
             f"timing fails: the C synthesis estimates a clock of {estimated:g} ns for {clock:g} "
             f"ns; the latency is that at {estimated:g} ns"
         )
-
     found = []
 
-    def add(used: dict[str, float], path_ns: float | None, notes: list[str], **values: Any) -> None:
-        cycle_ns = max(clock, path_ns or 0)
+    def add(
+        source: Source,
+        section: Design,
+        tool: str,
+        path_ns: float | None,
+        notes: list[str],
+        **more: Any,
+    ) -> None:
+        latency_ns = None if latency is None else round(latency * max(clock, path_ns or 0), 6)
         found.append(
             Resources(
                 **hls_design(record),
+                source=source,
+                tool=tool,
                 latency_cycles=latency,
-                latency_ns=None if latency is None else round(latency * cycle_ns, 6),
+                latency_ns=latency_ns,
                 interval_cycles=interval,
                 note="; ".join(notes),
-                **_counted(used),
-                **values,
+                share=_share(record.part, section),
+                **_counted(section.used),
+                **more,
             )
         )
 
     if synthesis:
+        tool = f"{backend.suite} {synthesis.version or ''}".strip()
+        notes = ["estimates of the C synthesis", *slow, *_ranges(synthesis), *_simulations(reports)]
+        layers = _layers(project, synthesis.layers)
         add(
-            synthesis.used,
-            estimated,
-            ["estimates of the C synthesis", *slow, *_ranges(synthesis), *_simulations(reports)],
-            source="csynth",
-            tool=f"{backend.suite} {synthesis.version or ''}".strip(),
-            estimated_clock_ns=estimated,
-            layers=_layers(project, synthesis.layers),
-            share=_share(record.part, synthesis.used, synthesis.available),
+            "csynth", synthesis, tool, estimated, notes, estimated_clock_ns=estimated, layers=layers
         )
     if netlist:
-        add(
-            netlist.used,
-            estimated,
-            [f"netlist, {(netlist.state or 'synthesized').lower()}", *borrowed, *slow],
-            source="vsynth",
-            tool=netlist.version or backend.netlist_tool.capitalize(),
-            share=_share(record.part, netlist.used, netlist.available),
-        )
+        notes = [f"netlist, {(netlist.state or 'synthesized').lower()}", *borrowed, *slow]
+        add("vsynth", netlist, netlist.version or vivado, estimated, notes)
     if placed:
-        notes, path = [(placed.state or "placed and routed").lower()], estimated
+        notes, path, stated = [(placed.state or "placed and routed").lower()], estimated, None
         slack = reports.timing.wns if reports.timing else None
         if slack is not None:
             path = round(clock - slack, 3)
+            stated = path if path > 0 else None
             notes.append(f"worst setup slack {slack:g} ns" + (", timing fails" * (slack < 0)))
-        add(
-            placed.used,
-            path,
-            [*notes, *borrowed, *(slow if slack is None else [])],
-            source="impl",
-            tool=placed.version or backend.netlist_tool.capitalize(),
-            estimated_clock_ns=path if slack is not None and path and path > 0 else None,
-            share=_share(record.part, placed.used, {}) or _counted(placed.share),
-        )
+        notes += [*borrowed, *(slow if slack is None else [])]
+        add("impl", placed, placed.version or vivado, path, notes, estimated_clock_ns=stated)
     return found
 
 
@@ -203,27 +195,26 @@ def _counted(used: dict[str, float]) -> dict[str, float]:
     return {key: used[key] for key in COUNTS if key in used}
 
 
-def _share(part: str, used: dict[str, float], available: dict[str, float]) -> dict[str, float]:
-    """Shares of the part by the report's own totals, or by the table of parts."""
-    found = {
-        key: round(used[key] / available[key], 6)
-        for key in COUNTS
-        if key in used and available.get(key)
-    }
-    return found or fpga_parts.share(part, **_counted(used))
+def _share(part: str, section: Design) -> dict[str, float]:
+    """Shares of the part by the report's own totals, by the table of parts, or as reported."""
+    used = _counted(section.used)
+    if isinstance(section, tool_reports.Implementation):
+        return fpga_parts.share(part, **used) or _counted(section.share)
+    has = section.available
+    found = {key: round(each / has[key], 6) for key, each in used.items() if has.get(key)}
+    return found or fpga_parts.share(part, **used)
 
 
 def _ranges(synthesis: Csynth) -> list[str]:
     """Notes on latency and interval where the C synthesis gives a range."""
-    latency, interval = (
+    notes = []
+    for name, least, most, counted in (
         ("latency", synthesis.best_latency, synthesis.worst_latency, "worst"),
         ("interval", synthesis.interval_min, synthesis.interval_max, "longest"),
-    )
-    return [
-        f"{name} {least} to {most} cycles, the {counted} counts"
-        for name, least, most, counted in (latency, interval)
-        if None not in (least, most) and least != most
-    ]
+    ):
+        if None not in (least, most) and least != most:
+            notes.append(f"{name} {least} to {most} cycles, the {counted} counts")
+    return notes
 
 
 def _simulations(reports: Reports) -> list[str]:
@@ -235,20 +226,16 @@ def _simulations(reports: Reports) -> list[str]:
     ):
         if result is not None:
             wrong = f"DIFFERS in {result.mismatches}" if result.mismatches else ""
-            notes.append(
-                f"{name} {wrong or 'equals the network in all bits'} of {result.events} events"
-            )
+            said = wrong or "equals the network in all bits"
+            notes.append(f"{name} {said} of {result.events} events")
     if rtl := reports.cosim:
-
-        def text(least: int | None, most: int | None) -> str:
-            if least is None or most is None:
-                return "unknown"
-            return str(most) if least == most else f"{least} to {most}"
-
+        latency, interval = (
+            "unknown" if None in ends else " to ".join(dict.fromkeys(map(str, ends)))
+            for ends in ((rtl.latency_min, rtl.latency_max), (rtl.interval_min, rtl.interval_max))
+        )
         notes.append(
-            f"co-simulation ({rtl.rtl}): {rtl.status}, latency "
-            f"{text(rtl.latency_min, rtl.latency_max)}, interval "
-            f"{text(rtl.interval_min, rtl.interval_max)} cycles"
+            f"co-simulation ({rtl.rtl}): {rtl.status}, latency {latency}, interval {interval} "
+            "cycles"
         )
     return notes
 
@@ -268,32 +255,23 @@ def _layers(project: Project, instances: list[LayerCost]) -> list[LayerCost]:
         numbers = {int(found) for found in re.findall(r"config(\d+)", each.name)}
         known = {names[number] for number in numbers if number in names}
         groups.setdefault(known.pop() if len(known) == 1 else each.name, []).append(each)
-
-    def total(group: list[LayerCost], key: str, join: Callable[..., Any]) -> Any:
-        known = [value for each in group if (value := getattr(each, key)) is not None]
-        return join(known) if known else None
-
-    return [
-        LayerCost(
-            name=name,
-            latency_cycles=total(group, "latency_cycles", max),
-            **{key: total(group, key, sum) for key in ("lut", "ff", "dsp", "bram")},
-        )
-        for name, group in groups.items()
-    ]
+    found = []
+    for name, group in groups.items():
+        total: dict[str, Any] = {}
+        for key in ("latency_cycles", "lut", "ff", "dsp", "bram"):
+            if counts := [value for each in group if (value := getattr(each, key)) is not None]:
+                total[key] = max(counts) if key == "latency_cycles" else sum(counts)
+        found.append(LayerCost(name=name, **total))
+    return found
 
 
-_FORMAT = 1
 _SIMULATED = ("cosim", "csim_results", "cosim_results")  # follow from the test bench too
-
-
-State = Literal["done", "failed"]
 
 
 class Done(BaseModel, extra="forbid", frozen=True):
     """A step that a tool has finished."""
 
-    state: State
+    state: Literal["done", "failed"]
     origin: Literal["here", "brought back"]
     program: str | None = None
     seconds: float | None = None
@@ -302,7 +280,7 @@ class Done(BaseModel, extra="forbid", frozen=True):
 class Record(BaseModel, extra="forbid"):
     """Results of one version of a project."""
 
-    format_version: int = _FORMAT
+    format_version: int = 1
     project: str
     content: str  # hash of its sources and scripts
     bench: str  # hash of test bench and vectors
@@ -367,11 +345,10 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst")
 
 
 def collect(context: Context, projects: Sequence[Project], directory: Path) -> list[str]:
-    """Read the results in a project's directory, or in those in a directory, into the run.
+    """Read the results in a project's directory, or in those in a directory; the projects' names.
 
-    Nothing in it is run, links in it are not followed. Returns the names of the projects that were
-    read: also where some are refused (UserError), or a simulation differs (CheckFailed), these are
-    kept.
+    Nothing in it is run, links are not followed. Where some are refused (UserError), or a
+    simulation differs (CheckFailed), the others are kept.
     """
     found: list[str] = []
     refused: list[str] = []
@@ -387,12 +364,12 @@ def collect(context: Context, projects: Sequence[Project], directory: Path) -> l
         record.replace(results, results.sections)
         for step in STEPS:
             if getattr(results, LEFT_BY[step][0]) is not None:
-                state: State = "failed" if _failed(results, step) else "done"
+                state: Literal["done", "failed"] = "failed" if results.fault(step) else "done"
                 record.steps[step] = Done(state=state, origin="brought back")
         save(context, project, record)
         found.append(name)
         context.say(f"{name}: {', '.join(results.sections)} from {folder.root}")
-        faults += [f"{name}: {step}" for step in STEPS if _failed(results, step)]
+        faults += [f"{name}: {step}" for step in STEPS if results.fault(step)]
     if refused:
         kept = f" ({', '.join(found)}: read)" if found else ""
         raise UserError("; ".join(refused) + kept)
@@ -463,45 +440,38 @@ def _project(context: Context, projects: Sequence[Project], folder: Folder) -> P
     """The project of the run that `l1kd.json` in a directory names."""
     try:
         # Not `open_project`: it would follow a link.
-        given = Description.model_validate(json.loads(folder.data(FILE) or b""))
+        theirs = Description.model_validate(json.loads(folder.data(FILE) or b""))
     except (ValueError, RecursionError) as error:
         raise UserError(
             f"{folder.root}/{FILE}: not as l1kd writes it ({str(error).splitlines()[0]}); bring "
             "back the project as the run has it"
         ) from error
-    theirs = given.record
-    kind = (theirs.student, theirs.backend, theirs.io_type, theirs.strategy)
-    for project in projects:
-        own = project.description.record
-        if (own.student, own.backend, own.io_type, own.strategy) != kind:
-            continue
-        if project.description.model != given.model:
-            raise UserError(
-                f"{folder.root}: results of another network than the run's student "
-                f"{own.student!r} is now; run the tool on {project.directory}"
-            )
-        if project.description.namespace != given.namespace:
-            options = [
-                f"{name} {word(str(getattr(theirs, name)))}, the run has {getattr(own, name)}"
-                for name in ("part", "clock_ns", "reuse", "input_type")
-                if getattr(theirs, name) != getattr(own, name)
-            ]
-            if given.versions.get("hls4ml") != project.description.versions.get("hls4ml"):
-                options.append("another version of hls4ml")
-            raise UserError(
-                f"{folder.root}: results of the same network with other options "
-                f"({'; '.join(options) or 'other layers unrolled'}); run the tool on "
-                f"{project.directory}"
-            )
-        return project
-    have = ", ".join(project.label for project in projects)
-    raise UserError(
-        f"{folder.root}: results of {word('-'.join(kind))}, no project of {context.directory} "
-        f"(it has {have})"
-    )
-
-
-def _failed(results: Reports, step: Step) -> bool:
-    compared = getattr(results, f"{step}_results", None)
-    failed = step == "cosim" and results.cosim is not None and not results.cosim.passed
-    return failed or (compared is not None and compared.mismatches > 0)
+    label = Project(folder.root, theirs).label
+    project = next((each for each in projects if each.label == label), None)
+    if project is None:
+        have = ", ".join(each.label for each in projects)
+        raise UserError(
+            f"{folder.root}: results of {word(label)}, no project of {context.directory} "
+            f"(it has {have})"
+        )
+    own = project.description
+    if own.model != theirs.model:
+        raise UserError(
+            f"{folder.root}: results of another network than the run's student "
+            f"{own.record.student!r} is now; run the tool on {project.directory}"
+        )
+    if own.namespace != theirs.namespace:
+        values = {
+            name: (word(str(getattr(theirs.record, name))), getattr(own.record, name))
+            for name in ("part", "clock_ns", "reuse", "input_type")
+            if getattr(theirs.record, name) != getattr(own.record, name)
+        }
+        options = [f"{name} {this}, the run has {that}" for name, (this, that) in values.items()]
+        if theirs.versions.get("hls4ml") != own.versions.get("hls4ml"):
+            options.append("another version of hls4ml")
+        raise UserError(
+            f"{folder.root}: results of the same network with other options "
+            f"({'; '.join(options) or 'other layers unrolled'}); run the tool on "
+            f"{project.directory}"
+        )
+    return project

@@ -1,19 +1,12 @@
 """A network as pipelined Verilog without a multiplier, by alkaid: what open tools can judge.
 
-It is another implementation of the function that the HLS project computes, at another cost: its
-numbers are labelled `alkaid`. `trace_layers` draws the network; this module optimises it, cuts it
-into pipeline stages and writes it.
-
-Ports follow from the types, whatever logic is inside: value i of an event lies at bits
-[i * word +: word], in the port's type, unsigned or two's complement. Inside, alkaid keeps of every
-value only the bits that can differ.
-
-*Latency* is the number of clock edges from the one that samples an event to the one that shows its
-result; one event enters per clock cycle.
+Value i of an event lies at bits [i * word +: word] of a port. Latency is the number of clock edges
+from the one that samples an event to the one that shows its result; one event enters per cycle.
 """
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 from collections.abc import Callable
@@ -21,8 +14,6 @@ from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from l1kd import __version__
 from l1kd.core.errors import UserError
@@ -32,7 +23,7 @@ from l1kd.core.run_files import LayerCost, RtlRecord
 from l1kd.exact.network import Network
 from l1kd.firmware.hls.project import FILE, NETWORK, Port
 from l1kd.firmware.verilog import lut_ff_estimate
-from l1kd.firmware.verilog.project import Description, Logic
+from l1kd.firmware.verilog.project import MODEL, Description, Logic
 from l1kd.firmware.verilog.trace_layers import UnfitError, draw, expected_lut
 from l1kd.networks import inspect
 
@@ -58,7 +49,7 @@ class Estimate:
 
 def estimate(network: Network, *, clock_ns: float = 5.0, max_lut: float = MAX_LUT) -> Estimate:
     """Estimate the cost of a network as logic; UserError if it is too large or cannot be drawn."""
-    return _estimated(*_optimised(network, clock_ns, max_lut))
+    return _optimised(network, clock_ns, max_lut)[1]
 
 
 def to_verilog(
@@ -124,7 +115,7 @@ def to_verilog(
     name = name or network.name
     top = "l1kd_" + re.sub(r"\W", "_", name, flags=re.ASCII)
     with atomic_directory(directory) as written:
-        built, costs = _optimised(network, clock_ns, max_lut, advance, written, top, part)
+        built, expected = _optimised(network, clock_ns, max_lut, advance, written, top, part)
         outputs = sum(network[output].size for output in network.outputs)
         record = RtlRecord(
             student=name,
@@ -134,7 +125,7 @@ def to_verilog(
             clock_ns=clock_ns,
             input_type=network.port.text,
             output_type=result.text,
-            **vars(_estimated(built, costs)),
+            **vars(expected),
         )
         description = Description(
             versions={"l1kd": __version__, "alkaid": metadata.version("alkaid")},
@@ -157,8 +148,8 @@ def _optimised(
     path: Path = Path("unwritten"),
     top: str = "top",
     part: str = "",
-) -> tuple[Any, dict[str, float]]:
-    """alkaid's model of a network's logic, cut into stages, and LUTs by layer."""
+) -> tuple[Any, Estimate]:
+    """alkaid's model of a network's logic, cut into pipeline stages, and its expected cost."""
     rough = expected_lut(network)
     if rough > max_lut:
         raise UserError(
@@ -171,14 +162,13 @@ def _optimised(
     from alkaid.trace.passes import optimize
 
     try:
-        drawn = draw(network, advance)
+        inputs, outputs, costs = draw(network, advance)
     except UnfitError as error:
         raise UserError(f"{network.name} cannot be written as Verilog: {error}") from error
     # alkaid's own choice of passes retraces too: that saves nothing here, and gets clamps wrong
     # (three of 300 random networks differed after it, none before).
-    program = optimize(trace(drawn.inputs, drawn.outputs, optimize=False), retrace=False)
     model = RTLModel(
-        program,
+        optimize(trace(inputs, outputs, optimize=False), retrace=False),
         path,
         top,
         latency_cutoff=clock_ns,
@@ -186,13 +176,9 @@ def _optimised(
         part_name=part,
         clock_period=clock_ns,
     )
-    return model, drawn.costs
-
-
-def _estimated(model: Any, costs: dict[str, float]) -> Estimate:
     cycles, lut = int(model.latency), lut_ff_estimate.LUT_PER_COST * float(model._comb.cost)
     scale = lut / (sum(costs.values()) or 1.0)
-    return Estimate(
+    return model, Estimate(
         lut=lut,
         ff=lut_ff_estimate.FF_PER_REGISTER * float(model.reg_bits),
         latency_cycles=cycles,
@@ -216,24 +202,42 @@ def _write(model: Any, directory: Path, top: str, port: FixedPoint, result: Fixe
     core = core.replace(f"module {top} (", f"module {top}_core (", 1)
     (sources / f"{top}_core.v").write_text(core)
     program = model._comb
-    inside = program.inp_kifs.T.tolist(), program.out_kifs.T.tolist()
-    (sources / f"{top}.v").write_text(_wrapper(top, inside, port, result))
+    wrapper = _wrapper(top, program.inp_kifs.T.tolist(), program.out_kifs.T.tolist(), port, result)
+    (sources / f"{top}.v").write_text(wrapper)
     (sources / f"{top}_wrapper.v").unlink()
-    for left in ("sim", "metadata.json", "model/fsm.json.gz"):
-        path = directory / left
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    shutil.rmtree(directory / "sim", ignore_errors=True)
+    for left in ("metadata.json", "model/fsm.json.gz"):
+        (directory / left).unlink(missing_ok=True)
+    # Compressed again without the time: two writings are equal.
+    interpreted = directory / MODEL
+    interpreted.write_bytes(gzip.compress(gzip.decompress(interpreted.read_bytes()), mtime=0))
     notice = resources.files("l1kd.firmware") / "templates" / "rtl_notice"
     (directory / "NOTICE").write_text(notice.read_text())
 
 
 def _wrapper(
-    top: str, inside: tuple[list[Kif], list[Kif]], port: FixedPoint, result: FixedPoint
+    top: str, sources: list[Kif], sinks: list[Kif], port: FixedPoint, result: FixedPoint
 ) -> str:
-    """Verilog of the module `top` around `<top>_core`, whose inputs and outputs are `inside`."""
-    sources, sinks = inside
-    lines = _taken("model_inp", "inner_inp", sources, port)
-    lines += _given("inner_out", "model_out", sinks, result)
-    widths = [sum(map(sum, kifs)) for kifs in inside]
+    """Verilog of the module `top` around `<top>_core`, which has only the bits that can differ."""
+    lines, taken, given = [], 0, 0
+    for index, (sign, integer, fraction) in enumerate(sources):
+        width, start = sign + integer + fraction, index * port.word + port.fraction - fraction
+        if width > 0:
+            lines.append(f"assign inner_inp[{taken} +: {width}] = model_inp[{start} +: {width}];")
+            taken += width
+    for index, (sign, integer, fraction) in enumerate(sinks):
+        width, base = max(sign + integer + fraction, 0), index * result.word
+        below = result.fraction - fraction if width else result.word  # zeros
+        above = result.word - below - width  # zeros, or the sign
+        filling = f"inner_out[{given + width - 1}]" if sign else "1'b0"
+        for start, bits, value in (
+            (base, below, f"{below}'b0"),
+            (base + below, width, f"inner_out[{given} +: {width}]"),
+            (base + below + width, above, f"{{{above}{{{filling}}}}}"),
+        ):
+            if bits:
+                lines.append(f"assign model_out[{start} +: {bits}] = {value};")
+        given += width
     body = "\n    ".join(lines)
     return f"""`timescale 1 ns / 1 ps
 
@@ -246,8 +250,8 @@ module {top} (
     /* verilator lint_on UNUSEDSIGNAL */
     output wire [{len(sinks) * result.word - 1}:0] model_out
 );
-    wire [{max(widths[0], 1) - 1}:0] inner_inp;
-    wire [{max(widths[1], 1) - 1}:0] inner_out;
+    wire [{max(taken, 1) - 1}:0] inner_inp;
+    wire [{max(given, 1) - 1}:0] inner_out;
 
     {body}
 
@@ -258,40 +262,3 @@ endmodule
 
 def _words(kind: FixedPoint) -> str:
     return f"{kind.text.split(',AP')[0].rstrip('>')}>"
-
-
-def _places(kifs: list[Kif], kind: FixedPoint) -> list[tuple[int, int, int, int, int]]:
-    """Each value's sign bits, width, place in the core's port, word's first bit, bits below it."""
-    widths = [sum(kif) for kif in kifs]
-    starts = np.cumsum([0, *(max(width, 0) for width in widths)]).tolist()
-    return [
-        (kif[0], width, start, index * kind.word, kind.fraction - kif[2])
-        for index, (kif, width, start) in enumerate(zip(kifs, widths, starts, strict=False))
-    ]
-
-
-def _taken(outer: str, inner: str, kifs: list[Kif], kind: FixedPoint) -> list[str]:
-    """Bits of a port that the core reads."""
-    return [
-        f"assign {inner}[{place} +: {width}] = {outer}[{base + below} +: {width}];"
-        for _, width, place, base, below in _places(kifs, kind)
-        if width > 0
-    ]
-
-
-def _given(inner: str, outer: str, kifs: list[Kif], kind: FixedPoint) -> list[str]:
-    """Bits of a port from what the core gives: zeros below, zeros or the sign above."""
-    lines = []
-    for sign, width, place, base, below in _places(kifs, kind):
-        if width <= 0:
-            lines.append(f"assign {outer}[{base} +: {kind.word}] = {kind.word}'b0;")
-            continue
-        start, above = base + below, kind.word - below - width
-        if below:
-            lines.append(f"assign {outer}[{base} +: {below}] = {below}'b0;")
-        lines.append(f"assign {outer}[{start} +: {width}] = {inner}[{place} +: {width}];")
-        if above:
-            bit = f"{inner}[{place + width - 1}]" if sign else "1'b0"
-            filled = f"{{{above}{{{bit}}}}}"
-            lines.append(f"assign {outer}[{start + width} +: {above}] = {filled};")
-    return lines

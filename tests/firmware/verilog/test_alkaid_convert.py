@@ -186,6 +186,8 @@ def test_two_networks_fit_into_one_design(logic: Logic, tmp_path: Path) -> None:
 def test_two_writings_are_equal(logic: Logic, tmp_path: Path) -> None:
     one, other = logic, alkaid_convert.to_verilog(little(), tmp_path / "p")
     assert [p.read_bytes() for p in one.sources] == [p.read_bytes() for p in other.sources]
+    program, again = (each.directory / verilog_project.MODEL for each in (one, other))
+    assert program.read_bytes() == again.read_bytes()
     assert one.description == other.description
 
 
