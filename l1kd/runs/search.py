@@ -217,10 +217,8 @@ def judge(model: keras.Model, context: Context) -> Judged:
     normal = np.concatenate(list(scored.values()))
     found = quality({"test": normal, **_scores(model, dataset, signals)})
     network = read(model)
-    port = stated_port(context, network)
-    expected = alkaid_convert.estimate(
-        network.at_port(port) if port else network, clock_ns=clock_ns
-    )
+    network = network.at_port(stated_port(context, network))
+    expected = alkaid_convert.estimate(network, clock_ns=clock_ns)
     kernels = [node.kernel for node in network.nodes if isinstance(node, Affine)]
     return Judged(
         auc=mean_over_signals(found.auc) or 0.0,
