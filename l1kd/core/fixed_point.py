@@ -1,8 +1,4 @@
-"""Fixed-point types and their arithmetic.
-
-A value is a count of the type's LSB. `quantize` takes and gives values in float64, exact below 2^53
-counts; `requantize` takes and gives counts, in integers or in floats that hold integers.
-"""
+"""Fixed-point types and their arithmetic, in values (float64) or in counts of the type's LSB."""
 
 from __future__ import annotations
 
@@ -104,10 +100,7 @@ class FixedPoint:
 
     @classmethod
     def holding(cls, low: int, high: int, fraction: int) -> FixedPoint:
-        """The narrowest type for counts of 2**-fraction from `low` to `high`.
-
-        It is signed only if `low` is negative, and has at least one bit.
-        """
+        """The narrowest type for counts of 2**-fraction; signed only if `low` is negative."""
         if low > high:
             raise ValueError(f"no count lies between {low} and {high}")
         if low >= 0:
@@ -153,12 +146,6 @@ class FixedPoint:
         steps = values / self.lsb
         held: NDArray[np.bool_] = steps == np.rint(steps)
         return held & (values >= self.low) & (values <= self.high)
-
-    def ties(self, values: ArrayLike) -> NDArray[np.bool_]:
-        """Where a value is exactly half way between two neighbours of the grid."""
-        steps = np.asarray(values, np.float64) / self.lsb
-        tied: NDArray[np.bool_] = steps - np.floor(steps) == 0.5
-        return tied
 
     def _requantize_floats(self, counts: NDArray[Any], shift: int) -> NDArray[Any]:
         # Products with powers of two are exact. Shifts by more than a carrier's bits all do the
@@ -227,10 +214,7 @@ class FixedPoint:
 
 
 def product(one: FixedPoint, other: FixedPoint) -> FixedPoint:
-    """The narrowest type that holds every product of two types' values.
-
-    `ap_fixed` gives products the sum of both words, which is this or wider.
-    """
+    """The narrowest type that holds every product of two types' values."""
     corners = [a * b for a, b in pairs(one.bounds, other.bounds)]
     return FixedPoint.holding(min(corners), max(corners), one.fraction + other.fraction)
 
@@ -249,10 +233,7 @@ def total(kinds: Iterable[FixedPoint]) -> FixedPoint:
 
 
 def signed_digits(counts: ArrayLike) -> NDArray[np.int64]:
-    """Non-zero digits of integers in canonical signed-digit form, of the same shape.
-
-    The digits that differ between n and 3n, for 2n = 3n - n (Reitwiesner 1960).
-    """
+    """Non-zero canonical signed digits: where n and 3n differ (Reitwiesner 1960); any shape."""
     magnitude = np.abs(np.asarray(counts, np.int64))
     changed = magnitude ^ (3 * magnitude)
     found: NDArray[np.int64] = np.zeros_like(changed)

@@ -93,12 +93,6 @@ def test_text_is_read_back(kind: FixedPoint) -> None:
     assert FixedPoint.parse(kind.text.replace("AP_", "").removeprefix("ap_")) == kind
 
 
-@given(types, st.integers(-1000, 1000))
-def test_ties_are_half_way(kind: FixedPoint, count: int) -> None:
-    found = kind.ties([count * kind.lsb, (count + 0.5) * kind.lsb, (count + 0.25) * kind.lsb])
-    assert found.tolist() == [False, True, False]
-
-
 @pytest.mark.parametrize(
     ("text", "kind"),
     [

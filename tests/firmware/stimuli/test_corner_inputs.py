@@ -181,7 +181,8 @@ def test_ties_both_ends_and_what_is_beside_them_are_met() -> None:
     assert reached.above >= 20 and reached.below >= 20
     assert reached.values == 3 * len(events)
     values = entering(network, events, "score")
-    assert reached.ties == int((RELU.ties(values) & (values > 0) & (values < RELU.high)).sum())
+    ties = values / RELU.lsb % 1 == 0.5
+    assert reached.ties == int((ties & (values > 0) & (values < RELU.high)).sum())
     counts = np.rint(values * 2**12).astype(int)
     step, high = 2**8, round(RELU.high * 2**12)
     inside = (counts > 0) & (counts < high)
