@@ -1,8 +1,7 @@
-"""The typed configuration tree; `config_file` reads it from YAML.
+"""The typed configuration; unknown keys are errors. `config_file` reads it from YAML.
 
-Unknown keys are errors. Names that stand for code (architectures, backends, ...) are literals here
-and keys of a dict of functions where they are implemented; the sources of events are entries of
-`SOURCES`, which `l1kd.data.sources` fills.
+Names of code (architectures, backends, ...) are literals here and keys of a dict of functions where
+they are implemented; `SOURCES` is filled by `l1kd.data.sources`.
 """
 
 from __future__ import annotations
@@ -21,10 +20,12 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from l1kd.core.errors import did_you_mean
 from l1kd.core.fixed_point import FixedPoint
@@ -102,6 +103,21 @@ class Strict(BaseModel):
     """A section of the configuration: values do not change once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_other_keys(cls, value: Any) -> Any:
+        known, given = list(cls.model_fields), value if isinstance(value, dict) else {}
+        errors: list[InitErrorDetails] = []
+        for key in map(str, given):
+            if key not in known:
+                near = did_you_mean(key[:80], known)
+                text = f"unknown key{near}; known are {', '.join(known)}"
+                said = PydanticCustomError("unknown_key", "{text}", {"text": text})
+                errors.append({"type": said, "loc": (key,), "input": key})
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        return value
 
 
 class _Type(Strict):
@@ -270,14 +286,11 @@ TeacherArchitecture = Literal["paper", "cicada", "dense"]
 StudentArchitecture = Literal[
     "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense"
 ]
-# A network that came with `l1kd import`: its file says what it is.
-AnyArchitecture = Literal[StudentArchitecture, "imported"]
 
 
 class Grid(_Type):
     """The fixed-point grid of the input."""
 
-    word: Bits
     integer: Annotated[Int, Field(ge=0, le=48)]
     signed: bool = True
 
@@ -318,7 +331,7 @@ class Student(Strict):
     """A quantized network."""
 
     name: Name
-    architecture: AnyArchitecture
+    architecture: Literal[StudentArchitecture, "imported"]  # imported: the model file says
     weight_bits: Bits | None = None  # null: the architecture's own, here and below
     weight_integer: Annotated[Int, Field(ge=1, le=12)] | None = None  # of these, with the sign
     bias_bits: Bits | None = None

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
@@ -113,11 +113,7 @@ def find(argument: str) -> Path:
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, lay it over its source's defaults, and check it.
-
-    `overrides` are the `KEY=VALUE` texts of `--set`: YAML values, dotted keys, list items by
-    number. A UserError names the file, the line and the key at fault.
-    """
+    """A YAML file over its source's defaults, and `--set KEY=VALUE` over both; errors say where."""
     return next(load_each(path, overrides, [()]))
 
 
@@ -129,8 +125,21 @@ def load_each(
     if not isinstance(raw, dict):
         raise UserError(f"{path}: a configuration is a mapping of keys, found {_kind(raw)}")
     given = [_parsed(text) for text in overrides]
-    for settings in points:
-        yield _load(copy.deepcopy(raw), path, dict(places), [*settings, *given])
+    for point in points:
+        tree, said, settings = copy.deepcopy(raw), dict(places), [*point, *given]
+        for setting in settings:
+            if setting.key[0] == "data":
+                _lay(tree, setting, said, path)
+        tree.setdefault("name", path.stem)
+        data = tree.get("data")
+        name = data.get("source") if isinstance(data, dict) else None
+        source = SOURCES.get(name) if isinstance(name, str) else None
+        merged = _merge(copy.deepcopy(source.defaults), tree) if source else tree
+        # After the merge: `students.0.weight_bits` may mean a student that the source brings.
+        for setting in settings:
+            if setting.key[0] != "data":
+                _lay(merged, setting, said, path)
+        yield _validate(merged, path, said, {"beside": path.parent})
 
 
 def load_resolved(path: Path) -> Config:
@@ -144,22 +153,6 @@ def save(config: Config, path: Path) -> None:
     with atomic(path) as temporary:
         values = config.model_dump(mode="json")
         temporary.write_text(yaml.dump(values, Dumper=_Writer, sort_keys=False, width=100))
-
-
-def _load(raw: dict[str, Any], path: Path, places: Places, settings: Sequence[Setting]) -> Config:
-    for setting in settings:
-        if setting.key[0] == "data":
-            _lay(raw, setting, places, path)
-    raw.setdefault("name", path.stem)
-    data = raw.get("data")
-    name = data.get("source") if isinstance(data, dict) else None
-    source = SOURCES.get(name) if isinstance(name, str) else None
-    merged = _merge(copy.deepcopy(source.defaults), raw) if source else raw
-    # After the merge: `students.0.weight_bits` may mean a student that the source brings.
-    for setting in settings:
-        if setting.key[0] != "data":
-            _lay(merged, setting, places, path)
-    return _validate(merged, path, places, {"beside": path.parent})
 
 
 def _read(path: Path) -> tuple[Any, Places]:
@@ -182,19 +175,16 @@ def _read(path: Path) -> tuple[Any, Places]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark is not None else path
-        raise UserError(f"{where}: not a configuration in plain YAML: {_problem(error)}") from error
+        why = getattr(error, "problem", None) or error
+        raise UserError(f"{where}: not a configuration in plain YAML: {why}") from error
 
 
 def _plain(text: str) -> tuple[Any, dict[Place, int]]:
     """The values of a YAML text, and the line of every key and item."""
     reader = _Reader(text)
-    try:
-        node = reader.get_single_node()
-        if node is None:
-            return None, {}
-        return reader.construct_document(node), dict(_lines(node, ()))
-    finally:
-        reader.dispose()
+    if (node := reader.get_single_node()) is None:
+        return None, {}
+    return reader.construct_document(node), dict(_lines(node, ()))
 
 
 def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
@@ -214,10 +204,6 @@ def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
             yield from _lines(value, (*place, index))
 
 
-def _problem(error: yaml.YAMLError) -> str:
-    return str(getattr(error, "problem", None) or error)
-
-
 def _parsed(text: str) -> Setting:
     key, separator, value = text.partition("=")
     if not separator or not all(key.split(".")):
@@ -225,7 +211,8 @@ def _parsed(text: str) -> Setting:
     try:
         return Setting(tuple(key.split(".")), _plain(value)[0])
     except (yaml.YAMLError, RecursionError) as error:
-        why = _problem(error) if isinstance(error, yaml.YAMLError) else "nested too deeply"
+        nested = isinstance(error, RecursionError)
+        why = "nested too deeply" if nested else getattr(error, "problem", None) or error
         raise UserError(
             f"--set {key}={value[:_MAX_SHOWN]}: the value is not plain YAML: {why}"
         ) from error
@@ -282,8 +269,8 @@ def _validate(raw: Any, path: Path, places: Places, context: dict[str, Any] | No
         if place and place[-1] == "[key]":
             place = place[:-2]  # the key itself is wrong: its mapping is the place
         dotted = ".".join(map(str, place)) or "the file"
-        message = _message(dict(first), place, raw)
-        raise UserError(f"{_nearest(places, place, path)}: {dotted}: {message}{more}") from error
+        where = f"{_nearest(places, place, path)}: {dotted}"
+        raise UserError(f"{where}: {_message(dict(first))}{more}") from error
 
 
 def _nearest(places: Places, place: Place, path: Path) -> str:
@@ -292,30 +279,8 @@ def _nearest(places: Places, place: Place, path: Path) -> str:
     return next((places[each] for each in above if each in places), str(path))
 
 
-def _known_keys(place: Place, raw: Any) -> list[str]:
-    """The keys of the section that holds the last part of a place."""
-    model: type[BaseModel] = Config
-    for part in place[:-1]:
-        if part == "data" and model is Config:
-            model = SOURCES[raw["data"]["source"]].section
-        elif part in model.model_fields:
-            model = next(_models(model.model_fields[str(part)].annotation), model)
-    return list(model.model_fields)
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models(argument)
-
-
-def _message(error: dict[str, Any], place: Place, raw: Any) -> str:
+def _message(error: dict[str, Any]) -> str:
     kind, value = error["type"], error.get("input")
-    if kind == "extra_forbidden":
-        known = _known_keys(place, raw)
-        near = did_you_mean(str(place[-1])[:_MAX_SHOWN], known)
-        return f"unknown key{near}; known are {', '.join(known)}"
     if kind == "missing":
         return "is required"
     if kind == "literal_error":
@@ -326,7 +291,8 @@ def _message(error: dict[str, Any], place: Place, raw: Any) -> str:
         rule = "letters, digits, '_', '.', '-', a letter or digit first"
         return f"{_shown(value)} is no name: {rule}"
     message = _PLAINER.get(kind, str(error["msg"]).removeprefix("Value error, "))
-    return f"{message} (found {_shown(value)})" if kind != "value_error" else message
+    own = kind in ("value_error", "unknown_key")  # says already what was found
+    return message if own else f"{message} (found {_shown(value)})"
 
 
 def _shown(value: Any) -> str:

@@ -37,10 +37,9 @@ def _sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; sync and rename it onto `path` when all went well.
+    """Yield a temporary path of the same suffix; rename it onto `path` if all went well.
 
-    The temporary name keeps the suffix, which writers look at. A process killed inside the block
-    leaves `path` as it was.
+    A process killed inside the block leaves `path` as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,10 +68,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield a temporary directory beside `path` and put it in its place when all went well.
-
-    An existing `path` is replaced. Between the renames `path` may be absent, never half-written.
-    """
+    """As `atomic`, for a directory; `path` may be absent for a moment, never half-written."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
@@ -176,10 +172,7 @@ class DirectoryKind:
 def check_replaceable(
     path: Path, markers: tuple[str, ...] = MARKERS, *, inside: Path | None = None
 ) -> None:
-    """Refuse what l1kd did not make: a link, a file, a directory without a marker.
-
-    What is absent or empty is free. No directory from `inside` down to `path` may be a link.
-    """
+    """Refuse what l1kd did not make: a file, no marker, a link (from `inside` down to `path`)."""
     above = [] if inside is None else [p for p in path.parents if inside in p.parents]
     for each in (path, *above):
         if each.is_symlink():

@@ -1,8 +1,4 @@
-"""Fixed-point types and their arithmetic.
-
-A value is a count of the type's LSB. `quantize` takes and gives values in float64, exact below 2^53
-counts; `requantize` takes and gives counts, in integers or in floats that hold integers.
-"""
+"""Fixed-point types and their arithmetic, in values (float64) or in counts of the type's LSB."""
 
 from __future__ import annotations
 
@@ -103,10 +99,7 @@ class FixedPoint:
 
     @classmethod
     def holding(cls, low: int, high: int, fraction: int) -> FixedPoint:
-        """The narrowest type for counts of 2**-fraction from `low` to `high`.
-
-        It is signed only if `low` is negative, and has at least one bit.
-        """
+        """The narrowest type for counts of 2**-fraction; signed only if `low` is negative."""
         if low > high:
             raise ValueError(f"no count lies between {low} and {high}")
         if low >= 0:
@@ -220,10 +213,7 @@ class FixedPoint:
 
 
 def signed_digits(counts: ArrayLike) -> NDArray[np.int64]:
-    """Non-zero digits of integers in canonical signed-digit form, of the same shape.
-
-    The digits that differ between n and 3n, for 2n = 3n - n (Reitwiesner 1960).
-    """
+    """Non-zero canonical signed digits: where n and 3n differ (Reitwiesner 1960); any shape."""
     magnitude = np.abs(np.asarray(counts, np.int64))
     changed = magnitude ^ (3 * magnitude)
     found: NDArray[np.int64] = np.zeros_like(changed)

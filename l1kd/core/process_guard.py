@@ -1,7 +1,6 @@
 """Runs a program, and ends it with all that it started when a given process is gone.
 
-`python process_guard.py PARENT COMMAND...`, started by `processes.run` as the leader of a group.
-It imports nothing of l1kd: it is there at once, and no file beside it is taken for a module.
+`python process_guard.py PARENT COMMAND...`, the leader of a group; it imports nothing of l1kd.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""The one way to run another program: find, call, listen to, limit, lock and end it.
-
-`call` is for short programs (compilers, simulators), `run` for long ones (vendors' tools, Yosys,
-the runs of a sweep), `run_side_by_side` for several of ours, `workers` for a pool of Python.
-"""
+"""The one way to run another program: find, call, listen to, limit, lock and end it."""
 
 from __future__ import annotations
 
@@ -23,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import wait as wait_for_sentinel
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -62,15 +57,6 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Exit code and output of a short program."""
-
-    code: int
-    output: bytes
-    errors: str
-
-
-@dataclass(frozen=True)
 class Ended:
     """Exit code of a long program, None if it was stopped, and its seconds."""
 
@@ -85,16 +71,13 @@ def call(
     given: bytes = b"",
     environment: Mapping[str, str] | None = None,
     limit: float | None = None,
-) -> Answer:
-    """Run a short program to its end; its temporary files go into `directory`, too.
-
-    UserError if it cannot be started, or takes longer than `limit` seconds.
-    """
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a short program; UserError if it cannot start or takes over `limit` seconds."""
     own = dict(os.environ if environment is None else environment)
     if directory is not None:
         own["TMPDIR"] = str(Path(directory).absolute())
     try:
-        done = subprocess.run(
+        return subprocess.run(
             list(command), cwd=directory, env=own, input=given, capture_output=True, check=False,
             timeout=limit,
         )  # fmt: skip
@@ -102,14 +85,13 @@ def call(
         raise UserError(f"{command[0]} cannot be run ({error.strerror})") from error
     except subprocess.TimeoutExpired as error:
         raise UserError(f"{command[0]} did not end within {limit:g} s") from error
-    return Answer(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
 
 def version_text(command: Sequence[str]) -> str:
     """A program's version, in its own words; empty if it does not answer."""
     with contextlib.suppress(UserError):
         answer = call(command, limit=_VERSION_SECONDS)
-        return answer.output.decode(errors="replace") + answer.errors
+        return (answer.stdout + answer.stderr).decode(errors="replace")
     return ""
 
 
@@ -125,12 +107,10 @@ def run(
     environment: Mapping[str, str] | None = None,
     lock: int | None = None,
 ) -> Ended:
-    """Run a program to its end, to `limit` in seconds, or until `stop` says so.
+    """Run a long program to its end, to `limit` in seconds, or until `stop` says so.
 
-    Whatever ends this function ends the program and all that it has started: an interrupt, an
-    error, a signal, and kill -9 of this process. It is told first, and killed `grace` seconds
-    later. `line` gets each line of what it says, `log` everything as it comes. A `lock` (see
-    `held`) is held by the program, too. UserError if it cannot be started, or says too much.
+    Whatever ends this function, also kill -9 of this process, ends the program and all that it has
+    started; it is told first, and killed `grace` seconds later. It holds `lock` (see `held`), too.
     """
     started = time.monotonic()
     if shutil.which(command[0]) is None:
@@ -245,10 +225,7 @@ def run_side_by_side(commands: Sequence[Sequence[str]]) -> list[int]:
 
 @contextlib.contextmanager
 def held(path: Path, busy: str | None = None) -> Iterator[int]:
-    """Hold a lock file, which goes with the process; its descriptor, to give to a program.
-
-    Another holder is waited for; or UserError with the text `busy`, if there is one.
-    """
+    """Hold a lock file; its descriptor. Waits for another holder, or UserError(`busy`)."""
     try:
         holding = FileLock(path, timeout=-1 if busy is None else 0).acquire()
     except Timeout as error:
@@ -261,10 +238,7 @@ def held(path: Path, busy: str | None = None) -> Iterator[int]:
 
 @contextlib.contextmanager
 def scratch(beside: Path) -> Iterator[Path]:
-    """A temporary directory next to `beside`, for the files of a program.
-
-    What killed processes left there is deleted; the holder of a run does so, too, by the name.
-    """
+    """A temporary directory beside a path; those that killed processes left there are deleted."""
     beside = Path(beside).absolute()
     for left in beside.parent.glob(f".{beside.name}.*{_SCRATCH}"):
         with contextlib.suppress(OSError, UserError):
@@ -281,9 +255,6 @@ def scratch(beside: Path) -> Iterator[Path]:
         yield Path(directory)
 
 
-Pool = ProcessPoolExecutor | None  # None stands for this process
-
-
 @dataclass(frozen=True)
 class Job:
     """A call to make in some process, and its share of the progress bar."""
@@ -297,44 +268,26 @@ def _die_with_parent() -> None:
     """Set a worker up to end at Ctrl-C, and when its parent is gone, even if that was killed."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
-    if parent is None:
-        return
+    assert parent is not None
 
-    def watch(sentinel: int) -> None:
-        wait_for_sentinel([sentinel])
+    def watch() -> None:
+        parent.join()
         os._exit(1)
 
-    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
-@contextlib.contextmanager
-def workers(processes: int) -> Iterator[Pool]:
-    """A pool of `processes` fresh interpreters; None, for `run_jobs`, if that is one."""
+def run_jobs(processes: int, jobs: Sequence[Job], advance: Callable[[float], None]) -> None:
+    """Do all jobs, in any order, in fresh interpreters, or here if `processes` is 1."""
     if processes == 1:
-        yield None
+        for job in jobs:
+            job.function(*job.arguments)
+            advance(job.cost)
         return
     before = set(multiprocessing.active_children())
     # Fresh ones: Pythia and the threads of numerical libraries do not survive a fork safely.
     fresh = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, fresh, initializer=_die_with_parent)
-    try:
-        yield pool
-    except BaseException:
-        # A job may take half a minute; whoever interrupts does not want to wait for that.
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def run_jobs(pool: Pool, jobs: Sequence[Job], advance: Callable[[float], None]) -> None:
-    """Do all `jobs`, in any order; what one raises is raised, UserError if a worker was killed."""
-    if pool is None:
-        for job in jobs:
-            job.function(*job.arguments)
-            advance(job.cost)
-        return
     try:
         costs = {pool.submit(job.function, *job.arguments): job.cost for job in jobs}
         for future in as_completed(costs):
@@ -345,3 +298,10 @@ def run_jobs(pool: Pool, jobs: Sequence[Job], advance: Callable[[float], None]) 
             "a worker process was killed (out of memory?): "
             "run the same command again to continue, with fewer processes if need be"
         ) from error
+    except BaseException:
+        # A job may take half a minute; whoever interrupts does not want to wait for that.
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)

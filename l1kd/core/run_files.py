@@ -1,7 +1,4 @@
-"""The JSON files of a run as types: what other people's scripts read.
-
-`None` stands for what is unknown or does not apply; it is never written as 0.
-"""
+"""The JSON files of a run as types; None is what is unknown or does not apply, never 0."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The stages of a run as data: what each runs, depends on and leaves behind.
-
-A new stage is an entry here, the module with its function, and its verb in `cli.py`.
-"""
+"""The stages of a run as data: what each runs, depends on and leaves behind."""
 
 from __future__ import annotations
 

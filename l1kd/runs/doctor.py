@@ -5,8 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -19,17 +18,8 @@ from l1kd.core.errors import UserError
 from l1kd.core.processes import Program, version_text
 from l1kd.firmware.hls.backends import BACKENDS
 from l1kd.firmware.hls.c_simulation import COMPILER
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: what, what was found (None: nothing), what to do, and whether it is needed."""
-
-    what: str
-    found: str | None
-    remedy: str
-    needed: bool = False
-
+from l1kd.firmware.verilog.project import find_simulator
+from l1kd.firmware.verilog.synthesize import find_yosys
 
 _PACKAGES = (
     ("tensorflow", "pip install 'tensorflow>=2.14.1,<2.16'", True),
@@ -45,38 +35,46 @@ _SIMULATORS = (
 )
 
 
-def findings() -> Iterator[Finding]:
-    """Everything that is looked at, in order."""
+def examine(console: Console) -> bool:
+    """Print a table of everything; False if something that `l1kd run` needs is missing."""
+    table, complete = Table("", "", "found", "remedy"), True
     from l1kd.data.sources import SOURCES
-    from l1kd.firmware.verilog.project import find_simulator
-    from l1kd.firmware.verilog.synthesize import find_yosys
 
-    yield Finding("l1kd", __version__, "")
+    def row(what: str, found: str | None, remedy: str, needed: bool = False) -> None:
+        nonlocal complete
+        missing = found is None
+        complete &= not (missing and needed)
+        mark = "[green]ok[/]" if not missing else "[red]missing[/]" if needed else "[yellow]-[/]"
+        table.add_row(mark, what, found or "", remedy if missing else "")
+
+    row("l1kd", __version__, "")
     python = platform.python_version()
     fits = sys.version_info[:2] in ((3, 10), (3, 11))
-    yield Finding("Python", python if fits else None, f"{python} here; 3.10 or 3.11", True)
-    yield Finding("cores", str(cores()), "")
+    row("Python", python if fits else None, f"{python} here; 3.10 or 3.11", True)
+    row("cores", str(cores()), "")
     for package, remedy, needed in _PACKAGES:
         version = _unless(metadata.PackageNotFoundError, metadata.version, package)
-        yield Finding(package, version, remedy, needed)
-    yield Finding("g++", _tool(COMPILER), "apt-get install g++, or set CXX", True)
+        row(package, version, remedy, needed)
+    row("g++", _tool(COMPILER), "apt-get install g++, or set CXX", True)
     for backend in BACKENDS.values():
         names = tuple(program.name for program in backend.programs)
         remedy = f"for vendor numbers: AMD {backend.suite} on the PATH"
-        yield Finding(" / ".join(names), _tool(Program(names, remedy)), remedy)
+        row(" / ".join(names), _tool(Program(names, remedy)), remedy)
     for name in sorted({backend.netlist_tool for backend in BACKENDS.values()}):
         remedy = f"for vendor numbers of logic synthesis: {name} on the PATH"
-        yield Finding(name, _tool(Program((name,), remedy)), remedy)
+        row(name, _tool(Program((name,), remedy)), remedy)
     # Open tools: as the stages find them, which may be wheels.
     for name, remedy in _SIMULATORS:
         simulator = _unless(UserError, find_simulator, name)
-        yield Finding(name, simulator and simulator.version, remedy)
+        row(name, simulator and simulator.version, remedy)
     tool = _unless(UserError, find_yosys)
-    yield Finding("yosys", tool and tool.name, "for open synthesis: pip install pyosys")
+    row("yosys", tool and tool.name, "for open synthesis: pip install pyosys")
     for source in SOURCES.values():
         found, remedy = source.find()
         if found or remedy:
-            yield Finding(f"data {source.name}", found, remedy)
+            row(f"data {source.name}", found, remedy)
+    console.print(table)
+    return complete
 
 
 def _unless(error: type[Exception], look: Callable[..., Any], *arguments: str) -> Any:
@@ -90,19 +88,5 @@ def _tool(program: Program) -> str | None:
     """Version and place of a program, if it is there."""
     if (command := program.find()) is None:
         return None
-    path = shutil.which(command[0])
     lines = version_text([command[0], "--version"]).strip().splitlines()
-    return f"{lines[0] if lines else 'does not answer'} ({path})"
-
-
-def examine(console: Console) -> bool:
-    """Print the findings; whether everything that `l1kd run` needs is there."""
-    table = Table("", "", "found", "remedy")
-    complete = True
-    for finding in findings():
-        there = finding.found is not None
-        complete &= there or not finding.needed
-        mark = "[green]ok[/]" if there else "[red]missing[/]" if finding.needed else "[yellow]-[/]"
-        table.add_row(mark, finding.what, finding.found or "", "" if there else finding.remedy)
-    console.print(table)
-    return complete
+    return f"{lines[0] if lines else 'does not answer'} ({shutil.which(command[0])})"

@@ -1,7 +1,4 @@
-"""A run: a directory that holds everything one configuration produced, stage by stage.
-
-Beside the stages: an emulator of a student, and vendors' tools on its projects.
-"""
+"""A run: a directory that holds all of one configuration's results, made stage by stage."""
 
 from __future__ import annotations
 
@@ -29,7 +26,15 @@ from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import call, held
 from l1kd.core.stages import SPECS, STAGES, AnyStage, Stage, order
 from l1kd.data.sources import open_dataset
+from l1kd.evaluation import import_network as importing
+from l1kd.evaluation.evaluate import evaluate
 from l1kd.firmware import budgets
+from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
+from l1kd.firmware.hls.emulator import deliver
+from l1kd.firmware.run_firmware import projects_of
+from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
+from l1kd.firmware.vendor_tools.tool_results import collect
+from l1kd.firmware.verify.comparison import compare_emulator
 
 logger = logging.getLogger("l1kd")
 
@@ -53,10 +58,7 @@ def run_configuration(
     until: Stage = "report",
     overrides: Sequence[str] = (),
 ) -> Path:
-    """Create or resume a run, by default `runs/<name>`: every stage up to `until` that is not done.
-
-    CheckFailed if a gate failed: the stages after it have run all the same.
-    """
+    """Create or resume a run, by default `runs/<name>`; CheckFailed, in the end, if a gate did."""
     config = config_file.load(config_file.find(argument), overrides)
     if config.imported:
         raise UserError(
@@ -87,14 +89,12 @@ def import_network(
     overrides: Sequence[str] = (),
 ) -> Path:
     """Create or resume a run from a trained network: all stages but training, no teacher."""
-    from l1kd.evaluation import import_network as importing
-
     config = config_file.load(config_file.find(argument), overrides)
     directory = Path("runs") / config.name if directory is None else directory
     digest = importing.digest(model)
     RUN.check(directory)
     if (directory / "manifest.json").exists():
-        own = _manifest(directory).imported
+        own = run_files.read(directory, "manifest.json").imported
         if own is None or own.sha256 != digest:
             other = f"of another file, {own.file}" if own else "that was trained in it"
             raise UserError(
@@ -112,20 +112,13 @@ def import_network(
             runner.manifest.imported = network.record  # is there also if the lint refuses it
             runner.manifest.imported = importing.import_(context, network)
 
-        try:
-            runner.execute("import", always=False, function=stage)
-        except CheckFailed:
-            runner.execute("report", always=True)
-            raise
+        runner.execute_gate("import", always=False, function=stage)
         runner.execute_each(order(imported=True)[1 : STAGES.index(until) + 1])
     return directory
 
 
 def run_stage(stage: Stage, directory: Path) -> None:
-    """Run one stage of an existing run, also if its result is there, unless that is a training.
-
-    UserError if an earlier stage is missing; CheckFailed if a gate failed: the report says so.
-    """
+    """Run one stage of an existing run, also if its result is there, unless that is a training."""
     with opened(directory) as runner:
         imported, stages = runner.context.config.imported, runner.manifest.stages
         sequence = order(imported)
@@ -147,23 +140,11 @@ def run_stage(stage: Stage, directory: Path) -> None:
                     f"{directory}: the stage '{earlier}' has not finished, and '{stage}' needs it; "
                     f"run `{remedy}` first"
                 )
-        try:
-            runner.execute(stage, always=stage != "train")
-        except CheckFailed:
-            with contextlib.suppress(UserError):
-                runner.execute("report", always=True)
-            raise
+        runner.execute_gate(stage, always=stage != "train")
 
 
 def deliver_emulator(directory: Path, student: str | None = None, out: Path | None = None) -> Path:
-    """Build a student's emulator in `out` (the run), and compare it with the exact network.
-
-    Its directory. CheckFailed if one bit differs: the report says so, too. A read-only run, with
-    `out`, stays as it is.
-    """
-    from l1kd.firmware.hls.emulator import deliver
-    from l1kd.firmware.verify.comparison import compare_emulator
-
+    """Build a student's emulator, in `out` or the run, and compare it; its directory."""
     writable = out is None or os.access(directory, os.W_OK)
     with opened(directory, writable=writable) as runner:
         name, emulator = deliver(directory, student, out)
@@ -184,15 +165,7 @@ def run_vendor_tool(
     io_type: IoType | None = None,
     limit: float,
 ) -> None:
-    """Run a vendor's tool on a student's HLS projects, and put its numbers into the run's files.
-
-    `steps`: of csim, csynth, cosim and vsynth, joined by commas; those done are left alone.
-    `student`: the best one; `io_type`: all of its projects; `limit`: seconds for one step.
-    """
-    from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
-    from l1kd.firmware.run_firmware import projects_of
-    from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
-
+    """Run a vendor's tool on a student's projects: `steps`, by commas, `limit` seconds each."""
     wanted = parse_steps(steps)
     (backend,) = (each for each in BACKENDS.values() if each.tool == tool)
     with opened(directory) as runner:
@@ -227,14 +200,7 @@ def run_vendor_tool(
 
 
 def collect_results(directory: Path, results: Path) -> Sequence[str]:
-    """Read results of vendors' tools that were brought back, and put them into the run's files.
-
-    `results` is a project's directory, or one that holds several. Names of the projects they are
-    of; UserError if there are none, or some are not of the run's projects as they are.
-    """
-    from l1kd.firmware.run_firmware import projects_of
-    from l1kd.firmware.vendor_tools.tool_results import collect
-
+    """Put vendors' results that were brought back into the run; names of their projects."""
     with opened(directory) as runner:
         projects = [each for group in projects_of(directory).values() for each in group]
         with _results_kept(runner):
@@ -267,7 +233,7 @@ def is_done(directory: Path, config: Config, until: Stage) -> bool:
     if _is_new(directory):
         return False
     _changes(directory, config, _IDENTITY)
-    runner = Runner(context_of(directory, config), _manifest(directory))
+    runner = Runner(context_of(directory, config))
     return all(runner.finished(stage) for stage in STAGES[: STAGES.index(until) + 1])
 
 
@@ -285,11 +251,6 @@ def context_of(directory: Path, config: Config, console: Console | None = None) 
     """A run as its stages see it; its events are opened when one first asks."""
     open_events = functools.partial(open_dataset, config.data, config.seed)
     return Context(directory, config, console or Console(stderr=True, soft_wrap=True), open_events)
-
-
-def _manifest(directory: Path) -> run_files.Manifest:
-    manifest: run_files.Manifest = run_files.read(directory, "manifest.json")
-    return manifest
 
 
 @contextlib.contextmanager
@@ -331,7 +292,7 @@ def opened(directory: Path, *, writable: bool = True) -> Iterator[Runner]:
     """An existing run to work in; one that is not `writable` is neither held nor logged."""
     context = open_context(directory)
     with at_work(directory) if writable else contextlib.nullcontext():
-        yield Runner(context, _manifest(directory))
+        yield Runner(context)
 
 
 @dataclass(frozen=True)
@@ -339,7 +300,12 @@ class Runner:
     """Runs the stages of a run, and records them in its manifest."""
 
     context: Context
-    manifest: run_files.Manifest
+
+    @functools.cached_property
+    def manifest(self) -> run_files.Manifest:
+        """Contents of `manifest.json`, read once."""
+        manifest: run_files.Manifest = run_files.read(self.context.directory, "manifest.json")
+        return manifest
 
     def execute_each(self, stages: Sequence[AnyStage]) -> None:
         """Run stages whose result is not there; a gate that fails does not stop those after it."""
@@ -353,13 +319,19 @@ class Runner:
         if failure is not None:
             raise failure
 
+    def execute_gate(self, stage: AnyStage, **options: Any) -> None:
+        """As `execute`; a gate that fails is in the report."""
+        try:
+            self.execute(stage, **options)
+        except CheckFailed:
+            with contextlib.suppress(UserError):
+                self.execute("report", always=True)
+            raise
+
     def execute(
         self, stage: AnyStage, *, always: bool, function: Callable[[Context], None] | None = None
     ) -> None:
-        """Run a stage, or `function` in its place, unless (`always`) it is finished.
-
-        CheckFailed if the stage is a gate and it failed; the manifest says so.
-        """
+        """Run a stage, or `function` in its place, if it is not finished or `always`."""
         context, manifest = self.context, self.manifest
         if not always and self.finished(stage):
             context.say(f"{stage}: done already")
@@ -445,26 +417,19 @@ def _event_hash(file: str, size: int, changed_ns: int) -> str:
 
 
 def evaluate_within_budgets(context: Context) -> None:
-    """The stage `evaluate`, with the students' estimated costs where there are budgets.
-
-    CheckFailed if no student is within the budgets: the nearest miss is written as the best one.
-    """
-    costs = budgets.estimates(context)
-    from l1kd.evaluation.evaluate import evaluate
-
-    budgets.check_choice(evaluate(context, costs))
+    """The stage `evaluate`, with costs; CheckFailed if no student is within the budgets."""
+    budgets.check_choice(evaluate(context, budgets.estimates(context)))
 
 
 def _projects(run: Path) -> dict[str, str]:
     """The projects of a run: name to directory, relative to the run."""
-    found: dict[str, str] = {}
-    if (run / "firmware.json").exists():
-        for p in run_files.read(run, "firmware.json"):
-            found[f"{p.student}-{p.backend}-{p.io_type}-{p.strategy}"] = p.directory
-    if found and (run / "rtl.json").exists():
-        for p in run_files.read(run, "rtl.json"):
-            if p.directory is not None:
-                found[f"{p.student}-rtl"] = p.directory
+    hls, rtl = (
+        run_files.read(run, name) if (run / name).exists() else []
+        for name in ("firmware.json", "rtl.json")
+    )
+    found = {f"{p.student}-{p.backend}-{p.io_type}-{p.strategy}": p.directory for p in hls}
+    if found:
+        found |= {f"{p.student}-rtl": p.directory for p in rtl if p.directory is not None}
     return found
 
 
@@ -498,8 +463,8 @@ def _git_commit() -> str | None:
     package = str(Path(__file__).parents[1])
     with contextlib.suppress(UserError):
         answer = call(["git", "-C", package, "rev-parse", "--show-toplevel", "HEAD"], limit=10)
-        root, _, commit = answer.output.decode().strip().partition("\n")
-        if not answer.code and Path(root, "l1kd", "__init__.py").is_file():
+        root, _, commit = answer.stdout.decode().strip().partition("\n")
+        if not answer.returncode and Path(root, "l1kd", "__init__.py").is_file():
             return commit
     return None
 
@@ -511,7 +476,7 @@ def _is_new(directory: Path) -> bool:
     RUN.check_version(directory)
     if (directory / "config.yaml").exists():
         return False
-    if _manifest(directory).stages:
+    if run_files.read(directory, "manifest.json").stages:
         raise UserError(f"{directory} has lost its config.yaml; make a new run")
     return True
 
@@ -533,14 +498,13 @@ def _prepare(context: Context, imported: run_files.Imported | None = None) -> Ru
         )
         run_files.write(directory, "manifest.json", manifest)
         config_file.save(config, directory / "config.yaml")
-        return Runner(context, manifest)
-    if changed := _changes(directory, config, _IDENTITY_IMPORTED if imported else _IDENTITY):
+    elif changed := _changes(directory, config, _IDENTITY_IMPORTED if imported else _IDENTITY):
         config_file.save(config, directory / "config.yaml")
-        context.say(f"configuration changed: {'; '.join(changed.values())}")
-    return Runner(context, _manifest(directory))
+        context.say(f"configuration changed: {'; '.join(changed)}")
+    return Runner(context)
 
 
-def _changes(directory: Path, config: Config, identity: tuple[str, ...]) -> dict[str, str]:
+def _changes(directory: Path, config: Config, identity: tuple[str, ...]) -> list[str]:
     """Differences from the run's configuration; UserError if they make it another experiment."""
     stored = config_file.load_resolved(directory / "config.yaml")
     changed = _differences(stored.model_dump(mode="json"), config.model_dump(mode="json"))
@@ -550,7 +514,7 @@ def _changes(directory: Path, config: Config, identity: tuple[str, ...]) -> dict
             f"{directory} holds a run of another configuration ({'; '.join(another)}); "
             "give this one a directory of its own with --run"
         )
-    return changed
+    return list(changed.values())
 
 
 def _differences(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, str]:

@@ -1,8 +1,4 @@
-"""`l1kd search`: students that are good and cheap, by trials against a frozen teacher.
-
-Candidates are trained on the study's teacher and judged on events that no test sees. The result is
-their Pareto front: a table, a plot and a configuration for every point of it.
-"""
+"""`l1kd search`: students that are good and cheap, by trials against a frozen teacher."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +16,7 @@ import numpy as np
 import optuna
 import yaml
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from rich.console import Console
 
 from l1kd.core import config_file
@@ -31,7 +25,6 @@ from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import atomic, atomic_directory, read_json, write_json
 from l1kd.core.processes import run_side_by_side
-from l1kd.data.dataset import Dataset, Sample
 from l1kd.data.sources import open_dataset
 from l1kd.evaluation.evaluate import scorer
 from l1kd.evaluation.metrics import mean_over_signals, quality
@@ -113,7 +106,7 @@ def _prepare(place: Place) -> None:
     for student in config.students:
         with contextlib.suppress(UserError):  # too large to be drawn as parallel logic
             model = l1kd.load_model(context.student_file(student.name))
-            references[student.name] = asdict(judge(model, context))
+            references[student.name] = judge(model, context).model_dump()
     write_json(place.references, references)
 
 
@@ -141,10 +134,7 @@ def _employ(place: Place, trials: int, workers: int, console: Console) -> None:
 
 
 def join(directory: Path, trials: int) -> None:
-    """Take trials until the study has as many as it is to have, or the parent process has ended.
-
-    What `search` starts, in a process of its own.
-    """
+    """Take trials until the study has enough, or the process that started this one has ended."""
     from l1kd.networks.tensorflow_setup import prepare_tensorflow
     from l1kd.training.frozen_teacher import LabelledEvents
 
@@ -196,26 +186,28 @@ def _run(place: Place, context: Context, trial: optuna.Trial, labelled: Labelled
     grid, epochs, seed = context.dataset.grid, search.epochs, config.seed
     model = train_students([student], labelled, config, grid, epochs=epochs, seed=seed)[NAME]
     judged = judge(model, context)
-    save_model(model, place.student(trial.number))
-    for key, value in asdict(judged).items():
+    save_model(model, place.directory / "students" / f"{trial.number:04d}.keras")
+    for key, value in judged:
         trial.set_user_attr(key, value)
     return judged
 
 
 def judge(model: keras.Model, context: Context) -> Judged:
-    """Judge a network.
+    """Judge a network, by no test event.
 
     Normal events are the training and the validation ones together: a threshold at 1e-3 wants a
-    tail, and a student learns its teacher's scores, not who is normal. No test event is read.
+    tail, and a student learns its teacher's scores, not who is normal.
     """
     from l1kd.firmware.verilog import alkaid_convert
     from l1kd.networks.to_exact import read
 
     dataset, clock_ns = context.dataset, context.config.firmware.clock_ns
     signals = {name: signal.val for name, signal in dataset.signals.items()}
-    scored = _scores(model, dataset, {"train": dataset.train, "val": dataset.val})
-    normal = np.concatenate(list(scored.values()))
-    found = quality({"test": normal, **_scores(model, dataset, signals)})
+    samples = {"train": dataset.train, "val": dataset.val, **signals}
+    arrays = score_samples({"candidate": scorer(model, dataset.shape)}, samples)
+    scored = {name: arrays[f"candidate_{name}"] for name in samples}
+    normal = np.concatenate([scored.pop("train"), scored.pop("val")])
+    found = quality({"test": normal, **scored})
     network = read(model)
     network = network.at_port(stated_port(context, network))
     expected = alkaid_convert.estimate(network, clock_ns=clock_ns)
@@ -232,39 +224,29 @@ def judge(model: keras.Model, context: Context) -> Judged:
     )
 
 
-def _scores(
-    model: keras.Model, dataset: Dataset, samples: dict[str, Sample]
-) -> dict[str, NDArray[Any]]:
-    arrays = score_samples({"candidate": scorer(model, dataset.shape)}, samples)
-    return {name: arrays[f"candidate_{name}"] for name in samples}
-
-
-@dataclass(frozen=True)
-class Point:
+class Point(Judged):
     """A student with its quality and cost."""
 
     label: str  # its number on the front, or the name of a reference
     trial: int | None  # none for a reference
     student: Student
-    judged: Judged
 
     def as_json(self) -> dict[str, Any]:
         """As `front.json` has it."""
-        student = self.student.model_dump(mode="json", exclude_defaults=True)
-        own = {"label": self.label, "trial": self.trial}
-        return {**own, **vars(self.judged), "student": student}
+        values = self.model_dump(mode="json", exclude_defaults=True)
+        return {"label": self.label, "trial": self.trial, **values}
 
 
 COLUMNS = (
     text("", "label"),
     Column("trial", "trial", lambda trial: "" if trial is None else str(trial)),
-    Column("AUC", lambda point: point.judged.auc, "{:.4f}".format),
-    Column("efficiency", lambda point: 100 * point.judged.efficiency, "{:.1f} %".format),
-    Column("LUT", lambda point: point.judged.lut, "{:,.0f}".format),
-    Column("FF", lambda point: point.judged.ff, "{:,.0f}".format),
-    Column("cycles", lambda point: point.judged.latency_cycles, str),
-    Column("ns", lambda point: point.judged.latency_ns, "{:g}".format),
-    Column("zeros", lambda p: 100 * p.judged.zeros / p.judged.weights, "{:.0f} %".format),
+    Column("AUC", "auc", "{:.4f}".format),
+    Column("efficiency", lambda point: 100 * point.efficiency, "{:.1f} %".format),
+    Column("LUT", "lut", "{:,.0f}".format),
+    Column("FF", "ff", "{:,.0f}".format),
+    Column("cycles", "latency_cycles", str),
+    Column("ns", "latency_ns", "{:g}".format),
+    Column("zeros", lambda point: 100 * point.zeros / point.weights, "{:.0f} %".format),
     text("what", lambda point: describe(point.student)),
 )
 
@@ -272,38 +254,32 @@ COLUMNS = (
 def points(place: Place, study: optuna.Study) -> tuple[list[Point], list[Point], list[Point]]:
     """The front, cheapest first and better than chance; every finished trial; the references."""
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    every = [_point(trial) for trial in finished]
+    every = [
+        Point.model_validate(
+            {**trial.user_attrs, "label": f"trial {trial.number}", "trial": trial.number}
+        )
+        for trial in finished
+    ]
     best = {trial.number for trial in study.best_trials} if finished else set()
     ordered = sorted(
-        (point for point in every if point.trial in best and point.judged.auc > _CHANCE),
-        key=lambda point: (point.judged.lut, -point.judged.auc, point.trial),
+        (point for point in every if point.trial in best and point.auc > _CHANCE),
+        key=lambda point: (point.lut, -point.auc, point.trial),
     )
     width = max(len(str(len(ordered))), 2)
     front = [
-        Point(f"{number:0{width}}", point.trial, point.student, point.judged)
+        point.model_copy(update={"label": f"{number:0{width}}"})
         for number, point in enumerate(ordered, 1)
     ]
     known = {student.name: student for student in place.config.students}
     references = [
-        Point(name, None, known[name], Judged(**values))
+        Point(label=name, trial=None, student=known[name], **values)
         for name, values in read_json(place.references).items()
     ]
     return front, every, references
 
 
-def _point(trial: FrozenTrial) -> Point:
-    own = trial.user_attrs
-    judged = Judged(**{each.name: own[each.name] for each in fields(Judged)})
-    return Point(
-        f"trial {trial.number}", trial.number, Student.model_validate(own["student"]), judged
-    )
-
-
 def write_front(place: Place, study: optuna.Study) -> str:
-    """Write `front.json`, `front.md`, the plots and `front/`, each whole or not at all.
-
-    The table with a title, for the terminal.
-    """
+    """Write `front.json`, `front.md`, the plots and `front/`; the table, for the terminal."""
     front, every, references = points(place, study)
     directory = place.directory
     found = {
@@ -332,14 +308,13 @@ def write_front(place: Place, study: optuna.Study) -> str:
 
 def _configuration(config: Config, point: Point) -> str:
     """The study's configuration with a point's student alone, for `l1kd run`."""
-    judged = point.judged
     raw = config.model_dump(mode="json", exclude={"search", "students"})
     raw["name"] = f"{config.name[:56]}-{point.label}"
     raw["students"] = [point.student.model_dump(mode="json", exclude_defaults=True)]
     return (
         f"# Trial {point.trial} of a search. There, on validation halves, its mean AUC was\n"
-        f"# {judged.auc:.4f}, its mean efficiency {judged.efficiency:.3f}; expected are "
-        f"{judged.lut:.0f} LUT, {judged.ff:.0f} FF\n# and {judged.latency_cycles} cycles. "
+        f"# {point.auc:.4f}, its mean efficiency {point.efficiency:.3f}; expected are "
+        f"{point.lut:.0f} LUT, {point.ff:.0f} FF\n# and {point.latency_cycles} cycles. "
         "`l1kd run` trains teacher and student anew.\n"
     ) + yaml.safe_dump(raw, sort_keys=False, width=100)
 
@@ -358,8 +333,8 @@ def _plot(directory: Path, front: list[Point], every: list[Point], references: l
     names = (("auc", "mean AUC"), ("efficiency", "mean efficiency at 1e-3"))
     for axes, (name, label) in zip(panels, names, strict=True):
         for group, style in styles:
-            luts = [max(point.judged.lut, 1) for point in group]
-            axes.scatter(luts, [getattr(point.judged, name) for point in group], **style)
+            luts = [max(point.lut, 1) for point in group]
+            axes.scatter(luts, [getattr(point, name) for point in group], **style)
         axes.set(xscale="log", xlabel="LUT (estimate)", ylabel=f"{label}, validation halves")
     panels[0].legend(fontsize="small", loc="lower right")
     with mpl.rc_context({"svg.hashsalt": "l1kd"}):

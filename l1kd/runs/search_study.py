@@ -1,9 +1,7 @@
 """A study: a directory in which several processes and machines search together.
 
-`config.yaml` (resolved), `study.json`, `teacher/` (a run), `targets.npz` (what the frozen teacher
-says of the events), `references.json` (the run's students, judged like candidates), `journal.log`
-(Optuna's, appended under a lock), `students/` (one network per trial), and the front: `front.json`,
-`front.md`, `front.png`, `front.svg`, `front/*.yaml`.
+`config.yaml`, `study.json`, `teacher/` (a run), `targets.npz` (labelled events), `references.json`
+(its students, judged), `journal.log` (Optuna's), `students/` (one a trial), `front*`.
 """
 
 from __future__ import annotations
@@ -14,16 +12,16 @@ import socket
 import uuid
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
+from pydantic import BaseModel
 
 from l1kd.core import config_file, files
 from l1kd.core.config import Config, Objective, Search, Space, Student
@@ -34,12 +32,7 @@ from l1kd.runs.run import context_of
 
 STUDY = files.DirectoryKind("study", "study.json", damaged="make a new study")
 NAME = "found"
-_DIRECTIONS: dict[Objective, Literal["minimize", "maximize"]] = {
-    "auc": "maximize",
-    "efficiency": "maximize",
-    "lut": "minimize",
-    "latency": "minimize",
-}
+_COSTS = ("lut", "latency")  # objectives to minimise
 _STEP = 0.05  # of sparsities
 # What has no influence on a trial may differ between two commands on one study.
 _FREE = ("name", "threads", "verify", "choose", "rtl")
@@ -69,8 +62,9 @@ def propose(trial: optuna.trial.BaseTrial, space: Space) -> Student:
         if layer != "output":
             bits = trial.suggest_int(f"{layer}.activation_bits", *space.activation_bits)
             own[layer]["activation_bits"] = bits
-    steps = trial.suggest_int("pruned", 0, _steps(space))
-    own[[*names, "output"][0]]["sparsity"] = round(space.sparsity[0] + steps * _STEP, 6)
+    lowest, highest = space.sparsity
+    steps = trial.suggest_int("pruned", 0, int((highest - lowest) / _STEP + 1e-9))
+    own[[*names, "output"][0]]["sparsity"] = round(lowest + steps * _STEP, 6)
     options["layers"] = own
     options["logic_penalty"] = trial.suggest_float("logic_penalty", *space.logic_penalty, log=True)
     return Student.model_validate(options)
@@ -104,8 +98,7 @@ class _TrialOfSize:
         return self.parameters.setdefault(name, low * (high / low) ** (1 - self.size))
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(BaseModel, frozen=True):
     """A student's quality (means over the signals' validation halves) and estimated cost."""
 
     auc: float
@@ -126,10 +119,6 @@ class Judged:
             f"AUC {self.auc:.4f}, efficiency {100 * self.efficiency:.1f} %, "
             f"{self.lut:,.0f} LUT, {self.ff:,.0f} FF, {self.latency_cycles} cycles"
         )
-
-
-def _steps(space: Space) -> int:
-    return int((space.sparsity[1] - space.sparsity[0]) / _STEP + 1e-9)
 
 
 def describe(student: Student) -> str:
@@ -161,10 +150,6 @@ class Place:
         self.teacher = directory / "teacher"  # the run of the teacher and the reference students
         self.targets = directory / "targets.npz"  # events with the teacher's targets
         self.references = directory / "references.json"  # those students' quality and cost
-
-    def student(self, number: int) -> Path:
-        """The network of a trial."""
-        return self.directory / "students" / f"{number:04d}.keras"
 
     @cached_property
     def config(self) -> Config:
@@ -210,19 +195,17 @@ class Place:
     def open(self) -> optuna.Study:
         """The study's trials, in a journal; held under the lock `ask` where it may be new."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         path, search = self.directory / "journal.log", self.search
         lock = JournalFileSymlinkLock(str(path))
         _mend(path, lock)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                storage = JournalStorage(JournalFileBackend(str(path), lock))
-                study = optuna.create_study(
-                    storage=storage,
-                    study_name="search",
-                    directions=[_DIRECTIONS[name] for name in search.objectives],
-                    load_if_exists=True,
-                )
+            study = optuna.create_study(
+                storage=JournalStorage(JournalFileBackend(str(path), lock)),
+                study_name="search",
+                directions=["minimize" if o in _COSTS else "maximize" for o in search.objectives],
+                load_if_exists=True,
+            )
         except (ValueError, KeyError) as error:
             raise UserError(f"{path}: a damaged journal ({error}); make a new study") from error
         if not study.get_trials(deepcopy=False):
@@ -252,10 +235,7 @@ def _mend(path: Path, lock: Any) -> None:
 
 
 class Worker(contextlib.ExitStack):
-    """A process that takes trials from a study until everyone together finished `trials`.
-
-    It holds a lock file as long as it lives: others tell by it whether its trial still runs.
-    """
+    """A process that takes trials; it holds a lock file, by which others tell whether it lives."""
 
     def __init__(self, place: Place, trials: int) -> None:
         super().__init__()
@@ -285,22 +265,17 @@ class Worker(contextlib.ExitStack):
                 return None
             # Proposals follow from what is known and from how many there were, not from how often
             # a process was started.
-            self.study.sampler = self._sampler(len(self.study.get_trials(deepcopy=False)))
-            trial = self.study.ask()
-            trial.set_user_attr("worker", self._name)
-            return trial
-
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        seed = self.place.search.seed
-        seed = self.place.config.seed if seed is None else seed
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.TPESampler(
+            seed, number = self.place.search.seed, len(self.study.get_trials(deepcopy=False))
+            seed = self.place.config.seed if seed is None else seed
+            self.study.sampler = optuna.samplers.TPESampler(
                 seed=(seed * 1_000_003 + number) % 2**32,
                 n_startup_trials=_STARTUP,
                 multivariate=True,
                 group=True,
             )
+            trial = self.study.ask()
+            trial.set_user_attr("worker", self._name)
+            return trial
 
     def give_up(self, trial: optuna.Trial, reason: str | None) -> None:
         """A trial without objectives; without a reason it is not counted as one."""
@@ -323,11 +298,7 @@ class Worker(contextlib.ExitStack):
 
     def _gone(self, worker: str) -> bool:
         file = self._file.parent / worker
-        if not file.exists():
+        with contextlib.suppress(UserError), held(file, "it works"):
+            file.unlink()
             return True
-        try:
-            with held(file, "it works"):
-                file.unlink(missing_ok=True)
-                return True
-        except UserError:
-            return False
+        return False

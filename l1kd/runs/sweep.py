@@ -22,6 +22,7 @@ from distributed.versions import VersionMismatchWarning
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from l1kd import __version__
 from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.context import cores
@@ -35,16 +36,16 @@ from l1kd.runs.sweep_grid import (
     SWEEP,
     GridDirectory,
     Job,
-    Order,
     Outcome,
     chosen,
+    environment,
     expand,
     last_line,
     perform,
 )
 
 _SECONDS = 0.5  # between two looks
-_WORKER_SECONDS = 5.0  # between two looks at who works
+_WORKER_SECONDS = 2.0  # between two looks at who works
 _PATIENCE = 30  # seconds that an answer may take
 _CHECK = 1  # exit code of a run in which a gate failed
 _SILENT = logging.CRITICAL + 1
@@ -75,7 +76,8 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
     for name in ("distributed", "distributed.client", "tornado", "asyncio"):
         logging.getLogger(name).setLevel(_SILENT)
     warnings.filterwarnings("ignore", category=VersionMismatchWarning)
-    with dask.config.set(_CONFIG), _address(scheduler, workers) as address:
+    with dask.config.set(_CONFIG), contextlib.ExitStack() as stack:
+        address = scheduler or stack.enter_context(_cluster(workers))
         try:
             client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
@@ -83,14 +85,10 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
                 f"--scheduler {scheduler}: no Dask scheduler answers there ({error}); "
                 "`dask scheduler` says its address when it starts"
             ) from error
-        with client:
-            yield client
+        yield stack.enter_context(client)
 
 
-def _address(scheduler: str | None, workers: int) -> contextlib.AbstractContextManager[Any]:
-    """A scheduler's address, or a cluster that is started here."""
-    if scheduler is not None:
-        return contextlib.nullcontext(scheduler)
+def _cluster(workers: int) -> contextlib.AbstractContextManager[Any]:
     # Its processes are not to hear Ctrl-C, which a terminal sends to all: we stop them.
     with signals(signal.SIG_IGN, signal.SIGINT):
         cluster: contextlib.AbstractContextManager[Any] = LocalCluster(
@@ -115,12 +113,10 @@ def sweep(
     workers: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Path:
-    """Make every run of a grid that is not there yet, and the tables of all that are.
+    """Make every run of a grid that is not there yet, and the tables of all; the sweep's directory.
 
-    This process and the workers never import TensorFlow: every run has a process of its own.
-    `only` are patterns of runs' names; without a `scheduler`, workers are started here, one per
-    core. UserError if a run could not be made, CheckFailed if a gate failed in one; the others are
-    made, and the tables written, all the same. The sweep's directory.
+    No process but the runs' own imports TensorFlow. UserError if a run could not be made,
+    CheckFailed if a gate failed in one; the others are made, and the tables written, all the same.
     """
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     config, grid, jobs = expand(config_file.find(argument), overrides)
@@ -185,12 +181,15 @@ def _make(
 ) -> dict[str, Outcome]:
     outcomes: dict[str, Outcome] = {}
     pending: dict[str, Future] = {}
-    asked = 0.0
+    asked, own = 0.0, environment()
     try:
         with watch.bars:
             for name, job in jobs.items():
-                key, order = f"{name}-{place.token}", Order.of(job, place, until)
-                pending[name] = client.submit(perform, order, key=key, pure=False)
+                config_file.save(job.config, place.config(name))
+                pending[name] = client.submit(
+                    perform, place, name, until, job.config.threads or 1, own, __version__,
+                    key=f"{name}-{place.token}", pure=False,
+                )  # fmt: skip
             while pending:
                 time.sleep(_SECONDS)
                 for name, future in list(pending.items()):
@@ -204,7 +203,10 @@ def _make(
                         outcomes[name] = outcome
                         watch.end(name, outcome.code == 0, _in_words(outcome))
                 if pending and time.monotonic() - asked > _WORKER_SECONDS:
-                    _workers(client, watch)
+                    with contextlib.suppress(OSError, asyncio.TimeoutError):
+                        # Without an answer: the futures tell whether the scheduler is gone.
+                        ask = client.scheduler.processing
+                        watch.see(client.sync(ask, workers=None, callback_timeout=_PATIENCE))
                     asked = time.monotonic()
                 watch.refresh()
     except BaseException:  # the workers are to give up
@@ -234,19 +236,6 @@ def _plain(error: BaseException) -> str:
     if kind in ("ModuleNotFoundError", "ImportError", "AttributeError"):
         return f"a worker lacks this version of l1kd ({error})"
     return f"{kind}: {error}"
-
-
-def _workers(client: Client, watch: Watch) -> None:
-    """Say who has come and gone."""
-    try:
-        now = set(client.sync(client.scheduler.ncores, workers=None, callback_timeout=_PATIENCE))
-    except (OSError, asyncio.TimeoutError):
-        return  # the futures tell whether the scheduler is gone
-    for address in sorted((watch.workers or set()) - now):
-        watch.say(f"a worker is gone ({address}); its run goes on elsewhere from its checkpoint")
-    if not now and watch.workers != now:
-        watch.say("waiting: the scheduler has no workers" + (" left" if watch.workers else ""))
-    watch.workers = now
 
 
 def _in_words(outcome: Outcome) -> str:
@@ -316,10 +305,9 @@ class Watch:
         self.place, self.jobs, self.until = place, jobs, until
         self.console, self.skipped, self.total = console, skipped, skipped + len(jobs)
         self.ended: dict[str, bool] = {}  # by name, whether all went well
-        self.workers: set[str] | None = None  # their addresses, once they are known
-        self._at: dict[str, tuple[str, float]] = {}  # in flight: marker, when it was first seen
+        self._workers: set[str] | None = None  # their addresses, once they are known
+        self._at_work: dict[str, tuple[str, float, TaskID]] = {}  # worker, first seen, bar
         self._said = time.monotonic()
-        self._shown: dict[str, TaskID] = {}
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -336,55 +324,53 @@ class Watch:
         """A line that stays."""
         self.console.print(message, highlight=False, markup=False)
 
+    def see(self, working: Mapping[str, Sequence[str]]) -> None:
+        """Take notice of the workers, and of the keys of the runs that each of them is at."""
+        for address in sorted((self._workers or set()) - set(working)):
+            self.say(f"a worker is gone ({address}); its run goes on elsewhere from its checkpoint")
+        if not working and self._workers != set():
+            self.say("waiting: the scheduler has no workers" + (" left" if self._workers else ""))
+        self._workers = set(working)
+        at_work = {
+            key.removesuffix(f"-{self.place.token}"): address
+            for address, keys in working.items()
+            for key in keys
+        }
+        for name in list(self._at_work):
+            if self._at_work[name][0] != at_work.get(name):
+                self._forget(name)
+        for name in sorted((at_work.keys() & self.jobs.keys()) - self.ended.keys()):
+            if name not in self._at_work:
+                bar = self.bars.add_task(f"  {name}", total=1.0, said="")
+                self._at_work[name] = at_work[name], time.monotonic(), bar
+
+    def _forget(self, name: str) -> None:
+        if name in self._at_work:
+            self.bars.remove_task(self._at_work.pop(name)[2])
+
     def end(self, name: str, good: bool, said: str) -> None:
         """A run has ended."""
         self.ended[name] = good
-        self._at.pop(name, None)
-        if (bar := self._shown.pop(name, None)) is not None:
-            self.bars.remove_task(bar)
+        self._forget(name)
         self.say(f"{name}: {said} ({self._count()})")
 
     def refresh(self) -> None:
         """Look at the runs in flight."""
-        now = time.monotonic()
-        looks = {
-            name: look(self.place.run(name), self.jobs[name].config, self.until)
-            for name in self._at_work(now)
-        }
-        done = self.skipped + len(self.ended) + sum(share for _, share in looks.values())
+        now, told, done = time.monotonic(), [], float(self.skipped + len(self.ended))
+        for name, (_, since, bar) in self._at_work.items():
+            at, share = look(self.place.run(name), self.jobs[name].config, self.until)
+            said = f"{at}, {duration(now - since)}"
+            self.bars.update(bar, completed=share, said=said)
+            told.append(f"{name}: {said}")
+            done += share
         self.bars.update(self._whole, completed=done)
         said = self._count()
         if bad := list(self.ended.values()).count(False):
             said += f", {bad} failed"
-        told = {
-            name: f"{text}, {duration(now - self._at[name][1])}"
-            for name, (text, _) in looks.items()
-        }
-        if self.console.is_terminal:
-            self.bars.update(self._whole, said=said)
-            for name in self._shown.keys() - looks.keys():
-                self.bars.remove_task(self._shown.pop(name))
-            for name, (_, share) in looks.items():
-                if name not in self._shown:
-                    self._shown[name] = self.bars.add_task(f"  {name}", total=1.0, said="")
-                self.bars.update(self._shown[name], completed=share, said=told[name])
-        elif looks and now - self._said > _LINE_SECONDS:
+        self.bars.update(self._whole, said=said)
+        if not self.console.is_terminal and told and now - self._said > _LINE_SECONDS:
             self._said = now
-            self.say("; ".join([said, *(f"{name}: {text}" for name, text in told.items())]))
-
-    def _at_work(self, now: float) -> Iterator[str]:
-        """Names of the runs that workers are at."""
-        for marker in sorted((self.place.directory / ".working").glob("*")):
-            name = marker.name
-            if name not in self.jobs or name in self.ended:
-                continue
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                content = marker.read_text()
-                if self.workers is not None and json.loads(content)["worker"] not in self.workers:
-                    continue  # it is gone
-                if self._at.get(name, ("", 0.0))[0] != content:
-                    self._at[name] = (content, now)
-                yield name
+            self.say("; ".join([said, *told]))
 
     def _count(self) -> str:
         """Runs that are done, and the time that the others may take, if that can be told."""

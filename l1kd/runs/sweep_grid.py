@@ -1,18 +1,12 @@
 """From a sweep's grid to runs: every configuration checked, every run named and made.
 
-A Dask worker starts a run in a process of its own, and waits for it. Workers never import
-TensorFlow: its threads are settled when it is imported, and what it holds goes with the process.
-
-A sweep's directory holds `config.yaml` (resolved), `sweep.json` (the runs of the grid), `configs/`
-(one configuration a run), `runs/` (ordinary runs), `logs/` (what their processes said), `.working/`
-(a file for every run that a worker is at), and the tables: `runs.parquet`, `summary.parquet`,
-`summary.md`, figures.
+A Dask worker starts each run in a process of its own: TensorFlow's threads are settled when it is
+imported, and what it holds goes with the process.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import json
 import os
 import re
 import socket
@@ -23,8 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
-
-from distributed import get_worker
 
 import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
 from l1kd import __version__
@@ -42,7 +34,7 @@ _THREADS = (
     "TF_NUM_INTRAOP_THREADS",
     "TF_NUM_INTEROP_THREADS",
 )
-_ENVIRONMENT = ("L1KD_DATA", "XDG_CACHE_HOME")  # where events are, unless a worker has its own
+_ENVIRONMENT = ("L1KD_DATA", "XDG_CACHE_HOME")  # where events are
 _TAIL = 8192  # bytes of a file
 SWEEP = files.DirectoryKind("sweep", "sweep.json", damaged="delete that file")
 
@@ -58,10 +50,7 @@ class Job:
 
 
 def expand(path: Path, overrides: Sequence[str]) -> tuple[Config, Sweep, list[Job]]:
-    """The file's configuration, its sweep, and the runs in the grid's order.
-
-    Overrides go over every run's values. UserError names group and key of a wrong point.
-    """
+    """The configuration, its sweep, and the runs in order; errors name a point's group and key."""
     config = config_file.load(path, overrides)
     if config.sweep is None:
         raise UserError(
@@ -121,10 +110,7 @@ def _names(points: Sequence[Point]) -> list[str]:
 
 
 def label(key: str, value: Any) -> str:
-    """A value as a part of a run's name: words as they are, numbers behind their key's last part.
-
-    What cannot be read in a name is cut, and told from its like by a hash.
-    """
+    """A value as a part of a run's name; what cannot be read in one is cut, and gets a hash."""
     if isinstance(value, str):
         text, faithful = value, True
     elif isinstance(value, list) and all(isinstance(item, (str, int)) for item in value):
@@ -154,10 +140,6 @@ class GridDirectory:
         """Log of the run's process."""
         return self.directory / "logs" / f"{name}.log"
 
-    def marker(self, name: str) -> Path:
-        """There while a worker is at the run."""
-        return self.directory / ".working" / name
-
     def config(self, name: str) -> Path:
         """The run's configuration."""
         return self.directory / "configs" / f"{name}.yaml"
@@ -169,32 +151,18 @@ class GridDirectory:
 
     def claim(self, config: Config, jobs: Sequence[Job]) -> None:
         """Write down what is going to be run."""
-        for name in ("runs", "logs", "configs", ".working"):
+        for name in ("runs", "logs", "configs"):
             (self.directory / name).mkdir(exist_ok=True)
-        for left in [*self.directory.glob(".stop-*"), *(self.directory / ".working").iterdir()]:
+        for left in self.directory.glob(".stop-*"):
             left.unlink(missing_ok=True)
         config_file.save(config, self.directory / "config.yaml")
         runs = {job.name: {"group": job.group, "grid": job.varied} for job in jobs}
         SWEEP.write_record(self.directory, runs=runs)
 
 
-@dataclass(frozen=True)
-class Order:
-    """A run to be made. All paths are absolute: the worker may be elsewhere."""
-
-    name: str
-    place: GridDirectory
-    until: str  # its last stage
-    threads: int
-    environment: dict[str, str]  # unless the worker has its own
-    version: str = __version__  # of the l1kd that ordered it
-
-    @classmethod
-    def of(cls, job: Job, place: GridDirectory, until: str) -> Order:
-        """Order to make a run; writes the run's configuration."""
-        config_file.save(job.config, place.config(job.name))
-        own = {k: str(Path(v).absolute()) for k in _ENVIRONMENT if (v := os.getenv(k))}
-        return cls(job.name, place, until, job.config.threads or 1, own)
+def environment() -> dict[str, str]:
+    """Where this process finds events; paths are absolute, as a worker may be elsewhere."""
+    return {k: str(Path(v).absolute()) for k in _ENVIRONMENT if (v := os.getenv(k))}
 
 
 @dataclass(frozen=True)
@@ -207,57 +175,39 @@ class Outcome:
     host: str
 
 
-def perform(order: Order) -> Outcome:
-    """Make a run, or go on with it."""
-    started, host = time.monotonic(), socket.gethostname()
-
-    def outcome(code: int, reason: str) -> Outcome:
-        return Outcome(code, reason, round(time.monotonic() - started, 3), host)
-
-    if order.version != __version__:
-        return outcome(2, f"{host} has l1kd {__version__}, and the sweep {order.version}")
-    place, name = order.place, order.name
-    if not place.config(name).is_file():
+def perform(
+    place: GridDirectory,
+    name: str,
+    until: str,
+    threads: int,
+    environment: dict[str, str],
+    version: str,
+) -> Outcome:
+    """Make a run, or go on with it, for l1kd's `version`; its process ends with this one."""
+    started, host, config = time.monotonic(), socket.gethostname(), place.config(name)
+    code = 2
+    if version != __version__:
+        reason = f"{host} has l1kd {__version__}, and the sweep {version}"
+    elif not config.is_file():
         where = "on a file system that all workers share, under the same path"
-        return outcome(
-            2, f"{host} does not see {place.config(name)}: a sweep's directory has to be {where}"
-        )
-    marker = place.marker(name)
-    marker.write_text(json.dumps({"host": host, "worker": _address(), "since": time.time()}))
-    try:
+        reason = f"{host} does not see {config}: a sweep's directory has to be {where}"
+    else:
+        own = {**environment, **os.environ, **dict.fromkeys(_THREADS, str(threads))}
+        own.pop("MALLOC_TRIM_THRESHOLD_", None)  # Dask's, for workers; it costs time
+        run = ["run", str(config), "--run", str(place.run(name)), "--until", until]
         with place.log(name).open("ab") as log:
-            code = _supervise(order, log)
-    finally:
-        marker.unlink(missing_ok=True)
-    return outcome(code, last_line(place.log(name)) if code else "")
-
-
-def _address() -> str | None:
-    """As the scheduler knows this worker."""
-    try:
-        return str(get_worker().address)
-    except ValueError:  # called by hand
-        return None
-
-
-def _supervise(order: Order, log: IO[bytes]) -> int:
-    """Exit code of the run; its process ends with this one, and when the sweep is given up."""
-    environment = {**order.environment, **os.environ}
-    environment |= dict.fromkeys(_THREADS, str(order.threads))
-    environment.pop("MALLOC_TRIM_THRESHOLD_", None)  # Dask's, for workers; it costs time
-    place, run = order.place, order.place.run(order.name)
-    config = place.config(order.name)
-    _wait(run / ".lock", place.stop, log)
-    command = ["run", str(config), "--run", str(run), "--until", order.until]
-    ended = processes.run(
-        [sys.executable, "-m", "l1kd", *command],
-        config.parent,
-        log=log,
-        stop=place.stop.exists,
-        grace=0.0,
-        environment=environment,
-    )
-    return 130 if ended.code is None else ended.code
+            _wait(place.run(name) / ".lock", place.stop, log)
+            ended = processes.run(
+                [sys.executable, "-m", "l1kd", *run],
+                config.parent,
+                log=log,
+                stop=place.stop.exists,
+                grace=0.0,
+                environment=own,
+            )
+        code = 130 if ended.code is None else ended.code
+        reason = last_line(place.log(name)) if code else ""
+    return Outcome(code, reason, round(time.monotonic() - started, 3), host)
 
 
 def _wait(lock: Path, stop: Path, log: IO[bytes]) -> None:

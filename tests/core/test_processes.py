@@ -16,7 +16,7 @@ import pytest
 
 from l1kd.core import processes
 from l1kd.core.errors import UserError
-from l1kd.core.processes import Ended, Job, Program, call, held, run, run_jobs, scratch, workers
+from l1kd.core.processes import Ended, Job, Program, call, held, run, run_jobs, scratch
 
 
 def alive(pid: int) -> bool:
@@ -61,8 +61,8 @@ def test_a_program_is_found_by_name_or_by_the_environment(
 def test_a_short_program_is_called(tmp_path: Path) -> None:
     code = "import os, sys; print(os.environ['TMPDIR'], sys.stdin.read()); sys.exit('no')"
     answer = call([sys.executable, "-c", code], tmp_path, given=b"in")
-    assert (answer.code, answer.errors) == (1, "no\n")
-    assert answer.output.decode() == f"{tmp_path} in\n"
+    assert (answer.returncode, answer.stderr) == (1, b"no\n")
+    assert answer.stdout.decode() == f"{tmp_path} in\n"
     with pytest.raises(UserError, match="cannot be run"):
         call(["/nowhere/tool"])
     with pytest.raises(UserError, match=r"did not end within 0\.1 s"):
@@ -190,10 +190,8 @@ def sleep_and_leave_mark(path: Path) -> None:
 def test_all_jobs_are_done_and_counted(tmp_path, processes):
     advanced: list[float] = []
     paths = [tmp_path / str(i) for i in range(5)]
-    with workers(processes) as pool:
-        run_jobs(
-            pool, [Job(i, leave_mark, (path,)) for i, path in enumerate(paths)], advanced.append
-        )
+    jobs = [Job(i, leave_mark, (path,)) for i, path in enumerate(paths)]
+    run_jobs(processes, jobs, advanced.append)
     assert sorted(advanced) == [0, 1, 2, 3, 4]
     assert all(path.exists() for path in paths)
     assert (paths[0].read_text() == str(os.getpid())) is (processes == 1)
@@ -201,17 +199,17 @@ def test_all_jobs_are_done_and_counted(tmp_path, processes):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_job_s_error_is_raised_here(processes):
-    with pytest.raises(UserError, match="no luck"), workers(processes) as pool:
-        run_jobs(pool, [Job(1, fail, ("no luck",))], lambda _: None)
+    with pytest.raises(UserError, match="no luck"):
+        run_jobs(processes, [Job(1, fail, ("no luck",))], lambda _: None)
 
 
 def test_a_killed_worker_is_an_error_that_says_what_to_do():
-    with pytest.raises(UserError, match="run the same command again"), workers(2) as pool:
-        run_jobs(pool, [Job(1, die, ())], lambda _: None)
+    with pytest.raises(UserError, match="run the same command again"):
+        run_jobs(2, [Job(1, die, ())], lambda _: None)
 
 
 def test_an_error_does_not_wait_for_the_other_jobs(tmp_path):
     late = Job(1, sleep_and_leave_mark, (tmp_path / "mark",))
-    with pytest.raises(UserError, match="stop"), workers(2) as pool:
-        run_jobs(pool, [late, Job(1, fail, ("stop",))], lambda _: None)
+    with pytest.raises(UserError, match="stop"):
+        run_jobs(2, [late, Job(1, fail, ("stop",))], lambda _: None)
     assert not (tmp_path / "mark").exists()

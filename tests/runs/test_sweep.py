@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from l1kd import __version__
 from l1kd.core import config_file
 from l1kd.core.config import NAME_PATTERN, Config, Group
 from l1kd.core.errors import CheckFailed, UserError
@@ -24,10 +25,10 @@ from l1kd.runs.sweep_grid import (
     SWEEP,
     GridDirectory,
     Job,
-    Order,
     Outcome,
     _names,
     chosen,
+    environment,
     expand,
     label,
     perform,
@@ -226,12 +227,10 @@ def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_a_claimed_directory_says_what_is_run_and_forgets_what_was(tmp_path: Path) -> None:
     found = jobs(tmp_path, {"groups": GROUPS})
     place = GridDirectory(tmp_path / "sweep")
-    for left in (place.stop, place.marker("a-mnist-normal0")):
-        left.parent.mkdir(parents=True, exist_ok=True)
-        left.touch()
+    place.directory.mkdir()
+    place.stop.touch()
     place.claim(found[0].config, found)
     assert not place.stop.exists()
-    assert list((place.directory / ".working").iterdir()) == []
     stored = json.loads((place.directory / "sweep.json").read_text())["runs"]
     assert stored["a-mnist-normal4"] == {
         "group": "a",
@@ -239,30 +238,24 @@ def test_a_claimed_directory_says_what_is_run_and_forgets_what_was(tmp_path: Pat
     }
 
 
-def test_an_order_holds_absolute_paths_only(
+def test_a_worker_is_given_absolute_paths_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("L1KD_DATA", "events")
-    job = jobs(tmp_path, {"groups": GROUPS})[0]
     place = GridDirectory(Path("sweep").absolute())
-    order = Order.of(job, place, "train")
-    for of in (place.run, place.config, place.log, place.marker):
-        assert of(job.name).is_relative_to(tmp_path)
-    assert order.place == place and place.stop.is_relative_to(tmp_path)
-    assert order.environment["L1KD_DATA"] == str(tmp_path / "events")
-    assert config_file.load_resolved(place.config(job.name)) == job.config
+    for of in (place.run, place.config, place.log):
+        assert of("name").is_relative_to(tmp_path)
+    assert place.stop.is_relative_to(tmp_path)
+    assert environment()["L1KD_DATA"] == str(tmp_path / "events")
 
 
 def test_a_worker_that_cannot_do_it_says_why(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     place = GridDirectory(tmp_path / "sweep")
-    order = Order.of(jobs(tmp_path, {"groups": GROUPS})[0], place, "train")
-    other = perform(replace(order, version="9.9"))
+    other = perform(place, "here", "train", 1, {}, "9.9")
     assert other.code == 2
     assert "and the sweep 9.9" in other.reason
-    elsewhere = perform(replace(order, place=GridDirectory(Path("/not/mounted")), name="here"))
+    elsewhere = perform(GridDirectory(Path("/not/mounted")), "here", "train", 1, {}, __version__)
     assert elsewhere.code == 2
     assert "does not see /not/mounted/configs/here.yaml" in elsewhere.reason
 
@@ -315,8 +308,7 @@ def test_progress_is_told(tmp_path: Path, terminal: bool, monkeypatch: pytest.Mo
     place.directory.mkdir()
     place.claim(next(iter(found.values())).config, list(found.values()))
     (first, second) = list(found)[:2]
-    for name, address in ((first, "tcp://one"), (second, "tcp://gone")):
-        place.marker(name).write_text(json.dumps({"worker": address}))
+    for name in (first, second):
         place.run(name).mkdir(parents=True)
         (place.run(name) / "manifest.json").write_text(
             '{"stages": {"train": {"state": "running"}}}'
@@ -325,8 +317,10 @@ def test_progress_is_told(tmp_path: Path, terminal: bool, monkeypatch: pytest.Mo
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=120)
     watch = Watch(place, found, "verify", 2, console)
-    watch.workers = {"tcp://one"}
+    key = f"{first}-{place.token}"
     with watch.bars:
+        watch.see({"tcp://one": (), "tcp://gone": (f"{second}-{place.token}", "other")})
+        watch.see({"tcp://one": (key, f"{first}-of-another-call")})
         watch.refresh()
         watch.bars.refresh()  # it draws twice a second by itself
         watch.end(second, good=False, said="FAILED")
@@ -338,6 +332,7 @@ def test_progress_is_told(tmp_path: Path, terminal: bool, monkeypatch: pytest.Mo
     assert f"{first}: done (4 of 8" in said
     assert "train, epoch 7 of 28" in said
     assert "1 failed" in said
+    assert "a worker is gone (tcp://gone)" in said
     if not terminal:
         assert f"{second}: train" not in said  # its worker is gone
 

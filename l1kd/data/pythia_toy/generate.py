@@ -29,7 +29,7 @@ import l1kd
 from l1kd.core.context import cores
 from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.files import atomic, read_json, write_arrays, write_json
-from l1kd.core.processes import Job, held, run_jobs, workers
+from l1kd.core.processes import Job, held, run_jobs
 from l1kd.data.pythia_toy import detector, pile_up, pythia, suep
 from l1kd.data.pythia_toy.detector import Collisions, IntArray, RegionArray
 
@@ -271,16 +271,16 @@ def _make(plan: Plan, work: Path, processes: int) -> float:
         speed_estimate_period=300,
         disable=not console.is_terminal,  # a log wants lines, not bars
     )
-    with progress, workers(processes) as pool:
+    with progress:
         total = sum(job.cost for job in soft) + sum(todo.values())
         task = progress.add_task("soft collisions", total=total)
         advance = functools.partial(progress.advance, task)
-        run_jobs(pool, tables, advance)
-        run_jobs(pool, soft, advance)
+        run_jobs(processes, tables, advance)
+        run_jobs(processes, soft, advance)
         progress.update(task, description="events")
         fraction = hard_fraction(batches, work)
         jobs = [Job(cost, make_events, (batch, work, fraction)) for batch, cost in todo.items()]
-        run_jobs(pool, jobs, advance)
+        run_jobs(processes, jobs, advance)
     return fraction
 
 

@@ -93,8 +93,8 @@ def compile_cpp(
     """Run the C++ compiler in a directory; UserError if it does not accept `what` of a project."""
     environment = {name: text for name, text in os.environ.items() if name not in _DISTRACTING}
     done = call([*command, *arguments], place, environment=environment)
-    if done.code:
-        lines = done.errors.strip().splitlines() or ["no message"]
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         said = next((line for line in lines if "error" in line.lower()), lines[-1])
         raise UserError(
             f"{project}: {command[0]} does not compile {what}: {said}; convert the student again "
@@ -252,7 +252,7 @@ def _digest(files: dict[str, bytes], start: bytes = b"") -> str:
 
 def _hash(files: dict[str, bytes], command: Sequence[str]) -> str:
     """The key of a program: what it is made of, and by which compiler."""
-    version = call([*command[:1], "--version"]).output
+    version = call([*command[:1], "--version"]).stdout
     place = Path(shutil.which(command[0]) or command[0]).resolve()
     status = place.stat()  # another program of the same name and version: a wrapper that was edited
     known = (platform.machine(), str(place), status.st_size, status.st_mtime_ns, *command)
@@ -322,11 +322,11 @@ def _answer(program: Path, arguments: Sequence[str], bits: NDArray[np.int64], si
             f"{error}; set L1KD_CSIM_CACHE to a directory on a file system that programs can be "
             "run from"
         ) from error
-    if not done.code and len(done.output) == len(bits) * size:
-        return done.output
-    fault = f"{len(done.output)} bytes came back for {len(bits)} events of {size}"
-    if done.code:
-        said = done.errors.strip().splitlines() or ["no message"]
-        fault = f"the C simulation failed with code {done.code} ({said[-1]})"
+    if not done.returncode and len(done.stdout) == len(bits) * size:
+        return done.stdout
+    fault = f"{len(done.stdout)} bytes came back for {len(bits)} events of {size}"
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        fault = f"the C simulation failed with code {done.returncode} ({said[-1]})"
     again = "convert the student again if you did not edit its project"
     raise UserError(f"{program}: {fault}; {again}")

@@ -368,7 +368,7 @@ def _compiled(logic: Logic, tool: Simulator, work: Path, bench: str) -> Path:
 
 def _call(command: tuple[str, ...], place: Path, what: str) -> None:
     done = call(command, place)
-    if done.code:
-        said = (done.errors or done.output.decode(errors="replace")).strip().splitlines()
+    if done.returncode:
+        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
         first = next((line for line in said if "rror" in line), said[0] if said else "no message")
-        raise UserError(f"{what}: {command[0]} fails with {done.code}: {first}")
+        raise UserError(f"{what}: {command[0]} fails with {done.returncode}: {first}")

@@ -278,9 +278,9 @@ def test_kill_9_and_again_gives_the_same(sample, table, tmp_path, processes):
     remade = []
     original = generate.run_jobs
 
-    def watch(pool, jobs, advance):
+    def watch(processes, jobs, advance):
         remade.extend(jobs)
-        original(pool, jobs, advance)
+        original(processes, jobs, advance)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generate, "run_jobs", watch)
