@@ -142,7 +142,7 @@ class DirectoryKind:
         """Refuse one of another version, and what is something else."""
         option = f"another directory with --{self.noun}"
         if directory.exists() and not directory.is_dir():
-            raise UserError(f"{directory} is a file; name {option}")
+            raise UserError(f"{directory} is a file and not a {self.noun}; name {option}")
         if (directory / self.record).exists():
             self.check_version(directory)
             return
