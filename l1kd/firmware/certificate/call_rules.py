@@ -64,7 +64,7 @@ def behind(walk: Walk, call: Call, source: str, kinds: tuple[type, ...]) -> tupl
     ]
     if not found:
         raise Doubt("code", f"no layer of the network is what {call.function} should be here")
-    node = next((each for each in found if each.name.removesuffix(SUMS) == call.label), found[0])
+    node = next((each for each in found if each.name.removesuffix(SUMS) == walk.label), found[0])
     walk.matched += [name for name in (*held, node.name) if name not in walk.matched]
     return node, node.sources[0]
 
@@ -92,13 +92,15 @@ def dense(walk: Walk, call: Call, sources: list[str], results: list[str]) -> Non
 
     def check() -> None:
         config = config_of(walk, call)
-        geometry(config, {"n_in": node.kernel.shape[0], "n_out": node.kernel.shape[1]})
+        sizes = {"n_in": node.kernel.shape[0], "n_out": node.kernel.shape[1]}
+        code = config.templates.get("dense_da")
+        geometry(walk, config, "" if code else "nnet::dense_config", sizes)
         if node.shape != (node.kernel.shape[1],):
             raise Doubt("code", "a dense layer on more than one axis", known=False)
-        if code := config.templates.get("dense_da"):
+        if code:
             _adders(walk, code, node, source)
             return
-        layer_conditions.kernel_known(config)
+        layer_conditions.kernel_known(config, walk.description.record.reuse)
         _matrix(walk, config, call, node, source, depthwise=False)
 
     computes(walk, results[0], node, check)
@@ -112,8 +114,8 @@ def matrix_code(walk: Walk, call: Call, sources: list[str], results: list[str]) 
 
 def _adders(walk: Walk, code: str, node: Any, source: str) -> None:
     """Demand that generated code is the matrix of a layer that reads the layer `source`."""
-    name, generated = code.partition("<")[0], walk.program.generated
-    name = generated.wrappers.get(name, name)
+    generated = walk.program.generated
+    name = generated.wrappers.get(code, code)
     if name not in generated.adders:
         raise Doubt("code", f"{code} is not there")
     layer_conditions.adders_are(generated.adders[name], node, walk.network.bounds[source])
@@ -173,10 +175,14 @@ def _check_convolution(
     if stream and conv.kernel.shape[0] == 1 < conv.kernel.shape[1] and conv.strides[0] > 1:
         # Found by random networks: what is written of each row is not only every second row's.
         raise Doubt("code", f"{call.function} of a stream skips no rows for a kernel of height 1")
-    geometry(config, {k: v for k, v in sizes.items() if k in config.constants or "dil" not in k})
-    _check_windows(walk, config, conv, shape, stream=stream)
-    if code := config.templates.get("dense_da"):
-        _adders(walk, code, conv, source)
+    adders = config.templates.get("dense_da")
+    base = "" if adders and not stream else f"nnet::conv{rank}d_config"
+    # Without a base it has no defaults: what it does not say, no code reads.
+    said = {k: v for k, v in sizes.items() if k in config.constants or (base and "dil" not in k)}
+    geometry(walk, config, base, said)
+    _check_windows(walk, config, conv, shape, rank, stream=stream)
+    if adders:
+        _adders(walk, adders, conv, source)
         return
     mult = walk.program.configs.get(config.types.get("mult_config", ""))
     if mult is None:
@@ -185,31 +191,38 @@ def _check_convolution(
         if mult.types.get(role) != config.types.get(role):
             raise Doubt("code", f"{config.name} and {mult.name} have two types for {role}")
     if not depthwise:
-        geometry(mult, {"n_in": int(np.prod(conv.kernel.shape[:3])), "n_out": filters})
+        wanted = {"n_in": int(np.prod(conv.kernel.shape[:3])), "n_out": filters}
+        geometry(walk, mult, "nnet::dense_config", wanted)
     if str(mult.templates.get("kernel", "")).startswith("dense_da_wrapper_"):
         _adders(walk, mult.templates["kernel"], conv, source)
         return
-    layer_conditions.kernel_known(mult)
+    layer_conditions.kernel_known(mult, walk.description.record.reuse)
+    style = str(config.constants.get("strategy")).removeprefix("nnet::").capitalize()
+    windows = f"nnet::Conv{rank}D{style}"
+    if config.templates.get("conv_kernel", windows) != windows:
+        raise Doubt("code", f"{config.name}: {config.templates['conv_kernel']} is not {windows}")
     if mult.constants.get("strategy") != config.constants.get("strategy"):
         raise Doubt("code", f"{config.name} and {mult.name} have two strategies")
     _matrix(walk, config, call, node if depthwise else conv, source, depthwise=depthwise)
 
 
 def _check_windows(
-    walk: Walk, config: Config, conv: Conv, shape: tuple[int, ...], *, stream: bool
+    walk: Walk, config: Config, conv: Conv, shape: tuple[int, ...], rank: int, *, stream: bool
 ) -> None:
     """Demand the inputs that every window sees: a table for arrays, a line buffer for streams."""
+    name, generated = config.templates.get("fill_buffer", ""), walk.program.generated
+    count, pixels = (config.constants.get(each) for each in ("n_partitions", "n_pixels"))
     if stream:
         _line_buffer(config)
+        if name != f"nnet::FillConv{rank}DBuffer" or pixels != 1:
+            raise Doubt("code", f"{config.name}: {name or 'no fill_buffer'} for a stream")
         return
-    name = str(config.templates.get("fill_buffer", "")).partition("<")[0]
-    parts = walk.program.generated.buffers.get(name)
+    parts = generated.buffers.get(name)
     wanted = layer_conditions.window_table(conv, shape)
-    if parts is None:
+    if parts is None or generated.ranks[name] != rank:
         raise Doubt("code", f"{config.name}: {name or 'no fill_buffer'}", known=False)
     if not np.array_equal(np.concatenate(parts), wanted):
         raise Doubt("code", f"{name} shows windows other inputs than the network sees")
-    count, pixels = config.constants.get("n_partitions"), config.constants.get("n_pixels")
     if count != len(parts) or {len(part) for part in parts} != {pixels}:
         reason = f"asks for {count} times {pixels} windows, {name} has other parts"
         raise Doubt("code", f"{config.name} {reason}")
@@ -220,10 +233,14 @@ def _activation(*steps: Any) -> Handler:
         meaning, config = meaning_of(walk, sources[0]), config_of(walk, call)
         node = walk.network[meaning.node]
         wanted: dict[str, int | str] = {"n_in": node.size}
+        base = "nnet::activ_config"
         if steps and steps[0] != "relu":
-            wanted |= {"slope": "0.5", "shift": "0.5"}
+            base, wanted = "", {**wanted, "slope": "0.5", "shift": "0.5"}
+            for name in ("slope_t", "shift_t"):
+                if not walk.program.types[config.types[name]][0].holds(0.5):
+                    raise Doubt("code", f"{config.name}::{name} does not hold 0.5")
         walk.meanings[results[0]] = meaning.then(*steps, walk.program.array(results[0]).type)
-        geometry(config, wanted)
+        geometry(walk, config, base, wanted)
         sized(walk, results[0], node)
 
     return handler
@@ -280,7 +297,7 @@ def _check_pool(
     for name in [name for name in sizes if name not in config.constants]:
         if name.startswith(optional):
             del sizes[name]
-    geometry(config, sizes)
+    geometry(walk, config, f"nnet::pooling{rank}d_config", sizes)
     if not whole and any(f"pool_{side}" not in config.constants for side, *_ in _SIDES[2 - rank :]):
         raise Doubt("code", f"{config.name} does not say its window")
 
@@ -302,7 +319,7 @@ def _merge(operation: str) -> Handler:
                 if not each:
                     unsettled(walk, meaning_of(walk, name))
             raise Doubt("code", f"no layer of the network is this {operation}")
-        node = next((each for each in found if each.name == call.label), found[0])
+        node = next((each for each in found if each.name == walk.label), found[0])
         names = (*(name for each in held for name in each), node.name)
         walk.matched += [name for name in dict.fromkeys(names) if name not in walk.matched]
         computes(walk, results[0], node, lambda: _check_merge(walk, config_of(walk, call), node))
@@ -315,7 +332,8 @@ def _check_merge(walk: Walk, config: Config, node: Merge) -> None:
     if node.operation != "concatenate":
         if one.size != node.size or two.size != node.size:
             raise Doubt("code", f"{node.operation} of different shapes", known=False)
-        geometry(config, {"n_elem": node.size, "n_elem1": one.size, "n_elem2": two.size})
+        elements = {"n_elem": node.size, "n_elem1": one.size, "n_elem2": two.size}
+        geometry(walk, config, "nnet::merge_config", elements)
         return
     wanted: dict[str, int | str] = {}
     for number, part in enumerate((one, two), 1):
@@ -328,7 +346,7 @@ def _check_merge(walk: Walk, config: Config, node: Merge) -> None:
         raise Doubt("code", f"{config.name}::axis is {axis}")
     if node.axis % rank != rank - 1:
         raise Doubt("code", "a concatenation along an inner axis", known=False)
-    geometry(config, {**wanted, "axis": axis})
+    geometry(walk, config, "nnet::concat_config", {**wanted, "axis": axis})
 
 
 def _clone(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
@@ -360,7 +378,8 @@ def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]
         if side == "width" or "in_height" in config.constants:
             sizes |= {f"in_{side}": cells, f"out_{side}": cells + sum(pad)}
             sizes |= {first: pad[0], last: pad[1]}
-    geometry(config, sizes)
+    rank = 2 if "in_height" in config.constants else 1
+    geometry(walk, config, f"nnet::padding{rank}d_config", sizes)
     for node in walk.network.nodes:
         if isinstance(node, Pad) and node.sources[0] in held and node.padding == pads:
             walk.meanings[results[0]] = Meaning(node.name).then(kind)

@@ -8,26 +8,33 @@ basis; an activation is run on every value, where they are not too many.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from l1kd.core.context import cores
 from l1kd.core.errors import UserError
 from l1kd.core.files import read_json
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.processes import call
 from l1kd.exact.arithmetic import as_images
 from l1kd.exact.bounds import Bound
 from l1kd.exact.json_format import from_json
 from l1kd.exact.layers import Conv, Dense, Node
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.cpp_reader import Call, Program
+from l1kd.firmware.certificate.cpp_text import Unreadable
 from l1kd.firmware.certificate.findings import NO_PADS, Finding, Modelled, Walk, applied
-from l1kd.firmware.certificate.layer_conditions import image
+from l1kd.firmware.certificate.layer_conditions import as_convolution, image
 from l1kd.firmware.certificate.proof import follow
+from l1kd.firmware.certificate.shipped_files import contents
 from l1kd.firmware.hls import c_simulation
+from l1kd.firmware.hls.project import NETWORK, open_project
 
 _RANDOM = 64  # random points of a call, besides the basis
 _VALUES = 1 << 20  # of an activation's input that are all tried
@@ -38,25 +45,56 @@ Counts = NDArray[Any]
 def calls_of(directory: Path) -> str:
     """C++ of every call of a project's top function; an empty table if it cannot be read."""
     try:
-        record = read_json(directory / "l1kd.json")
-        network = from_json(read_json(directory / "network.json"))
-        backend, top = record["record"]["backend"], record["record"]["top"]
-        walk = follow(directory, network, top, backend, record["versions"]["hls4ml"])
-    except (OSError, ValueError, KeyError, TypeError):
+        network = from_json(read_json(directory / NETWORK))
+        walk = follow(contents(directory), network, open_project(directory).description)
+    except (OSError, ValueError, KeyError, TypeError, UserError, Unreadable):
         return c_simulation.NO_CALLS
     return calls_code(walk) if walk.program.calls else c_simulation.NO_CALLS
+
+
+def misread(files: Mapping[str, bytes], program: Program) -> list[str]:
+    """The project's own files of which the compiler's preprocessor makes another text.
+
+    It is asked as g++ compiles the project, and with the macros of the vendors' front ends.
+    """
+    directive = re.compile(rb"#(?:include|ifndef|define|endif).*|\s", re.ASCII)
+    own = {
+        name: directive.sub(b"", files[f"firmware/{name}"]) for name in program.read | {"ports.h"}
+    }
+    wrong: set[str] = set()
+    with tempfile.TemporaryDirectory(prefix="l1kd-certify-") as work:
+        for name, content in files.items():
+            path = Path(work, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        for macros in ((), ("-D__SYNTHESIS__", "-D__VITIS_HLS__")):
+            flags = ("-E", "-std=c++14", *macros, "-Iap_types", f"{program.top}.cpp")
+            done = call(
+                [*c_simulation.compiler(), *flags],
+                Path(work, "firmware"),
+                environment=c_simulation.compiler_environment(),
+            )
+            seen: dict[str, list[bytes]] = {name: [] for name in own}
+            file: list[bytes] | None = None
+            for line in done.output.splitlines():
+                if marker := re.match(rb'# \d+ "([^"]*)"', line):
+                    file = seen.get(marker[1].decode("utf-8", "replace"))
+                elif file is not None:
+                    file += line.split()
+            wrong |= {name for name, text in own.items() if b"".join(seen[name]) != text}
+    return sorted(wrong)
 
 
 def calls_code(walk: Walk) -> str:
     """A function for every call of a program, and their table `l1kd_calls`."""
     program = walk.program
     functions, table = [], []
-    for number, call in enumerate(program.calls):
+    for number, one in enumerate(program.calls):
         modelled = walk.models.get(number)
         if modelled is None:
             table.append("{0, 0, 0}")
             continue
-        functions.append(_function(program, number, call, modelled))
+        functions.append(_function(program, number, one, modelled))
         name = f"{program.namespace}::l1kd_call_{number}"
         table.append(f"{{{name}, {sum(modelled.reads)}, {sum(modelled.writes)}}}")
     body = "".join(functions)
@@ -82,14 +120,29 @@ def _function(program: Program, number: int, call: Call, modelled: Modelled) -> 
     return "\n".join([*lines, "}", ""])
 
 
-def compare_calls(walk: Walk, program: Path, seed: int = 0) -> list[Finding]:
-    """Run every call alone in a C simulation with `calls_code`; those that are not as proved."""
+def compare_calls(
+    walk: Walk, program: Path, vectors: NDArray[np.int64], seed: int = 0
+) -> list[Finding]:
+    """Run a C simulation with `calls_code`; what is not as proved.
+
+    Every call is run alone; the whole top function on `vectors` (N, inputs), counts of the port, on
+    the ends of the port, and at random.
+    """
     found = []
     for number, modelled in sorted(walk.models.items()):
-        call, random = walk.program.calls[number], np.random.default_rng([seed, number])
+        one, random = walk.program.calls[number], np.random.default_rng([seed, number])
         if difference := _difference(walk, number, modelled, program, random):
-            reason = f"compiled, {call.space}{call.function} {difference}"
+            reason = f"compiled, {one.space}{one.function} {difference}"
             found.append(Finding(modelled.layer, "compiled", "refused", reason))
+    network, output = walk.network, walk.description.output
+    bound = network.bounds[network.nodes[0].name]
+    events = [vectors, *(sets[0].reshape(-1, vectors.shape[1]) for sets in _plain([bound], seed))]
+    counts = np.concatenate(events)
+    wanted = FixedPoint.parse(output.type).integers(network.predict(counts * network.port.lsb))
+    answers = c_simulation.simulate(program, counts, output.size, cores())
+    if wrong := int((answers != wanted).any(axis=1).sum()):
+        reason = f"the compiled top function differs in {wrong} of {len(counts)} events"
+        found.append(Finding(network.nodes[-1].name, "compiled", "refused", reason))
     return found
 
 
@@ -159,7 +212,8 @@ def _events(
         return
     node = network[modelled.node]
     bounds = [network.bounds[name] for name in node.sources]
-    for sets in (_extremes(node, bounds), _basis(node, bounds), _random(bounds, random)):
+    extremes = _extremes(node, bounds[0]) if isinstance(node, Dense | Conv) else ()
+    for sets in (*_plain(bounds, random), *extremes, _basis(node, bounds)):
         size = sum(int(np.prod(bound.low.shape)) for bound in bounds)
         piece = max(1, _CELLS // size)
         for start in range(0, len(sets[0]), piece):
@@ -188,20 +242,36 @@ def _ends(bound: Bound) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[n
     return low, high, np.clip(np.zeros_like(low), low, high)
 
 
-def _extremes(node: Node, bounds: list[Bound]) -> list[Counts]:
-    """Zeros, both ends, and for some outputs of a matrix the inputs that drive it furthest."""
-    sets = []
-    for bound in bounds:
-        low, high, zero = _ends(bound)
-        rows, columns = [zero, low, high], np.empty((0, 0), np.int64)
-        if isinstance(node, Dense) and len(bounds) == 1 and low.ndim == 1:
-            columns = node.kernel
-        elif isinstance(node, Conv):
-            columns = node.kernel.sum(axis=(0, 1))
-        for weights in columns.T[:64]:
-            rows += [np.where(weights > 0, high, low), np.where(weights > 0, low, high)]
-        sets.append(np.array(rows))
-    return sets
+def _extremes(node: Dense | Conv, bound: Bound) -> Iterator[list[Counts]]:
+    """The inputs that drive the sum of every output of a matrix to both its ends."""
+    low, high, zero = (
+        values.reshape(image(values.shape) if values.ndim > 1 else (1, 1, -1))
+        for values in _ends(bound)
+    )
+    conv = as_convolution(node) if isinstance(node, Conv) or bound.low.ndim > 1 else None
+    if conv is None:
+        assert isinstance(node, Dense)
+        positive = node.kernel.T > 0
+        flat = bound.low.astype(np.int64), bound.high.astype(np.int64)
+        yield [np.where(np.concatenate([positive, ~positive]), flat[1], flat[0])]
+        return
+    rows, columns, _, filters = conv.kernel.shape
+    # Windows so far apart that they share no input, from every first one.
+    steps = [-(-size // stride) for size, stride in zip((rows, columns), conv.strides, strict=True)]
+    outputs = image(conv.shape)
+    for first in itertools.product(*(range(step) for step in steps)):
+        made = np.broadcast_to(zero, (2 * filters, *zero.shape)).copy()
+        for cell in itertools.product(range(rows), range(columns)):
+            places = []
+            for axis in (0, 1):
+                at = np.arange(first[axis], outputs[axis], steps[axis]) * conv.strides[axis]
+                at += cell[axis] - conv.padding[axis][0]
+                places.append(at[(at >= 0) & (at < zero.shape[axis])])
+            window = np.ix_(*places)
+            positive = conv.kernel[cell].T > 0
+            for number, up in enumerate((*positive, *~positive)):
+                made[number][window] = np.where(up, high[window], low[window])
+        yield [made.reshape(-1, *bound.low.shape)]
 
 
 def _basis(node: Node, bounds: list[Bound]) -> list[Counts]:
@@ -236,11 +306,13 @@ def _masks(node: Node, shape: tuple[int, ...]) -> Iterator[NDArray[np.bool_]]:
             yield (np.arange(size) == place).reshape(shape)
 
 
-def _random(bounds: list[Bound], random: np.random.Generator) -> list[Counts]:
+def _plain(bounds: list[Bound], seed: Any) -> Iterator[list[Counts]]:
+    """Zeros, both ends, and random inputs, dense and sparse."""
+    random = np.random.default_rng(seed)
+    yield [np.array([zero, low, high]) for low, high, zero in map(_ends, bounds)]
     sets = []
-    for bound in bounds:
-        low, high, zero = _ends(bound)
+    for low, high, zero in map(_ends, bounds):
         dense = random.integers(low, high, (_RANDOM, *low.shape), endpoint=True)
         sparse = np.where(random.random(dense.shape) < 0.2, dense, zero)
         sets.append(np.concatenate([dense, sparse]))
-    return sets
+    yield sets

@@ -17,6 +17,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.layers import Node, Quantize, Rectify, Reshape
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.cpp_reader import Program
+from l1kd.firmware.hls.project import Description
 
 EXHAUSTIVE = 1 << 22
 Counts = NDArray[Any]
@@ -134,6 +135,8 @@ def _by_argument(
                 continue
         if not kept and step == "relu" and _is_relu(following):
             continue
+        if not kept and step == "hard_tanh" and _is_within_one(following):
+            continue
         kept.append(step)
     if kept:
         return kept == wanted
@@ -147,6 +150,13 @@ def _is_relu(step: Applied | None) -> bool:
     if not isinstance(step, FixedPoint) or step.signed:
         return False
     return (step.rounding, step.overflow) == ("RND_CONV", "SAT")
+
+
+def _is_within_one(step: Applied | None) -> bool:
+    """True if a type saturates within -1 and 1, so that nothing before it has to."""
+    if not isinstance(step, FixedPoint) or step.overflow != "SAT":
+        return False
+    return step.low >= -1 and step.high <= 1
 
 
 Step = Literal["port", "code", "weights", "sums", "quantizer", "compiled"]
@@ -171,6 +181,7 @@ class Certificate:
 
     layers: tuple[str, ...]  # in order
     findings: tuple[Finding, ...]  # in the order of the data's flow; empty if certified
+    content: str = ""  # hash of every file that it is about
 
     @property
     def certified(self) -> bool:
@@ -218,6 +229,9 @@ class Walk:
 
     network: Network
     program: Program
+    description: Description
+    content: str = ""  # hash of every file that was read
+    label: str = ""  # the layer's name in the description, of the call that is followed
     meanings: dict[str, Meaning] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
     matched: list[str] = field(default_factory=list)
@@ -235,7 +249,7 @@ class Walk:
         matched = set(self.matched)  # several layers may be matched at once, in no order
         proved = (n.name.removesuffix(SUMS) for n in self.network.nodes if n.name in matched)
         layers = tuple(dict.fromkeys(name for name in proved if name not in doubted))
-        return Certificate(layers, tuple(self.findings))
+        return Certificate(layers, tuple(self.findings), self.content)
 
 
 def unsettled(walk: Walk, meaning: Meaning, wanted: str = "") -> None:

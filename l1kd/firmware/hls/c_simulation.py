@@ -88,6 +88,7 @@ class Ports:
     namespace: str
     inputs: int
     outputs: int
+    traced: tuple[tuple[str, str, int], ...] = ()  # arrays that can be shown: layer, size
 
 
 def compiler() -> tuple[str, ...]:
@@ -159,11 +160,13 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
     arguments = (
         *_FLAGS,
         f'-DL1KD_SOURCE="{ports.top}.cpp"',
-        f"-DL1KD_TOP={ports.namespace}::{ports.top}",
+        f"-DL1KD_NAMESPACE={ports.namespace}",
+        f"-DL1KD_TOP={ports.top}",
         f"-DL1KD_INPUTS={ports.inputs}",
         f"-DL1KD_OUTPUTS={ports.outputs}",
     )
     files["l1kd_calls.h"] = _calls(directory, files, calls).encode()
+    files["l1kd_traced.h"] = _traced(files.get(f"{ports.top}.cpp", b"").decode(), ports).encode()
     key = _hash(files, (*command, *arguments))
     cache = cache_directory()
     if found := _cached(cache, key):
@@ -175,6 +178,19 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
         program = _compile(cache, key, files, (*command, *arguments), directory)
     _make_room(cache)
     return program
+
+
+def _traced(source: str, ports: Ports) -> str:
+    """A copy of the top function, `l1kd_traced`, which shows arrays once they are written."""
+    waiting = {array: (layer, size) for array, layer, size in ports.traced}
+    lines: list[str] = []
+    for line in source.partition(f"void {ports.top}(")[2].splitlines():
+        lines.append(line)
+        for array in re.findall(r"\w+", line.partition(">(")[2]):
+            if array in waiting:
+                layer, size = waiting.pop(array)
+                lines.append(f'    nnet::save_layer_output({array}, "{layer}", {size});')
+    return "\n".join([f"void l1kd_traced({lines[0] if lines else ') {}'}", *lines[1:], ""])
 
 
 _CALLS: dict[str, str] = {}

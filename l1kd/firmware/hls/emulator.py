@@ -35,8 +35,8 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.own_directories import check_replaceable
 from l1kd.core.processes import call, version_text
 from l1kd.firmware.hls import c_simulation, testbench
-from l1kd.firmware.hls.namespace_and_ports import template
 from l1kd.firmware.hls.project import Port, Project, counts_of
+from l1kd.firmware.hls.project_files import rendered, template
 from l1kd.firmware.run_firmware import projects_of
 
 _FORMAT = 1
@@ -145,7 +145,7 @@ def _compile(project: Project, directory: Path) -> None:
     command, manifest = c_simulation.compiler(), _write(project, directory)
     library = manifest.library.file
     flags = (*_FLAGS, f"-Wl,-soname,{library}")
-    sources = ("source/emulator.cpp", f"source/firmware/{project.record.top}.cpp")
+    sources = ("source/emulator.cpp", f"source/{project.record.top}_version.cpp")
     text = template(
         "emulator.mk", library=library, flags=" ".join(flags), sources=" ".join(sources)
     )
@@ -197,6 +197,10 @@ def _write(project: Project, directory: Path) -> Manifest:
         whole = replace(plain, rounding="TRN_ZERO") if not port.fraction else plain
         values |= {what: port.text, f"{what}_plain": plain.text, f"{what}_integer": whole.text}
         values[f"{what}_t"] = kind
+    texts = rendered(description, types)
+    for suffix in ("h", "cpp"):
+        path = f"{record.top}_version.{suffix}"
+        (directory / "source" / path).write_text(texts[path])
     values["compute"] = template(f"emulate_{record.io_type}.cpp", top=record.top).strip("\n")
     (directory / "include").mkdir()
     (directory / "include" / "emulator.h").write_text(template("emulator.h"))

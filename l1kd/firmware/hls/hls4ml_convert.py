@@ -28,7 +28,7 @@ from l1kd.core.own_directories import check_replaceable
 from l1kd.core.run_files import FirmwareRecord, LayerRecord
 from l1kd.exact.layers import Quantize
 from l1kd.exact.network import Network
-from l1kd.firmware.hls import testbench
+from l1kd.firmware.hls import canonical_cpp, project_files, testbench
 from l1kd.firmware.hls.backends import Backend, backend_named
 from l1kd.firmware.hls.limits import (
     check_arguments,
@@ -36,7 +36,6 @@ from l1kd.firmware.hls.limits import (
     check_size,
     reuse_for,
 )
-from l1kd.firmware.hls.namespace_and_ports import assert_ports, enclose, tidy
 from l1kd.firmware.hls.project import (
     NETWORK,
     Description,
@@ -166,17 +165,14 @@ def to_hls(
             graph.config.trace_output = True  # without it no layer is shown, `Trace` or not
             graph.config.config.pop("KerasModel")  # would be saved into the project, by its path
             graph.write()
-        tidy(written)
         (source,), (sink,) = graph.get_input_variables(), graph.get_output_variables()
         if not isinstance(exact[exact.outputs[0]], Quantize):
             # Sums that are not quantized: hls4ml's own type of them, if it holds them all.
             found = FixedPoint.parse(_text(sink.type.precision))
             result = replace(found, rounding="RND_CONV", overflow="SAT")
         _check_ports(name, port, source, result, sink)
-        enclose(written, top, namespace)
+        canonical_cpp.write(written, top, namespace)
         target.rewrite(written)
-        types = (source.type.name, port), (sink.type.name, result)
-        assert_ports(written, top, namespace, types)
         record = FirmwareRecord(
             student=name,
             backend=backend,
@@ -202,13 +198,19 @@ def to_hls(
             input=Port(shape=tuple(model.input_shape[1:]), type=record.input_type),
             output=Port(shape=tuple(model.output_shape[1:]), type=record.output_type),
             layers=tuple(_traced(graph, model)),
+            arrays={
+                variable.name: layer.name
+                for layer in graph.get_layers()
+                if layer.get_attr("function_cpp")
+                for variable in layer.get_variables()
+            },
         )
         save(written, description)
         events = choose(exact) if vectors is None else vectors
         counts = counts_of(events, description.input, name)
         expected = exact.predict(counts * port.lsb)
         exact.save(written / NETWORK)
-        testbench.write(written, description, (source.type.name, sink.type.name))
+        project_files.write(written, description, (source.type.name, sink.type.name))
         testbench.write_vectors(written, counts, result.integers(expected))
     return Project(directory, description)
 

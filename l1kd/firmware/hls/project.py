@@ -21,7 +21,7 @@ from l1kd.firmware.hls import c_simulation
 
 FILE = "l1kd.json"
 NETWORK = "network.json"  # the exact network
-_FORMAT = 2
+_FORMAT = 3
 
 
 class _Record(BaseModel):
@@ -64,6 +64,7 @@ class Description(_Record):
     input: Port
     output: Port
     layers: tuple[Traced, ...]
+    arrays: dict[str, str]  # of the top function, by name: the layer that each holds
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,12 @@ class Project:
             self.description.namespace,
             self.description.input.size,
             self.description.output.size,
+            tuple(
+                (array, layer.name, int(np.prod(layer.shape)))
+                for layer in self.description.layers
+                for array, name in self.description.arrays.items()
+                if name == layer.name
+            ),
         )
         calls = None if self.calls is None else partial(self.calls, self.directory)
         return c_simulation.build(self.directory, ports, calls)

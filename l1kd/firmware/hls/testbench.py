@@ -1,16 +1,15 @@
-"""Test vectors, C++ test bench, Makefile and README of a project: checks without Python.
+"""Test vectors of a project, for checks without Python.
 
-The bench runs the top function on the vectors and ends with 0 if, and only if, every bit of every
+Its bench runs the top function on the vectors and ends with 0 if, and only if, every bit of every
 output is the expected one. Plain g++, the vendor's C simulation and RTL co-simulation run it.
 
 `tb_data/inputs.dat` and `outputs.dat` are text, integers in LSBs of the port: a first line with the
 number of events, one event a line, a last line with a checksum, the polynomial of all integers
-(modulo 2^64) at `_BASE`, the first integer with the highest power.
+(modulo 2^64) at `BASE`, the first integer with the highest power.
 """
 
 from __future__ import annotations
 
-import io
 import re
 from pathlib import Path
 
@@ -19,51 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from l1kd.core.errors import UserError
 from l1kd.core.files import atomic
-from l1kd.firmware.hls.backends import backend_named
-from l1kd.firmware.hls.namespace_and_ports import GLOBAL, template
-from l1kd.firmware.hls.project import Description
 
 INPUTS, OUTPUTS = Path("tb_data", "inputs.dat"), Path("tb_data", "outputs.dat")
-_BASE = 0x100000001B3
+BASE = 0x100000001B3
 _AGAIN = "convert the student again"
 _FIRST = re.compile(r"^# l1kd vectors 1: (\d+) events of (\d+) integers$")
 _LAST = re.compile(r"^# end ([0-9a-f]{16})$")
-
-
-def write(directory: Path, description: Description, types: tuple[str, str]) -> None:
-    """Write bench, Makefile and README; `types` are the ports' type names in `defines.h`."""
-    record = description.record
-    backend = backend_named(record.backend)
-    values = {
-        "top": record.top,
-        "namespace": description.namespace,
-        "global": GLOBAL,
-        "input_t": types[0],
-        "output_t": types[1],
-        "inputs": description.input.size,
-        "outputs": description.output.size,
-        "base": f"0x{_BASE:x}",
-        "run": template(f"run_{record.io_type}.cpp", top=record.top).strip(),
-    }
-    (directory / f"{record.top}_test.cpp").write_text(template("test.cpp", **values))
-    (directory / "Makefile").write_text(template("project.mk", top=record.top))
-    text = template(
-        "project.md",
-        top=record.top,
-        student=record.student,
-        kind=f"{record.backend}, {record.io_type}, {record.strategy} strategy",
-        part=record.part,
-        clock=f"{record.clock_ns:g}",
-        namespace=description.namespace,
-        version=", ".join(f"{name} {version}" for name, version in description.versions.items()),
-        input=f"{description.input.size} x `{description.input.type}`",
-        output=f"{description.output.size} x `{description.output.type}`",
-        shape=" x ".join(map(str, description.input.shape)),
-        tool=backend.programs[0].typed,
-        options=backend.options_place,
-        **{"global": GLOBAL},
-    )
-    (directory / "README.md").write_text(text)
 
 
 def write_vectors(directory: Path, inputs: NDArray[np.int64], outputs: NDArray[np.int64]) -> None:
@@ -71,13 +31,15 @@ def write_vectors(directory: Path, inputs: NDArray[np.int64], outputs: NDArray[n
     if len(inputs) != len(outputs) or not len(inputs):
         raise ValueError(f"{len(inputs)} events and {len(outputs)} outputs are no vectors")
     for name, array in ((INPUTS, inputs), (OUTPUTS, outputs)):
-        text = io.StringIO()
-        text.write(f"# l1kd vectors 1: {len(array)} events of {array.shape[1]} integers\n")
-        for row in array.tolist():
-            text.write(" ".join(map(str, row)) + "\n")
-        text.write(f"# end {checksum(array):016x}\n")
         with atomic(directory / name) as temporary:
-            temporary.write_text(text.getvalue())
+            temporary.write_text(vectors_text(array))
+
+
+def vectors_text(array: NDArray[np.int64]) -> str:
+    """The text of a file of vectors (N, values)."""
+    rows = "".join(" ".join(map(str, row)) + "\n" for row in array.tolist())
+    first = f"# l1kd vectors 1: {len(array)} events of {array.shape[1]} integers\n"
+    return f"{first}{rows}# end {checksum(array):016x}\n"
 
 
 def read_vectors(directory: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -95,9 +57,14 @@ def read_vectors(directory: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 
 def _read(path: Path) -> NDArray[np.int64]:
     try:
-        lines = path.read_text().splitlines()
+        return parse(path.read_text(), path)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; {_AGAIN}") from error
+
+
+def parse(text: str, path: Path) -> NDArray[np.int64]:
+    """The vectors in the text of a file, (N, values); UserError if it is damaged."""
+    lines = text.splitlines()
     first, last = _FIRST.match(lines[0] if lines else ""), _LAST.match(lines[-1] if lines else "")
     if not first or not last:
         raise UserError(f"{path} is no whole file of vectors; {_AGAIN}")
@@ -114,7 +81,7 @@ def _read(path: Path) -> NDArray[np.int64]:
 def checksum(counts: ArrayLike) -> int:
     """The checksum of a file of vectors (see the module)."""
     values = np.ascontiguousarray(counts, np.int64).reshape(-1).view(np.uint64)
-    powers = np.full(len(values), _BASE, np.uint64)
+    powers = np.full(len(values), BASE, np.uint64)
     powers[:1] = 1
     # Unsigned integers of NumPy's arrays wrap around, as those of C++ do.
     return int(np.sum(values * np.cumprod(powers, dtype=np.uint64)[::-1], dtype=np.uint64))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from l1kd.firmware.certificate.header_hashes import known, measure
 
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.json_format import from_json
@@ -19,7 +20,6 @@ from l1kd.firmware.certificate.certify import certify
 from l1kd.firmware.certificate.cpp_reader import read_program
 from l1kd.firmware.certificate.cpp_text import Unreadable, clean, constant, integer
 from l1kd.firmware.certificate.findings import Certificate, Meaning, applied, settled
-from l1kd.firmware.certificate.header_hashes import known, measure
 from l1kd.firmware.certificate.proof import prove as prove_files
 from l1kd.firmware.hls import c_simulation
 from l1kd.firmware.hls.project import Project, open_project
