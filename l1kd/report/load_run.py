@@ -28,6 +28,7 @@ from l1kd.data.sources import SOURCES
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.scores import Scores
 from l1kd.firmware import fpga_parts
+from l1kd.firmware.certificate.certify import as_it_stands
 
 _STAGE_OF = {name: stage for stage, spec in SPECS.items() for name in spec.writes}
 
@@ -163,12 +164,39 @@ def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
         metrics=optional("metrics.json"),
         scores=Scores.load(directory / "scores.npz") if scores and there("scores.npz") else None,
         firmware=optional("firmware.json"),
-        agreement=optional("agreement.json"),
+        agreement=_as_they_stand(directory, optional("agreement.json"), optional("firmware.json")),
         fidelity=optional("fidelity.json"),
         resources=optional("resources.json"),
         rtl=optional("rtl.json"),
         history=read_history(directory / "history.csv") if there("history.csv") else None,
     )
+
+
+def _as_they_stand(
+    run: Path, agreement: list[AgreementRecord] | None, firmware: list[FirmwareRecord] | None
+) -> list[AgreementRecord] | None:
+    """Agreement with the certificates void whose projects were changed since."""
+    places = {
+        (each.student, each.backend, each.io_type, each.strategy): run / each.directory
+        for each in firmware or []
+    }
+    return agreement and [
+        record.model_copy(
+            update={
+                "certificates": [
+                    as_it_stands(
+                        each,
+                        places.get(
+                            (record.student, each.backend, each.io_type, each.strategy),
+                            run / "nowhere",
+                        ),
+                    )
+                    for each in record.certificates
+                ]
+            }
+        )
+        for record in agreement
+    ]
 
 
 def read_history(path: Path) -> History:

@@ -64,6 +64,7 @@ def run_vendor_tool(
     `steps`: of csim, csynth, cosim and vsynth, joined by commas; those done are left alone.
     `student`: the best one; `io_type`: all of its projects; `limit`: seconds for one step.
     """
+    from l1kd.firmware.certificate.certify import certificates_stand
     from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
     from l1kd.firmware.run_firmware import projects_of
     from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
@@ -87,6 +88,8 @@ def run_vendor_tool(
                 f"{other[0].label} is written for {kind.name}: use --tool {kind.tool}, or "
                 f"convert anew: l1kd run CONFIG --set firmware.backend={backend.name}"
             )
+        for each in projects:
+            certificates_stand(directory, each)
         program = backend.find(wanted)
         if program is None:
             for line in instructions(directory, projects, wanted):

@@ -117,19 +117,19 @@ def follow(files: Mapping[str, bytes], network: Network, description: Descriptio
         walk.note(_owner(walk, str(error)), "code", str(error))
         return walk
     walk.program = program
-    for name, reason in faults(files, program, description, network, library):
-        step: Step = "port" if name.startswith("firmware/ports.h") else "code"
-        walk.note(_user(walk, name) or first, step, f"{name} {reason}")
-    if len(program.ports) != 1 + len(network.outputs):
+    if len(program.ports) == 1 + len(network.outputs):
+        _port(walk)
+        for number, call in enumerate(program.calls):
+            _follow(walk, number, call)
+        _check_ends(walk)
+    else:
         walk.note(first, "port", f"the top function has {len(program.ports)} ports")
-        return walk
-    _port(walk)
-    for number, call in enumerate(program.calls):
-        _follow(walk, number, call)
-    _check_ends(walk)
     style = "DATAFLOW" if program.streams or _shares_hardware(program) else "PIPELINE"
     if program.style != style:
         walk.note(first, "code", f"the top function asks for {program.style}, not {style}")
+    for name, reason in faults(files, program, description, network, library):
+        step: Step = "port" if name.startswith("firmware/ports.h") else "code"
+        walk.note(_user(walk, name) or first, step, f"{name} {reason}")
     return walk
 
 
@@ -146,14 +146,17 @@ def _port(walk: Walk) -> None:
     name, node = walk.program.ports[0], walk.network.nodes[0]
     array = walk.program.array(name)
     assert isinstance(node, Input)
-    held = lossless(array.type, *node.type.bounds, node.type.fraction)
     stated = FixedPoint.parse(walk.description.input.type)
-    held = held and (stated.bounds, stated.lsb) == (node.type.bounds, node.type.lsb)
-    if not held or array.size not in (None, node.size):
+    same = _same_bits(array.type, node.type) and _same_bits(stated, node.type)
+    if not same or array.size not in (None, node.size):
         reason = f"{array.type.text} is not the port's type {node.type.text}"
         walk.note(node.name, "port", reason)
     walk.meanings[name] = Meaning(node.name)
     walk.matched.append(node.name)
+
+
+def _same_bits(one: FixedPoint, other: FixedPoint) -> bool:
+    return (one.bounds, one.fraction) == (other.bounds, other.fraction)
 
 
 def _check_ends(walk: Walk) -> None:
@@ -172,6 +175,7 @@ def _check_ends(walk: Walk) -> None:
             same = found == replace(output, rounding=found.rounding, overflow=found.overflow)
         else:  # sums without quantizer: any type that holds them
             same = lossless(found, int(bound.low.min()), int(bound.high.max()), bound.fraction)
+        same = same and _same_bits(found, FixedPoint.parse(walk.description.output.type))
         if not same or array.size not in (None, node.size):
             walk.note(wanted, "port", f"{found.text} is not the port's type {output.text}")
 

@@ -139,7 +139,7 @@ def _vectors(
     try:
         counts = testbench.parse(files.get(inputs, b"").decode("ascii", "replace"), Path(inputs))
         found = network.predict(counts * network.port.lsb)
-    except UserError:
+    except (UserError, ValueError):
         return {inputs: "", outputs: ""}  # no text of vectors: a fault
     answers = FixedPoint.parse(description.output.type).integers(found)
     return {

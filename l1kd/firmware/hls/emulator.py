@@ -34,6 +34,7 @@ from l1kd.core.files import atomic_directory, content_hash, file_hash, read_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.own_directories import check_replaceable
 from l1kd.core.processes import call, version_text
+from l1kd.firmware.certificate.certify import certificates_stand
 from l1kd.firmware.hls import c_simulation, testbench
 from l1kd.firmware.hls.project import Port, Project, counts_of
 from l1kd.firmware.hls.project_files import rendered, template
@@ -315,6 +316,7 @@ def deliver(run: Path, student: str | None = None, out: Path | None = None) -> t
             f"{run} has no project of a student {student!r}; it has those of {', '.join(groups)}"
         )
     project = min(groups[student], key=lambda each: each.record.io_type != "io_parallel")
+    certificates_stand(run, project)
     inputs, expected = testbench.read_vectors(project.directory)
 
     def check(built: Emulator) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,7 +89,6 @@ def _bench_files(project: Project) -> list[str]:
 
 _COUNTED = ("lut", "ff", "dsp", "bram", "uram")
 # nnet::dense<input_t, result_t, config7>(...); // dense1
-_CALL = re.compile(r"nnet::\w+<[^;]*?config(\d+)>\([^;]*\);\s*// (\w+)")
 
 
 def check(project: Project, reports: Reports, where: str) -> None:
@@ -204,9 +203,10 @@ def costs(project: Project, reports: Reports) -> list[Resources]:
     return found
 
 
-def layer_names(source: str) -> dict[int, str]:
-    """The layers that a top function's text calls, by the number of their configuration."""
-    return {int(number): name for number, name in _CALL.findall(source)}
+def layer_names(arrays: Mapping[str, str]) -> dict[int, str]:
+    """Layers by the number of their configuration, from the arrays that hold them."""
+    found = ((re.fullmatch(r"layer(\d+)_out", array), layer) for array, layer in arrays.items())
+    return {int(number[1]): layer for number, layer in found if number}
 
 
 def _counted(used: dict[str, float]) -> dict[str, float]:
@@ -274,8 +274,7 @@ def _layers(project: Project, instances: list[LayerCost]) -> list[LayerCost]:
 
     Others stay as they are.
     """
-    path = project.directory / "firmware" / f"{project.record.top}.cpp"
-    names = layer_names(path.read_text()) if path.is_file() else {}
+    names = layer_names(project.description.arrays)
     groups: dict[str, list[LayerCost]] = {}
     for each in instances:
         numbers = {int(found) for found in re.findall(r"config(\d+)", each.name)}

@@ -8,7 +8,7 @@ reported as inexact, by layer.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -31,8 +31,15 @@ from l1kd.data.dataset import Sample
 from l1kd.evaluation.fidelity import auc_loss, check_auc_loss, rung, teacher_rung
 from l1kd.evaluation.scores import Scores
 from l1kd.firmware.certificate.certify import certify
-from l1kd.firmware.hls.project import Project
-from l1kd.firmware.run_firmware import Student, chosen, open_student, projects_of
+from l1kd.firmware.hls.project import NETWORK, Project
+from l1kd.firmware.run_firmware import (
+    Student,
+    chosen,
+    hls_path,
+    open_student,
+    projects_of,
+    stated_port,
+)
 from l1kd.firmware.verify.comparison import (
     REPRODUCERS,
     Comparison,
@@ -79,6 +86,7 @@ def verify(context: Context) -> None:
     for student in students:
         name = student.name
         certificates, refused = _certify(context, student)
+        refused += _not_asked_for(context, student)
         simulated, late = _simulation(context, student, samples["test"])
         comparisons, scores = _compare(context, student, samples, taught, simulated is not None)
         for comparison in comparisons:
@@ -129,16 +137,47 @@ def _certify(context: Context, student: Student) -> tuple[list[CertificateRecord
         for project in student.projects:
             certificate, kind = certify(project, student.exact), kind_of(project.record)
             context.say(f"{name} {project.record.io_type}: {certificate.summary}")
-            if certificate.refused:
-                summary = f"no certificate ({certificate.summary})"
+            needed = context.config.verify.certificate == "required"
+            if certificate.refused or (needed and not certificate.certified):
+                hint = (
+                    "" if certificate.refused else "; `verify.certificate: optional` lets it pass"
+                )
+                summary = f"no certificate ({certificate.summary}){hint}"
                 refused.append(f"student {name!r}, {' '.join(kind.values())}: {summary}")
             findings = [Doubted.model_validate(vars(each)) for each in certificate.findings]
             proved, certified = list(certificate.layers), certificate.certified
             records.append(
-                CertificateRecord(**kind, certified=certified, layers=proved, findings=findings)
+                CertificateRecord(
+                    **kind,
+                    certified=certified,
+                    layers=proved,
+                    findings=findings,
+                    content=certificate.content,
+                )
             )
             advance(1)
     return records, refused
+
+
+def _not_asked_for(context: Context, student: Student) -> Iterator[str]:
+    """What a student's network and projects are other than the run asks for, in words."""
+    import l1kd
+    from l1kd.networks.to_exact import read
+
+    own, name = read(l1kd.load_model(context.student_file(student.name))), student.name
+    port = stated_port(context, own)
+    if student.exact.to_json() != (own.at_port(port) if port else own).to_json():
+        yield f"student {name!r}: its {NETWORK} is not the network of its model on the run's port"
+    config = context.config.firmware
+    for project in student.projects:
+        record = project.record
+        place = hls_path(name, config.backend, record.io_type, config.strategy)
+        if project.directory != context.directory / place or record.student != name:
+            yield f"student {name!r}: {project.directory} is not where the run has {place}"
+        for key in ("backend", "strategy", "reuse", "part", "clock_ns"):
+            found, wanted = getattr(record, key), getattr(config, key)
+            if found != wanted:
+                yield f"student {name!r}: a project's {key} is {found}, the run's {wanted}"
 
 
 def _simulation(

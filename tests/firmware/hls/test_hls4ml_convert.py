@@ -245,11 +245,12 @@ def test_a_namespace_names_the_version(tmp_path: Path) -> None:
         vectors = few_vectors(model, options.get("port"))
         project = hls4ml_convert.to_hls(model, tmp_path / "p", vectors=vectors, **options)
         name = project.description.namespace
-        firmware = tmp_path / "p" / "firmware"
-        for file in (f"{project.record.top}.cpp", "defines.h", "parameters.h", "weights/w2.h"):
-            if (firmware / file).exists():
-                text = (firmware / file).read_text()
-                assert text.count(f"\nnamespace {name} {{\n") == 1, file
+        top = project.record.top
+        for suffix in ("cpp", "h"):
+            text = (tmp_path / "p" / f"{top}_version.{suffix}").read_text()
+            assert text.count(f"\nnamespace {name} {{\n") == 1
+        for path in (tmp_path / "p" / "firmware").glob("*.*"):
+            assert f"namespace {name}" not in path.read_text()
         assert re.fullmatch(r"[A-Za-z_]\w*", name)
         return name
 
@@ -268,8 +269,8 @@ def test_a_namespace_names_the_version(tmp_path: Path) -> None:
 
 
 TWO = """
-#include "one/firmware/l1kd_little.h"
-#include "two/firmware/l1kd_little.h"
+#include "one/l1kd_little_version.h"
+#include "two/l1kd_little_version.h"
 #include <cstdio>
 #include <map>
 #include <string>
@@ -297,7 +298,7 @@ def test_two_versions_are_linked_into_one_program(tmp_path: Path) -> None:
         namespace = made.description.namespace
         text = text.replace(f"@{name.upper()}@", namespace)
         objects.append(f"{name}.o")
-        source = f"{name}/firmware/l1kd_little.cpp"
+        source = f"{name}/l1kd_little_version.cpp"
         flags = ["-std=c++14", "-w", f"-I{name}/firmware/ap_types", "-c", source, "-o", f"{name}.o"]
         subprocess.run(["g++", *flags], check=True, cwd=tmp_path)
     (tmp_path / "main.cpp").write_text(text)
