@@ -89,6 +89,8 @@ def geometry(walk: Walk, config: Config, base: str, wanted: Mapping[str, int | s
         "pixels": "0",
         "strategy": f"nnet::{record.strategy}",
     }
+    if record.strategy == "distributed_arithmetic" and constants.get("strategy") == "nnet::latency":
+        known["strategy"] = "nnet::latency"  # of layers that hls4ml has no adders for
     for side in ("height", "width"):  # of inputs that no code of a line buffer reads
         known[f"min_{side}"] = constants.get(f"in_{side}", 0)
     if constants.get("strategy") != "nnet::resource":
@@ -183,15 +185,19 @@ def kernel_known(config: Config, reuse: int) -> None:
 
 def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name: str) -> None:
     """Demand that accumulators of a type lose nothing."""
-    fraction, _, _ = node.aligned(source.fraction)
-    low, high = int(bound.low.min()), int(bound.high.max())
+    fraction, left, bias_left = node.aligned(source.fraction)
+    used = int(np.bitwise_or.reduce(abs(node.kernel), axis=None)) << left
+    used |= int(np.bitwise_or.reduce(abs(node.bias), axis=None)) << max(bias_left, 0)
+    spare = max((used & -used).bit_length() - 1, 0)  # zeros at the end of every term
+    fraction -= spare
+    low, high = int(bound.low.min()) >> spare, int(bound.high.max()) >> spare
     if low == high == 0 and not bound.magnitude:
         return
     if kind.fraction < fraction:
         dropped = f"{fraction - kind.fraction} of the {fraction} fraction bits of its sums"
         raise Doubt("sums", f"{name} ({kind.text}) drops {dropped}")
     if kind.overflow != "WRAP":
-        low, high = -bound.magnitude, bound.magnitude
+        low, high = -(bound.magnitude >> spare), bound.magnitude >> spare
     if not lossless(kind, low, high, fraction):
         needed = FixedPoint.holding(low, high, fraction).integer
         ends = f"from {low * 2.0**-fraction:g} to {high * 2.0**-fraction:g}"
