@@ -28,7 +28,7 @@ from l1kd.data.sources import SOURCES
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.scores import Scores
 from l1kd.firmware import fpga_parts
-from l1kd.firmware.certificate.certify import as_it_stands
+from l1kd.firmware.run_firmware import as_it_stands
 
 _STAGE_OF = {name: stage for stage, spec in SPECS.items() for name in spec.writes}
 

@@ -64,9 +64,8 @@ def run_vendor_tool(
     `steps`: of csim, csynth, cosim and vsynth, joined by commas; those done are left alone.
     `student`: the best one; `io_type`: all of its projects; `limit`: seconds for one step.
     """
-    from l1kd.firmware.certificate.certify import certificates_stand
     from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
-    from l1kd.firmware.run_firmware import projects_of
+    from l1kd.firmware.run_firmware import certificates_stand, projects_of
     from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
 
     wanted = parse_steps(steps)

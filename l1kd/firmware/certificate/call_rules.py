@@ -6,7 +6,8 @@ of the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -35,10 +36,6 @@ _SIDES = (("height", "pad_top", "pad_bottom"), ("width", "pad_left", "pad_right"
 Handler = Callable[[Walk, Call, list[str], list[str]], None]  # arrays read, arrays written
 
 
-def meaning_of(walk: Walk, name: str) -> Meaning:
-    return walk.meanings[walk.program.base(name)]
-
-
 def config_of(walk: Walk, call: Call) -> Config:
     found = next((name for name in call.template if name in walk.program.configs), None)
     if found is None:
@@ -48,7 +45,7 @@ def config_of(walk: Walk, call: Call) -> Config:
 
 def behind(walk: Walk, call: Call, source: str, kinds: tuple[type, ...]) -> tuple[Any, str]:
     """The layer of some kind that reads what an array holds, and the layer that it reads."""
-    meaning = meaning_of(walk, source)
+    meaning = walk.meanings[source]
     held = settled(walk.network, meaning)
     if not held:
         unsettled(walk, meaning)
@@ -71,17 +68,18 @@ def behind(walk: Walk, call: Call, source: str, kinds: tuple[type, ...]) -> tupl
 
 def sized(walk: Walk, name: str, node: Node) -> None:
     """Demand that an array has the size of a layer."""
-    array = walk.program.array(name)
+    array = walk.program.arrays[name]
     if array.size not in (None, node.size):
         raise Doubt("code", f"{name} has {array.size} values, {node.name!r} has {node.size}")
 
 
-def computes(walk: Walk, result: str, node: Node, check: Callable[[], None]) -> None:
-    """Note that an array holds a layer, and demand the layer's conditions; doubts name it."""
-    walk.meanings[result] = Meaning(node.name).then(walk.program.array(result).type)
+@contextmanager
+def computes(walk: Walk, result: str, node: Node) -> Iterator[None]:
+    """Note that an array holds a layer; the block demands its conditions, and doubts name it."""
+    walk.meanings[result] = Meaning(node.name).then(walk.program.arrays[result].type)
     try:
         sized(walk, result, node)
-        check()
+        yield
     except Doubt as doubt:
         doubt.layer = node.name
         raise
@@ -89,27 +87,20 @@ def computes(walk: Walk, result: str, node: Node, check: Callable[[], None]) -> 
 
 def dense(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
     node, source = behind(walk, call, sources[0], (Dense,))
-
-    def check() -> None:
-        config = config_of(walk, call)
-        sizes = {"n_in": node.kernel.shape[0], "n_out": node.kernel.shape[1]}
-        code = config.templates.get("dense_da")
-        geometry(walk, config, "" if code else "nnet::dense_config", sizes)
+    with computes(walk, results[0], node):
+        code = "" if call.space else call.function  # `dense_da_3<a_t, b_t>(a, b)`
+        if not code:
+            config = config_of(walk, call)
+            code = config.templates.get("dense_da", "")
+            sizes = {"n_in": node.kernel.shape[0], "n_out": node.kernel.shape[1]}
+            geometry(walk, config, "" if code else "nnet::dense_config", sizes)
         if node.shape != (node.kernel.shape[1],):
             raise Doubt("code", "a dense layer on more than one axis", known=False)
         if code:
             _adders(walk, code, node, source)
-            return
-        layer_conditions.kernel_known(config, walk.description.record.reuse)
-        _matrix(walk, config, call, node, source, depthwise=False)
-
-    computes(walk, results[0], node, check)
-
-
-def matrix_code(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-    """A dense layer in distributed arithmetic: `dense_da_3<a_t, b_t>(a, b)`."""
-    node, source = behind(walk, call, sources[0], (Dense,))
-    computes(walk, results[0], node, lambda: _adders(walk, call.function, node, source))
+        else:
+            layer_conditions.kernel_known(config, walk.description.record.reuse)
+            _matrix(walk, config, call, node, source)
 
 
 def _adders(walk: Walk, code: str, node: Any, source: str) -> None:
@@ -122,7 +113,7 @@ def _adders(walk: Walk, code: str, node: Any, source: str) -> None:
 
 
 def _matrix(
-    walk: Walk, config: Config, call: Call, node: Any, source: str, *, depthwise: bool
+    walk: Walk, config: Config, call: Call, node: Any, source: str, *, depthwise: bool = False
 ) -> None:
     """Weights, biases and accumulators of a call with tables."""
     program, bounds, name = walk.program, walk.network.bounds, config.types["accum_t"]
@@ -132,23 +123,25 @@ def _matrix(
     layer_conditions.sums(program.types[name][0], node, bounds[source], bounds[node.name], name)
 
 
-def convolution(rank: int, *, depthwise: bool = False) -> Handler:
-    def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-        array = sources[0]
-        node, source = behind(walk, call, array, (Conv,) if depthwise else (Conv, Dense))
-
-        def check() -> None:
-            _check_convolution(walk, call, array, node, source, rank, depthwise)
-
-        computes(walk, results[0], node, check)
-
-    return handler
+def convolution(
+    walk: Walk,
+    call: Call,
+    sources: list[str],
+    results: list[str],
+    *,
+    rank: int,
+    depthwise: bool = False,
+) -> None:
+    kinds = (Conv,) if depthwise else (Conv, Dense)
+    node, source = behind(walk, call, sources[0], kinds)
+    with computes(walk, results[0], node):
+        _check_convolution(walk, call, sources[0], node, source, rank, depthwise)
 
 
 def _check_convolution(
     walk: Walk, call: Call, array: str, node: Any, source: str, rank: int, depthwise: bool
 ) -> None:
-    config, before = config_of(walk, call), meaning_of(walk, array).padding
+    config, before = config_of(walk, call), walk.meanings[array].padding
     conv = layer_conditions.as_convolution(node)
     shape = walk.network[source].shape
     height, width, channels = image(shape)
@@ -171,7 +164,7 @@ def _check_convolution(
         raise Doubt("code", "a depth multiplier above 1", known=False)
     if conv.dilation != (1, 1):
         raise Doubt("code", "a dilated convolution", known=False)
-    stream = walk.program.array(array).pack is not None
+    stream = walk.program.arrays[array].pack is not None
     if stream and conv.kernel.shape[0] == 1 < conv.kernel.shape[1] and conv.strides[0] > 1:
         # Found by random networks: what is written of each row is not only every second row's.
         raise Doubt("code", f"{call.function} of a stream skips no rows for a kernel of height 1")
@@ -190,13 +183,12 @@ def _check_convolution(
     for role in ("accum_t", "weight_t", "bias_t"):
         if mult.types.get(role) != config.types.get(role):
             raise Doubt("code", f"{config.name} and {mult.name} have two types for {role}")
-    if not depthwise:
-        wanted = {"n_in": int(np.prod(conv.kernel.shape[:3])), "n_out": filters}
-        geometry(walk, mult, "nnet::dense_config", wanted)
+    wanted = {"n_in": int(np.prod(conv.kernel.shape[:3])), "n_out": filters}
+    geometry(walk, mult, "nnet::dense_config", wanted)
     if str(mult.templates.get("kernel", "")).startswith("dense_da_wrapper_"):
         _adders(walk, mult.templates["kernel"], conv, source)
         return
-    layer_conditions.kernel_known(mult, walk.description.record.reuse)
+    layer_conditions.kernel_known(mult, walk.description.record.reuse, depthwise=depthwise)
     style = str(config.constants.get("strategy")).removeprefix("nnet::").capitalize()
     windows = f"nnet::Conv{rank}D{style}"
     if config.templates.get("conv_kernel", windows) != windows:
@@ -228,44 +220,43 @@ def _check_windows(
         raise Doubt("code", f"{config.name} {reason}")
 
 
-def _activation(*steps: Any) -> Handler:
-    def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-        meaning, config = meaning_of(walk, sources[0]), config_of(walk, call)
-        node = walk.network[meaning.node]
-        wanted: dict[str, int | str] = {"n_in": node.size}
-        base = "nnet::activ_config"
-        if steps and steps[0] != "relu":
-            base, wanted = "", {**wanted, "slope": "0.5", "shift": "0.5"}
-            for name in ("slope_t", "shift_t"):
-                if not walk.program.types[config.types[name]][0].holds(0.5):
-                    raise Doubt("code", f"{config.name}::{name} does not hold 0.5")
-        walk.meanings[results[0]] = meaning.then(*steps, walk.program.array(results[0]).type)
-        geometry(walk, config, base, wanted)
-        sized(walk, results[0], node)
+def _activation(
+    walk: Walk, call: Call, sources: list[str], results: list[str], *, step: Any = None
+) -> None:
+    meaning, config = walk.meanings[sources[0]], config_of(walk, call)
+    node = walk.network[meaning.node]
+    steps = [step] if step else []
+    walk.meanings[results[0]] = meaning.then(*steps, walk.program.arrays[results[0]].type)
+    base, wanted = "nnet::activ_config", {"n_in": node.size}
+    if step in ("hard_tanh", "hard_sigmoid"):
+        base, wanted = "", {**wanted, "slope": "0.5", "shift": "0.5"}
+        for name in ("slope_t", "shift_t"):
+            if not walk.program.types[config.types[name]][0].holds(0.5):
+                raise Doubt("code", f"{config.name}::{name} does not hold 0.5")
+    geometry(walk, config, base, wanted)
+    sized(walk, results[0], node)
 
-    return handler
 
-
-def _pool(rank: int, *, whole: bool = False) -> Handler:
-    def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-        node, source = behind(walk, call, sources[0], (Pool,))
-
-        def check() -> None:
-            config = config_of(walk, call)
-            name = config.types.get("accum_t", "")
-            if name not in walk.program.types:
-                raise Doubt("code", f"{config.name} has no accum_t")
-            _check_pool(walk, config, node, source, rank, whole)
-            bounds = walk.network.bounds
-            layer_conditions.pool_sums(
-                walk.program.types[name][0], node, bounds[source], bounds[node.name], name
-            )
-            if walk.program.array(sources[0]).pack is not None and not whole:
-                _line_buffer(config)
-
-        computes(walk, results[0], node, check)
-
-    return handler
+def _pool(
+    walk: Walk,
+    call: Call,
+    sources: list[str],
+    results: list[str],
+    *,
+    rank: int,
+    whole: bool = False,
+) -> None:
+    node, source = behind(walk, call, sources[0], (Pool,))
+    with computes(walk, results[0], node):
+        config, bounds = config_of(walk, call), walk.network.bounds
+        name = config.types.get("accum_t", "")
+        if name not in walk.program.types:
+            raise Doubt("code", f"{config.name} has no accum_t")
+        _check_pool(walk, config, node, source, rank, whole)
+        kind = walk.program.types[name][0]
+        layer_conditions.pool_sums(kind, node, bounds[source], bounds[node.name], name)
+        if walk.program.streams and not whole:
+            _line_buffer(config)
 
 
 def _line_buffer(config: Config) -> None:
@@ -302,29 +293,29 @@ def _check_pool(
         raise Doubt("code", f"{config.name} does not say its window")
 
 
-def _merge(operation: str) -> Handler:
-    def handler(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-        held = [settled(walk.network, meaning_of(walk, name)) for name in sources]
-        found = [
-            node
-            for node in walk.network.nodes
-            if isinstance(node, Merge)
-            and node.operation == operation
-            and len(node.sources) == len(sources)
-            and all(name in each for name, each in zip(node.sources, held, strict=True))
-            and node.name not in walk.matched
-        ]
-        if not found:
-            for name, each in zip(sources, held, strict=True):
-                if not each:
-                    unsettled(walk, meaning_of(walk, name))
-            raise Doubt("code", f"no layer of the network is this {operation}")
-        node = next((each for each in found if each.name == walk.label), found[0])
-        names = (*(name for each in held for name in each), node.name)
-        walk.matched += [name for name in dict.fromkeys(names) if name not in walk.matched]
-        computes(walk, results[0], node, lambda: _check_merge(walk, config_of(walk, call), node))
-
-    return handler
+def _merge(
+    walk: Walk, call: Call, sources: list[str], results: list[str], *, operation: str
+) -> None:
+    held = [settled(walk.network, walk.meanings[name]) for name in sources]
+    found = [
+        node
+        for node in walk.network.nodes
+        if isinstance(node, Merge)
+        and node.operation == operation
+        and len(node.sources) == len(sources)
+        and all(name in each for name, each in zip(node.sources, held, strict=True))
+        and node.name not in walk.matched
+    ]
+    if not found:
+        for name, each in zip(sources, held, strict=True):
+            if not each:
+                unsettled(walk, walk.meanings[name])
+        raise Doubt("code", f"no layer of the network is this {operation}")
+    node = next((each for each in found if each.name == walk.label), found[0])
+    names = (*(name for each in held for name in each), node.name)
+    walk.matched += [name for name in dict.fromkeys(names) if name not in walk.matched]
+    with computes(walk, results[0], node):
+        _check_merge(walk, config_of(walk, call), node)
 
 
 def _check_merge(walk: Walk, config: Config, node: Merge) -> None:
@@ -350,15 +341,15 @@ def _check_merge(walk: Walk, config: Config, node: Merge) -> None:
 
 
 def _clone(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-    meaning = meaning_of(walk, sources[0])
+    meaning = walk.meanings[sources[0]]
     for name in results:
-        walk.meanings[name] = meaning.then(walk.program.array(name).type)
+        walk.meanings[name] = meaning.then(walk.program.arrays[name].type)
     if call.template[2:] != (str(walk.network[meaning.node].size),):
         raise Doubt("code", f"{call.function} of {call.template[2:]} values")
 
 
 def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-    meaning, config = meaning_of(walk, sources[0]), config_of(walk, call)
+    meaning, config = walk.meanings[sources[0]], config_of(walk, call)
     sides = []
     for _, *names in _SIDES:
         values = [config.constants.get(name, 0) for name in names]
@@ -367,12 +358,15 @@ def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]
         sides.append((int(values[0]), int(values[1])))
     pads = (sides[0], sides[1])
     held = settled(walk.network, meaning)
-    kind = walk.program.array(results[0]).type
+    kind = walk.program.arrays[results[0]].type
     node = walk.network[meaning.node]
     height, width, channels = image(node.shape)
     walk.meanings[results[0]] = Meaning(meaning.node, (*meaning.steps, kind), pads)
     if meaning.padding != NO_PADS or not held:
         raise Doubt("code", f"{call.function} of an array that is not a layer")
+    cells = (height + sum(pads[0])) * (width + sum(pads[1])) * channels
+    if walk.program.arrays[results[0]].size != cells:
+        raise Doubt("code", f"{results[0]} does not have {cells} values")
     sizes: dict[str, int | str] = {"n_chan": channels}
     for (side, first, last), cells, pad in zip(_SIDES, (height, width), pads, strict=True):
         if side == "width" or "in_height" in config.constants:
@@ -385,34 +379,32 @@ def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]
             walk.meanings[results[0]] = Meaning(node.name).then(kind)
 
 
-def _ranks(form: str, handlers: Callable[[int], Handler], ranks: Iterable[int] = (1, 2)) -> Any:
-    return {form.format(rank): handlers(rank) for rank in ranks}
+def _ranks(form: str, rule: Callable[..., None], ranks: Iterable[int] = (1, 2), **more: Any) -> Any:
+    return {form.format(rank): partial(rule, rank=rank, **more) for rank in ranks}
 
 
 _MERGES = ("add", "subtract", "multiply", "average", "maximum", "minimum")
 # By layer kind: the functions of hls4ml that compute it.
 CALLS: dict[type[Node], dict[str, Handler]] = {
     Quantize: {
-        "relu": _activation("relu"),
-        "linear": _activation(),
-        "hard_tanh": _activation("hard_tanh"),
-        "hard_sigmoid": _activation("hard_sigmoid"),
+        "linear": _activation,
+        **{name: partial(_activation, step=name) for name in ("relu", "hard_tanh", "hard_sigmoid")},
     },
-    Rectify: {"relu": _activation("relu")},
+    Rectify: {"relu": partial(_activation, step="relu")},
     Dense: {"dense": dense},
     Conv: {
         **_ranks("conv{}d_cl", convolution),
         **_ranks("conv_{}d_cl", convolution),
         **_ranks("pointwise_conv_{}d_cl", convolution),
-        **_ranks("depthwise_conv_{}d_cl", partial(convolution, depthwise=True)),
+        **_ranks("depthwise_conv_{}d_cl", convolution, depthwise=True),
     },
     Pool: {
         **_ranks("pooling{}d_cl", _pool),
-        **_ranks("global_pooling{}d_cl", partial(_pool, whole=True)),
+        **_ranks("global_pooling{}d_cl", _pool, whole=True),
     },
     Merge: {
-        **{name: _merge(name) for name in _MERGES},
-        **_ranks("concatenate{}d", lambda rank: _merge("concatenate"), (1, 2, 3)),
+        **{name: partial(_merge, operation=name) for name in _MERGES},
+        **{f"concatenate{rank}d": partial(_merge, operation="concatenate") for rank in (1, 2, 3)},
     },
     Pad: {f"zeropad{rank}d_cl": _zero_padding for rank in (1, 2)},
 }

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
-from l1kd.core import run_files
-from l1kd.core.errors import CheckFailed
 from l1kd.core.files import read_json
-from l1kd.core.run_files import CertificateRecord, Doubted
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.compiled_calls import calls_of, compare_calls, misread
 from l1kd.firmware.certificate.cpp_text import Unreadable
-from l1kd.firmware.certificate.findings import Certificate, Finding, State
+from l1kd.firmware.certificate.findings import Certificate, Finding
 from l1kd.firmware.certificate.proof import follow
-from l1kd.firmware.certificate.shipped_files import contents, fingerprint
+from l1kd.firmware.certificate.shipped_files import contents
 from l1kd.firmware.hls.project import NETWORK, Project
 from l1kd.firmware.hls.testbench import read_vectors
 from l1kd.firmware.verilog.project import Logic
@@ -72,34 +68,3 @@ def certify(project: Project | Logic, network: Network) -> Certificate:
     )
     walk.findings += compare_calls(walk, program, vectors)
     return walk.certificate
-
-
-def as_it_stands(record: CertificateRecord, project: Path) -> CertificateRecord:
-    """A certificate that was recorded; void if the project's files are not those it is about."""
-    if not record.content:  # of an older l1kd
-        return record
-    try:
-        now = fingerprint(contents(project))
-    except (OSError, Unreadable):
-        now = "not to be read"
-    if record.content == now:
-        return record
-    reason = "the project is not the one that was judged; run `l1kd verify` again"
-    state: State = "refused" if project.is_dir() else "open"
-    first = [*record.layers, *(found.layer for found in record.findings), "input"][0]
-    void = Doubted(layer=first, step="code", state=state, reason=reason)
-    return record.model_copy(update={"certified": False, "layers": [], "findings": [void]})
-
-
-def certificates_stand(run: Path, project: Project) -> None:
-    """Raise CheckFailed if a run's certificate of a project is about other files than it has."""
-    if not (run / "agreement.json").exists():
-        return
-    wanted = project.record
-    for record in run_files.read(run, "agreement.json"):
-        for each in record.certificates if record.student == wanted.student else []:
-            same = (each.backend, each.io_type, each.strategy)
-            if same == (wanted.backend, wanted.io_type, wanted.strategy):
-                found = as_it_stands(each, project.directory).findings
-                if found != each.findings:
-                    raise CheckFailed(f"{project.directory}: {found[0].reason}")

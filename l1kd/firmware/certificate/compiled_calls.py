@@ -7,7 +7,6 @@ basis; an activation is run on every value, where they are not too many.
 
 from __future__ import annotations
 
-import itertools
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,20 +22,25 @@ from l1kd.core.files import read_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.processes import call
 from l1kd.exact.arithmetic import as_images
-from l1kd.exact.bounds import Bound
 from l1kd.exact.json_format import from_json
-from l1kd.exact.layers import Conv, Dense, Node
-from l1kd.exact.network import Network
+from l1kd.exact.layers import Conv, Dense
 from l1kd.firmware.certificate.cpp_reader import Call, Program
 from l1kd.firmware.certificate.cpp_text import Unreadable
-from l1kd.firmware.certificate.findings import NO_PADS, Finding, Modelled, Walk, applied
-from l1kd.firmware.certificate.layer_conditions import as_convolution, image
+from l1kd.firmware.certificate.findings import (
+    EXHAUSTIVE,
+    NO_PADS,
+    Finding,
+    Modelled,
+    Walk,
+    applied,
+)
+from l1kd.firmware.certificate.layer_conditions import image
 from l1kd.firmware.certificate.proof import follow
 from l1kd.firmware.certificate.shipped_files import contents
 from l1kd.firmware.hls import c_simulation
 from l1kd.firmware.hls.project import NETWORK, open_project
+from l1kd.firmware.stimuli import layer_trials
 
-_RANDOM = 64  # random points of a call, besides the basis
 _VALUES = 1 << 20  # of an activation's input that are all tried
 _CELLS = 1 << 23  # values of one call at a time
 Counts = NDArray[Any]
@@ -87,37 +91,48 @@ def misread(files: Mapping[str, bytes], program: Program) -> list[str]:
 
 def calls_code(walk: Walk) -> str:
     """A function for every call of a program, and their table `l1kd_calls`."""
-    program = walk.program
-    functions, table = [], []
-    for number, one in enumerate(program.calls):
-        modelled = walk.models.get(number)
-        if modelled is None:
+    space, functions, table = walk.program.namespace, [], []
+    for number, one in enumerate(walk.program.calls):
+        if (modelled := walk.models.get(number)) is None:
             table.append("{0, 0, 0}")
             continue
-        functions.append(_function(program, number, one, modelled))
-        name = f"{program.namespace}::l1kd_call_{number}"
-        table.append(f"{{{name}, {sum(modelled.reads)}, {sum(modelled.writes)}}}")
-    body = "".join(functions)
+        functions.append(_function(walk, number, one, modelled))
+        sums = (
+            sum(_size(walk, name) for name in side) for side in (modelled.sources, modelled.results)
+        )
+        table.append(f"{{{space}::l1kd_call_{number}, {', '.join(map(str, sums))}}}")
     return (
-        f"namespace {program.namespace} {{\n{body}}}\n"
+        f"namespace {space} {{\n{''.join(functions)}}}\n"
         f"static const l1kd::call l1kd_calls[] = {{{', '.join(table) or '{0, 0, 0}'}}};\n"
     )
 
 
-def _function(program: Program, number: int, call: Call, modelled: Modelled) -> str:
-    lines = [f"static void l1kd_call_{number}(const int64_t *l1kd_in, int64_t *l1kd_out) {{"]
-    read = list(zip(modelled.sources, modelled.reads, strict=True))
-    written = list(zip(modelled.results, modelled.writes, strict=True))
-    for name, count in (*read, *written):
-        array = program.array(name)
-        if array.pack is None:
-            lines.append(f"    static {array.declared} {name}[{count}];")
-        else:
-            lines.append(f'    static hls::stream<{array.declared}> {name}("{name}");')
-    lines += [f"    l1kd_in = l1kd::load({name}, l1kd_in, {count});" for name, count in read]
-    lines.append(f"    {call.text}")
-    lines += [f"    l1kd_out = l1kd::store({name}, l1kd_out, {count});" for name, count in written]
+def _function(walk: Walk, number: int, one: Call, modelled: Modelled) -> str:
+    arrays, read, written = walk.program.arrays, modelled.sources, modelled.results
+    declared = [
+        f"{arrays[name].declared} {name}[{_size(walk, name)}]"
+        if arrays[name].pack is None
+        else f"hls::stream<{arrays[name].declared}> {name}"
+        for name in (*read, *written)
+    ]
+    lines = [
+        f"static void l1kd_call_{number}(const int64_t *l1kd_in, int64_t *l1kd_out) {{",
+        *(f"    static {each};" for each in declared),
+        *(f"    l1kd_in = l1kd::load({each}, l1kd_in, {_size(walk, each)});" for each in read),
+        f"    {one.text}",
+        *(
+            f"    l1kd_out = l1kd::store({each}, l1kd_out, {_size(walk, each)});"
+            for each in written
+        ),
+    ]
     return "\n".join([*lines, "}", ""])
+
+
+def _size(walk: Walk, name: str) -> int:
+    """Values of an array for one event; a stream at a port does not say."""
+    first = name == walk.program.ports[0]
+    port = walk.description.input if first else walk.description.output
+    return walk.program.arrays[name].size or port.size
 
 
 def compare_calls(
@@ -136,7 +151,10 @@ def compare_calls(
             found.append(Finding(modelled.layer, "compiled", "refused", reason))
     network, output = walk.network, walk.description.output
     bound = network.bounds[network.nodes[0].name]
-    events = [vectors, *(sets[0].reshape(-1, vectors.shape[1]) for sets in _plain([bound], seed))]
+    events = [
+        vectors,
+        *(sets[0].reshape(-1, vectors.shape[1]) for sets in layer_trials.plain([bound], seed)),
+    ]
     counts = np.concatenate(events)
     wanted = FixedPoint.parse(output.type).integers(network.predict(counts * network.port.lsb))
     answers = c_simulation.simulate(program, counts, output.size, cores())
@@ -149,13 +167,12 @@ def compare_calls(
 def _difference(
     walk: Walk, number: int, modelled: Modelled, program: Path, random: np.random.Generator
 ) -> str:
-    kinds = [walk.program.array(name).type for name in modelled.sources]
-    tried = 0
-    for events in _events(walk.network, modelled, random):
-        bits, values = _as_bits(events, modelled, kinds)
+    outputs, tried = sum(_size(walk, name) for name in modelled.results), 0
+    for events in _events(walk, modelled, random):
+        bits, values = _as_bits(walk, modelled, events)
         wanted = _wanted(walk, modelled, values)
         try:
-            answered = c_simulation.run_call(program, number, bits, sum(modelled.writes))
+            answered = c_simulation.run_call(program, number, bits, outputs)
         except UserError as error:
             return f"does not run alone: {error}"
         tried += len(bits)
@@ -169,61 +186,69 @@ def _difference(
     return ""
 
 
+Held = tuple[Counts, int]  # counts of 2^-fraction
+
+
 def _as_bits(
-    events: list[Counts], modelled: Modelled, kinds: list[FixedPoint]
-) -> tuple[NDArray[np.int64], list[Counts]]:
+    walk: Walk, modelled: Modelled, events: list[Held]
+) -> tuple[NDArray[np.int64], list[Held]]:
     """Bits of the arrays that are read, and the counts that they then hold: types cut."""
     bits, values = [], []
-    for counts, fraction, kind, pads in zip(
-        events, modelled.fractions, kinds, modelled.pads, strict=True
+    for name, meaning, (counts, fraction) in zip(
+        modelled.sources, modelled.before, events, strict=True
     ):
+        kind = walk.program.arrays[name].type
         held = kind.requantize(counts.astype(np.int64), fraction)
         shift = fraction - kind.fraction
-        values.append(held << shift if shift >= 0 else held >> -shift)
-        if pads != NO_PADS:
-            held = np.pad(as_images(held), ((0, 0), *pads, (0, 0)))
+        values.append((held << shift if shift >= 0 else held >> -shift, fraction))
+        if meaning.padding != NO_PADS and not modelled.single:
+            held = np.pad(as_images(held), ((0, 0), *meaning.padding, (0, 0)))
         bits.append(held.reshape(len(held), -1))
     return np.concatenate(bits, axis=1), values
 
 
-def _wanted(walk: Walk, modelled: Modelled, values: list[Counts]) -> NDArray[np.int64]:
+def _wanted(walk: Walk, modelled: Modelled, values: list[Held]) -> NDArray[np.int64]:
     """Counts that have to be written, (N, outputs)."""
-    if modelled.node:
-        counts = walk.network.step(walk.network[modelled.node], values)
-        fraction = walk.network.bounds[modelled.node].fraction
-    else:
-        counts, fraction = values[0], modelled.fractions[0]
-        if modelled.padding != NO_PADS:
-            images = counts.reshape(-1, *image(modelled.shape))
-            counts = np.pad(images, ((0, 0), *modelled.padding, (0, 0)))
+    node, first = walk.network[modelled.after[0].node], modelled.before[0]
+    counts, fraction = values[0]
+    done = len(first.steps) if modelled.single else 0
+    if not modelled.single:
+        counts = walk.network.step(node, [each for each, _ in values])
+        fraction = walk.network.bounds[node.name].fraction
+    elif first.padding != modelled.after[0].padding:
+        images = counts.reshape(-1, *image(node.shape))
+        counts = np.pad(images, ((0, 0), *modelled.after[0].padding, (0, 0)))
     parts = []
-    for steps in modelled.steps:
-        made, _ = applied(steps, np.asarray(counts).astype(np.int64), fraction)
+    for meaning in modelled.after:
+        made, _ = applied(meaning.steps[done:], np.asarray(counts).astype(np.int64), fraction)
         parts.append(made.reshape(len(made), -1))
     return np.concatenate(parts, axis=1)
 
 
-def _events(
-    network: Network, modelled: Modelled, random: np.random.Generator
-) -> Iterator[list[Counts]]:
+def _events(walk: Walk, modelled: Modelled, random: np.random.Generator) -> Iterator[list[Held]]:
     """Counts of the layers that a call reads, by source, each (N, *shape), in pieces."""
-    if not modelled.node:
-        yield from _elementwise(network, modelled, random)
+    if modelled.single:
+        yield [_elementwise(walk, modelled, random)]
         return
-    node = network[modelled.node]
-    bounds = [network.bounds[name] for name in node.sources]
-    extremes = _extremes(node, bounds[0]) if isinstance(node, Dense | Conv) else ()
-    for sets in (*_plain(bounds, random), *extremes, _basis(node, bounds)):
-        size = sum(int(np.prod(bound.low.shape)) for bound in bounds)
-        piece = max(1, _CELLS // size)
+    node = walk.network[modelled.after[0].node]
+    bounds = [walk.network.bounds[name] for name in node.sources]
+    extremes = layer_trials.extremes(node, bounds[0]) if isinstance(node, Dense | Conv) else ()
+    for sets in (*layer_trials.plain(bounds, random), *extremes, layer_trials.basis(node, bounds)):
+        piece = max(1, _CELLS // sum(bound.low.size for bound in bounds))
         for start in range(0, len(sets[0]), piece):
-            yield [each[start : start + piece] for each in sets]
+            yield [
+                (each[start : start + piece], bound.fraction)
+                for each, bound in zip(sets, bounds, strict=True)
+            ]
 
 
-def _elementwise(
-    network: Network, modelled: Modelled, random: np.random.Generator
-) -> Iterator[list[Counts]]:
-    low, high, size = modelled.low, modelled.high, modelled.reads[0]
+def _elementwise(walk: Walk, modelled: Modelled, random: np.random.Generator) -> Held:
+    """Every value that a function of single values can meet, where they are not too many."""
+    bound = walk.network.bounds[modelled.after[0].node]
+    low, high = int(bound.low.min()), int(bound.high.max())
+    counts = np.arange(low, high + 1) if high - low < EXHAUSTIVE else np.array([low, 0, high])
+    held, fraction = applied(modelled.before[0].steps, counts.astype(np.int64), bound.fraction)
+    low, high = int(held.min()), int(held.max())
     if high - low < _VALUES:
         values = np.arange(low, high + 1)
     else:
@@ -231,88 +256,5 @@ def _elementwise(
         ends = np.concatenate([np.arange(low, low + 64), np.arange(high - 63, high + 1)])
         near = np.clip(np.arange(-64, 65), low, high)
         values = np.concatenate([middle, ends, near])
-    missing = -len(values) % size
-    events = np.concatenate([values, np.full(missing, values[0])]).reshape(-1, size)
-    yield [events.astype(np.int64)]
-
-
-def _ends(bound: Bound) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The lowest and the highest value of a layer, and the one closest to 0."""
-    low, high = bound.low.astype(np.int64), bound.high.astype(np.int64)
-    return low, high, np.clip(np.zeros_like(low), low, high)
-
-
-def _extremes(node: Dense | Conv, bound: Bound) -> Iterator[list[Counts]]:
-    """The inputs that drive the sum of every output of a matrix to both its ends."""
-    low, high, zero = (
-        values.reshape(image(values.shape) if values.ndim > 1 else (1, 1, -1))
-        for values in _ends(bound)
-    )
-    conv = as_convolution(node) if isinstance(node, Conv) or bound.low.ndim > 1 else None
-    if conv is None:
-        assert isinstance(node, Dense)
-        positive = node.kernel.T > 0
-        flat = bound.low.astype(np.int64), bound.high.astype(np.int64)
-        yield [np.where(np.concatenate([positive, ~positive]), flat[1], flat[0])]
-        return
-    rows, columns, _, filters = conv.kernel.shape
-    # Windows so far apart that they share no input, from every first one.
-    steps = [-(-size // stride) for size, stride in zip((rows, columns), conv.strides, strict=True)]
-    outputs = image(conv.shape)
-    for first in itertools.product(*(range(step) for step in steps)):
-        made = np.broadcast_to(zero, (2 * filters, *zero.shape)).copy()
-        for cell in itertools.product(range(rows), range(columns)):
-            places = []
-            for axis in (0, 1):
-                at = np.arange(first[axis], outputs[axis], steps[axis]) * conv.strides[axis]
-                at += cell[axis] - conv.padding[axis][0]
-                places.append(at[(at >= 0) & (at < zero.shape[axis])])
-            window = np.ix_(*places)
-            positive = conv.kernel[cell].T > 0
-            for number, up in enumerate((*positive, *~positive)):
-                made[number][window] = np.where(up, high[window], low[window])
-        yield [made.reshape(-1, *bound.low.shape)]
-
-
-def _basis(node: Node, bounds: list[Bound]) -> list[Counts]:
-    """One input at a time, at its two ends and one step from 0, the others 0.
-
-    In a convolution or a pooling inputs so far apart that no window sees two of them go together,
-    each at another value.
-    """
-    sets: list[list[NDArray[np.int64]]] = [[] for _ in bounds]
-    for active, bound in enumerate(bounds):
-        low, high, zero = _ends(bound)
-        levels = (high, low, np.minimum(zero + 1, high), np.maximum(zero - 1, low))
-        for mask, level in itertools.product(_masks(node, bound.low.shape), levels):
-            for place, other in enumerate(bounds):
-                _, _, zero = _ends(other)
-                sets[place].append(np.where(mask, level, zero) if place == active else zero)
-    return [np.array(rows) for rows in sets]
-
-
-def _masks(node: Node, shape: tuple[int, ...]) -> Iterator[NDArray[np.bool_]]:
-    size = int(np.prod(shape))
-    if (reach := node.reach) and len(shape) in (2, 3):
-        height, width, channels = image(shape)
-        rows, columns = np.indices((height, width))
-        starts = (range(min(reach[0], height)), range(min(reach[1], width)), range(channels))
-        for row, column, channel in itertools.product(*starts):
-            mask = np.zeros((height, width, channels), bool)
-            mask[..., channel] = (rows % reach[0] == row) & (columns % reach[1] == column)
-            yield mask.reshape(shape)
-    elif size <= 8192:
-        for place in range(size):
-            yield (np.arange(size) == place).reshape(shape)
-
-
-def _plain(bounds: list[Bound], seed: Any) -> Iterator[list[Counts]]:
-    """Zeros, both ends, and random inputs, dense and sparse."""
-    random = np.random.default_rng(seed)
-    yield [np.array([zero, low, high]) for low, high, zero in map(_ends, bounds)]
-    sets = []
-    for low, high, zero in map(_ends, bounds):
-        dense = random.integers(low, high, (_RANDOM, *low.shape), endpoint=True)
-        sparse = np.where(random.random(dense.shape) < 0.2, dense, zero)
-        sets.append(np.concatenate([dense, sparse]))
-    yield sets
+    size = _size(walk, modelled.sources[0])
+    return np.resize(values, (-(-len(values) // size), size)).astype(np.int64), fraction

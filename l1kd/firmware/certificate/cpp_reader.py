@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.firmware.certificate.adder_code import Generated, read_generated
-from l1kd.firmware.certificate.cpp_text import DECIMAL, INTEGER, NAME, TYPE, Lines, fixed_point
+from l1kd.firmware.certificate.cpp_text import DECIMAL, INTEGER, NAME, TYPE, Lines
 from l1kd.firmware.hls.canonical_cpp import GENERATED, SHARED, STANDARD
 
 # What a project may not call its own: words of C++ and of the library, and members of
@@ -103,7 +103,6 @@ class Program:
     configs: dict[str, Config] = field(default_factory=dict)
     weights: dict[str, Weights] = field(default_factory=dict)
     arrays: dict[str, Array] = field(default_factory=dict)
-    aliases: dict[str, str] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     ports: list[str] = field(default_factory=list)
     generated: Generated = field(default_factory=Generated)
@@ -113,15 +112,7 @@ class Program:
     @property
     def streams(self) -> bool:
         """True if its ports are streams."""
-        return self.array(self.ports[0]).pack is not None
-
-    def array(self, name: str) -> Array:
-        """An array by its name or by one that stands for it."""
-        return self.arrays[self.base(name)]
-
-    def base(self, name: str) -> str:
-        """The name of an array itself, for one that may stand for it."""
-        return self.aliases.get(name, name)
+        return self.arrays[self.ports[0]].pack is not None
 
     def named(self, name: str, lines: Lines) -> str:
         """A name that is defined in the line that was taken last, and nowhere else."""
@@ -191,7 +182,7 @@ def read_program(
 def _types(program: Program, lines: Lines) -> None:
     form = rf"typedef (?:({TYPE})|nnet::array<({TYPE}), ({INTEGER})>) ({_TYPE_NAME});"
     while found := lines.find(form):
-        kind = fixed_point(found[1] or found[2], lines)
+        kind = FixedPoint.parse(found[1] or found[2])
         pack = int(found[3]) if found[3] else None
         program.types[program.named(found[4], lines)] = kind, pack
 
@@ -274,11 +265,6 @@ def _top(program: Program, lines: Lines) -> str:
         elif found := lines.find(rf"    ({NAME}) ({NAME})\[({INTEGER})\];"):
             _declare(program, lines, found[1], found[2], found[3])
             lines.expect(_partition(found[2]))
-        elif found := lines.find(rf"    auto& ({NAME}) = ({NAME});"):
-            of = program.base(found[2])
-            if of not in program.arrays:
-                raise lines.last
-            program.aliases[program.named(found[1], lines)] = of
         else:
             found = lines.take(call)
             template, arguments = (tuple(found[each].split(", ")) for each in (3, 4))

@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from l1kd.core.fixed_point import FixedPoint
-
 INTEGER = r"(?:0|[1-9]\d{0,8})"
 DECIMAL = r"-?(?:0|[1-9]\d{0,17})\.\d{1,60}"
 NAME = r"[A-Za-z]\w*"
@@ -19,7 +17,7 @@ _MODES = (
     r"AP_(?:RND|RND_ZERO|RND_MIN_INF|RND_INF|RND_CONV|TRN|TRN_ZERO),"
     r"AP_(?:SAT|SAT_ZERO|SAT_SYM|WRAP)(?:,0)?"
 )
-TYPE = rf"ap_u?(?:int<{INTEGER}>|fixed<{INTEGER},-?{INTEGER}(?:,{_MODES})?>)"
+TYPE = rf"ap_u?(?:int<[1-9]\d{{0,3}}>|fixed<[1-9]\d{{0,3}},-?{INTEGER}(?:,{_MODES})?>)"
 
 
 class Unreadable(Exception):  # noqa: N818 - the project is at fault, not the program
@@ -71,11 +69,3 @@ class Lines:
         number, text = self._rows[place]
         reason = "is not in the C++ subset that l1kd generates"
         return Unreadable(f"{self.file}:{number}: {text[:120]!r} {reason}")
-
-
-def fixed_point(text: str, lines: Lines) -> FixedPoint:
-    """The type that a text of the form `TYPE` names."""
-    try:
-        return FixedPoint.parse(text)
-    except ValueError:
-        raise lines.last from None

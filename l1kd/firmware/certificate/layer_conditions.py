@@ -32,12 +32,6 @@ from l1kd.firmware.certificate.cpp_text import Unreadable
 from l1kd.firmware.certificate.findings import Step, Walk, lossless
 from l1kd.firmware.hls.limits import reusable
 
-_KERNELS = {  # functions by strategy
-    "nnet::latency": ("DenseLatency", "DepthwiseDenseLatency"),
-    "nnet::resource": tuple(
-        f"DenseResource_rf_{name}" for name in ("leq_nin", "gt_nin_rem0", "gt_nin")
-    ),
-}
 # Constants that are demanded elsewhere, or belong to tables that nothing reads.
 _FREE = {"reuse_factor", "n_zeros", "n_partitions", "n_pixels", "table_size"}
 # What a configuration may choose; `kernel` and `fill_buffer` are demanded where they are used.
@@ -166,21 +160,26 @@ def _same(
         raise Doubt("weights", reason)
 
 
-def kernel_known(config: Config, reuse: int) -> None:
-    """Demand a multiplication and a strategy that the argument covers."""
-    constants, templates = config.constants, config.templates
-    strategy, kernel = str(constants.get("strategy")), templates.get("kernel")
-    if kernel not in [f"nnet::{name}" for name in _KERNELS.get(strategy, ())]:
-        raise Doubt("code", f"{config.name}: {kernel} for {strategy}", known=False)
-    if strategy == "nnet::resource":
-        sizes = [constants.get(name) for name in ("n_in", "n_out", "reuse_factor")]
-        known = [each for each in sizes if isinstance(each, int) and each > 0]
-        if len(known) < 3 or not reusable(*known):
-            reason = f"hls4ml has no code for a reuse factor of {sizes[2]}"
+def kernel_known(config: Config, reuse: int, *, depthwise: bool = False) -> None:
+    """Demand a strategy that the argument covers, with hls4ml's function for it."""
+    strategy, kernel = str(config.constants.get("strategy")), config.templates.get("kernel")
+    inputs, outputs, factor = (
+        _number(config.constants, name) for name in ("n_in", "n_out", "reuse_factor")
+    )
+    wanted = "nnet::DepthwiseDenseLatency" if depthwise else "nnet::DenseLatency"
+    if strategy == "nnet::resource" and not depthwise:
+        if not factor or not inputs or not reusable(inputs, outputs, factor):
+            reason = f"hls4ml has no code for a reuse factor of {factor}"
             raise Doubt("code", f"{config.name}: {reason}")
         near = (near for step in count() for near in (reuse - step, reuse + step) if near > 0)
-        if known[2] > next(factor for factor in near if reusable(*known[:2], factor)):
-            raise Doubt("code", f"{config.name}: a reuse factor of {known[2]}, not about {reuse}")
+        if factor > next(each for each in near if reusable(inputs, outputs, each)):
+            raise Doubt("code", f"{config.name}: a reuse factor of {factor}, not about {reuse}")
+        kind = "leq_nin" if factor <= inputs else "gt_nin" if factor % inputs else "gt_nin_rem0"
+        wanted = f"nnet::DenseResource_rf_{kind}"
+    elif strategy != "nnet::latency":
+        raise Doubt("code", f"{config.name}: {kernel} for {strategy}", known=False)
+    if kernel != wanted:
+        raise Doubt("code", f"{config.name}: {kernel}, not {wanted}")
 
 
 def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name: str) -> None:

@@ -12,93 +12,38 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.layers import Input, Merge, Quantize
+from l1kd.exact.layers import Conv, Dense, Input, Merge, Pool, Quantize
 from l1kd.exact.network import Network
-from l1kd.firmware.certificate.call_rules import CALLS, HANDLERS, NO_CALLS, Handler, matrix_code
+from l1kd.firmware.certificate.call_rules import CALLS, HANDLERS, NO_CALLS, Handler, dense
 from l1kd.firmware.certificate.cpp_reader import Call, Program, read_program
 from l1kd.firmware.certificate.cpp_text import Unreadable
 from l1kd.firmware.certificate.findings import (
-    EXHAUSTIVE,
-    NO_PADS,
     SUMS,
     Meaning,
     Modelled,
-    Pads,
     Step,
     Walk,
-    applied,
     lossless,
     next_quantizer,
     settled,
     unsettled,
 )
-from l1kd.firmware.certificate.layer_conditions import Doubt, image
+from l1kd.firmware.certificate.layer_conditions import Doubt
 from l1kd.firmware.certificate.shipped_files import faults, fingerprint, known
 from l1kd.firmware.hls.project import Description
 
 
 def modelled(walk: Walk, sources: list[str], results: list[str]) -> Modelled:
     """The model of a call whose arrays' meanings are known."""
-    program, network = walk.program, walk.network
-    before = [walk.meanings[program.base(name)] for name in sources]
-    after = [walk.meanings[name] for name in results]
-    first, last = before[0], after[0]
-    if last.node == first.node and last.steps[: len(first.steps)] == first.steps:
-        return _of_values(walk, sources, results)
-    node = network[last.node]
-    return Modelled(
-        layer=last.node.removesuffix(SUMS),
-        node=last.node,
-        sources=tuple(sources),
-        results=tuple(results),
-        reads=tuple(
-            _size(network[name].shape, meaning.padding)
-            for name, meaning in zip(node.sources, before, strict=True)
-        ),
-        writes=tuple(node.size for _ in results),
-        fractions=tuple(network.bounds[name].fraction for name in node.sources),
-        pads=tuple(meaning.padding for meaning in before),
-        steps=tuple(meaning.steps for meaning in after),
-    )
-
-
-def _of_values(walk: Walk, sources: list[str], results: list[str]) -> Modelled:
-    """The model of a function of single values."""
-    network, first = walk.network, walk.meanings[walk.program.base(sources[0])]
-    after = [walk.meanings[name] for name in results]
-    layer, shape = walk.label, network[first.node].shape
-    if not any(layer == each.name for each in network.nodes):
-        behind = next_quantizer(network, first.node)
-        layer = (behind.name if behind else first.node).removesuffix(SUMS)
-    bound = network.bounds[first.node]
-    low, high = int(bound.low.min()), int(bound.high.max())
-    counts = np.arange(low, high + 1) if high - low < EXHAUSTIVE else np.array([low, 0, high])
-    held, fraction = applied(first.steps, counts.astype(np.int64), bound.fraction)
-    return Modelled(
-        layer=layer,
-        node="",
-        sources=tuple(sources),
-        results=tuple(results),
-        reads=(_size(shape, first.padding),),
-        writes=tuple(_size(shape, meaning.padding) for meaning in after),
-        fractions=(fraction,),
-        pads=(NO_PADS,),
-        steps=tuple(meaning.steps[len(first.steps) :] for meaning in after),
-        low=int(held.min()),
-        high=int(held.max()),
-        padding=after[0].padding if first.padding == NO_PADS else NO_PADS,
-        shape=shape,
-    )
-
-
-def _size(shape: tuple[int, ...], padding: Pads) -> int:
-    if padding == NO_PADS:
-        return int(np.prod(shape, dtype=int))
-    height, width, channels = image(shape)
-    return (height + sum(padding[0])) * (width + sum(padding[1])) * channels
+    before, after = (tuple(walk.meanings[name] for name in each) for each in (sources, results))
+    found = Modelled(after[0].node, tuple(sources), tuple(results), before, after)
+    if found.single:
+        behind = next_quantizer(walk.network, found.layer)
+        known = any(walk.label == node.name for node in walk.network.nodes)
+        layer = walk.label if known else behind.name if behind else found.layer
+        found = replace(found, layer=layer)
+    return replace(found, layer=found.layer.removesuffix(SUMS))
 
 
 def follow(files: Mapping[str, bytes], network: Network, description: Description) -> Walk:
@@ -144,7 +89,7 @@ def _shares_hardware(program: Program) -> bool:
 
 def _port(walk: Walk) -> None:
     name, node = walk.program.ports[0], walk.network.nodes[0]
-    array = walk.program.array(name)
+    array = walk.program.arrays[name]
     assert isinstance(node, Input)
     stated = FixedPoint.parse(walk.description.input.type)
     same = _same_bits(array.type, node.type) and _same_bits(stated, node.type)
@@ -163,7 +108,7 @@ def _check_ends(walk: Walk) -> None:
     network = walk.network
     ends = zip(walk.program.ports[1:], network.outputs, network.output_types, strict=True)
     for name, wanted, output in ends:
-        node, array, meaning = network[wanted], walk.program.array(name), walk.meanings.get(name)
+        node, array, meaning = network[wanted], walk.program.arrays[name], walk.meanings.get(name)
         if meaning is None:
             walk.note(wanted, "code", "nothing writes the output")
         elif wanted not in settled(network, meaning):
@@ -186,10 +131,9 @@ def _follow(walk: Walk, number: int, call: Call) -> None:
     handler, sources, results = _handler(walk, call)
     walk.label = walk.description.arrays.get(results[-1], "") if results else ""
     if handler is None:
-        kinds = {node.name: type(node) for node in walk.network.nodes}
-        name = walk.label if walk.label in kinds else _nearest(walk)
+        name = _label(walk)
         reason = f"{call.space}{call.function} is not a function that the argument covers"
-        if walk.label == name and (kind := kinds[name]) in NO_CALLS:
+        if walk.label == name and (kind := type(walk.network[name])) in NO_CALLS:
             reason += f": {NO_CALLS[kind]}"
         walk.note(name, "code", reason, "open")
         for argument in set(call.arguments) & set(program.arrays):
@@ -212,13 +156,10 @@ def _follow(walk: Walk, number: int, call: Call) -> None:
 
 
 def _label(walk: Walk) -> str:
-    names = {node.name for node in walk.network.nodes}
+    """The layer that a call is for, by its label or by what was matched last."""
+    names = [node.name for node in walk.network.nodes]
     known = (name for name in (walk.label + SUMS, walk.label) if name in names)
-    return next(known, "") or _nearest(walk)
-
-
-def _nearest(walk: Walk) -> str:
-    return walk.matched[-1] if walk.matched else walk.network.nodes[0].name
+    return next(known, [names[0], *walk.matched][-1])
 
 
 def _owner(walk: Walk, text: str) -> str:
@@ -235,35 +176,28 @@ def _owner(walk: Walk, text: str) -> str:
 
 def _user(walk: Walk, file: str) -> str | None:
     """The first layer whose function is in a header of hls4ml."""
-    functions = {
-        "dense": ("dense",),
-        "conv": ("conv",),
-        "pool": ("pool",),
-        "activation": ("relu", "linear", "hard_"),
-        "merge": ("add", "subtract", "maximum", "minimum", "concatenate"),
-    }
-    named = [name for word, names in functions.items() if word in file for name in names]
-    for call in walk.program.calls:
-        if any(name in call.function for name in named):
-            return next(filter(None, map(walk.description.arrays.get, call.arguments[1:])), None)
-    return None
+    kinds = {"dense": Dense, "conv": Conv, "pool": Pool, "activation": Quantize, "merge": Merge}
+    named = {name for word, kind in kinds.items() if word in file for name in CALLS[kind]}
+    calls = (call for call in walk.program.calls if call.function in named)
+    results = (name for call in calls for name in call.arguments[1:])
+    return next(filter(None, map(walk.description.arrays.get, results)), None)
 
 
 def _check_arrays(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
     """Arrays are written once, and before they are read; streams are read once; types fit."""
     program = walk.program
     for name in sources:
-        array = program.array(name)
-        if program.base(name) not in walk.meanings:
+        array = program.arrays[name]
+        if name not in walk.meanings:
             raise Doubt("code", f"{name} is read before anything is written to it")
         if array.pack is not None:
             if array.name in walk.read:
                 raise Doubt("code", f"the stream {name} is read twice")
             walk.read.add(array.name)
     for name in results:
-        if program.base(name) in walk.meanings:
+        if name in walk.meanings:
             raise Doubt("code", f"{name} is written twice")
-    declared = [program.array(name).declared for name in (*sources, *results)]
+    declared = [program.arrays[name].declared for name in (*sources, *results)]
     given = [each for each in call.template if each in program.types]
     if call.function == "clone_stream":
         declared = declared[:2]
@@ -274,12 +208,9 @@ def _check_arrays(walk: Walk, call: Call, sources: list[str], results: list[str]
 def _handler(walk: Walk, call: Call) -> tuple[Handler | None, list[str], list[str]]:
     """The rule of a call, and the arrays that it reads and writes."""
     program, function = walk.program, call.function
-    arrays = [name for name in call.arguments if program.base(name) in program.arrays]
-    if call.space != "nnet::":
-        return (
-            (matrix_code if function in program.generated.adders else None),
-            arrays[:1],
-            arrays[1:],
-        )
+    arrays = [name for name in call.arguments if name in program.arrays]
+    if not call.space:
+        rule = dense if function in program.generated.adders else None
+        return rule, arrays[:1], arrays[1:]
     readers = 2 if function in CALLS[Merge] else 1
     return HANDLERS.get(function), arrays[:readers], arrays[readers:]

@@ -99,7 +99,7 @@ def faults(
 ) -> Iterator[tuple[str, str]]:
     """Files that are not as they have to be, and why."""
     version = description.versions.get("hls4ml")
-    types = program.array(program.ports[0]).declared, program.array(program.ports[1]).declared
+    types = program.arrays[program.ports[0]].declared, program.arrays[program.ports[1]].declared
     texts = rendered(description, types)
     dump = json.dumps(description.model_dump(mode="json"), indent=1) + "\n"
     texts |= {FILE: dump, **_vectors(files, description, network)}

@@ -46,7 +46,7 @@ def write(directory: Path, top: str, namespace: str) -> None:
     written = {
         f"{top}.cpp": [
             *_includes(f"{top}.h", "parameters.h", "ports.h"),
-            *lines(inner(f"{top}.cpp")),
+            *lines(_without_aliases(inner(f"{top}.cpp"))),
         ],
         f"{top}.h": [*_includes("defines.h"), *lines(inner(f"{top}.h"))],
         "library.h": [*(f"#include <{name}>" for name in STANDARD), *_includes(*SHARED, *shared)],
@@ -86,6 +86,13 @@ def _inner(text: str, namespace: str) -> str:
     code = re.sub(r"\bnnet::(dense_da_\d|fill_buffer_\d)", r"\1", code)
     code = re.sub(r"(?<![\w:])bit_shift<", "nnet::bit_shift<", code)
     return code.replace(f"{namespace}::", "")
+
+
+def _without_aliases(code: str) -> str:
+    """The top function with one name for each array: hls4ml writes `auto& flat = image;`."""
+    while found := re.search(r"auto& (\w+) = (\w+);", code):
+        code = re.sub(rf"\b{found[1]}\b", found[2], code.replace(found[0], ""))
+    return code
 
 
 def lines(code: str) -> list[str]:

@@ -34,11 +34,10 @@ from l1kd.core.files import atomic_directory, content_hash, file_hash, read_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.own_directories import check_replaceable
 from l1kd.core.processes import call, version_text
-from l1kd.firmware.certificate.certify import certificates_stand
 from l1kd.firmware.hls import c_simulation, testbench
 from l1kd.firmware.hls.project import Port, Project, counts_of
 from l1kd.firmware.hls.project_files import rendered, template
-from l1kd.firmware.run_firmware import projects_of
+from l1kd.firmware.run_firmware import certificates_stand, projects_of
 
 _FORMAT = 1
 _FLAGS = (

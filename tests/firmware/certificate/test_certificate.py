@@ -160,7 +160,7 @@ def test_negative_sums_need_no_relu(projects: Projects, tmp_path: Path) -> None:
     [
         ("l1kd_small.cpp", "w9, b9", "w12, b12", "weights"),
         ("l1kd_small.cpp", "(layer3_out, layer5_out)", "(layer5_out, layer3_out)", "code"),
-        ("l1kd_small.cpp", "layer8_out = layer7_out", "layer8_out = layer5_out", "code"),
+        ("l1kd_small.cpp", "config9>(layer7_out,", "config9>(layer5_out,", "code"),
         ("l1kd_small.cpp", "    conv1_t layer3_out", "    if (1) conv1_t layer3_out", "code"),
         ("parameters.h", "stride_height = 1", "stride_height = 2", "code"),
         ("parameters.h", "n_partitions = 1;", "n_partitions = 2;", "code"),

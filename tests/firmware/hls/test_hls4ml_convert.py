@@ -17,7 +17,8 @@ import pytest
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.agreement import compare
-from l1kd.firmware.certificate.proof import prove
+from l1kd.firmware.certificate.proof import follow
+from l1kd.firmware.certificate.shipped_files import contents
 from l1kd.firmware.hls import hls4ml_convert
 from l1kd.firmware.hls.limits import reuse_for
 from l1kd.firmware.hls.project import open_project
@@ -146,7 +147,7 @@ def test_a_kernel_of_one_cell_gets_a_reuse_factor_that_there_is_code_for(tmp_pat
     source = (tmp_path / "p" / "firmware" / "parameters.h").read_text()
     convolution = source[source.index("conv2d_config") :]
     assert record.weights == 6 and "reuse_factor = 2;" in convolution.partition("};")[0]
-    certificate = prove(tmp_path / "p", read(model), project.record.top, "Vitis", "1.3.0")
+    certificate = follow(contents(tmp_path / "p"), read(model), project.description).certificate
     assert certificate.certified, certificate.summary
     assert reuse_for(model.get_layer("conv1"), 4) == 2
     assert [reuse_for(model.get_layer("conv1"), reuse) for reuse in (1, 2, 3, 100)] == [1, 2, 2, 2]
