@@ -14,6 +14,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ from l1kd.core.files import write_json
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.compiled_calls import calls_code, compare_calls
 from l1kd.firmware.certificate.proof import follow
+from l1kd.firmware.certificate.shipped_files import contents
 from l1kd.firmware.hls import hls4ml_convert
 from l1kd.firmware.hls.project import Project, open_project
+from l1kd.firmware.hls.testbench import read_vectors
 from l1kd.firmware.stimuli.corner_inputs import corners
 from l1kd.networks.to_exact import read
 from tests.firmware.breakages import Breakage, quiet, usual
