@@ -169,14 +169,14 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
     files["l1kd_traced.h"] = _traced(files.get(f"{ports.top}.cpp", b"").decode(), ports).encode()
     key = _hash(files, (*command, *arguments))
     cache = cache_directory()
-    if found := _cached(cache, key):
+    if found := cached(cache, key):
         return found
     with held(_lock(cache, key)):
-        if found := _cached(cache, key):
+        if found := cached(cache, key):
             return found  # somebody else compiled it while this process waited
         _forget(cache, key)
         program = _compile(cache, key, files, (*command, *arguments), directory)
-    _make_room(cache)
+    make_room(cache)
     return program
 
 
@@ -290,7 +290,7 @@ def _hash(files: dict[str, bytes], command: Sequence[str]) -> str:
     return _digest(files, repr(known).encode() + version)[:40]
 
 
-def _cached(cache: Path, key: str) -> Path | None:
+def cached(cache: Path, key: str) -> Path | None:
     """The program of a key, if it is whole: its name ends in the hash of its bytes."""
     for program in cache.glob(f"{key}-*"):
         with contextlib.suppress(OSError):
@@ -343,7 +343,7 @@ def _forget(cache: Path, key: str) -> None:
         program.unlink(missing_ok=True)
 
 
-def _make_room(cache: Path) -> None:
+def make_room(cache: Path) -> None:
     """Delete the least recently used programs, if there are too many."""
     now, programs = time.time(), []
     for path in cache.iterdir():

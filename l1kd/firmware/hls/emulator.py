@@ -124,7 +124,22 @@ def build(
         _compile(project, written)
         if check is not None:
             check(load(written))
-    return load(directory)
+    made = load(directory)
+    _mark(made.manifest.library).touch()
+    return made
+
+
+def built_here(directory: Path) -> bool:
+    """True if this user's l1kd built a library, so that `verify` may load it from a run."""
+    manifest = Manifest.model_validate(read_json(directory / "manifest.json"))
+    return _mark(manifest.library).exists()
+
+
+def _mark(library: Library) -> Path:
+    """A file in the user's cache that says that a library of this hash was built here."""
+    place = c_simulation.cache_directory() / "emulators"
+    place.mkdir(exist_ok=True)
+    return place / content_hash(library.sha256)
 
 
 def _check_free(directory: Path) -> None:

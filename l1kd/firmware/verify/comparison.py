@@ -22,7 +22,7 @@ from l1kd.core.run_files import AgreementRecord, FirmwareRecord, Implementation,
 from l1kd.data.dataset import Sample
 from l1kd.exact.agreement import Agreement, compare
 from l1kd.exact.network import Network
-from l1kd.firmware.hls.emulator import Emulator, load
+from l1kd.firmware.hls.emulator import Emulator, built_here, load
 from l1kd.firmware.hls.project import Project
 from l1kd.firmware.run_firmware import Student, open_student, projects_of
 from l1kd.firmware.stimuli.corner_inputs import corners
@@ -251,8 +251,14 @@ def emulators(context: Context) -> list[Emulator]:
     found = []
     for directory in sorted((context.directory / "emulator").glob("*/")):
         try:
-            found.append(load(directory))
-        except UserError as error:
+            if built_here(directory):
+                found.append(load(directory))
+            else:
+                context.say(
+                    f"not compared: {directory} was not built here, and no program of a run is "
+                    f"run; `l1kd emulator {context.directory}` builds it anew"
+                )
+        except (UserError, OSError, ValueError) as error:
             context.say(f"not compared: {error}")
     return found
 

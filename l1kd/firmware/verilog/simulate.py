@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from l1kd.core.context import cores
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.files import atomic, content_hash, file_hash
+from l1kd.core.files import content_hash, file_hash
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.processes import Program, call, scratch, version_text
 from l1kd.firmware.hls import c_simulation
@@ -49,7 +49,7 @@ Bits = NDArray[np.uint8]
 class Design:
     """A written top module: its files, ports and latency."""
 
-    directory: Path  # of the project; compiled simulations are kept in its `sim/`
+    directory: Path  # of the project
     sources: Sequence[Path]
     top: str
     latency_cycles: int
@@ -203,18 +203,16 @@ def _built(design: Design, tool: Simulator) -> Path:
     """The compiled design, unless these very files have been compiled already."""
     bench = _bench(design, tool)
     hashes = [(path.name, file_hash(path)) for path in design.sources]
-    key = content_hash([tool.name, tool.version, bench, hashes])
-    place = design.directory / "sim"
-    program = place / f"{tool.name}-{key[:16]}"
-    if program.exists():
-        return program
-    place.mkdir(exist_ok=True)
-    # Outside of the project: what a killed process leaves is no part of it.
-    with scratch(design.directory) as work, atomic(program) as temporary:
-        shutil.copy(_compiled(design, tool, work, bench), temporary)
-    for old in place.glob(f"{tool.name}-*"):
-        if old != program:
-            old.unlink(missing_ok=True)
+    place = [*tool.command, os.environ.get("CXX", "")]
+    key = content_hash([tool.name, tool.version, place, bench, hashes])[:40]
+    cache = c_simulation.cache_directory()  # a program that lies in a run is never run
+    if found := c_simulation.cached(cache, key):
+        return found
+    with scratch(cache / "compile") as work:
+        made = _compiled(design, tool, work, bench)
+        made.chmod(0o700)
+        program = made.replace(cache / f"{key}-{file_hash(made)[:32]}")
+    c_simulation.make_room(cache)
     return program
 
 
@@ -264,7 +262,7 @@ def _compiled(design: Design, tool: Simulator, work: Path, bench: str) -> Path:
 
 
 def _call(command: tuple[str, ...], place: Path, what: str) -> None:
-    done = call(command, place)
+    done = call(command, place, environment=c_simulation.compiler_environment())
     if done.code:
         said = (done.errors or done.output.decode(errors="replace")).strip().splitlines()
         first = next((line for line in said if "rror" in line), said[0] if said else "no message")
