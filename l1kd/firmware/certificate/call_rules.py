@@ -66,11 +66,12 @@ def behind(walk: Walk, call: Call, source: str, kinds: tuple[type, ...]) -> tupl
     return node, node.sources[0]
 
 
-def sized(walk: Walk, name: str, node: Node) -> None:
-    """Demand that an array has the size of a layer."""
+def sized(walk: Walk, name: str, node: Node, pack: int | None) -> None:
+    """Demand that an array has the size of a layer, a stream in packs of a size."""
     array = walk.program.arrays[name]
-    if array.size not in (None, node.size):
-        raise Doubt("code", f"{name} has {array.size} values, {node.name!r} has {node.size}")
+    if array.size not in (None, node.size) or (array.pack or pack) != pack:
+        found, wanted = f"{array.size} values, by {array.pack}", f"{node.size}, by {pack}"
+        raise Doubt("code", f"{name} has {found}, {node.name!r} has {wanted}")
 
 
 @contextmanager
@@ -78,7 +79,7 @@ def computes(walk: Walk, result: str, node: Node) -> Iterator[None]:
     """Note that an array holds a layer; the block demands its conditions, and doubts name it."""
     walk.meanings[result] = Meaning(node.name).then(walk.program.arrays[result].type)
     try:
-        sized(walk, result, node)
+        sized(walk, result, node, node.shape[-1])
         yield
     except Doubt as doubt:
         doubt.layer = node.name
@@ -234,7 +235,7 @@ def _activation(
             if not walk.program.types[config.types[name]][0].holds(0.5):
                 raise Doubt("code", f"{config.name}::{name} does not hold 0.5")
     geometry(walk, config, base, wanted)
-    sized(walk, results[0], node)
+    sized(walk, results[0], node, walk.program.arrays[sources[0]].pack)
 
 
 def _pool(

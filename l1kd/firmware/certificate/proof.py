@@ -93,7 +93,8 @@ def _port(walk: Walk) -> None:
     assert isinstance(node, Input)
     stated = FixedPoint.parse(walk.description.input.type)
     same = _same_bits(array.type, node.type) and _same_bits(stated, node.type)
-    if not same or array.size not in (None, node.size):
+    packed = array.pack in (None, node.shape[-1])
+    if not same or not packed or array.size not in (None, node.size):
         reason = f"{array.type.text} is not the port's type {node.type.text}"
         walk.note(node.name, "port", reason)
     walk.meanings[name] = Meaning(node.name)
@@ -143,6 +144,8 @@ def _follow(walk: Walk, number: int, call: Call) -> None:
         _check_arrays(walk, call, sources, results)
         handler(walk, call, sources, results)
         walk.models[number] = modelled(walk, sources, results)
+    except KeyError as error:
+        walk.note(_label(walk).removesuffix(SUMS), "code", f"{call.function}: there is no {error}")
     except Doubt as doubt:
         name = (doubt.layer or _label(walk)).removesuffix(SUMS)
         # A kernel whose scale hls4ml applies in a separate layer is not in the network.
@@ -178,7 +181,7 @@ def _user(walk: Walk, file: str) -> str | None:
     """The first layer whose function is in a header of hls4ml."""
     kinds = {"dense": Dense, "conv": Conv, "pool": Pool, "activation": Quantize, "merge": Merge}
     named = {name for word, kind in kinds.items() if word in file for name in CALLS[kind]}
-    calls = (call for call in walk.program.calls if call.function in named)
+    calls = (call for call in walk.program.calls if any(each in call.function for each in named))
     results = (name for call in calls for name in call.arguments[1:])
     return next(filter(None, map(walk.description.arrays.get, results)), None)
 

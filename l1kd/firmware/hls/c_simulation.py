@@ -166,7 +166,7 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
         f"-DL1KD_OUTPUTS={ports.outputs}",
     )
     files["l1kd_calls.h"] = _calls(directory, files, calls).encode()
-    files["l1kd_traced.h"] = _traced(files.get(f"{ports.top}.cpp", b"").decode(), ports).encode()
+    files["traced.h"] = _traced(files.get(f"{ports.top}.cpp", b"").decode(), ports).encode()
     key = _hash(files, (*command, *arguments))
     cache = cache_directory()
     if found := cached(cache, key):
@@ -181,7 +181,7 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
 
 
 def _traced(source: str, ports: Ports) -> str:
-    """A copy of the top function, `l1kd_traced`, which shows arrays once they are written."""
+    """A copy of the top function, `traced`, which shows arrays once they are written."""
     waiting = {array: (layer, size) for array, layer, size in ports.traced}
     lines: list[str] = []
     for line in source.partition(f"void {ports.top}(")[2].splitlines():
@@ -190,7 +190,7 @@ def _traced(source: str, ports: Ports) -> str:
             if array in waiting:
                 layer, size = waiting.pop(array)
                 lines.append(f'    nnet::save_layer_output({array}, "{layer}", {size});')
-    return "\n".join([f"void l1kd_traced({lines[0] if lines else ') {}'}", *lines[1:], ""])
+    return "\n".join([f"void traced({lines[0] if lines else ') {}'}", *lines[1:], ""])
 
 
 _CALLS: dict[str, str] = {}

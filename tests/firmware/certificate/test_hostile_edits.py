@@ -219,6 +219,9 @@ FURTHER = {
         Edit(DEFINES, "AP_RND_CONV,AP_SAT,0> layer5_t", "AP_RND_CONV,AP_SAT,1> layer5_t"),
         Edit(DEFINES, "AP_RND_CONV,AP_SAT,0> layer5_t", "AP_RND,AP_SAT,0> layer5_t"),
         Edit(DEFINES, "typedef ap_int<11> events_t", "typedef ap_int<12> events_t"),
+        Edit(DEFINES, "AP_SAT,0>, 2> layer5_t", "AP_SAT,0>, 1> layer5_t", "stream"),
+        Edit(PARAMETERS, "    typedef dense4_accum_t accum_t;\n", ""),
+        Edit(PARAMETERS, "    typedef conv1_accum_t accum_t;\n", ""),
         Edit(DEFINES, "typedef ap_int<11> events_t", "typedef volatile ap_int<11> events_t"),
     ],
     "templates": [

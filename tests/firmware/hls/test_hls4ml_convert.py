@@ -472,7 +472,7 @@ from l1kd.firmware.hls import hls4ml_convert
 def wait(*_):
     Path({mark!r}).touch()
     time.sleep(60)
-hls4ml_convert.tidy = wait
+hls4ml_convert.canonical_cpp.write = wait
 hls4ml_convert.to_hls(little(), {directory!r}, vectors=few_vectors(little()))
 """
 
@@ -486,7 +486,7 @@ def test_a_conversion_that_fails_leaves_what_was_there(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(hls4ml_convert, "tidy", full)
+    monkeypatch.setattr(hls4ml_convert.canonical_cpp, "write", full)
     for place in (directory, tmp_path / "q"):
         with pytest.raises(OSError, match="No space left"):
             hls4ml_convert.to_hls(little(seed=2), place, vectors=few_vectors(model))
