@@ -228,7 +228,8 @@ def _activation(
     node = walk.network[meaning.node]
     steps = [step] if step else []
     walk.meanings[results[0]] = meaning.then(*steps, walk.program.arrays[results[0]].type)
-    base, wanted = "nnet::activ_config", {"n_in": node.size}
+    base = "nnet::activ_config"
+    wanted: dict[str, int | str] = {"n_in": node.size}
     if step in ("hard_tanh", "hard_sigmoid"):
         base, wanted = "", {**wanted, "slope": "0.5", "shift": "0.5"}
         for name in ("slope_t", "shift_t"):

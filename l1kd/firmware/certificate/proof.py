@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.layers import Conv, Dense, Input, Merge, Pool, Quantize
+from l1kd.exact.layers import Input, Merge, Quantize
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.call_rules import CALLS, HANDLERS, NO_CALLS, Handler, dense
 from l1kd.firmware.certificate.cpp_reader import Call, Program, read_program
@@ -179,8 +179,8 @@ def _owner(walk: Walk, text: str) -> str:
 
 def _user(walk: Walk, file: str) -> str | None:
     """The first layer whose function is in a header of hls4ml."""
-    kinds = {"dense": Dense, "conv": Conv, "pool": Pool, "activation": Quantize, "merge": Merge}
-    named = {name for word, kind in kinds.items() if word in file for name in CALLS[kind]}
+    words = {k: "activation" if k is Quantize else k.__name__.lower() for k in CALLS}
+    named = {name for kind, word in words.items() if word in file for name in CALLS[kind]}
     calls = (call for call in walk.program.calls if any(each in call.function for each in named))
     results = (name for call in calls for name in call.arguments[1:])
     return next(filter(None, map(walk.description.arrays.get, results)), None)

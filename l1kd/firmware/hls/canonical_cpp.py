@@ -38,7 +38,10 @@ def write(directory: Path, top: str, namespace: str) -> None:
     """Bring what hls4ml wrote for a namespace into the canonical form."""
     firmware = directory / "firmware"
     parameters = (firmware / "parameters.h").read_text()
-    inner = lambda name: _inner((firmware / name).read_text(), namespace)  # noqa: E731
+
+    def inner(name: str) -> str:
+        return _inner((firmware / name).read_text(), namespace)
+
     weights = re.findall(r'#include "(weights/\w+\.h)"', parameters)
     utils = sorted(set(re.findall(r'#include "(nnet_utils/\w+\.h)"', parameters)) - {GENERATED})
     shared = [name for name in utils if name not in SHARED]
