@@ -101,7 +101,9 @@ def faults(
     version = description.versions.get("hls4ml")
     types = program.arrays[program.ports[0]].declared, program.arrays[program.ports[1]].declared
     texts = rendered(description, types)
-    dump = json.dumps(description.model_dump(mode="json"), indent=1) + "\n"
+    steady = 1 if description.record.reuse == 1 and program.style == "PIPELINE" else None
+    told = description.model_copy(update={"interval_cycles": steady})
+    dump = json.dumps(told.model_dump(mode="json"), indent=1) + "\n"
     texts |= {FILE: dump, **_vectors(files, description, network)}
     own = {f"firmware/{name}" for name in program.read} | {NETWORK}
     for name, content in files.items():
@@ -112,8 +114,7 @@ def faults(
             if not re.fullmatch(_OPTIONS[1], content):
                 yield name, "chooses more than the steps of the scripts"
         elif name in texts:
-            line = _first_difference(content, texts[name].encode())
-            if line:
+            if line := _first_difference(content, texts[name].encode()):
                 yield f"{name}:{line}", "is not what l1kd writes"
         elif name not in own:
             yield name, "is not a file of the project: it could be read for another"
@@ -142,7 +143,4 @@ def _vectors(
     except (UserError, ValueError):
         return {inputs: "", outputs: ""}  # no text of vectors: a fault
     answers = FixedPoint.parse(description.output.type).integers(found)
-    return {
-        inputs: testbench.vectors_text(counts),
-        outputs: testbench.vectors_text(answers),
-    }
+    return {inputs: testbench.vectors_text(counts), outputs: testbench.vectors_text(answers)}

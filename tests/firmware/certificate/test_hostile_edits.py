@@ -6,6 +6,7 @@ with the file and the line. What is harmless may pass, and is listed with the re
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -257,6 +258,7 @@ FURTHER = {
         Edit("NOTICE", "Apache", "No"),
         Edit("tb_data/outputs.dat", "\n1", "\n2"),
         Edit("l1kd.json", '"reuse": 1', '"reuse": 1.0'),
+        Edit("l1kd.json", '"strategy": "latency"', '"strategy": "resource"'),
         Edit("l1kd_small_version.cpp", "l1kd_small.cpp", "l1kd_other.cpp"),
         Edit("build_lib.sh", "CC=g++", "CC=g++ -Dw9=w3"),
     ],
@@ -357,6 +359,9 @@ def test_what_the_record_claims_is_checked(
     versions = project.description.model_copy(update={"versions": {"hls4ml": "1.2.0"}})
     old = follow(files, exact, versions).certificate
     assert not old.certified and not old.refused
+    told = project.description.model_copy(update={"interval_cycles": None})
+    text = json.dumps(told.model_dump(mode="json"), indent=1) + "\n"
+    assert follow({**files, "l1kd.json": text.encode()}, exact, told).certificate.refused
     narrow = FixedPoint(10, 10, False)
     port = project.description.input.model_copy(update={"type": narrow.text})
     claimed = project.description.model_copy(update={"input": port})

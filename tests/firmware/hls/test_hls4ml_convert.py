@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -267,6 +268,24 @@ def test_a_namespace_names_the_version(tmp_path: Path) -> None:
     }
     assert len(others) == 6 and first not in others
     assert namespace(little()) == first
+
+
+@pytest.mark.full
+@pytest.mark.csim
+@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
+def test_hls4ml_s_own_bridge_is_exact(io_type: str, tmp_path: Path) -> None:
+    """Built by its script, called as hls4ml's `predict` calls it."""
+    model = little()
+    vectors = few_vectors(model)
+    hls4ml_convert.to_hls(model, tmp_path / "p", io_type=io_type, vectors=vectors)
+    subprocess.run(["bash", "build_lib.sh"], check=True, cwd=tmp_path / "p")
+    library = ctypes.CDLL(str(tmp_path / "p" / "firmware" / "l1kd_little-l1kd.so"))
+    call = library.l1kd_little_double
+    call.argtypes = [np.ctypeslib.ndpointer(np.float64)] * 2
+    for event, wanted in zip(vectors, predict(model, vectors), strict=True):
+        found = np.empty(1)
+        call(np.ascontiguousarray(event), found)
+        assert found[0] == wanted[0]
 
 
 TWO = """
