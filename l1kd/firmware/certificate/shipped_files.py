@@ -74,7 +74,7 @@ def contents(directory: Path, inside: str = "") -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for entry in sorted(os.scandir(directory / inside), key=lambda entry: entry.name):
         path = f"{inside}{entry.name}"
-        if re.fullmatch(_PRODUCTS, path):
+        if re.fullmatch(_PRODUCTS, path) and not entry.is_symlink():
             continue
         if entry.is_dir(follow_symlinks=False):
             found |= contents(directory, f"{path}/")

@@ -368,7 +368,9 @@ def test_what_the_record_claims_is_checked(
     assert follow(files, exact.at_port(narrow), claimed).certificate.refused
 
 
-@pytest.mark.parametrize("name", ["firmware/extra", "firmware/nnet_utils", "network.json"])
+@pytest.mark.parametrize(
+    "name", ["firmware/extra", "firmware/nnet_utils", "network.json", "tb_data/csim_results.log"]
+)
 def test_links_are_refused(name: str, projects: Projects, tmp_path: Path) -> None:
     directory = tmp_path / "p"
     shutil.copytree(projects["latency"].directory, directory)
