@@ -180,22 +180,16 @@ def _as_they_stand(
         (each.student, each.backend, each.io_type, each.strategy): run / each.directory
         for each in firmware or []
     }
+
+    def now(student: str, each: CertificateRecord) -> CertificateRecord:
+        key = (student, each.backend, each.io_type, each.strategy)
+        return as_it_stands(each, places.get(key, run / "nowhere"))
+
     return agreement and [
-        record.model_copy(
-            update={
-                "certificates": [
-                    as_it_stands(
-                        each,
-                        places.get(
-                            (record.student, each.backend, each.io_type, each.strategy),
-                            run / "nowhere",
-                        ),
-                    )
-                    for each in record.certificates
-                ]
-            }
+        each.model_copy(
+            update={"certificates": [now(each.student, one) for one in each.certificates]}
         )
-        for record in agreement
+        for each in agreement
     ]
 
 

@@ -19,7 +19,7 @@ from l1kd.firmware.hls.canonical_cpp import GENERATED, SHARED, STANDARD
 # configurations, in whose scope names of types are looked up.
 _ROLES = ("accum_t", "bias_t", "index_t", "mult_config", "slope_t", "table_t", "weight_t")
 _TAKEN = re.compile(
-    r"ap_\w*|\w*__\w*|nnet|hls|std|main|[A-Z]|void|auto|bool|char|int|long|short|signed|unsigned|"
+    r"ap_\w*|nnet|hls|std|main|[A-Z]|void|auto|bool|char|int|long|short|signed|unsigned|"
     r"float|double|const|static|struct|class|union|enum|template|typename|typedef|using|namespace|"
     r"if|else|for|while|do|switch|case|default|break|continue|return|goto|new|delete|this|"
     r"operator|public|private|protected|friend|virtual|inline|extern|register|volatile|mutable|"

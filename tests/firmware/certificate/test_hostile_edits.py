@@ -283,6 +283,7 @@ HARMLESS = [
     Edit(DEFINES, "ap_fixed<18,8> score_table_t", "ap_fixed<8,8> score_table_t"),
     Edit(DEFINES, "ap_fixed<18,12> conv1_accum_t", "ap_fixed<19,13> conv1_accum_t"),
     Edit(DEFINES, "#include", "\n\n#include"),
+    Edit(DEFINES, "score_table_t", "score__table_t"),
     Edit(LIBRARY, '#include "nnet_utils/nnet_dense.h"\n', ""),  # does not compile
 ]
 EDITS = [*TRIED, *(edit for edits in FURTHER.values() for edit in edits)]
