@@ -21,7 +21,8 @@ from l1kd.exact.bounds import Bound
 from l1kd.exact.layers import Conv, Dense
 from l1kd.firmware.certificate.certify import certify
 from l1kd.firmware.certificate.compiled_calls import misread
-from l1kd.firmware.certificate.cpp_reader import read_program
+from l1kd.firmware.certificate.cpp_reader import Program, read_program
+from l1kd.firmware.certificate.cpp_text import Lines, Unreadable
 from l1kd.firmware.certificate.findings import Certificate
 from l1kd.firmware.certificate.proof import follow
 from l1kd.firmware.certificate.shipped_files import contents, known
@@ -283,7 +284,6 @@ HARMLESS = [
     Edit(DEFINES, "ap_fixed<18,8> score_table_t", "ap_fixed<8,8> score_table_t"),
     Edit(DEFINES, "ap_fixed<18,12> conv1_accum_t", "ap_fixed<19,13> conv1_accum_t"),
     Edit(DEFINES, "#include", "\n\n#include"),
-    Edit(DEFINES, "score_table_t", "score__table_t"),
     Edit(LIBRARY, '#include "nnet_utils/nnet_dense.h"\n', ""),  # does not compile
 ]
 EDITS = [*TRIED, *(edit for edits in FURTHER.values() for edit in edits)]
@@ -342,6 +342,16 @@ def test_a_line_of_no_form_is_named(texts: dict[str, dict[str, bytes]], projects
         assert first.startswith(f"{name}:") and "not in the C++ subset" in first
         found = re.match(rf"{re.escape(name)}:(\d+): ", first)
         assert found and 0 <= int(found[1]) - int(line) <= 1
+
+
+def test_names_are_free_but_for_what_they_could_hide() -> None:
+    """A layer of someone's network is called `inputs_`; nothing is called twice."""
+    lines, program = Lines({"firmware/x.h": b"a\n"}, "x.h"), Program("top", "space")
+    lines.take("a")
+    assert program.named("inputs__t", lines) == "inputs__t"
+    for name in ("inputs__t", "accum_t", "ap_fixed_t", "int", "K"):
+        with pytest.raises(Unreadable, match=r"x\.h:1: 'a' is not in the C\+\+ subset"):
+            program.named(name, lines)
 
 
 def other(project: Project, **values: object) -> Project:
