@@ -19,20 +19,10 @@ std::map<std::string, void *> *trace_outputs = NULL;
 size_t trace_type_size = sizeof(double);
 } // namespace nnet
 
-#ifdef L1KD_GLOBAL
-#define VERSION
-#else
-#define VERSION l1kd_conv_vcab00548
-#endif
-
 namespace l1kd_bench {
 
-#ifndef L1KD_GLOBAL
-using l1kd_conv_vcab00548::l1kd_conv;
-#endif
-using VERSION::port_bits;
-typedef VERSION::events_t input_t;
-typedef VERSION::result_t output_t;
+typedef events_t input_t;
+typedef result_t output_t;
 static const int INPUTS = 252, OUTPUTS = 1;
 static const unsigned long SHOWN = 10; // differences that are printed
 
@@ -117,7 +107,7 @@ static int bench(int argc, char **argv) {
     if (events != others)
         return damaged(output, 1, "as many events as inputs.dat are needed");
 
-#ifdef L1KD_GLOBAL
+#ifdef L1KD_LOG
     // build_prj.tcl compares these two files after both simulations.
 #ifdef RTL_SIM
     std::ofstream log((directory + "/rtl_cosim_results.log").c_str());
@@ -131,7 +121,7 @@ static int bench(int argc, char **argv) {
         bool equal = true;
         for (int i = 0; i < OUTPUTS; i++) {
             const long long wanted = expected[event * OUTPUTS + i];
-#ifdef L1KD_GLOBAL
+#ifdef L1KD_LOG
             log << found[i] << (i + 1 < OUTPUTS ? ' ' : '\n');
 #endif
             if (found[i] == wanted)

@@ -420,6 +420,7 @@ class Verify(Strict):
     events: Annotated[Int, Field(ge=1)] | None = None  # null: the whole test split
     corners: bool = True
     max_auc_loss: Annotated[Float, Field(ge=0, le=1)] = 0.05
+    certificate: Literal["required", "optional"] = "required"  # optional: tests are enough
 
 
 LIMIT = 10_000  # runs of a sweep

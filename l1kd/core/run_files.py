@@ -205,6 +205,7 @@ class CertificateRecord(_Record):
     certified: bool
     layers: list[str]  # proved, in order
     findings: list[Doubted]
+    content: str = ""  # hash of every file that it is about
 
 
 class Simulated(_Record):

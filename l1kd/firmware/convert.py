@@ -16,7 +16,7 @@ from l1kd.exact.network import Network
 from l1kd.firmware.hls.backends import backend_named
 from l1kd.firmware.hls.hls4ml_convert import check_size, to_hls
 from l1kd.firmware.hls.project import NETWORK
-from l1kd.firmware.run_firmware import chosen, stated_port
+from l1kd.firmware.run_firmware import chosen, hls_path, stated_port
 from l1kd.firmware.stimuli.test_vectors import choose
 from l1kd.firmware.verilog import alkaid_convert
 from l1kd.networks.inspect import model_hash, multiplications
@@ -64,7 +64,7 @@ def convert(context: Context) -> None:
     records, vectors = [], {}  # of the test benches: corners, and some of the run's test events
     with context.progress("HLS projects", len(plan)) as advance:
         for student, kind in plan:
-            path = f"firmware/{student.name}/hls/{config.backend}-{kind}-{config.strategy}"
+            path = hls_path(student.name, config, kind)
             check_replaceable(context.directory / path, inside=context.directory)
             if student.name not in vectors:
                 own = context.dataset.test.events(limit=_OWN)

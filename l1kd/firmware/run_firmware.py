@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from l1kd.core import run_files
-from l1kd.core.config import Which
+from l1kd.core.config import Firmware, Which
 from l1kd.core.context import Context
-from l1kd.core.errors import UserError
+from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import file_hash, read_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.network import Network, from_json
 from l1kd.firmware.certificate.compiled_calls import calls_of
+from l1kd.firmware.certificate.cpp_text import Unreadable
+from l1kd.firmware.certificate.findings import State
+from l1kd.firmware.certificate.shipped_files import contents, fingerprint
 from l1kd.firmware.hls.project import NETWORK, Project, open_project
 from l1kd.firmware.verilog.project import Logic, open_logic
 
@@ -42,6 +45,11 @@ def hls_design(record: run_files.FirmwareRecord) -> dict[str, Any]:
     """Fields of a `Resources` that say which HLS project it is of."""
     same = {"student", "part", "clock_ns", "backend", "io_type", "strategy"}
     return {"implementation": "hls4ml"} | record.model_dump(include=same)
+
+
+def hls_path(student: str, config: Firmware, io_type: str) -> str:
+    """An HLS project's directory, relative to the run."""
+    return f"firmware/{student}/hls/{config.backend}-{io_type}-{config.strategy}"
 
 
 def projects_of(run: Path) -> dict[str, list[Project]]:
@@ -101,3 +109,34 @@ def stated_port(context: Context, network: Network) -> FixedPoint | None:
     if grid.fraction > own.fraction or grid.low < own.low or grid.high > own.high:
         return None
     return None if (grid.bounds, grid.fraction) == (own.bounds, own.fraction) else grid
+
+
+def as_it_stands(record: run_files.CertificateRecord, project: Path) -> run_files.CertificateRecord:
+    """A certificate that was recorded; void if the project's files are not those it is about."""
+    if not record.content:  # of an older l1kd
+        return record
+    try:
+        now = fingerprint(contents(project))
+    except (OSError, Unreadable):
+        now = "not to be read"
+    if record.content == now:
+        return record
+    reason = "the project is not the one that was judged; run `l1kd verify` again"
+    state: State = "refused" if project.is_dir() else "open"
+    first = [*record.layers, *(found.layer for found in record.findings), "input"][0]
+    void = run_files.Doubted(layer=first, step="code", state=state, reason=reason)
+    return record.model_copy(update={"certified": False, "layers": [], "findings": [void]})
+
+
+def certificates_stand(run: Path, project: Project) -> None:
+    """Raise CheckFailed if a run's certificate of a project is about other files than it has."""
+    if not (run / "agreement.json").exists():
+        return
+    wanted = project.record
+    for record in run_files.read(run, "agreement.json"):
+        for each in record.certificates if record.student == wanted.student else []:
+            same = (each.backend, each.io_type, each.strategy)
+            if same == (wanted.backend, wanted.io_type, wanted.strategy):
+                found = as_it_stands(each, project.directory).findings
+                if found != each.findings:
+                    raise CheckFailed(f"{project.directory}: {found[0].reason}")

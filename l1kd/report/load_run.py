@@ -17,6 +17,7 @@ from l1kd.core.stages import SPECS, AnyStage
 from l1kd.data.sources import SOURCES
 from l1kd.evaluation.scores import Scores
 from l1kd.firmware import fpga_parts
+from l1kd.firmware.run_firmware import as_it_stands
 from l1kd.report.number_format import share
 
 SPACING_NS = 25.0  # between two bunch crossings of the LHC
@@ -199,14 +200,34 @@ def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
         return ended and (directory / name).is_file()
 
     names = ("metrics", "firmware", "agreement", "fidelity", "resources", "rtl")
+    found = {n: run_files.read(directory, f"{n}.json") for n in names if there(f"{n}.json")}
+    _as_they_stand(directory, found.get("agreement", []), found.get("firmware", []))
     return RunFiles(
         directory,
         manifest,
         config_file.load_resolved(directory / "config.yaml"),
         scores=Scores.load(directory / "scores.npz") if scores and there("scores.npz") else None,
         history=read_history(directory / "history.csv") if there("history.csv") else None,
-        **{n: run_files.read(directory, f"{n}.json") for n in names if there(f"{n}.json")},
+        **found,
     )
+
+
+def _as_they_stand(
+    run: Path, agreement: list[run_files.AgreementRecord], firmware: list[run_files.FirmwareRecord]
+) -> None:
+    """Make the certificates void whose projects were changed since."""
+    places = {
+        (each.student, each.backend, each.io_type, each.strategy): run / each.directory
+        for each in firmware
+    }
+    for each in agreement:
+        each.certificates = [
+            as_it_stands(
+                one,
+                places.get((each.student, one.backend, one.io_type, one.strategy), run / "nowhere"),
+            )
+            for one in each.certificates
+        ]
 
 
 def read_history(path: Path) -> History:

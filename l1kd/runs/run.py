@@ -31,7 +31,7 @@ from l1kd.evaluation.evaluate import evaluate
 from l1kd.firmware import budgets
 from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
 from l1kd.firmware.hls.emulator import deliver
-from l1kd.firmware.run_firmware import projects_of
+from l1kd.firmware.run_firmware import certificates_stand, projects_of
 from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
 from l1kd.firmware.vendor_tools.tool_results import collect
 from l1kd.firmware.verify.comparison import compare_emulator
@@ -184,6 +184,8 @@ def run_vendor_tool(
                 f"{other[0].label} is written for {kind.name}: use --tool {kind.tool}, or "
                 f"convert anew: l1kd run CONFIG --set firmware.backend={backend.name}"
             )
+        for project in projects:
+            certificates_stand(directory, project)
         program = backend.find(wanted)
         if program is None:
             for line in instructions(directory, projects, wanted):

@@ -14,6 +14,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from l1kd.core.errors import UserError
 from l1kd.core.files import write_json
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.compiled_calls import calls_code, compare_calls
-from l1kd.firmware.certificate.proof import follow, prove
-from l1kd.firmware.hls import c_simulation, hls4ml_convert
+from l1kd.firmware.certificate.proof import follow
+from l1kd.firmware.certificate.shipped_files import contents
+from l1kd.firmware.hls import hls4ml_convert
 from l1kd.firmware.hls.project import Project, open_project
+from l1kd.firmware.hls.testbench import read_vectors
 from l1kd.firmware.stimuli.corner_inputs import corners
 from l1kd.networks.to_exact import read
 from tests.firmware.breakages import Breakage, quiet, usual
@@ -75,26 +78,25 @@ def _used(breakage: Breakage, options: dict[str, Any]) -> bool:
 def judge(project: Project, exact: Network, breakage: Breakage, copy: Path) -> dict[str, Any]:
     """What tests and the certificate say of a broken copy."""
     shutil.copytree(project.directory, copy)
-    record = project.record
-    version = project.description.versions["hls4ml"]
-    whole = follow(project.directory, exact, record.top, record.backend, version)
+    whole = follow(contents(project.directory), exact, project.description)
+    vectors, _ = read_vectors(project.directory)
     assert whole.certificate.certified
     if not breakage.apply(copy):
         return {"state": "nothing to edit"}
     broken = open_project(copy)
     try:
-        program = c_simulation.build(copy, broken._ports, lambda: calls_code(whole))
+        program = replace(broken, calls=lambda _: calls_code(whole)).compile()
         events = usual(exact, EVENTS)
         noticed = int((broken.predict(events) != exact.predict(events)).any(axis=1).sum())
         corner, _ = corners(exact.port, exact.shape, exact)
         shown = bool((broken.predict(corner) != exact.predict(corner)).any())
-        shown = shown or bool(compare_calls(whole, program))
+        shown = shown or bool(compare_calls(whole, program, vectors))
     except UserError as error:
         return {
             "state": "does not compile or run",
             "message": str(error).replace(str(copy), "copy")[:200],
         }
-    certificate = prove(copy, exact, record.top, record.backend, version)
+    certificate = follow(contents(copy), exact, project.description).certificate
     first = certificate.refused[0] if certificate.refused else None
     return {
         "state": "judged",

@@ -117,12 +117,12 @@ def examine(directory: Path, before: Path) -> dict[str, Any]:
 
 def certificate(directory: Path) -> dict[str, Any]:
     """Whether the certificate refuses a project, and why."""
-    from l1kd.firmware.certificate.proof import prove
+    from l1kd.firmware.certificate.proof import follow
+    from l1kd.firmware.certificate.shipped_files import contents
 
     project = open_project(directory)
     network = from_json(read_json(directory / NETWORK))
-    record = project.record
-    found = prove(directory, network, record.top, record.backend, metadata.version("hls4ml"))
+    found = follow(contents(directory), network, project.description).certificate
     return {"certified": found.certified, "certificate": found.summary}
 
 

@@ -8,7 +8,7 @@ always zero in usual events, code for values that never come.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,17 +73,17 @@ def quiet(project: Project, network: Network) -> Iterator[Breakage]:
     defines = (firmware / "defines.h").read_text()
     names = [layer.name for layer in project.record.layers]
     source = (firmware / f"{project.record.top}.cpp").read_text()
-    yield from _types(defines, names, _owners(source))
+    yield from _types(defines, names, _owners(source, project.description.arrays))
     yield from _weights(firmware, network, project)
     yield from _windows((firmware / "nnet_utils" / "nnet_code_gen.h").read_text(), names)
     yield from _code(project)
 
 
-def _owners(source: str) -> dict[str, str]:
-    """Types of `defines.h` to the layer whose result they are, by the top function's comments."""
-    calls = re.findall(r"<(?!config)(\w+), (\w+)(?:, \w+)?>\([^()]*\); // (\w+)", source)
-    swapped = re.findall(r"<config\w+, (\w+), (\w+)>\([^()]*\); // (\w+)", source)
-    return {result: label for _, result, label in [*calls, *swapped]}
+def _owners(source: str, arrays: Mapping[str, str]) -> dict[str, str]:
+    """Types of `defines.h` to the layer whose result they are."""
+    calls = re.findall(r"<(?!config)\w+, (\w+)(?:, \w+)?>\(\w+, (\w+)", source)
+    swapped = re.findall(r"<config\w+, \w+, (\w+)>\(\w+, (\w+)", source)
+    return {result: arrays[array] for result, array in [*calls, *swapped]}
 
 
 def _types(defines: str, names: list[str], owners: dict[str, str]) -> Iterator[Breakage]:
@@ -195,11 +195,11 @@ def _code(project: Project) -> Iterator[Breakage]:
         )
     top = project.record.top
     source = (project.directory / "firmware" / f"{top}.cpp").read_text()
-    for call in re.findall(r"nnet::relu<\w+, \w+, \w+>\((\w+), (\w+)\); // (\w+)", source)[:2]:
-        read, written, layer = call
+    for read, written in re.findall(r"nnet::relu<\w+, \w+, \w+>\((\w+), (\w+)\);", source)[:2]:
+        layer = project.description.arrays[written]
         if "hls::stream<" not in source:
             extra = f"    if ({read}[0] > 900) {written}[0] = 0;\n"
-            place = f"// {layer}\n"
+            place = f"({read}, {written});\n"
             yield Breakage(
                 "a line that should not be there",
                 layer,

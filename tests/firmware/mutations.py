@@ -187,7 +187,7 @@ def _call(firmware: Path, random: np.random.Generator) -> _Found | None:
     """The n-th argument, or template argument, of one call is that of another call."""
     path = next(path for path in firmware.glob("*.cpp"))
     text = path.read_text()
-    calls = list(re.finditer(r"^    nnet::(\w+)<([^>]*)>\(([^)]*)\); // \w+$", text, re.M))
+    calls = list(re.finditer(r"^    nnet::(\w+)<([^>]*)>\(([^)]*)\);$", text, re.M))
     if len(calls) < 2:
         return None
     mine, other = _one(calls, random), _one(calls, random)

@@ -25,11 +25,12 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.firmware.hls import c_simulation
 
 TOP = "together"
-_SOURCE = """{includes}
+_LIBRARY = """#pragma once
+{includes}
 #include <cstdio>
 #include <cstdlib>
-
-namespace {top} {{
+"""
+_SOURCE = """#include "library.h"
 
 typedef ap_int<64> word;
 
@@ -79,8 +80,6 @@ void {top}(word *in, word *out) {{
 {cases}
     }}
 }}
-
-}} // namespace {top}
 """
 
 
@@ -220,5 +219,9 @@ def _write_source(projects: Iterable[Project], directory: Path) -> None:
         f"({each.name}::{each.name}, in + 1, out);\n"
         for number, each in enumerate(projects)
     )
-    text = _SOURCE.format(top=TOP, includes=includes, cases=cases)
-    (directory / "firmware" / f"{TOP}.cpp").write_text(text)
+    texts = {
+        "library.h": _LIBRARY.format(includes=includes),
+        f"{TOP}.cpp": _SOURCE.format(top=TOP, cases=cases),
+    }
+    for file, text in texts.items():
+        (directory / "firmware" / file).write_text(text)

@@ -1,22 +1,6 @@
 #ifndef l1kd_conv_vcab00548_DEFINES_H_
 #define l1kd_conv_vcab00548_DEFINES_H_
-
-#include "ap_fixed.h"
-#include "ap_int.h"
-#include "nnet_utils/nnet_types.h"
-#include <array>
-#include <cstddef>
-#include <cstdio>
-#include <tuple>
-#include <tuple>
-
-#ifndef L1KD_GLOBAL
-namespace l1kd_conv_vcab00548 {
-#endif
-
-// hls-fpga-machine-learning insert numbers
-
-// hls-fpga-machine-learning insert layer-precision
+#include "library.h"
 typedef ap_ufixed<10,10,AP_RND_CONV,AP_SAT,0> events_t;
 typedef ap_fixed<18,12> conv1_accum_t;
 typedef ap_fixed<18,12> conv1_t;
@@ -38,11 +22,4 @@ typedef ap_ufixed<14,6> output_bias_t;
 typedef ap_uint<1> layer10_index;
 typedef ap_ufixed<16,8,AP_RND_CONV,AP_SAT,0> result_t;
 typedef ap_fixed<18,8> score_table_t;
-
-// hls-fpga-machine-learning insert emulator-defines
-
-#ifndef L1KD_GLOBAL
-} // namespace l1kd_conv_vcab00548
-#endif
-
 #endif

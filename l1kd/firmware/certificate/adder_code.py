@@ -4,9 +4,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,48 +13,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.firmware.certificate.cpp_text import Unreadable, clean, constant, words
-from l1kd.firmware.certificate.header_hashes import Library
+from l1kd.firmware.certificate.cpp_text import DECIMAL, INTEGER, TYPE, Lines, Unreadable
 
-_FILE = "nnet_utils/nnet_code_gen.h"
-_TYPE = r"ap_u?(?:fixed|int)<[-\w,]+>"
-_BUFFER = re.compile(
-    r"template<class data_T,typename CONFIG_T>class (?P<name>\w+):"
-    r"public nnet::FillConv[12]DBuffer<data_T,CONFIG_T>"
-    r"{public:static void fill_buffer\(data_T data\[[\w:*]+\],"
-    r"data_T buffer\[[\w:*]+\]\[[\w:*]+\],const unsigned partition\)"
-    r"{(?P<body>(?:if\(partition==\d+\){[^{}]*})+)}};"
+_DATA = "data_T data[CONFIG_T::in_height * CONFIG_T::in_width * CONFIG_T::n_chan]"
+_CELLS = "[CONFIG_T::n_pixels][CONFIG_T::filt_height * CONFIG_T::filt_width * CONFIG_T::n_chan]"
+_TEMPLATE = "template<typename inp_t, typename out_t"
+_BUFFER = (
+    r"template<class data_T, typename CONFIG_T> class (fill_buffer_\d+) : public "
+    r"nnet::FillConv([12])DBuffer<data_T, CONFIG_T> {"
 )
-_PARTITION = re.compile(r"if\(partition==(\d+)\){([^{}]*)}")
-_CELL = re.compile(r"buffer\[(\d+)\]\[(\d+)\]=(?:data\[(\d+)\]|0);")
-_ADDERS = re.compile(
-    r"template<typename inp_t,typename out_t>void (?P<name>\w+)"
-    r"\(inp_t model_inp\[(?P<inputs>\d+)\],out_t model_out\[(?P<outputs>\d+)\]\)"
-    r"{(?P<body>[^{}]*)}"
+_ADDERS = (
+    rf"{_TEMPLATE}> void (dense_da_\d+)\(inp_t model_inp\[({INTEGER})\], "
+    rf"out_t model_out\[({INTEGER})\]\) {{"
 )
-_WRAPPER = re.compile(
-    r"template<typename inp_t,typename out_t,typename DUMMY>struct (?P<name>dense_da_wrapper_\d+)"
-    r"{static void dense\(inp_t inp\[\d+\],out_t out\[\d+\],void\*weights=nullptr,"
-    r"void\*biases=nullptr\){(?P<inner>\w+)\(inp,out\);}};"
-)
-_DEFINITIONS = (_BUFFER, _ADDERS, _WRAPPER)
+_WRAPPER = rf"{_TEMPLATE}, typename DUMMY> struct dense_da_wrapper_(\d+) {{"
+_VARIABLE = rf"v{INTEGER}"
+_NUMBER = rf"{DECIMAL}|-?[1-9](?:\.\d{{1,30}})?e-\d{{2}}"
 
 
 def _operand(side: str) -> str:
     return (
-        rf"(?:(?P<{side}v>v\d+)|nnet::bit_shift<(?P<{side}s>-?\d+)>\((?P<{side}w>v\d+)\)|"
-        rf"{_TYPE}\((?P<{side}c>-?[\d.e-]+)\))"
+        rf"(?:(?P<{side}v>{_VARIABLE})|nnet::bit_shift<(?P<{side}s>-?{INTEGER})>"
+        rf"\((?P<{side}w>{_VARIABLE})\)|(?P<{side}t>{TYPE})\((?P<{side}c>{_NUMBER})\))"
     )
 
 
-_INPUT = re.compile(rf"(?P<type>{_TYPE})(?P<name>v\d+)=model_inp\[(?P<place>\d+)\]$")
-_SUM = re.compile(
-    rf"(?P<type>{_TYPE})(?P<name>v\d+)=(?P<minus>-?){_operand('a')}"
-    rf"(?:(?P<sign>[-+]){_operand('b')})?$"
+_VALUE = rf"    (?P<type>{TYPE}) (?P<name>{_VARIABLE}) = "
+_INPUT = rf"{_VALUE}model_inp\[(?P<place>{INTEGER})\];"
+_SUM = (
+    rf"{_VALUE}(?:(?P<minus>-?){_operand('a')}(?: (?P<sign>[-+]) {_operand('b')})?|"
+    rf"(?P<plain>{_NUMBER}));"
 )
-_OUTPUT = re.compile(
-    rf"model_out\[(?P<place>\d+)\]="
-    rf"(?:(?P<type>{_TYPE})\((?P<minus>-?){_operand('a')}\)|(?P<zero>0))$"
+_OUTPUT = (
+    rf"    model_out\[(?P<place>{INTEGER})\] = "
+    rf"(?:(?P<type>{TYPE})\((?P<minus>-?){_operand('a')}\)|(?P<zero>0));"
 )
 
 Counts = NDArray[Any]
@@ -115,7 +106,7 @@ class Adders:
     name: str
     inputs: int  # how many
     outputs: int
-    lines: tuple[str, ...]  # statements
+    lines: tuple[tuple[Unreadable, re.Match[str]], ...]  # and the error that one of them is
 
     def forms(self, fraction: int, low: Counts, high: Counts) -> list[Form]:
         """The outputs, for inputs (counts of 2^-fraction) between `low` and `high`, (inputs,) each.
@@ -124,20 +115,17 @@ class Adders:
         """
         known: dict[str, Form] = {}
         found: dict[int, Form] = {}
-        for line in self.lines:
-            given = _INPUT.match(line) or _SUM.match(line) or _OUTPUT.match(line)
-            if given is None:
-                raise Unreadable(_FILE, line)
+        for error, given in self.lines:
             groups = given.groupdict()
             target: Any = groups.get("name") or int(groups["place"])
             held: dict[Any, Form] = known if "name" in groups else found
             if target in held:
-                raise Unreadable(_FILE, line)
-            if groups.get("zero"):
-                form = Form(np.zeros(self.inputs + 1, object), 0)
-            elif given.re is _INPUT:
+                raise error
+            if groups.get("zero") or groups.get("plain"):
+                form = self._constant(groups.get("plain") or "0", groups["type"] or "ap_uint<1>")
+            elif "minus" not in groups:
                 form = Form(np.zeros(self.inputs + 1, object), fraction)
-                form.coefficients[int(groups["place"])] = 1
+                form.coefficients[range(self.inputs)[int(groups["place"])]] = 1
             else:
                 form = self._operand(given, "a", known)
                 form = -form if groups["minus"] else form
@@ -146,10 +134,10 @@ class Adders:
                     form = form + (other if groups["sign"] == "+" else -other)
             kind = groups["type"]
             if kind and not form.held_by(FixedPoint.parse(kind), low, high):
-                raise ValueError(f"`{line}` does not hold its value for every input")
+                raise ValueError(f"`{given[0].strip()}` does not hold its value for every input")
             held[target] = form
         if sorted(found) != list(range(self.outputs)):
-            raise Unreadable(_FILE, f"{self.name} does not set its {self.outputs} outputs")
+            raise ValueError(f"{self.name} does not set its {self.outputs} outputs")
         return [found[place] for place in range(self.outputs)]
 
     def _operand(self, found: re.Match[str], side: str, known: Mapping[str, Form]) -> Form:
@@ -157,7 +145,12 @@ class Adders:
             return known[name]
         if name := found[f"{side}w"]:
             return known[name].shifted(int(found[f"{side}s"]))
-        value = constant(found[f"{side}c"])
+        return self._constant(found[f"{side}c"], found[f"{side}t"])
+
+    def _constant(self, text: str, kind: str) -> Form:
+        value = float(text)
+        if not FixedPoint.parse(kind).holds(value):
+            raise ValueError(f"{kind} does not hold {text}")
         numerator, denominator = value.as_integer_ratio()
         kept = np.zeros(self.inputs + 1, object)
         kept[-1] = numerator
@@ -171,56 +164,63 @@ class Generated:
     # The cells that every window of a convolution sees, partition by partition: (windows, cells)
     # each, flat indices of the input, -1 for a zero.
     buffers: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict)  # of the convolutions
     adders: dict[str, Adders] = field(default_factory=dict)
     wrappers: dict[str, str] = field(default_factory=dict)
 
 
-def read_generated(text: str, library: Library, types: Mapping[str, Any]) -> Generated:
-    """Read `nnet_code_gen.h`; anything else in it is `Unreadable`."""
-    source = clean(_FILE, text)
-    code = words(source.code)
-    # Without its own namespace the file has hls4ml's.
-    code = code.removeprefix("namespace nnet{")
-    end = code.find("};") + 2
-    if hashlib.sha256(code[:end].encode()).hexdigest() != library.frame:
-        raise Unreadable(_FILE, code[:end])
-    found, position = Generated(), end
-    while rest := code[position:].strip():
-        if rest == "}":
-            break
-        position = len(code) - len(code[position:].lstrip())
-        given = next(filter(None, (each.match(code, position) for each in _DEFINITIONS)), None)
-        if given is None:
-            raise Unreadable(_FILE, rest)
-        name, position = given["name"], given.end()
-        if name in found.buffers or name in found.adders or name in found.wrappers:
-            raise Unreadable(_FILE, f"{name} is defined twice")
-        if given.re is _BUFFER:
-            found.buffers[name] = _buffer(given["body"])
-        elif given.re is _ADDERS:
-            lines = tuple(filter(None, given["body"].split(";")))
-            found.adders[name] = Adders(name, int(given["inputs"]), int(given["outputs"]), lines)
-        elif given["inner"] in found.adders:
-            found.wrappers[name] = given["inner"]
+def read_generated(lines: Lines, named: Callable[[str], str]) -> Generated:
+    """Read the definitions of `nnet_code_gen.h`; `named` checks a name."""
+    found = Generated()
+    while True:
+        if given := lines.find(_BUFFER):
+            found.ranks[given[1]] = int(given[2])
+            found.buffers[named(given[1])] = list(_partitions(lines, int(given[2])))
+        elif given := lines.find(_ADDERS):
+            name, inputs, outputs = named(given[1]), int(given[2]), int(given[3])
+            lines.expect("    #pragma HLS INLINE")
+            rows = []
+            while not lines.find("}"):
+                row = lines.find(_INPUT) or lines.find(_SUM) or lines.take(_OUTPUT)
+                rows.append((lines.last, row))
+            found.adders[name] = Adders(name, inputs, outputs, tuple(rows))
+        elif given := lines.find(_WRAPPER):
+            name = named(f"dense_da_wrapper_{given[1]}")
+            found.wrappers[name] = f"dense_da_{given[1]}"
+            adders = found.adders.get(found.wrappers[name])
+            sizes = (adders.inputs, adders.outputs) if adders else (0, 0)
+            lines.expect(
+                f"    static void dense(inp_t inp[{sizes[0]}], out_t out[{sizes[1]}], "
+                "void *weights=nullptr, void *biases=nullptr) {",
+                f"        dense_da_{given[1]}(inp, out);",
+                "    }",
+                "};",
+            )
         else:
-            raise Unreadable(_FILE, given[0])
-    return found
+            return found
 
 
-def _buffer(body: str) -> list[NDArray[np.int64]]:
-    windows: list[NDArray[np.int64]] = []
-    for number, (partition, cells) in enumerate(_PARTITION.findall(body)):
-        if int(partition) != number or _CELL.sub("", cells):
-            raise Unreadable(_FILE, cells[:80])
-        rows: dict[int, dict[int, int]] = {}
-        for row, column, place in _CELL.findall(cells):
-            line = rows.setdefault(int(row), {})
-            if int(column) in line:
-                raise Unreadable(_FILE, f"buffer[{row}][{column}] is set twice")
-            line[int(column)] = int(place) if place else -1
-        table = [
-            [line[column] for column in range(len(line))]
-            for line in (rows[k] for k in range(len(rows)))
-        ]
-        windows.append(np.array(table, np.int64))
-    return windows
+def _partitions(lines: Lines, rank: int) -> Iterator[NDArray[np.int64]]:
+    """The windows of every partition of a `fill_buffer`, (windows, cells)."""
+    width = rank == 1
+    data = _DATA.replace("in_height * CONFIG_T::", "") if width else _DATA
+    cells = _CELLS.replace("filt_height * CONFIG_T::", "") if width else _CELLS
+    head = f"fill_buffer({data}, data_T buffer{cells}, const unsigned partition) {{"
+    lines.expect("    public:", f"    static void {head}")
+    number = 0
+    while not lines.find("    }"):
+        lines.expect(f"        if (partition == {number}) {{")
+        rows: list[list[int]] = []
+        while not lines.find("        }"):
+            cell = lines.take(
+                rf"            buffer\[({INTEGER})\]\[({INTEGER})\] = (?:data\[({INTEGER})\]|0);"
+            )
+            rows += [[]] if int(cell[1]) == len(rows) else []
+            if int(cell[1]) != len(rows) - 1 or int(cell[2]) != len(rows[-1]):
+                raise lines.last  # cells are set once, in their order
+            rows[-1].append(int(cell[3]) if cell[3] else -1)
+        if len({len(row) for row in rows}) != 1:
+            raise lines.last
+        yield np.array(rows, np.int64)
+        number += 1
+    lines.expect("};")

@@ -6,10 +6,13 @@ from dataclasses import replace
 
 from l1kd.core.files import read_json
 from l1kd.exact.network import Network
-from l1kd.firmware.certificate.compiled_calls import calls_of, compare_calls
+from l1kd.firmware.certificate.compiled_calls import calls_of, compare_calls, misread
+from l1kd.firmware.certificate.cpp_text import Unreadable
 from l1kd.firmware.certificate.findings import Certificate, Finding
 from l1kd.firmware.certificate.proof import follow
+from l1kd.firmware.certificate.shipped_files import contents
 from l1kd.firmware.hls.project import NETWORK, Project
+from l1kd.firmware.hls.testbench import read_vectors
 from l1kd.firmware.verilog.project import Logic
 
 
@@ -38,21 +41,30 @@ def certify(project: Project | Logic, network: Network) -> Certificate:
     UserError
         If the project does not compile, or there is no g++.
     """
+    first = network.nodes[0].name
     try:
         stored = read_json(project.directory / NETWORK)
     except (OSError, ValueError) as error:
         stored = f"{error}"
     if stored != network.to_json():
         reason = f"{NETWORK} is not the student's network"
-        return Certificate((), (Finding(network.nodes[0].name, "code", "refused", reason),))
+        return Certificate((), (Finding(first, "code", "refused", reason),))
     if isinstance(project, Logic):
         layers = dict.fromkeys(node.name.partition(":")[0] for node in network.nodes)
         reason = "no argument is known yet for Verilog"
         return Certificate((), tuple(Finding(name, "code", "open", reason) for name in layers))
-    record, hls4ml = project.record, project.description.versions.get("hls4ml", "?")
-    walk = follow(project.directory, network, record.top, record.backend, hls4ml)
-    proved = walk.certificate
-    if proved.refused or not walk.program.calls:
-        return proved
-    walk.findings += compare_calls(walk, replace(project, calls=calls_of).compile())
+    try:
+        files = contents(project.directory)
+    except Unreadable as error:
+        return Certificate((), (Finding(first, "code", "refused", str(error)),))
+    walk = follow(files, network, project.description)
+    if walk.certificate.refused or not walk.program.calls:
+        return walk.certificate
+    for place in misread(files, walk.program):
+        walk.note(first, "compiled", f"{place}: the compiler reads another text")
+    program, (vectors, _) = (
+        replace(project, calls=calls_of).compile(),
+        read_vectors(project.directory),
+    )
+    walk.findings += compare_calls(walk, program, vectors)
     return walk.certificate

@@ -3,51 +3,47 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.firmware.certificate import cpp_text
 from l1kd.firmware.certificate.adder_code import Generated, read_generated
-from l1kd.firmware.certificate.cpp_text import Source, Unreadable, integer, statements, words
-from l1kd.firmware.certificate.header_hashes import Library
+from l1kd.firmware.certificate.cpp_text import DECIMAL, INTEGER, NAME, TYPE, Lines
+from l1kd.firmware.hls.canonical_cpp import GENERATED, SHARED, STANDARD
 
-_STANDARD = {"iostream", "array", "cstddef", "cstdio", "tuple", "type_traits"}
-_VENDOR = {"ap_fixed.h", "ap_int.h", "hls_stream.h"}
-_NAME = r"[A-Za-z_]\w*"
-_TYPEDEF = re.compile(rf"typedef (?P<type>.+?) ?(?P<name>{_NAME})$")
-_PACK = re.compile(r"nnet::array<(?P<type>.+),(?P<size>[\d*]+)>$")
-_WEIGHTS = re.compile(rf"(?P<type>{_NAME}) (?P<name>{_NAME})\[(?P<size>\d+)\]={{(?P<values>.*)}}$")
-_STRUCT = re.compile(
-    rf"struct (?P<name>{_NAME})\s*(?::\s*(?P<base>nnet::\w+)\s*)?{{(?P<body>[^{{}}]*)}}\s*;"
+# What a project may not call its own: words of C++ and of the library, and members of
+# configurations, in whose scope names of types are looked up.
+_ROLES = ("accum_t", "bias_t", "index_t", "mult_config", "slope_t", "table_t", "weight_t")
+_TAKEN = re.compile(
+    r"ap_\w*|nnet|hls|std|main|[A-Z]|void|auto|bool|char|int|long|short|signed|unsigned|"
+    r"float|double|const|static|struct|class|union|enum|template|typename|typedef|using|namespace|"
+    r"if|else|for|while|do|switch|case|default|break|continue|return|goto|new|delete|this|"
+    r"operator|public|private|protected|friend|virtual|inline|extern|register|volatile|mutable|"
+    r"explicit|export|try|catch|throw|true|false|sizeof|asm|and|or|not|xor|compl|bitand|bitor|"
+    r"(?:and|or|not|xor)_eq|w?char(?:8|16|32)?_t|constexpr|decltype|nullptr|noexcept|static_assert|"
+    r"alignas|alignof|thread_local|(?:data|res|x|y)_T|CONFIG_T|DUMMY|" + "|".join(_ROLES)
 )
-_TOP = re.compile(rf"void (?P<name>{_NAME})\s*\((?P<arguments>[^()]*)\)\s*{{(?P<body>[^{{}}]*)}}")
-_NUMBER = re.compile(
-    rf"static const (?:unsigned|int|bool|nnet::\w+) (?P<name>{_NAME})=(?P<value>.+)$"
-)
-_USING = re.compile(rf"template<[^>]*>using (?P<name>{_NAME})=(?P<value>.+)$")
-_AUTO = re.compile(rf"constexpr static auto (?P<name>{_NAME})=(?P<value>.+)$")
-_OUTSIDE = re.compile(
-    rf"const .+?[> ](?P<config>{_NAME})::(?P<name>{_NAME})(?:\[\])?=(?P<value>.+)$"
-)
-_DECLARED = re.compile(r"static const (?:ap_uint<[\w*]+>|\w+ )(?P<name>\w+)(?:\[[\w*]+\])?$")
-_LOCAL = re.compile(rf"(?P<type>{_NAME}) (?P<name>{_NAME})\[(?P<size>[\d*]+)\]$")
-_STREAM = re.compile(
-    rf'hls::stream<(?P<type>{_NAME})>(?:&?)(?P<name>{_NAME})(?:\("(?P<said>\w+)"\))?$'
-)
-_ALIAS = re.compile(rf"auto&(?P<name>{_NAME})=(?P<of>{_NAME})$")
-_CALL = re.compile(
-    rf"(?P<space>(?:nnet::)?)(?P<function>{_NAME})<(?P<template>[\w,]+)>\((?P<arguments>[-\w,.]+)\)$"
-)
-_SIMULATION = re.compile(r"nnet::save_layer_output<[\w,]+>\([^()]*\)$")
-# A name, or the choice between two that normalisation layers write.
-_WORD = re.compile(r"(nnet::)?\w+(::\w+)*|\(\w+==-?\w+\)\?\w+:\w+")
-_SIZE = re.compile(r"\d+(\*\d+)*")
+_TYPE_NAME, _CONFIG_NAME = rf"{NAME}_(?:t|index|prec)", r"(?:[A-Za-z]\w*_)?config\d+(?:_mult)?"
+_TABLE_NAME = r"[a-z]\d+"
+_VALUES = {  # constants of configurations, by their types
+    "unsigned": rf"{INTEGER}|nnet::(?:latency|resource|distributed_arithmetic|io_\w+)",
+    "bool": "true|false",
+    "int": rf"-?{INTEGER}",
+    "nnet::Pool_Op": "nnet::(?:Max|Average)",
+    "nnet::conv_implementation": "nnet::conv_implementation::linebuffer",
+}
+_ELEMENT = rf"(?:{NAME}|typename {NAME}::value_type)"
+_KERNEL = "class data_T, class res_T, class CONFIG_T"
+_SCALE = "unsigned K, unsigned S, unsigned W"
+_TEMPLATES = {  # parameters of the templates that a configuration chooses
+    **{"kernel": _KERNEL, "conv_kernel": _KERNEL, "product": "class x_T, class y_T"},
+    **{"fill_buffer": "class data_T, class CONFIG_T", "scale_index": _SCALE},
+    **{"scale_index_height": _SCALE, "scale_index_width": _SCALE},
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class Array:
     name: str
     type: FixedPoint
     declared: str  # the name of its C++ type
-    size: int | None  # None: a stream, which does not say
+    size: int | None  # None: a stream at a port, which does not say
     pack: int | None  # None: an array
 
 
@@ -69,7 +65,6 @@ class Call:
     function: str
     template: tuple[str, ...]
     arguments: tuple[str, ...]
-    label: str  # the layer's name, as the comment behind it says
 
     @property
     def text(self) -> str:
@@ -84,9 +79,9 @@ class Config:
 
     name: str
     base: str
-    constants: Mapping[str, int | str]
-    types: Mapping[str, str]
-    templates: Mapping[str, str]
+    constants: dict[str, int | str] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
+    templates: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,213 +98,191 @@ class Program:
 
     top: str
     namespace: str
+    style: str = ""  # of the top function: PIPELINE or DATAFLOW
     types: dict[str, tuple[FixedPoint, int | None]] = field(default_factory=dict)
     configs: dict[str, Config] = field(default_factory=dict)
     weights: dict[str, Weights] = field(default_factory=dict)
     arrays: dict[str, Array] = field(default_factory=dict)
-    aliases: dict[str, str] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     ports: list[str] = field(default_factory=list)
     generated: Generated = field(default_factory=Generated)
-    files: set[str] = field(default_factory=set)  # read, relative to `firmware/`
+    read: set[str] = field(default_factory=set)  # files, relative to `firmware/`
+    names: set[str] = field(default_factory=set)
 
-    def array(self, name: str) -> Array:
-        """An array by its name or by one that stands for it."""
-        return self.arrays[self.base(name)]
+    @property
+    def streams(self) -> bool:
+        """True if its ports are streams."""
+        return self.arrays[self.ports[0]].pack is not None
 
-    def base(self, name: str) -> str:
-        """The name of an array itself, for one that may stand for it."""
-        return self.aliases.get(name, name)
+    def named(self, name: str, lines: Lines) -> str:
+        """A name that is defined in the line that was taken last, and nowhere else."""
+        if name in self.names or re.fullmatch(_TAKEN, name):
+            raise lines.last
+        self.names.add(name)
+        return name
 
 
-def read_program(directory: Path, top: str, library: Library) -> Program:
-    """Read the files of a project; anything that l1kd does not generate is `Unreadable`."""
-    firmware = directory / "firmware"
-    program = Program(top, "")
-    try:
-        _read_defines(program, _source(firmware, "defines.h"))
-        program.generated = read_generated(
-            _text(firmware, "nnet_utils/nnet_code_gen.h"), library, program.types
-        )
-        parameters = _source(firmware, "parameters.h")
-        program.files = {"defines.h", "parameters.h", "ports.h", f"{top}.h", f"{top}.cpp"}
-        for name in parameters.includes:
-            if name.startswith("weights/"):
-                program.files.add(name)
-                _read_weights(program, _source(firmware, name))
-        _read_parameters(program, parameters)
-        header, source = _source(firmware, f"{top}.h"), _source(firmware, f"{top}.cpp")
-        _read_header(program, header)
-        _read_top(program, source, _text(firmware, f"{top}.cpp"))
-    except (KeyError, ValueError, IndexError) as error:
-        raise Unreadable(f"{top}.cpp", f"{type(error).__name__}: {error}") from error
-    for each in (header, source, parameters, _source(firmware, "defines.h")):
-        _check_includes(each, library, top)
+def read_program(
+    files: Mapping[str, bytes], top: str, namespace: str, headers: set[str]
+) -> Program:
+    """Read the files of a project, by path; what l1kd does not generate is `Unreadable`.
+
+    `headers` are those of the library that it may include.
+    """
+    program = Program(top, namespace)
+
+    def opened(name: str, *includes: str) -> Lines:
+        """A file after its guard and includes, which are always the same."""
+        lines = Lines(files, name)
+        program.read.add(name)
+        if name != f"{top}.cpp":
+            guard = f"{namespace}_{PurePath(name).stem.upper()}_H_"
+            lines.expect(f"#ifndef {guard}", f"#define {guard}")
+        lines.expect(*(f'#include "{each}"' for each in includes))
+        return lines
+
+    def closed(lines: Lines) -> None:
+        lines.expect("#endif")
+        lines.end()
+
+    library = opened("library.h")
+    library.expect(*(f"#include <{name}>" for name in STANDARD))
+    library.expect(*(f'#include "{name}"' for name in SHARED))
+    included = ""
+    while found := library.find(r'#include "(nnet_utils/\w+\.h)"'):
+        if not included < found[1] or found[1] not in headers - set(SHARED):
+            raise library.last
+        included = found[1]
+    closed(library)
+    defines = opened("defines.h", "library.h")
+    _types(program, defines)
+    closed(defines)
+    generated = opened(GENERATED)
+    program.generated = read_generated(generated, lambda name: program.named(name, generated))
+    closed(generated)
+    parameters = opened("parameters.h", "defines.h", GENERATED)
+    while found := parameters.find(rf'#include "(weights/({NAME})\.h)"'):
+        if found[1] in program.read:
+            raise parameters.last
+        weights = opened(found[1])
+        _weights(program, weights)
+        closed(weights)
+    while found := parameters.find(rf"struct ({_CONFIG_NAME})(?: : (nnet::{NAME}))? {{"):
+        _config(program, parameters, found[1], found[2] or "")
+    closed(parameters)
+    source = opened(f"{top}.cpp", f"{top}.h", "parameters.h", "ports.h")
+    signature = _top(program, source)
+    source.end()
+    header = opened(f"{top}.h", "defines.h")
+    header.expect(f"{signature};")
+    closed(header)
     return program
 
 
-def _text(firmware: Path, name: str) -> str:
-    try:
-        return (firmware / name).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unreadable(name, f"cannot be read: {error}") from error
+def _types(program: Program, lines: Lines) -> None:
+    form = rf"typedef (?:({TYPE})|nnet::array<({TYPE}), ({INTEGER})>) ({_TYPE_NAME});"
+    while found := lines.find(form):
+        kind = FixedPoint.parse(found[1] or found[2])
+        pack = int(found[3]) if found[3] else None
+        program.types[program.named(found[4], lines)] = kind, pack
 
 
-def _source(firmware: Path, name: str) -> Source:
-    return cpp_text.clean(name, _text(firmware, name))
+def _weights(program: Program, lines: Lines) -> None:
+    form = rf"({NAME}) ({_TABLE_NAME})\[({INTEGER})\] = {{({DECIMAL}(?:, {DECIMAL})*)}};"
+    found = lines.take(form)
+    kind, pack = program.types.get(found[1], (None, None))
+    values = [float(text) for text in found[4].split(", ")]
+    if kind is None or pack is not None or len(values) != int(found[3]):
+        raise lines.last
+    program.weights[program.named(found[2], lines)] = Weights(kind.quantize(values), kind)
 
 
-def _check_includes(source: Source, library: Library, top: str) -> None:
-    own = {"defines.h", "parameters.h", "ports.h", f"{top}.h", f"{top}_ports.h"}
-    for name in source.includes:
-        known = name in _STANDARD | _VENDOR | own or name.startswith("weights/")
-        if not known and name not in library.headers:
-            raise Unreadable(source.file, f"#include {name}")
+def _config(program: Program, lines: Lines, name: str, base: str) -> None:
+    config = Config(program.named(name, lines), base)
+    outside: list[str] = []  # forms of the definitions behind the struct
+    while not lines.find("};"):
+        target: dict[str, str] | dict[str, int | str]
+        value: int | str
+        if found := lines.find(rf"    static const ([\w:]+) ({NAME}) = ([-\w:]+);"):
+            target, key, value = config.constants, found[2], found[3]
+            if not re.fullmatch(_VALUES.get(found[1], "-"), value):
+                raise lines.last
+            value = int(value) if value.lstrip("-").isdigit() else value
+        elif found := lines.find(rf"    typedef ({NAME}) ({'|'.join(_ROLES)});"):
+            target, key, value = config.types, found[2], found[1]
+            if value not in (program.configs if key == "mult_config" else program.types):
+                raise lines.last
+        elif found := lines.find(r"    template<(.+)> using (\w+) = ((?:nnet::)?[\w:]+)<(.+)>;"):
+            target, key, value = config.templates, found[2], found[3]
+            given = _TEMPLATES.get(key, "")
+            if found[1] != given or found[4] != re.sub(r"\w+ (\w+)", r"\1", given):
+                raise lines.last
+        elif found := lines.find(
+            rf"    constexpr static auto (dense_da) = ({NAME})<{_ELEMENT}, {_ELEMENT}>;"
+        ):
+            target, key, value = config.templates, found[1], found[2]
+        elif found := lines.find(rf"    static const ({NAME}) (slope|shift);"):
+            target, key, value = config.types, f"{found[2]}_t", found[1]
+            outside.append(rf"const {found[1]} {name}::({found[2]}) = ({DECIMAL});")
+        else:
+            found = lines.take(rf"    static const (ap_uint<{INTEGER}>) (pixels)\[({INTEGER})\];")
+            target, key, value = config.types, "pixels", found[1]
+            outside.append(rf"const {found[1]} {name}::(pixels)\[{found[3]}\] = {{(0)}};")
+        if key in target:
+            raise lines.last
+        target[key] = value  # type: ignore[assignment]
+    for form in outside:
+        found = lines.take(form)
+        config.constants[found[1]] = found[2]
+    program.configs[name] = config
 
 
-def _named(program: Program, source: Source) -> str:
-    """A file's code inside of the project's namespace."""
-    code = source.code
-    wrapped = source.conditional.get("L1KD_GLOBAL", "")
-    opened = re.fullmatch(rf"\s*namespace ({_NAME}) {{\s*}}\s*", wrapped)
-    if opened:
-        name = opened[1]
-    elif wrapped.strip():
-        raise Unreadable(source.file, wrapped)
+def _top(program: Program, lines: Lines) -> str:
+    """Read the top function; returns its signature."""
+    begin = lines.take(rf"(void {program.top}\((.+)\)) {{")
+    for argument in begin[2].split(", "):
+        stream, array = rf"hls::stream<({NAME})> &({NAME})", rf"({NAME}) ({NAME})\[({INTEGER})\]"
+        if not (found := re.fullmatch(f"{stream}|{array}", argument, re.ASCII)):
+            raise lines.last
+        groups = [group for group in found.groups() if group]
+        program.ports.append(_declare(program, lines, *groups))
+    source, *results = program.ports
+    if not results:
+        raise lines.last
+    joined = ",".join(program.ports)
+    if program.streams:
+        lines.expect(f"    #pragma HLS INTERFACE axis port={joined}")
     else:
-        inside = re.fullmatch(rf"\s*namespace ({_NAME}) {{(.*)}}\s*", code, re.DOTALL)
-        if not inside:
-            return code
-        name, code = inside[1], inside[2]
-    if program.namespace not in ("", name):
-        raise Unreadable(source.file, f"namespace {name}")
-    program.namespace = name
-    return code
-
-
-def _matches(program: Program, source: Source, form: re.Pattern[str]) -> Iterator[re.Match[str]]:
-    """The statements of a file, which all have to be of one form."""
-    for statement in statements(_named(program, source)):
-        found = form.match(statement)
-        if not found:
-            raise Unreadable(source.file, statement)
-        yield found
-
-
-def _read_defines(program: Program, source: Source) -> None:
-    for found in _matches(program, source, _TYPEDEF):
-        text, pack = found["type"], None
-        if packed := _PACK.match(text):
-            text, pack = packed["type"], integer(packed["size"], {})
-        if found["name"] in program.types:
-            raise Unreadable(source.file, found[0])
-        program.types[found["name"]] = (FixedPoint.parse(text), pack)
-
-
-def _read_weights(program: Program, source: Source) -> None:
-    for found in _matches(program, source, _WEIGHTS):
-        kind, _ = program.types[found["type"]]
-        values = [cpp_text.constant(text) for text in found["values"].split(",")]
-        if len(values) != int(found["size"]) or found["name"] in program.weights:
-            raise Unreadable(source.file, found[0])
-        program.weights[found["name"]] = Weights(kind.quantize(values), kind)
-
-
-def _read_parameters(program: Program, source: Source) -> None:
-    code = _named(program, source)
-    outside: dict[tuple[str, str], str] = {}
-    for statement in statements(_STRUCT.sub("", code)):
-        found = _OUTSIDE.match(statement)
-        if not found:
-            raise Unreadable(source.file, statement)
-        outside[found["config"], found["name"]] = found["value"]
-    for struct in _STRUCT.finditer(code):
-        name = struct["name"]
-        if name in program.configs:
-            raise Unreadable(source.file, struct[0])
-        given = {key: value for (config, key), value in outside.items() if config == name}
-        base, body = struct["base"] or "", struct["body"]
-        program.configs[name] = _config(name, base, body, given, source.file)
-    if unknown := {config for config, _ in outside} - set(program.configs):
-        raise Unreadable(source.file, f"{min(unknown)} has no struct")
-
-
-def _config(name: str, base: str, body: str, outside: dict[str, str], file: str) -> Config:
-    constants: dict[str, int | str] = dict(outside)
-    types: dict[str, str] = {}
-    templates: dict[str, str] = {}
-    for statement in statements(body):
-        target: dict[str, Any]
-        value: Any
-        if found := _NUMBER.match(statement):
-            target, value = constants, _number(found["value"], constants)
-        elif found := _TYPEDEF.match(statement):
-            target, value = types, found["type"]
-        elif found := _USING.match(statement) or _AUTO.match(statement):
-            target, value = templates, found["value"]
-        elif (found := _DECLARED.match(statement)) and found["name"] in outside:
-            continue
+        lines.expect(f"    #pragma HLS ARRAY_RESHAPE variable={source} complete dim=0")
+        lines.expect(*(_partition(name) for name in results))
+        lines.expect(f"    #pragma HLS INTERFACE ap_vld port={joined}")
+    program.style = lines.take("    #pragma HLS (PIPELINE|DATAFLOW)")[1]
+    call = rf"    (nnet::|)({NAME})<([\w, ]+)>\(([\w, ]+)\);"
+    while not lines.find("}"):
+        if found := lines.find(rf"    hls::stream<({NAME})> ({NAME});"):
+            after = lines.take(rf"    #pragma HLS STREAM variable={found[2]} depth=({INTEGER})")
+            _declare(program, lines, found[1], found[2], after[1], stream=True)
+        elif found := lines.find(rf"    ({NAME}) ({NAME})\[({INTEGER})\];"):
+            _declare(program, lines, found[1], found[2], found[3])
+            lines.expect(_partition(found[2]))
         else:
-            raise Unreadable(file, statement)
-        if found["name"] in target or value is None:
-            raise Unreadable(file, statement)
-        target[found["name"]] = value
-    return Config(name, base, constants, types, templates)
+            found = lines.take(call)
+            template, arguments = (tuple(found[each].split(", ")) for each in (3, 4))
+            program.calls.append(Call(found[1], found[2], template, arguments))
+    return begin[1]
 
 
-def _number(text: str, known: Mapping[str, int | str]) -> int | str | None:
-    """A constant: a number, or a name as it is; None if it is neither."""
-    try:
-        return integer(text, known)
-    except ValueError:
-        return text if _WORD.fullmatch(text) else None
+def _partition(name: str) -> str:
+    return f"    #pragma HLS ARRAY_PARTITION variable={name} complete dim=0"
 
 
-def _read_header(program: Program, source: Source) -> None:
-    (prototype,) = statements(_named(program, source))
-    if not re.fullmatch(rf"void {program.top}\([^()]*\)", prototype):
-        raise Unreadable(source.file, prototype)
-
-
-def _read_top(program: Program, source: Source, text: str) -> None:
-    found = _TOP.fullmatch(_named(program, source).strip())
-    if not found or found["name"] != program.top:
-        raise Unreadable(source.file, source.code.strip())
-    for statement in statements(source.conditional.get("__SYNTHESIS__", "")):
-        if not _SIMULATION.match(statement):
-            raise Unreadable(source.file, statement)
-    for argument in found["arguments"].split(","):
-        program.ports.append(_declare(program, words(argument), source.file))
-    labels = {  # calls, and the comments behind them: the layers' names
-        words(code): label.strip()
-        for code, separator, label in (line.partition("; //") for line in text.splitlines())
-        if separator and _CALL.match(words(code))
-    }
-    for statement in statements(found["body"]):
-        if call := _CALL.match(statement):
-            template, arguments = call["template"].split(","), call["arguments"].split(",")
-            label, named = labels.get(statement, ""), (call["space"], call["function"])
-            program.calls.append(Call(*named, tuple(template), tuple(arguments), label))
-        elif alias := _ALIAS.match(statement):
-            of = program.aliases.get(alias["of"], alias["of"])
-            if of not in program.arrays or alias["name"] in program.arrays:
-                raise Unreadable(source.file, statement)
-            program.aliases[alias["name"]] = of
-        else:
-            _declare(program, statement, source.file)
-
-
-def _declare(program: Program, statement: str, file: str) -> str:
-    found = _LOCAL.match(statement) or _STREAM.match(statement)
-    if not found or found["name"] in program.arrays or found["name"] in program.aliases:
-        raise Unreadable(file, statement)
-    kind, pack = program.types[found["type"]]
-    size = None
-    if found.re is _LOCAL:
-        if not _SIZE.fullmatch(found["size"]) or pack is not None:
-            raise Unreadable(file, statement)
-        size = integer(found["size"], {})
-    elif pack is None:
-        raise Unreadable(file, statement)
-    program.arrays[found["name"]] = Array(found["name"], kind, found["type"], size, pack)
-    return found["name"]
+def _declare(
+    program: Program, lines: Lines, kind: str, name: str, size: str = "", *, stream: bool = False
+) -> str:
+    """Note an array of a size, or a stream (of a depth; none at a port)."""
+    held, pack = program.types.get(kind, (None, None))
+    if held is None or (stream or not size) != (pack is not None):
+        raise lines.last
+    count = int(size) * (pack or 1) if size else None
+    program.arrays[name] = Array(program.named(name, lines), held, kind, count, pack)
+    return name

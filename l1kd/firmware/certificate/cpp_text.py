@@ -1,130 +1,71 @@
-"""Splits C++ text into statements and constants: a strict reader, not a compiler.
+"""Reads C++ line by line in the canonical form (`hls.canonical_cpp`): a strict reader, no compiler.
 
-It knows the forms that hls4ml and l1kd write; all others are `Unreadable`, and not certified.
+Every line has to be of a form that leaves one reading to every compiler: no comment, condition,
+macro, backslash or string is in any form, integers are decimal and below 2^31. A line of no form is
+`Unreadable`, and the project is refused.
 """
 
 from __future__ import annotations
 
-import ast
-import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-_COMMENTS = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_DIRECTIVE = re.compile(
-    r"^#\s*(?:include [\"<](?P<include>[\w./]+)[\">]|pragma HLS\b.*|pragma once|"
-    r"ifndef (?P<unless>\w+)|(?P<endif>endif)|define (?P<define>\w+))$"
+INTEGER = r"(?:0|[1-9]\d{0,8})"
+DECIMAL = r"-?(?:0|[1-9]\d{0,17})\.\d{1,60}"
+NAME = r"[A-Za-z]\w*"
+_MODES = (
+    r"AP_(?:RND|RND_ZERO|RND_MIN_INF|RND_INF|RND_CONV|TRN|TRN_ZERO),"
+    r"AP_(?:SAT|SAT_ZERO|SAT_SYM|WRAP)(?:,0)?"
 )
-# What stands between these is for the C simulation alone, or for the vendor's tool alone.
-_CONDITIONS = {"__SYNTHESIS__", "L1KD_GLOBAL"}
+TYPE = rf"ap_u?(?:int<[1-9]\d{{0,3}}>|fixed<[1-9]\d{{0,3}},-?{INTEGER}(?:,{_MODES})?>)"
 
 
 class Unreadable(Exception):  # noqa: N818 - the project is at fault, not the program
-    """A file of a project is not of the form that is generated: where, and its text."""
-
-    def __init__(self, file: str, text: str) -> None:
-        self.file = file
-        shown = " ".join(text.split())
-        super().__init__(f"{file}: {shown[:120]!r} is not in the C++ subset that l1kd generates")
+    """A file of a project is not of the form that is generated: which, where, and its text."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """A file without comments, pragmas and preprocessor lines."""
+class Lines:
+    """The lines of a file, to be taken one after the other; empty ones are left out."""
 
-    file: str
-    code: str  # outside of conditions
-    conditional: Mapping[str, str]  # code under `#ifndef`, by condition
-    includes: tuple[str, ...]  # headers
+    def __init__(self, files: Mapping[str, bytes], name: str) -> None:
+        self.file = name
+        try:
+            *rows, last = files[f"firmware/{name}"].decode("ascii").split("\n")
+        except KeyError:
+            raise Unreadable(f"{name} is missing") from None
+        except UnicodeDecodeError as error:
+            raise Unreadable(f"{name}: byte {error.start} is not ASCII") from error
+        self._rows = [(number, row) for number, row in enumerate(rows, 1) if row]
+        self._rows.append((len(rows) + 1, last))
+        self._next = 0
 
+    def find(self, form: str) -> re.Match[str] | None:
+        """Take the next line, if it is of a form as a whole."""
+        found = re.compile(form, re.ASCII).fullmatch(self._rows[self._next][1])
+        self._next += found is not None
+        return found
 
-def clean(file: str, text: str) -> Source:
-    """Take a file apart; a macro, an `#if` or an `#else` is `Unreadable`."""
-    # A line that goes on: `\` at its end.
-    text = _COMMENTS.sub(" ", text.replace("\\\n", " "))
-    code: list[str] = []
-    conditional: dict[str, list[str]] = {}
-    includes: list[str] = []
-    open_: list[str] = []
-    guard = ""
-    for line in text.splitlines():
-        if not line.lstrip().startswith("#"):
-            place = [name for name in open_ if name in _CONDITIONS]
-            (conditional.setdefault(place[-1], []) if place else code).append(line)
-            continue
-        found = _DIRECTIVE.match(" ".join(line.split()))
-        if not found:
-            raise Unreadable(file, line)
-        if found["include"]:
-            includes.append(found["include"])
-        elif found["unless"]:
-            open_.append(found["unless"])
-            if found["unless"] not in _CONDITIONS:
-                if guard or "".join(code).strip():
-                    raise Unreadable(file, line)
-                guard = found["unless"]
-        elif found["endif"]:
-            if not open_:
-                raise Unreadable(file, line)
-            open_.pop()
-        elif found["define"] and found["define"] != guard:
-            raise Unreadable(file, line)
-    if open_:
-        raise Unreadable(file, f"#ifndef {open_[-1]}")
-    under = {name: "\n".join(lines) for name, lines in conditional.items()}
-    return Source(file, "\n".join(code), under, tuple(includes))
+    def take(self, form: str) -> re.Match[str]:
+        """Take the next line, which has to be of a form."""
+        if (found := self.find(form)) is None:
+            raise self._error(self._next)
+        return found
 
+    def expect(self, *texts: str) -> None:
+        """Take lines that have to be these."""
+        for text in texts:
+            self.take(re.escape(text))
 
-def words(text: str) -> str:
-    """Text with single spaces, and none around punctuation."""
-    return re.sub(r"\s*([^\w\s])\s*", r"\1", " ".join(text.split()))
+    def end(self) -> None:
+        """Demand that nothing is left, and that the last line ended."""
+        self.take("")
 
+    @property
+    def last(self) -> Unreadable:
+        """An error about the line that was taken last."""
+        return self._error(self._next - 1)
 
-def statements(text: str) -> Iterator[str]:
-    """Texts between semicolons, by `words`; empty ones are left out."""
-    for part in text.split(";"):
-        if reduced := words(part):
-            yield reduced
-
-
-def integer(expression: str, known: Mapping[str, int | str]) -> int:
-    """The value of a C++ expression: sums, products, quotients and names of unsigned integers."""
-    try:
-        tree = ast.parse(expression, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{expression!r} is not arithmetic") from error
-    return _value(tree, known)
-
-
-_OPERATIONS: dict[type[ast.operator], Callable[[int, int], int]] = {
-    **{ast.Mult: operator.mul, ast.Add: operator.add, ast.Sub: operator.sub},
-    ast.Div: operator.floordiv,
-}
-
-
-def _value(node: ast.expr, known: Mapping[str, int | str]) -> int:
-    if isinstance(node, ast.Constant) and type(node.value) is int:
-        return node.value
-    if isinstance(node, ast.Name):
-        value = known.get(node.id)
-        if isinstance(value, int):
-            return value
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_value(node.operand, known)
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
-        left, right = _value(node.left, known), _value(node.right, known)
-        if not isinstance(node.op, ast.Div) or (right > 0 and left >= 0):
-            return _OPERATIONS[type(node.op)](left, right)
-    if isinstance(node, ast.Call) and not node.keywords and len(node.args) == 2:
-        left, right = (_value(each, known) for each in node.args)
-        if isinstance(node.func, ast.Name) and node.func.id == "DIV_ROUNDUP" and right > 0:
-            return -(-left // right)
-    raise ValueError("not arithmetic that is known")
-
-
-def constant(text: str) -> float:
-    """A decimal number of C++."""
-    if not re.fullmatch(r"-?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
-        raise ValueError(f"{text!r} is not a number")
-    return float(text)
+    def _error(self, place: int) -> Unreadable:
+        number, text = self._rows[place]
+        reason = "is not in the C++ subset that l1kd generates"
+        return Unreadable(f"{self.file}:{number}: {text[:120]!r} {reason}")

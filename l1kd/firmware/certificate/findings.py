@@ -17,6 +17,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.layers import Node, Quantize, Rectify, Reshape
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.cpp_reader import Program
+from l1kd.firmware.hls.project import Description
 
 EXHAUSTIVE = 1 << 22
 Counts = NDArray[Any]
@@ -132,7 +133,7 @@ def _by_argument(
             last = following is None and wanted  # it may be the quantizer itself
             if not last and lossless(step, low, high, fraction):
                 continue
-        if not kept and step == "relu" and _is_relu(following):
+        if not kept and _idle(step, following):
             continue
         kept.append(step)
     if kept:
@@ -142,11 +143,13 @@ def _by_argument(
     )
 
 
-def _is_relu(step: Applied | None) -> bool:
-    """True if a type makes 0 of values below 0, so that nothing before it has to."""
-    if not isinstance(step, FixedPoint) or step.signed:
+def _idle(step: Applied, following: Applied | None) -> bool:
+    """True if the type behind a step does its work too: an unsigned one, one within -1 and 1."""
+    if not isinstance(following, FixedPoint) or following.overflow != "SAT":
         return False
-    return (step.rounding, step.overflow) == ("RND_CONV", "SAT")
+    if step == "relu":
+        return not following.signed and following.rounding == "RND_CONV"
+    return step == "hard_tanh" and following.low >= -1 and following.high <= 1
 
 
 Step = Literal["port", "code", "weights", "sums", "quantizer", "compiled"]
@@ -171,6 +174,7 @@ class Certificate:
 
     layers: tuple[str, ...]  # in order
     findings: tuple[Finding, ...]  # in the order of the data's flow; empty if certified
+    content: str = ""  # hash of every file that it is about
 
     @property
     def certified(self) -> bool:
@@ -197,19 +201,16 @@ class Modelled:
     """The function that a call was proved to compute, so that it can be run alone and compared."""
 
     layer: str  # for messages
-    node: str  # the layer of the exact network; empty for a function of single values
     sources: tuple[str, ...]  # arrays that are read
     results: tuple[str, ...]  # arrays that are written
-    reads: tuple[int, ...]  # values of each
-    writes: tuple[int, ...]
-    fractions: tuple[int, ...]  # counts of 2^-fraction are read
-    pads: tuple[Pads, ...]  # zeros that already stand around them
-    steps: tuple[tuple[Applied, ...], ...]  # after the layer, or on the values read, by result
-    # Of a function of single values: the ends of its input as counts.
-    low: int = 0
-    high: int = 0
-    padding: Pads = NO_PADS  # zeros that it puts around an image of a shape
-    shape: tuple[int, ...] = ()
+    before: tuple[Meaning, ...]
+    after: tuple[Meaning, ...]
+
+    @property
+    def single(self) -> bool:
+        """True for a function of single values: the same layer after more steps."""
+        first, last = self.before[0], self.after[0]
+        return last.node == first.node and last.steps[: len(first.steps)] == first.steps
 
 
 @dataclass
@@ -218,6 +219,9 @@ class Walk:
 
     network: Network
     program: Program
+    description: Description
+    content: str = ""  # hash of every file that was read
+    label: str = ""  # the layer's name in the description, of the call that is followed
     meanings: dict[str, Meaning] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
     matched: list[str] = field(default_factory=list)
@@ -235,7 +239,7 @@ class Walk:
         matched = set(self.matched)  # several layers may be matched at once, in no order
         proved = (n.name.removesuffix(SUMS) for n in self.network.nodes if n.name in matched)
         layers = tuple(dict.fromkeys(name for name in proved if name not in doubted))
-        return Certificate(layers, tuple(self.findings))
+        return Certificate(layers, tuple(self.findings), self.content)
 
 
 def unsettled(walk: Walk, meaning: Meaning, wanted: str = "") -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,21 +28,18 @@ from l1kd.exact.layers import Bound, Conv, Dense, Pool
 from l1kd.firmware.certificate.adder_code import Adders, Form
 from l1kd.firmware.certificate.cpp_reader import Config, Program
 from l1kd.firmware.certificate.cpp_text import Unreadable
-from l1kd.firmware.certificate.findings import Step, lossless
+from l1kd.firmware.certificate.findings import Step, Walk, lossless
 from l1kd.firmware.hls.hls4ml_convert import reusable
 
-_KERNELS = {  # functions by strategy
-    "nnet::latency": ("DenseLatency", "DepthwiseDenseLatency"),
-    "nnet::resource": tuple(
-        f"DenseResource_rf_{name}" for name in ("leq_nin", "gt_nin_rem0", "gt_nin")
+# Constants that are demanded elsewhere, or belong to tables that nothing reads.
+_FREE = {"reuse_factor", "n_zeros", "n_partitions", "n_pixels", "table_size"}
+# What a configuration may choose; `kernel` and `fill_buffer` are demanded where they are used.
+_CHOICES = {
+    "product": ("nnet::product::mult",),
+    **dict.fromkeys(
+        ("scale_index", "scale_index_height", "scale_index_width"),
+        ("nnet::scale_index_regular", "nnet::scale_index_unscaled"),
     ),
-}
-_PRODUCT = "nnet::product::mult<x_T,y_T>"
-# Constants that have no part in what is computed: how much hardware it is spread over.
-_FREE = {
-    *("io_type", "reuse_factor", "n_zeros", "n_nonzeros", "multiplier_limit"),
-    *("store_weights_in_bram", "min_height", "min_width", "pixels", "strategy", "implementation"),
-    *("kernel_size", "n_partitions", "n_pixels", "count_pad", "table_size"),
 }
 
 
@@ -69,17 +67,52 @@ def image(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def geometry(config: Config, wanted: Mapping[str, int | str]) -> None:
-    """Demand constants of a configuration, and that it has no others that matter."""
-    for name, value in config.constants.items():
-        if name in wanted:
-            if value != wanted[name]:
-                raise Doubt("code", f"{config.name}::{name} is {value}, not {wanted[name]}")
+def geometry(walk: Walk, config: Config, base: str, wanted: Mapping[str, int | str]) -> None:
+    """Demand a configuration's base and constants: these, and others as the project asks."""
+    if config.base != base:
+        raise Doubt("code", f"{config.name} is a {config.base}, not a {base}")
+    for name, choices in _CHOICES.items():
+        if (chosen := config.templates.get(name, choices[0])) not in choices:
+            raise Doubt("code", f"{config.name}: {name} is {chosen}")
+    record, constants = walk.description.record, config.constants
+    known: dict[str, int | str] = {
+        "io_type": "nnet::io_stream" if walk.program.streams else "nnet::io_parallel",
+        **dict.fromkeys(("store_weights_in_bram", "count_pad"), "false"),
+        "implementation": "nnet::conv_implementation::linebuffer",
+        "pixels": "0",
+        "strategy": f"nnet::{record.strategy}",
+    }
+    if record.strategy == "distributed_arithmetic" and constants.get("strategy") == "nnet::latency":
+        known["strategy"] = "nnet::latency"  # of layers that hls4ml has no adders for
+    for side in ("height", "width"):  # of inputs that no code of a line buffer reads
+        known[f"min_{side}"] = constants.get(f"in_{side}", 0)
+    if constants.get("strategy") != "nnet::resource":
+        known["reuse_factor"] = record.reuse
+    size = _number(constants, "n_in") * _number(constants, "n_out")
+    if "kernel_size" in constants:
+        cells = _number(constants, "filt_height", 1) * _number(constants, "filt_width")
+        known["kernel_size"] = cells
+        size = cells * _number(constants, "n_chan") * _number(constants, "n_filt")
+    if "multiplier_limit" in constants:
+        reuse = max(1, _number(constants, "reuse_factor"))
+        zeros = _number(constants, "n_zeros")
+        known["multiplier_limit"] = -(-size // reuse) - zeros // reuse
+        known["n_nonzeros"] = size - zeros
+    known |= wanted
+    for name, value in constants.items():
+        if name in known:
+            if value != known[name]:
+                raise Doubt("code", f"{config.name}::{name} is {value}, not {known[name]}")
         elif name not in _FREE:
             raise Doubt("code", f"{config.name}::{name} is not known", known=False)
     for name, value in wanted.items():
-        if name not in config.constants and not (name.startswith("pad_") and value == 0):
+        if name not in constants and not (name.startswith("pad_") and value == 0):
             raise Doubt("code", f"{config.name} does not say {name}")
+
+
+def _number(constants: Mapping[str, int | str], name: str, default: int = 0) -> int:
+    value = constants.get(name, default)
+    return value if isinstance(value, int) else 0
 
 
 def numbers(
@@ -103,7 +136,10 @@ def numbers(
         kernel = kernel[:, :, channels, channels]
     elif config.constants.get("strategy") == "nnet::resource":
         kernel = np.moveaxis(kernel, -1, 0)
-    _same(program.weights[weights].values, kernel, node.kernel_fraction, weights)
+    stored = program.weights[weights].values
+    _same(stored, kernel, node.kernel_fraction, weights)
+    if (zeros := int((stored == 0).sum())) != config.constants.get("n_zeros"):
+        raise Doubt("code", f"{config.name}::n_zeros is not {zeros}")
     _same(program.weights[biases].values, node.bias, node.bias_fraction, biases)
 
 
@@ -123,35 +159,43 @@ def _same(
         raise Doubt("weights", reason)
 
 
-def kernel_known(config: Config) -> None:
-    """Demand a multiplication and a strategy that the argument covers."""
-    constants, templates = config.constants, config.templates
-    strategy, kernel = str(constants.get("strategy")), templates.get("kernel")
-    if templates.get("product") != _PRODUCT:
-        raise Doubt("code", f"{config.name} multiplies by {templates.get('product')}")
-    if kernel not in [
-        f"nnet::{name}<data_T,res_T,CONFIG_T>" for name in _KERNELS.get(strategy, ())
-    ]:
-        raise Doubt("code", f"{config.name}: {kernel} for {strategy}", known=False)
-    if strategy == "nnet::resource":
-        sizes = [constants.get(name) for name in ("n_in", "n_out", "reuse_factor")]
-        known = [each for each in sizes if isinstance(each, int) and each > 0]
-        if len(known) < 3 or not reusable(*known):
-            reason = f"hls4ml has no code for a reuse factor of {sizes[2]}"
+def kernel_known(config: Config, reuse: int, *, depthwise: bool = False) -> None:
+    """Demand a strategy that the argument covers, with hls4ml's function for it."""
+    strategy, kernel = str(config.constants.get("strategy")), config.templates.get("kernel")
+    inputs, outputs, factor = (
+        _number(config.constants, name) for name in ("n_in", "n_out", "reuse_factor")
+    )
+    wanted = "nnet::DepthwiseDenseLatency" if depthwise else "nnet::DenseLatency"
+    if strategy == "nnet::resource" and not depthwise:
+        if not factor or not inputs or not reusable(inputs, outputs, factor):
+            reason = f"hls4ml has no code for a reuse factor of {factor}"
             raise Doubt("code", f"{config.name}: {reason}")
+        near = (near for step in count() for near in (reuse - step, reuse + step) if near > 0)
+        if factor > next(each for each in near if reusable(inputs, outputs, each)):
+            raise Doubt("code", f"{config.name}: a reuse factor of {factor}, not about {reuse}")
+        kind = "leq_nin" if factor <= inputs else "gt_nin" if factor % inputs else "gt_nin_rem0"
+        wanted = f"nnet::DenseResource_rf_{kind}"
+    elif strategy != "nnet::latency":
+        raise Doubt("code", f"{config.name}: {kernel} for {strategy}", known=False)
+    if kernel != wanted:
+        raise Doubt("code", f"{config.name}: {kernel}, not {wanted}")
 
 
 def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name: str) -> None:
     """Demand that accumulators of a type lose nothing."""
-    fraction, _, _ = node.aligned(source.fraction)
-    low, high = int(bound.low.min()), int(bound.high.max())
+    fraction, left, bias_left = node.aligned(source.fraction)
+    used = int(np.bitwise_or.reduce(abs(node.kernel), axis=None)) << left
+    used |= int(np.bitwise_or.reduce(abs(node.bias), axis=None)) << max(bias_left, 0)
+    spare = max((used & -used).bit_length() - 1, 0)  # zeros at the end of every term
+    fraction -= spare
+    low, high = int(bound.low.min()) >> spare, int(bound.high.max()) >> spare
     if low == high == 0 and not bound.magnitude:
         return
     if kind.fraction < fraction:
         dropped = f"{fraction - kind.fraction} of the {fraction} fraction bits of its sums"
         raise Doubt("sums", f"{name} ({kind.text}) drops {dropped}")
     if kind.overflow != "WRAP":
-        low, high = -bound.magnitude, bound.magnitude
+        low, high = -(bound.magnitude >> spare), bound.magnitude >> spare
     if not lossless(kind, low, high, fraction):
         needed = FixedPoint.holding(low, high, fraction).integer
         ends = f"from {low * 2.0**-fraction:g} to {high * 2.0**-fraction:g}"

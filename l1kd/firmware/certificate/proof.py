@@ -3,177 +3,113 @@
 The project's files are read back, call by call, and every array of its top function is shown to
 hold a layer of the exact network: the weights are the network's, no sum can overflow or drop a bit,
 every quantizer is the same function of every value that can reach it. Shared code is pinned by its
-hash (`header_hashes`). Nothing here runs the project, or needs more than its files.
+hash (`shipped_files`). Nothing here runs the project, or needs more than its files.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-
-import numpy as np
 
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.layers import Input, Merge, Quantize
 from l1kd.exact.network import Network
-from l1kd.firmware.certificate.call_rules import CALLS, HANDLERS, NO_CALLS, Handler, matrix_code
+from l1kd.firmware.certificate.call_rules import CALLS, HANDLERS, NO_CALLS, Handler, dense
 from l1kd.firmware.certificate.cpp_reader import Call, Program, read_program
-from l1kd.firmware.certificate.cpp_text import Unreadable, words
+from l1kd.firmware.certificate.cpp_text import Unreadable
 from l1kd.firmware.certificate.findings import (
-    EXHAUSTIVE,
-    NO_PADS,
     SUMS,
-    Certificate,
     Meaning,
     Modelled,
-    Pads,
+    Step,
     Walk,
-    applied,
     lossless,
     next_quantizer,
     settled,
     unsettled,
 )
-from l1kd.firmware.certificate.header_hashes import known
-from l1kd.firmware.certificate.layer_conditions import Doubt, image
-from l1kd.firmware.hls.namespace_and_ports import ports_header
+from l1kd.firmware.certificate.layer_conditions import Doubt
+from l1kd.firmware.certificate.shipped_files import faults, fingerprint, known
+from l1kd.firmware.hls.project import Description
 
 
-def modelled(walk: Walk, label: str, sources: list[str], results: list[str]) -> Modelled:
-    """The model of a call whose arrays' meanings are known; `label` is its comment."""
-    program, network = walk.program, walk.network
-    before = [walk.meanings[program.base(name)] for name in sources]
-    after = [walk.meanings[name] for name in results]
-    first, last = before[0], after[0]
-    if last.node == first.node and last.steps[: len(first.steps)] == first.steps:
-        return _of_values(walk, label, sources, results)
-    node = network[last.node]
-    return Modelled(
-        layer=last.node.removesuffix(SUMS),
-        node=last.node,
-        sources=tuple(sources),
-        results=tuple(results),
-        reads=tuple(
-            _size(network[name].shape, meaning.padding)
-            for name, meaning in zip(node.sources, before, strict=True)
-        ),
-        writes=tuple(node.size for _ in results),
-        fractions=tuple(network.bounds[name].fraction for name in node.sources),
-        pads=tuple(meaning.padding for meaning in before),
-        steps=tuple(meaning.steps for meaning in after),
-    )
+def modelled(walk: Walk, sources: list[str], results: list[str]) -> Modelled:
+    """The model of a call whose arrays' meanings are known."""
+    before, after = (tuple(walk.meanings[name] for name in each) for each in (sources, results))
+    found = Modelled(after[0].node, tuple(sources), tuple(results), before, after)
+    if found.single:
+        behind = next_quantizer(walk.network, found.layer)
+        known = any(walk.label == node.name for node in walk.network.nodes)
+        layer = walk.label if known else behind.name if behind else found.layer
+        found = replace(found, layer=layer)
+    return replace(found, layer=found.layer.removesuffix(SUMS))
 
 
-def _of_values(walk: Walk, label: str, sources: list[str], results: list[str]) -> Modelled:
-    """The model of a function of single values."""
-    network, first = walk.network, walk.meanings[walk.program.base(sources[0])]
-    after = [walk.meanings[name] for name in results]
-    layer, shape = label, network[first.node].shape
-    if not any(label == each.name for each in network.nodes):
-        behind = next_quantizer(network, first.node)
-        layer = (behind.name if behind else first.node).removesuffix(SUMS)
-    bound = network.bounds[first.node]
-    low, high = int(bound.low.min()), int(bound.high.max())
-    counts = np.arange(low, high + 1) if high - low < EXHAUSTIVE else np.array([low, 0, high])
-    held, fraction = applied(first.steps, counts.astype(np.int64), bound.fraction)
-    return Modelled(
-        layer=layer,
-        node="",
-        sources=tuple(sources),
-        results=tuple(results),
-        reads=(_size(shape, first.padding),),
-        writes=tuple(_size(shape, meaning.padding) for meaning in after),
-        fractions=(fraction,),
-        pads=(NO_PADS,),
-        steps=tuple(meaning.steps[len(first.steps) :] for meaning in after),
-        low=int(held.min()),
-        high=int(held.max()),
-        padding=after[0].padding if first.padding == NO_PADS else NO_PADS,
-        shape=shape,
-    )
-
-
-def _size(shape: tuple[int, ...], padding: Pads) -> int:
-    if padding == NO_PADS:
-        return int(np.prod(shape, dtype=int))
-    height, width, channels = image(shape)
-    return (height + sum(padding[0])) * (width + sum(padding[1])) * channels
-
-
-def prove(directory: Path, network: Network, top: str, backend: str, hls4ml: str) -> Certificate:
-    """The certificate of a project written by hls4ml of a version, from its files; nothing runs."""
-    return follow(directory, network, top, backend, hls4ml).certificate
-
-
-def follow(directory: Path, network: Network, top: str, backend: str, hls4ml: str) -> Walk:
-    """The proof, call by call; a walk without calls if the project cannot be read."""
-    library, first = known(backend, hls4ml), network.nodes[0].name
-    firmware, walk = directory / "firmware", Walk(network, Program(top, ""))
+def follow(files: Mapping[str, bytes], network: Network, description: Description) -> Walk:
+    """Prove the program in a project's files call by call; no calls if it cannot be read."""
+    record, first = description.record, network.nodes[0].name
+    hls4ml = description.versions.get("hls4ml", "?")
+    library = known(record.backend, hls4ml)
+    walk = Walk(network, Program(record.top, ""), description, fingerprint(files))
     if library is None:
-        reason = f"no argument was made for the code of hls4ml {hls4ml}, {backend}"
+        reason = f"no argument was made for the code of hls4ml {hls4ml}, {record.backend}"
         walk.note(first, "code", reason, "open")
         return walk
     try:
-        walk.program = program = read_program(directory, top, library)
+        program = read_program(files, record.top, description.namespace, library.headers)
     except Unreadable as error:
-        walk.note(_owner(network, firmware / f"{top}.cpp", str(error)), "code", str(error))
+        walk.note(_owner(walk, str(error)), "code", str(error))
         return walk
-    if changed := library.changed(firmware):
-        reason = f"firmware/{changed[0]} is not the file that hls4ml {hls4ml} ships"
-        walk.note(_user(program, changed[0]) or first, "code", reason)
-    if strangers := library.strangers(firmware, program.files):
-        reason = "is not a file of the project: it could be read for another"
-        walk.note(first, "code", f"firmware/{strangers[0]} {reason}")
-    if len(program.ports) != 1 + len(network.outputs):
+    walk.program = program
+    if len(program.ports) == 1 + len(network.outputs):
+        _port(walk)
+        for number, call in enumerate(program.calls):
+            _follow(walk, number, call)
+        _check_ends(walk)
+    else:
         walk.note(first, "port", f"the top function has {len(program.ports)} ports")
-        return walk
-    _stated(walk, directory)
-    _port(walk)
-    for number, call in enumerate(program.calls):
-        _follow(walk, number, call)
-    _check_ends(walk)
+    style = "DATAFLOW" if program.streams or _shares_hardware(program) else "PIPELINE"
+    if program.style != style:
+        walk.note(first, "code", f"the top function asks for {program.style}, not {style}")
+    for name, reason in faults(files, program, description, network, library):
+        step: Step = "port" if name.startswith("firmware/ports.h") else "code"
+        walk.note(_user(walk, name) or first, step, f"{name} {reason}")
     return walk
 
 
-def _stated(walk: Walk, directory: Path) -> None:
-    """The ports are asserted in C++ as they are: `ports.h` is what l1kd writes for their types."""
-    program, network = walk.program, walk.network
-    output = network.output_types[0]
-    if not isinstance(network[network.outputs[0]], Quantize):
-        found = program.array(program.ports[1]).type
-        output = FixedPoint(found.word, found.integer, found.signed)
-    ends = [
-        (program.array(name).declared, kind)
-        for name, kind in zip(program.ports[:2], (network.port, output), strict=True)
-    ]
-    wanted = ports_header(program.namespace, *ends)
-    try:
-        same = words((directory / "firmware" / "ports.h").read_text()) == words(wanted)
-    except (OSError, UnicodeDecodeError):
-        same = False
-    if not same:
-        reason = "firmware/ports.h does not assert the types of the ports"
-        walk.note(network.nodes[0].name, "port", reason)
+def _shares_hardware(program: Program) -> bool:
+    """True if hls4ml makes a dataflow of arrays: a multiplier or a window is used again."""
+    return any(
+        config.constants.get("strategy") == "nnet::resource"
+        or config.constants.get("n_partitions", 1) != 1
+        for config in program.configs.values()
+    )
 
 
 def _port(walk: Walk) -> None:
     name, node = walk.program.ports[0], walk.network.nodes[0]
-    array = walk.program.array(name)
+    array = walk.program.arrays[name]
     assert isinstance(node, Input)
-    held = lossless(array.type, *node.type.bounds, node.type.fraction)
-    if not held or array.size not in (None, node.size):
+    stated = FixedPoint.parse(walk.description.input.type)
+    same = _same_bits(array.type, node.type) and _same_bits(stated, node.type)
+    packed = array.pack in (None, node.shape[-1])
+    if not same or not packed or array.size not in (None, node.size):
         reason = f"{array.type.text} is not the port's type {node.type.text}"
         walk.note(node.name, "port", reason)
     walk.meanings[name] = Meaning(node.name)
     walk.matched.append(node.name)
 
 
+def _same_bits(one: FixedPoint, other: FixedPoint) -> bool:
+    return (one.bounds, one.fraction) == (other.bounds, other.fraction)
+
+
 def _check_ends(walk: Walk) -> None:
     network = walk.network
     ends = zip(walk.program.ports[1:], network.outputs, network.output_types, strict=True)
     for name, wanted, output in ends:
-        node, array, meaning = network[wanted], walk.program.array(name), walk.meanings.get(name)
+        node, array, meaning = network[wanted], walk.program.arrays[name], walk.meanings.get(name)
         if meaning is None:
             walk.note(wanted, "code", "nothing writes the output")
         elif wanted not in settled(network, meaning):
@@ -185,6 +121,7 @@ def _check_ends(walk: Walk) -> None:
             same = found == replace(output, rounding=found.rounding, overflow=found.overflow)
         else:  # sums without quantizer: any type that holds them
             same = lossless(found, int(bound.low.min()), int(bound.high.max()), bound.fraction)
+        same = same and _same_bits(found, FixedPoint.parse(walk.description.output.type))
         if not same or array.size not in (None, node.size):
             walk.note(wanted, "port", f"{found.text} is not the port's type {output.text}")
 
@@ -193,11 +130,11 @@ def _follow(walk: Walk, number: int, call: Call) -> None:
     """Note what the result of a call holds, and what could not be proved."""
     program = walk.program
     handler, sources, results = _handler(walk, call)
+    walk.label = walk.description.arrays.get(results[-1], "") if results else ""
     if handler is None:
-        kinds = {node.name: type(node) for node in walk.network.nodes}
-        name = call.label if call.label in kinds else _nearest(walk)
+        name = _label(walk)
         reason = f"{call.space}{call.function} is not a function that the argument covers"
-        if call.label == name and (kind := kinds[name]) in NO_CALLS:
+        if walk.label == name and (kind := type(walk.network[name])) in NO_CALLS:
             reason += f": {NO_CALLS[kind]}"
         walk.note(name, "code", reason, "open")
         for argument in set(call.arguments) & set(program.arrays):
@@ -206,9 +143,11 @@ def _follow(walk: Walk, number: int, call: Call) -> None:
     try:
         _check_arrays(walk, call, sources, results)
         handler(walk, call, sources, results)
-        walk.models[number] = modelled(walk, call.label, sources, results)
+        walk.models[number] = modelled(walk, sources, results)
+    except KeyError as error:
+        walk.note(_label(walk).removesuffix(SUMS), "code", f"{call.function}: there is no {error}")
     except Doubt as doubt:
-        name = (doubt.layer or _label(walk, call)).removesuffix(SUMS)
+        name = (doubt.layer or _label(walk)).removesuffix(SUMS)
         # A kernel whose scale hls4ml applies in a separate layer is not in the network.
         scaled = doubt.step == "weights" and any(
             each.function == "normalize" and each.arguments[0] in results for each in program.calls
@@ -216,70 +155,52 @@ def _follow(walk: Walk, number: int, call: Call) -> None:
         known = doubt.known and not scaled
         walk.note(name, doubt.step, str(doubt), "refused" if known else "open")
     for result in results:  # go on as if it were right: what follows is judged too
-        walk.meanings.setdefault(result, Meaning(_label(walk, call)))
+        walk.meanings.setdefault(result, Meaning(_label(walk)))
 
 
-def _label(walk: Walk, call: Call) -> str:
-    names = {node.name for node in walk.network.nodes}
-    known = (name for name in (call.label + SUMS, call.label) if name in names)
-    return next(known, "") or _nearest(walk)
+def _label(walk: Walk) -> str:
+    """The layer that a call is for, by its label or by what was matched last."""
+    names = [node.name for node in walk.network.nodes]
+    known = (name for name in (walk.label + SUMS, walk.label) if name in names)
+    return next(known, [names[0], *walk.matched][-1])
 
 
-def _nearest(walk: Walk) -> str:
-    return walk.matched[-1] if walk.matched else walk.network.nodes[0].name
-
-
-def _owner(network: Network, source: Path, text: str) -> str:
+def _owner(walk: Walk, text: str) -> str:
     """The layer that unreadable code is about; the first one if that is not known."""
-    names = [node.name.removesuffix(SUMS) for node in network.nodes]
+    names = [node.name.removesuffix(SUMS) for node in walk.network.nodes]
     for name in names:
         if re.search(rf"(?<!\w){re.escape(name)}(?:_(?:accum_|weight_|bias_)?t)?\b", text):
             return name
-    # `config3`, `w3`, `fill_buffer_3`, `layer3_out`: what has the number, and a comment behind it.
-    numbers = re.findall(r"(?:config|fill_buffer_|dense_da_|layer|\bw|\bb)(\d+)", text)
-    try:
-        lines = source.read_text().splitlines()
-    except (OSError, UnicodeDecodeError):
-        return names[0]
-    for number in reversed(numbers):  # the last one is what is written to
-        for line in lines:
-            label = line.rpartition("; // ")[2].strip()
-            if re.search(rf"config{number}\b|layer{number}_out\b", line) and label in names:
-                return label
-    return names[0]
+    # `config3`, `w3`, `fill_buffer_3`, `layer3_out`: by their number; the last one is written to.
+    numbers = re.findall(r"(?:config|fill_buffer_|dense_da_|layer|\b[wb])(\d+)", text)
+    labels = (walk.description.arrays.get(f"layer{number}_out") for number in reversed(numbers))
+    return next((label for label in labels if label in names), names[0])
 
 
-def _user(program: Program, header: str) -> str | None:
+def _user(walk: Walk, file: str) -> str | None:
     """The first layer whose function is in a header of hls4ml."""
-    functions = {
-        "dense": ("dense",),
-        "conv": ("conv",),
-        "pool": ("pool",),
-        "activation": ("relu", "linear", "hard_"),
-        "merge": ("add", "subtract", "maximum", "minimum", "concatenate"),
-    }
-    named = [name for word, names in functions.items() if word in header for name in names]
-    for call in program.calls:
-        if not named or any(name in call.function for name in named):
-            return call.label or None
-    return None
+    words = {k: "activation" if k is Quantize else k.__name__.lower() for k in CALLS}
+    named = {name for kind, word in words.items() if word in file for name in CALLS[kind]}
+    calls = (call for call in walk.program.calls if any(each in call.function for each in named))
+    results = (name for call in calls for name in call.arguments[1:])
+    return next(filter(None, map(walk.description.arrays.get, results)), None)
 
 
 def _check_arrays(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
     """Arrays are written once, and before they are read; streams are read once; types fit."""
     program = walk.program
     for name in sources:
-        array = program.array(name)
-        if program.base(name) not in walk.meanings:
+        array = program.arrays[name]
+        if name not in walk.meanings:
             raise Doubt("code", f"{name} is read before anything is written to it")
         if array.pack is not None:
             if array.name in walk.read:
                 raise Doubt("code", f"the stream {name} is read twice")
             walk.read.add(array.name)
     for name in results:
-        if program.base(name) in walk.meanings:
+        if name in walk.meanings:
             raise Doubt("code", f"{name} is written twice")
-    declared = [program.array(name).declared for name in (*sources, *results)]
+    declared = [program.arrays[name].declared for name in (*sources, *results)]
     given = [each for each in call.template if each in program.types]
     if call.function == "clone_stream":
         declared = declared[:2]
@@ -290,12 +211,9 @@ def _check_arrays(walk: Walk, call: Call, sources: list[str], results: list[str]
 def _handler(walk: Walk, call: Call) -> tuple[Handler | None, list[str], list[str]]:
     """The rule of a call, and the arrays that it reads and writes."""
     program, function = walk.program, call.function
-    arrays = [name for name in call.arguments if program.base(name) in program.arrays]
-    if call.space != "nnet::":
-        return (
-            (matrix_code if function in program.generated.adders else None),
-            arrays[:1],
-            arrays[1:],
-        )
+    arrays = [name for name in call.arguments if name in program.arrays]
+    if not call.space:
+        rule = dense if function in program.generated.adders else None
+        return rule, arrays[:1], arrays[1:]
     readers = 2 if function in CALLS[Merge] else 1
     return HANDLERS.get(function), arrays[:readers], arrays[readers:]

@@ -20,10 +20,10 @@ from l1kd.core import config
 from l1kd.core.config import IoType, Strategy
 from l1kd.core.errors import UserError
 from l1kd.core.processes import Program
-from l1kd.firmware.hls.namespace_and_ports import GLOBAL, edit
 from l1kd.firmware.vendor_tools import tool_reports
 from l1kd.firmware.vendor_tools.tool_reports import Folder, Reports
 
+LOG = "L1KD_LOG"  # defined for the test bench alone, by the vendors' scripts
 Step = Literal["csim", "csynth", "cosim", "vsynth"]
 STEPS: tuple[Step, ...] = get_args(Step)
 # The files that a step leaves, by their keys in `Backend.reports`; the first says that it is done.
@@ -101,6 +101,7 @@ class Backend:
     window: str  # the program that opens a built project
     options_file: str | None  # the file with the script's options; None: they are an argument
     options_place: str  # for people
+    clock_uncertainty: str  # hls4ml's
     io_types: tuple[IoType, ...] = get_args(IoType)
     strategies: tuple[Strategy, ...] = get_args(Strategy)
     # Elements from which the tool does not partition an array; io_stream's latency convolutions
@@ -126,8 +127,9 @@ class Backend:
         }
 
     def rewrite(self, directory: Path) -> None:
-        """Let a written project's scripts leave out the namespace, which the tool cannot take."""
-        edit(directory / "build_prj.tcl", r'-cflags "-std=c\+\+0x', rf"\g<0> -D{GLOBAL}")
+        """Let a written project's test bench log its outputs, which the scripts compare."""
+        path, bench = directory / "build_prj.tcl", '_test.cpp -cflags "-std=c++0x'
+        path.write_text(path.read_text().replace(bench, f"{bench} -D{LOG}"))
 
     def find(self, steps: Sequence[Step]) -> ToolProgram | None:
         """The first of the programs that is on the PATH.
@@ -211,6 +213,7 @@ VITIS = Backend(
     window="vitis_hls",
     options_file="build_opt.tcl",
     options_place="`build_opt.tcl`",
+    clock_uncertainty="27%",
 )
 VIVADO = Backend(
     name="Vivado",
@@ -219,6 +222,7 @@ VIVADO = Backend(
     window="vivado_hls",
     options_file=None,
     options_place="the first lines of `build_prj.tcl`",
+    clock_uncertainty="12.5%",
 )
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (VITIS, VIVADO)}
 

@@ -77,6 +77,7 @@ class Ports:
     namespace: str
     inputs: int
     outputs: int
+    traced: tuple[tuple[str, str, int], ...] = ()  # arrays that can be shown: layer, size
 
 
 def compiler() -> tuple[str, ...]:
@@ -87,12 +88,16 @@ def compiler() -> tuple[str, ...]:
     return command
 
 
+def compiler_environment() -> dict[str, str]:
+    """The environment without variables that bring further files into a compilation."""
+    return {name: text for name, text in os.environ.items() if name not in _DISTRACTING}
+
+
 def compile_cpp(
     command: Sequence[str], arguments: Sequence[str], place: Path, project: Path, what: str
 ) -> None:
     """Run the C++ compiler in a directory; UserError if it does not accept `what` of a project."""
-    environment = {name: text for name, text in os.environ.items() if name not in _DISTRACTING}
-    done = call([*command, *arguments], place, environment=environment)
+    done = call([*command, *arguments], place, environment=compiler_environment())
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         said = next((line for line in lines if "error" in line.lower()), lines[-1])
@@ -152,23 +157,38 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
     arguments = (
         *_FLAGS,
         f'-DL1KD_SOURCE="{ports.top}.cpp"',
-        f"-DL1KD_TOP={ports.namespace}::{ports.top}",
+        f"-DL1KD_NAMESPACE={ports.namespace}",
+        f"-DL1KD_TOP={ports.top}",
         f"-DL1KD_INPUTS={ports.inputs}",
         f"-DL1KD_OUTPUTS={ports.outputs}",
     )
     files["l1kd_calls.h"] = _calls(directory, files, calls).encode()
+    files["traced.h"] = _traced(files.get(f"{ports.top}.cpp", b"").decode(), ports).encode()
     key = _hash(files, (*command, *arguments))
     cache = cache_directory()
-    if found := _cached(cache, key):
+    if found := cached(cache, key):
         return found
     with held(_lock(cache, key)):
-        if found := _cached(cache, key):
+        if found := cached(cache, key):
             return found  # somebody else compiled it while this process waited
         for damaged in cache.glob(f"{key}-*"):
             damaged.unlink(missing_ok=True)
         program = _compile(cache, key, files, (*command, *arguments), directory)
-    _make_room(cache)
+    make_room(cache)
     return program
+
+
+def _traced(source: str, ports: Ports) -> str:
+    """A copy of the top function, `traced`, which shows arrays once they are written."""
+    waiting = {array: (layer, size) for array, layer, size in ports.traced}
+    lines: list[str] = []
+    for line in source.partition(f"void {ports.top}(")[2].splitlines():
+        lines.append(line)
+        for array in re.findall(r"\w+", line.partition(">(")[2]):
+            if array in waiting:
+                layer, size = waiting.pop(array)
+                lines.append(f'    nnet::save_layer_output({array}, "{layer}", {size});')
+    return "\n".join([f"void traced({lines[0] if lines else ') {}'}", *lines[1:], ""])
 
 
 _CALLS: dict[str, str] = {}
@@ -259,7 +279,7 @@ def _hash(files: dict[str, bytes], command: Sequence[str]) -> str:
     return _digest(files, repr(known).encode() + version)[:40]
 
 
-def _cached(cache: Path, key: str) -> Path | None:
+def cached(cache: Path, key: str) -> Path | None:
     """The program of a key, if it is whole: its name ends in the hash of its bytes."""
     for program in cache.glob(f"{key}-*"):
         with contextlib.suppress(OSError):
@@ -292,7 +312,7 @@ def _compile(
         return unfinished.replace(cache / f"{key}-{file_hash(unfinished)[:32]}")
 
 
-def _make_room(cache: Path) -> None:
+def make_room(cache: Path) -> None:
     """Delete the least recently used programs, if there are too many."""
     now, programs = time.time(), []
     for path in cache.iterdir():

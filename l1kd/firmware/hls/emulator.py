@@ -38,9 +38,9 @@ from l1kd.core.files import (
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.processes import version_text
 from l1kd.firmware.hls import c_simulation, testbench
-from l1kd.firmware.hls.namespace_and_ports import template
 from l1kd.firmware.hls.project import Port, Project, counts_of
-from l1kd.firmware.run_firmware import projects_of
+from l1kd.firmware.hls.project_files import rendered, template
+from l1kd.firmware.run_firmware import certificates_stand, projects_of
 
 _FORMAT = 1
 _FLAGS = (
@@ -125,7 +125,22 @@ def build(
         _compile(project, written)
         if check is not None:
             check(load(written))
-    return load(directory)
+    made = load(directory)
+    _mark(made.manifest.library).touch()
+    return made
+
+
+def built_here(directory: Path) -> bool:
+    """True if this user's l1kd built a library, so that `verify` may load it from a run."""
+    manifest = Manifest.model_validate(read_json(directory / "manifest.json"))
+    return _mark(manifest.library).exists()
+
+
+def _mark(library: Library) -> Path:
+    """A file in the user's cache that says that a library of this hash was built here."""
+    place = c_simulation.cache_directory() / "emulators"
+    place.mkdir(exist_ok=True)
+    return place / content_hash(library.sha256)
 
 
 def _compile(project: Project, directory: Path) -> None:
@@ -136,7 +151,7 @@ def _compile(project: Project, directory: Path) -> None:
     code = _write(project, directory, name, version)
     command, library = c_simulation.compiler(), f"lib{name}_{version}.so"
     flags = (*_FLAGS, f"-Wl,-soname,{library}")
-    sources = ("source/emulator.cpp", f"source/firmware/{record.top}.cpp")
+    sources = ("source/emulator.cpp", f"source/{record.top}_version.cpp")
     texts = {"library": library, "flags": " ".join(flags), "sources": " ".join(sources)}
     (directory / "Makefile").write_text(template("emulator.mk", **texts))
     arguments = (*flags, *sources, "-o", library)
@@ -187,6 +202,8 @@ def _write(project: Project, directory: Path, name: str, version: str) -> dict[s
         whole = replace(plain, rounding="TRN_ZERO") if not port.fraction else plain
         values |= {what: port.text, f"{what}_plain": plain.text, f"{what}_integer": whole.text}
         values[f"{what}_t"] = kind
+    own = rendered(project.description, (kinds[0], kinds[-1]))
+    versions = (f"{record.top}_version.{suffix}" for suffix in ("h", "cpp"))
     licence = "LICENSE-Apache-2.0.txt"
     texts = {
         "include/emulator.h": template("emulator.h"),
@@ -195,6 +212,7 @@ def _write(project: Project, directory: Path, name: str, version: str) -> dict[s
         "source/exports.map": template("emulator.map"),
         "NOTICE": template("emulator.notice"),
         licence: template(licence),
+        **{f"source/{version}": own[version] for version in versions},
     }
     (directory / "include").mkdir()
     for path, text in texts.items():
@@ -268,6 +286,7 @@ def deliver(run: Path, student: str | None = None, out: Path | None = None) -> t
             f"{run} has no project of a student {student!r}; it has those of {', '.join(groups)}"
         )
     project = min(groups[student], key=lambda each: each.record.io_type != "io_parallel")
+    certificates_stand(run, project)
     inputs, expected = testbench.read_vectors(project.directory)
 
     def check(built: Emulator) -> None:

@@ -27,9 +27,8 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import FirmwareRecord, LayerRecord
 from l1kd.exact.layers import Quantize
 from l1kd.exact.network import Network
-from l1kd.firmware.hls import project, testbench
+from l1kd.firmware.hls import canonical_cpp, project, project_files, testbench
 from l1kd.firmware.hls.backends import Backend, backend_named
-from l1kd.firmware.hls.namespace_and_ports import assert_ports, enclose, tidy
 from l1kd.firmware.stimuli.test_vectors import choose
 from l1kd.networks.inspect import model_hash, multiplications
 
@@ -146,17 +145,14 @@ def to_hls(
             graph.config.trace_output = True  # without it no layer is shown, `Trace` or not
             graph.config.config.pop("KerasModel")  # would be saved into the project, by its path
             graph.write()
-        tidy(written)
         (source,), (sink,) = graph.get_input_variables(), graph.get_output_variables()
         if not isinstance(exact[exact.outputs[0]], Quantize):
             # Sums that are not quantized: hls4ml's own type of them, if it holds them all.
             found = FixedPoint.parse(_text(sink.type.precision))
             result = replace(found, rounding="RND_CONV", overflow="SAT")
         _check_ports(name, port, source, result, sink)
-        enclose(written, top, namespace)
+        canonical_cpp.write(written, top, namespace)
         target.rewrite(written)
-        types = (source.type.name, port), (sink.type.name, result)
-        assert_ports(written, top, namespace, types)
         record = FirmwareRecord(
             student=name,
             backend=backend,
@@ -182,13 +178,19 @@ def to_hls(
             input=project.Port(shape=tuple(model.input_shape[1:]), type=record.input_type),
             output=project.Port(shape=tuple(model.output_shape[1:]), type=record.output_type),
             layers=tuple(_traced(graph, model)),
+            arrays={
+                variable.name: layer.name
+                for layer in graph.get_layers()
+                if layer.get_attr("function_cpp")
+                for variable in layer.get_variables()
+            },
         )
         project.save(written, description)
         events = choose(exact) if vectors is None else vectors
         counts = project.counts_of(events, description.input, name)
         expected = exact.predict(counts * port.lsb)
         exact.save(written / project.NETWORK)
-        testbench.write(written, description, (source.type.name, sink.type.name))
+        project_files.write(written, description, (source.type.name, sink.type.name))
         testbench.write_vectors(written, counts, result.integers(expected))
     return project.Project(directory, description)
 

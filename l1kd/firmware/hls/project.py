@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from l1kd.core.context import cores
 from l1kd.core.errors import UserError
@@ -21,7 +21,7 @@ from l1kd.firmware.hls import c_simulation
 
 FILE = "l1kd.json"
 NETWORK = "network.json"  # the exact network
-_FORMAT = 2
+_FORMAT = 3
 
 
 class _Record(BaseModel):
@@ -55,7 +55,8 @@ class Description(_Record):
     format_version: int = _FORMAT
     versions: dict[str, str]
     model: str  # hash of the network that it was made from
-    namespace: str  # of its C++: top function, `_v`, 8 digits of a hash of network and options
+    # Of its C++: top function, `_v`, 8 digits of a hash of network and options.
+    namespace: Annotated[str, Field(pattern=r"^l1kd_[A-Za-z0-9_]+_v[0-9a-f]{8}$")]
     unrolled: bool  # convolutions are computed at all positions at once
     interval_cycles: (
         int | None
@@ -64,6 +65,7 @@ class Description(_Record):
     input: Port
     output: Port
     layers: tuple[Traced, ...]
+    arrays: dict[str, str]  # of the top function, by name: the layer that each holds
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,12 @@ class Project:
             self.description.namespace,
             self.description.input.size,
             self.description.output.size,
+            tuple(
+                (array, layer.name, int(np.prod(layer.shape)))
+                for layer in self.description.layers
+                for array, name in self.description.arrays.items()
+                if name == layer.name
+            ),
         )
         calls = None if self.calls is None else partial(self.calls, self.directory)
         return c_simulation.build(self.directory, ports, calls)
@@ -205,6 +213,8 @@ def open_project(directory: Path | str, calls: Callable[[Path], str] | None = No
                 "convert the student again"
             )
         description = Description.model_validate(raw)
+        if not description.namespace.startswith(f"{description.record.top}_v"):
+            raise ValueError(f"{description.namespace} is not of {description.record.top}")
     except FileNotFoundError as error:
         raise UserError(f"{directory} is no HLS project of l1kd: it has no {FILE}") from error
     except (ValueError, ValidationError) as error:

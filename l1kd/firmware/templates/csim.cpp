@@ -2,14 +2,21 @@
 // on the standard output, both as the raw bits of their ports (int64 counts of the LSB).
 //
 // It is compiled together with the project's own source, in one translation unit:
-//   -DL1KD_SOURCE='"<top>.cpp"' -DL1KD_TOP=<namespace>::<top> -DL1KD_INPUTS=<n> -DL1KD_OUTPUTS=<m>
+//   -DL1KD_SOURCE='"<top>.cpp"' -DL1KD_NAMESPACE=<namespace> -DL1KD_TOP=<top> -DL1KD_INPUTS=<n>
+//   -DL1KD_OUTPUTS=<m>
 // With arguments <layer>:<size> ... each event's outputs are followed by these layers' outputs as
-// doubles, in the order of the arguments. With --call <n> it is the n-th call of the top function that
-// is run, alone, on the raw bits of the arrays that it reads.
+// doubles, in the order of the arguments: `traced`, a copy of the top function, shows them. With
+// --call <n> it is the n-th call of the top function that is run, alone, on the raw bits of the arrays
+// that it reads.
 //
 // Ports are set from bits, not from a number that would be rounded: as hardware sees them.
 
+#include "library.h"
+
+namespace L1KD_NAMESPACE {
 #include L1KD_SOURCE
+#include "traced.h"
+} // namespace L1KD_NAMESPACE
 
 #include <cmath>
 #include <cstdint>
@@ -169,7 +176,10 @@ int main(int argc, char **argv) {
     while ((got = std::fread(in, sizeof(int64_t), L1KD_INPUTS, stdin)) == L1KD_INPUTS) {
         for (size_t i = 0; i < layers.size(); i++)
             *layers[i].first = NAN;
-        l1kd::run(L1KD_TOP, in, out);
+        if (layers.empty())
+            l1kd::run(L1KD_NAMESPACE::L1KD_TOP, in, out);
+        else
+            l1kd::run(L1KD_NAMESPACE::traced, in, out);
         std::fwrite(out, sizeof(int64_t), L1KD_OUTPUTS, results);
         for (size_t i = 0; i < layers.size(); i++) {
             if (std::isnan(*layers[i].first))

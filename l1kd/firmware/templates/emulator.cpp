@@ -2,8 +2,7 @@
 //
 // Numbers enter and leave as the raw bits of their ports, so that nothing is rounded on the way.
 
-#include "firmware/@TOP@.h"
-#include "firmware/ports.h"
+#include "@TOP@_version.h"
 
 #include "emulator.h"
 #include "@HEADER@"

@@ -19,20 +19,10 @@ std::map<std::string, void *> *trace_outputs = NULL;
 size_t trace_type_size = sizeof(double);
 } // namespace nnet
 
-#ifdef @GLOBAL@
-#define VERSION
-#else
-#define VERSION @NAMESPACE@
-#endif
-
 namespace l1kd_bench {
 
-#ifndef @GLOBAL@
-using @NAMESPACE@::@TOP@;
-#endif
-using VERSION::port_bits;
-typedef VERSION::@INPUT_T@ input_t;
-typedef VERSION::@OUTPUT_T@ output_t;
+typedef @INPUT_T@ input_t;
+typedef @OUTPUT_T@ output_t;
 static const int INPUTS = @INPUTS@, OUTPUTS = @OUTPUTS@;
 static const unsigned long SHOWN = 10; // differences that are printed
 
@@ -109,7 +99,7 @@ static int bench(int argc, char **argv) {
     if (events != others)
         return damaged(output, 1, "as many events as inputs.dat are needed");
 
-#ifdef @GLOBAL@
+#ifdef @LOG@
     // build_prj.tcl compares these two files after both simulations.
 #ifdef RTL_SIM
     std::ofstream log((directory + "/rtl_cosim_results.log").c_str());
@@ -123,7 +113,7 @@ static int bench(int argc, char **argv) {
         bool equal = true;
         for (int i = 0; i < OUTPUTS; i++) {
             const long long wanted = expected[event * OUTPUTS + i];
-#ifdef @GLOBAL@
+#ifdef @LOG@
             log << found[i] << (i + 1 < OUTPUTS ? ' ' : '\n');
 #endif
             if (found[i] == wanted)

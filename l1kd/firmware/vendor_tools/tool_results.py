@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,10 +82,6 @@ def prepare(context: Context, project: Project) -> Path:
 
 def _bench_files(project: Project) -> list[str]:
     return [f"{project.record.top}_test.cpp", str(INPUTS), str(OUTPUTS)]
-
-
-# nnet::dense<input_t, result_t, config7>(...); // dense1
-_CALL = re.compile(r"nnet::\w+<[^;]*?config(\d+)>\([^;]*\);\s*// (\w+)")
 
 
 def check(project: Project, reports: Reports, where: str) -> None:
@@ -186,9 +182,10 @@ def costs(project: Project, reports: Reports) -> list[Resources]:
     return found
 
 
-def layer_names(source: str) -> dict[int, str]:
-    """The layers that a top function's text calls, by the number of their configuration."""
-    return {int(number): name for number, name in _CALL.findall(source)}
+def layer_names(arrays: Mapping[str, str]) -> dict[int, str]:
+    """Layers by the number of their configuration, from the arrays that hold them."""
+    found = ((re.fullmatch(r"layer(\d+)_out", array), layer) for array, layer in arrays.items())
+    return {int(number[1]): layer for number, layer in found if number}
 
 
 def _counted(used: dict[str, float]) -> dict[str, float]:
@@ -248,8 +245,7 @@ def _same_part(given: str, own: str) -> bool:
 
 def _layers(project: Project, instances: list[LayerCost]) -> list[LayerCost]:
     """Costs of the instances by layer, where they are of one: sums, and the longest latency."""
-    path = project.directory / "firmware" / f"{project.record.top}.cpp"
-    names = layer_names(path.read_text()) if path.is_file() else {}
+    names = layer_names(project.description.arrays)
     groups: dict[str, list[LayerCost]] = {}
     for each in instances:
         numbers = {int(found) for found in re.findall(r"config(\d+)", each.name)}

@@ -23,7 +23,7 @@ from l1kd.core.run_files import AgreementRecord, FirmwareRecord, Implementation,
 from l1kd.exact.agreement import Agreement, compare
 from l1kd.exact.layers import Quantize
 from l1kd.exact.network import Network
-from l1kd.firmware.hls.emulator import Emulator, load
+from l1kd.firmware.hls.emulator import Emulator, built_here, load
 from l1kd.firmware.hls.project import Project
 from l1kd.firmware.run_firmware import Student, open_student, projects_of
 from l1kd.firmware.stimuli.corner_inputs import corners
@@ -286,9 +286,9 @@ def compare_on(
 
 
 def compare_student(
-    context: Context, student: Student, simulated: bool
+    context: Context, student: Student, projects: Sequence[Project], simulated: bool
 ) -> tuple[list[Comparison], dict[str, dict[str, Values]]]:
-    """All comparisons of a student, and the scores of its ladder."""
+    """All comparisons of a student, C simulations of `projects`; the scores of its ladder."""
     import l1kd
     from l1kd.evaluation.evaluate import scorer
 
@@ -300,7 +300,7 @@ def compare_student(
     for inputs in ("corner", "test"):
         show = partial(in_qkeras, model, exact)
         row = [Comparison("qkeras", inputs, network, show, excused=excuse or None)]
-        for project in student.projects:
+        for project in projects:
             show = partial(in_csim, project, exact)
             row.append(Comparison("csim", inputs, project.predict, show, project.record))
         if logic is not None:
@@ -354,8 +354,14 @@ def emulators(context: Context) -> list[Emulator]:
     found = []
     for directory in sorted((context.directory / "emulator").glob("*/")):
         try:
-            found.append(load(directory))
-        except UserError as error:
+            if built_here(directory):
+                found.append(load(directory))
+            else:
+                context.say(
+                    f"not compared: {directory} was not built here, and no program of a run is "
+                    f"run; `l1kd emulator {context.directory}` builds it anew"
+                )
+        except (UserError, OSError, ValueError) as error:
             context.say(f"not compared: {error}")
     return found
 

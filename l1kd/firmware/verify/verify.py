@@ -7,6 +7,7 @@ of AUC. Where QKeras' float32 cannot hold a sum, QKeras is reported as inexact, 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from l1kd.core import run_files
@@ -17,8 +18,15 @@ from l1kd.data.dataset import Sample
 from l1kd.evaluation.metrics import auc_loss, check_auc_loss, rung
 from l1kd.evaluation.scores import Scores
 from l1kd.firmware.certificate.certify import certify
-from l1kd.firmware.hls.project import Project
-from l1kd.firmware.run_firmware import Student, chosen, open_student, projects_of
+from l1kd.firmware.hls.project import NETWORK, Project
+from l1kd.firmware.run_firmware import (
+    Student,
+    chosen,
+    hls_path,
+    open_student,
+    projects_of,
+    stated_port,
+)
 from l1kd.firmware.verify.comparison import REPRODUCERS, compare_student, kind_of
 from l1kd.firmware.verilog.project import find_simulator
 from l1kd.training.target_transform import load_target
@@ -50,8 +58,15 @@ def verify(context: Context) -> None:
     for student in students:
         name = student.name
         certificates, refused = _certify(context, student)
+        refused += _not_asked_for(context, student)
         simulated, late = _simulation(context, student, samples["test"])
-        comparisons, scores = compare_student(context, student, simulated is not None)
+        # C++ that is not in the subset that l1kd generates is not run.
+        read = [
+            project
+            for project, each in zip(student.projects, certificates, strict=True)
+            if not any((found.step, found.state) == ("code", "refused") for found in each.findings)
+        ]
+        comparisons, scores = compare_student(context, student, read, simulated is not None)
         for comparison in comparisons:
             comparison.explain(student.exact, context.directory, name)
             context.say(f"{name} {comparison.told}")
@@ -102,8 +117,12 @@ def _certify(
         for project in student.projects:
             certificate, kind = certify(project, student.exact), kind_of(project.record)
             context.say(f"{name} {project.record.io_type}: {certificate.summary}")
-            if certificate.refused:
-                summary = f"no certificate ({certificate.summary})"
+            needed = context.config.verify.certificate == "required"
+            if certificate.refused or (needed and not certificate.certified):
+                hint = (
+                    "" if certificate.refused else "; `verify.certificate: optional` lets it pass"
+                )
+                summary = f"no certificate ({certificate.summary}){hint}"
                 refused.append(f"student {name!r}, {' '.join(kind.values())}: {summary}")
             records.append(
                 run_files.CertificateRecord(
@@ -111,10 +130,32 @@ def _certify(
                     certified=certificate.certified,
                     layers=list(certificate.layers),
                     findings=[run_files.Doubted(**vars(each)) for each in certificate.findings],
+                    content=certificate.content,
                 )
             )
             advance(1)
     return records, refused
+
+
+def _not_asked_for(context: Context, student: Student) -> Iterator[str]:
+    """Differences of a student's network and projects from what the run asks for, in words."""
+    import l1kd
+    from l1kd.networks.to_exact import read
+
+    own, name = read(l1kd.load_model(context.student_file(student.name))), student.name
+    port = stated_port(context, own)
+    if student.exact.to_json() != own.at_port(port).to_json():
+        yield f"student {name!r}: its {NETWORK} is not the network of its model on the run's port"
+    config = context.config.firmware
+    for project in student.projects:
+        record = project.record
+        place = hls_path(name, config, record.io_type)
+        if project.directory != context.directory / place or record.student != name:
+            yield f"student {name!r}: {project.directory} is not where the run has {place}"
+        for key in ("backend", "strategy", "reuse", "part", "clock_ns"):
+            found, wanted = getattr(record, key), getattr(config, key)
+            if found != wanted:
+                yield f"student {name!r}: a project's {key} is {found}, the run's {wanted}"
 
 
 def _simulation(

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from l1kd.core.context import cores
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.files import atomic, content_hash, file_hash, read_json
+from l1kd.core.files import content_hash, file_hash, read_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.processes import Program, call, scratch, version_text
 from l1kd.core.run_files import RtlRecord
@@ -320,18 +320,16 @@ def _built(logic: Logic, tool: Simulator) -> Path:
     text = (_TEMPLATES / ("simulate.v" if tool.name == "icarus" else "simulate.cpp")).read_text()
     bench = re.sub("|".join(names), lambda match: names[match.group()], text)
     hashes = [(path.name, file_hash(path)) for path in logic.sources]
-    key = content_hash([tool.name, tool.version, bench, hashes])
-    place = logic.directory / "sim"
-    program = place / f"{tool.name}-{key[:16]}"
-    if program.exists():
-        return program
-    place.mkdir(exist_ok=True)
-    # Outside of the project: what a killed process leaves is no part of it.
-    with scratch(logic.directory) as work, atomic(program) as temporary:
-        shutil.copy(_compiled(logic, tool, work, bench), temporary)
-    for old in place.glob(f"{tool.name}-*"):
-        if old != program:
-            old.unlink(missing_ok=True)
+    place = [*tool.command, os.environ.get("CXX", "")]
+    key = content_hash([tool.name, tool.version, place, bench, hashes])[:40]
+    cache = c_simulation.cache_directory()  # a program that lies in a run is never run
+    if found := c_simulation.cached(cache, key):
+        return found
+    with scratch(cache / "compile") as work:
+        made = _compiled(logic, tool, work, bench)
+        made.chmod(0o700)
+        program = made.replace(cache / f"{key}-{file_hash(made)[:32]}")
+    c_simulation.make_room(cache)
     return program
 
 
@@ -367,7 +365,7 @@ def _compiled(logic: Logic, tool: Simulator, work: Path, bench: str) -> Path:
 
 
 def _call(command: tuple[str, ...], place: Path, what: str) -> None:
-    done = call(command, place)
+    done = call(command, place, environment=c_simulation.compiler_environment())
     if done.returncode:
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
         first = next((line for line in said if "rror" in line), said[0] if said else "no message")

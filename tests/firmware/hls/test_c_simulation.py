@@ -127,7 +127,10 @@ def test_other_content_is_another_program(
     (mine.directory / "network.json").write_text("{}")
     seen.add(mine.compile())
     it = mine.description
-    ports = c_simulation.Ports(it.record.top, it.namespace, it.input.size, it.output.size)
+    shown = tuple((array, name, 0) for array, name in it.arrays.items())
+    sizes = {layer.name: layer.shape for layer in it.layers}
+    shown = tuple((array, name, int(np.prod(sizes[name]))) for array, name, _ in shown)
+    ports = c_simulation.Ports(it.record.top, it.namespace, it.input.size, it.output.size, shown)
     bare = c_simulation.build(mine.directory, ports)
     assert bare in seen and len(seen) == 3  # a project that cannot be read has no calls
     monkeypatch.setenv("CXX", f"{fake / 'c++'} -O2")
@@ -396,7 +399,7 @@ def test_a_killed_compilation_leaves_no_program(
 
 
 def test_simulation_needs_neither_tensorflow_nor_hls4ml() -> None:
-    names = ("c_simulation", "backends", "namespace_and_ports", "project", "testbench")
+    names = ("c_simulation", "backends", "canonical_cpp", "project", "project_files", "testbench")
     modules = ", ".join(f"l1kd.firmware.hls.{name}" for name in names)
     script = (
         f"import sys, {modules}; heavy = set(sys.modules) & {{'tensorflow', 'hls4ml', 'qkeras'}}; "

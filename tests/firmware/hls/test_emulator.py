@@ -126,6 +126,15 @@ def test_what_is_delivered(built: emulator.Emulator) -> None:
             assert str(directory).encode() not in path.read_bytes(), path
 
 
+def test_a_run_s_library_is_loaded_only_where_it_was_built(
+    built: emulator.Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = copy(built, tmp_path / "e")
+    assert emulator.built_here(mine)
+    monkeypatch.setenv("L1KD_CSIM_CACHE", str(tmp_path / "cache"))
+    assert not emulator.built_here(mine)
+
+
 @pytest.mark.csim
 def test_only_the_interface_is_exported(built: emulator.Emulator) -> None:
     command = ["nm", "-D", "--defined-only", str(library(built.directory))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -17,7 +18,8 @@ import pytest
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.agreement import compare
-from l1kd.firmware.certificate.proof import prove
+from l1kd.firmware.certificate.proof import follow
+from l1kd.firmware.certificate.shipped_files import contents
 from l1kd.firmware.hls import hls4ml_convert
 from l1kd.firmware.hls.hls4ml_convert import reuse_for
 from l1kd.firmware.hls.project import open_project
@@ -146,7 +148,7 @@ def test_a_kernel_of_one_cell_gets_a_reuse_factor_that_there_is_code_for(tmp_pat
     source = (tmp_path / "p" / "firmware" / "parameters.h").read_text()
     convolution = source[source.index("conv2d_config") :]
     assert record.weights == 6 and "reuse_factor = 2;" in convolution.partition("};")[0]
-    certificate = prove(tmp_path / "p", read(model), project.record.top, "Vitis", "1.3.0")
+    certificate = follow(contents(tmp_path / "p"), read(model), project.description).certificate
     assert certificate.certified, certificate.summary
     assert reuse_for(model.get_layer("conv1"), 4) == 2
     assert [reuse_for(model.get_layer("conv1"), reuse) for reuse in (1, 2, 3, 100)] == [1, 2, 2, 2]
@@ -245,11 +247,12 @@ def test_a_namespace_names_the_version(tmp_path: Path) -> None:
         vectors = few_vectors(model, options.get("port"))
         project = hls4ml_convert.to_hls(model, tmp_path / "p", vectors=vectors, **options)
         name = project.description.namespace
-        firmware = tmp_path / "p" / "firmware"
-        for file in (f"{project.record.top}.cpp", "defines.h", "parameters.h", "weights/w2.h"):
-            if (firmware / file).exists():
-                text = (firmware / file).read_text()
-                assert text.count(f"\nnamespace {name} {{\n") == 1, file
+        top = project.record.top
+        for suffix in ("cpp", "h"):
+            text = (tmp_path / "p" / f"{top}_version.{suffix}").read_text()
+            assert text.count(f"\nnamespace {name} {{\n") == 1
+        for path in (tmp_path / "p" / "firmware").glob("*.*"):
+            assert f"namespace {name}" not in path.read_text()
         assert re.fullmatch(r"[A-Za-z_]\w*", name)
         return name
 
@@ -267,9 +270,27 @@ def test_a_namespace_names_the_version(tmp_path: Path) -> None:
     assert namespace(little()) == first
 
 
+@pytest.mark.full
+@pytest.mark.csim
+@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
+def test_hls4ml_s_own_bridge_is_exact(io_type: str, tmp_path: Path) -> None:
+    """Built by its script, called as hls4ml's `predict` calls it."""
+    model = little()
+    vectors = few_vectors(model)
+    hls4ml_convert.to_hls(model, tmp_path / "p", io_type=io_type, vectors=vectors)
+    subprocess.run(["bash", "build_lib.sh"], check=True, cwd=tmp_path / "p")
+    library = ctypes.CDLL(str(tmp_path / "p" / "firmware" / "l1kd_little-l1kd.so"))
+    call = library.l1kd_little_double
+    call.argtypes = [np.ctypeslib.ndpointer(np.float64)] * 2
+    for event, wanted in zip(vectors, predict(model, vectors), strict=True):
+        found = np.empty(1)
+        call(np.ascontiguousarray(event), found)
+        assert found[0] == wanted[0]
+
+
 TWO = """
-#include "one/firmware/l1kd_little.h"
-#include "two/firmware/l1kd_little.h"
+#include "one/l1kd_little_version.h"
+#include "two/l1kd_little_version.h"
 #include <cstdio>
 #include <map>
 #include <string>
@@ -297,7 +318,7 @@ def test_two_versions_are_linked_into_one_program(tmp_path: Path) -> None:
         namespace = made.description.namespace
         text = text.replace(f"@{name.upper()}@", namespace)
         objects.append(f"{name}.o")
-        source = f"{name}/firmware/l1kd_little.cpp"
+        source = f"{name}/l1kd_little_version.cpp"
         flags = ["-std=c++14", "-w", f"-I{name}/firmware/ap_types", "-c", source, "-o", f"{name}.o"]
         subprocess.run(["g++", *flags], check=True, cwd=tmp_path)
     (tmp_path / "main.cpp").write_text(text)
@@ -470,7 +491,7 @@ from l1kd.firmware.hls import hls4ml_convert
 def wait(*_):
     Path({mark!r}).touch()
     time.sleep(60)
-hls4ml_convert.tidy = wait
+hls4ml_convert.canonical_cpp.write = wait
 hls4ml_convert.to_hls(little(), {directory!r}, vectors=few_vectors(little()))
 """
 
@@ -484,7 +505,7 @@ def test_a_conversion_that_fails_leaves_what_was_there(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(hls4ml_convert, "tidy", full)
+    monkeypatch.setattr(hls4ml_convert.canonical_cpp, "write", full)
     for place in (directory, tmp_path / "q"):
         with pytest.raises(OSError, match="No space left"):
             hls4ml_convert.to_hls(little(seed=2), place, vectors=few_vectors(model))

@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,16 @@ from l1kd.core import run_files
 from l1kd.core.config import Config
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.firmware.hls import emulator
 from l1kd.firmware.hls.project import open_project
-from l1kd.firmware.verify.verify import verify
+from l1kd.firmware.run_firmware import (
+    as_it_stands,
+    certificates_stand,
+    open_student,
+    projects_of,
+)
+from l1kd.firmware.verify.verify import _certify, _not_asked_for, verify
 from l1kd.runs.run import context_of
 from tests.conftest import made_once
 from tests.firmware.networks import change_weight, copy_of
@@ -198,3 +207,61 @@ def test_a_project_that_is_gone_is_said(verified: Context, tmp_path: Path) -> No
     (mine.firmware("flat") / "hls/Vitis-io_stream-latency/l1kd.json").unlink()
     with pytest.raises(UserError, match="no HLS project"):
         verify(mine)
+
+
+def test_a_certificate_is_about_bytes(verified: Context, tmp_path: Path) -> None:
+    """Edited afterwards, a project is not certified any more, and no command goes on with it."""
+    mine = copy_of(verified, tmp_path / "r")
+    (first, *_) = run_files.read(mine.directory, "agreement.json")
+    (record, *_) = first.certificates
+    (project, *_) = projects_of(mine.directory)[first.student]
+    assert record.content and as_it_stands(record, project.directory) == record
+    certificates_stand(mine.directory, project)
+    (project.directory / "tb_data" / "csim_results.log").touch()  # left by a vendor's tool
+    assert as_it_stands(record, project.directory).certified
+    change_weight(project.directory)
+    void = as_it_stands(record, project.directory)
+    assert not void.certified and not void.layers and void.findings[0].state == "refused"
+    with pytest.raises(CheckFailed, match="not the one that was judged; run `l1kd verify` again"):
+        certificates_stand(mine.directory, project)
+    with pytest.raises(CheckFailed, match="not the one that was judged"):
+        emulator.deliver(mine.directory, first.student, tmp_path / "e")
+    assert as_it_stands(record, tmp_path / "nowhere").findings[0].state == "open"
+    assert as_it_stands(record.model_copy(update={"content": ""}), tmp_path).certified
+
+
+def test_what_a_project_says_of_itself_is_compared_with_the_run(
+    verified: Context, tmp_path: Path
+) -> None:
+    """Its backend, options and network: the run's configuration and the student's file decide."""
+    mine = copy_of(verified, tmp_path / "r")
+    name, projects = next(iter(projects_of(mine.directory).items()))
+    student = open_student(mine, name, projects)
+    assert list(_not_asked_for(mine, student)) == []
+    for key, value in (("backend", "Vivado"), ("strategy", "resource"), ("clock_ns", 2.5)):
+        config = mine.config.model_copy(
+            update={"firmware": mine.config.firmware.model_copy(update={key: value})}
+        )
+        other = context_of(mine.directory, config)
+        assert any(f"a project's {key} is " in said for said in _not_asked_for(other, student))
+    narrow = replace(student, exact=student.exact.at_port(FixedPoint(4, 4, False)))
+    (said,) = _not_asked_for(mine, narrow)
+    assert "network.json is not the network of its model" in said
+
+
+def test_a_project_without_a_certificate_fails_it(verified: Context, tmp_path: Path) -> None:
+    """Of a version that no argument was made for; or the run says that tests are enough."""
+    mine = copy_of(verified, tmp_path / "r")
+    for path in mine.directory.glob("firmware/*/hls/*/l1kd.json"):
+        path.write_text(re.sub(r'"hls4ml": "[^"]*"', '"hls4ml": "1.2.0"', path.read_text()))
+    name, projects = next(iter(projects_of(mine.directory).items()))
+    student = open_student(mine, name, projects)
+    records, faults = _certify(mine, student)
+    assert len(faults) == len(projects) == 2
+    for fault in faults:
+        assert re.search(r"no argument was made .*`verify.certificate: optional`", fault)
+    data = mine.config.model_dump(mode="json")
+    data["verify"]["certificate"] = "optional"
+    optional = context_of(mine.directory, Config.model_validate(data))
+    assert _certify(optional, student) == (records, [])
+    assert not any(record.certified for record in records)

@@ -1,0 +1,24 @@
+#ifndef l1kd_conv_vcab00548_LIBRARY_H_
+#define l1kd_conv_vcab00548_LIBRARY_H_
+#include <iostream>
+#include <array>
+#include <cstddef>
+#include <cstdio>
+#include <tuple>
+#include "ap_fixed.h"
+#include "ap_int.h"
+#include "hls_stream.h"
+#include "nnet_utils/nnet_types.h"
+#include "nnet_utils/nnet_conv1d_latency.h"
+#include "nnet_utils/nnet_helpers.h"
+#include "nnet_utils/nnet_common.h"
+#include "nnet_utils/nnet_function_stubs.h"
+#include "nnet_utils/nnet_mult.h"
+#include "nnet_utils/nnet_activation.h"
+#include "nnet_utils/nnet_activation_stream.h"
+#include "nnet_utils/nnet_conv2d.h"
+#include "nnet_utils/nnet_conv2d_stream.h"
+#include "nnet_utils/nnet_dense.h"
+#include "nnet_utils/nnet_dense_compressed.h"
+#include "nnet_utils/nnet_dense_stream.h"
+#endif
