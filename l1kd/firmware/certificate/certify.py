@@ -7,7 +7,7 @@ from dataclasses import replace
 from l1kd.core.files import read_json
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.compiled_calls import calls_of, compare_calls, misread
-from l1kd.firmware.certificate.cpp_text import Unreadable
+from l1kd.firmware.certificate.cpp_reader import Unreadable
 from l1kd.firmware.certificate.findings import Certificate, Finding
 from l1kd.firmware.certificate.proof import follow
 from l1kd.firmware.certificate.shipped_files import contents

@@ -25,9 +25,7 @@ from numpy.typing import NDArray
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.arithmetic import windows
 from l1kd.exact.layers import Bound, Conv, Dense, Pool
-from l1kd.firmware.certificate.adder_code import Adders, Form
-from l1kd.firmware.certificate.cpp_reader import Config, Program
-from l1kd.firmware.certificate.cpp_text import Unreadable
+from l1kd.firmware.certificate.cpp_reader import Adders, Config, Form, Program, Unreadable
 from l1kd.firmware.certificate.findings import Step, Walk, lossless
 from l1kd.firmware.hls.hls4ml_convert import reusable
 

@@ -16,8 +16,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.layers import Input, Merge, Quantize
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.call_rules import CALLS, HANDLERS, NO_CALLS, Handler, dense
-from l1kd.firmware.certificate.cpp_reader import Call, Program, read_program
-from l1kd.firmware.certificate.cpp_text import Unreadable
+from l1kd.firmware.certificate.cpp_reader import Call, Program, Unreadable, read_program
 from l1kd.firmware.certificate.findings import (
     SUMS,
     Meaning,

@@ -21,8 +21,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.files import content_hash
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.network import Network
-from l1kd.firmware.certificate.cpp_reader import Program
-from l1kd.firmware.certificate.cpp_text import Unreadable
+from l1kd.firmware.certificate.cpp_reader import Program, Unreadable
 from l1kd.firmware.hls import testbench
 from l1kd.firmware.hls.canonical_cpp import GENERATED
 from l1kd.firmware.hls.project import FILE, NETWORK, Description

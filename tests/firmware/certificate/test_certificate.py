@@ -17,8 +17,7 @@ import pytest
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.network import Network, from_json
 from l1kd.firmware.certificate.certify import certify
-from l1kd.firmware.certificate.cpp_reader import read_program
-from l1kd.firmware.certificate.cpp_text import Unreadable
+from l1kd.firmware.certificate.cpp_reader import Unreadable, read_program
 from l1kd.firmware.certificate.findings import Certificate, Meaning, applied, settled
 from l1kd.firmware.certificate.proof import follow
 from l1kd.firmware.certificate.shipped_files import contents, known, measure

@@ -15,19 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from l1kd.exact.bounds import Bound
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.layers import Conv, Dense
+from l1kd.exact.layers import Bound, Conv, Dense
 from l1kd.firmware.certificate.certify import certify
-from l1kd.firmware.certificate.compiled_calls import misread
-from l1kd.firmware.certificate.cpp_reader import Program, read_program
-from l1kd.firmware.certificate.cpp_text import Lines, Unreadable
+from l1kd.firmware.certificate.compiled_calls import extremes, misread
+from l1kd.firmware.certificate.cpp_reader import Lines, Program, Unreadable, read_program
 from l1kd.firmware.certificate.findings import Certificate
 from l1kd.firmware.certificate.proof import follow
 from l1kd.firmware.certificate.shipped_files import contents, known
 from l1kd.firmware.hls.project import Project
-from l1kd.firmware.stimuli.layer_trials import extremes
 from tests.firmware.networks import KINDS, Projects
 
 TOP = "firmware/l1kd_small.cpp"
