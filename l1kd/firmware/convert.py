@@ -64,7 +64,7 @@ def convert(context: Context) -> None:
     records, vectors = [], {}  # of the test benches: corners, and some of the run's test events
     with context.progress("HLS projects", len(plan)) as advance:
         for student, kind in plan:
-            path = hls_path(student.name, config, kind)
+            path = hls_path(student.name, config.backend, kind, config.strategy)
             check_replaceable(context.directory / path, inside=context.directory)
             if student.name not in vectors:
                 own = context.dataset.test.events(limit=_OWN)

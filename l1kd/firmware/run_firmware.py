@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from l1kd.core import run_files
-from l1kd.core.config import Firmware, Which
+from l1kd.core.config import Which
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import file_hash, read_json
@@ -23,6 +23,7 @@ from l1kd.firmware.verilog.project import Logic, open_logic
 
 # Sources of counts and pixels: their grids have a sign because QKeras' quantizers have one.
 _UNSIGNED = ("calo", "l1toy", "mnist", "fashion_mnist")
+_CHANGED = "the project is not the one that was judged; run `l1kd verify` again"
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ def hls_design(record: run_files.FirmwareRecord) -> dict[str, Any]:
     return {"implementation": "hls4ml"} | record.model_dump(include=same)
 
 
-def hls_path(student: str, config: Firmware, io_type: str) -> str:
+def hls_path(student: str, backend: str, io_type: str, strategy: str) -> str:
     """An HLS project's directory, relative to the run."""
-    return f"firmware/{student}/hls/{config.backend}-{io_type}-{config.strategy}"
+    return f"firmware/{student}/hls/{backend}-{io_type}-{strategy}"
 
 
 def projects_of(run: Path) -> dict[str, list[Project]]:
@@ -111,32 +112,30 @@ def stated_port(context: Context, network: Network) -> FixedPoint | None:
     return None if (grid.bounds, grid.fraction) == (own.bounds, own.fraction) else grid
 
 
-def as_it_stands(record: run_files.CertificateRecord, project: Path) -> run_files.CertificateRecord:
-    """A certificate that was recorded; void if the project's files are not those it is about."""
-    if not record.content:  # of an older l1kd
-        return record
-    try:
-        now = fingerprint(contents(project))
-    except (OSError, Unreadable):
-        now = "not to be read"
-    if record.content == now:
-        return record
-    reason = "the project is not the one that was judged; run `l1kd verify` again"
-    state: State = "refused" if project.is_dir() else "open"
-    first = [*record.layers, *(found.layer for found in record.findings), "input"][0]
-    void = run_files.Doubted(layer=first, step="code", state=state, reason=reason)
-    return record.model_copy(update={"certified": False, "layers": [], "findings": [void]})
+def agreement_now(run: Path) -> list[run_files.AgreementRecord]:
+    """`agreement.json`; certificates are void if their project is not the one that was judged."""
+    records: list[run_files.AgreementRecord] = run_files.read(run, "agreement.json")
+    for record in records:
+        for each in record.certificates:
+            project = run / hls_path(record.student, each.backend, each.io_type, each.strategy)
+            try:
+                now = fingerprint(contents(project))
+            except (OSError, Unreadable):
+                now = "unreadable"
+            if each.content not in (now, ""):  # of an older l1kd it is empty
+                first = [*each.layers, *(found.layer for found in each.findings), "input"][0]
+                state: State = "refused" if project.is_dir() else "open"
+                void = run_files.Doubted(layer=first, step="code", state=state, reason=_CHANGED)
+                each.certified, each.layers, each.findings = False, [], [void]
+    return records
 
 
 def certificates_stand(run: Path, project: Project) -> None:
     """Raise CheckFailed if a run's certificate of a project is about other files than it has."""
-    if not (run / "agreement.json").exists():
-        return
-    wanted = project.record
-    for record in run_files.read(run, "agreement.json"):
-        for each in record.certificates if record.student == wanted.student else []:
-            same = (each.backend, each.io_type, each.strategy)
-            if same == (wanted.backend, wanted.io_type, wanted.strategy):
-                found = as_it_stands(each, project.directory).findings
-                if found != each.findings:
-                    raise CheckFailed(f"{project.directory}: {found[0].reason}")
+    own = project.record
+    wanted = (own.student, own.backend, own.io_type, own.strategy)
+    for record in agreement_now(run) if (run / "agreement.json").exists() else []:
+        for each in record.certificates:
+            void = any(found.reason == _CHANGED for found in each.findings)
+            if void and (record.student, each.backend, each.io_type, each.strategy) == wanted:
+                raise CheckFailed(f"{project.directory}: {_CHANGED}")

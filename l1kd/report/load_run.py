@@ -17,7 +17,7 @@ from l1kd.core.stages import SPECS, AnyStage
 from l1kd.data.sources import SOURCES
 from l1kd.evaluation.scores import Scores
 from l1kd.firmware import fpga_parts
-from l1kd.firmware.run_firmware import as_it_stands
+from l1kd.firmware.run_firmware import agreement_now
 from l1kd.report.number_format import share
 
 SPACING_NS = 25.0  # between two bunch crossings of the LHC
@@ -201,7 +201,8 @@ def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
 
     names = ("metrics", "firmware", "agreement", "fidelity", "resources", "rtl")
     found = {n: run_files.read(directory, f"{n}.json") for n in names if there(f"{n}.json")}
-    _as_they_stand(directory, found.get("agreement", []), found.get("firmware", []))
+    if "agreement" in found:
+        found["agreement"] = agreement_now(directory)
     return RunFiles(
         directory,
         manifest,
@@ -210,24 +211,6 @@ def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
         history=read_history(directory / "history.csv") if there("history.csv") else None,
         **found,
     )
-
-
-def _as_they_stand(
-    run: Path, agreement: list[run_files.AgreementRecord], firmware: list[run_files.FirmwareRecord]
-) -> None:
-    """Make the certificates void whose projects were changed since."""
-    places = {
-        (each.student, each.backend, each.io_type, each.strategy): run / each.directory
-        for each in firmware
-    }
-    for each in agreement:
-        each.certificates = [
-            as_it_stands(
-                one,
-                places.get((each.student, one.backend, one.io_type, one.strategy), run / "nowhere"),
-            )
-            for one in each.certificates
-        ]
 
 
 def read_history(path: Path) -> History:

@@ -25,7 +25,6 @@ from l1kd.firmware.certificate.cpp_reader import Program, Unreadable
 from l1kd.firmware.hls import testbench
 from l1kd.firmware.hls.canonical_cpp import GENERATED
 from l1kd.firmware.hls.project import FILE, NETWORK, Description
-from l1kd.firmware.hls.project_files import rendered
 
 _LIBRARY = "library.json"
 # What the bench, hls4ml's bridge and the vendors' tools leave in a project; nothing includes it.
@@ -99,7 +98,7 @@ def faults(
     """Files that are not as they have to be, and why."""
     version = description.versions.get("hls4ml")
     types = program.arrays[program.ports[0]].declared, program.arrays[program.ports[1]].declared
-    texts = rendered(description, types)
+    texts = testbench.rendered(description, types)
     steady = 1 if description.record.reuse == 1 and program.style == "PIPELINE" else None
     told = description.model_copy(update={"interval_cycles": steady})
     dump = json.dumps(told.model_dump(mode="json"), indent=1) + "\n"

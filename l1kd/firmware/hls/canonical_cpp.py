@@ -3,7 +3,7 @@
 What hls4ml writes is printed anew: without comments, conditions, namespaces and strings; constants
 are decimal integers; every include of the library is in `library.h`, which the others include. So
 one text can stand outside of namespaces, where vendors' tools look for the top function, and inside
-of the project's version namespace (`project_files`). The certificate reads this form and no other.
+of the project's version namespace (`testbench`). The certificate reads this form and no other.
 """
 
 from __future__ import annotations

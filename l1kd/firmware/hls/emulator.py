@@ -39,7 +39,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.processes import version_text
 from l1kd.firmware.hls import c_simulation, testbench
 from l1kd.firmware.hls.project import Port, Project, counts_of
-from l1kd.firmware.hls.project_files import rendered, template
+from l1kd.firmware.hls.testbench import template
 from l1kd.firmware.run_firmware import certificates_stand, projects_of
 
 _FORMAT = 1
@@ -202,7 +202,7 @@ def _write(project: Project, directory: Path, name: str, version: str) -> dict[s
         whole = replace(plain, rounding="TRN_ZERO") if not port.fraction else plain
         values |= {what: port.text, f"{what}_plain": plain.text, f"{what}_integer": whole.text}
         values[f"{what}_t"] = kind
-    own = rendered(project.description, (kinds[0], kinds[-1]))
+    own = testbench.rendered(project.description, (kinds[0], kinds[-1]))
     versions = (f"{record.top}_version.{suffix}" for suffix in ("h", "cpp"))
     licence = "LICENSE-Apache-2.0.txt"
     texts = {

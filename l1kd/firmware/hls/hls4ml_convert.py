@@ -27,7 +27,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import FirmwareRecord, LayerRecord
 from l1kd.exact.layers import Quantize
 from l1kd.exact.network import Network
-from l1kd.firmware.hls import canonical_cpp, project, project_files, testbench
+from l1kd.firmware.hls import canonical_cpp, project, testbench
 from l1kd.firmware.hls.backends import Backend, backend_named
 from l1kd.firmware.stimuli.test_vectors import choose
 from l1kd.networks.inspect import model_hash, multiplications
@@ -190,7 +190,7 @@ def to_hls(
         counts = project.counts_of(events, description.input, name)
         expected = exact.predict(counts * port.lsb)
         exact.save(written / project.NETWORK)
-        project_files.write(written, description, (source.type.name, sink.type.name))
+        testbench.write(written, description, (source.type.name, sink.type.name))
         testbench.write_vectors(written, counts, result.integers(expected))
     return project.Project(directory, description)
 

@@ -149,7 +149,7 @@ def _not_asked_for(context: Context, student: Student) -> Iterator[str]:
     config = context.config.firmware
     for project in student.projects:
         record = project.record
-        place = hls_path(name, config, record.io_type)
+        place = hls_path(name, config.backend, record.io_type, config.strategy)
         if project.directory != context.directory / place or record.student != name:
             yield f"student {name!r}: {project.directory} is not where the run has {place}"
         for key in ("backend", "strategy", "reuse", "part", "clock_ns"):

@@ -399,7 +399,7 @@ def test_a_killed_compilation_leaves_no_program(
 
 
 def test_simulation_needs_neither_tensorflow_nor_hls4ml() -> None:
-    names = ("c_simulation", "backends", "canonical_cpp", "project", "project_files", "testbench")
+    names = ("c_simulation", "backends", "canonical_cpp", "project", "testbench")
     modules = ", ".join(f"l1kd.firmware.hls.{name}" for name in names)
     script = (
         f"import sys, {modules}; heavy = set(sys.modules) & {{'tensorflow', 'hls4ml', 'qkeras'}}; "
