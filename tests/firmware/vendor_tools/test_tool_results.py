@@ -24,6 +24,7 @@ from tests.firmware.vendor_tools.standin import finished_run, stand_in
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 NAME, PLACE = "flat-Vitis-io_stream-latency", "firmware/flat/hls/Vitis-io_stream-latency"
+OTHER = "l1kd_flat_v00000000"  # the namespace of another version
 REPORT = "l1kd_flat_prj/solution1/syn/report/l1kd_flat_csynth.xml"
 
 
@@ -121,9 +122,9 @@ def test_the_good_ones_are_kept(mine: Context, brought: Path) -> None:
         ({"io_type": "io_parallel"}, "other options"),
         ({"backend": "Vivado"}, "flat-Vivado-io_stream-latency, no project"),
         ({"model": "1" * 64}, "another network than the run's student 'flat'"),
-        ({"namespace": "x", "clock_ns": 6.25}, r"clock_ns 6\.25, the run has 5"),
-        ({"namespace": "x", "part": "xc7z020clg400-1"}, "part xc7z020clg400-1"),
-        ({"namespace": "x", "versions": {"hls4ml": "1.2.0"}}, "another version of hls4ml"),
+        ({"namespace": OTHER, "clock_ns": 6.25}, r"clock_ns 6\.25, the run has 5"),
+        ({"namespace": OTHER, "part": "xc7z020clg400-1"}, "part xc7z020clg400-1"),
+        ({"namespace": OTHER, "versions": {"hls4ml": "1.2.0"}}, "another version of hls4ml"),
         ({"layers": 3}, "not as l1kd writes it"),
     ],
 )
