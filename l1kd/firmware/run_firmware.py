@@ -14,7 +14,7 @@ from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import file_hash, read_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.network import Network, from_json
-from l1kd.firmware.certificate.compiled_calls import calls_of
+from l1kd.firmware.certificate.certify import calls_of
 from l1kd.firmware.certificate.cpp_reader import Unreadable
 from l1kd.firmware.certificate.findings import State
 from l1kd.firmware.certificate.shipped_files import contents, fingerprint

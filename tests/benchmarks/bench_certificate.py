@@ -25,7 +25,7 @@ from l1kd.core.context import cores
 from l1kd.core.errors import UserError
 from l1kd.core.files import write_json
 from l1kd.exact.network import Network
-from l1kd.firmware.certificate.compiled_calls import calls_code, compare_calls
+from l1kd.firmware.certificate.certify import calls_code, compare_calls
 from l1kd.firmware.certificate.proof import follow
 from l1kd.firmware.certificate.shipped_files import contents
 from l1kd.firmware.hls import hls4ml_convert

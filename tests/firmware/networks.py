@@ -15,7 +15,7 @@ from l1kd.core.config import Config
 from l1kd.core.context import Context
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.network import Network
-from l1kd.firmware.certificate.compiled_calls import calls_of
+from l1kd.firmware.certificate.certify import calls_of
 from l1kd.firmware.hls import hls4ml_convert
 from l1kd.firmware.hls.project import Project
 from l1kd.runs.run import context_of

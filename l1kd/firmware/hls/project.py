@@ -75,7 +75,7 @@ class Project:
     directory: Path
     description: Description
     # Gives the C++ that runs single calls of the top function, from a project's directory: what a
-    # certificate is held against (`certificate.compiled_calls.calls_of`) is in the same program.
+    # certificate is held against (`certificate.certify.calls_of`) is in the same program.
     calls: Callable[[Path], str] | None = None
 
     @property

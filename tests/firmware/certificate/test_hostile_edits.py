@@ -18,8 +18,7 @@ import pytest
 
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.layers import Bound, Conv, Dense
-from l1kd.firmware.certificate.certify import certify
-from l1kd.firmware.certificate.compiled_calls import extremes, misread
+from l1kd.firmware.certificate.certify import certify, extremes, misread
 from l1kd.firmware.certificate.cpp_reader import Lines, Program, Unreadable, read_program
 from l1kd.firmware.certificate.findings import Certificate
 from l1kd.firmware.certificate.proof import follow

@@ -17,7 +17,7 @@ import pytest
 from filelock import FileLock
 
 from l1kd.core.errors import UserError
-from l1kd.firmware.certificate.compiled_calls import calls_of
+from l1kd.firmware.certificate.certify import calls_of
 from l1kd.firmware.hls import c_simulation, hls4ml_convert
 from l1kd.firmware.hls.project import Project, open_project
 from l1kd.firmware.stimuli.corner_inputs import corners
