@@ -26,6 +26,7 @@ from l1kd.core.processes import call
 from l1kd.exact.arithmetic import as_images
 from l1kd.exact.layers import Bound, Conv, Dense, Node
 from l1kd.exact.network import Network, from_json
+from l1kd.firmware.certificate.call_rules import as_convolution, image
 from l1kd.firmware.certificate.cpp_reader import Call, Program, Unreadable
 from l1kd.firmware.certificate.findings import (
     EXHAUSTIVE,
@@ -36,7 +37,6 @@ from l1kd.firmware.certificate.findings import (
     Walk,
     applied,
 )
-from l1kd.firmware.certificate.layer_conditions import as_convolution, image
 from l1kd.firmware.certificate.proof import follow
 from l1kd.firmware.certificate.shipped_files import contents
 from l1kd.firmware.hls import c_simulation

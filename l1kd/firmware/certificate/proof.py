@@ -15,7 +15,7 @@ from dataclasses import replace
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.layers import Input, Merge, Quantize
 from l1kd.exact.network import Network
-from l1kd.firmware.certificate.call_rules import CALLS, HANDLERS, NO_CALLS, Handler, dense
+from l1kd.firmware.certificate.call_rules import CALLS, HANDLERS, NO_CALLS, Doubt, Handler, dense
 from l1kd.firmware.certificate.cpp_reader import Call, Program, Unreadable, read_program
 from l1kd.firmware.certificate.findings import (
     SUMS,
@@ -28,7 +28,6 @@ from l1kd.firmware.certificate.findings import (
     settled,
     unsettled,
 )
-from l1kd.firmware.certificate.layer_conditions import Doubt
 from l1kd.firmware.certificate.shipped_files import faults, fingerprint, known
 from l1kd.firmware.hls.project import Description
 

@@ -1,7 +1,7 @@
 """Everything that a project ships is accounted for, byte by byte; what nobody knows is refused.
 
 hls4ml's functions, the vendor's types and the scripts are pinned by their hashes: the argument of
-`layer_conditions` is about exactly these headers. What follows from the description alone is
+`call_rules` is about exactly these headers. What follows from the description alone is
 rendered again and compared, test vectors are computed again. The rest `cpp_reader` reads.
 """
 
