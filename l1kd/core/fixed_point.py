@@ -146,6 +146,13 @@ class FixedPoint:
         held: NDArray[np.bool_] = steps == np.rint(steps)
         return held & (values >= self.low) & (values <= self.high)
 
+    def carries(self, low: int, high: int, fraction: int) -> bool:
+        """True if every count from `low` to `high` of 2**-fraction stays the value that it is."""
+        if not low and not high:
+            return True
+        shift, (bottom, top) = self.fraction - fraction, self.bounds
+        return shift >= 0 and bottom <= low << shift and high << shift <= top
+
     def _requantize_floats(self, counts: NDArray[Any], shift: int) -> NDArray[Any]:
         # Products with powers of two are exact. Shifts by more than a carrier's bits all do the
         # same, so they are cut where neither 0 nor infinity of a float32 is near.

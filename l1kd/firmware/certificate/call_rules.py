@@ -31,8 +31,8 @@ from l1kd.exact import layers
 from l1kd.exact.arithmetic import windows
 from l1kd.exact.layers import Bound, Conv, Dense, Merge, Node, Pad, Pool, Quantize, Rectify, Reshape
 from l1kd.firmware.certificate import findings
-from l1kd.firmware.certificate.cpp_reader import Adders, Call, Config, Form, Program, Unreadable
-from l1kd.firmware.certificate.findings import NO_PADS, SUMS, Meaning, Walk, lossless, settled
+from l1kd.firmware.certificate.cpp_reader import Call, Config, Form, Unreadable
+from l1kd.firmware.certificate.findings import NO_PADS, SUMS, Meaning, Walk, settled
 from l1kd.firmware.hls.hls4ml_convert import reusable
 
 # Constants that are demanded elsewhere, or belong to tables that nothing reads.
@@ -122,34 +122,6 @@ def _number(constants: Mapping[str, int | str], name: str, default: int = 0) -> 
     return value if isinstance(value, int) else 0
 
 
-def numbers(
-    program: Program,
-    config: Config,
-    weights: str,
-    biases: str,
-    node: Dense | Conv,
-    *,
-    depthwise: bool,
-) -> None:
-    """Demand that the tables of a call are the network's weights."""
-    for table, role in ((weights, "weight_t"), (biases, "bias_t")):
-        if table not in program.weights:
-            raise Doubt("weights", f"there is no table {table}")
-        if program.types[config.types[role]][0] != program.weights[table].type:
-            raise Doubt("weights", f"{config.name}::{role} is not the type of {table}")
-    kernel = node.kernel
-    if depthwise:
-        channels = np.arange(kernel.shape[2])
-        kernel = kernel[:, :, channels, channels]
-    elif config.constants.get("strategy") == "nnet::resource":
-        kernel = np.moveaxis(kernel, -1, 0)
-    stored = program.weights[weights].values
-    _same(stored, kernel, node.kernel_fraction, weights)
-    if (zeros := int((stored == 0).sum())) != config.constants.get("n_zeros"):
-        raise Doubt("code", f"{config.name}::n_zeros is not {zeros}")
-    _same(program.weights[biases].values, node.bias, node.bias_fraction, biases)
-
-
 def _same(
     stored: NDArray[np.float64], counts: NDArray[np.int64], fraction: int, table: str
 ) -> None:
@@ -203,20 +175,11 @@ def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name
         raise Doubt("sums", f"{name} ({kind.text}) drops {dropped}")
     if kind.overflow != "WRAP":
         low, high = -(bound.magnitude >> spare), bound.magnitude >> spare
-    if not lossless(kind, low, high, fraction):
+    if not kind.carries(low, high, fraction):
         needed = FixedPoint.holding(low, high, fraction).integer
         ends = f"from {low * 2.0**-fraction:g} to {high * 2.0**-fraction:g}"
         reason = f"overflows: the sums go {ends} and need {needed} integer bits"
         raise Doubt("sums", f"{name} ({kind.text}) {reason}")
-
-
-def pool_sums(kind: FixedPoint, node: Pool, source: Bound, bound: Bound, name: str) -> None:
-    """Demand that a pooling's variables lose nothing."""
-    low, high = int(source.low.min()), int(source.high.max())
-    cells = int(np.prod(node.window)) if node.operation == "average" else 1
-    ends = (min(low * cells, low, 0), max(high * cells, high, 0))
-    if not lossless(kind, *ends, source.fraction) or kind.fraction < bound.fraction:
-        raise Doubt("sums", f"{name} ({kind.text}) does not hold every sum and quotient")
 
 
 def window_table(node: Conv, shape: tuple[int, ...]) -> NDArray[np.int64]:
@@ -226,33 +189,6 @@ def window_table(node: Conv, shape: tuple[int, ...]) -> NDArray[np.int64]:
     padded = np.pad(places, ((0, 0), *node.padding, (0, 0)), constant_values=-1)
     seen = windows(padded, node.kernel.shape[:2], node.strides, node.dilation)  # type: ignore[arg-type]
     return seen[0].transpose(0, 1, 3, 4, 2).reshape(-1, int(np.prod(node.kernel.shape[:3])))
-
-
-def adders_are(adders: Adders, node: Dense | Conv, source: Bound) -> None:
-    """Demand that straight-line code is a layer's matrix and bias, for every input."""
-    matrix = node.kernel.reshape(-1, node.kernel.shape[-1]).astype(object)
-    if (adders.inputs, adders.outputs) != matrix.shape:
-        raise Doubt("code", f"{adders.name} has another size than the layer")
-    if isinstance(node, Dense):
-        low, high = source.low.reshape(-1), source.high.reshape(-1)
-    else:  # the same code at every position, where padding shows zeros
-        low = np.full(len(matrix), min(int(source.low.min()), 0), object)
-        high = np.full(len(matrix), max(int(source.high.max()), 0), object)
-    try:
-        forms = adders.forms(source.fraction, low, high)
-    except ValueError as error:
-        raise Doubt("sums", f"{adders.name}: {error}") from error
-    except (Unreadable, KeyError, IndexError) as error:
-        raise Doubt("code", f"{adders.name}: {error}") from error
-    for place, form in enumerate(forms):
-        fraction, left, bias_left = node.aligned(source.fraction)
-        wanted = np.append(
-            matrix[:, place] * (1 << left), int(node.bias[place]) * (1 << max(bias_left, 0))
-        )
-        ours, theirs = form.reduced(), Form(wanted, fraction).reduced()
-        same = np.array_equal(ours.coefficients, theirs.coefficients)
-        if ours.fraction != theirs.fraction or not same:
-            raise Doubt("weights", f"{adders.name}: output {place} is not the network's sum")
 
 
 def config_of(walk: Walk, call: Call) -> Config:
@@ -324,22 +260,60 @@ def dense(walk: Walk, call: Call, sources: list[str], results: list[str]) -> Non
 
 
 def _adders(walk: Walk, code: str, node: Any, source: str) -> None:
-    """Demand that generated code is the matrix of a layer that reads the layer `source`."""
-    generated = walk.program.generated
-    name = generated.wrappers.get(code, code)
-    if name not in generated.adders:
+    """Demand that generated code is the matrix and bias of a layer that reads `source`."""
+    generated, before = walk.program.generated, walk.network.bounds[source]
+    adders = generated.adders.get(generated.wrappers.get(code, code))
+    if adders is None:
         raise Doubt("code", f"{code} is not there")
-    adders_are(generated.adders[name], node, walk.network.bounds[source])
+    matrix = node.kernel.reshape(-1, node.kernel.shape[-1]).astype(object)
+    if (adders.inputs, adders.outputs) != matrix.shape:
+        raise Doubt("code", f"{adders.name} has another size than the layer")
+    if isinstance(node, Dense):
+        low, high = before.low.reshape(-1), before.high.reshape(-1)
+    else:  # the same code at every position, where padding shows zeros
+        low = np.full(len(matrix), min(int(before.low.min()), 0), object)
+        high = np.full(len(matrix), max(int(before.high.max()), 0), object)
+    try:
+        forms = adders.forms(before.fraction, low, high)
+    except ValueError as error:
+        raise Doubt("sums", f"{adders.name}: {error}") from error
+    except (Unreadable, KeyError, IndexError) as error:
+        raise Doubt("code", f"{adders.name}: {error}") from error
+    for place, form in enumerate(forms):
+        fraction, left, bias_left = node.aligned(before.fraction)
+        wanted = np.append(
+            matrix[:, place] * (1 << left), int(node.bias[place]) * (1 << max(bias_left, 0))
+        )
+        ours, theirs = form.reduced(), Form(wanted, fraction).reduced()
+        same = np.array_equal(ours.coefficients, theirs.coefficients)
+        if ours.fraction != theirs.fraction or not same:
+            raise Doubt("weights", f"{adders.name}: output {place} is not the network's sum")
 
 
 def _matrix(
     walk: Walk, config: Config, call: Call, node: Any, source: str, *, depthwise: bool = False
 ) -> None:
-    """Weights, biases and accumulators of a call with tables."""
+    """Demand that a call's tables are the network's weights, and that its sums lose nothing."""
     program, bounds, name = walk.program, walk.network.bounds, config.types["accum_t"]
     if len(call.arguments) != 4:
         raise Doubt("code", f"{call.function} has {len(call.arguments)} arguments")
-    numbers(program, config, *call.arguments[2:], node, depthwise=depthwise)
+    weights, biases = call.arguments[2:]
+    for table, role in ((weights, "weight_t"), (biases, "bias_t")):
+        if table not in program.weights:
+            raise Doubt("weights", f"there is no table {table}")
+        if program.types[config.types[role]][0] != program.weights[table].type:
+            raise Doubt("weights", f"{config.name}::{role} is not the type of {table}")
+    kernel = node.kernel
+    if depthwise:
+        channels = np.arange(kernel.shape[2])
+        kernel = kernel[:, :, channels, channels]
+    elif config.constants.get("strategy") == "nnet::resource":
+        kernel = np.moveaxis(kernel, -1, 0)
+    stored = program.weights[weights].values
+    _same(stored, kernel, node.kernel_fraction, weights)
+    if (zeros := int((stored == 0).sum())) != config.constants.get("n_zeros"):
+        raise Doubt("code", f"{config.name}::n_zeros is not {zeros}")
+    _same(program.weights[biases].values, node.bias, node.bias_fraction, biases)
     sums(program.types[name][0], node, bounds[source], bounds[node.name], name)
 
 
@@ -474,8 +448,12 @@ def _pool(
         if name not in walk.program.types:
             raise Doubt("code", f"{config.name} has no accum_t")
         _check_pool(walk, config, node, source, rank, whole)
-        kind = walk.program.types[name][0]
-        pool_sums(kind, node, bounds[source], bounds[node.name], name)
+        kind, before = walk.program.types[name][0], bounds[source]
+        cells = int(np.prod(node.window)) if node.operation == "average" else 1
+        low, high = int(before.low.min()), int(before.high.max())
+        held = kind.carries(min(low * cells, low, 0), max(high * cells, high, 0), before.fraction)
+        if not held or kind.fraction < bounds[node.name].fraction:
+            raise Doubt("sums", f"{name} ({kind.text}) does not hold every sum and quotient")
         if walk.program.streams and not whole:
             _line_buffer(config)
 

@@ -112,10 +112,7 @@ def calls_of(directory: Path) -> str:
 
 
 def misread(files: Mapping[str, bytes], program: Program) -> list[str]:
-    """The project's own files of which the compiler's preprocessor makes another text.
-
-    It is asked as g++ compiles the project, and with the macros of the vendors' front ends.
-    """
+    """The project's own files of which g++'s preprocessor makes another text, or the vendors'."""
     directive = re.compile(rb"#(?:include|ifndef|define|endif).*|\s", re.ASCII)
     own = {
         name: directive.sub(b"", files[f"firmware/{name}"]) for name in program.read | {"ports.h"}
@@ -193,11 +190,7 @@ def _size(walk: Walk, name: str) -> int:
 def compare_calls(
     walk: Walk, program: Path, vectors: NDArray[np.int64], seed: int = 0
 ) -> list[Finding]:
-    """Run a C simulation with `calls_code`; what is not as proved.
-
-    Every call is run alone; the whole top function on `vectors` (N, inputs), counts of the port, on
-    the ends of the port, and at random.
-    """
+    """Run a C simulation: each call alone, all of it on `vectors` (N, inputs), ends and random."""
     found = []
     for number, modelled in sorted(walk.models.items()):
         one, random = walk.program.calls[number], np.random.default_rng([seed, number])
@@ -354,11 +347,7 @@ def extremes(node: Dense | Conv, bound: Bound) -> Iterator[list[Counts]]:
 
 
 def basis(node: Node, bounds: list[Bound]) -> list[Counts]:
-    """One input at a time, at its two ends and one step from 0, the others 0.
-
-    In a convolution or a pooling inputs so far apart that no window sees two of them go together,
-    each at another value.
-    """
+    """One input at a time, at its two ends and one step from 0, the others 0; (N, *shape) each."""
     sets: list[list[NDArray[np.int64]]] = [[] for _ in bounds]
     for active, bound in enumerate(bounds):
         low, high, zero = ends(bound)
@@ -373,6 +362,7 @@ def basis(node: Node, bounds: list[Bound]) -> list[Counts]:
 def _masks(node: Node, shape: tuple[int, ...]) -> Iterator[NDArray[np.bool_]]:
     size = int(np.prod(shape))
     if (reach := node.reach) and len(shape) in (2, 3):
+        # Inputs so far apart that no window sees two of them go together.
         height, width, channels = image(shape)
         rows, columns = np.indices((height, width))
         starts = (range(min(reach[0], height)), range(min(reach[1], width)), range(channels))

@@ -9,7 +9,7 @@ is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -151,33 +151,24 @@ Counts = NDArray[Any]
 
 @dataclass(frozen=True)
 class Form:
-    """A number as an affine form of the inputs' counts, in units of 2^-fraction.
+    """A number as an affine form of the inputs' counts, in units of 2^-fraction."""
 
-    The last coefficient is the constant; all are Python integers.
-    """
-
-    coefficients: Counts
+    coefficients: Counts  # Python integers; the last one is the constant
     fraction: int
 
     def __add__(self, other: Form) -> Form:
         fraction = max(self.fraction, other.fraction)
-        return Form(self._at(fraction) + other._at(fraction), fraction)
+        ours, theirs = (
+            each.coefficients * (1 << (fraction - each.fraction)) for each in (self, other)
+        )
+        return Form(ours + theirs, fraction)
 
     def __neg__(self) -> Form:
         return Form(-self.coefficients, self.fraction)
 
-    def shifted(self, left: int) -> Form:
-        """Times 2^left."""
-        return Form(self.coefficients, self.fraction - left)
-
-    def _at(self, fraction: int) -> Counts:
-        return self.coefficients * (1 << (fraction - self.fraction))
-
     def reduced(self) -> Form:
         """The same with as few fraction bits as it needs."""
-        present = 0
-        for each in self.coefficients:
-            present |= abs(int(each))
+        present = int(np.bitwise_or.reduce(abs(self.coefficients)))
         if not present:
             return Form(self.coefficients, 0)
         spare = (present & -present).bit_length() - 1
@@ -186,14 +177,10 @@ class Form:
     def held_by(self, kind: FixedPoint, low: Counts, high: Counts) -> bool:
         """True if a type holds the form for all inputs between two ends, exactly."""
         form = self.reduced()
-        if form.fraction > kind.fraction:
-            return False
         up, down = np.maximum(form.coefficients, 0), np.minimum(form.coefficients, 0)
         lowest = int((up[:-1] * low + down[:-1] * high).sum() + form.coefficients[-1])
         highest = int((up[:-1] * high + down[:-1] * low).sum() + form.coefficients[-1])
-        scale = 1 << (kind.fraction - form.fraction)
-        bottom, top = kind.bounds
-        return bottom <= lowest * scale and highest * scale <= top
+        return kind.carries(lowest, highest, form.fraction)
 
 
 @dataclass(frozen=True)
@@ -206,10 +193,7 @@ class Adders:
     lines: tuple[tuple[Unreadable, re.Match[str]], ...]  # and the error that one of them is
 
     def forms(self, fraction: int, low: Counts, high: Counts) -> list[Form]:
-        """The outputs, for inputs (counts of 2^-fraction) between `low` and `high`, (inputs,) each.
-
-        A `ValueError` names a statement whose type does not hold its value for every input.
-        """
+        """The outputs, for inputs (counts of 2^-fraction) between `low` and `high`, (inputs,)."""
         known: dict[str, Form] = {}
         found: dict[int, Form] = {}
         for error, given in self.lines:
@@ -241,7 +225,7 @@ class Adders:
         if name := found[f"{side}v"]:
             return known[name]
         if name := found[f"{side}w"]:
-            return known[name].shifted(int(found[f"{side}s"]))
+            return Form(known[name].coefficients, known[name].fraction - int(found[f"{side}s"]))
         return self._constant(found[f"{side}c"], found[f"{side}t"])
 
     def _constant(self, text: str, kind: str) -> Form:
@@ -400,12 +384,9 @@ class Program:
 
 
 def read_program(
-    files: Mapping[str, bytes], top: str, namespace: str, headers: set[str]
+    files: Mapping[str, bytes], top: str, namespace: str, library: Container[str]
 ) -> Program:
-    """Read the files of a project, by path; what l1kd does not generate is `Unreadable`.
-
-    `headers` are those of the library that it may include.
-    """
+    """Read the files of a project, by path; of hls4ml it may include those of `library`."""
     program = Program(top, namespace)
 
     def opened(name: str, *includes: str) -> Lines:
@@ -422,17 +403,20 @@ def read_program(
         lines.expect("#endif")
         lines.end()
 
-    library = opened("library.h")
-    library.expect(*(f"#include <{name}>" for name in STANDARD))
-    library.expect(*(f'#include "{name}"' for name in SHARED))
+    shared = opened("library.h")
+    shared.expect(*(f"#include <{name}>" for name in STANDARD))
+    shared.expect(*(f'#include "{name}"' for name in SHARED))
     included = ""
-    while found := library.find(r'#include "(nnet_utils/\w+\.h)"'):
-        if not included < found[1] or found[1] not in headers - set(SHARED):
-            raise library.last
+    while found := shared.find(r'#include "(nnet_utils/\w+\.h)"'):
+        if not included < found[1] or found[1] in SHARED or f"firmware/{found[1]}" not in library:
+            raise shared.last
         included = found[1]
-    closed(library)
+    closed(shared)
     defines = opened("defines.h", "library.h")
-    _types(program, defines)
+    form = rf"typedef (?:({TYPE})|nnet::array<({TYPE}), ({INTEGER})>) ({_TYPE_NAME});"
+    while found := defines.find(form):
+        kind, pack = FixedPoint.parse(found[1] or found[2]), int(found[3]) if found[3] else None
+        program.types[program.named(found[4], defines)] = kind, pack
     closed(defines)
     generated = opened(GENERATED)
     program.generated = read_generated(generated, lambda name: program.named(name, generated))
@@ -454,14 +438,6 @@ def read_program(
     header.expect(f"{signature};")
     closed(header)
     return program
-
-
-def _types(program: Program, lines: Lines) -> None:
-    form = rf"typedef (?:({TYPE})|nnet::array<({TYPE}), ({INTEGER})>) ({_TYPE_NAME});"
-    while found := lines.find(form):
-        kind = FixedPoint.parse(found[1] or found[2])
-        pack = int(found[3]) if found[3] else None
-        program.types[program.named(found[4], lines)] = kind, pack
 
 
 def _weights(program: Program, lines: Lines) -> None:

@@ -59,21 +59,8 @@ def applied(steps: tuple[Applied, ...], counts: Counts, fraction: int) -> tuple[
     return counts, fraction
 
 
-def lossless(kind: FixedPoint, low: int, high: int, fraction: int) -> bool:
-    """True if a type holds every count from `low` to `high` of 2^-fraction as it is."""
-    if not low and not high:
-        return True
-    shift = kind.fraction - fraction
-    bottom, top = kind.bounds
-    return shift >= 0 and bottom <= low << shift and high << shift <= top
-
-
 def settled(network: Network, meaning: Meaning) -> set[str]:
-    """Layers of the exact network that an array holds, for every event; empty if none.
-
-    Followed are quantizers behind the layer, one after the other, and reshapes, which move no value
-    in memory.
-    """
+    """Layers that an array holds, for every event: reshapes and chains of quantizers behind it."""
     found: set[str] = set()
     waiting: list[tuple[str, tuple[Single, ...]]] = [(meaning.node, ())]
     while waiting:
@@ -131,7 +118,7 @@ def _by_argument(
     for step, following in zip(steps, (*steps[1:], None), strict=True):
         if not kept and isinstance(step, FixedPoint):
             last = following is None and wanted  # it may be the quantizer itself
-            if not last and lossless(step, low, high, fraction):
+            if not last and step.carries(low, high, fraction):
                 continue
         if not kept and _idle(step, following):
             continue
@@ -139,7 +126,7 @@ def _by_argument(
     if kept:
         return kept == wanted
     return all(
-        isinstance(each, FixedPoint) and lossless(each, low, high, fraction) for each in wanted
+        isinstance(each, FixedPoint) and each.carries(low, high, fraction) for each in wanted
     )
 
 
@@ -249,7 +236,7 @@ def unsettled(walk: Walk, meaning: Meaning, wanted: str = "") -> None:
     ends = int(bound.low.min()), int(bound.high.max())
     step: Step = "quantizer"
     cut = isinstance(first, FixedPoint) and (first.rounding, first.overflow) == ("TRN", "WRAP")
-    if isinstance(first, FixedPoint) and cut and not lossless(first, *ends, bound.fraction):
+    if isinstance(first, FixedPoint) and cut and not first.carries(*ends, bound.fraction):
         # No quantizer looks like this: the layer's own result is cut.
         needed = replace(bound.type, rounding="TRN", overflow="WRAP")
         layer, step = meaning.node.removesuffix(SUMS), "sums"

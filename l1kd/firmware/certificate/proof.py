@@ -23,7 +23,6 @@ from l1kd.firmware.certificate.findings import (
     Modelled,
     Step,
     Walk,
-    lossless,
     next_quantizer,
     settled,
     unsettled,
@@ -55,7 +54,7 @@ def follow(files: Mapping[str, bytes], network: Network, description: Descriptio
         walk.note(first, "code", reason, "open")
         return walk
     try:
-        program = read_program(files, record.top, description.namespace, library.headers)
+        program = read_program(files, record.top, description.namespace, library)
     except Unreadable as error:
         walk.note(_owner(walk, str(error)), "code", str(error))
         return walk
@@ -118,7 +117,7 @@ def _check_ends(walk: Walk) -> None:
         if isinstance(node, Quantize):
             same = found == replace(output, rounding=found.rounding, overflow=found.overflow)
         else:  # sums without quantizer: any type that holds them
-            same = lossless(found, int(bound.low.min()), int(bound.high.max()), bound.fraction)
+            same = found.carries(int(bound.low.min()), int(bound.high.max()), bound.fraction)
         same = same and _same_bits(found, FixedPoint.parse(walk.description.output.type))
         if not same or array.size not in (None, node.size):
             walk.note(wanted, "port", f"{found.text} is not the port's type {output.text}")

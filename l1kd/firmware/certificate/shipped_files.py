@@ -11,7 +11,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -36,25 +35,12 @@ _PRODUCTS = (
 _OPTIONS = "build_opt.tcl", rb"array set opt {\s*(?:\w+\s+[01]\s+)*}\s*"
 
 
-@dataclass(frozen=True)
-class Library:
-    """Headers and scripts of one backend of one version of hls4ml."""
-
-    files: Mapping[str, str]  # SHA-256 by path, relative to the project
-
-    @property
-    def headers(self) -> set[str]:
-        """hls4ml's headers by their names in `#include` lines."""
-        names = (name.removeprefix("firmware/") for name in self.files)
-        return {name for name in names if name.startswith("nnet_utils/")}
-
-
-def known(backend: str, hls4ml: str) -> Library | None:
-    """The library of a backend and version, None if no argument was made for it."""
+def known(backend: str, hls4ml: str) -> dict[str, str] | None:
+    """SHA-256 of a version's headers and scripts by path, None if no argument was made for it."""
     stored: Any = json.loads((resources.files("l1kd.firmware.certificate") / _LIBRARY).read_text())
     if stored["hls4ml"] != hls4ml or backend not in stored["backends"]:
         return None
-    return Library({**stored["common"], **stored["backends"][backend]})
+    return {**stored["common"], **stored["backends"][backend]}
 
 
 def measure(directory: Path) -> dict[str, str]:
@@ -93,7 +79,7 @@ def faults(
     program: Program,
     description: Description,
     network: Network,
-    library: Library,
+    library: Mapping[str, str],
 ) -> Iterator[tuple[str, str]]:
     """Files that are not as they have to be, and why."""
     version = description.versions.get("hls4ml")
@@ -105,8 +91,8 @@ def faults(
     texts |= {FILE: dump, **_vectors(files, description, network)}
     own = {f"firmware/{name}" for name in program.read} | {NETWORK}
     for name, content in files.items():
-        if name in library.files:
-            if sha256(content).hexdigest() != library.files[name]:
+        if name in library:
+            if sha256(content).hexdigest() != library[name]:
                 yield name, f"is not the file that hls4ml {version} ships"
         elif name == _OPTIONS[0]:
             if not re.fullmatch(_OPTIONS[1], content):
@@ -116,7 +102,7 @@ def faults(
                 yield f"{name}:{line}", "is not what l1kd writes"
         elif name not in own:
             yield name, "is not a file of the project: it could be read for another"
-    for name in (*library.files, *texts):
+    for name in (*library, *texts):
         if name not in files:
             yield name, "is missing"
 

@@ -132,10 +132,7 @@ class Backend:
         path.write_text(path.read_text().replace(bench, f"{bench} -D{LOG}"))
 
     def find(self, steps: Sequence[Step]) -> ToolProgram | None:
-        """The first of the programs that is on the PATH.
-
-        Raises UserError if logic synthesis is asked for, and its tool is not there.
-        """
+        """The first program on the PATH; UserError if `vsynth` is asked for without its tool."""
         found = Program(tuple(program.name for program in self.programs), "").find()
         if found is None:
             return None

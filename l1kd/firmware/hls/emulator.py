@@ -203,7 +203,6 @@ def _write(project: Project, directory: Path, name: str, version: str) -> dict[s
         values |= {what: port.text, f"{what}_plain": plain.text, f"{what}_integer": whole.text}
         values[f"{what}_t"] = kind
     own = testbench.rendered(project.description, (kinds[0], kinds[-1]))
-    versions = (f"{record.top}_version.{suffix}" for suffix in ("h", "cpp"))
     licence = "LICENSE-Apache-2.0.txt"
     texts = {
         "include/emulator.h": template("emulator.h"),
@@ -212,7 +211,7 @@ def _write(project: Project, directory: Path, name: str, version: str) -> dict[s
         "source/exports.map": template("emulator.map"),
         "NOTICE": template("emulator.notice"),
         licence: template(licence),
-        **{f"source/{version}": own[version] for version in versions},
+        **{f"source/{path}": text for path, text in own.items() if "_version." in path},
     }
     (directory / "include").mkdir()
     for path, text in texts.items():

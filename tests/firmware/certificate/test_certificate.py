@@ -249,7 +249,7 @@ def test_the_pinned_library_is_the_installed_one(
     project = projects[kind]
     library = known(backend, project.description.versions["hls4ml"])
     assert project.record.backend == backend and library is not None
-    assert measure(project.directory) == dict(library.files)
+    assert measure(project.directory) == dict(library)
 
 
 def test_the_proof_needs_no_framework() -> None:

@@ -399,7 +399,7 @@ def test_the_compiler_reads_the_reader_s_text(kind: str, projects: Projects) -> 
     library = known(project.record.backend, "1.3.0")
     assert library is not None
     names = project.record.top, project.description.namespace
-    program = read_program(files, *names, library.headers)
+    program = read_program(files, *names, library)
     assert misread(files, program) == []
 
 
@@ -421,7 +421,7 @@ def test_a_compiler_that_reads_another_text_is_noticed(
     library = known("Vitis", "1.3.0")
     assert library is not None
     names = project.record.top, project.description.namespace
-    program = read_program(files, *names, library.headers)
+    program = read_program(files, *names, library)
     path = f"firmware/{name}"
     assert old in files[path]
     assert misread({**files, path: files[path].replace(old, new, 1)}, program)
