@@ -21,7 +21,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.firmware.hls import emulator
 from l1kd.firmware.hls.project import open_project
 from l1kd.firmware.run_firmware import (
-    as_it_stands,
+    agreement_now,
     certificates_stand,
     open_student,
     projects_of,
@@ -212,22 +212,28 @@ def test_a_project_that_is_gone_is_said(verified: Context, tmp_path: Path) -> No
 def test_a_certificate_is_about_bytes(verified: Context, tmp_path: Path) -> None:
     """Edited afterwards, a project is not certified any more, and no command goes on with it."""
     mine = copy_of(verified, tmp_path / "r")
-    (first, *_) = run_files.read(mine.directory, "agreement.json")
-    (record, *_) = first.certificates
+    records = run_files.read(mine.directory, "agreement.json")
+    first, record = records[0], records[0].certificates[0]
     (project, *_) = projects_of(mine.directory)[first.student]
-    assert record.content and as_it_stands(record, project.directory) == record
+
+    def now() -> run_files.CertificateRecord:
+        return agreement_now(mine.directory)[0].certificates[0]
+
+    assert record.content and now() == record
     certificates_stand(mine.directory, project)
     (project.directory / "tb_data" / "csim_results.log").touch()  # left by a vendor's tool
-    assert as_it_stands(record, project.directory).certified
+    assert now().certified
     change_weight(project.directory)
-    void = as_it_stands(record, project.directory)
-    assert not void.certified and not void.layers and void.findings[0].state == "refused"
+    assert not now().certified and not now().layers and now().findings[0].state == "refused"
     with pytest.raises(CheckFailed, match="not the one that was judged; run `l1kd verify` again"):
         certificates_stand(mine.directory, project)
     with pytest.raises(CheckFailed, match="not the one that was judged"):
         emulator.deliver(mine.directory, first.student, tmp_path / "e")
-    assert as_it_stands(record, tmp_path / "nowhere").findings[0].state == "open"
-    assert as_it_stands(record.model_copy(update={"content": ""}), tmp_path).certified
+    shutil.rmtree(project.directory)
+    assert now().findings[0].state == "open"
+    record.content = ""  # an older l1kd's
+    run_files.write(mine.directory, "agreement.json", records)
+    assert now().certified
 
 
 def test_what_a_project_says_of_itself_is_compared_with_the_run(
