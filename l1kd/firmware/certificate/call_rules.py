@@ -16,7 +16,7 @@ of the result. The argument for the conditions, for the files of `library.json`:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
@@ -198,29 +198,6 @@ def config_of(walk: Walk, call: Call) -> Config:
     return walk.program.configs[found]
 
 
-def behind(walk: Walk, call: Call, source: str, kinds: tuple[type, ...]) -> tuple[Any, str]:
-    """The layer of some kind that reads what an array holds, and the layer that it reads."""
-    meaning = walk.meanings[source]
-    held = settled(walk.network, meaning)
-    if not held:
-        findings.unsettled(walk, meaning)
-        # Go on as if it were right, so that what is behind it is judged too.
-        held = {meaning.node}
-        for node in walk.network.nodes:
-            if isinstance(node, (Quantize, Reshape)) and set(node.sources) & held:
-                held.add(node.name)
-    found = [
-        node
-        for node in walk.network.nodes
-        if isinstance(node, kinds) and node.sources[0] in held and node.name not in walk.matched
-    ]
-    if not found:
-        raise Doubt("code", f"no layer of the network is what {call.function} should be here")
-    node = next((each for each in found if each.name.removesuffix(SUMS) == walk.label), found[0])
-    walk.matched += [name for name in (*held, node.name) if name not in walk.matched]
-    return node, node.sources[0]
-
-
 def sized(walk: Walk, name: str, node: Node, pack: int | None) -> None:
     """Demand that an array has the size of a layer, a stream in packs of a size."""
     array = walk.program.arrays[name]
@@ -241,27 +218,57 @@ def computes(walk: Walk, result: str, node: Node) -> Iterator[None]:
         raise
 
 
-def dense(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
-    node, source = behind(walk, call, sources[0], (Dense,))
+def _layer(
+    walk: Walk,
+    call: Call,
+    sources: list[str],
+    results: list[str],
+    *,
+    kinds: tuple[type, ...],
+    check: Callable[..., None],
+) -> None:
+    """Find the layer of some kind that a call has to be; `check` demands its conditions."""
+    meaning = walk.meanings[sources[0]]
+    held = settled(walk.network, meaning)
+    if not held:
+        findings.unsettled(walk, meaning)
+        # Go on as if it were right, so that what is behind it is judged too.
+        held = {meaning.node}
+        for node in walk.network.nodes:
+            if isinstance(node, (Quantize, Reshape)) and set(node.sources) & held:
+                held.add(node.name)
+    found = [
+        node
+        for node in walk.network.nodes
+        if isinstance(node, kinds) and node.sources[0] in held and node.name not in walk.matched
+    ]
+    if not found:
+        raise Doubt("code", f"no layer of the network is what {call.function} should be here")
+    node = next((each for each in found if each.name.removesuffix(SUMS) == walk.label), found[0])
+    walk.matched += [name for name in (*held, node.name) if name not in walk.matched]
     with computes(walk, results[0], node):
-        code = "" if call.space else call.function  # `dense_da_3<a_t, b_t>(a, b)`
-        if not code:
-            config = config_of(walk, call)
-            code = config.templates.get("dense_da", "")
-            sizes = {"n_in": node.kernel.shape[0], "n_out": node.kernel.shape[1]}
-            geometry(walk, config, "" if code else "nnet::dense_config", sizes)
-        if node.shape != (node.kernel.shape[1],):
-            raise Doubt("code", "a dense layer on more than one axis", known=False)
-        if code:
-            _adders(walk, code, node, source)
-        else:
-            kernel_known(config, walk.description.record.reuse)
-            _matrix(walk, config, call, node, source)
+        check(walk, call, sources[0], node)
 
 
-def _adders(walk: Walk, code: str, node: Any, source: str) -> None:
-    """Demand that generated code is the matrix and bias of a layer that reads `source`."""
-    generated, before = walk.program.generated, walk.network.bounds[source]
+def _dense(walk: Walk, call: Call, _: str, node: Dense) -> None:
+    code = "" if call.space else call.function  # `dense_da_3<a_t, b_t>(a, b)`
+    if not code:
+        config = config_of(walk, call)
+        code = config.templates.get("dense_da", "")
+        sizes = {"n_in": node.kernel.shape[0], "n_out": node.kernel.shape[1]}
+        geometry(walk, config, "" if code else "nnet::dense_config", sizes)
+    if node.shape != (node.kernel.shape[1],):
+        raise Doubt("code", "a dense layer on more than one axis", known=False)
+    if code:
+        _adders(walk, code, node)
+    else:
+        kernel_known(config, walk.description.record.reuse)
+        _matrix(walk, config, call, node)
+
+
+def _adders(walk: Walk, code: str, node: Dense | Conv) -> None:
+    """Demand that generated code is the matrix and bias of a layer."""
+    generated, before = walk.program.generated, walk.network.bounds[node.sources[0]]
     adders = generated.adders.get(generated.wrappers.get(code, code))
     if adders is None:
         raise Doubt("code", f"{code} is not there")
@@ -291,7 +298,7 @@ def _adders(walk: Walk, code: str, node: Any, source: str) -> None:
 
 
 def _matrix(
-    walk: Walk, config: Config, call: Call, node: Any, source: str, *, depthwise: bool = False
+    walk: Walk, config: Config, call: Call, node: Dense | Conv, *, depthwise: bool = False
 ) -> None:
     """Demand that a call's tables are the network's weights, and that its sums lose nothing."""
     program, bounds, name = walk.program, walk.network.bounds, config.types["accum_t"]
@@ -314,30 +321,15 @@ def _matrix(
     if (zeros := int((stored == 0).sum())) != config.constants.get("n_zeros"):
         raise Doubt("code", f"{config.name}::n_zeros is not {zeros}")
     _same(program.weights[biases].values, node.bias, node.bias_fraction, biases)
-    sums(program.types[name][0], node, bounds[source], bounds[node.name], name)
+    sums(program.types[name][0], node, bounds[node.sources[0]], bounds[node.name], name)
 
 
-def convolution(
-    walk: Walk,
-    call: Call,
-    sources: list[str],
-    results: list[str],
-    *,
-    rank: int,
-    depthwise: bool = False,
-) -> None:
-    kinds = (Conv,) if depthwise else (Conv, Dense)
-    node, source = behind(walk, call, sources[0], kinds)
-    with computes(walk, results[0], node):
-        _check_convolution(walk, call, sources[0], node, source, rank, depthwise)
-
-
-def _check_convolution(
-    walk: Walk, call: Call, array: str, node: Any, source: str, rank: int, depthwise: bool
+def _convolution(
+    walk: Walk, call: Call, array: str, node: Dense | Conv, *, rank: int, depthwise: bool = False
 ) -> None:
     config, before = config_of(walk, call), walk.meanings[array].padding
     conv = as_convolution(node)
-    shape = walk.network[source].shape
+    shape = walk.network[node.sources[0]].shape
     height, width, channels = image(shape)
     rows, columns, filters = image(conv.shape)
     sizes: dict[str, int | str] = {"n_chan": channels, "n_filt": filters}
@@ -369,7 +361,7 @@ def _check_convolution(
     geometry(walk, config, base, said)
     _check_windows(walk, config, conv, shape, rank, stream=stream)
     if adders:
-        _adders(walk, adders, conv, source)
+        _adders(walk, adders, conv)
         return
     mult = walk.program.configs.get(config.types.get("mult_config", ""))
     if mult is None:
@@ -380,7 +372,7 @@ def _check_convolution(
     wanted = {"n_in": int(np.prod(conv.kernel.shape[:3])), "n_out": filters}
     geometry(walk, mult, "nnet::dense_config", wanted)
     if str(mult.templates.get("kernel", "")).startswith("dense_da_wrapper_"):
-        _adders(walk, mult.templates["kernel"], conv, source)
+        _adders(walk, mult.templates["kernel"], conv)
         return
     kernel_known(mult, walk.description.record.reuse, depthwise=depthwise)
     style = str(config.constants.get("strategy")).removeprefix("nnet::").capitalize()
@@ -389,7 +381,7 @@ def _check_convolution(
         raise Doubt("code", f"{config.name}: {config.templates['conv_kernel']} is not {windows}")
     if mult.constants.get("strategy") != config.constants.get("strategy"):
         raise Doubt("code", f"{config.name} and {mult.name} have two strategies")
-    _matrix(walk, config, call, node if depthwise else conv, source, depthwise=depthwise)
+    _matrix(walk, config, call, node if depthwise else conv, depthwise=depthwise)
 
 
 def _check_windows(
@@ -432,32 +424,6 @@ def _activation(
     sized(walk, results[0], node, walk.program.arrays[sources[0]].pack)
 
 
-def _pool(
-    walk: Walk,
-    call: Call,
-    sources: list[str],
-    results: list[str],
-    *,
-    rank: int,
-    whole: bool = False,
-) -> None:
-    node, source = behind(walk, call, sources[0], (Pool,))
-    with computes(walk, results[0], node):
-        config, bounds = config_of(walk, call), walk.network.bounds
-        name = config.types.get("accum_t", "")
-        if name not in walk.program.types:
-            raise Doubt("code", f"{config.name} has no accum_t")
-        _check_pool(walk, config, node, source, rank, whole)
-        kind, before = walk.program.types[name][0], bounds[source]
-        cells = int(np.prod(node.window)) if node.operation == "average" else 1
-        low, high = int(before.low.min()), int(before.high.max())
-        held = kind.carries(min(low * cells, low, 0), max(high * cells, high, 0), before.fraction)
-        if not held or kind.fraction < bounds[node.name].fraction:
-            raise Doubt("sums", f"{name} ({kind.text}) does not hold every sum and quotient")
-        if walk.program.streams and not whole:
-            _line_buffer(config)
-
-
 def _line_buffer(config: Config) -> None:
     """Demand that windows of a stream are seen by hls4ml's line buffer."""
     implementation = config.constants.get("implementation")
@@ -465,10 +431,12 @@ def _line_buffer(config: Config) -> None:
         raise Doubt("code", f"{config.name}: {implementation}", known=False)
 
 
-def _check_pool(
-    walk: Walk, config: Config, node: Pool, source: str, rank: int, whole: bool
-) -> None:
-    height, width, channels = image(walk.network[source].shape)
+def _pool(walk: Walk, call: Call, _: str, node: Pool, *, rank: int, whole: bool = False) -> None:
+    config, bounds = config_of(walk, call), walk.network.bounds
+    name, before = config.types.get("accum_t", ""), bounds[node.sources[0]]
+    if name not in walk.program.types:
+        raise Doubt("code", f"{config.name} has no accum_t")
+    height, width, channels = image(walk.network[node.sources[0]].shape)
     operation = {"max": "nnet::Max", "average": "nnet::Average"}[node.operation]
     sizes: dict[str, int | str] = {"n_filt": channels, "n_chan": channels, "pool_op": operation}
     for axis, (side, cells) in list(enumerate((("height", height), ("width", width))))[2 - rank :]:
@@ -490,6 +458,14 @@ def _check_pool(
     geometry(walk, config, f"nnet::pooling{rank}d_config", sizes)
     if not whole and any(f"pool_{side}" not in config.constants for side, *_ in _SIDES[2 - rank :]):
         raise Doubt("code", f"{config.name} does not say its window")
+    kind = walk.program.types[name][0]
+    cells = int(np.prod(node.window)) if node.operation == "average" else 1
+    low, high = int(before.low.min()), int(before.high.max())
+    held = kind.carries(min(low * cells, low, 0), max(high * cells, high, 0), before.fraction)
+    if not held or kind.fraction < bounds[node.name].fraction:
+        raise Doubt("sums", f"{name} ({kind.text}) does not hold every sum and quotient")
+    if walk.program.streams and not whole:
+        _line_buffer(config)
 
 
 def _merge(
@@ -578,10 +554,15 @@ def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]
             walk.meanings[results[0]] = Meaning(node.name).then(kind)
 
 
-def _ranks(form: str, rule: Callable[..., None], ranks: Iterable[int] = (1, 2), **more: Any) -> Any:
-    return {form.format(rank): partial(rule, rank=rank, **more) for rank in ranks}
+def _ranks(form: str, kinds: tuple[type, ...], check: Callable[..., None], **more: Any) -> Any:
+    """Rules of the functions for sequences and for images."""
+    return {
+        form.format(rank): partial(_layer, kinds=kinds, check=partial(check, rank=rank, **more))
+        for rank in (1, 2)
+    }
 
 
+DENSE: Handler = partial(_layer, kinds=(Dense,), check=_dense)
 _MERGES = ("add", "subtract", "multiply", "average", "maximum", "minimum")
 # By layer kind: the functions of hls4ml that compute it.
 CALLS: dict[type[Node], dict[str, Handler]] = {
@@ -590,16 +571,16 @@ CALLS: dict[type[Node], dict[str, Handler]] = {
         **{name: partial(_activation, step=name) for name in ("relu", "hard_tanh", "hard_sigmoid")},
     },
     Rectify: {"relu": partial(_activation, step="relu")},
-    Dense: {"dense": dense},
+    Dense: {"dense": DENSE},
     Conv: {
-        **_ranks("conv{}d_cl", convolution),
-        **_ranks("conv_{}d_cl", convolution),
-        **_ranks("pointwise_conv_{}d_cl", convolution),
-        **_ranks("depthwise_conv_{}d_cl", convolution, depthwise=True),
+        **_ranks("conv{}d_cl", (Conv, Dense), _convolution),
+        **_ranks("conv_{}d_cl", (Conv, Dense), _convolution),
+        **_ranks("pointwise_conv_{}d_cl", (Conv, Dense), _convolution),
+        **_ranks("depthwise_conv_{}d_cl", (Conv,), _convolution, depthwise=True),
     },
     Pool: {
-        **_ranks("pooling{}d_cl", _pool),
-        **_ranks("global_pooling{}d_cl", _pool, whole=True),
+        **_ranks("pooling{}d_cl", (Pool,), _pool),
+        **_ranks("global_pooling{}d_cl", (Pool,), _pool, whole=True),
     },
     Merge: {
         **{name: partial(_merge, operation=name) for name in _MERGES},

@@ -15,7 +15,7 @@ from dataclasses import replace
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.layers import Input, Merge, Quantize
 from l1kd.exact.network import Network
-from l1kd.firmware.certificate.call_rules import CALLS, HANDLERS, NO_CALLS, Doubt, Handler, dense
+from l1kd.firmware.certificate.call_rules import CALLS, DENSE, HANDLERS, NO_CALLS, Doubt, Handler
 from l1kd.firmware.certificate.cpp_reader import Call, Program, Unreadable, read_program
 from l1kd.firmware.certificate.findings import (
     SUMS,
@@ -210,7 +210,7 @@ def _handler(walk: Walk, call: Call) -> tuple[Handler | None, list[str], list[st
     program, function = walk.program, call.function
     arrays = [name for name in call.arguments if name in program.arrays]
     if not call.space:
-        rule = dense if function in program.generated.adders else None
+        rule = DENSE if function in program.generated.adders else None
         return rule, arrays[:1], arrays[1:]
     readers = 2 if function in CALLS[Merge] else 1
     return HANDLERS.get(function), arrays[:readers], arrays[readers:]
