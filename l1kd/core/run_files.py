@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
 
 from l1kd.core.errors import UserError
 from l1kd.core.files import read_json, write_json
@@ -24,6 +25,8 @@ SOURCES: dict[Source, str] = {
 }
 COUNTS = ("lut", "ff", "dsp", "bram", "uram")  # `bram` in blocks of 18 Kb
 RepairKind = Literal["exact", "settled", "lossy", "offered", "impossible"]
+Step = Literal["port", "code", "weights", "sums", "quantizer", "compiled"]  # of a certificate
+State = Literal["refused", "open"]  # known to be wrong; or tested, not proved
 Implementation = Literal["exact", "qkeras", "csim", "rtl", "rtlsim", "emulator"]
 
 
@@ -187,12 +190,13 @@ class Pair(_Record):
     reproducer: str | None = None  # a file of the run with the smallest event that shows it
 
 
-class Doubted(_Record):
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Doubted:
     """A layer that a certificate does not prove."""
 
     layer: str
-    step: Literal["port", "code", "weights", "sums", "quantizer", "compiled"]
-    state: Literal["refused", "open"]  # known to be wrong; or tested, not proved
+    step: Step
+    state: State
     reason: str
 
 

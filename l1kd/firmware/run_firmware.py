@@ -16,7 +16,6 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.network import Network, from_json
 from l1kd.firmware.certificate.certify import calls_of
 from l1kd.firmware.certificate.cpp_reader import Unreadable
-from l1kd.firmware.certificate.findings import State
 from l1kd.firmware.certificate.shipped_files import contents, fingerprint
 from l1kd.firmware.hls.project import NETWORK, Project, open_project
 from l1kd.firmware.verilog.project import Logic, open_logic
@@ -124,7 +123,7 @@ def agreement_now(run: Path) -> list[run_files.AgreementRecord]:
                 now = "unreadable"
             if each.content not in (now, ""):  # of an older l1kd it is empty
                 first = [*each.layers, *(found.layer for found in each.findings), "input"][0]
-                state: State = "refused" if project.is_dir() else "open"
+                state: run_files.State = "refused" if project.is_dir() else "open"
                 void = run_files.Doubted(layer=first, step="code", state=state, reason=_CHANGED)
                 each.certified, each.layers, each.findings = False, [], [void]
     return records

@@ -27,12 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.run_files import Step
 from l1kd.exact import layers
 from l1kd.exact.arithmetic import windows
 from l1kd.exact.layers import Bound, Conv, Dense, Merge, Node, Pad, Pool, Quantize, Rectify, Reshape
-from l1kd.firmware.certificate import findings
 from l1kd.firmware.certificate.cpp_reader import Call, Config, Form, Unreadable
-from l1kd.firmware.certificate.findings import NO_PADS, SUMS, Meaning, Walk, settled
+from l1kd.firmware.certificate.findings import NO_PADS, SUMS, Meaning, Walk, settled, unsettled
 from l1kd.firmware.hls.hls4ml_convert import reusable
 
 # Constants that are demanded elsewhere, or belong to tables that nothing reads.
@@ -55,7 +55,7 @@ class Doubt(Exception):  # noqa: N818 - it is the project that is doubted
 
     layer = ""  # of the network, where it is known
 
-    def __init__(self, step: findings.Step, reason: str, *, known: bool = True) -> None:
+    def __init__(self, step: Step, reason: str, *, known: bool = True) -> None:
         super().__init__(reason)
         self.step, self.known = step, known
 
@@ -231,7 +231,7 @@ def _layer(
     meaning = walk.meanings[sources[0]]
     held = settled(walk.network, meaning)
     if not held:
-        findings.unsettled(walk, meaning)
+        unsettled(walk, meaning)
         # Go on as if it were right, so that what is behind it is judged too.
         held = {meaning.node}
         for node in walk.network.nodes:
@@ -484,7 +484,7 @@ def _merge(
     if not found:
         for name, each in zip(sources, held, strict=True):
             if not each:
-                findings.unsettled(walk, walk.meanings[name])
+                unsettled(walk, walk.meanings[name])
         raise Doubt("code", f"no layer of the network is this {operation}")
     node = next((each for each in found if each.name == walk.label), found[0])
     names = (*(name for each in held for name in each), node.name)

@@ -23,6 +23,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.files import read_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.processes import call
+from l1kd.core.run_files import Doubted
 from l1kd.exact.arithmetic import as_images
 from l1kd.exact.layers import Bound, Conv, Dense, Node
 from l1kd.exact.network import Network, from_json
@@ -32,7 +33,6 @@ from l1kd.firmware.certificate.findings import (
     EXHAUSTIVE,
     NO_PADS,
     Certificate,
-    Finding,
     Modelled,
     Walk,
     applied,
@@ -82,15 +82,15 @@ def certify(project: Project | Logic, network: Network) -> Certificate:
         stored = f"{error}"
     if stored != network.to_json():
         reason = f"{NETWORK} is not the student's network"
-        return Certificate((), (Finding(first, "code", "refused", reason),))
+        return Certificate((), (Doubted(first, "code", "refused", reason),))
     if isinstance(project, Logic):
         layers = dict.fromkeys(node.name.partition(":")[0] for node in network.nodes)
         reason = "no argument is known yet for Verilog"
-        return Certificate((), tuple(Finding(name, "code", "open", reason) for name in layers))
+        return Certificate((), tuple(Doubted(name, "code", "open", reason) for name in layers))
     try:
         files = contents(project.directory)
     except Unreadable as error:
-        return Certificate((), (Finding(first, "code", "refused", str(error)),))
+        return Certificate((), (Doubted(first, "code", "refused", str(error)),))
     walk = follow(files, network, project.description)
     if walk.certificate.refused or not walk.program.calls:
         return walk.certificate
@@ -189,14 +189,14 @@ def _size(walk: Walk, name: str) -> int:
 
 def compare_calls(
     walk: Walk, program: Path, vectors: NDArray[np.int64], seed: int = 0
-) -> list[Finding]:
+) -> list[Doubted]:
     """Run a C simulation: each call alone, all of it on `vectors` (N, inputs), ends and random."""
     found = []
     for number, modelled in sorted(walk.models.items()):
         one, random = walk.program.calls[number], np.random.default_rng([seed, number])
         if difference := _difference(walk, number, modelled, program, random):
             reason = f"compiled, {one.space}{one.function} {difference}"
-            found.append(Finding(modelled.layer, "compiled", "refused", reason))
+            found.append(Doubted(modelled.layer, "compiled", "refused", reason))
     network, output = walk.network, walk.description.output
     bound = network.bounds[network.nodes[0].name]
     events = [
@@ -208,7 +208,7 @@ def compare_calls(
     answers = c_simulation.simulate(program, counts, output.size, cores())
     if wrong := int((answers != wanted).any(axis=1).sum()):
         reason = f"the compiled top function differs in {wrong} of {len(counts)} events"
-        found.append(Finding(network.nodes[-1].name, "compiled", "refused", reason))
+        found.append(Doubted(network.nodes[-1].name, "compiled", "refused", reason))
     return found
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.run_files import Doubted, State, Step
 from l1kd.exact.layers import Node, Quantize, Rectify, Reshape
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.cpp_reader import Program
@@ -139,20 +140,7 @@ def _idle(step: Applied, following: Applied | None) -> bool:
     return step == "hard_tanh" and following.low >= -1 and following.high <= 1
 
 
-Step = Literal["port", "code", "weights", "sums", "quantizer", "compiled"]
-STEPS: tuple[Step, ...] = ("port", "code", "weights", "sums", "quantizer", "compiled")
-State = Literal["refused", "open"]
 SUMS = ":sums"  # the exact network's name for what a layer computes before its activation
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A layer of which something is known to be wrong (`refused`) or is not proved (`open`)."""
-
-    layer: str
-    step: Step
-    state: State
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -160,7 +148,7 @@ class Certificate:
     """The layers that a project is proved to compute, and what is not proved."""
 
     layers: tuple[str, ...]  # in order
-    findings: tuple[Finding, ...]  # in the order of the data's flow; empty if certified
+    findings: tuple[Doubted, ...]  # in the order of the data's flow; empty if certified
     content: str = ""  # hash of every file that it is about
 
     @property
@@ -169,7 +157,7 @@ class Certificate:
         return not self.findings
 
     @property
-    def refused(self) -> tuple[Finding, ...]:
+    def refused(self) -> tuple[Doubted, ...]:
         """Findings that are known to be wrong."""
         return tuple(each for each in self.findings if each.state == "refused")
 
@@ -212,12 +200,12 @@ class Walk:
     meanings: dict[str, Meaning] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
     matched: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Doubted] = field(default_factory=list)
     models: dict[int, Modelled] = field(default_factory=dict)
 
     def note(self, layer: str, step: Step, reason: str, state: State = "refused") -> None:
         """Add a finding."""
-        self.findings.append(Finding(layer, step, state, reason))
+        self.findings.append(Doubted(layer, step, state, reason))
 
     @property
     def certificate(self) -> Certificate:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.run_files import Step
 from l1kd.exact.layers import Input, Merge, Quantize
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.call_rules import CALLS, DENSE, HANDLERS, NO_CALLS, Doubt, Handler
@@ -21,7 +22,6 @@ from l1kd.firmware.certificate.findings import (
     SUMS,
     Meaning,
     Modelled,
-    Step,
     Walk,
     next_quantizer,
     settled,

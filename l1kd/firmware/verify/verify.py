@@ -129,7 +129,7 @@ def _certify(
                     **kind,
                     certified=certificate.certified,
                     layers=list(certificate.layers),
-                    findings=[run_files.Doubted(**vars(each)) for each in certificate.findings],
+                    findings=list(certificate.findings),
                     content=certificate.content,
                 )
             )
