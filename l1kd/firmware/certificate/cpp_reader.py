@@ -1,9 +1,8 @@
 """Reads a written HLS project back from its C++: types, configurations, weights, adders, calls.
 
-A strict reader of the canonical form (`hls.canonical_cpp`), no compiler: every line has to be of a
-form that leaves one reading to every compiler. No comment, condition, macro, backslash or string is
-in any form, integers are decimal and below 2^31. A line of no form is `Unreadable`, and the project
-is refused.
+A strict reader of the canonical form (`hls.canonical_cpp`): every line has to be of a form that
+leaves one reading to every compiler. No comment, condition, macro, backslash or string is in any
+form, integers are decimal and below 2^31. A line of no form is `Unreadable`.
 """
 
 from __future__ import annotations

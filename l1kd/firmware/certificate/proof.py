@@ -1,9 +1,8 @@
-"""Proves that a written project computes its network, for every event on its port.
+"""Proves from a project's files that it computes its network, for every event on its port.
 
-The project's files are read back, call by call, and every array of its top function is shown to
-hold a layer of the exact network: the weights are the network's, no sum can overflow or drop a bit,
-every quantizer is the same function of every value that can reach it. Shared code is pinned by its
-hash (`shipped_files`). Nothing here runs the project, or needs more than its files.
+Every array of its top function is shown, call by call, to hold a layer of the exact network: the
+weights are the network's, no sum can overflow or drop a bit, every quantizer is the same function
+of every value that can reach it. Shared code is pinned by its hash (`shipped_files`).
 """
 
 from __future__ import annotations

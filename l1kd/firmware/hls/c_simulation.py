@@ -148,10 +148,7 @@ def _temporary_cache(_process: int) -> Path:
 
 
 def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None) -> Path:
-    """The program of a project's C simulation, from the cache or compiled; UserError if it cannot.
-
-    `calls`, of the project's files alone, gives the C++ that runs single calls of the top function.
-    """
+    """The program of a C simulation, cached or compiled; `calls`: C++ that runs single calls."""
     command = compiler()
     files = {**dict(sources(directory)), "l1kd_csim.cpp": _BRIDGE.read_bytes()}
     arguments = (

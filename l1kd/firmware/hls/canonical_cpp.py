@@ -62,17 +62,13 @@ def write(directory: Path, top: str, namespace: str) -> None:
         **{name: _values(inner(name)) for name in weights},
     }
     for name, content in written.items():
-        guarded = content if name.endswith(".cpp") else guard(namespace, name, content)
-        (firmware / name).write_text("\n".join(guarded) + "\n")
+        if name.endswith(".h"):
+            macro = f"{namespace}_{Path(name).stem.upper()}_H_"
+            content = [f"#ifndef {macro}", f"#define {macro}", *content, "#endif"]
+        (firmware / name).write_text("\n".join(content) + "\n")
     for path in (firmware / "weights").iterdir():
         if f"weights/{path.name}" not in weights:
             path.unlink()
-
-
-def guard(namespace: str, name: str, content: list[str]) -> list[str]:
-    """A header's lines within its include guard."""
-    macro = f"{namespace}_{Path(name).stem.upper()}_H_"
-    return [f"#ifndef {macro}", f"#define {macro}", *content, "#endif"]
 
 
 def _includes(*names: str) -> list[str]:
@@ -158,21 +154,18 @@ _OPERATIONS: dict[type[ast.operator], Callable[[int, int], int]] = {
 }
 
 
-def integer(expression: str, known: Mapping[str, int]) -> int:
+def integer(expression: str | ast.expr, known: Mapping[str, int]) -> int:
     """The value of a C++ expression of hls4ml: sums, products, quotients, names of integers."""
-    return _value(ast.parse(expression, mode="eval").body, known)
-
-
-def _value(node: ast.expr, known: Mapping[str, int]) -> int:
-    match node:
+    match ast.parse(expression, mode="eval").body if isinstance(expression, str) else expression:
         case ast.Constant(value=int(value)):
             return value
         case ast.Name(id=name) if name in known:
             return known[name]
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_value(operand, known)
+            return -integer(operand, known)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATIONS:
-            return _OPERATIONS[type(op)](_value(left, known), _value(right, known))
+            return _OPERATIONS[type(op)](integer(left, known), integer(right, known))
         case ast.Call(func=ast.Name(id="DIV_ROUNDUP"), args=[over, under]):
-            return -(-_value(over, known) // _value(under, known))
-    raise RuntimeError(f"hls4ml wrote a constant of another form: {ast.unparse(node)}")
+            return -(-integer(over, known) // integer(under, known))
+        case unknown:
+            raise RuntimeError(f"hls4ml wrote a constant of another form: {ast.unparse(unknown)}")

@@ -87,10 +87,7 @@ class Emulator:
     _library: ctypes.CDLL = field(repr=False)
 
     def predict(self, events: ArrayLike) -> NDArray[np.float64]:
-        """Outputs (N, outputs) of events (N, *shape) or (N, inputs), by the library.
-
-        UserError if events have another shape, or a value is off the port's grid or range.
-        """
+        """Outputs (N, outputs) of events (N, *shape) or (N, inputs); UserError as `counts_of`."""
         counts = np.ascontiguousarray(counts_of(events, self.manifest.input, self.manifest.name))
         found = np.empty((len(counts), self.manifest.output.size), np.int64)
         # Each call has a model of its own, and Python waits outside of its lock.

@@ -58,9 +58,8 @@ class Description(_Record):
     # Of its C++: top function, `_v`, 8 digits of a hash of network and options.
     namespace: Annotated[str, Field(pattern=r"^l1kd_[A-Za-z0-9_]+_v[0-9a-f]{8}$")]
     unrolled: bool  # convolutions are computed at all positions at once
-    interval_cycles: (
-        int | None
-    )  # clock cycles between two events, where the design leaves no choice
+    # Clock cycles between two events, where the design leaves no choice.
+    interval_cycles: int | None
     record: FirmwareRecord
     input: Port
     output: Port
@@ -170,11 +169,7 @@ class Project:
 
 
 def counts_of(events: ArrayLike, port: Port, name: str) -> NDArray[np.int64]:
-    """Events (N, *shape) or (N, inputs) as counts of a port's LSB, (N, inputs).
-
-    UserError if events have another shape, or a value is off the port's grid or range; `name`, of
-    what reads them, is for its message.
-    """
+    """Events (N, *shape) or (N, inputs) as counts of a port's LSB, (N, inputs); or UserError."""
     array: NDArray[Any] = np.asarray(events)
     kind, shape, size = FixedPoint.parse(port.type), port.shape, port.size
     if array.ndim < 1 or array.shape[1:] not in (shape, (size,)):
