@@ -125,11 +125,8 @@ def misread(files: Mapping[str, bytes], program: Program) -> list[str]:
             path.write_bytes(content)
         for macros in ((), ("-D__SYNTHESIS__", "-D__VITIS_HLS__")):
             flags = ("-E", "-std=c++14", *macros, "-Iap_types", f"{program.top}.cpp")
-            done = call(
-                [*c_simulation.compiler(), *flags],
-                Path(work, "firmware"),
-                environment=c_simulation.compiler_environment(),
-            )
+            command, environment = c_simulation.compiler(), c_simulation.compiler_environment()
+            done = call([*command, *flags], Path(work, "firmware"), environment=environment)
             seen: dict[str, list[bytes]] = {name: [] for name in own}
             file: list[bytes] | None = None
             for line in done.stdout.splitlines():
@@ -187,23 +184,18 @@ def _size(walk: Walk, name: str) -> int:
     return walk.program.arrays[name].size or port.size
 
 
-def compare_calls(
-    walk: Walk, program: Path, vectors: NDArray[np.int64], seed: int = 0
-) -> list[Doubted]:
+def compare_calls(walk: Walk, program: Path, vectors: NDArray[np.int64]) -> list[Doubted]:
     """Run a C simulation: each call alone, all of it on `vectors` (N, inputs), ends and random."""
     found = []
     for number, modelled in sorted(walk.models.items()):
-        one, random = walk.program.calls[number], np.random.default_rng([seed, number])
+        one, random = walk.program.calls[number], np.random.default_rng([0, number])
         if difference := _difference(walk, number, modelled, program, random):
             reason = f"compiled, {one.space}{one.function} {difference}"
             found.append(Doubted(modelled.layer, "compiled", "refused", reason))
     network, output = walk.network, walk.description.output
     bound = network.bounds[network.nodes[0].name]
-    events = [
-        vectors,
-        *(sets[0].reshape(-1, vectors.shape[1]) for sets in plain([bound], seed)),
-    ]
-    counts = np.concatenate(events)
+    further = (sets[0].reshape(-1, vectors.shape[1]) for sets in plain([bound], 0))
+    counts = np.concatenate([vectors, *further])
     wanted = FixedPoint.parse(output.type).integers(network.predict(counts * network.port.lsb))
     answers = c_simulation.simulate(program, counts, output.size, cores())
     if wrong := int((answers != wanted).any(axis=1).sum()):
@@ -320,17 +312,11 @@ def extremes(node: Dense | Conv, bound: Bound) -> Iterator[list[Counts]]:
         values.reshape(image(values.shape) if values.ndim > 1 else (1, 1, -1))
         for values in ends(bound)
     )
-    conv = as_convolution(node) if isinstance(node, Conv) or bound.low.ndim > 1 else None
-    if conv is None:
-        assert isinstance(node, Dense)
-        positive = node.kernel.T > 0
-        flat = bound.low.astype(np.int64), bound.high.astype(np.int64)
-        yield [np.where(np.concatenate([positive, ~positive]), flat[1], flat[0])]
-        return
+    conv = as_convolution(node)
     rows, columns, _, filters = conv.kernel.shape
     # Windows so far apart that they share no input, from every first one.
     steps = [-(-size // stride) for size, stride in zip((rows, columns), conv.strides, strict=True)]
-    outputs = image(conv.shape)
+    outputs = image(conv.shape) if bound.low.ndim > 1 else (1, 1, filters)
     for first in itertools.product(*(range(step) for step in steps)):
         made = np.broadcast_to(zero, (2 * filters, *zero.shape)).copy()
         for cell in itertools.product(range(rows), range(columns)):
