@@ -167,7 +167,7 @@ def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name
     used |= int(np.bitwise_or.reduce(abs(node.bias), axis=None)) << max(bias_left, 0)
     spare = max((used & -used).bit_length() - 1, 0)  # zeros at the end of every term
     fraction -= spare
-    low, high = int(bound.low.min()) >> spare, int(bound.high.max()) >> spare
+    low, high = bound.lowest >> spare, bound.highest >> spare
     if low == high == 0 and not bound.magnitude:
         return
     if kind.fraction < fraction:
@@ -278,8 +278,8 @@ def _adders(walk: Walk, code: str, node: Dense | Conv) -> None:
     if isinstance(node, Dense):
         low, high = before.low.reshape(-1), before.high.reshape(-1)
     else:  # the same code at every position, where padding shows zeros
-        low = np.full(len(matrix), min(int(before.low.min()), 0), object)
-        high = np.full(len(matrix), max(int(before.high.max()), 0), object)
+        low = np.full(len(matrix), min(before.lowest, 0), object)
+        high = np.full(len(matrix), max(before.highest, 0), object)
     try:
         forms = adders.forms(before.fraction, low, high)
     except ValueError as error:
@@ -460,7 +460,7 @@ def _pool(walk: Walk, call: Call, _: str, node: Pool, *, rank: int, whole: bool 
         raise Doubt("code", f"{config.name} does not say its window")
     kind = walk.program.types[name][0]
     cells = int(np.prod(node.window)) if node.operation == "average" else 1
-    low, high = int(before.low.min()), int(before.high.max())
+    low, high = before.lowest, before.highest
     held = kind.carries(min(low * cells, low, 0), max(high * cells, high, 0), before.fraction)
     if not held or kind.fraction < bounds[node.name].fraction:
         raise Doubt("sums", f"{name} ({kind.text}) does not hold every sum and quotient")

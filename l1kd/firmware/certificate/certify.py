@@ -285,7 +285,7 @@ def _events(walk: Walk, modelled: Modelled, random: np.random.Generator) -> Iter
 def _elementwise(walk: Walk, modelled: Modelled, random: np.random.Generator) -> Held:
     """Every value that a function of single values can meet, where they are not too many."""
     bound = walk.network.bounds[modelled.after[0].node]
-    low, high = int(bound.low.min()), int(bound.high.max())
+    low, high = bound.lowest, bound.highest
     counts = np.arange(low, high + 1) if high - low < EXHAUSTIVE else np.array([low, 0, high])
     held, fraction = applied(modelled.before[0].steps, counts.astype(np.int64), bound.fraction)
     low, high = int(held.min()), int(held.max())

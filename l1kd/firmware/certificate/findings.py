@@ -88,8 +88,8 @@ def next_quantizer(network: Network, name: str) -> Node | None:
 
 def _equal(network: Network, meaning: Meaning, chain: tuple[Single, ...]) -> bool:
     bound = network.bounds[meaning.node]
-    low, high = int(bound.low.min()), int(bound.high.max())
-    if high - low < EXHAUSTIVE and max(abs(low), abs(high)) < 1 << 40:
+    low, high = bound.lowest, bound.highest
+    if high - low < EXHAUSTIVE and bound.furthest < 1 << 40:
         counts = np.arange(low, high + 1, dtype=np.int64)
         ours, fraction = applied(meaning.steps, counts, bound.fraction)
         wanted, other = applied(_as_steps(chain), counts, bound.fraction)
@@ -221,10 +221,10 @@ def unsettled(walk: Walk, meaning: Meaning, wanted: str = "") -> None:
     """Note that an array does not hold the quantizer that it has to."""
     network, bound = walk.network, walk.network.bounds[meaning.node]
     first = meaning.steps[0] if meaning.steps else None
-    ends = int(bound.low.min()), int(bound.high.max())
     step: Step = "quantizer"
+    ends = bound.lowest, bound.highest, bound.fraction
     cut = isinstance(first, FixedPoint) and (first.rounding, first.overflow) == ("TRN", "WRAP")
-    if isinstance(first, FixedPoint) and cut and not first.carries(*ends, bound.fraction):
+    if isinstance(first, FixedPoint) and cut and not first.carries(*ends):
         # No quantizer looks like this: the layer's own result is cut.
         needed = replace(bound.type, rounding="TRN", overflow="WRAP")
         layer, step = meaning.node.removesuffix(SUMS), "sums"

@@ -116,7 +116,7 @@ def _check_ends(walk: Walk) -> None:
         if isinstance(node, Quantize):
             same = found == replace(output, rounding=found.rounding, overflow=found.overflow)
         else:  # sums without quantizer: any type that holds them
-            same = found.carries(int(bound.low.min()), int(bound.high.max()), bound.fraction)
+            same = found.carries(bound.lowest, bound.highest, bound.fraction)
         same = same and _same_bits(found, FixedPoint.parse(walk.description.output.type))
         if not same or array.size not in (None, node.size):
             walk.note(wanted, "port", f"{found.text} is not the port's type {output.text}")
