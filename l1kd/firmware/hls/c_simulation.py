@@ -161,18 +161,17 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
     )
     files["l1kd_calls.h"] = _calls(directory, files, calls).encode()
     files["traced.h"] = _traced(files.get(f"{ports.top}.cpp", b"").decode(), ports).encode()
-    key = _hash(files, (*command, *arguments))
-    cache = cache_directory()
-    if found := cached(cache, key):
-        return found
-    with held(_lock(cache, key)):
-        if found := cached(cache, key):
-            return found  # somebody else compiled it while this process waited
-        for damaged in cache.glob(f"{key}-*"):
-            damaged.unlink(missing_ok=True)
-        program = _compile(cache, key, files, (*command, *arguments), directory)
-    make_room(cache)
-    return program
+
+    def compiled(work: Path) -> Path:
+        for name, content in files.items():
+            target = work / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        including = ("-I.", "-Iap_types", "l1kd_csim.cpp", "-o", "l1kd_csim")
+        compile_cpp(command, (*arguments, *including), work, directory, "the project")
+        return work / "l1kd_csim"
+
+    return program_of(_hash(files, (*command, *arguments)), compiled)
 
 
 def _traced(source: str, ports: Ports) -> str:
@@ -276,7 +275,27 @@ def _hash(files: dict[str, bytes], command: Sequence[str]) -> str:
     return _digest(files, repr(known).encode() + version)[:40]
 
 
-def cached(cache: Path, key: str) -> Path | None:
+def program_of(key: str, compiled: Callable[[Path], Path]) -> Path:
+    """The program of a key (40 hexadecimal digits): from the cache, or compiled in a directory."""
+    cache = cache_directory()
+    if found := _cached(cache, key):
+        return found
+    with held(_lock(cache, key)):
+        if found := _cached(cache, key):
+            return found  # somebody else compiled it while this process waited
+        for damaged in cache.glob(f"{key}-*"):
+            damaged.unlink(missing_ok=True)
+        with scratch(cache / "compile") as work:
+            unfinished = compiled(work)
+            with unfinished.open("rb") as handle:
+                os.fsync(handle.fileno())
+            unfinished.chmod(0o700)
+            program = unfinished.replace(cache / f"{key}-{file_hash(unfinished)[:32]}")
+    _make_room(cache)
+    return program
+
+
+def _cached(cache: Path, key: str) -> Path | None:
     """The program of a key, if it is whole: its name ends in the hash of its bytes."""
     for program in cache.glob(f"{key}-*"):
         with contextlib.suppress(OSError):
@@ -292,24 +311,7 @@ def _lock(cache: Path, key: str) -> Path:
     return cache / f".{key[:3]}.lock"
 
 
-def _compile(
-    cache: Path, key: str, files: dict[str, bytes], command: Sequence[str], directory: Path
-) -> Path:
-    with scratch(cache / "compile") as work:
-        for name, content in files.items():
-            target = work / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-        unfinished = work / "l1kd_csim"
-        arguments = ("-I.", "-Iap_types", "l1kd_csim.cpp", "-o", str(unfinished))
-        compile_cpp(command, arguments, work, directory, "the project")
-        with unfinished.open("rb") as handle:
-            os.fsync(handle.fileno())
-        unfinished.chmod(0o700)
-        return unfinished.replace(cache / f"{key}-{file_hash(unfinished)[:32]}")
-
-
-def make_room(cache: Path) -> None:
+def _make_room(cache: Path) -> None:
     """Delete the least recently used programs, if there are too many."""
     now, programs = time.time(), []
     for path in cache.iterdir():

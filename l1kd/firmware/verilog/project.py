@@ -322,18 +322,11 @@ def _built(logic: Logic, tool: Simulator) -> Path:
     hashes = [(path.name, file_hash(path)) for path in logic.sources]
     place = [*tool.command, os.environ.get("CXX", "")]
     key = content_hash([tool.name, tool.version, place, bench, hashes])[:40]
-    cache = c_simulation.cache_directory()  # a program that lies in a run is never run
-    if found := c_simulation.cached(cache, key):
-        return found
-    with scratch(cache / "compile") as work:
-        made = _compiled(logic, tool, work, bench)
-        made.chmod(0o700)
-        program = made.replace(cache / f"{key}-{file_hash(made)[:32]}")
-    c_simulation.make_room(cache)
-    return program
+    # A program that lies in a run is never run.
+    return c_simulation.program_of(key, partial(_compiled, logic, tool, bench))
 
 
-def _compiled(logic: Logic, tool: Simulator, work: Path, bench: str) -> Path:
+def _compiled(logic: Logic, tool: Simulator, bench: str, work: Path) -> Path:
     sources = [str(path.resolve()) for path in logic.sources]
     what = f"compiling {logic.record.top} with {tool.name}"
     made = work / "program"
