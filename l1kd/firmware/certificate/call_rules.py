@@ -268,8 +268,8 @@ def _dense(walk: Walk, call: Call, _: str, node: Dense) -> None:
 
 def _adders(walk: Walk, code: str, node: Dense | Conv) -> None:
     """Demand that generated code is the matrix and bias of a layer."""
-    generated, before = walk.program.generated, walk.network.bounds[node.sources[0]]
-    adders = generated.adders.get(generated.wrappers.get(code, code))
+    program, before = walk.program, walk.network.bounds[node.sources[0]]
+    adders = program.adders.get(program.wrappers.get(code, code))
     if adders is None:
         raise Doubt("code", f"{code} is not there")
     matrix = node.kernel.reshape(-1, node.kernel.shape[-1]).astype(object)
@@ -388,16 +388,16 @@ def _check_windows(
     walk: Walk, config: Config, conv: Conv, shape: tuple[int, ...], rank: int, *, stream: bool
 ) -> None:
     """Demand the inputs that every window sees: a table for arrays, a line buffer for streams."""
-    name, generated = config.templates.get("fill_buffer", ""), walk.program.generated
+    name, program = config.templates.get("fill_buffer", ""), walk.program
     count, pixels = (config.constants.get(each) for each in ("n_partitions", "n_pixels"))
     if stream:
         _line_buffer(config)
         if name != f"nnet::FillConv{rank}DBuffer" or pixels != 1:
             raise Doubt("code", f"{config.name}: {name or 'no fill_buffer'} for a stream")
         return
-    parts = generated.buffers.get(name)
+    parts = program.buffers.get(name)
     wanted = window_table(conv, shape)
-    if parts is None or generated.ranks[name] != rank:
+    if parts is None or program.ranks[name] != rank:
         raise Doubt("code", f"{config.name}: {name or 'no fill_buffer'}", known=False)
     if not np.array_equal(np.concatenate(parts), wanted):
         raise Doubt("code", f"{name} shows windows other inputs than the network sees")

@@ -8,7 +8,7 @@ form, integers are decimal and below 2^31. A line of no form is `Unreadable`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -237,49 +237,6 @@ class Adders:
         return Form(kept, denominator.bit_length() - 1)
 
 
-@dataclass
-class Generated:
-    """The definitions of a project's `nnet_code_gen.h`, by name."""
-
-    # The cells that every window of a convolution sees, partition by partition: (windows, cells)
-    # each, flat indices of the input, -1 for a zero.
-    buffers: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
-    ranks: dict[str, int] = field(default_factory=dict)  # of the convolutions
-    adders: dict[str, Adders] = field(default_factory=dict)
-    wrappers: dict[str, str] = field(default_factory=dict)
-
-
-def read_generated(lines: Lines, named: Callable[[str], str]) -> Generated:
-    """Read the definitions of `nnet_code_gen.h`; `named` checks a name."""
-    found = Generated()
-    while True:
-        if given := lines.find(_BUFFER):
-            found.ranks[given[1]] = int(given[2])
-            found.buffers[named(given[1])] = list(_partitions(lines, int(given[2])))
-        elif given := lines.find(_ADDERS):
-            name, inputs, outputs = named(given[1]), int(given[2]), int(given[3])
-            lines.expect("    #pragma HLS INLINE")
-            rows = []
-            while not lines.find("}"):
-                row = lines.find(_INPUT) or lines.find(_SUM) or lines.take(_OUTPUT)
-                rows.append((lines.last, row))
-            found.adders[name] = Adders(name, inputs, outputs, tuple(rows))
-        elif given := lines.find(_WRAPPER):
-            name = named(f"dense_da_wrapper_{given[1]}")
-            found.wrappers[name] = f"dense_da_{given[1]}"
-            adders = found.adders.get(found.wrappers[name])
-            sizes = (adders.inputs, adders.outputs) if adders else (0, 0)
-            lines.expect(
-                f"    static void dense(inp_t inp[{sizes[0]}], out_t out[{sizes[1]}], "
-                "void *weights=nullptr, void *biases=nullptr) {",
-                f"        dense_da_{given[1]}(inp, out);",
-                "    }",
-                "};",
-            )
-        else:
-            return found
-
-
 def _partitions(lines: Lines, rank: int) -> Iterator[NDArray[np.int64]]:
     """The windows of every partition of a `fill_buffer`, (windows, cells)."""
     width = rank == 1
@@ -365,7 +322,12 @@ class Program:
     arrays: dict[str, Array] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     ports: list[str] = field(default_factory=list)
-    generated: Generated = field(default_factory=Generated)
+    # The cells that every window of a convolution sees, partition by partition: (windows, cells)
+    # each, flat indices of the input, -1 for a zero.
+    buffers: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict)  # of the convolutions
+    adders: dict[str, Adders] = field(default_factory=dict)
+    wrappers: dict[str, str] = field(default_factory=dict)  # code of adders by its wrapper
     read: set[str] = field(default_factory=set)  # files, relative to `firmware/`
     names: set[str] = field(default_factory=set)
 
@@ -418,7 +380,7 @@ def read_program(
         program.types[program.named(found[4], defines)] = kind, pack
     closed(defines)
     generated = opened(GENERATED)
-    program.generated = read_generated(generated, lambda name: program.named(name, generated))
+    _generated(program, generated)
     closed(generated)
     parameters = opened("parameters.h", "defines.h", GENERATED)
     while found := parameters.find(rf'#include "(weights/({NAME})\.h)"'):
@@ -437,6 +399,36 @@ def read_program(
     header.expect(f"{signature};")
     closed(header)
     return program
+
+
+def _generated(program: Program, lines: Lines) -> None:
+    """Read the definitions of `nnet_code_gen.h`."""
+    while True:
+        if given := lines.find(_BUFFER):
+            name, rank = program.named(given[1], lines), int(given[2])
+            program.ranks[name], program.buffers[name] = rank, list(_partitions(lines, rank))
+        elif given := lines.find(_ADDERS):
+            name, inputs, outputs = program.named(given[1], lines), int(given[2]), int(given[3])
+            lines.expect("    #pragma HLS INLINE")
+            rows = []
+            while not lines.find("}"):
+                row = lines.find(_INPUT) or lines.find(_SUM) or lines.take(_OUTPUT)
+                rows.append((lines.last, row))
+            program.adders[name] = Adders(name, inputs, outputs, tuple(rows))
+        elif given := lines.find(_WRAPPER):
+            name = program.named(f"dense_da_wrapper_{given[1]}", lines)
+            program.wrappers[name] = f"dense_da_{given[1]}"
+            adders = program.adders.get(program.wrappers[name])
+            sizes = (adders.inputs, adders.outputs) if adders else (0, 0)
+            lines.expect(
+                f"    static void dense(inp_t inp[{sizes[0]}], out_t out[{sizes[1]}], "
+                "void *weights=nullptr, void *biases=nullptr) {",
+                f"        dense_da_{given[1]}(inp, out);",
+                "    }",
+                "};",
+            )
+        else:
+            return
 
 
 def _weights(program: Program, lines: Lines) -> None:

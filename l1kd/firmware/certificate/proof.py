@@ -209,7 +209,7 @@ def _handler(walk: Walk, call: Call) -> tuple[Handler | None, list[str], list[st
     program, function = walk.program, call.function
     arrays = [name for name in call.arguments if name in program.arrays]
     if not call.space:
-        rule = DENSE if function in program.generated.adders else None
+        rule = DENSE if function in program.adders else None
         return rule, arrays[:1], arrays[1:]
     readers = 2 if function in CALLS[Merge] else 1
     return HANDLERS.get(function), arrays[:readers], arrays[readers:]
