@@ -7,6 +7,7 @@ rendered again and compared, test vectors are computed again. The rest `cpp_read
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -109,11 +110,8 @@ def faults(
 
 def _first_difference(found: bytes, wanted: bytes) -> int:
     """The first line that differs, 0 if none does."""
-    if found == wanted:
-        return 0
-    left, right = (text.split(b"\n") for text in (found, wanted))
-    same = [a == b for a, b in zip(left, right, strict=False)]
-    return same.index(False) + 1 if False in same else len(same)
+    lines = itertools.zip_longest(found.split(b"\n"), wanted.split(b"\n"))
+    return next((number for number, (ours, theirs) in enumerate(lines, 1) if ours != theirs), 0)
 
 
 def _vectors(

@@ -112,7 +112,11 @@ def to_hls(
         demand(model, io_type=io_type)
     exact = network or read(model)
     own, (result,) = exact.port, exact.output_types
-    _check_stated(name, port, own)
+    if port and (port.fraction > own.fraction or port.low < own.low or port.high > own.high):
+        raise UserError(
+            f"{name}: the stated input port {port.text} has values that the network's own, "
+            f"{own.text}, does not have; state a part of it, or train with a wider one"
+        )
     if max(own.word, result.word) > _WIDEST:
         raise UserError(f"{name}: ports wider than {_WIDEST} bits cannot be simulated")
     if vectors is not None and not len(vectors):
@@ -209,15 +213,6 @@ def _check_arguments(
         raise UserError(f"reuse ({reuse}) and clock_ns ({clock_ns}) are positive")
     if not _PART.fullmatch(part):
         raise UserError(f"{part!r} is no name of a device; an example is xcvu13p-flga2577-2-e")
-
-
-def _check_stated(name: str, port: FixedPoint | None, own: FixedPoint) -> None:
-    """Raise UserError if the first layer's type `own` lacks a value of the stated input port."""
-    if port and (port.fraction > own.fraction or port.low < own.low or port.high > own.high):
-        raise UserError(
-            f"{name}: the stated input port {port.text} has values that the network's own, "
-            f"{own.text}, does not have; state a part of it, or train with a wider one"
-        )
 
 
 def check_size(model: keras.Model, backend: Backend, io_type: str, strategy: str) -> None:

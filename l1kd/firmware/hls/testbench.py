@@ -124,19 +124,16 @@ def vectors_text(array: NDArray[np.int64]) -> str:
 
 def read_vectors(directory: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Inputs (N, inputs) and expected outputs (N, outputs) of a project, in LSBs of their ports."""
-    inputs, outputs = _read(directory / INPUTS), _read(directory / OUTPUTS)
+    paths = (directory / INPUTS, directory / OUTPUTS)
+    try:
+        inputs, outputs = (parse(path.read_text(), path) for path in paths)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing; {_AGAIN}") from error
     if len(inputs) != len(outputs):
         raise UserError(
             f"{directory}: {len(inputs)} events and {len(outputs)} expected outputs; {_AGAIN}"
         )
     return inputs, outputs
-
-
-def _read(path: Path) -> NDArray[np.int64]:
-    try:
-        return parse(path.read_text(), path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; {_AGAIN}") from error
 
 
 def parse(text: str, path: Path) -> NDArray[np.int64]:
