@@ -148,7 +148,7 @@ def test_the_penalty_lowers_digits_and_the_estimate_of_logic(tiny: Path, tmp_pat
         network = read(l1kd.load_model(run.student_file(name)))
         layers = [node for node in network.nodes if isinstance(node, Affine)]
         counted[name] = sum(signed_digits(layer.kernel).sum() for layer in layers)
-        logic[name] = alkaid_convert.estimate(network).cost
+        logic[name] = alkaid_convert.estimate(network).lut
     assert counted["frugal"] < 0.8 * counted["free"]
     assert logic["frugal"] < 0.8 * logic["free"]
 
