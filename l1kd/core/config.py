@@ -1,8 +1,4 @@
-"""The typed configuration; unknown keys are errors. `config_file` reads it from YAML.
-
-Names of code (architectures, backends, ...) are literals here and keys of a dict of functions where
-they are implemented; `SOURCES` is filled by `l1kd.data.sources`.
-"""
+"""The typed configuration; unknown keys are errors, `data.sources` fills `SOURCES`."""
 
 from __future__ import annotations
 

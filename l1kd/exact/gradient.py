@@ -26,10 +26,7 @@ def backward(
     *,
     leak: float = 0.0,
 ) -> dict[str, Slopes]:
-    """Derivatives of a weighted sum of values (not counts) to those of each layer before, by layer.
-
-    `recorded` is from `Network.record`; `upstream` has the weights by layer, (N, *its shape).
-    """
+    """Derivatives of `upstream`-weighted values by layer; `recorded` is from `Network.record`."""
     first = network.nodes[0]
     slopes = dict(upstream)
     for node in reversed(network.ancestors(upstream)):

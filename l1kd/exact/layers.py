@@ -1,7 +1,6 @@
 """Layer kinds of an exact network, each with its shape, bounds, values and JSON.
 
-Values are *counts*: integers in units of 2^-fraction, where the fraction of every layer follows
-from the types and weights before it. One-dimensional layers are images of height 1.
+Values are counts: integers in units of 2^-fraction. Layers of one dimension have the height 1.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""The stage `synth`: the firmware's cost, by every source there is; what is unknown is null.
-
-Of the Verilog alkaid's estimate and the result of Yosys; of the HLS projects the matrices' LUTs in
-distributed arithmetic, and reports of vendors' tools, if they have run.
-"""
+"""The stage `synth`: the firmware's cost, by every source there is; what is unknown is null."""
 
 from __future__ import annotations
 

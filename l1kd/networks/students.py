@@ -1,8 +1,4 @@
-"""Students: quantized networks, event -> score, in constructs that hls4ml converts exactly.
-
-The paper's LeakyReLU(0.3) is a quantized ReLU here (hls4ml and QKeras disagree on a quantized one),
-and CICADA's batch normalisation and dropout, for training on labels, are left out.
-"""
+"""Students: quantized networks, event -> score, in constructs that hls4ml converts exactly."""
 
 from __future__ import annotations
 

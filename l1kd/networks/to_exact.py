@@ -86,10 +86,7 @@ def beyond(model: keras.Model) -> lint.Problem | None:
 
 
 def doubts(model: keras.Model, network: Network | None = None) -> dict[str, str]:
-    """Layers that QKeras may not compute exactly, in float32, with the reason; it does all others.
-
-    Firmware of these layers can be right where QKeras is not.
-    """
+    """Layers that QKeras' float32 may not compute exactly, with the reason."""
     found = beyond_float32(network or read(model))
     for layer in model.layers:
         for name, weights in _settled_weights(layer).items():

@@ -113,11 +113,7 @@ def sweep(
     workers: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Path:
-    """Make every run of a grid that is not there yet, and the tables of all; the sweep's directory.
-
-    No process but the runs' own imports TensorFlow. UserError if a run could not be made,
-    CheckFailed if a gate failed in one; the others are made, and the tables written, all the same.
-    """
+    """Make the runs of a grid that are not there, and the tables of all; the sweep's directory."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     config, grid, jobs = expand(config_file.find(argument), overrides)
     wanted = chosen(jobs, only)

@@ -1,8 +1,4 @@
-"""From a sweep's grid to runs: every configuration checked, every run named and made.
-
-A Dask worker starts each run in a process of its own: TensorFlow's threads are settled when it is
-imported, and what it holds goes with the process.
-"""
+"""From a sweep's grid to runs: configurations checked, runs named and made, a process each."""
 
 from __future__ import annotations
 

@@ -47,10 +47,7 @@ class Rate:
 
 
 class StudentSchedule:
-    """Rate, sparsity and float epochs of students that learn over the epochs `first` to `last`.
-
-    Sparsity rises by a cubic law (arXiv 1710.01878) between two shares of these epochs.
-    """
+    """Rate, float epochs, sparsity (cubic, arXiv 1710.01878) of the epochs `first` to `last`."""
 
     def __init__(self, trainer: Trainer, recipe: Distillation, first: int, last: int) -> None:
         self.trainer = trainer

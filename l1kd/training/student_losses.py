@@ -1,8 +1,4 @@
-"""The students' side of a training: their restarts, losses, pruning, one step of all of them.
-
-Restarts from other initial weights (of a network's two filters one may never wake up) are ordinary
-students while training lasts.
-"""
+"""The students' side of a training: their restarts, losses, pruning, one step of all of them."""
 
 from __future__ import annotations
 

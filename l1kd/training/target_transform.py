@@ -1,8 +1,4 @@
-"""Target transforms: from the teacher's raw score to the students' output type, and back.
-
-All are affine in the logarithm of the raw score, so they keep the teacher's ranking up to the clip
-at the range's edges.
-"""
+"""Monotone transforms: from the teacher's raw score to the students' output type, and back."""
 
 from __future__ import annotations
 
@@ -48,10 +44,7 @@ class TargetTransform:
         return np.maximum(np.expm1(log) if self.base == "log1p" else np.exp(log), 0)
 
     def fitted(self, median: float, spread: float) -> TargetTransform:
-        """With gain and offset from the median and the spread of log(raw) over normals.
-
-        Of the range 4 spreads lie below the median of the normals, 12 above it for anomalies.
-        """
+        """With gain and offset from the median and the spread of log(raw) over normals."""
         top = self.score.high + self.score.lsb
         gain = SPREAD_AS * top / max(spread, MIN_SPREAD)
         return replace(self, gain=gain, offset=MEDIAN_AT * top - gain * median)

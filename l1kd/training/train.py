@@ -1,7 +1,6 @@
-"""The stage `train`: from events to a teacher, its students and the target transform between them.
+"""The stage `train`: a teacher, its students and the target transform between them.
 
-`colearning` trains the teacher and all students in one graph, `sequential` the teacher first. Both
-end with a phase in which the teacher is frozen at its best epoch and the target transform is final.
+Both modes end with a phase in which the teacher is frozen at its best epoch.
 """
 
 from __future__ import annotations
@@ -284,10 +283,7 @@ def _epochs(context: Context, distiller: Distiller, phase: Phase) -> epochs.Epoc
     if phase.teacher or events * int(np.prod(dataset.shape)) > _MOST_KEPT:
         shown = recipe if phase.students else recipe.model_copy(update={"exposure": []})
         return streamed_epochs(
-            distiller,
-            Batches(dataset, shown, seed),
-            teacher=phase.teacher,
-            students=phase.students,
+            distiller, Batches(dataset, shown, seed), teacher=phase.teacher, students=phase.students
         )
     teacher, transform = distiller.teacher, distiller.transform
     labelled = LabelledEvents.label(recipe, seed, dataset, teacher, transform, draws=draws)

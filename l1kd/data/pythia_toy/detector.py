@@ -65,10 +65,7 @@ class Collisions:
 
 
 def deposit(
-    particles: Particles,
-    owner: IntArray,
-    collisions: int,
-    random: np.random.Generator,
+    particles: Particles, owner: IntArray, collisions: int, random: np.random.Generator
 ) -> Collisions:
     """Let the calorimeter see the particles of several collisions."""
     px, py, pz, energy_gev = particles.momentum_gev.T

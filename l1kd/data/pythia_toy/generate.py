@@ -1,8 +1,4 @@
-"""A toy sample: its plan, its batches of 2,000 events, its files of CICADA's schema.
-
-Each batch has its own collisions and two jobs, for any process, which leave a file in ``.work``:
-the soft ones; then, as all of those together tell how many are hard, the others and the events.
-"""
+"""A toy sample: its plan, its jobs for any process (batches of 2,000 events), its files."""
 
 from __future__ import annotations
 

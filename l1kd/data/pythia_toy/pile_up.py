@@ -1,7 +1,7 @@
-"""Pile-up: collisions overlaid on each other, hard ones once, soft ones a few times.
+"""Pile-up: collisions overlaid, hard ones once, soft ones a few times.
 
-Each use of a soft one is rotated in phi and reflected in eta at random. The few that are hot are
-used once: repeated, a single one made a fifth of the hottest per mille of a sample.
+Soft ones are rotated in phi and reflected in eta at random; hot ones are used once: repeated, a
+single one made a fifth of the hottest per mille of a sample.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Soft unclustered energy pattern: a heavy scalar that evaporates into pions (arXiv 1612.00850).
+"""Soft unclustered energy pattern: a scalar that evaporates into pions (arXiv 1612.00850).
 
-The simplest of its family: at rest ``dN/d^3p ~ exp(-sqrt(p^2 + m^2) / T)``, no dark mesons in
-between, two charged pions for each neutral one.
+At rest ``dN/d^3p ~ exp(-sqrt(p^2 + m^2) / T)``; two charged pions for each neutral one.
 """
 
 from __future__ import annotations
@@ -80,9 +79,7 @@ def _pions_at_rest(
 
 
 def decay(
-    scalar_gev: FloatArray,
-    random: np.random.Generator,
-    temperature_gev: float = TEMPERATURE_GEV,
+    scalar_gev: FloatArray, random: np.random.Generator, temperature_gev: float = TEMPERATURE_GEV
 ) -> Particles:
     """Charged pions and photons from one scalar; neutral pions decay at once."""
     mass_gev = float(np.sqrt(scalar_gev[3] ** 2 - (scalar_gev[:3] ** 2).sum()))

@@ -1,8 +1,7 @@
 """Certifies a firmware project: proved from its files, then compared with what was compiled.
 
-The compiler's version of each call of the top function is run alone: on zeros, a basis, the
-extremes that interval arithmetic allows, random points. An affine map is fixed by its values on a
-basis; an activation is run on every value, where they are not too many.
+The compiled calls run alone on zeros, a basis, the extremes that interval arithmetic allows and
+random points; an activation on every value, where they are not too many.
 """
 
 from __future__ import annotations

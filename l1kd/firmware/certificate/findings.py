@@ -1,8 +1,6 @@
 """Certificates and their findings; meanings of arrays: a layer of the exact network, and steps.
 
-Conversions between fixed-point types are functions of one number. Whether a chain of them is the
-network's quantizer is decided on *every* count that interval arithmetic lets through: one by one up
-to four million, by argument beyond.
+A chain of conversions is the network's quantizer if it is so on every count that can reach it.
 """
 
 from __future__ import annotations

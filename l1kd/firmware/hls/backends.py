@@ -1,9 +1,4 @@
-"""The HLS backends of hls4ml, one object each: limits, options, scripts, vendor's tool, reports.
-
-A new backend is an object in `BACKENDS`, its name in `core.config.Backend`, and the hashes of
-its headers in `certificate/library.json`. One whose tool is driven in another way overrides
-methods. Neither hls4ml nor TensorFlow is imported here.
-"""
+"""The HLS backends of hls4ml, one object each: limits, options, scripts, vendor's tool, reports."""
 
 from __future__ import annotations
 
@@ -201,9 +196,7 @@ VITIS = Backend(
     suite="Vitis HLS",
     programs=(
         ToolProgram(
-            "vitis-run",
-            "Vitis 2023 and newer",
-            ("--mode", "hls", "--tcl", "build_prj.tcl"),
+            "vitis-run", "Vitis 2023 and newer", ("--mode", "hls", "--tcl", "build_prj.tcl")
         ),
         ToolProgram("vitis_hls", "Vitis HLS before 2023", ("-f", "build_prj.tcl")),
     ),

@@ -1,8 +1,7 @@
 """The C simulation: a written project compiled with g++ and run as a filter, without TensorFlow.
 
-Programs live in the user's own cache, never in a project: nothing that came with a project is run.
-A program's name carries the hashes of all that it is made of and of itself, so that a changed
-project or a damaged program is compiled again.
+Programs live in the user's own cache, never in a project, named by the hashes of all that they are
+made of and of themselves: changed projects and damaged programs are compiled again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """A project as the shared library that trigger software loads, and its Python loader.
 
-The interface is the field's (`templates/emulator.h`), and one function for batches. All else is
-hidden in the project's namespace, so that any number of versions work in one process.
+All but the field's interface is hidden, so that any number of versions work in one process.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""QKeras network to HLS project: the one module that calls hls4ml.
-
-It is exact with `config_from_keras_model(granularity='name')` *and* `bit_exact=True`; either alone
-is wrong.
-"""
+"""QKeras network to HLS project: hls4ml, exact by `granularity='name'` and `bit_exact=True`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
 """Corner inputs: on the port's grid and in its range, hard on the network behind it.
 
-Zeros, extremes, single hot inputs, checkerboards and random events of every density; and events,
-found by search along derivatives, for which the values that an *inner* quantizer reads are as high
-and as low as they can be (`extremes`), or exactly on a rounding tie, on an end of the range, on 0,
-or one count beside (`hits`). Events are counts of the port's LSB there, (N, inputs).
+Zeros, extremes, single hot inputs, checkerboards, random events; and, by a search along
+derivatives, events at which an inner quantizer reads its extremes or exactly a tie or a range end.
 """
 
 from __future__ import annotations
@@ -103,10 +101,7 @@ def corners(
     seed: int = 0,
     limit: int = 2048,
 ) -> tuple[Events, CornerReport]:
-    """Corner inputs (N, *shape), values of `port`, without repetitions; and a report.
-
-    With a network, whose own port may be wider, half of the events are left to the search.
-    """
+    """Corner inputs (N, *shape), values of `port`, without repetitions; and a report."""
     random = np.random.default_rng([seed, 0xC0])
     first = plain(port, shape, random, limit // 2 if network else limit)
     search, kinds = None, []

@@ -1,8 +1,6 @@
-"""Test vectors of a project: few events that detect as many firmware faults as they can.
+"""Test vectors of a project: few events that detect as many single-layer faults as they can.
 
-They are chosen from a large pool by the faults of single layers that they detect (quantizers round
-or overflow otherwise, or lose a bit at either end; sums lose a bit or two; a weight or bias is one
-count off), and then so that an output moves with an LSB of every weight and bias.
+The faults are other roundings and overflows, lost bits, and weights or biases one count off.
 """
 
 from __future__ import annotations
@@ -35,11 +33,7 @@ _PER_TRY = 3000  # evaluations of a search for every weight whose fault is tried
 def choose(
     network: Network, more: ArrayLike | None = None, *, seed: int = 0, limit: int | None = None
 ) -> NDArray[np.float64]:
-    """Test vectors (N, *shape), values of the network's port, without repetitions.
-
-    A quarter of the room is for `more` events (N, *shape), such as a run's, that the port holds.
-    The limit is 2,000 unless given, and less where events are large.
-    """
+    """Test vectors (N, *shape), values of the port, without repetitions; a quarter from `more`."""
     random = np.random.default_rng([seed, 0x7EC7])
     search = Search(network, random)
     room = limit or min(_EVENTS, max(16, _VALUES // search.size))

@@ -1,8 +1,4 @@
-"""Running a vendor's tool on a project, step by step; each result is kept as soon as it is there.
-
-A step is done when the program ended with 0 and left its report, a simulation when every bit is
-right.
-"""
+"""Runs a vendor's tool on a project step by step, and keeps each result at once."""
 
 from __future__ import annotations
 

@@ -468,9 +468,7 @@ def timing(text: str, where: str) -> Timing:
 
 
 def read(
-    folder: Folder,
-    files: Mapping[str, tuple[str, ...]],
-    expected: NDArray[np.int64] | None = None,
+    folder: Folder, files: Mapping[str, tuple[str, ...]], expected: NDArray[np.int64] | None = None
 ) -> Reports:
     """The first report of each kind; simulations' logs against `expected` (N, outputs) in LSBs."""
 

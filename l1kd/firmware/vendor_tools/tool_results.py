@@ -17,8 +17,8 @@ from pydantic import BaseModel
 
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.files import atomic_directory, content_hash, file_hash, read_json, write_json
-from l1kd.core.run_files import COUNTS, LayerCost, Resources, Source
+from l1kd.core.files import atomic_directory, content_hash, file_hash, write_json
+from l1kd.core.run_files import COUNTS, LayerCost, Resources, Source, read_as
 from l1kd.firmware import fpga_parts
 from l1kd.firmware.hls.backends import LEFT_BY, STEPS, Step, backend_named
 from l1kd.firmware.hls.project import FILE, Description, Project
@@ -297,13 +297,8 @@ def load(context: Context, project: Project) -> Record:
     path = _path(context, project)
     if not path.exists():
         return fresh
-    try:
-        record = Record.model_validate(read_json(path))
-    except ValueError as error:
-        raise UserError(
-            f"{path}: not as l1kd writes it ({str(error).splitlines()[0]}); delete it, and run "
-            "the tool or `l1kd synth --collect` again"
-        ) from error
+    remedy = "delete it, and run the tool or `l1kd synth --collect` again"
+    record: Record = read_as(Record, path, f"{path} is gone", remedy)
     if record.content != fresh.content:
         context.say(
             f"{project.label} was written anew since the vendor's tool ran: its old numbers are "
@@ -341,11 +336,7 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst")
 
 
 def collect(context: Context, projects: Sequence[Project], directory: Path) -> list[str]:
-    """Read the results in a project's directory, or in those in a directory; the projects' names.
-
-    Nothing in it is run, links are not followed. Where some are refused (UserError), or a
-    simulation differs (CheckFailed), the others are kept.
-    """
+    """Read results in one project or in a directory of some; the names of those that were kept."""
     found: list[str] = []
     refused: list[str] = []
     faults: list[str] = []

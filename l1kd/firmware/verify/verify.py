@@ -1,8 +1,4 @@
-"""The stage `verify`: the gate. Everything against the exact network, the firmware for all inputs.
-
-It fails on one mismatch in any output of any event, on a certificate that is refused, and on a loss
-of AUC. Where QKeras' float32 cannot hold a sum, QKeras is reported as inexact, by layer.
-"""
+"""The stage `verify`, a gate: everything against the exact network, firmware for all inputs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """A network as pipelined Verilog without a multiplier, by alkaid: what open tools can judge.
 
-Value i of an event lies at bits [i * word +: word] of a port. Latency is the number of clock edges
-from the one that samples an event to the one that shows its result; one event enters per cycle.
+Value i of an event lies at bits [i * word +: word] of a port; one event enters per cycle.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""A written Verilog project as an object: interpreted, and simulated cycle by cycle.
-
-One event enters per clock. Latency is the number of edges from the one that samples an event to the
-one after which its result is shown; it is measured, and has to be the reported one.
-"""
+"""A written Verilog project as an object: interpreted, and simulated cycle by cycle."""
 
 from __future__ import annotations
 
@@ -26,7 +22,7 @@ from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import content_hash, file_hash, read_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.processes import Program, call, scratch, version_text
-from l1kd.core.run_files import RtlRecord
+from l1kd.core.run_files import RtlRecord, read_as
 from l1kd.exact.network import Network, from_json
 from l1kd.firmware.hls import c_simulation
 from l1kd.firmware.hls.project import FILE, NETWORK, Port, counts_of
@@ -193,16 +189,9 @@ class Logic:
 def open_logic(directory: Path | str) -> Logic:
     """Open a written Verilog project; UserError if it is none."""
     directory = Path(directory)
-    try:
-        description = Description.model_validate(read_json(directory / FILE))
-    except FileNotFoundError as error:
-        raise UserError(f"{directory} is no Verilog project of l1kd: it has no {FILE}") from error
-    except ValueError as error:  # pydantic's too
-        raise UserError(
-            f"{directory / FILE}: not as l1kd writes it ({str(error).splitlines()[0]}); "
-            "convert the student again"
-        ) from error
-    return Logic(directory, description)
+    missing = f"{directory} is no Verilog project of l1kd: it has no {FILE}"
+    remedy = "convert the student again"
+    return Logic(directory, read_as(Description, directory / FILE, missing, remedy))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Adder-only logic of a network: every layer traced with alkaid's fixed-point variables.
 
-Constants become shared additions of shifted inputs (distributed arithmetic). Rounding and overflow
-are drawn here, rounding first: its constant joins the bias, and a clamp needs single bits only.
+Rounding comes first: its constant joins the bias, and a clamp needs single bits only.
 """
 
 from __future__ import annotations
@@ -35,10 +34,7 @@ class UnfitError(ValueError):
 def draw(
     network: Network, advance: Callable[[int], None] = lambda steps: None
 ) -> tuple[Variables, Variables, dict[str, float]]:
-    """Inputs and outputs, flattened, and LUTs per layer by alkaid's model, before any is shared.
-
-    UnfitError if a sum or a constant is wider than alkaid can hold.
-    """
+    """Inputs, outputs and LUTs per layer by alkaid's model; UnfitError if a sum is too wide."""
     from alkaid.trace import FVArrayInput
 
     pen = _Pen()

@@ -1,7 +1,6 @@
 """The lint: names every construct of a QKeras network that hls4ml 1.3.0 cannot convert exactly.
 
-A network is inspected, never run. `tests/networks/lint_cases.py` holds the evidence for each rule;
-a layer kind registers its rule with `@rule("ItsClass")`, and a kind without one is refused.
+A kind registers its rule with `@rule`; the evidence is in `tests/networks/lint_cases.py`.
 """
 
 from __future__ import annotations
