@@ -118,7 +118,7 @@ class Dataset:
 
     @property
     def judged(self) -> dict[str, Sample]:
-        """What results are quoted on: `test`, and each signal's test half by its name."""
+        """The samples of all results: `test`, and each signal's test half by its name."""
         return {"test": self.test, **{name: own.test for name, own in self.signals.items()}}
 
     @property

@@ -20,8 +20,6 @@ from l1kd.firmware.certificate.shipped_files import contents, fingerprint
 from l1kd.firmware.hls.project import NETWORK, Project, open_project
 from l1kd.firmware.verilog.project import Logic, open_logic
 
-# Sources of counts and pixels: their grids have a sign because QKeras' quantizers have one.
-_UNSIGNED = ("calo", "l1toy", "mnist", "fashion_mnist")
 _CHANGED = "the project is not the one that was judged; run `l1kd verify` again"
 
 
@@ -103,9 +101,7 @@ def chosen(context: Context, which: Which, names: Sequence[str]) -> list[str]:
 
 def stated_port(context: Context, network: Network) -> FixedPoint | None:
     """The data's type as a port, where it says more than the network's own and fits into it."""
-    own, grid = network.port, context.dataset.grid
-    if context.config.data.source in _UNSIGNED and grid.signed:
-        grid = FixedPoint(grid.word - 1, grid.integer - 1, False)
+    own, grid = network.port, context.dataset.port or context.dataset.grid
     if grid.fraction > own.fraction or grid.low < own.low or grid.high > own.high:
         return None
     return None if (grid.bounds, grid.fraction) == (own.bounds, own.fraction) else grid

@@ -37,8 +37,9 @@ _SIMULATORS = (
 
 def examine(console: Console) -> bool:
     """Print a table of everything; False if something that `l1kd run` needs is missing."""
-    table, complete = Table("", "", "found", "remedy"), True
     from l1kd.data.sources import SOURCES
+
+    table, complete = Table("", "", "found", "remedy"), True
 
     def row(what: str, found: str | None, remedy: str, needed: bool = False) -> None:
         nonlocal complete

@@ -258,7 +258,7 @@ def _judge(place: GridDirectory, outcomes: dict[str, Outcome], wanted: int) -> N
 
 
 def look(directory: Path, config: Config, until: Stage) -> tuple[str, float]:
-    """What a run is at, and its share of the whole, from its files; others are writing them."""
+    """A run's present stage, and its share of the whole, from files that others are writing."""
     states: dict[Stage, str] = {}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         stored = json.loads((directory / "manifest.json").read_text())["stages"]

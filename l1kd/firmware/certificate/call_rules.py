@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Step
 from l1kd.exact import layers
-from l1kd.exact.arithmetic import windows
+from l1kd.exact.arithmetic import NO_PADS, windows
 from l1kd.exact.layers import Bound, Conv, Dense, Merge, Node, Pad, Pool, Quantize, Rectify, Reshape
 from l1kd.firmware.certificate.cpp_reader import Call, Config, Form, Unreadable
-from l1kd.firmware.certificate.findings import NO_PADS, SUMS, Meaning, Walk, settled, unsettled
+from l1kd.firmware.certificate.findings import SUMS, Meaning, Walk, settled, unsettled
 from l1kd.firmware.hls.hls4ml_convert import reusable
 
 # Constants that are demanded elsewhere, or belong to tables that nothing reads.

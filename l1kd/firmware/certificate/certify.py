@@ -23,14 +23,13 @@ from l1kd.core.files import read_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.processes import call
 from l1kd.core.run_files import Doubted
-from l1kd.exact.arithmetic import as_images
+from l1kd.exact.arithmetic import NO_PADS, as_images
 from l1kd.exact.layers import Bound, Conv, Dense, Node
 from l1kd.exact.network import Network, from_json
 from l1kd.firmware.certificate.call_rules import as_convolution, image
 from l1kd.firmware.certificate.cpp_reader import Call, Program, Unreadable
 from l1kd.firmware.certificate.findings import (
     EXHAUSTIVE,
-    NO_PADS,
     Certificate,
     Modelled,
     Walk,

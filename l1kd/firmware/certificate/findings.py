@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Doubted, State, Step
+from l1kd.exact.arithmetic import NO_PADS, Pads
 from l1kd.exact.layers import Node, Quantize, Rectify, Reshape
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.cpp_reader import Program
@@ -22,8 +23,6 @@ EXHAUSTIVE = 1 << 22
 Counts = NDArray[Any]
 Applied = FixedPoint | Literal["relu", "hard_tanh", "hard_sigmoid"]
 Single = Quantize | Rectify  # layers that are functions of single values
-Pads = tuple[tuple[int, int], tuple[int, int]]
-NO_PADS: Pads = ((0, 0), (0, 0))
 
 
 @dataclass(frozen=True)

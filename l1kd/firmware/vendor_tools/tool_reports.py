@@ -208,7 +208,7 @@ class Reports(_Section):
         return [name for name in type(self).model_fields if getattr(self, name) is not None]
 
     def fault(self, step: str) -> str | None:
-        """How a simulation failed or differed from the network; None if it did not."""
+        """The failure of a simulation, or its difference from the network; None without one."""
         result = getattr(self, f"{step}_results", None)
         if result is not None and result.mismatches:
             return f"differs from the network in {result.mismatches} of {result.events} events"

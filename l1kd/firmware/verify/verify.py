@@ -82,13 +82,17 @@ def verify(context: Context) -> None:
             context.say(
                 f"{name}: mean AUC lost from the float teacher to the firmware: {loss:+.4f}"
             )
-        different = [f"student {name!r}, {each.fault}" for each in comparisons if each.fault]
+        different = [
+            f"firmware and network differ: student {name!r}, {each.fault}"
+            for each in comparisons
+            if each.fault
+        ]
         faults += [*different, *refused, *late]
     run_files.write(context.directory, "agreement.json", records)
     run_files.write(context.directory, "fidelity.json", ladders)
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise CheckFailed(f"firmware and network differ: {faults[0]}{more}")
+        raise CheckFailed(f"{faults[0]}{more}")
     if taught and metrics.best in ladders:
         check_auc_loss(metrics.best, ladders[metrics.best], context.config.verify.max_auc_loss)
 
