@@ -13,6 +13,7 @@ from l1kd.core.config import Score, Student
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.data.sources import SOURCES
 from l1kd.firmware.convert import convert, io_types
 from l1kd.firmware.hls.project import open_project
 from l1kd.firmware.run_firmware import stated_port
@@ -94,6 +95,6 @@ def test_the_data_s_type_is_the_port_where_it_fits(
 ) -> None:
     kind = FixedPoint(9, 1) if grid.word == 9 else FixedPoint(11, 11)
     model = little(port=f"quantized_bits({kind.word},{kind.integer - 1},0,alpha=1)")
-    config = SimpleNamespace(data=SimpleNamespace(source=source))
-    context: Any = SimpleNamespace(dataset=SimpleNamespace(grid=grid), config=config)
+    dataset = SimpleNamespace(grid=grid, port=SOURCES[source].port)
+    context: Any = SimpleNamespace(dataset=dataset)
     assert stated_port(context, read(model)) == port
