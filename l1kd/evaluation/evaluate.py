@@ -101,7 +101,10 @@ def scorer(model: keras.Model, shape: tuple[int, ...]) -> Scorer:
     import tensorflow as tf
 
     signature = [tf.TensorSpec((None, *shape), tf.float32)]
-    graph = tf.function(lambda events: model(events, training=False), input_signature=signature)
+    # The allowed layers have no Python control flow: `autograph` would spend a second on each.
+    graph = tf.function(
+        lambda events: model(events, training=False), input_signature=signature, autograph=False
+    )
     return lambda events: np.asarray(graph(tf.constant(events, tf.float32)), np.float64)
 
 

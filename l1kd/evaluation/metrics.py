@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+import scipy  # its `stats` takes a second to load: only where it is called
 from numpy.typing import NDArray
-from scipy import stats
 
 from l1kd.core.errors import CheckFailed
 from l1kd.core.run_files import Emd, PerSignal, Quality, Rung
@@ -52,7 +52,7 @@ def mean_over_signals(values: PerSignal) -> float | None:
 
 def emd(a: Scores, b: Scores) -> float:
     """Earth mover's distance (Wasserstein-1) of two samples, in the scores' unit."""
-    return float(stats.wasserstein_distance(_scores(a), _scores(b)))
+    return float(scipy.stats.wasserstein_distance(_scores(a), _scores(b)))
 
 
 def distance(teacher: Samples, student: Samples) -> Emd:
@@ -79,7 +79,7 @@ def spearman(a: Scores, b: Scores) -> float | None:
     a, b = _pair(a, b)
     if len(a) < 2 or not all(np.isfinite(own).all() and np.ptp(own) for own in (a, b)):
         return None
-    return float(stats.spearmanr(a, b).statistic)
+    return float(scipy.stats.spearmanr(a, b).statistic)
 
 
 def shared_decisions(a: Scores, b: Scores, fpr: float = REPORTED_FPR) -> float | None:

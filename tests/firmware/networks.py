@@ -164,7 +164,9 @@ def few_vectors(model: Any, port: FixedPoint | None = None, count: int = 16) -> 
 
 def predict(model: Any, events: np.ndarray) -> np.ndarray:
     """What QKeras gives, (N, outputs) float64."""
-    return np.asarray(model.predict(events, verbose=0, batch_size=512), np.float64)
+    from l1kd.evaluation.evaluate import scorer
+
+    return scorer(model, model.input_shape[1:])(events)
 
 
 def make_run(directory: Path, **sections: Any) -> Context:

@@ -250,6 +250,7 @@ def test_too_few_collisions_are_said(bare, make):
     assert "lets 0 events of 900 normal test events pass: fewer than 50" in text
 
 
+@pytest.mark.full
 def test_seven_students_are_still_a_small_page(make):
     students = {f"s{i}": 0.3 * i for i in range(1, 8)}
     signals = {f"signal_{i}": 0.2 * i for i in range(1, 8)}

@@ -174,22 +174,10 @@ def finish(config: Path, run: Path, *more: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_a_full_disk_then_kill_9_in_training_and_the_same_command_gives_the_same(
+def test_kill_9_in_training_and_the_same_command_gives_the_same(
     l1kd: Call, finished_run: Path, tmp_path: Path
 ) -> None:
     config, run = finished_run.parent / "tiny.yaml", tmp_path / "broken"
-    # A limit on file sizes fails a write just as a full disk does, in the middle of it.
-    code = (
-        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
-        f"from l1kd.cli import main; main(['run', {str(config)!r}, '--run', {str(run)!r}])"
-    )
-    full = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
-    assert full.returncode == 2, full.stderr
-    assert "Traceback" not in full.stderr
-    assert full.stderr.splitlines()[-1].startswith("l1kd: error: ")
-    assert not (run / "teacher.keras").exists()
-
     # One epoch is stored; the next one's checkpoint is whole and not in place.
     killed_before("checkpoint.npz", 2, tmp_path, "run", config, "--run", run)
     assert manifest(run)["stages"]["train"]["state"] == "running"
@@ -204,6 +192,28 @@ def test_a_full_disk_then_kill_9_in_training_and_the_same_command_gives_the_same
     assert not [path for path in run.rglob("*") if ".part" in path.name]
     skipped = l1kd("verify", run)
     assert skipped.returncode == 2 and "'convert' has not finished" in skipped.stderr
+
+
+@pytest.mark.full
+def test_a_full_disk_in_training_and_the_same_command_gives_the_same(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    config, run = finished_run.parent / "tiny.yaml", tmp_path / "broken"
+    # A limit on file sizes fails a write just as a full disk does, in the middle of it.
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        f"from l1kd.cli import main; main(['run', {str(config)!r}, '--run', {str(run)!r}])"
+    )
+    full = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
+    assert full.returncode == 2, full.stderr
+    assert "Traceback" not in full.stderr
+    assert full.stderr.splitlines()[-1].startswith("l1kd: error: ")
+    assert not (run / "teacher.keras").exists()
+    again = finish(config, run, "--until", "evaluate")
+    assert again.returncode == 0, again.stderr
+    whole, found = arrays(finished_run), arrays(run)
+    assert len(found) > 10 and found == {key: whole[key] for key in found}
 
 
 @pytest.mark.full
@@ -247,19 +257,9 @@ def test_kill_9_in_every_stage_and_the_same_command_gives_the_same(
     assert not [path for path in run.rglob("*") if ".part" in path.name]
 
 
-@pytest.mark.csim
-def test_the_emulator_of_a_finished_run(l1kd: Call, finished_run: Path, tmp_path: Path) -> None:
-    run = copy_of_run(finished_run, tmp_path / "run")
-    delivered = l1kd("emulator", run)
-    assert delivered.returncode == 0, delivered.stderr
-    assert (Path(delivered.stdout.strip()) / "manifest.json").is_file()
+def emulator_pairs(run: Path) -> list[dict[str, Any]]:
     records = json.loads((run / "agreement.json").read_text())
-    pairs = [p for record in records for p in record["pairs"] if p["candidate"] == "emulator"]
-    assert {pair["inputs"] for pair in pairs} == {"test", "corner"}
-    assert not any(pair["mismatches"] for pair in pairs) and all(pair["events"] for pair in pairs)
-    assert ">emulator<" in (run / "report.html").read_text()
-    missing = l1kd("emulator", tmp_path)
-    assert missing.returncode == 2 and "is not a run" in missing.stderr
+    return [p for record in records for p in record["pairs"] if p["candidate"] == "emulator"]
 
 
 _WITHOUT_TENSORFLOW = """
@@ -289,11 +289,21 @@ def test_a_copied_run_is_itself_and_needs_no_tensorflow(
     done = subprocess.run(code, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
 
-    # the copy's own projects are verified
+    # its emulator is compared, and shown
+    assert (Path(done.stdout.splitlines()[-1]) / "manifest.json").is_file()
+    pairs = emulator_pairs(run)
+    assert {pair["inputs"] for pair in pairs} == {"test", "corner"}
+    assert not any(pair["mismatches"] for pair in pairs) and all(pair["events"] for pair in pairs)
+    assert ">emulator<" in (run / "report.html").read_text()
+    missing = l1kd("emulator", tmp_path)
+    assert missing.returncode == 2 and "is not a run" in missing.stderr
+
+    # the copy's own projects are verified, and the emulator once more
     best = json.loads((run / "metrics.json").read_text())["best"]
     change_weight(run / "firmware" / best / "hls" / "Vitis-io_stream-latency")
     failed = l1kd("verify", run)
     assert failed.returncode == 1 and "io_stream" in failed.stderr.splitlines()[-1], failed.stderr
+    assert emulator_pairs(run) == pairs
 
     # a run of an older version says what to do
     records = json.loads((run / "firmware.json").read_text())

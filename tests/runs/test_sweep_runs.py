@@ -292,7 +292,7 @@ def test_a_lost_scheduler_is_said(config: Path, own_cluster: Cluster, tmp_path: 
         until(lambda: not processes(directory))
 
 
-@pytest.mark.parametrize("where", ["here", "cluster"])
+@pytest.mark.parametrize("where", ["here", pytest.param("cluster", marks=pytest.mark.full)])
 def test_an_interrupted_sweep_stops_at_once(
     config: Path, where: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

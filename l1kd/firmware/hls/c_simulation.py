@@ -54,6 +54,15 @@ _PLAIN = """  INLINE void clearUnusedBits(void) volatile {
   }
   INLINE void clearUnusedBits(void)
 """
+# What every project includes, parsed once for all of them: a third of the time of a compilation.
+_PRELUDE = "".join(
+    f"#include {name}\n"
+    for name in (
+        *("<array>", "<cmath>", "<cstddef>", "<cstdio>", "<cstdlib>", "<cstring>", "<iostream>"),
+        *("<map>", "<string>", "<tuple>", "<utility>", "<vector>"),
+        *('"ap_fixed.h"', '"ap_int.h"', '"hls_stream.h"'),
+    )
+)
 NO_CALLS = "static const l1kd::call l1kd_calls[] = {{0, 0, 0}};\n"
 _BLOCK = 16384  # events in a process's hands at a time
 _ALONE = 16  # events that are not worth a second process
@@ -160,17 +169,36 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
     )
     files["l1kd_calls.h"] = _calls(directory, files, calls).encode()
     files["traced.h"] = _traced(files.get(f"{ports.top}.cpp", b"").decode(), ports).encode()
+    files["prelude.h"] = _PRELUDE.encode()
+    key = _hash(files, (*command, *arguments))
+    if found := _cached(cache_directory(), key):
+        return found
+    headers = {name: files[name] for name in files if name.startswith("ap_types/")}
+    headers["prelude.h"] = files["prelude.h"]
+    parsed = (*_FLAGS, "-x", "c++-header", "prelude.h")
 
-    def compiled(work: Path) -> Path:
+    def compiled(
+        work: Path, files: dict[str, bytes], given: Sequence[str], output: str, what: str
+    ) -> Path:
         for name, content in files.items():
             target = work / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        including = ("-I.", "-Iap_types", "l1kd_csim.cpp", "-o", "l1kd_csim")
-        compile_cpp(command, (*arguments, *including), work, directory, "the project")
-        return work / "l1kd_csim"
+        including = ("-I.", "-Iap_types", "-o", output)
+        compile_cpp(command, (*given, *including), work, directory, what)
+        return work / output
 
-    return program_of(_hash(files, (*command, *arguments)), compiled)
+    prelude = program_of(
+        _hash(headers, (*command, *parsed)),
+        lambda work: compiled(work, headers, parsed, "prelude.h.gch", "the headers"),
+    )
+
+    def project(work: Path) -> Path:
+        (work / "prelude.h.gch").symlink_to(prelude)
+        given = (*arguments, "l1kd_csim.cpp")
+        return compiled(work, files, given, "l1kd_csim", "the project")
+
+    return program_of(key, project)
 
 
 def _traced(source: str, ports: Ports) -> str:

@@ -11,6 +11,8 @@
 //
 // Ports are set from bits, not from a number that would be rounded: as hardware sees them.
 
+#include "prelude.h"
+
 #include "library.h"
 
 namespace L1KD_NAMESPACE {

@@ -52,7 +52,7 @@ def test_what_is_written_is_certified(kind: str, projects: Projects) -> None:
 
 
 @pytest.mark.csim
-@pytest.mark.parametrize("kind", ["stream", "adders"])
+@pytest.mark.parametrize("kind", [pytest.param("stream", marks=pytest.mark.full), "adders"])
 def test_compiled_calls_are_held_against_the_proof(
     kind: str, projects: Projects, tmp_path: Path
 ) -> None:

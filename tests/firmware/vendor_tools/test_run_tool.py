@@ -262,7 +262,10 @@ def test_a_time_limit_ends_all_of_the_tool(
     assert "working ..." in log.read_text()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.full)],
+)
 def test_an_interrupted_command_goes_on(
     number: signal.Signals,
     code: int,

@@ -21,12 +21,13 @@ def model() -> object:
     return network((6, 4, 1), steps, name="traced", scale=0.2, seed=6)
 
 
+@pytest.mark.full  # of a run: test_verify
 @pytest.mark.parametrize(
     ("layer", "name"),
     [
-        pytest.param(0, "conv1", marks=pytest.mark.full),
+        (0, "conv1"),
         (1, "dense3"),
-        pytest.param(2, "output", marks=pytest.mark.full),
+        (2, "output"),
     ],
 )
 def test_a_changed_weight_is_found_by_name(

@@ -38,7 +38,10 @@ simulators = pytest.mark.parametrize(
     [
         pytest.param(
             name,
-            marks=pytest.mark.skipif(not there(name), reason=f"no {name} here; see README"),
+            marks=[
+                pytest.mark.skipif(not there(name), reason=f"no {name} here; see README"),
+                *([pytest.mark.full] if name == "verilator" else []),
+            ],
         )
         for name in ("icarus", "verilator")
     ],
