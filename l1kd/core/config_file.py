@@ -152,7 +152,8 @@ def save(config: Config, path: Path) -> None:
     """Write a resolved configuration, atomically."""
     with atomic(path) as temporary:
         values = config.model_dump(mode="json")
-        temporary.write_text(yaml.dump(values, Dumper=_Writer, sort_keys=False, width=100))
+        text = yaml.dump(values, Dumper=_Writer, sort_keys=False, width=100)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _read(path: Path) -> tuple[Any, Places]:

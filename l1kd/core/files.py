@@ -93,7 +93,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, atomically. NaN and infinities are refused: JSON has none."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -106,7 +106,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 
 def read_json(path: Path) -> Any:
     """The value of a JSON file."""
-    return json.loads(Path(path).read_text())
+    return json.loads(Path(path).read_bytes())
 
 
 def file_hash(path: Path) -> str:

@@ -216,7 +216,7 @@ def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
 def read_history(path: Path) -> History:
     """Read `history.csv`; cells that hold no number count as missing."""
     try:
-        with path.open(newline="") as handle:
+        with path.open(newline="", encoding="utf-8") as handle:
             rows = list(csv.DictReader(handle))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read ({error}); delete it, or train again") from error

@@ -275,7 +275,7 @@ class _Log(logging.FileHandler):
 def at_work(directory: Path) -> Iterator[None]:
     """Hold the run and write its `l1kd.log`."""
     with locked(directory):
-        handler = _Log(directory / "l1kd.log")
+        handler = _Log(directory / "l1kd.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logger.addHandler(handler)
         logger.propagate = False  # absl, TensorFlow's logging, would print everything once more

@@ -295,12 +295,13 @@ def write_front(place: Place, study: optuna.Study) -> str:
         temporary.write_text(
             f"{table}\n\n{len(every)} trials. AUC and efficiency (at a false-positive rate of "
             "1e-3): means over the signals' validation halves. LUT, FF and cycles: estimates of "
-            "adder-only logic.\n"
+            "adder-only logic.\n",
+            encoding="utf-8",
         )
     with atomic_directory(directory / "front") as temporary:
         for point in front:
             path = temporary / f"{point.label}.yaml"
-            path.write_text(_configuration(place.config, point))
+            path.write_text(_configuration(place.config, point), encoding="utf-8")
     _plot(directory, front, every, references)
     title = "Pareto front: means over the signals' validation halves, estimates of logic"
     return f"{title}\n{table}"

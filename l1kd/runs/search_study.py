@@ -247,7 +247,7 @@ class Worker(contextlib.ExitStack):
         self._file.parent.mkdir(exist_ok=True)
         self.enter_context(held(self._file))
         self.callback(self._file.unlink, missing_ok=True)
-        self._file.write_text(f"{socket.gethostname()} {os.getpid()}\n")
+        self._file.write_text(f"{socket.gethostname()} {os.getpid()}\n", encoding="utf-8")
 
     def counts(self) -> tuple[int, int]:
         """Trials that are finished, and that run."""

@@ -261,7 +261,7 @@ def look(directory: Path, config: Config, until: Stage) -> tuple[str, float]:
     """A run's present stage, and its share of the whole, from files that others are writing."""
     states: dict[Stage, str] = {}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        stored = json.loads((directory / "manifest.json").read_text())["stages"]
+        stored = json.loads((directory / "manifest.json").read_bytes())["stages"]
         states = {name: stored[name]["state"] for name in STAGES if name in stored}
     stage = next((name for name, state in states.items() if state == "running"), None)
     done = sum(state in ("done", "failed") for state in states.values())

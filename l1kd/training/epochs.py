@@ -204,7 +204,7 @@ class TrainingLog:
 def write_history(history: list[dict[str, Any]], path: Path) -> None:
     """`history.csv`: a row per epoch, a column per loss; empty where a phase has none."""
     columns = list(dict.fromkeys(key for row in history for key in row))
-    with atomic(path) as temporary, temporary.open("w", newline="") as handle:
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, columns)
         writer.writeheader()
         writer.writerows(history)

@@ -22,7 +22,7 @@ from l1kd.core.processes import Ended, Job, Program, call, held, run, run_jobs, 
 def alive(pid: int) -> bool:
     """It runs; one that waits to be collected does not."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
     except FileNotFoundError:
         return False
     return state != "Z"
@@ -170,7 +170,7 @@ def test_scratch_directories_of_killed_processes_are_deleted(tmp_path: Path) -> 
 
 
 def leave_mark(path: Path) -> None:
-    path.write_text(str(os.getpid()))
+    path.write_text(str(os.getpid()), encoding="utf-8")
 
 
 def fail(message: str) -> None:

@@ -84,7 +84,7 @@ def test_the_stages_after_a_failed_gate_run_all_the_same(
 
 
 def test_bad_input_leaves_no_run(l1kd: Call, tiny: Path, tmp_path: Path) -> None:
-    config = yaml.safe_load(tiny.read_text())
+    config = yaml.safe_load(tiny.read_text(encoding="utf-8"))
     for change, words in (
         ({"data": {**config["data"], "background": [str(tmp_path / "none.npz")]}}, "none.npz"),
         ({"students": [{"architecture": "s1"}]}, "larger images"),

@@ -255,7 +255,8 @@ def sources(directory: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(firmware.rglob("*")):
         if path.suffix in (".h", ".hpp", ".cpp"):
             name = path.relative_to(firmware).as_posix()
-            yield name, rewrite(name, path.read_text()).encode()
+            text = path.read_bytes().decode(errors="surrogateescape")
+            yield name, rewrite(name, text).encode(errors="surrogateescape")
 
 
 def _digest(files: dict[str, bytes], start: bytes = b"") -> str:

@@ -149,7 +149,7 @@ def _compile(project: Project, directory: Path) -> None:
     flags = (*_FLAGS, f"-Wl,-soname,{library}")
     sources = ("source/emulator.cpp", f"source/{record.top}_version.cpp")
     texts = {"library": library, "flags": " ".join(flags), "sources": " ".join(sources)}
-    (directory / "Makefile").write_text(template("emulator.mk", **texts))
+    (directory / "Makefile").write_text(template("emulator.mk", **texts), encoding="utf-8")
     arguments = (*flags, *sources, "-o", library)
     c_simulation.compile_cpp(command, arguments, directory, project.directory, "the emulator")
     manifest = Manifest(
@@ -211,7 +211,7 @@ def _write(project: Project, directory: Path, name: str, version: str) -> dict[s
     }
     (directory / "include").mkdir()
     for path, text in texts.items():
-        (directory / path).write_text(text)
+        (directory / path).write_text(text, encoding="utf-8")
     return code
 
 

@@ -112,7 +112,7 @@ def write_vectors(directory: Path, inputs: NDArray[np.int64], outputs: NDArray[n
         raise ValueError(f"{len(inputs)} events and {len(outputs)} outputs are no vectors")
     for name, array in ((INPUTS, inputs), (OUTPUTS, outputs)):
         with atomic(directory / name) as temporary:
-            temporary.write_text(vectors_text(array))
+            temporary.write_text(vectors_text(array), encoding="utf-8")
 
 
 def vectors_text(array: NDArray[np.int64]) -> str:
@@ -126,7 +126,7 @@ def read_vectors(directory: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     """Inputs (N, inputs) and expected outputs (N, outputs) of a project, in LSBs of their ports."""
     paths = (directory / INPUTS, directory / OUTPUTS)
     try:
-        inputs, outputs = (parse(path.read_text(), path) for path in paths)
+        inputs, outputs = (parse(path.read_text(encoding="utf-8"), path) for path in paths)
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing; {_AGAIN}") from error
     if len(inputs) != len(outputs):
