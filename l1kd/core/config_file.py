@@ -24,6 +24,7 @@ _MAX_BYTES = 1 << 20
 _MAX_VALUES = 20_000
 _MAX_DIGITS = 100
 _MAX_SHOWN = 80
+_MOST_ERRORS = 10  # that one message tells
 # pydantic speaks to programmers here
 _PLAINER = {
     **dict.fromkeys(
@@ -264,14 +265,15 @@ def _validate(raw: Any, path: Path, places: Places, context: dict[str, Any] | No
     try:
         return Config.model_validate(raw, context=context)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        place = first["loc"]
-        if place and place[-1] == "[key]":
-            place = place[:-2]  # the key itself is wrong: its mapping is the place
-        dotted = ".".join(map(str, place)) or "the file"
-        where = f"{_nearest(places, place, path)}: {dotted}"
-        raise UserError(f"{where}: {_message(dict(first))}{more}") from error
+        found = []
+        for each in error.errors(include_url=False)[:_MOST_ERRORS]:
+            place = each["loc"]
+            if place and place[-1] == "[key]":
+                place = place[:-2]  # the key itself is wrong: its mapping is the place
+            dotted = ".".join(map(str, place)) or "the file"
+            found.append(f"{_nearest(places, place, path)}: {dotted}: {_message(dict(each))}")
+        left = error.error_count() - len(found)
+        raise UserError("; ".join(found) + (f" (and {left} more)" if left else "")) from error
 
 
 def _nearest(places: Places, place: Place, path: Path) -> str:

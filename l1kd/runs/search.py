@@ -23,7 +23,14 @@ from l1kd.core import config_file
 from l1kd.core.config import Config, Search, Student
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.files import atomic, atomic_directory, read_json, write_json
+from l1kd.core.files import (
+    MARKERS,
+    atomic,
+    atomic_directory,
+    check_replaceable,
+    read_json,
+    write_json,
+)
 from l1kd.core.processes import run_side_by_side
 from l1kd.data.sources import open_dataset
 from l1kd.evaluation.evaluate import scorer
@@ -298,7 +305,9 @@ def write_front(place: Place, study: optuna.Study) -> str:
             "adder-only logic.\n",
             encoding="utf-8",
         )
+    check_replaceable(directory / "front")
     with atomic_directory(directory / "front") as temporary:
+        write_json(temporary / MARKERS[-1], {"kind": "front"})
         for point in front:
             path = temporary / f"{point.label}.yaml"
             path.write_text(_configuration(place.config, point), encoding="utf-8")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import uuid
 import warnings
@@ -297,6 +298,8 @@ class Worker(contextlib.ExitStack):
                     self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _gone(self, worker: str) -> bool:
+        if not re.fullmatch(r"[0-9a-f]{32}", worker):
+            return True  # not written by l1kd
         file = self._file.parent / worker
         with contextlib.suppress(UserError), held(file, "it works"):
             file.unlink()

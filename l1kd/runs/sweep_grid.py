@@ -143,14 +143,15 @@ class GridDirectory:
     @property
     def stop(self) -> Path:
         """A file that tells this call's workers to give up."""
-        return self.directory / f".stop-{self.token}"
+        return self.directory / files.passing_name(".stop", self.token)
 
     def claim(self, config: Config, jobs: Sequence[Job]) -> None:
         """Write down what is going to be run."""
         for name in ("runs", "logs", "configs"):
             (self.directory / name).mkdir(exist_ok=True)
-        for left in self.directory.glob(".stop-*"):
-            left.unlink(missing_ok=True)
+        for left in self.directory.iterdir():
+            if files.is_passing(left.name, ".stop"):
+                left.unlink(missing_ok=True)
         config_file.save(config, self.directory / "config.yaml")
         runs = {job.name: {"group": job.group, "grid": job.varied} for job in jobs}
         SWEEP.write_record(self.directory, runs=runs)

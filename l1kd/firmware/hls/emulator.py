@@ -32,6 +32,7 @@ from l1kd.core.files import (
     content_hash,
     file_hash,
     read_json,
+    reading,
     write_json,
 )
 from l1kd.core.fixed_point import FixedPoint
@@ -110,13 +111,9 @@ def build(
     directory = Path(directory)
     check_replaceable(directory, ("manifest.json",))
     if (directory / "manifest.json").exists():  # a web page has one too
-        try:
+        remedy = "so that it is not replaced: move it away, or name another place with --out"
+        with reading(directory / "manifest.json", remedy):
             Manifest.model_validate(read_json(directory / "manifest.json"))
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{directory} exists and is no emulator of l1kd, so that it is not replaced; move "
-                "it away, or name another place with --out"
-            ) from error
     with atomic_directory(directory) as written:
         _compile(project, written)
         if check is not None:
