@@ -16,7 +16,7 @@ from yaml.constructor import ConstructorError
 
 from l1kd.core.config import SOURCES, Config, Place, Setting
 from l1kd.core.errors import UserError, did_you_mean
-from l1kd.core.files import atomic
+from l1kd.core.files import atomic, regular
 
 Places = dict[Place, str]  # where each value of a configuration is said: `file:line`, `--set`
 
@@ -160,13 +160,8 @@ def save(config: Config, path: Path) -> None:
 def _read(path: Path) -> tuple[Any, Places]:
     """The file's plain values and the line of every key."""
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path}: not a file; give a configuration")
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise UserError(f"{path}: more than {_MAX_BYTES} bytes are no configuration")
-        values, lines = _plain(content.decode())
+        with regular(path, _MAX_BYTES) as file:
+            values, lines = _plain(file.read(_MAX_BYTES).decode())
         return values, {place: f"{path}:{line}" for place, line in lines.items()}
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error

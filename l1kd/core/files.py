@@ -47,12 +47,9 @@ def passing_name(ending: str, token: str | None = None) -> str:
 
 def is_passing(name: str, *endings: str) -> bool:
     """True of a `passing_name` with one of these endings, a suffix such as `.npz` aside."""
-    found = _PASSING.fullmatch(name)
-    return (
-        found is not None
-        and name == passing_name(found[3], found[1])
-        and found[3].startswith(endings)
-    )
+    if (found := _PASSING.fullmatch(name)) is None or not found[3].startswith(endings):
+        return False
+    return name == passing_name(found[3], found[1])
 
 
 @contextlib.contextmanager
@@ -128,8 +125,8 @@ def regular(path: Path, most: int | None = None, flags: int = 0) -> Iterator[IO[
             raise UserError(f"{path} is not a regular file, and is not read; remove it")
         if most is not None and status.st_size > most:
             raise UserError(
-                f"{path} has {status.st_size >> 20} MiB, more than the {most >> 20} that a file of "
-                "its kind is read up to; is it the right file?"
+                f"{path} has {status.st_size} bytes, more than the {most} that a file of its kind "
+                "is read up to; is it the right file?"
             )
         yield handle
 

@@ -264,17 +264,13 @@ def _emptied(directory: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def temporary_files_in(directory: Path) -> Iterator[None]:
     """Let this process and its children put temporary files there, where `files.sweep` looks."""
-    before = os.environ.get("TMPDIR"), tempfile.tempdir
+    before = tempfile.gettempdir()
     with _emptied(directory.absolute() / passing_name(".part")) as made:
-        os.environ["TMPDIR"] = tempfile.tempdir = str(made)
         try:
+            os.environ["TMPDIR"] = tempfile.tempdir = str(made)
             yield
         finally:
-            tempfile.tempdir = before[1]
-            if before[0] is None:
-                del os.environ["TMPDIR"]
-            else:
-                os.environ["TMPDIR"] = before[0]
+            os.environ["TMPDIR"] = tempfile.tempdir = before
 
 
 @dataclass(frozen=True)

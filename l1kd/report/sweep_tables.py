@@ -103,7 +103,7 @@ def _known(directory: Path) -> dict[str, Any]:
     try:
         runs = read_json(directory.parent.parent / "sweep.json")["runs"]
         return dict(runs[directory.name])
-    except (OSError, ValueError, KeyError, TypeError):
+    except Exception:
         return {}  # not of a sweep
 
 

@@ -277,10 +277,6 @@ class _Log(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Go on without the line."""
 
-    def _open(self) -> Any:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-        return os.fdopen(os.open(self.baseFilename, flags, 0o666), "a", encoding=self.encoding)
-
 
 @contextlib.contextmanager
 def at_work(directory: Path) -> Iterator[None]:

@@ -224,7 +224,7 @@ def _wait(lock: Path, stop: Path, log: IO[bytes]) -> None:
 
 def last_line(path: Path) -> str:
     """The last line of a file that may be long; empty if it has none."""
-    with path.open("rb") as file:
+    with files.regular(path) as file:
         file.seek(max(path.stat().st_size - _TAIL, 0))
         lines = file.read().decode(errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else ""

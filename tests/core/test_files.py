@@ -121,7 +121,7 @@ def test_json_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ValueError, match="nested too deeply"):
         read_json(path)
     monkeypatch.setattr(files, "_MOST_BYTES", 100)
-    with pytest.raises(UserError, match="more than the 0 that a file of its kind is read up to"):
+    with pytest.raises(UserError, match="more than the 100 that a file of its kind is read up to"):
         read_json(path)
 
 

@@ -183,8 +183,7 @@ def test_scratch_directories_of_killed_processes_are_deleted(tmp_path: Path) -> 
 
 
 def test_temporary_files_are_the_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TMPDIR", raising=False)
-    before = tempfile.gettempdir()
+    monkeypatch.setenv("TMPDIR", before := tempfile.gettempdir())
     with temporary_files_in(tmp_path):
         (mine,) = tmp_path.iterdir()
         assert is_passing(mine.name, ".part")  # what `sweep` deletes after a kill
@@ -193,7 +192,7 @@ def test_temporary_files_are_the_run_s(tmp_path: Path, monkeypatch: pytest.Monke
         child = "import tempfile; print(tempfile.gettempdir())"
         assert call([sys.executable, "-c", child]).stdout.decode().strip() == str(mine)
         (mine / "left").touch()
-    assert tempfile.gettempdir() == before and "TMPDIR" not in os.environ
+    assert tempfile.gettempdir() == os.environ["TMPDIR"] == before
     assert not list(tmp_path.iterdir())
 
 

@@ -111,5 +111,5 @@ def test_a_missing_or_large_file_is_the_user_s_error(
         load_network(tmp_path / "n.json")
     everything().save(tmp_path / "n.json")
     monkeypatch.setattr(files, "_MOST_BYTES", 100)
-    with pytest.raises(UserError, match="more than the 0 that a file of its kind"):
+    with pytest.raises(UserError, match="more than the 100 that a file of its kind"):
         load_network(tmp_path / "n.json")

@@ -111,7 +111,7 @@ def build(
     directory = Path(directory)
     check_replaceable(directory, ("manifest.json",))
     if (directory / "manifest.json").exists():  # a web page has one too
-        remedy = "so that it is not replaced: move it away, or name another place with --out"
+        remedy = "it is not replaced: move it away, or name another place with --out"
         with reading(directory / "manifest.json", remedy):
             Manifest.model_validate(read_json(directory / "manifest.json"))
     with atomic_directory(directory) as written:
