@@ -190,7 +190,7 @@ class DirectoryKind:
     record: str  # its JSON file with the `format_version`
     damaged: str  # what to do if the record is damaged
     version: int = 1
-    begun: str = r"config\.yaml|\..*"  # names in one that was stopped as it began
+    begun: str = r"\..*"  # names in one that was stopped as it began
 
     def write_record(self, directory: Path, **more: Any) -> None:
         """Make the directory one of this kind."""

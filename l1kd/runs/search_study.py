@@ -173,7 +173,7 @@ class Place:
 
     def claim(self, config: Config) -> None:
         """Make the directory this configuration's study, or find that it is."""
-        if (self.directory / "study.json").exists():
+        if all((self.directory / name).exists() for name in ("study.json", "config.yaml")):
             given, held = _identity(config), _identity(self.config)
             if given != held:
                 changed = sorted(key for key in given if given[key] != held.get(key))
@@ -183,8 +183,8 @@ class Place:
                 )
             return
         STUDY.check(self.directory)
+        STUDY.write_record(self.directory)  # first: it marks the directory as ours
         config_file.save(config, self.directory / "config.yaml")
-        STUDY.write_record(self.directory)
 
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:

@@ -152,9 +152,9 @@ class GridDirectory:
         for left in self.directory.iterdir():
             if files.is_passing(left.name, ".stop"):
                 left.unlink(missing_ok=True)
-        config_file.save(config, self.directory / "config.yaml")
         runs = {job.name: {"group": job.group, "grid": job.varied} for job in jobs}
-        SWEEP.write_record(self.directory, runs=runs)
+        SWEEP.write_record(self.directory, runs=runs)  # first: it marks the directory as ours
+        config_file.save(config, self.directory / "config.yaml")
 
 
 def environment() -> dict[str, str]:
