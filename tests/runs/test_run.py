@@ -345,12 +345,14 @@ def test_nothing_is_written_through_a_link(
 @pytest.mark.parametrize(
     ("file", "content", "words"),
     [
-        ("manifest.json", None, "not a regular file"),
+        ("manifest.json", None, "is not a run"),
         ("metrics.json", None, "not finished"),
         ("metrics.json", "[" * 200_000, "nested too deeply"),
         ("resources.json", "[" * 200_000, "nested too deeply"),
         ("fidelity.json", '{"nobody": []}', "fidelity.json is about a student 'nobody'"),
-        ("history.csv", "epoch\n\0\n", "history.csv is damaged"),
+        ("history.csv", "epoch\n\xff\n", "history.csv is damaged"),
+        ("config.yaml", None, "is not a run"),
+        ("teacher.keras", "/dev/zero", "teacher.keras is a link"),
         ("scores.npz", "PK", "scores.npz is damaged"),
     ],
 )
@@ -360,9 +362,11 @@ def test_a_run_s_files_that_are_not_ours_are_one_line(
     run = copy_of_run(finished_run, tmp_path / "run")
     (run / file).unlink()
     if content is None:
-        (run / file).symlink_to("/dev/zero")
+        os.mkfifo(run / file)
+    elif content.startswith("/"):
+        (run / file).symlink_to(content)
     else:
-        (run / file).write_text(content, encoding="utf-8")
+        (run / file).write_text(content, encoding="latin-1")
     refused = l1kd("report", run)
     assert (refused.returncode, words in refused.stderr) == (2, True), refused.stderr
     assert refused.stderr.splitlines()[-1].startswith("l1kd: error: ")
