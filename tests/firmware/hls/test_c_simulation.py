@@ -43,7 +43,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 FAKE = """#!/bin/sh
 # A compiler that counts its calls and writes programs that say what they are made of.
-case "$*" in *--version*) echo fake; exit 0;; "-x c++"*) exit 0;; esac
+case "$*" in *--version*) echo fake; exit 0;; *"-x c++"*) exit 0;; esac
 here="$(dirname "$0")"
 echo x >> "$here/calls"
 sleep ${FAKE_SECONDS:-0}
@@ -358,7 +358,7 @@ def test_a_program_that_fails_is_said(project: Project) -> None:
 
 STUCK = """#!/bin/sh
 # A compiler that has written half of its output when the process that called it is killed.
-if [ "$1" = --version ]; then echo stuck; exit 0; fi
+case "$*" in --version) echo stuck; exit 0;; "-x c++"*) exit 0;; esac
 for last; do :; done
 printf half > "$last"
 touch "$(dirname "$0")/mark"
