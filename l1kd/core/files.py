@@ -250,9 +250,9 @@ def check_replaceable(
 def check_own_files(run: Path) -> None:
     """Refuse links and pipes in a run by which l1kd would write elsewhere, or wait for ever."""
     for path in run.iterdir():
-        opened = path.name in (".lock", "l1kd.log")
-        sound = path.is_file() and not (opened and path.is_symlink())
-        if (opened or path.is_symlink()) and not sound:
+        # What is replaced, not opened to be written, may be a link to a file.
+        replaced = path.is_file() and path.name not in (".lock", "l1kd.log")
+        if not replaced and (path.is_symlink() or not (path.is_file() or path.is_dir())):
             raise UserError(
                 f"{path} is a link or no file, and not of l1kd, which would write through it; "
                 "remove it"
