@@ -140,6 +140,29 @@ def test_package_files_are_empty() -> None:
     assert [p for p in PACKAGE.rglob("*/__init__.py") if p.read_text()] == []
 
 
+def test_every_text_file_is_opened_with_its_encoding() -> None:
+    """Also where ruff's PLW1514 does not see that something is a path."""
+
+    def lacks(call: ast.Call) -> bool:
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        modes = {a.value for a in call.args if isinstance(a, ast.Constant)}
+        text = bool(modes & {"r", "w", "a", "x", "r+"}) or any(
+            key.arg == "newline" for key in call.keywords
+        )
+        kind = name in ("read_text", "write_text", "FileHandler", "_Log") or (
+            name in ("open", "fdopen") and text
+        )
+        return kind and not any(key.arg == "encoding" for key in call.keywords)
+
+    found = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and lacks(node)
+    ]
+    assert found == []
+
+
 def test_nothing_forbidden_is_used() -> None:
     forbidden = re.compile(
         r"\bimport pickle|pickle\.load|yaml\.load\(|os\.system|shell=True|os\.chdir|\beval\(|"

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from l1kd.core.errors import UserError
-from l1kd.core.files import read_json, write_json
+from l1kd.core.files import read_json, reading, write_json
 
 FORMAT_VERSION = 1
 
@@ -412,10 +412,7 @@ def read(directory: Path, name: str) -> Any:
 
 def read_as(kind: Any, path: Path, missing: str, remedy: str) -> Any:
     """A JSON file as a type; UserError says that it is `missing`, or what is wrong and a remedy."""
-    try:
+    if not path.exists():
+        raise UserError(missing)
+    with reading(path, remedy):
         return TypeAdapter(kind).validate_python(read_json(path))
-    except FileNotFoundError as error:
-        raise UserError(missing) from error
-    except ValueError as error:  # pydantic's too
-        first = str(error).splitlines()[0]
-        raise UserError(f"{path}: not as l1kd writes it ({first}); {remedy}") from error

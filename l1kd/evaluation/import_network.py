@@ -119,8 +119,6 @@ def import_(context: Context, network: Network) -> Imported:
 
     record, name = network.record, network.record.student
     target = context.student_file(name)
-    for left in target.parent.glob(".*.part*"):  # of an import that was killed; the run is locked
-        left.unlink()
     for each in record.repairs:
         context.say(f"{each.layer}: {each.what} ({each.kind})")
     if record.findings:

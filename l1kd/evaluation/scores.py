@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.errors import UserError
-from l1kd.core.files import write_arrays
+from l1kd.core.files import read_arrays, reading, write_arrays
 from l1kd.data.dataset import Events, Sample
 
 CHUNK = 4096  # events at a time
@@ -85,14 +84,10 @@ class Scores:
     @classmethod
     def load(cls, path: Path) -> Scores:
         """Read the file."""
-        try:
-            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
-        except FileNotFoundError as error:
-            raise UserError(f"no {path}: the evaluate stage has not run") from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            text = f"{path}: not as l1kd writes it ({error}); delete it and run evaluate again"
-            raise UserError(text) from error
+        if not path.exists():
+            raise UserError(f"no {path}: the evaluate stage has not run")
+        with reading(path, "delete it and run evaluate again"):
+            arrays = read_arrays(path)
         for key, array in arrays.items():
             if array.dtype.kind != "f" or array.ndim != 1:
                 raise UserError(f"{path}: {key!r} is no list of scores; run evaluate again")

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from l1kd.core.errors import UserError
-from l1kd.core.files import read_json, write_json
+from l1kd.core.files import read_json, reading, write_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.arithmetic import NO_PADS, Counts
 from l1kd.exact.layers import Bound, Input, Node, Quantize
@@ -21,7 +20,6 @@ FORMAT_VERSION = 1  # of its JSON
 _CELLS = 1 << 22  # values of the largest layer that are in memory at a time
 _SIGNIFICAND = 24  # bits of a float32
 # A file may ask for no more memory or time than a network for a trigger can need.
-_BYTES = 1 << 28
 _VALUES = 1 << 24  # of a layer, padding included
 _BITS = 1 << 10  # of a type, a fraction or a shift
 
@@ -268,17 +266,8 @@ def load_network(path: str | Path) -> Network:
     UserError
         If the file cannot be read, is too large, or is no network.
     """
-    path = Path(path)
-    try:
-        if (size := path.stat().st_size) > _BYTES:
-            raise UserError(f"{path} has {size} bytes; networks are read up to {_BYTES}")
-        return from_json(read_json(path))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); give a network.json") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path} holds no exact network ({error}); give a network.json that l1kd wrote"
-        ) from error
+    with reading(Path(path), "give a network.json that l1kd wrote"):
+        return from_json(read_json(Path(path)))
 
 
 def from_json(value: Any) -> Network:

@@ -11,7 +11,7 @@ from l1kd.core import run_files
 from l1kd.core.config import Which
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.files import file_hash, read_json
+from l1kd.core.files import file_hash, read_json, reading
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.network import Network, from_json
 from l1kd.firmware.certificate.certify import calls_of
@@ -64,10 +64,8 @@ def open_student(context: Context, name: str, projects: list[Project]) -> Studen
     run, directory = context.directory, context.firmware(name)
     again = f"run `l1kd convert {run}` first"
     record: run_files.StudentRecord = run_files.read(directory, "student.json")
-    try:
+    with reading(directory / NETWORK, again):
         exact = from_json(read_json(directory / NETWORK))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{directory / NETWORK}: no exact network ({error}); {again}") from error
     logic: Logic | None = None
     for written in run_files.read(run, "rtl.json") if (run / "rtl.json").exists() else []:
         if written.student == name and written.directory:

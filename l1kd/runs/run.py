@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import h5py
 from rich.console import Console
 
 from l1kd import __version__
@@ -23,7 +24,7 @@ from l1kd.core import config_file, files, run_files
 from l1kd.core.config import Config, IoType, VendorTool, leaves
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.processes import call, held
+from l1kd.core.processes import call, held, temporary_files_in
 from l1kd.core.stages import SPECS, STAGES, AnyStage, Stage, order
 from l1kd.data.sources import open_dataset
 from l1kd.evaluation import import_network as importing
@@ -35,6 +36,7 @@ from l1kd.firmware.run_firmware import certificates_stand, projects_of
 from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
 from l1kd.firmware.vendor_tools.tool_results import collect
 from l1kd.firmware.verify.comparison import compare_emulator
+from l1kd.networks.tensorflow_setup import check_memory, prepare_tensorflow
 
 logger = logging.getLogger("l1kd")
 
@@ -43,8 +45,9 @@ RUN = files.DirectoryKind(
     "manifest.json",
     damaged="make a new run",
     version=run_files.FORMAT_VERSION,
-    begun=rf"\.lock|l1kd\.log|{files.LEFTOVER.pattern}",
+    begun=r"\.lock|l1kd\.log",
 )
+_EVENTS = (b"PK", b"\x1f\x8b", b"\0\0\x08")  # NPZ, gzip, IDX; beside HDF5
 # A change of these is another experiment: its run is not overwritten by accident.
 _IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
 # Teacher and training are not used; the output type is the network's own.
@@ -70,6 +73,7 @@ def run_configuration(
     RUN.check(directory)
     if not (directory / "manifest.json").exists():
         _ = context.dataset  # before the import of TensorFlow, which takes seconds
+        check_memory()
         from l1kd.training.train import check
 
         check(context)
@@ -102,6 +106,7 @@ def import_network(
                 "--run"
             )
     context = context_of(directory, config)
+    check_memory()
     network = importing.prepare(model, digest, context, lossy=lossy)
     context = context.configured(importing.configuration(config, network))
     directory.mkdir(parents=True, exist_ok=True)
@@ -259,9 +264,11 @@ def context_of(directory: Path, config: Config, console: Console | None = None) 
 def locked(directory: Path) -> Iterator[None]:
     """Hold the run; the lock goes with the process, however it ends."""
     busy = f"{directory} is in use by another l1kd process; wait for it, or name another run"
+    files.check_own_files(directory)
     with held(directory / ".lock", busy):
         files.sweep(directory)
-        yield
+        with temporary_files_in(directory):
+            yield
 
 
 class _Log(logging.FileHandler):
@@ -275,7 +282,7 @@ class _Log(logging.FileHandler):
 def at_work(directory: Path) -> Iterator[None]:
     """Hold the run and write its `l1kd.log`."""
     with locked(directory):
-        handler = _Log(directory / "l1kd.log")
+        handler = _Log(directory / "l1kd.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logger.addHandler(handler)
         logger.propagate = False  # absl, TensorFlow's logging, would print everything once more
@@ -343,8 +350,6 @@ class Runner:
         manifest.stages[stage] = run_files.StageRecord(state="running", inputs=self._inputs(stage))
         run_files.write(context.directory, "manifest.json", manifest)
         if SPECS[stage].tensorflow:
-            from l1kd.networks.tensorflow_setup import prepare_tensorflow
-
             prepare_tensorflow(context.threads)
         failure: CheckFailed | None = None
         try:
@@ -415,6 +420,9 @@ class Runner:
 @functools.lru_cache(maxsize=256)
 def _event_hash(file: str, size: int, changed_ns: int) -> str:
     """Hash of a file of events: every stage asks for it, and the runs of a sweep share it."""
+    with files.regular(Path(file)) as handle:  # a manifest may name anything
+        if not handle.read(8).startswith(_EVENTS) and not h5py.is_hdf5(file):
+            return "no events"
     return files.file_hash(Path(file))
 
 

@@ -251,7 +251,7 @@ def lambda_in(path: Path) -> Path:
 
 
 def text_in(path: Path) -> Path:
-    path.write_text("no model")
+    path.write_text("no model", encoding="utf-8")
     return path
 
 

@@ -38,7 +38,7 @@ _OPTIONS = "build_opt.tcl", rb"array set opt {\s*(?:\w+\s+[01]\s+)*}\s*"
 
 def known(backend: str, hls4ml: str) -> dict[str, str] | None:
     """SHA-256 of a version's headers and scripts by path, None if no argument was made for it."""
-    stored: Any = json.loads((resources.files("l1kd.firmware.certificate") / _LIBRARY).read_text())
+    stored: Any = json.loads((resources.files("l1kd.firmware.certificate") / _LIBRARY).read_bytes())
     if stored["hls4ml"] != hls4ml or backend not in stored["backends"]:
         return None
     return {**stored["common"], **stored["backends"][backend]}

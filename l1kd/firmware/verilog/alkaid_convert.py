@@ -193,16 +193,16 @@ def _write(model: Any, directory: Path, top: str, port: FixedPoint, result: Fixe
     sources = directory / "src"
     # Two networks in one design: no module but the shared ones may have a general name.
     for path in sorted(sources.glob("logic*.v")):
-        text = re.sub(r"\b(logic\d+)\b", rf"{top}_\1", path.read_text(), count=1)
-        (sources / f"{top}_{path.name}").write_text(text)
+        text = re.sub(r"\b(logic\d+)\b", rf"{top}_\1", path.read_text(encoding="utf-8"), count=1)
+        (sources / f"{top}_{path.name}").write_text(text, encoding="utf-8")
         path.unlink()
-    core = (sources / f"{top}.v").read_text()
+    core = (sources / f"{top}.v").read_text(encoding="utf-8")
     core = re.sub(r"^(\s+)(logic\d+) _inst_", rf"\1{top}_\2 _inst_", core, flags=re.MULTILINE)
     core = core.replace(f"module {top} (", f"module {top}_core (", 1)
-    (sources / f"{top}_core.v").write_text(core)
+    (sources / f"{top}_core.v").write_text(core, encoding="utf-8")
     program = model._comb
     wrapper = _wrapper(top, program.inp_kifs.T.tolist(), program.out_kifs.T.tolist(), port, result)
-    (sources / f"{top}.v").write_text(wrapper)
+    (sources / f"{top}.v").write_text(wrapper, encoding="utf-8")
     (sources / f"{top}_wrapper.v").unlink()
     shutil.rmtree(directory / "sim", ignore_errors=True)
     for left in ("metadata.json", "model/fsm.json.gz"):
@@ -211,7 +211,7 @@ def _write(model: Any, directory: Path, top: str, port: FixedPoint, result: Fixe
     interpreted = directory / MODEL
     interpreted.write_bytes(gzip.compress(gzip.decompress(interpreted.read_bytes()), mtime=0))
     notice = resources.files("l1kd.firmware") / "templates" / "rtl_notice"
-    (directory / "NOTICE").write_text(notice.read_text())
+    (directory / "NOTICE").write_text(notice.read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def _wrapper(

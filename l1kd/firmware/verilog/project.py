@@ -279,9 +279,9 @@ def _run(logic: Logic, tool: Simulator, program: Path, stream: Bits) -> Bits:
             _call((str(program.absolute()),), place, what)
             return np.fromfile(place / "scores.bin", np.uint8).reshape(-1, width)
         lines = [row[::-1].tobytes().hex() for row in stream]
-        (place / "events.hex").write_text("\n".join(lines) + "\n")
+        (place / "events.hex").write_text("\n".join(lines) + "\n", encoding="utf-8")
         _call(("vvp", "-n", str(program.absolute())), place, what)
-        shown = (place / "scores.hex").read_text().split()
+        shown = (place / "scores.hex").read_text(encoding="utf-8").split()
     top, filling = logic.record.top, logic.latency
     if any(map(_UNKNOWN.search, shown[filling:])):
         raise CheckFailed(f"{top}: its output has unknown bits after {filling} clock edges")
@@ -306,7 +306,8 @@ def _built(logic: Logic, tool: Simulator) -> Path:
         "OUTPUT_WORDS": str(_words(outputs)),
         "TOP": logic.record.top,
     }
-    text = (_TEMPLATES / ("simulate.v" if tool.name == "icarus" else "simulate.cpp")).read_text()
+    template = _TEMPLATES / ("simulate.v" if tool.name == "icarus" else "simulate.cpp")
+    text = template.read_text(encoding="utf-8")
     bench = re.sub("|".join(names), lambda match: names[match.group()], text)
     hashes = [(path.name, file_hash(path)) for path in logic.sources]
     place = [*tool.command, os.environ.get("CXX", "")]
@@ -320,12 +321,12 @@ def _compiled(logic: Logic, tool: Simulator, bench: str, work: Path) -> Path:
     what = f"compiling {logic.record.top} with {tool.name}"
     made = work / "program"
     if tool.name == "icarus":
-        (work / "l1kd_bench.v").write_text(bench)
+        (work / "l1kd_bench.v").write_text(bench, encoding="utf-8")
         command = (*tool.command, "-g2005", "-s", "l1kd_bench", "-o", str(made))
         _call((*command, "l1kd_bench.v", *sources), work, what)
         return made
     main = work / "main.cpp"
-    main.write_text(bench)
+    main.write_text(bench, encoding="utf-8")
     compiler = c_simulation.compiler()
     options = ("--cc", "--top-module", logic.record.top, "-Wno-fatal", "-Wno-lint", "-O1")
     _call((*tool.command, *options, "--Mdir", "obj", *sources), work, what)

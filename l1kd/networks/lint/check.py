@@ -142,7 +142,7 @@ IoType = Literal["io_parallel", "io_stream"]
 Finding = tuple[str, str, str]  # a problem without its layer: construct, reason, remedy
 Rule = Callable[[Graph, Any], Iterator[Finding]]
 RULES: dict[str, Rule] = {}  # by the name of a layer's class
-_TEXTS = yaml.safe_load((resources.files("l1kd.networks.lint") / "problems.yaml").read_text())
+_TEXTS = yaml.safe_load((resources.files("l1kd.networks.lint") / "problems.yaml").read_bytes())
 
 
 def finding(key: str, **values: Any) -> Finding:
