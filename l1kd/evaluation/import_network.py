@@ -196,15 +196,11 @@ def _refusal(context: Context, network: Network) -> str:
 
 
 def _check_ends(model: keras.Model, path: Path) -> None:
-    if len(model.inputs) != 1:
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise UserError(
-            f"{path}: {len(model.inputs)} inputs; a run is of a network with one: concatenate them"
-        )
-    if len(model.outputs) != 1:
-        names = ", ".join(model.output_names)
-        raise UserError(
-            f"{path}: {len(model.outputs)} outputs, of the layers {names}; a run is of a network "
-            "with one: choose it with `--cut LAYER`"
+            f"{path}: {len(model.inputs)} inputs and {len(model.outputs)} outputs (layers "
+            f"{', '.join(model.output_names)}); a run is of a network with one of each: choose an "
+            "output with `--cut LAYER`, concatenate inputs"
         )
     shape = tuple(model.outputs[0].shape)[1:]
     if int(np.prod(shape, dtype=int)) != 1:

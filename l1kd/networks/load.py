@@ -40,7 +40,6 @@ FOLDED = ("QDenseBatchnorm", "QConv2DBatchnorm", "QDepthwiseConv2DBatchnorm")
 # steps, and not every version stores it.
 _ORDER = ("kernel", "bias", "gamma", "beta", "iteration", "moving_mean", "moving_variance")
 
-_ACTIVATIONS = ("Activation", "QActivation")
 _MAX_CONFIG = 16 << 20
 _MAX_WEIGHTS = 1 << 29  # bytes of all of them
 _MAX_LAYERS = 1000
@@ -239,10 +238,7 @@ class Graph:
 
     @classmethod
     def read(cls, config: Any, weights: Weights, where: str, cut: str | None = None) -> Graph:
-        """The graph of a stored configuration, up to the layer `cut`.
-
-        Shared layers and classes that are not on the list are refused.
-        """
+        """The graph of a stored configuration, to the layer `cut`; shared layers are refused."""
         stored = layer_list(config, where)
         chain = config["class_name"] == "Sequential"
         nodes: list[Node] = []
@@ -290,13 +286,12 @@ class Graph:
         """End in a layer; a softmax or another plain function that it is or has is left out."""
         names = [node.name for node in self.nodes]
         if name not in names:
-            near = did_you_mean(name, names) or f"; the last are {', '.join(names[-5:])}"
+            near = did_you_mean(name, names)
             raise UserError(f"{self.where}: no layer to cut at is named {name!r}{near}")
         last = self.node(name)
-        function = function_of(last.config.get("activation"))
-        if last.kind == "Softmax" or (last.kind in _ACTIVATIONS and function):
-            (name,) = last.sources
-        elif function:
+        if last.kind == "Softmax" or function_of(last.config.get("activation")):
+            if last.kind in ("Activation", "QActivation", "Softmax"):
+                (name,) = last.sources
             last.config["activation"] = "linear"
         kept = {name}
         for node in reversed(self.nodes):
@@ -395,12 +390,9 @@ class Graph:
 
         def checked(name: Any = None, shape: Any = None, *rest: Any, **options: Any) -> Any:
             # A weight is allocated here, before it gets the file's values.
-            wanted = tuple(map(int, shape or ()))
-            if wanted not in found:
-                raise UserError(
-                    f"{place} needs weights of the shape {wanted} ({name}), "
-                    f"the file has {sorted(found)}"
-                )
+            if tuple(shape or ()) not in found:
+                wanted = f"{name} of the shape {tuple(shape or ())}"
+                raise UserError(f"{place} needs weights {wanted}, the file has {sorted(found)}")
             return add(name, shape, *rest, **options)
 
         vars(layer)["add_weight"] = checked

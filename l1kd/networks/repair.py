@@ -471,15 +471,14 @@ def _renamed(graph: Graph) -> Iterator[Repair]:
 def _typed(graph: Graph) -> Iterator[Repair]:
     """The exact type of the sums that a network ends in, as a quantizer behind them."""
     ends = [graph.node(name) for name in graph.outputs]
-    while len(ends) == 1 and ends[0].kind in ("Flatten", "Permute", "Reshape"):
-        ends = [graph.node(ends[0].sources[0])]
-    activation = ends[0].config.get("activation")
-    if len(ends) > 1 or (activation not in (None, "linear", "relu")):
+    while ends[0].kind in ("Flatten", "Permute", "Reshape"):
+        ends[0] = graph.node(ends[0].sources[0])
+    if len(ends) > 1 or ends[0].config.get("activation") not in (None, "linear", "relu"):
         return
     try:
         (kind,) = read(graph.build()).output_types
-    except CheckFailed:
-        return  # the lint says why
+    except CheckFailed:  # the lint says why
+        return
     integer, fraction = max(kind.integer, int(kind.signed)), max(kind.fraction, 1)
     kind = FixedPoint(max(integer + fraction, 2), integer, kind.signed)
     if kind.word > MOST_BITS:
