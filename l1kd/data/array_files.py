@@ -82,8 +82,8 @@ def hdf5_names(path: Path) -> list[str]:
 def hdf5_array(path: Path, key: str) -> Table | None:
     """The rows of the array `key` of an HDF5 file; None if there is none."""
     with hdf5(path) as file:
-        node = _array(file, path, key)
-        if node is None:
+        node = inside(file, path, key)
+        if not isinstance(node, h5py.Dataset):
             return None
         _check_rows_of_numbers(path, key, node.dtype, node.shape)
         judge(node, path, key)
@@ -128,17 +128,12 @@ def judge(node: h5py.Dataset, path: Path, key: str) -> None:
 
 def _hdf5_rows(path: Path, key: str, start: int, stop: int) -> NDArray[Any]:
     with hdf5(path) as file:
-        if (node := _array(file, path, key)) is None:
+        if not isinstance(node := inside(file, path, key), h5py.Dataset):
             raise UserError(f"{path}: {key} is gone; was the file replaced meanwhile?")
         rows = np.asarray(node[start:stop])
     if len(rows) != stop - start:
         raise _replaced(path)
     return rows
-
-
-def _array(file: h5py.File, path: Path, key: str) -> h5py.Dataset | None:
-    node = inside(file, path, key)
-    return node if isinstance(node, h5py.Dataset) else None
 
 
 def inside(file: h5py.File, path: Path, key: str) -> h5py.Group | h5py.Dataset | None:

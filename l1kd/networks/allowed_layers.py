@@ -151,8 +151,8 @@ def quantizer(value: Any, where: str, *, as_text: bool = False) -> Any:
         _check_numbers(held)
         built = QUANTIZERS[name](*positional, **named)
     except (ArithmeticError, AssertionError, TypeError, ValueError) as error:
-        shown = ", ".join([*map(repr, positional), *(f"{k}={v!r}" for k, v in named.items())])
-        raise UserError(f"{where} is {name}({shown[:80]}): {error or 'QKeras has none'}") from error
+        reason = error or "QKeras has none with such arguments"
+        raise UserError(f"{where} is {str(value)[:80]!r}: {reason}") from error
     if not as_text:
         return built
     if any(isinstance(item, list) for item in named.values()):

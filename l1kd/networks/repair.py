@@ -481,13 +481,10 @@ def _typed(graph: Graph) -> Iterator[Repair]:
         return
     integer, fraction = max(kind.integer, int(kind.signed)), max(kind.fraction, 1)
     kind = FixedPoint(max(integer + fraction, 2), integer, kind.signed)
-    if kind.word > MOST_BITS:
-        what = f"its output needs {kind.text}, and a score has at most {MOST_BITS} bits"
-        yield Repair(ends[0].name, what, "impossible")
-        return
-    text = text_of(kind)
-    node = graph.insert_after(ends[0].name, "QActivation", "score_type", {"activation": text})
-    yield Repair(node.name, f"{text} appended: the exact type of what {ends[0].name!r} gives")
+    if kind.word <= MOST_BITS:
+        text = text_of(kind)
+        node = graph.insert_after(ends[0].name, "QActivation", "score_type", {"activation": text})
+        yield Repair(node.name, f"{text} appended: the exact type of what {ends[0].name!r} gives")
 
 
 def _reachable(graph: Graph, types: dict[str, FixedPoint], grid: FixedPoint) -> dict[str, str]:
