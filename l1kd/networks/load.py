@@ -196,9 +196,10 @@ def _values(dataset: Any, layer: str, path: Path) -> NDArray[Any]:
         raise UserError(f"{path}: a weight of layer {layer!r} holds NaN or infinity")
     if array.dtype == np.float32 or not array.ndim:
         return array
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         kept = array.astype(np.float32)
-    if (kept != array).any():
+        changed = (kept.astype(array.dtype) != array).any()
+    if changed:
         raise UserError(
             f"{path}: a weight of layer {layer!r} is {array.dtype} with values that float32 does "
             "not hold; save the model with float32 weights"

@@ -385,7 +385,6 @@ def repeat(number: int) -> Callable[[dict[str, Any]], None]:
         ),
         (set_argument(0, batch_input_shape=[None, 10**9]), "'events' gives 1000000000 values"),
         (put(1, "RepeatVector", n=10**8), "'new' gives 500000000 values"),
-        (put(2, "RepeatVector", n=4), "'middle'|needs weights"),
         (repeat(4000), "4005 layers; networks of at most 1000"),
         (set_argument(1, name="x\x1b]0;title\x07"), r"named 'x\\x1b\]0;title\\x07'"),
         (set_argument(1, name="n" * 300), "'nnn.*letters, digits"),

@@ -189,12 +189,6 @@ ENDS: dict[str, tuple[Body, str]] = {
         "quantized_bits(",
     ),
     "reshaped": (lambda x: layers.Reshape((2, 2))(dense(4, "last")(inner(x))), "quantized_bits("),
-    "integers": (
-        lambda x: dense(2, "last", kernel_quantizer="quantized_bits(4,3,0,alpha=1)")(
-            relu(dense()(port(x)), "quantized_relu(3,2)")
-        ),
-        "quantized_bits(",
-    ),
 }
 
 
@@ -208,8 +202,19 @@ def test_the_exact_type_of_the_output_is_appended(name: str) -> None:
     assert check(repaired.model) == []
 
 
+def test_an_output_of_integers_gets_a_fraction_bit() -> None:
+    coarse = {"kernel_quantizer": "quantized_bits(4,6,0,alpha=1)", "use_bias": False}
+    model = network(lambda x: dense(1, "last", **coarse)(inner(x)), (6,))
+    last = model.get_layer("last")
+    last.set_weights([np.array([[16], [-32], [48], [-64]], np.float32)])
+    repaired, some = apply_repairs(model, grid=GRID), events((6,))
+    assert (model(some).numpy() == repaired.model(some).numpy()).all()
+    assert str(repaired.model.get_layer("score_type").quantizer) == "quantized_bits(10,8,0,alpha=1)"
+    assert check(repaired.model) == []
+
+
 def test_an_output_of_too_many_bits_has_no_type() -> None:
-    wide = "quantized_bits(16,7,0,alpha=1)"
+    wide = "quantized_bits(22,0,0,alpha=1)"
     body = lambda x: dense(1, "last", kernel_quantizer=wide)(inner(x))  # noqa: E731
     _, repaired, _ = compare(body)
     assert kinds(repaired, "score_type") == set()
@@ -225,13 +230,14 @@ def test_names_that_c_cannot_have() -> None:
 
     _, repaired, different = compare(body)
     assert different == 0 and repaired.exact and check(repaired.model) == []
-    renamed = {each.layer: each.what.split("'")[1] for each in repaired.repairs}
+    said = [each for each in repaired.repairs if each.what.startswith("renamed")]
+    renamed = {each.layer: each.what.split("'")[1] for each in said}
     assert renamed == {
         "dense-1": "dense_1",
         "block.1": "block_1_2",
         "input": "layer_input",
         "2nd": "layer_2nd",
-        "2nd_linear": "layer_2nd_linear",
+        "2nd_linear": "layer_layer_2nd_linear",
         "last/x": "last_x",
         "last_x_linear": "layer_last_x_linear",
     }
