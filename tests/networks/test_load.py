@@ -534,7 +534,7 @@ def test_quantizers_that_no_type_is_like(text: Any, words: str, as_text: bool) -
 
 
 @pytest.mark.parametrize("build", [of_others, student, cicada_v1])
-def test_the_layout_of_keras_2_14(build: Callable[[], keras.Model], tmp_path: Path) -> None:
+def test_the_layout_of_another_keras(build: Callable[[], keras.Model], tmp_path: Path) -> None:
     model = build()
     model.save(tmp_path / "new.keras")
     with (
@@ -544,7 +544,8 @@ def test_the_layout_of_keras_2_14(build: Callable[[], keras.Model], tmp_path: Pa
         old.writestr("config.json", new.read("config.json"))
         weights = io.BytesIO(new.read("model.weights.h5"))
         with h5py.File(weights, "r+") as file:
-            file.move("layers", "_layer_checkpoint_dependencies")
+            own, other = "layers", "_layer_checkpoint_dependencies"
+            file.move(*((own, other) if own in file else (other, own)))
         old.writestr("model.weights.h5", weights.getvalue())
     again, expected = (l1kd.load_model(tmp_path / f"{name}.keras") for name in ("old", "new"))
     pairs = zip(again.get_weights(), expected.get_weights(), strict=True)

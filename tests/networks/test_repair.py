@@ -209,7 +209,7 @@ def test_an_output_of_integers_gets_a_fraction_bit() -> None:
     last.set_weights([np.array([[16], [-32], [48], [-64]], np.float32)])
     repaired, some = apply_repairs(model, grid=GRID), events((6,))
     assert (model(some).numpy() == repaired.model(some).numpy()).all()
-    assert str(repaired.model.get_layer("score_type").quantizer) == "quantized_bits(10,8,0,alpha=1)"
+    assert str(repaired.model.get_layer("score_type").quantizer) == "quantized_bits(11,9,0,alpha=1)"
     assert check(repaired.model) == []
 
 
