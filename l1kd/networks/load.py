@@ -43,7 +43,8 @@ _ORDER = ("kernel", "bias", "gamma", "beta", "iteration", "moving_mean", "moving
 _MAX_CONFIG = 16 << 20
 _MAX_WEIGHTS = 1 << 29  # bytes of all of them
 _MAX_LAYERS = 1000
-_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]{0,199}")  # that Keras builds a layer of
+# Names that Keras builds a layer of, and an input.
+_NAMES = (re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]{0,199}"), re.compile(".{1,200}"))
 # Where `.keras` files have the layers' weights: since Keras 2.15, and up to 2.14.
 _FOLDERS = ("layers", "_layer_checkpoint_dependencies")
 _INSIDE = "; put the layers of the model inside into the one around it"
@@ -89,8 +90,9 @@ def layer_list(config: Any, where: object) -> list[dict[str, Any]]:
         raise UserError(
             f"{where}: {len(stored)} layers; networks of at most {_MAX_LAYERS} are read"
         )
-    for name in (layer["config"]["name"] for layer in stored):
-        if not (isinstance(name, str) and _NAME.fullmatch(name)):
+    for layer in stored:
+        name, pattern = layer["config"]["name"], _NAMES[layer["class_name"] == "InputLayer"]
+        if not (isinstance(name, str) and pattern.fullmatch(name) and name.isprintable()):
             raise UserError(
                 f"{where}: a layer is named {str(name)[:80]!r}, which Keras does not build; "
                 "use letters, digits and _"
@@ -384,7 +386,7 @@ class Graph:
         if missing := [source for source in node.sources if source not in tensors]:
             raise UserError(f"{place} reads {missing[0]!r}, which is not before it")
         values = [tensors[source] for source in node.sources]
-        given = values if len(values) > 1 else values[0]
+        given: Any = values if len(values) > 1 else values[0]
         if node.kind.startswith("UpSampling"):  # its call makes a list of all cells
             _check_size(layer.compute_output_shape(given.shape)[1:], place)
         found, add = {np.shape(array) for array in node.weights}, layer.add_weight

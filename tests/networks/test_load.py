@@ -387,6 +387,7 @@ def repeat(number: int) -> Callable[[dict[str, Any]], None]:
         (put(1, "RepeatVector", n=10**8), "'new' gives 500000000 values"),
         (repeat(4000), "4005 layers; networks of at most 1000"),
         (set_argument(1, name="x\x1b]0;title\x07"), r"named 'x\\x1b\]0;title\\x07'"),
+        (set_argument(0, name="x\x1b]0;title\x07"), r"named 'x\\x1b\]0;title\\x07'"),
         (set_argument(1, name="n" * 300), "'nnn.*letters, digits"),
         (set_argument(1, axis=functools.reduce(lambda x, _: [x], range(900), 1)), "damaged"),
         (set_layer(2, class_name="TFOpLambda"), "'middle' is of class 'TFOpLambda'.*put a layer"),

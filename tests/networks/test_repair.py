@@ -228,11 +228,15 @@ def test_names_that_c_cannot_have() -> None:
         x = relu(dense(3, "2nd")(x), name="2nd_linear")
         return relu(dense(1, "last/x")(x), name="last_x_linear")
 
-    _, repaired, different = compare(body)
-    assert different == 0 and repaired.exact and check(repaired.model) == []
+    events_ = keras.Input((6,), name="my events")
+    model = trained(keras.Model(events_, body(events_)))
+    repaired, some = apply_repairs(model, grid=GRID), events((6,))
+    assert (model(some).numpy() == repaired.model(some).numpy()).all()
+    assert repaired.exact and check(repaired.model) == []
     said = [each for each in repaired.repairs if each.what.startswith("renamed")]
     renamed = {each.layer: each.what.split("'")[1] for each in said}
     assert renamed == {
+        "my events": "my_events",
         "dense-1": "dense_1",
         "block.1": "block_1_2",
         "input": "layer_input",
