@@ -137,9 +137,7 @@ def import_(
     config: str = CONFIG,
     run: Path | None = NEW_RUN,
     lossy: bool = Option(False, "--lossy", help="Also repairs that change the network's values."),
-    cut: str | None = Option(
-        None, metavar="LAYER", help="End the network in this layer, without its softmax or sigmoid."
-    ),
+    cut: str | None = Option(None, metavar="LAYER", help="End in this layer, without its softmax."),
     until: Stage = UNTIL,
     set_: list[str] = SET,
 ) -> None:

@@ -50,9 +50,8 @@ _FOLDERS = ("layers", "_layer_checkpoint_dependencies")
 _INSIDE = "; put the layers of the model inside into the one around it"
 _PRUNED = "; strip the pruning from the model before it is saved"
 _CODE = (
-    ": tensors were computed with in the model's code; put a layer there (Add, Multiply, "
-    "Cropping1D, ...), a constant factor into the weights of the layer before, or end the network "
-    "before it (`--cut LAYER` of `l1kd import`, `cut` of `l1kd.load_model`)"
+    ": code computes with tensors; use a layer (Add, Multiply, Cropping1D, ...), put a factor "
+    "into the weights before, or end the network before it (`l1kd import --cut LAYER`)"
 )
 _HINTS = {
     **{"PruneLowMagnitude": _PRUNED, "Functional": _INSIDE, "Sequential": _INSIDE},
@@ -87,9 +86,7 @@ def layer_list(config: Any, where: object) -> list[dict[str, Any]]:
         )
     stored: list[dict[str, Any]] = config["config"]["layers"]
     if len(stored) > _MAX_LAYERS:
-        raise UserError(
-            f"{where}: {len(stored)} layers; networks of at most {_MAX_LAYERS} are read"
-        )
+        raise UserError(f"{where}: {len(stored)} layers; at most {_MAX_LAYERS} are read")
     for layer in stored:
         name, pattern = layer["config"]["name"], _NAMES[layer["class_name"] == "InputLayer"]
         if not (isinstance(name, str) and pattern.fullmatch(name) and name.isprintable()):
@@ -186,7 +183,7 @@ def _arrays(found: dict[str, list[Any]], path: Path) -> Weights:
     size = sum(int(each.size) * each.dtype.itemsize for own in found.values() for each in own)
     if size > _MAX_WEIGHTS:
         raise UserError(
-            f"{path}: weights of {size >> 20} MiB; at most {_MAX_WEIGHTS >> 20} MiB are read"
+            f"{path}: weights of {size >> 20} MiB; at most {_MAX_WEIGHTS >> 20} are read"
         )
     return {name: [_values(each, name, path) for each in own] for name, own in found.items()}
 
@@ -194,18 +191,12 @@ def _arrays(found: dict[str, list[Any]], path: Path) -> Weights:
 def _values(dataset: Any, layer: str, path: Path) -> NDArray[Any]:
     """A weight as Keras keeps it: float32, but for counters."""
     array = np.asarray(dataset[()])
-    if not np.isfinite(array).all():
-        raise UserError(f"{path}: a weight of layer {layer!r} holds NaN or infinity")
-    if array.dtype == np.float32 or not array.ndim:
-        return array
     with np.errstate(over="ignore", invalid="ignore"):
-        kept = array.astype(np.float32)
-        changed = (kept.astype(array.dtype) != array).any()
-    if changed:
-        raise UserError(
-            f"{path}: a weight of layer {layer!r} is {array.dtype} with values that float32 does "
-            "not hold; save the model with float32 weights"
-        )
+        kept = array.astype(np.float32 if array.ndim else array.dtype)
+        held = np.isfinite(array).all() and (kept.astype(array.dtype) == array).all()
+    if not held:
+        found = f"a weight of layer {layer!r}, {array.dtype}, has values that float32 does not hold"
+        raise UserError(f"{path}: {found}, or NaN; save the model with finite float32 weights")
     return kept
 
 
@@ -289,8 +280,7 @@ class Graph:
         """End in a layer; a softmax or another plain function that it is or has is left out."""
         names = [node.name for node in self.nodes]
         if name not in names:
-            near = did_you_mean(name, names)
-            raise UserError(f"{self.where}: no layer to cut at is named {name!r}{near}")
+            raise UserError(f"{self.where}: no layer is named {name!r}{did_you_mean(name, names)}")
         last = self.node(name)
         if last.kind == "Softmax" or function_of(last.config.get("activation")):
             if last.kind in ("Activation", "QActivation", "Softmax"):
