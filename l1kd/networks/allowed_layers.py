@@ -169,7 +169,7 @@ def _check_numbers(held: dict[str, Any]) -> None:
         if key in ("bits", "integer"):
             least, number = int(key == "bits"), isinstance(value, (int, float))
             if not number or not least <= value <= _MAX_BITS or value % 1:
-                raise ValueError(f"{key} is {value!r}, not a whole number up to {_MAX_BITS}")
+                raise ValueError(f"{key} is {value!r}, not a whole number in {least}...{_MAX_BITS}")
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, (int, float)) and not abs(item) <= _MAX_NUMBER:
                 raise ValueError(f"{key} is {item}, and has to be within {_MAX_NUMBER}")

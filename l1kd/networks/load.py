@@ -195,8 +195,8 @@ def _values(dataset: Any, layer: str, path: Path) -> NDArray[Any]:
         kept = array.astype(np.float32 if array.ndim else array.dtype)
         held = np.isfinite(array).all() and (kept.astype(array.dtype) == array).all()
     if not held:
-        found = f"a weight of layer {layer!r}, {array.dtype}, has values that float32 does not hold"
-        raise UserError(f"{path}: {found}, or NaN; save the model with finite float32 weights")
+        found = f"a weight of layer {layer!r}, {array.dtype}, has NaN or what float32 does not hold"
+        raise UserError(f"{path}: {found}; save the model with finite float32 weights")
     return kept
 
 
@@ -372,7 +372,10 @@ class Graph:
             shape = tuple(int(side) for side in shape)
             _check_size(shape, place)
             return keras.Input(shape, name=node.name)
-        layer = LAYERS[node.kind](**arguments(node.kind, node.config, place))
+        try:
+            layer = LAYERS[node.kind](**arguments(node.kind, node.config, place))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{place}: {error}; save the model again with Keras 2") from error
         if missing := [source for source in node.sources if source not in tensors]:
             raise UserError(f"{place} reads {missing[0]!r}, which is not before it")
         values = [tensors[source] for source in node.sources]
