@@ -139,13 +139,16 @@ def import_(
     config: str = CONFIG,
     run: Path | None = NEW_RUN,
     lossy: bool = Option(False, "--lossy", help="Also repairs that change the network's values."),
+    cut: str | None = Option(None, metavar="LAYER", help="End in this layer, without its softmax."),
     until: Stage = UNTIL,
     set_: list[str] = SET,
 ) -> None:
     """Create a run from somebody's trained network: repair, convert, verify, report."""
     from l1kd.runs.run import import_network
 
-    directory = import_network(model, config, run, lossy=lossy, until=until, overrides=set_)
+    directory = import_network(
+        model, config, run, lossy=lossy, cut=cut, until=until, overrides=set_
+    )
     if until == "report":
         typer.echo(directory / "report.html")
 

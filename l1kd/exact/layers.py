@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import reduce
-from operator import attrgetter
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -35,7 +34,9 @@ def _stored(array: NDArray[np.int64]) -> dict[str, list[int]]:
 
 
 Weights = Annotated[NDArray[np.int64], PlainValidator(_array), PlainSerializer(_stored)]
-Type = Annotated[FixedPoint, PlainValidator(FixedPoint.parse), PlainSerializer(attrgetter("text"))]
+Type = Annotated[
+    FixedPoint, PlainValidator(FixedPoint.parse), PlainSerializer(lambda kind: kind.text)
+]
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ FORMAT_VERSION = 1  # of its JSON
 _CELLS = 1 << 22  # values of the largest layer that are in memory at a time
 _SIGNIFICAND = 24  # bits of a float32
 # A file may ask for no more memory or time than a network for a trigger can need.
-_VALUES = 1 << 24  # of a layer, padding included
+MAX_VALUES = 1 << 24  # of a layer, padding included
 _BITS = 1 << 10  # of a type, a fraction or a shift
 
 
@@ -287,7 +287,7 @@ def from_json(value: Any) -> Network:
 
 def _check_size(network: Network, node: Node) -> None:
     """Refuse a layer that is empty, or that would take memory out of all proportion."""
-    if any(side < 1 for side in node.shape) or node.size > _VALUES:
+    if any(side < 1 for side in node.shape) or node.size > MAX_VALUES:
         raise ValueError(f"layer {node.name!r} has the shape {node.shape}")
     given = vars(node)
     numbers = [given.get(name) or 0 for name in ("kernel_fraction", "bias_fraction", "shift")]
@@ -299,7 +299,7 @@ def _check_size(network: Network, node: Node) -> None:
         shape = network[node.sources[0]].shape
         image = (1, shape[0]) if len(shape) == 2 else shape[:2]
         sides = [side + sum(pads) for side, pads in zip(image, padding, strict=True)]
-        if min(map(min, padding)) < 0 or int(np.prod(sides)) > _VALUES:
+        if min(map(min, padding)) < 0 or int(np.prod(sides)) > MAX_VALUES:
             raise ValueError(f"layer {node.name!r} has the padding {padding}")
 
 

@@ -7,6 +7,7 @@ than what can become firmware, so that the lint can name the layer that cannot, 
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from typing import Any
 
@@ -100,7 +101,8 @@ _ALSO_DROPPED = {
     *("virtual_batch_size", "adjustment"),
 }
 _QUANTIZER_KEY = re.compile(r".*_quantizer$|^(activation|quantizer)$")
-_MAX_NUMBER = 1 << 20  # QKeras raises 2 to such numbers
+_MAX_NUMBER = 1 << 20
+_MAX_BITS = 64  # QKeras raises 2 to such numbers; a float32 holds 24
 _PLAIN = "a number, text or truth value"
 _LISTS = ("axis", "axes", "weights")
 _SIGNS = re.compile(r"[\w\s(),.=+'\"-]*")  # of a quantizer's text
@@ -144,9 +146,13 @@ def quantizer(value: Any, where: str, *, as_text: bool = False) -> Any:
     given = (*positional, *named.values())
     if not all(_number_or_text(item) for item in given):
         raise UserError(f"{where} has an argument that is not {_PLAIN}")
-    if any(isinstance(item, int) and abs(item) > _MAX_NUMBER for item in given):
-        raise UserError(f"{where} has an argument beyond {_MAX_NUMBER}")
-    built = QUANTIZERS[name](*positional, **named)
+    try:
+        held = inspect.signature(QUANTIZERS[name]).bind(*positional, **named).arguments
+        _check_numbers(held)
+        built = QUANTIZERS[name](*positional, **named)
+    except (ArithmeticError, AssertionError, TypeError, ValueError) as error:
+        reason = error or "QKeras has none with such arguments"
+        raise UserError(f"{where} is {str(value)[:80]!r}: {reason}") from error
     if not as_text:
         return built
     if any(isinstance(item, list) for item in named.values()):
@@ -155,6 +161,28 @@ def quantizer(value: Any, where: str, *, as_text: bool = False) -> Any:
     texts = [repr(item) for item in positional]
     texts += [f"{key}={item!r}" for key, item in named.items() if item is not None]
     return value if isinstance(value, str) else f"{name}({','.join(texts)})"
+
+
+def _check_numbers(held: dict[str, Any]) -> None:
+    """`ValueError` for arguments of a quantizer that no fixed-point type has."""
+    for key, value in held.items():
+        if key in ("bits", "integer"):
+            least, number = int(key == "bits"), isinstance(value, (int, float))
+            if not number or not least <= value <= _MAX_BITS or value % 1:
+                raise ValueError(f"{key} is {value!r}, not a whole number in {least}...{_MAX_BITS}")
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, (int, float)) and not abs(item) <= _MAX_NUMBER:
+                raise ValueError(f"{key} is {item}, and has to be within {_MAX_NUMBER}")
+    if isinstance(alpha := held.get("alpha"), str) and alpha not in ("auto", "auto_po2"):
+        raise ValueError(f"alpha is {alpha!r}, and has to be a number, 'auto' or 'auto_po2'")
+
+
+def function_of(value: Any) -> str | None:
+    """The name of a function that no firmware computes exactly; None for any other activation."""
+    if isinstance(value, dict) and value.get("class_name") == "function":
+        value = value.get("config")
+    plain = isinstance(value, str) and value in _FUNCTIONS - {"linear", "relu"}
+    return value if plain else None
 
 
 def _call(text: str, where: str) -> tuple[str, list[Any], dict[str, Any]]:
@@ -166,7 +194,7 @@ def _call(text: str, where: str) -> tuple[str, list[Any], dict[str, Any]]:
             case ast.Call(ast.Name(name), positional, named):
                 literals = [ast.literal_eval(each) for each in positional]
                 return name, literals, {str(k.arg): ast.literal_eval(k.value) for k in named}
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         pass
     raise UserError(f"{where} is {text[:80]!r}: no quantizer, or an argument is not {_PLAIN}")
 

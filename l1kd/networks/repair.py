@@ -28,9 +28,10 @@ from l1kd.core.config import Grid
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.allowed_layers import quantizer
-from l1kd.networks.lint.check import PARTS
+from l1kd.networks.lint.check import PARTS, RESERVED
 from l1kd.networks.load import FOLDED, Graph, Node, Repair, fold
 from l1kd.networks.quantizers import (
+    MOST_BITS,
     Quantizer,
     on_a_grid,
     plain_grid,
@@ -141,6 +142,8 @@ def apply_repairs(
         _port(graph, grid),
         _repeated(graph),
         _symmetric(graph, grid),
+        _renamed(graph),
+        _typed(graph),
     )
     repairs = [each for step in steps for each in step]
     return Repaired(graph.build(), repairs)
@@ -448,6 +451,40 @@ def _symmetric(graph: Graph, grid: FixedPoint) -> Iterator[Repair]:
         else:
             text = node.config["activation"]
             yield Repair(node.name, f"symmetric no more: its lowest value is out of reach; {text}")
+
+
+def _renamed(graph: Graph) -> Iterator[Repair]:
+    """Names that cannot stand in hls4ml's C++, in letters, digits and _."""
+    for node in list(graph.nodes):
+        whole = (n for n in graph.nodes if n.config.get("activation") in (None, "linear"))
+        refused = {"input", *(f"{each.name}_linear" for each in whole if each.kind in PARTS)}
+        refused |= RESERVED if node.kind == "InputLayer" else set()
+        old, new = node.name, re.sub(r"\W", "_", node.name, flags=re.ASCII)
+        while not new.isidentifier() or new in refused:
+            new = f"layer_{new}"
+        if new != old:
+            new = graph.unique(new)
+            graph.rename(old, new)
+            yield Repair(old, f"renamed to {new!r}: hls4ml's C++ cannot have its name")
+
+
+def _typed(graph: Graph) -> Iterator[Repair]:
+    """The exact type of the sums that a network ends in, as a quantizer behind them."""
+    ends = [graph.node(name) for name in graph.outputs]
+    while ends[0].kind in ("Flatten", "Permute", "Reshape"):
+        ends[0] = graph.node(ends[0].sources[0])
+    if len(ends) > 1 or ends[0].config.get("activation") not in (None, "linear", "relu"):
+        return
+    try:
+        (kind,) = read(graph.build()).output_types
+    except CheckFailed:  # the lint says why
+        return
+    integer, fraction = max(kind.integer, int(kind.signed)), max(kind.fraction, 1)
+    kind = FixedPoint(max(integer + fraction, 2), integer, kind.signed)
+    if kind.word <= MOST_BITS:
+        text = text_of(kind)
+        node = graph.insert_after(ends[0].name, "QActivation", "score_type", {"activation": text})
+        yield Repair(node.name, f"{text} appended: the exact type of what {ends[0].name!r} gives")
 
 
 def _reachable(graph: Graph, types: dict[str, FixedPoint], grid: FixedPoint) -> dict[str, str]:

@@ -89,6 +89,7 @@ def import_network(
     directory: Path | None = None,
     *,
     lossy: bool = False,
+    cut: str | None = None,
     until: Stage = "report",
     overrides: Sequence[str] = (),
 ) -> Path:
@@ -107,7 +108,7 @@ def import_network(
             )
     context = context_of(directory, config)
     check_memory()
-    network = importing.prepare(model, digest, context, lossy=lossy)
+    network = importing.prepare(model, digest, context, lossy=lossy, cut=cut)
     context = context.configured(importing.configuration(config, network))
     directory.mkdir(parents=True, exist_ok=True)
     with at_work(directory):
@@ -413,7 +414,7 @@ class Runner:
                 for file in self.manifest.data
             }
         if stage == "import" and (imported := self.manifest.imported) is not None:
-            relevant["model"] = [imported.sha256, imported.lossy]
+            relevant["model"] = [imported.sha256, imported.lossy, *filter(None, [imported.cut])]
         return files.content_hash(relevant)
 
 

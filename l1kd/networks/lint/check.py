@@ -334,7 +334,7 @@ _REFUSED: dict[str, tuple[str, str]] = {
     "Conv2D": ("its weights are float32", _FLOAT.format("QConv2D")),
     "PReLU": ("its slopes are float32, which QKeras rounds after", _ACTIVATION),
     "ELU": ("hls4ml looks it up in a table", _ACTIVATION),
-    "Softmax": ("hls4ml looks it up in tables that are not exact", "end the network before it"),
+    "Softmax": (_TEXTS["function"][1], _TEXTS["function"][2]),
     "Functional": _NESTED,
     "Sequential": _NESTED,
 }
@@ -465,7 +465,7 @@ def _signed(graph: Graph, layer: Any) -> bool:
 def _float_activation(graph: Graph, layer: Any) -> Iterator[Finding]:
     name = str(getattr(layer.activation, "__name__", layer.activation))
     if name not in ("relu", "linear"):
-        yield finding("float activation", name=name)
+        yield finding("function", construct=f"Activation({name!r})")
 
 
 @rule("ReLU")
@@ -504,7 +504,7 @@ def _nothing(graph: Graph, layer: Any) -> Iterator[Finding]:
     yield from ()
 
 
-_RESERVED = frozenset(
+RESERVED = frozenset(
     ("bool", "char", "class", "const", "double", "float", "int", "long", "new", "short", "void")
 )
 
@@ -512,7 +512,7 @@ _RESERVED = frozenset(
 def _name(graph: Graph, layer: Any) -> Iterator[Finding]:
     """Names become types and variables of the C++."""
     name, identifier = layer.name, layer.name.isascii() and layer.name.isidentifier()
-    if not identifier or (kind(layer) == "InputLayer" and name in _RESERVED):
+    if not identifier or (kind(layer) == "InputLayer" and name in RESERVED):
         yield finding("name not in C++")
     elif name == "input":
         yield finding("name kept")
@@ -524,6 +524,9 @@ def _name(graph: Graph, layer: Any) -> Iterator[Finding]:
 def _of_activation(quantizer: Any, *, port: bool = False) -> Iterator[Finding]:
     """Problems of an activation's quantizer; at the `port` it becomes the input port's type."""
     name = _class(quantizer)
+    if name in ("softmax", "sigmoid", "tanh", "softplus", "elu"):
+        yield finding("function", construct=name)
+        return
     if name not in _ACTIVATIONS:
         reason = _UNKNOWN.get(name, "hls4ml has no such activation")
         yield finding("unknown", name=name, reason=reason)
