@@ -11,7 +11,8 @@ from tensorflow import keras
 from l1kd.core.config import Teacher, TeacherArchitecture
 from l1kd.core.errors import UserError
 from l1kd.data.dataset import Sample
-from l1kd.networks.teachers import TEACHERS, build_teacher, measure_spread
+from l1kd.data.moments import measure_spread
+from l1kd.networks.teachers import TEACHERS, build_teacher
 
 CALO = np.random.default_rng(0).poisson(3, (300, 18, 14, 1)).astype(np.float32)
 

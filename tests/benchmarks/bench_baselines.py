@@ -1,0 +1,84 @@
+"""Every baseline on the embedded sample, with band and errors: what a network has to beat.
+
+    python -m tests.benchmarks.bench_baselines
+
+No network is trained. Records `results/baselines.json`: AUC, efficiency at a false-positive rate of
+1e-3 and band, each per signal, the errors of the means by bootstrap, what was tuned, and the
+difference of every baseline to the sum of the four highest.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from l1kd.core.files import write_json
+from l1kd.data.calorimeter import ToyData, open_toy
+from l1kd.evaluation.baselines import fit_baselines
+from l1kd.evaluation.comparison import compare, outcome, points
+from l1kd.evaluation.metrics import mean_over_signals
+from l1kd.evaluation.rates import REPORTED_FPR, events_per_collision
+from l1kd.evaluation.scores import score_samples
+from tests.benchmarks.bench_ablations import environment
+
+RESULTS = Path(__file__).parent / "results" / "baselines.json"
+REFERENCE = "top4"
+SEED = 7  # of the signals' halves, as in the demo
+
+
+def measure() -> dict[str, Any]:
+    """The baselines' qualities, settings and differences, and the seconds that it took."""
+    began = time.perf_counter()
+    dataset = open_toy(ToyData(source="l1toy"), SEED)
+    baselines = fit_baselines(dataset)
+    fitted = time.perf_counter()
+    arrays = score_samples({name: each.score for name, each in baselines.items()}, dataset.judged)
+    samples = {n: {s: arrays[f"{n}_{s}"] for s in dataset.judged} for n in baselines}
+    scored = time.perf_counter()
+    multiplicity = events_per_collision(dataset.description, len(dataset.test) * REPORTED_FPR)
+    found = compare(samples, {REFERENCE: samples[REFERENCE]}, multiplicity)
+    ended = time.perf_counter()
+    rows = {}
+    for name, each in baselines.items():
+        own, apart = found.qualities[name], found.differences[name][REFERENCE]
+        rows[name] = {
+            **{
+                f"mean_{kind}": round(mean_over_signals(getattr(own, kind)) or 0.0, 4)
+                for kind in ("auc", "efficiency", "band")
+            },
+            "error": {kind: round(error, 4) for kind, error in own.error.items()},
+            "settings": dict(each.settings),
+            f"minus_{REFERENCE}": {
+                "band": points(apart.band.mean),
+                "efficiency": points(apart.efficiency.mean),
+                "outcome": outcome(apart),
+            },
+            "signals": own.model_dump(include={"auc", "efficiency", "band"}),
+        }
+    seconds = {"fit": fitted - began, "score": scored - fitted, "bootstrap": ended - scored}
+    return {"baselines": rows, "seconds": {key: round(each, 1) for key, each in seconds.items()}}
+
+
+def main() -> int:
+    """Measure, print, record."""
+    found = measure()
+    head = f"{'score':16} {'AUC':>5} {'efficiency':>12} {'band':>12}  minus {REFERENCE}: band, eff."
+    sys.stdout.write(f"{head}\n")
+    for name, row in found["baselines"].items():
+        error, apart = row["error"], row[f"minus_{REFERENCE}"]
+        shares = (
+            f"{100 * row[f'mean_{kind}']:5.1f} +- {100 * error[kind]:3.1f}"
+            for kind in ("efficiency", "band")
+        )
+        text = f"{name:16} {row['mean_auc']:.3f} {' '.join(shares)}"
+        text += f"  {apart['band']}, {apart['efficiency']} ({apart['outcome']})"
+        sys.stdout.write(f"{text} {row['settings'] or ''}\n")
+    sys.stdout.write(f"seconds: {found['seconds']}\n")
+    write_json(RESULTS, {"environment": environment(), "seed": SEED, **found})
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
