@@ -27,7 +27,7 @@ _PLAIN: dict[str, Callable[[Values], Values]] = {
     "std_mean_square": lambda inputs: np.square(inputs).mean(1),
     "std_fourth": lambda inputs: np.square(np.square(inputs)).mean(1),
 }
-# Every baseline in words; the second half is for calorimeters.
+# In words; those after `std_fourth` are of calorimeters.
 BASELINES = {
     "sum": "the sum of all inputs",
     "max": "the highest input",
@@ -41,7 +41,7 @@ BASELINES = {
     "pca": "PCA",
     "pca_top16": "the 16 highest residuals of PCA",
     "mahalanobis": "the Mahalanobis distance",
-    "ht": "HT of windows",
+    "ht": "HT of windows after pile-up subtraction",
     "menu": "the tuned OR of seeds",
 }
 # Settings are tuned among these; the first are taken where there are no signals.
@@ -49,9 +49,8 @@ _CUTS = [{"cut": cut} for cut in (20.0, 2, 3, 5, 8, 12, 30, 40, 60, 80, 120)]  #
 _WINDOW_CUTS = [{"cut": cut} for cut in (40.0, 5, 8, 12, 20, 30, 60, 80, 120, 180)]
 _COMPONENTS = [{"components": number} for number in (1, 2, 4, 8)]
 SEEDS = ("single_jet", "double_jet", "ht", "top16")
-# Shares of the total rate: multiples of an eighth.
-_SHARES = [dict.fromkeys(SEEDS, 0.25)] + [
-    dict(zip(SEEDS, (eighths / 8 for eighths in each), strict=True))
+_SHARES = [dict.fromkeys(SEEDS, 0.25)] + [  # of the total rate, in eighths
+    {seed: eighths / 8 for seed, eighths in zip(SEEDS, each, strict=True)}
     for each in itertools.product(range(9), repeat=len(SEEDS))
     if sum(each) == 8
 ]
@@ -60,10 +59,10 @@ _MOST_SIGNAL = 10_000  # events of a signal that settings are tuned on
 
 
 class Baseline(NamedTuple):
-    """A score of events and the settings that were tuned for it."""
+    """A score of events, and the settings that were tuned for it."""
 
     score: Scorer
-    settings: Settings
+    settings: Settings = {}
 
 
 def highest(inputs: Values, count: int) -> Values:
@@ -75,29 +74,24 @@ def highest(inputs: Values, count: int) -> Values:
 def subtracted(events: Events, mean: Values) -> Values:
     """Counts above the pile-up: x - rho mean, rho the event's median of x / mean; as `events`."""
     counts, live = np.asarray(events, np.float64), mean > 0
-    if not live.any():
-        return counts
-    rho = np.median(counts[:, live] / mean[live], axis=1)
-    return counts - rho.reshape(-1, *[1] * mean.ndim) * mean
+    ratio = counts[:, live] / mean[live] if live.any() else np.zeros((len(counts), 1))
+    return counts - np.median(ratio, axis=1).reshape(-1, *[1] * mean.ndim) * mean
 
 
 def windows(counts: Values) -> Values:
     """Sums of 3 x 3 regions around each, (N, phi, eta); phi is a circle, eta has ends."""
     rows = counts + np.roll(counts, 1, axis=1) + np.roll(counts, -1, axis=1)
-    padded = np.pad(rows, ((0, 0), (0, 0), (1, 1)))
-    return padded[:, :, :-2] + padded[:, :, 1:-1] + padded[:, :, 2:]
+    rows = np.pad(rows, ((0, 0), (0, 0), (1, 1)))
+    return rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
 
 
-def two_jets(sums: Values) -> tuple[Values, Values]:
-    """The highest window of (N, phi, eta), and the highest that has no region in common with it."""
-    number, phis, etas = sums.shape
-    first = sums.reshape(number, -1).argmax(1)
-    phi, eta = np.divmod(first, etas)
-    turn = np.abs(np.arange(phis) - phi[:, None])
-    near = np.minimum(turn, phis - turn)[:, :, None] <= 2
-    near = near & (np.abs(np.arange(etas) - eta[:, None])[:, None] <= 2)
-    second = np.where(near, -np.inf, sums).reshape(number, -1).max(1)
-    return sums.reshape(number, -1).max(1), np.where(np.isfinite(second), second, sums.min((1, 2)))
+def two_jets(sums: Values) -> Values:
+    """The highest window of (N, phi, eta), and the highest beside it without overlap, (2, N)."""
+    phis, etas = sums.shape[1:]
+    phi, eta = np.divmod(sums.reshape(len(sums), -1).argmax(1)[:, None], etas)
+    turn, step = np.abs(np.arange(phis) - phi), np.abs(np.arange(etas) - eta)
+    near = (np.minimum(turn, phis - turn) <= 2)[:, :, None] & (step <= 2)[:, None]
+    return np.stack([sums.max((1, 2)), np.where(near, 0, sums).max((1, 2))])
 
 
 def above(values: Values, cut: float) -> Values:
@@ -105,34 +99,25 @@ def above(values: Values, cut: float) -> Values:
     return np.where(values > cut, values, 0).reshape(len(values), -1).sum(1)
 
 
-class Rarity:
-    """Minus the log of the share of normals at or above a value; straight on beyond 1e-3."""
-
-    def __init__(self, normal: Values) -> None:
-        shares = np.array([1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001])
-        knots, first = np.unique(np.quantile(normal, 1 - shares), return_index=True)
-        self.knots, self.logs = knots, -np.log(shares[first])
-
-    def __call__(self, values: Values) -> Values:
-        """Of values (N,)."""
-        found = np.interp(values, self.knots, self.logs)
-        if len(self.knots) > 1:  # an exponential tail, as between its last knots
-            past = max(len(self.knots) - 4, 0)
-            slope = (self.logs[-1] - self.logs[past]) / (self.knots[-1] - self.knots[past])
-            found += slope * np.maximum(values - self.knots[-1], 0)
-        return np.asarray(found)
+def rarity(normal: Values) -> Callable[[Values], Values]:
+    """Minus the log of the share of normals at or above a value; exponential beyond 1e-3."""
+    levels = np.linspace(0, np.log(1000), 16)
+    knots, first = np.unique(np.quantile(normal, 1 - np.exp(-levels)), return_index=True)
+    logs = levels[first]
+    slope = np.polyfit(knots[-5:], logs[-5:], 1)[0] if len(knots) > 1 else 1.0
+    return lambda values: np.interp(values, knots, logs) + slope * np.maximum(values - knots[-1], 0)
 
 
 def menu(rarities: Values, **shares: float) -> Values:
-    """An OR of seeds (N, seeds) as one score (N,): each fires at its share of the total rate."""
-    used = [(place, share) for place, share in enumerate(shares.values()) if share]
-    return np.max([rarities[:, place] + np.log(share) for place, share in used], axis=0)
+    """An OR of seeds (seeds, N) as one score (N,): each fires at its share of the total rate."""
+    pairs = zip(rarities, shares.values(), strict=True)
+    return np.max([own + np.log(share) for own, share in pairs if share], axis=0)
 
 
 def fit_baselines(dataset: Dataset) -> dict[str, Baseline]:
     """The baselines of a data set by name, all of them where inputs form rings of one kind."""
     spread = measure_spread(dataset.train, dataset.standardise_axes)
-    found = {name: Baseline(score, {}) for name, score in plain(*spread).items()}
+    found = {name: Baseline(score) for name, score in plain(*spread).items()}
     return found | (_calorimeter(dataset, spread[0]) if dataset.standardise_axes else {})
 
 
@@ -150,34 +135,48 @@ def plain(mean: Values, deviation: Values) -> dict[str, Scorer]:
     return {name: scorer(name) for name in _PLAIN}
 
 
+def _kept(function: Callable[[Events], Values]) -> Callable[[Events], Values]:
+    """The same function, which remembers its last result: several scores ask for one chunk."""
+    last: list[tuple[Events, Values]] = []
+
+    def result(events: Events) -> Values:
+        if not last or last[0][0] is not events:
+            last[:] = [(events, function(events))]
+        return last[0][1]
+
+    return result
+
+
 def _calorimeter(dataset: Dataset, mean: Values) -> dict[str, Baseline]:
     axes = PrincipalAxes.fit(dataset.train, _OFFSET)
-    normal = np.concatenate([own.events(MOST_EVENTS) for own in (dataset.train, dataset.val)])
-    signals = {name: own.val.events(_MOST_SIGNAL) for name, own in dataset.signals.items()}
+    # Thresholds are of the normals of training and validation, validation alone has too few.
+    normal = [own.events(MOST_EVENTS) for own in (dataset.train, dataset.val)]
+    signals = [own.val.events(_MOST_SIGNAL) for own in dataset.signals.values()]
+    tuning = np.concatenate([*normal, *signals])
+    normals = sum(map(len, normal))
+    ends = normals + np.cumsum([0, *map(len, signals)])[:-1] if signals else [normals]
 
     def tuned(
         prepare: Callable[[Events], Values],
         candidates: Sequence[Settings],
         score: Callable[..., Values],
     ) -> Baseline:
-        """The candidate of the largest mean band; thresholds are of training and validation."""
-        best = candidates[0]
-        if signals:
-            known, found = prepare(normal), {name: prepare(own) for name, own in signals.items()}
+        def quality(settings: Settings) -> float:
+            known, *own = np.split(score(prepare(tuning), **settings), ends)
+            return sum(band(known, values) for values in own)
 
-            def quality(settings: Settings) -> float:
-                level = score(known, **settings)
-                return sum(band(level, score(own, **settings)) for own in found.values())
-
-            best = max(candidates, key=quality)
+        best = max(candidates, key=quality) if signals else candidates[0]
         return Baseline(lambda events: score(prepare(events), **best), best)
 
+    @_kept
     def flat(events: Events) -> Values:
         return subtracted(events, mean).reshape(len(events), -1)
 
+    @_kept
     def sums(events: Events) -> Values:
         return windows(flat(events).reshape(-1, *mean.shape[:2]))
 
+    @_kept
     def deviations(events: Events) -> Values:
         return square_root(events, _OFFSET).reshape(len(events), -1) - axes.mean
 
@@ -185,32 +184,27 @@ def _calorimeter(dataset: Dataset, mean: Values) -> dict[str, Baseline]:
         basis = axes.basis(components)
         return values - (values @ basis) @ basis.T
 
+    def square(values: Values, components: int) -> Values:
+        return np.square(residual(values, components)).mean(1)
+
     ht = tuned(sums, _WINDOW_CUTS, above)
 
     def seeds(events: Events) -> Values:
-        counts = flat(events)
-        found = windows(counts.reshape(-1, *mean.shape[:2]))
-        return np.stack([*two_jets(found), above(found, **ht.settings), highest(counts, 16)])
+        return np.stack([*two_jets(sums(events)), ht.score(events), highest(flat(events), 16)])
 
-    rarities = [Rarity(values) for values in seeds(normal)]
+    levels = [rarity(values[:normals]) for values in seeds(tuning)]
 
-    def rare(events: Events) -> Values:
-        pairs = zip(rarities, seeds(events), strict=True)
-        return np.stack([rarity(values) for rarity, values in pairs], axis=1)
+    @_kept
+    def rarities(events: Events) -> Values:
+        return np.stack([own(values) for own, values in zip(levels, seeds(events), strict=True)])
 
     return {
-        "pus_top4": Baseline(lambda events: highest(flat(events), 4), {}),
-        "pus_top16": Baseline(lambda events: highest(flat(events), 16), {}),
+        "pus_top4": Baseline(lambda events: highest(flat(events), 4)),
+        "pus_top16": Baseline(lambda events: highest(flat(events), 16)),
         "pus_above": tuned(flat, _CUTS, above),
-        "pca": tuned(
-            deviations,
-            _COMPONENTS,
-            lambda v, components: np.square(residual(v, components)).mean(1),
-        ),
-        "pca_top16": tuned(
-            deviations, _COMPONENTS, lambda v, components: highest(residual(v, components), 16)
-        ),
-        "mahalanobis": Baseline(lambda e: np.square(deviations(e) @ axes.whitening).mean(1), {}),
+        "pca": tuned(deviations, _COMPONENTS, square),
+        "pca_top16": tuned(deviations, _COMPONENTS, lambda *v, **k: highest(residual(*v, **k), 16)),
+        "mahalanobis": Baseline(lambda e: np.square(deviations(e) @ axes.whitening).mean(1)),
         "ht": ht,
-        "menu": tuned(rare, _SHARES, menu),
+        "menu": tuned(rarities, _SHARES, menu),
     }

@@ -3,131 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd.core.run_files import Compared, Difference, Measured, Metrics, Quality
+from l1kd.core.run_files import Compared, Difference, Measured, Metrics
 from l1kd.evaluation.baselines import BASELINES
 from l1kd.evaluation.metrics import Samples, quality, share_of_band
 from l1kd.evaluation.rates import BAND, REPORTED_FPR
 
 Kind = Literal["band", "efficiency"]
-KINDS: tuple[Kind, ...] = ("band", "efficiency")
 Outcome = Literal["better", "alike", "worse"]
-# Standard errors below which a difference says nothing.
-SIGNIFICANT = 2.0
+SIGNIFICANT = 2.0  # standard errors below which a difference says nothing
 RULE = (
-    "Differences in points of the mean over signals of the band, the efficiency at false-positive "
-    "rates from 3e-4 to 3e-3; errors by paired bootstrap over events; below "
-    f"{SIGNIFICANT:g} standard errors a difference is not distinguishable from none."
+    "In points of the band, mean efficiency over false-positive rates 3e-4 to 3e-3 and signals; "
+    "errors by bootstrap over the same events; a difference of less than "
+    f"{SIGNIFICANT:g} standard errors is none."
 )
-_REPLICAS, _STREAM = 400, 0xB007
-
-# Of replicas: (replicas, signals), by kind.
-Replicas = dict[Kind, NDArray[np.float64]]
-_Key = TypeVar("_Key")
+REPLICAS, _STREAM = 400, 0xB007
+Replicas = dict[Kind, NDArray[np.float64]]  # (replicas, signals)
 
 
 def replicas(
-    scores: Mapping[_Key, Samples],
+    scores: Mapping[str, Samples],
     multiplicity: float = 1.0,
     *,
     seed: int = 0,
-    count: int = _REPLICAS,
-) -> dict[_Key, Replicas]:
-    """Band and efficiency of every score on the same resampled events.
+    count: int = REPLICAS,
+) -> dict[str, Replicas]:
+    """Band and efficiency of scores on resampled events, signals' and normals', alike for all.
 
-    Parameters
-    ----------
-    scores
-        By score: (events,) by sample, `test` of the normals and the signals, events in one order.
-    multiplicity
-        Normal events that come from one collision and are drawn together, on average.
-    seed, count
-        Of the resampling; replicas.
-
-    Returns
-    -------
-    dict
-        By score and kind an array (count, signals).
+    `multiplicity`: normal events per distinct collision, which are drawn together.
     """
     random = np.random.default_rng([seed, _STREAM])
     first = next(iter(scores.values()))
-    normals, signals = len(first["test"]), [name for name in first if name != "test"]
-    # Ranks beyond which no replica's false-positive rate is in the band.
+    normals = len(first["test"])
+    weights = {n: random.poisson(1.0, (count, len(own))) for n, own in first.items() if n != "test"}
+    # The hottest normals of each score: with those below, no replica's rate is in the band.
     most = BAND[1] * normals
     ranks = min(int(most + 8 * np.sqrt(multiplicity * most) + 10 * multiplicity), normals)
-    hottest = {
-        name: np.argsort(-own["test"], kind="stable")[:ranks] for name, own in scores.items()
-    }
+    hottest = {n: np.argsort(-own["test"], kind="stable")[:ranks] for n, own in scores.items()}
     union = np.unique(np.concatenate(list(hottest.values())))
-    # Mean 1, variance `multiplicity`.
     drawn = random.poisson(1 / multiplicity, (count, len(union))) * multiplicity
-    weights = {n: random.poisson(1.0, (count, len(first[n]))).astype(np.float32) for n in signals}
-    found: dict[_Key, Replicas] = {}
+    found: dict[str, Replicas] = {}
     for name, own in scores.items():
-        tail, places = own["test"][hottest[name]], np.searchsorted(union, hottest[name])
-        # False-positive rates at which an event above so many normals is accepted.
-        fpr = np.concatenate([np.zeros((count, 1)), drawn[:, places].cumsum(1) / normals], axis=1)
-        accepted = {"band": share_of_band(fpr), "efficiency": (fpr <= REPORTED_FPR) * 1.0}
-        result = {kind: np.zeros((count, len(signals))) for kind in KINDS}
-        for column, signal in enumerate(signals):
-            above = np.searchsorted(-tail, -own[signal], "right")
-            inside = own[signal] > tail[-1] if ranks < normals else np.ones(len(above), bool)
-            weight = weights[signal]
+        tail = own["test"][hottest[name]]
+        times = drawn[:, np.searchsorted(union, hottest[name])]
+        # The lowest rate at which an event is accepted that has 0, 1, ... normals at or above it.
+        fpr = np.pad(times, ((0, 0), (1, 0))).cumsum(1) / normals
+        accepted = {"band": share_of_band(fpr), "efficiency": fpr <= REPORTED_FPR}
+        found[name] = {"band": np.zeros((count, 0)), "efficiency": np.zeros((count, 0))}
+        for signal, weight in weights.items():
+            events = own[signal]
+            inside = (events > tail[-1]) | (ranks == normals)
+            above = np.searchsorted(-tail, -events[inside], "right")
             total = np.maximum(weight.sum(1), 1)
-            for kind in KINDS:
-                gathered = accepted[kind][:, above[inside]] * weight[:, inside]
-                result[kind][:, column] = gathered.sum(1) / total
-        found[name] = result
+            for kind, columns in found[name].items():
+                share = (accepted[kind][:, above] * weight[:, inside]).sum(1) / total
+                found[name][kind] = np.column_stack([columns, share])
     return found
 
 
-class Comparison(NamedTuple):
-    """Qualities with errors, by name, and by student its differences to the others."""
+class Comparison:
+    """Scores by name, their qualities with errors, and the differences of any two."""
 
-    qualities: dict[str, Quality]
-    others: dict[str, Quality]
-    differences: dict[str, dict[str, Difference]]
+    def __init__(self, scores: Mapping[str, Samples], multiplicity: float = 1.0) -> None:
+        self.qualities = {name: quality(own) for name, own in scores.items()}
+        signals = any(len(own) > 1 for own in scores.values())
+        self._drawn = replicas(scores, multiplicity) if signals else {}
+        for name, drawn in self._drawn.items():
+            self.qualities[name].error = {k: _error(own.mean(1)) for k, own in drawn.items()}
 
+    def difference(self, name: str, other: str) -> Difference:
+        """A score minus another, signal by signal and in the mean."""
 
-def compare(
-    students: Mapping[str, Samples], others: Mapping[str, Samples], multiplicity: float = 1.0
-) -> Comparison:
-    """Compare students with the teacher and baselines; see `replicas`."""
-    # A student may have the name of a baseline.
-    scored = {("student", n): own for n, own in students.items()}
-    scored |= {("other", n): own for n, own in others.items()}
-    found = {key: quality(own) for key, own in scored.items()}
-    drawn: dict[tuple[str, str], Replicas] = {}
-    if any(own.efficiency for own in found.values()):
-        drawn = replicas(scored, multiplicity)
-        for key, own in drawn.items():
-            found[key].error = {kind: _error(own[kind].mean(1)) for kind in KINDS}
-
-    def difference(a: tuple[str, str], b: tuple[str, str]) -> Difference:
         def compared(kind: Kind) -> Compared:
-            apart = drawn[a][kind] - drawn[b][kind]
-            values, of_b = getattr(found[a], kind), getattr(found[b], kind)
-            each = {
-                signal: Measured(value=value - of_b[signal], error=_error(apart[:, column]))
-                for column, (signal, value) in enumerate(values.items())
+            apart = self._drawn[name][kind] - self._drawn[other][kind]
+            own, others = (getattr(self.qualities[each], kind) for each in (name, other))
+            signals = {
+                signal: Measured(value=own[signal] - others[signal], error=_error(column))
+                for signal, column in zip(own, apart.T, strict=True)
             }
-            mean = float(np.mean([own.value for own in each.values()]))
-            return Compared(mean=Measured(value=mean, error=_error(apart.mean(1))), signals=each)
+            mean = float(np.mean([each.value for each in signals.values()]))
+            return Compared(mean=Measured(value=mean, error=_error(apart.mean(1))), signals=signals)
 
         return Difference(band=compared("band"), efficiency=compared("efficiency"))
-
-    return Comparison(
-        {name: found["student", name] for name in students},
-        {name: found["other", name] for name in others},
-        {
-            student: {n: difference(("student", student), ("other", n)) for n in others if drawn}
-            for student in students
-        },
-    )
 
 
 def _error(values: NDArray[np.float64]) -> float:
@@ -135,7 +96,7 @@ def _error(values: NDArray[np.float64]) -> float:
 
 
 def outcome(difference: Difference) -> Outcome:
-    """Of the band's mean over signals, within errors."""
+    """By the band's mean over signals, within errors."""
     mean = difference.band.mean
     if abs(mean.value) < SIGNIFICANT * mean.error or not mean.value:
         return "alike"
@@ -147,27 +108,20 @@ def points(measured: Measured) -> str:
     return f"{100 * measured.value:+.1f} ± {100 * measured.error:.1f}"
 
 
-def sentences(metrics: Metrics) -> list[str]:
-    """The best student against teacher and baselines: a sentence per outcome, then the rule."""
-    differences = metrics.students[metrics.best].difference
-    words = {
-        "better": f"{metrics.best} is better than",
-        "alike": f"{metrics.best} is not distinguishable from",
-        "worse": f"{metrics.best} is worse than",
-    }
-    found = []
-    for each, start in words.items():
-        named = {n: own.band.mean for n, own in differences.items() if outcome(own) == each}
-        if order := sorted(named, key=lambda name: -abs(named[name].value)):
-            listed = (f"{in_words(metrics, name)} ({points(named[name])})" for name in order)
-            found.append(f"{start} {', '.join(listed)}.")
-    return [*found, RULE] if found else []
-
-
 def in_words(metrics: Metrics, name: str) -> str:
     """The teacher, or a baseline with its setting if it has one: `PCA (components 1)`."""
-    known = metrics.baselines.get(name)
-    if known is None:
-        return f"the {name}"
-    setting = "".join(f", {key} {value:g}" for key, value in known.settings.items())
-    return BASELINES.get(name, name) + (setting if len(known.settings) == 1 else "")
+    settings = metrics.baselines[name].settings if name in metrics.baselines else {}
+    text = ", ".join(f"{key} {value:g}" for key, value in settings.items())
+    return BASELINES.get(name, f"the {name}") + (f" ({text})" if len(settings) == 1 else "")
+
+
+def sentences(metrics: Metrics) -> list[str]:
+    """The best student against teacher and baselines: a sentence for each outcome, and the rule."""
+    differences, found = metrics.students[metrics.best].difference, []
+    words = {"better": "better than", "alike": "not distinguishable from", "worse": "worse than"}
+    for kind, text in words.items():
+        named = {n: own.band.mean for n, own in differences.items() if outcome(own) == kind}
+        if order := sorted(named, key=lambda name: -abs(named[name].value)):
+            listed = (f"{in_words(metrics, name)} ({points(named[name])})" for name in order)
+            found.append(f"{metrics.best} is {text} {', '.join(listed)}.")
+    return [*found, RULE] if found else []

@@ -24,8 +24,8 @@ from l1kd.core.run_files import (
     TeacherMetrics,
 )
 from l1kd.data.dataset import Dataset, Sample
-from l1kd.evaluation import comparison
 from l1kd.evaluation.baselines import Settings, fit_baselines
+from l1kd.evaluation.comparison import Comparison, sentences
 from l1kd.evaluation.metrics import likeness, mean_over_signals, quality, spearman
 from l1kd.evaluation.rates import (
     REPORTED_FPR,
@@ -176,30 +176,35 @@ def summarise(
     """Metrics of a run from its scores: on test halves, the best student on validation halves."""
     judged_on = ("test", *dataset.signals)
     raw = None if target is None else {name: scores.teacher(name) for name in judged_on}
-    judged = {name: {s: scores.student(name, s) for s in judged_on} for name in weight_bits}
-    others = {name: {s: scores.baseline(name, s) for s in judged_on} for name in baselines}
-    others |= {} if raw is None else {"teacher": raw}
-    compared = comparison.compare(
-        judged,
-        others,
+    others = {name: f"baseline_{name}" for name in baselines}
+    others |= {} if raw is None else {"teacher": "teacher"}
+    compared = Comparison(
+        {
+            key: {sample: scores.arrays[f"{key}_{sample}"] for sample in judged_on}
+            for key in (*others.values(), *(f"student_{name}" for name in weight_bits))
+        },
         events_per_collision(dataset.description, len(dataset.test) * REPORTED_FPR),
     )
+    differences = {
+        name: {n: compared.difference(f"student_{name}", key) for n, key in others.items()}
+        for name in (weight_bits if dataset.signals else ())
+    }
     students, validation, values = {}, {}, {}
     for name, width in weight_bits.items():
-        own = judged[name]
+        own = {sample: scores.student(name, sample) for sample in judged_on}
         calibrated: dict[str, Any] = {}
         if calibration := calibrations.get(name):
             moved = {sample: calibration(part) for sample, part in own.items()}
             calibrated["emd_calibrated"] = likeness(moved, raw, target)["emd"]
             calibrated["calibration"] = calibration.knots
         students[name] = StudentMetrics(
-            **dict(compared.qualities[name]),
+            **dict(compared.qualities[f"student_{name}"]),
             **likeness(own, raw, target),
             **calibrated,
             params=params[name],
             weight_bits=width,
             working_points=working_points({s: score_type.integers(x) for s, x in own.items()}),
-            difference=compared.differences[name],
+            difference=differences.get(name, {}),
         )
         halves = {signal: scores.student(name, f"val_{signal}") for signal in dataset.signals}
         halves["test"] = scores.student(name, "val")
@@ -212,9 +217,11 @@ def summarise(
     return Metrics(
         dataset=_describe(dataset),
         teacher=raw
-        and TeacherMetrics(**dict(compared.others["teacher"]), params=params["teacher"]),
+        and TeacherMetrics(**dict(compared.qualities["teacher"]), params=params["teacher"]),
         baselines={
-            own: BaselineMetrics(**dict(compared.others[own]), settings=dict(settings))
+            own: BaselineMetrics(
+                **dict(compared.qualities[f"baseline_{own}"]), settings=dict(settings)
+            )
             for own, settings in baselines.items()
         },
         students=students,
@@ -272,7 +279,7 @@ def _tell(context: Context, metrics: Metrics, score_type: FixedPoint) -> None:
     if area is not None and share is not None:
         text = f"mean AUC {area:.3f}, mean efficiency {share:.3f} at a false-positive rate of 1e-3"
         context.say(f"{which}: {metrics.best}, {text}")
-        for sentence in comparison.sentences(metrics):
+        for sentence in sentences(metrics):
             context.say(sentence)
     elif metrics.teacher is not None:
         context.say(f"{which}: {metrics.best} (no signals: by likeness to the teacher)")

@@ -17,7 +17,7 @@ from typing import Any
 from l1kd.core.files import write_json
 from l1kd.data.calorimeter import ToyData, open_toy
 from l1kd.evaluation.baselines import fit_baselines
-from l1kd.evaluation.comparison import compare, outcome, points
+from l1kd.evaluation.comparison import Comparison, outcome, points
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.rates import REPORTED_FPR, events_per_collision
 from l1kd.evaluation.scores import score_samples
@@ -38,11 +38,11 @@ def measure() -> dict[str, Any]:
     samples = {n: {s: arrays[f"{n}_{s}"] for s in dataset.judged} for n in baselines}
     scored = time.perf_counter()
     multiplicity = events_per_collision(dataset.description, len(dataset.test) * REPORTED_FPR)
-    found = compare(samples, {REFERENCE: samples[REFERENCE]}, multiplicity)
+    found = Comparison(samples, multiplicity)
     ended = time.perf_counter()
     rows = {}
     for name, each in baselines.items():
-        own, apart = found.qualities[name], found.differences[name][REFERENCE]
+        own, apart = found.qualities[name], found.difference(name, REFERENCE)
         rows[name] = {
             **{
                 f"mean_{kind}": round(mean_over_signals(getattr(own, kind)) or 0.0, 4)
