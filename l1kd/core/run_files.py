@@ -126,18 +126,8 @@ class Measured(_Record):
     error: float
 
 
-class Compared(_Record):
-    """A student minus another score: mean over signals, and each of them."""
-
-    mean: Measured
-    signals: dict[str, Measured]
-
-
-class Difference(_Record):
-    """A student minus another score, with errors by bootstrap on the same events."""
-
-    band: Compared
-    efficiency: Compared
+# A score minus another: by `band` and `efficiency`, then by signal and `mean` over them.
+Difference = dict[str, dict[str, Measured]]
 
 
 class TeacherMetrics(Quality):

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from l1kd.core.errors import UserError
 from l1kd.data.dataset import Sample
 
 Values = NDArray[np.float64]
 # Mean and standard deviation of every input over normal events, both of the event's shape.
 Spread = tuple[Values, Values]
 
-MOST_EVENTS = 50_000  # that principal axes are fitted to, in memory
-_MOST_INPUTS = 2048  # whose covariance is inverted
+MOST_EVENTS = 50_000  # normals in memory, which principal axes are of
 
 
 def square_root(events: NDArray[Any], offset: float | None) -> Values:
@@ -42,41 +40,16 @@ def measure_spread(sample: Sample, axes: tuple[int, ...], offset: float | None =
     return np.array(mean), np.maximum(deviation, floor)
 
 
-class PrincipalAxes(NamedTuple):
-    """Mean (inputs,), variances (inputs,) rising, and their axes (inputs, inputs) as columns."""
+def principal_axes(sample: Sample, offset: float | None) -> tuple[Values, Values, Values]:
+    """Mean (inputs,), axes (inputs, inputs) as columns by rising variance, and a whitening matrix.
 
-    mean: Values
-    variances: Values
-    axes: Values
+    Of a sample's first events, `sqrt(x + offset)`, with the covariance of Ledoit and Wolf (2004).
+    """
+    from sklearn.covariance import LedoitWolf
 
-    @classmethod
-    def fit(cls, sample: Sample, offset: float | None) -> PrincipalAxes:
-        """Of a sample's first events, `sqrt(x + offset)`; the covariance is Ledoit and Wolf's."""
-        from sklearn.covariance import LedoitWolf
-
-        inputs = int(np.prod(sample.shape))
-        if inputs > _MOST_INPUTS:
-            raise UserError(
-                f"events of {inputs} inputs are too many for their covariance (at most "
-                f"{_MOST_INPUTS}); use `teacher: {{architecture: dense}}`"
-            )
-        events = square_root(sample.events(MOST_EVENTS), offset).reshape(-1, inputs)
-        # Shrunk towards a multiple of the identity: its axes are the plain covariance's.
-        found = LedoitWolf().fit(events)
-        variances, axes = np.linalg.eigh(found.covariance_)
-        # An input that never varies has no say.
-        return cls(found.location_, np.maximum(variances, 1e-6 * variances[-1] + 1e-12), axes)
-
-    def basis(self, components: int) -> Values:
-        """The axes (inputs, components) of the largest variances."""
-        if components >= len(self.mean):
-            raise UserError(
-                f"{components} components describe {len(self.mean)} inputs without a residual; "
-                "take fewer"
-            )
-        return self.axes[:, -components:]
-
-    @property
-    def whitening(self) -> Values:
-        """The matrix (inputs, inputs) that makes deviations from the mean of unit variance."""
-        return self.axes / np.sqrt(self.variances)
+    events = square_root(sample.events(MOST_EVENTS), offset)
+    found = LedoitWolf().fit(events.reshape(len(events), -1))
+    # Shrunk towards a multiple of the identity: its axes are the plain covariance's.
+    variances, axes = np.linalg.eigh(found.covariance_)
+    floor = max(1e-6 * variances[-1], 1e-12)  # an input that never varies has no say
+    return found.location_, axes, axes / np.sqrt(np.maximum(variances, floor))

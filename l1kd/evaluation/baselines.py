@@ -7,27 +7,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
 from l1kd.data.dataset import Dataset, Events
-from l1kd.data.moments import MOST_EVENTS, PrincipalAxes, measure_spread, square_root
+from l1kd.data.moments import MOST_EVENTS, measure_spread, principal_axes, square_root
 from l1kd.evaluation.metrics import band
 from l1kd.evaluation.scores import Scorer, Values
 
 Settings = Mapping[str, float]
+Baseline = tuple[Scorer, Settings]  # and what was tuned for it
 
-# Of inputs (N, inputs); `std_`: of standardised inputs.
-_PLAIN: dict[str, Callable[[Values], Values]] = {
-    "sum": lambda inputs: inputs.sum(1),
-    "max": lambda inputs: inputs.max(1),
-    "top4": lambda inputs: highest(inputs, 4),
-    "mean_square": lambda inputs: np.square(inputs).mean(1),
-    "std_mean_square": lambda inputs: np.square(inputs).mean(1),
-    "std_fourth": lambda inputs: np.square(np.square(inputs)).mean(1),
-}
-# In words; those after `std_fourth` are of calorimeters.
+# In words; the later ones, from `pus_top4`, are for calorimeters.
 BASELINES = {
     "sum": "the sum of all inputs",
     "max": "the highest input",
@@ -56,13 +48,6 @@ _SHARES = [dict.fromkeys(SEEDS, 0.25)] + [  # of the total rate, in eighths
 ]
 _OFFSET = 1.0  # of the square root that gives counts about equal spread
 _MOST_SIGNAL = 10_000  # events of a signal that settings are tuned on
-
-
-class Baseline(NamedTuple):
-    """A score of events, and the settings that were tuned for it."""
-
-    score: Scorer
-    settings: Settings = {}
 
 
 def highest(inputs: Values, count: int) -> Values:
@@ -117,7 +102,7 @@ def menu(rarities: Values, **shares: float) -> Values:
 def fit_baselines(dataset: Dataset) -> dict[str, Baseline]:
     """The baselines of a data set by name, all of them where inputs form rings of one kind."""
     spread = measure_spread(dataset.train, dataset.standardise_axes)
-    found = {name: Baseline(score) for name, score in plain(*spread).items()}
+    found = {name: (score, {}) for name, score in plain(*spread).items()}
     return found | (_calorimeter(dataset, spread[0]) if dataset.standardise_axes else {})
 
 
@@ -125,17 +110,20 @@ def plain(mean: Values, deviation: Values) -> dict[str, Scorer]:
     """Baselines of any events; mean and deviation of every input are those of normals."""
     width = np.where(deviation > 0, deviation, 1.0)
 
-    def scorer(name: str) -> Scorer:
-        def score(events: Events) -> Values:
-            inputs = (events - mean) / width if name.startswith("std_") else events
-            return _PLAIN[name](np.asarray(inputs, np.float64).reshape(len(events), -1))
+    def flat(events: Values) -> Values:
+        return np.asarray(events, np.float64).reshape(len(events), -1)
 
-        return score
+    return {
+        "sum": lambda events: flat(events).sum(1),
+        "max": lambda events: flat(events).max(1),
+        "top4": lambda events: highest(flat(events), 4),
+        "mean_square": lambda events: np.square(flat(events)).mean(1),
+        "std_mean_square": lambda events: np.square(flat((events - mean) / width)).mean(1),
+        "std_fourth": lambda events: (flat((events - mean) / width) ** 4).mean(1),
+    }
 
-    return {name: scorer(name) for name in _PLAIN}
 
-
-def _kept(function: Callable[[Events], Values]) -> Callable[[Events], Values]:
+def _kept(function: Scorer) -> Scorer:
     """The same function, which remembers its last result: several scores ask for one chunk."""
     last: list[tuple[Events, Values]] = []
 
@@ -148,25 +136,20 @@ def _kept(function: Callable[[Events], Values]) -> Callable[[Events], Values]:
 
 
 def _calorimeter(dataset: Dataset, mean: Values) -> dict[str, Baseline]:
-    axes = PrincipalAxes.fit(dataset.train, _OFFSET)
+    center, axes, whitening = principal_axes(dataset.train, _OFFSET)
     # Thresholds are of the normals of training and validation, validation alone has too few.
-    normal = [own.events(MOST_EVENTS) for own in (dataset.train, dataset.val)]
+    normal = np.concatenate([own.events(MOST_EVENTS) for own in (dataset.train, dataset.val)])
     signals = [own.val.events(_MOST_SIGNAL) for own in dataset.signals.values()]
-    tuning = np.concatenate([*normal, *signals])
-    normals = sum(map(len, normal))
-    ends = normals + np.cumsum([0, *map(len, signals)])[:-1] if signals else [normals]
+    tuning = np.concatenate([normal, *signals])
+    ends = np.cumsum([len(normal), *map(len, signals)])[:-1]
 
-    def tuned(
-        prepare: Callable[[Events], Values],
-        candidates: Sequence[Settings],
-        score: Callable[..., Values],
-    ) -> Baseline:
+    def tuned(prepare: Scorer, candidates: Sequence[Settings], score: Any) -> Baseline:
         def quality(settings: Settings) -> float:
             known, *own = np.split(score(prepare(tuning), **settings), ends)
             return sum(band(known, values) for values in own)
 
         best = max(candidates, key=quality) if signals else candidates[0]
-        return Baseline(lambda events: score(prepare(events), **best), best)
+        return lambda events: score(prepare(events), **best), best
 
     @_kept
     def flat(events: Events) -> Values:
@@ -178,33 +161,30 @@ def _calorimeter(dataset: Dataset, mean: Values) -> dict[str, Baseline]:
 
     @_kept
     def deviations(events: Events) -> Values:
-        return square_root(events, _OFFSET).reshape(len(events), -1) - axes.mean
+        return square_root(events, _OFFSET).reshape(len(events), -1) - center
 
     def residual(values: Values, components: int) -> Values:
-        basis = axes.basis(components)
+        basis = axes[:, -components:]
         return values - (values @ basis) @ basis.T
 
-    def square(values: Values, components: int) -> Values:
-        return np.square(residual(values, components)).mean(1)
-
-    ht = tuned(sums, _WINDOW_CUTS, above)
+    ht, window_cut = tuned(sums, _WINDOW_CUTS, above)
 
     def seeds(events: Events) -> Values:
-        return np.stack([*two_jets(sums(events)), ht.score(events), highest(flat(events), 16)])
+        return np.stack([*two_jets(sums(events)), ht(events), highest(flat(events), 16)])
 
-    levels = [rarity(values[:normals]) for values in seeds(tuning)]
+    levels = [rarity(values[: len(normal)]) for values in seeds(tuning)]
 
     @_kept
     def rarities(events: Events) -> Values:
         return np.stack([own(values) for own, values in zip(levels, seeds(events), strict=True)])
 
     return {
-        "pus_top4": Baseline(lambda events: highest(flat(events), 4)),
-        "pus_top16": Baseline(lambda events: highest(flat(events), 16)),
+        "pus_top4": (lambda events: highest(flat(events), 4), {}),
+        "pus_top16": (lambda events: highest(flat(events), 16), {}),
         "pus_above": tuned(flat, _CUTS, above),
-        "pca": tuned(deviations, _COMPONENTS, square),
-        "pca_top16": tuned(deviations, _COMPONENTS, lambda *v, **k: highest(residual(*v, **k), 16)),
-        "mahalanobis": Baseline(lambda e: np.square(deviations(e) @ axes.whitening).mean(1)),
-        "ht": ht,
+        "pca": tuned(deviations, _COMPONENTS, lambda v, **k: np.square(residual(v, **k)).mean(1)),
+        "pca_top16": tuned(deviations, _COMPONENTS, lambda v, **k: highest(residual(v, **k), 16)),
+        "mahalanobis": (lambda e: np.square(deviations(e) @ whitening).mean(1), {}),
+        "ht": (ht, window_cut),
         "menu": tuned(rarities, _SHARES, menu),
     }

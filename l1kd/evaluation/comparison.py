@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from l1kd.core.run_files import Compared, Difference, Measured, Metrics
+from l1kd.core.run_files import Difference, Measured, Metrics
 from l1kd.evaluation.baselines import BASELINES
 from l1kd.evaluation.metrics import Samples, quality, share_of_band
 from l1kd.evaluation.rates import BAND, REPORTED_FPR
+from l1kd.evaluation.scores import Values
 
-Kind = Literal["band", "efficiency"]
 Outcome = Literal["better", "alike", "worse"]
 SIGNIFICANT = 2.0  # standard errors below which a difference says nothing
 RULE = (
@@ -21,47 +20,37 @@ RULE = (
     "errors by bootstrap over the same events; a difference of less than "
     f"{SIGNIFICANT:g} standard errors is none."
 )
-REPLICAS, _STREAM = 400, 0xB007
-Replicas = dict[Kind, NDArray[np.float64]]  # (replicas, signals)
+REPLICAS, _SEED = 400, 0xB007
+KINDS = ("band", "efficiency")
 
 
-def replicas(
-    scores: Mapping[str, Samples],
-    multiplicity: float = 1.0,
-    *,
-    seed: int = 0,
-    count: int = REPLICAS,
-) -> dict[str, Replicas]:
-    """Band and efficiency of scores on resampled events, signals' and normals', alike for all.
+def replicas(scores: Mapping[str, Samples], multiplicity: float = 1.0) -> dict[str, Values]:
+    """`KINDS` of scores on resampled events, the same for all, (kinds, replicas, signals) each.
 
     `multiplicity`: normal events per distinct collision, which are drawn together.
     """
-    random = np.random.default_rng([seed, _STREAM])
-    first = next(iter(scores.values()))
-    normals = len(first["test"])
-    weights = {n: random.poisson(1.0, (count, len(own))) for n, own in first.items() if n != "test"}
+    random, first = np.random.default_rng(_SEED), next(iter(scores.values()))
+    weights = {n: random.poisson(1, (REPLICAS, len(x))) for n, x in first.items() if n != "test"}
     # The hottest normals of each score: with those below, no replica's rate is in the band.
+    normals = len(first["test"])
     most = BAND[1] * normals
     ranks = min(int(most + 8 * np.sqrt(multiplicity * most) + 10 * multiplicity), normals)
     hottest = {n: np.argsort(-own["test"], kind="stable")[:ranks] for n, own in scores.items()}
     union = np.unique(np.concatenate(list(hottest.values())))
-    drawn = random.poisson(1 / multiplicity, (count, len(union))) * multiplicity
-    found: dict[str, Replicas] = {}
+    drawn = random.poisson(1 / multiplicity, (REPLICAS, len(union))) * multiplicity
+    found = {}
     for name, own in scores.items():
         tail = own["test"][hottest[name]]
         times = drawn[:, np.searchsorted(union, hottest[name])]
         # The lowest rate at which an event is accepted that has 0, 1, ... normals at or above it.
         fpr = np.pad(times, ((0, 0), (1, 0))).cumsum(1) / normals
-        accepted = {"band": share_of_band(fpr), "efficiency": fpr <= REPORTED_FPR}
-        found[name] = {"band": np.zeros((count, 0)), "efficiency": np.zeros((count, 0))}
+        accepted, shares = np.stack([share_of_band(fpr), fpr <= REPORTED_FPR]), []
         for signal, weight in weights.items():
-            events = own[signal]
-            inside = (events > tail[-1]) | (ranks == normals)
-            above = np.searchsorted(-tail, -events[inside], "right")
-            total = np.maximum(weight.sum(1), 1)
-            for kind, columns in found[name].items():
-                share = (accepted[kind][:, above] * weight[:, inside]).sum(1) / total
-                found[name][kind] = np.column_stack([columns, share])
+            inside = (own[signal] > tail[-1]) | (ranks == normals)
+            above = np.searchsorted(-tail, -own[signal][inside], "right")
+            kept = (accepted[:, :, above] * weight[:, inside]).sum(2)
+            shares.append(kept / np.maximum(weight.sum(1), 1))
+        found[name] = np.stack(shares, axis=2)
     return found
 
 
@@ -73,31 +62,26 @@ class Comparison:
         signals = any(len(own) > 1 for own in scores.values())
         self._drawn = replicas(scores, multiplicity) if signals else {}
         for name, drawn in self._drawn.items():
-            self.qualities[name].error = {k: _error(own.mean(1)) for k, own in drawn.items()}
+            errors = drawn.mean(2).std(1, ddof=1).tolist()
+            self.qualities[name].error = dict(zip(KINDS, errors, strict=True))
 
-    def difference(self, name: str, other: str) -> Difference:
-        """A score minus another, signal by signal and in the mean."""
-
-        def compared(kind: Kind) -> Compared:
-            apart = self._drawn[name][kind] - self._drawn[other][kind]
-            own, others = (getattr(self.qualities[each], kind) for each in (name, other))
-            signals = {
-                signal: Measured(value=own[signal] - others[signal], error=_error(column))
-                for signal, column in zip(own, apart.T, strict=True)
-            }
-            mean = float(np.mean([each.value for each in signals.values()]))
-            return Compared(mean=Measured(value=mean, error=_error(apart.mean(1))), signals=signals)
-
-        return Difference(band=compared("band"), efficiency=compared("efficiency"))
-
-
-def _error(values: NDArray[np.float64]) -> float:
-    return float(np.std(values, ddof=1))
+    def differences(self, name: str, others: Mapping[str, str]) -> dict[str, Difference]:
+        """A score minus others, by names that the result calls them; empty without signals."""
+        found: dict[str, Difference] = {}
+        for other, key in others.items() if self._drawn else ():
+            found[other] = {}
+            for kind, drawn in zip(KINDS, self._drawn[name] - self._drawn[key], strict=True):
+                own, its = (getattr(self.qualities[each], kind) for each in (name, key))
+                values = np.array([own[signal] - its[signal] for signal in own])
+                rows = zip([values.mean(), *values], [drawn.mean(1), *drawn.T], strict=True)
+                measured = [Measured(value=v, error=np.std(d, ddof=1)) for v, d in rows]
+                found[other][kind] = dict(zip(["mean", *own], measured, strict=True))
+        return found
 
 
 def outcome(difference: Difference) -> Outcome:
     """By the band's mean over signals, within errors."""
-    mean = difference.band.mean
+    mean = difference["band"]["mean"]
     if abs(mean.value) < SIGNIFICANT * mean.error or not mean.value:
         return "alike"
     return "better" if mean.value > 0 else "worse"
@@ -120,7 +104,7 @@ def sentences(metrics: Metrics) -> list[str]:
     differences, found = metrics.students[metrics.best].difference, []
     words = {"better": "better than", "alike": "not distinguishable from", "worse": "worse than"}
     for kind, text in words.items():
-        named = {n: own.band.mean for n, own in differences.items() if outcome(own) == kind}
+        named = {n: own["band"]["mean"] for n, own in differences.items() if outcome(own) == kind}
         if order := sorted(named, key=lambda name: -abs(named[name].value)):
             listed = (f"{in_words(metrics, name)} ({points(named[name])})" for name in order)
             found.append(f"{metrics.best} is {text} {', '.join(listed)}.")

@@ -16,23 +16,12 @@ from l1kd.core.config import Choose, Config
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.core.run_files import (
-    BaselineMetrics,
-    Metrics,
-    Resources,
-    StudentMetrics,
-    TeacherMetrics,
-)
+from l1kd.core.run_files import BaselineMetrics, Metrics, Resources, StudentMetrics, TeacherMetrics
 from l1kd.data.dataset import Dataset, Sample
 from l1kd.evaluation.baselines import Settings, fit_baselines
 from l1kd.evaluation.comparison import Comparison, sentences
 from l1kd.evaluation.metrics import likeness, mean_over_signals, quality, spearman
-from l1kd.evaluation.rates import (
-    REPORTED_FPR,
-    events_per_collision,
-    out_of_reach,
-    working_points,
-)
+from l1kd.evaluation.rates import events_per_collision, out_of_reach, working_points
 from l1kd.evaluation.scores import Scorer, Scores, check_names, score_samples
 from l1kd.evaluation.student_choice import candidates
 from l1kd.training.exposure import mixer
@@ -63,7 +52,7 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
     models |= {f"student_{name}": l1kd.load_model(context.student_file(name)) for name in names}
     networks = {name: scorer(model, dataset.shape) for name, model in models.items()}
     baselines = fit_baselines(dataset)
-    trivial = {f"baseline_{name}": each.score for name, each in baselines.items()}
+    trivial = {f"baseline_{name}": score for name, (score, _) in baselines.items()}
     samples, judged = dataset.samples, dataset.judged
     sample = None if target is None else calibration_sample(config, dataset)
     apart = {} if sample is None else {"calibration": sample}
@@ -102,7 +91,7 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
         choose=config.choose,
         costs=costs or {},
         calibrations=calibrations,
-        baselines={name: each.settings for name, each in baselines.items()},
+        baselines={name: settings for name, (_, settings) in baselines.items()},
     )
     run_files.write(context.directory, "metrics.json", metrics)
     _tell(context, metrics, score_type)
@@ -178,17 +167,12 @@ def summarise(
     raw = None if target is None else {name: scores.teacher(name) for name in judged_on}
     others = {name: f"baseline_{name}" for name in baselines}
     others |= {} if raw is None else {"teacher": "teacher"}
+    judged = [*others.values(), *(f"student_{name}" for name in weight_bits)]
     compared = Comparison(
-        {
-            key: {sample: scores.arrays[f"{key}_{sample}"] for sample in judged_on}
-            for key in (*others.values(), *(f"student_{name}" for name in weight_bits))
-        },
-        events_per_collision(dataset.description, len(dataset.test) * REPORTED_FPR),
+        {key: {s: scores.arrays[f"{key}_{s}"] for s in judged_on} for key in judged},
+        events_per_collision(dataset.description, len(dataset.test)),
     )
-    differences = {
-        name: {n: compared.difference(f"student_{name}", key) for n, key in others.items()}
-        for name in (weight_bits if dataset.signals else ())
-    }
+    found = compared.qualities
     students, validation, values = {}, {}, {}
     for name, width in weight_bits.items():
         own = {sample: scores.student(name, sample) for sample in judged_on}
@@ -198,13 +182,13 @@ def summarise(
             calibrated["emd_calibrated"] = likeness(moved, raw, target)["emd"]
             calibrated["calibration"] = calibration.knots
         students[name] = StudentMetrics(
-            **dict(compared.qualities[f"student_{name}"]),
+            **dict(found[f"student_{name}"]),
             **likeness(own, raw, target),
             **calibrated,
             params=params[name],
             weight_bits=width,
             working_points=working_points({s: score_type.integers(x) for s, x in own.items()}),
-            difference=differences.get(name, {}),
+            difference=compared.differences(f"student_{name}", others),
         )
         halves = {signal: scores.student(name, f"val_{signal}") for signal in dataset.signals}
         halves["test"] = scores.student(name, "val")
@@ -216,12 +200,9 @@ def summarise(
     choice = candidates(values, params, costs, choose.budgets)
     return Metrics(
         dataset=_describe(dataset),
-        teacher=raw
-        and TeacherMetrics(**dict(compared.qualities["teacher"]), params=params["teacher"]),
+        teacher=raw and TeacherMetrics(**dict(found["teacher"]), params=params["teacher"]),
         baselines={
-            own: BaselineMetrics(
-                **dict(compared.qualities[f"baseline_{own}"]), settings=dict(settings)
-            )
+            own: BaselineMetrics(**dict(found[others[own]]), settings=dict(settings))
             for own, settings in baselines.items()
         },
         students=students,
@@ -279,7 +260,6 @@ def _tell(context: Context, metrics: Metrics, score_type: FixedPoint) -> None:
     if area is not None and share is not None:
         text = f"mean AUC {area:.3f}, mean efficiency {share:.3f} at a false-positive rate of 1e-3"
         context.say(f"{which}: {metrics.best}, {text}")
-        for sentence in sentences(metrics):
-            context.say(sentence)
+        context.say("\n".join(sentences(metrics)))
     elif metrics.teacher is not None:
         context.say(f"{which}: {metrics.best} (no signals: by likeness to the teacher)")

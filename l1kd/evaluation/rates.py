@@ -87,11 +87,11 @@ def out_of_reach(threshold: int, score: FixedPoint) -> bool:
     return threshold * score.lsb > score.high
 
 
-def events_per_collision(description: Mapping[str, Any], accepted: float) -> float:
-    """Accepted test normals per distinct collision behind them, at least 1; 1 if not known."""
+def events_per_collision(description: Mapping[str, Any], events: int) -> float:
+    """Accepted test normals per distinct collision, at a rate of 1e-3; 1 if that is not known."""
     known = description.get("distinct_collisions")
     distinct = known.get("test", {}).get("1e-3") if isinstance(known, dict) else None
-    return max(accepted / distinct, 1.0) if distinct else 1.0
+    return max(events * REPORTED_FPR / distinct, 1.0) if distinct else 1.0
 
 
 def _allowed(events: int, fpr: float) -> int:

@@ -77,7 +77,8 @@ class Scores:
 def check_names(signals: Iterable[str], students: Iterable[str]) -> None:
     """Refuse names that would give two arrays of `scores.npz` one key."""
     signals = list(signals)
-    samples = ["all", "train", "val", "test", *signals, *(f"val_{name}" for name in signals)]
+    reserved = ["all", "mean", "train", "val", "test"]
+    samples = [*reserved, *signals, *(f"val_{name}" for name in signals)]
     for name in signals:
         if samples.count(name) > 1:
             raise UserError(

@@ -15,7 +15,7 @@ from tensorflow import keras
 from l1kd.core.config import Teacher
 from l1kd.core.errors import UserError
 from l1kd.data.dataset import Sample
-from l1kd.data.moments import PrincipalAxes, Spread
+from l1kd.data.moments import Spread, principal_axes
 from l1kd.networks.allowed_layers import PowerMean, SquareRoot
 
 layers = keras.layers
@@ -123,24 +123,26 @@ def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> ke
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def fit_teacher(config: Teacher, normal: Sample) -> keras.Model:
     """A teacher in closed form, of normal events; it does not learn, its residual is squared."""
-    axes = PrincipalAxes.fit(normal, config.square_root)
+    mean, axes, whitening = principal_axes(normal, config.square_root)
     events = keras.Input(normal.shape, name="events")
     units = events
     if config.square_root is not None:
         units = SquareRoot(config.square_root, name="square_root")(events)
     if config.architecture == "pca":
-        basis = axes.basis(config.components)
-        weights = {"latent": (basis, -axes.mean @ basis), "decoded": (basis.T, axes.mean)}
+        if config.components >= len(mean):
+            many = f"{config.components} components leave nothing of {len(mean)} inputs"
+            raise UserError(f"teacher 'pca': {many}; set teacher.components to fewer")
+        basis = axes[:, -config.components :]
+        weights = {"latent": (basis, -mean @ basis), "decoded": (basis.T, mean)}
         standardised = layers.Activation("linear", name="standardised")(units)
         latent = layers.Dense(config.components, name="latent")(layers.Flatten()(standardised))
-        decoded = layers.Dense(len(basis), name="decoded")(latent)
+        decoded = layers.Dense(len(mean), name="decoded")(latent)
         reconstruction = layers.Reshape(normal.shape, name="reconstruction")(decoded)
-    else:  # Mahalanobis: the square of whitened inputs, of which nothing is foreseen
-        weights = {"latent": (axes.whitening, -axes.mean @ axes.whitening)}
-        latent = layers.Dense(len(axes.mean), name="latent")(layers.Flatten()(units))
+    else:  # Mahalanobis: the mean square of whitened inputs, with nothing to reconstruct
+        weights = {"latent": (whitening, -mean @ whitening)}
+        latent = layers.Dense(len(mean), name="latent")(layers.Flatten()(units))
         standardised = layers.Reshape(normal.shape, name="standardised")(latent)
-        nothing = layers.Subtract(name="reconstruction")
-        reconstruction = nothing([standardised, standardised])
+        reconstruction = layers.Subtract(name="reconstruction")([standardised, standardised])
     score = PowerMean(2.0, name="raw_score")([standardised, reconstruction])
     model = keras.Model(events, score, name="teacher")
     for name, values in weights.items():

@@ -19,7 +19,7 @@ from l1kd.data.calorimeter import ToyData, open_toy
 from l1kd.evaluation.baselines import fit_baselines
 from l1kd.evaluation.comparison import Comparison, outcome, points
 from l1kd.evaluation.metrics import mean_over_signals
-from l1kd.evaluation.rates import REPORTED_FPR, events_per_collision
+from l1kd.evaluation.rates import events_per_collision
 from l1kd.evaluation.scores import score_samples
 from tests.benchmarks.bench_ablations import environment
 
@@ -34,25 +34,28 @@ def measure() -> dict[str, Any]:
     dataset = open_toy(ToyData(source="l1toy"), SEED)
     baselines = fit_baselines(dataset)
     fitted = time.perf_counter()
-    arrays = score_samples({name: each.score for name, each in baselines.items()}, dataset.judged)
+    arrays = score_samples({name: score for name, (score, _) in baselines.items()}, dataset.judged)
     samples = {n: {s: arrays[f"{n}_{s}"] for s in dataset.judged} for n in baselines}
     scored = time.perf_counter()
-    multiplicity = events_per_collision(dataset.description, len(dataset.test) * REPORTED_FPR)
+    multiplicity = events_per_collision(dataset.description, len(dataset.test))
     found = Comparison(samples, multiplicity)
     ended = time.perf_counter()
     rows = {}
-    for name, each in baselines.items():
-        own, apart = found.qualities[name], found.difference(name, REFERENCE)
+    for name, (_, settings) in baselines.items():
+        own, apart = (
+            found.qualities[name],
+            found.differences(name, {REFERENCE: REFERENCE})[REFERENCE],
+        )
         rows[name] = {
             **{
                 f"mean_{kind}": round(mean_over_signals(getattr(own, kind)) or 0.0, 4)
                 for kind in ("auc", "efficiency", "band")
             },
             "error": {kind: round(error, 4) for kind, error in own.error.items()},
-            "settings": dict(each.settings),
+            "settings": dict(settings),
             f"minus_{REFERENCE}": {
-                "band": points(apart.band.mean),
-                "efficiency": points(apart.efficiency.mean),
+                "band": points(apart["band"]["mean"]),
+                "efficiency": points(apart["efficiency"]["mean"]),
                 "outcome": outcome(apart),
             },
             "signals": own.model_dump(include={"auc", "efficiency", "band"}),
