@@ -151,17 +151,9 @@ def _calorimeter(dataset: Dataset, mean: Values) -> dict[str, Baseline]:
         best = max(candidates, key=quality) if signals else candidates[0]
         return lambda events: score(prepare(events), **best), best
 
-    @_kept
-    def flat(events: Events) -> Values:
-        return subtracted(events, mean).reshape(len(events), -1)
-
-    @_kept
-    def sums(events: Events) -> Values:
-        return windows(flat(events).reshape(-1, *mean.shape[:2]))
-
-    @_kept
-    def deviations(events: Events) -> Values:
-        return square_root(events, _OFFSET).reshape(len(events), -1) - center
+    flat = _kept(lambda events: subtracted(events, mean).reshape(len(events), -1))
+    sums = _kept(lambda events: windows(flat(events).reshape(-1, *mean.shape[:2])))
+    roots = _kept(lambda events: square_root(events, _OFFSET).reshape(len(events), -1) - center)
 
     def residual(values: Values, components: int) -> Values:
         basis = axes[:, -components:]
@@ -174,17 +166,15 @@ def _calorimeter(dataset: Dataset, mean: Values) -> dict[str, Baseline]:
 
     levels = [rarity(values[: len(normal)]) for values in seeds(tuning)]
 
-    @_kept
-    def rarities(events: Events) -> Values:
-        return np.stack([own(values) for own, values in zip(levels, seeds(events), strict=True)])
+    rare = _kept(lambda e: np.stack([f(v) for f, v in zip(levels, seeds(e), strict=True)]))
 
     return {
         "pus_top4": (lambda events: highest(flat(events), 4), {}),
         "pus_top16": (lambda events: highest(flat(events), 16), {}),
         "pus_above": tuned(flat, _CUTS, above),
-        "pca": tuned(deviations, _COMPONENTS, lambda v, **k: np.square(residual(v, **k)).mean(1)),
-        "pca_top16": tuned(deviations, _COMPONENTS, lambda v, **k: highest(residual(v, **k), 16)),
-        "mahalanobis": (lambda e: np.square(deviations(e) @ whitening).mean(1), {}),
+        "pca": tuned(roots, _COMPONENTS, lambda v, **k: np.square(residual(v, **k)).mean(1)),
+        "pca_top16": tuned(roots, _COMPONENTS, lambda v, **k: highest(residual(v, **k), 16)),
+        "mahalanobis": (lambda e: np.square(roots(e) @ whitening).mean(1), {}),
         "ht": (ht, window_cut),
-        "menu": tuned(rarities, _SHARES, menu),
+        "menu": tuned(rare, _SHARES, menu),
     }

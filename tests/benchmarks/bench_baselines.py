@@ -64,22 +64,27 @@ def measure() -> dict[str, Any]:
     return {"baselines": rows, "seconds": {key: round(each, 1) for key, each in seconds.items()}}
 
 
-def main() -> int:
-    """Measure, print, record."""
-    found = measure()
-    head = f"{'score':16} {'AUC':>5} {'efficiency':>12} {'band':>12}  minus {REFERENCE}: band, eff."
-    sys.stdout.write(f"{head}\n")
+def table(found: dict[str, Any]) -> list[str]:
+    """Lines of the table in docs/results.md."""
+    lines = [f"| score | AUC | efficiency at 1e-3 | band | band minus {REFERENCE} | tuned |"]
+    lines.append("|---|---|---|---|---|---|")
     for name, row in found["baselines"].items():
-        error, apart = row["error"], row[f"minus_{REFERENCE}"]
         shares = (
-            f"{100 * row[f'mean_{kind}']:5.1f} +- {100 * error[kind]:3.1f}"
+            f"{100 * row[f'mean_{kind}']:.1f} ± {100 * row['error'][kind]:.1f} %"
             for kind in ("efficiency", "band")
         )
-        text = f"{name:16} {row['mean_auc']:.3f} {' '.join(shares)}"
-        text += f"  {apart['band']}, {apart['efficiency']} ({apart['outcome']})"
-        sys.stdout.write(f"{text} {row['settings'] or ''}\n")
-    sys.stdout.write(f"seconds: {found['seconds']}\n")
-    write_json(RESULTS, {"environment": environment(), "seed": SEED, **found})
+        tuned = ", ".join(f"{key} {value:g}" for key, value in row["settings"].items())
+        apart = row[f"minus_{REFERENCE}"]["band"] if name != REFERENCE else ""
+        cells = (f"`{name}`", f"{row['mean_auc']:.3f}", *shares, apart, tuned)
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> int:
+    """Measure, record, print."""
+    found = {"environment": environment(), "seed": SEED, **measure()}
+    write_json(RESULTS, found)
+    sys.stdout.write("\n".join([*table(found), f"seconds: {found['seconds']}", ""]))
     return 0
 
 

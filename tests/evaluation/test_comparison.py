@@ -68,9 +68,9 @@ def test_replicas_of_events_taken_once_are_the_numbers_themselves(monkeypatch):
         def poisson(self, mean, shape):
             return np.full(shape, round(mean))
 
-    monkeypatch.setattr(comparison.np.random, "default_rng", lambda seed: Once())
     samples = _samples(1)
     samples["tied"] = {key: np.rint(own) for key, own in samples["hidden"].items()}
+    monkeypatch.setattr(comparison.np.random, "default_rng", lambda seed: Once())
     found = replicas(samples)
     for name, own in samples.items():
         for column, signal in enumerate(("near", "far")):
@@ -87,9 +87,9 @@ def test_replicas_are_those_of_events_written_out(monkeypatch):
             drawn.append(rng.poisson(mean, shape))
             return drawn[-1]
 
-    monkeypatch.setattr(comparison.np.random, "default_rng", lambda seed: Recorded())
     samples = _samples(2, normals=900, signals=40)
     samples["tied"] = {key: np.rint(2 * own) for key, own in samples["hidden"].items()}
+    monkeypatch.setattr(comparison.np.random, "default_rng", lambda seed: Recorded())
     found = replicas(samples)
     near, far, normals = drawn
     ranks = min(int(2.7 + 8 * np.sqrt(2.7) + 10), 900)
@@ -216,7 +216,8 @@ def test_every_outcome_has_its_words():
     )
     assert found == [
         "conv is better than the sum of the four highest (+1.2 ± 0.4).",
-        "conv is not distinguishable from the teacher (-1.0 ± 1.0), PCA (components 1) (+0.3 ± 0.4).",
+        "conv is not distinguishable from the teacher (-1.0 ± 1.0), "
+        "PCA (components 1) (+0.3 ± 0.4).",
         "conv is worse than the tuned OR of seeds (-2.1 ± 0.5).",
         RULE,
     ]
