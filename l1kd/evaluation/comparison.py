@@ -30,7 +30,8 @@ def replicas(scores: Mapping[str, Samples], multiplicity: float = 1.0) -> dict[s
     `multiplicity`: normal events per distinct collision, which are drawn together.
     """
     random, first = np.random.default_rng(_SEED), next(iter(scores.values()))
-    weights = {n: random.poisson(1, (REPLICAS, len(x))) for n, x in first.items() if n != "test"}
+    sizes = {name: len(values) for name, values in first.items() if name != "test"}
+    times = {s: random.poisson(1, (REPLICAS, n)).astype(np.uint8) for s, n in sizes.items()}
     # The hottest normals of each score: with those below, no replica's rate is in the band.
     normals = len(first["test"])
     most = BAND[1] * normals
@@ -41,15 +42,18 @@ def replicas(scores: Mapping[str, Samples], multiplicity: float = 1.0) -> dict[s
     found = {}
     for name, own in scores.items():
         tail = own["test"][hottest[name]]
-        times = drawn[:, np.searchsorted(union, hottest[name])]
+        above = np.pad(drawn[:, np.searchsorted(union, hottest[name])], ((0, 0), (1, 0)))
         # The lowest rate at which an event is accepted that has 0, 1, ... normals at or above it.
-        fpr = np.pad(times, ((0, 0), (1, 0))).cumsum(1) / normals
+        fpr = above.cumsum(1) / normals
         accepted, shares = np.stack([share_of_band(fpr), fpr <= REPORTED_FPR]), []
-        for signal, weight in weights.items():
-            inside = (own[signal] > tail[-1]) | (ranks == normals)
-            above = np.searchsorted(-tail, -own[signal][inside], "right")
-            kept = (accepted[:, :, above] * weight[:, inside]).sum(2)
-            shares.append(kept / np.maximum(weight.sum(1), 1))
+        for signal, weights in times.items():
+            inside = np.flatnonzero((own[signal] > tail[-1]) | (ranks == normals))
+            ordered = inside[np.argsort(-own[signal][inside])]
+            places = np.searchsorted(-tail, -own[signal][ordered], "right")
+            place, start = np.unique(places, return_index=True)
+            counts = np.add.reduceat(weights[:, ordered], start, axis=1, dtype=np.int64)
+            kept = np.einsum("krp,rp->kr", accepted[:, :, place], counts)
+            shares.append(kept / np.maximum(weights.sum(1, dtype=np.int64), 1))
         found[name] = np.stack(shares, axis=2)
     return found
 
