@@ -102,7 +102,7 @@ def menu(rarities: Values, **shares: float) -> Values:
 def fit_baselines(dataset: Dataset) -> dict[str, Baseline]:
     """The baselines of a data set by name, all of them where inputs form rings of one kind."""
     spread = measure_spread(dataset.train, dataset.standardise_axes)
-    found = {name: (score, {}) for name, score in plain(*spread).items()}
+    found: dict[str, Baseline] = {name: (score, {}) for name, score in plain(*spread).items()}
     return found | (_calorimeter(dataset, spread[0]) if dataset.standardise_axes else {})
 
 

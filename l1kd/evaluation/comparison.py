@@ -17,8 +17,8 @@ Outcome = Literal["better", "alike", "worse"]
 SIGNIFICANT = 2.0  # standard errors below which a difference says nothing
 RULE = (
     "In points of the band, mean efficiency over false-positive rates 3e-4 to 3e-3 and signals; "
-    "errors by bootstrap over the same events; a difference of less than "
-    f"{SIGNIFICANT:g} standard errors is none."
+    "errors by bootstrap over the same events; not distinguishable: less than "
+    f"{SIGNIFICANT:g} standard errors."
 )
 REPLICAS, _SEED = 400, 0xB007
 KINDS = ("band", "efficiency")
@@ -39,7 +39,7 @@ def replicas(scores: Mapping[str, Samples], multiplicity: float = 1.0) -> dict[s
     hottest = {n: np.argsort(-own["test"], kind="stable")[:ranks] for n, own in scores.items()}
     union = np.unique(np.concatenate(list(hottest.values())))
     drawn = random.poisson(1 / multiplicity, (REPLICAS, len(union))) * multiplicity
-    found = {}
+    found: dict[str, Values] = {}
     for name, own in scores.items():
         tail = own["test"][hottest[name]]
         above = np.pad(drawn[:, np.searchsorted(union, hottest[name])], ((0, 0), (1, 0)))
@@ -78,7 +78,9 @@ class Comparison:
                 own, its = (getattr(self.qualities[each], kind) for each in (name, key))
                 values = np.array([own[signal] - its[signal] for signal in own])
                 rows = zip([values.mean(), *values], [drawn.mean(1), *drawn.T], strict=True)
-                measured = [Measured(value=v, error=np.std(d, ddof=1)) for v, d in rows]
+                measured = [
+                    Measured(value=float(v), error=float(np.std(d, ddof=1))) for v, d in rows
+                ]
                 found[other][kind] = dict(zip(["mean", *own], measured, strict=True))
         return found
 

@@ -103,7 +103,7 @@ def test_replicas_are_those_of_events_written_out(monkeypatch):
                 above = sum(t for n, t in times.items() if own["test"][n] >= event)
                 if (own["test"] >= event).sum() > ranks:
                     above = np.inf
-                fpr = max(above / 900, 1e-300)
+                fpr = min(max(above / 900, 1e-300), 1)
                 share = np.log(BAND[1] / fpr) / np.log(BAND[1] / BAND[0])
                 share_sum += weight * min(max(share, 0), 1)
                 efficiency_sum += weight * (fpr <= 1e-3)

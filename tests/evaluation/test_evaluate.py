@@ -267,7 +267,7 @@ def test_the_stage_writes_what_the_networks_say_and_the_same_again(context):
     )
     said = " ".join(context.console.file.getvalue().split())
     assert "best student" in said
-    assert "the sum of all inputs (" in said and "less than 2 standard errors is none" in said
+    assert "the sum of all inputs (" in said and "less than 2 standard errors" in said
     before = {name: (directory / name).read_bytes() for name in ("scores.npz", "metrics.json")}
     evaluate(context)
     assert before == {name: (directory / name).read_bytes() for name in before}
