@@ -89,7 +89,8 @@ def rarity(normal: Values) -> Callable[[Values], Values]:
     levels = np.linspace(0, np.log(1000), 16)
     knots, first = np.unique(np.quantile(normal, 1 - np.exp(-levels)), return_index=True)
     logs = levels[first]
-    slope = np.polyfit(knots[-5:], logs[-5:], 1)[0] if len(knots) > 1 else 1.0
+    past = max(len(knots) - 5, 0)
+    slope = (logs[-1] - logs[past] or 1.0) / max(knots[-1] - knots[past], 1e-12)
     return lambda values: np.interp(values, knots, logs) + slope * np.maximum(values - knots[-1], 0)
 
 
