@@ -278,7 +278,7 @@ class Distillation(Strict):
         return found if start else found[1:]
 
 
-TeacherArchitecture = Literal["paper", "cicada", "dense"]
+TeacherArchitecture = Literal["paper", "cicada", "dense", "pca", "mahalanobis"]
 StudentArchitecture = Literal[
     "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense"
 ]
@@ -310,6 +310,12 @@ class Teacher(Strict):
     residual_power: Annotated[Float, Field(gt=0, le=16)] = 2.0
     # Weight of each input in the score: its standard deviation over training normals to this power.
     residual_scale: Annotated[Float, Field(ge=-4, le=4)] = 0.0
+    components: Annotated[Int, Field(ge=1, le=2048)] = 1  # `pca` only
+
+    @property
+    def closed_form(self) -> bool:
+        """Fitted, not trained: `square_root` and `components` apply, nothing else does."""
+        return self.architecture in ("pca", "mahalanobis")
 
 
 class LayerWidths(Strict):
@@ -396,7 +402,7 @@ class Rtl(Strict):
 class Choose(Strict):
     """Criterion and budgets by which the best student is chosen."""
 
-    by: Literal["auc", "efficiency"] = "auc"
+    by: Literal["auc", "efficiency", "band"] = "auc"
     max_lut: Annotated[Float, Field(gt=0)] | None = None
     max_latency_ns: Annotated[Float, Field(gt=0)] | None = None
     max_interval_ns: Annotated[Float, Field(gt=0)] | None = None
@@ -580,6 +586,15 @@ class Config(Strict):
     def imported(self) -> bool:
         """The run was made by `l1kd import`: it has no teacher."""
         return self.students[0].architecture == "imported"
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Phases of the training; with a teacher in closed form students learn in all of them."""
+        phases = self.distillation.phases
+        if not self.teacher.closed_form:
+            return phases
+        epochs = sum(phase.last - phase.first for phase in phases if phase.students)
+        return [Phase("students", 0, epochs, teacher=False, students=True)]
 
     @model_validator(mode="after")
     def _trainable(self) -> Config:

@@ -109,6 +109,26 @@ class Quality(_Record):
 
     auc: PerSignal  # per signal, and `all`: the signals pooled
     efficiency: PerSignal  # per signal, at false-positive rate 1e-3
+    band: PerSignal = {}  # mean efficiency over false-positive rates 3e-4 to 3e-3, by logarithm
+    # of the means over signals of `efficiency` and `band`, by bootstrap; empty: not estimated
+    error: dict[str, float] = {}
+
+
+class BaselineMetrics(Quality):
+    """A baseline's quality, and what was tuned for it on validation halves."""
+
+    settings: dict[str, float] = {}
+
+
+class Measured(_Record):
+    """A number and its standard error."""
+
+    value: float
+    error: float
+
+
+# A score minus another: by `band` and `efficiency`, then by signal and `mean` over them.
+Difference = dict[str, dict[str, Measured]]
 
 
 class TeacherMetrics(Quality):
@@ -144,13 +164,14 @@ class StudentMetrics(Quality):
     params: int
     weight_bits: int
     working_points: list[WorkingPoint] = []
+    difference: dict[str, Difference] = {}  # to `teacher` and to each baseline
 
 
 class Candidate(_Record):
     """A student that was considered as the best one, its cost compared with the budgets."""
 
     student: str
-    quality: float | None  # mean AUC or efficiency on validation halves, or rank correlation
+    quality: float | None  # mean by `choose.by` on validation halves, or rank correlation
     tool: str  # that estimated the cost, of alkaid's Verilog
     lut: float | None = None
     latency_ns: float | None = None
@@ -166,7 +187,7 @@ class Metrics(_Record):
 
     dataset: dict[str, Any]
     teacher: TeacherMetrics | None  # null in a run of an imported network
-    baselines: dict[str, Quality]
+    baselines: dict[str, BaselineMetrics]
     students: dict[str, StudentMetrics]
     # per student, on validation halves: `best` is chosen on these
     validation: dict[str, Quality] = {}

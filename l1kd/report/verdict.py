@@ -1,4 +1,8 @@
-"""The verdict on a run: gates of agreement, certificates, fidelity, budgets and stages."""
+"""The verdict on a run, two lights: are the bits equal, and is the student any good.
+
+Equal: gates of agreement, certificates, fidelity, budgets, stages. Good: the best student against
+teacher and baselines, within errors; that light fails no command.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Literal
 
 from l1kd.core.run_files import AgreementRecord
 from l1kd.core.stages import order
+from l1kd.evaluation.comparison import outcome, sentences
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.student_choice import BUDGETS, amount
 from l1kd.firmware.budgets import of_best
@@ -35,6 +40,19 @@ class Verdict:
     headline: str
     detail: str
     gates: list[Gate]
+
+
+def good(run: RunFiles) -> Gate:
+    """Passed if the best student is better than every baseline, failed if worse than one."""
+    known = run.metrics.students[run.metrics.best].difference if run.metrics else {}
+    found = [outcome(each) for name, each in known.items() if name != "teacher"]
+    if run.metrics is None or not found:
+        why = "There is nothing to tell apart." if run.metrics else run.absent("evaluate")
+        return Gate("Not compared with any baseline", "open", why)
+    better, worse = found.count("better"), found.count("worse")
+    name = f"Better than {better} of {plural(len(found), 'baseline')}, worse than {worse}"
+    state: State = "failed" if worse else "passed" if better == len(found) else "open"
+    return Gate(name, state, "\n".join(sentences(run.metrics)))
 
 
 def judge(run: RunFiles) -> Verdict:

@@ -264,7 +264,7 @@ def look(directory: Path, config: Config, until: Stage) -> tuple[str, float]:
         states = {name: stored[name]["state"] for name in STAGES if name in stored}
     stage = next((name for name, state in states.items() if state == "running"), None)
     done = sum(state in ("done", "failed") for state in states.values())
-    epoch, epochs = _epoch(directory / "history.csv"), config.distillation.phases[-1].last
+    epoch, epochs = _epoch(directory / "history.csv"), config.phases[-1].last
     share = min(epoch / epochs, 1.0) if stage == "train" else float(done > 0)
     if after := STAGES.index(until):
         share = min(_TRAINING * share + (1 - _TRAINING) * max(done - 1, 0) / after, 1.0)

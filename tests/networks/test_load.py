@@ -23,10 +23,11 @@ from l1kd.core.config import Score, Student, Teacher
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Sample
+from l1kd.data.moments import measure_spread
 from l1kd.networks.allowed_layers import quantizer
 from l1kd.networks.load import Graph, read_model, save_model
 from l1kd.networks.students import STUDENTS, build_student
-from l1kd.networks.teachers import build_teacher, measure_spread
+from l1kd.networks.teachers import build_teacher
 from tests.networks.foreign import QDenseBatchnorm, cicada_v1, cicada_v2, network, trained
 
 SHAPE = (28, 28, 1)
