@@ -53,21 +53,21 @@ _MOST_SIGNAL = 10_000  # events of a signal that settings are tuned on
 def highest(inputs: Values, count: int) -> Values:
     """Sum of the `count` highest inputs, (N, inputs) to (N,)."""
     count = min(count, inputs.shape[1])
-    return np.partition(inputs, -count, axis=1)[:, -count:].sum(1)
+    return np.asarray(np.partition(inputs, -count, axis=1)[:, -count:].sum(1))
 
 
 def subtracted(events: Events, mean: Values) -> Values:
     """Counts above the pile-up: x - rho mean, rho the event's median of x / mean; as `events`."""
     counts, live = np.asarray(events, np.float64), mean > 0
     ratio = counts[:, live] / mean[live] if live.any() else np.zeros((len(counts), 1))
-    return counts - np.median(ratio, axis=1).reshape(-1, *[1] * mean.ndim) * mean
+    return np.asarray(counts - np.median(ratio, axis=1).reshape(-1, *[1] * mean.ndim) * mean)
 
 
 def windows(counts: Values) -> Values:
     """Sums of 3 x 3 regions around each, (N, phi, eta); phi is a circle, eta has ends."""
     rows = counts + np.roll(counts, 1, axis=1) + np.roll(counts, -1, axis=1)
     rows = np.pad(rows, ((0, 0), (0, 0), (1, 1)))
-    return rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
+    return np.asarray(rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:])
 
 
 def two_jets(sums: Values) -> Values:
@@ -81,7 +81,7 @@ def two_jets(sums: Values) -> Values:
 
 def above(values: Values, cut: float) -> Values:
     """Sum of the values above a cut, (N, ...) to (N,)."""
-    return np.where(values > cut, values, 0).reshape(len(values), -1).sum(1)
+    return np.asarray(np.where(values > cut, values, 0).reshape(len(values), -1).sum(1))
 
 
 def rarity(normal: Values) -> Callable[[Values], Values]:
@@ -97,7 +97,7 @@ def rarity(normal: Values) -> Callable[[Values], Values]:
 def menu(rarities: Values, **shares: float) -> Values:
     """An OR of seeds (seeds, N) as one score (N,): each fires at its share of the total rate."""
     pairs = zip(rarities, shares.values(), strict=True)
-    return np.max([own + np.log(share) for own, share in pairs if share], axis=0)
+    return np.maximum.reduce([own + np.log(share) for own, share in pairs if share])
 
 
 def fit_baselines(dataset: Dataset) -> dict[str, Baseline]:
@@ -158,7 +158,7 @@ def _calorimeter(dataset: Dataset, mean: Values) -> dict[str, Baseline]:
 
     def residual(values: Values, components: int) -> Values:
         basis = axes[:, -components:]
-        return values - (values @ basis) @ basis.T
+        return np.asarray(values - (values @ basis) @ basis.T)
 
     ht, window_cut = tuned(sums, _WINDOW_CUTS, above)
 

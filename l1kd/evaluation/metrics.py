@@ -44,7 +44,7 @@ def band(normal: Scores, anomalous: Scores, rates: tuple[float, float] = BAND) -
 def share_of_band(fpr: Scores, rates: tuple[float, float] = BAND) -> Scores:
     """Share of the band in which an event is accepted, from the lowest rate at which it is."""
     low, high = rates
-    return np.clip(np.log(high / np.maximum(fpr, low)) / np.log(high / low), 0, 1)
+    return np.asarray(np.clip(np.log(high / np.maximum(fpr, low)) / np.log(high / low), 0, 1))
 
 
 def quality(samples: Samples) -> Quality:
