@@ -245,6 +245,21 @@ class Graph:
         self.nodes.insert(self.nodes.index(self.node(source)) + 1, node)
         return node
 
+    def rename(self, new: dict[str, str]) -> None:
+        """Give layers other names, by the old ones."""
+        for node in self.nodes:
+            node.name = node.config["name"] = new.get(node.name, node.name)
+            node.sources = [new.get(source, source) for source in node.sources]
+        self.inputs = [new.get(name, name) for name in self.inputs]
+        self.outputs = [new.get(name, name) for name in self.outputs]
+
+    def swap(self, node: Node, after: Node) -> None:
+        """Put a layer with one reader behind that reader."""
+        self.nodes.remove(node)
+        self._redirect(after.name, node.name)
+        after.sources, node.sources = node.sources, [after.name]
+        self.nodes.insert(self.nodes.index(after) + 1, node)
+
     def _redirect(self, old: str, new: str) -> None:
         for node in self.nodes:
             node.sources = [new if source == old else source for source in node.sources]

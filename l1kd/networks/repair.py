@@ -28,6 +28,7 @@ from l1kd.core.config import Grid
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.allowed_layers import quantizer
+from l1kd.networks.lint import check as lint
 from l1kd.networks.lint.check import PARTS
 from l1kd.networks.load import FOLDED, Graph, Node, Repair, fold
 from l1kd.networks.quantizers import (
@@ -140,6 +141,7 @@ def apply_repairs(
         _shaped(graph, shape),
         _port(graph, grid),
         _repeated(graph),
+        _flattened(graph),
         _symmetric(graph, grid),
     )
     repairs = [each for step in steps for each in step]
@@ -382,6 +384,34 @@ def _repeated(graph: Graph) -> Iterator[Repair]:
         if all(second.lsb * kept == first.type.lsb * ends):
             graph.remove(node.name)
             yield Repair(node.name, f"removed: every value of {before.name!r} passes it as it is")
+
+
+_SINGLE = ("QActivation", "Activation", "ReLU", "LeakyReLU")  # functions of single values
+
+
+def _flattened(graph: Graph) -> Iterator[Repair]:
+    """Let nothing read a flat stream that cannot: activations go before the Flatten."""
+    while any(node.kind in ("Flatten", "Reshape") for node in graph.nodes):
+        model = graph.build()
+        seen = lint.Graph.of(model)
+        found = next((each for each in seen.layers if lint.misread(seen, each)), None)
+        if found is None:
+            return
+        node, readers = graph.node(found.name), graph.readers(found.name)
+        if node.kind in _SINGLE:  # the type of what is before the Flatten
+            node, readers = graph.node(node.sources[0]), [node]
+        if len(readers) == 1 and readers[0].kind in _SINGLE:
+            (moved,) = readers
+            graph.swap(node, moved)
+            yield Repair(moved.name, f"moved before {node.name!r}, which streams read")
+            continue
+        (source,) = node.sources
+        size = int(np.prod(found.output_shape[1:]))
+        row = Node("Reshape", f"{node.name}_row", {"target_shape": [1, size]}, [source])
+        row.config["name"] = row.name
+        graph.nodes.insert(graph.nodes.index(node), row)
+        node.sources = [row.name]
+        yield Repair(node.name, f"its values are one row before it, {row.name!r}, in a stream too")
 
 
 def _activations(graph: Graph) -> Iterator[tuple[Node, Any, Quantizer | None]]:

@@ -1,11 +1,11 @@
-"""Every pair of layer kinds, and the likely triples: lint-clean means equal, refused means it must be.
+"""Every pair of layer kinds, and the likely triples: lint-clean means equal, refused means not.
 
     python -m tests.benchmarks.bench_lint_holes --seconds 3600
 
-goes on where it was and records `results/lint_holes.json`. A chain of kinds stands between a port and a
-quantizer, in every kind of project. If the lint lets it through, or a repair makes it clean, its C
-simulation has to equal the exact network; if the lint refuses it, hls4ml converts it all the same,
-and has to differ from QKeras or fail in one of the variants. Many networks are compiled at once.
+goes on where it was and records `results/lint_holes.json`. A chain of kinds stands between a port
+and a quantizer, in every kind of project. If the lint lets it through, or a repair makes it clean,
+its C simulation has to equal the exact network; if the lint refuses it, hls4ml converts it all the
+same, and has to differ from QKeras or fail in one of the variants.
 """
 
 from __future__ import annotations
@@ -31,17 +31,25 @@ import numpy as np
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import write_json
 from tests.networks import lint_projects
-from tests.networks.lint_networks import W, act, conv, dense, depthwise, flat, layers, network
-from tests.networks.lint_networks import qkeras_layer
+from tests.networks.lint_networks import (
+    W,
+    act,
+    conv,
+    dense,
+    depthwise,
+    flat,
+    layers,
+    network,
+    qkeras_layer,
+)
 
 RESULTS = Path(__file__).parent / "results" / "lint_holes.json"
 SECONDS = float(os.environ.get("L1KD_LINT_SECONDS", "3600"))
 SHAPES = {"vector": (8,), "sequence": (4, 2), "image": (4, 4, 2)}
-VARIANTS = [
-    (io_type, strategy, backend)
+VARIANTS = [  # the backend of each comes from a hash
+    (io_type, strategy)
     for io_type in ("io_stream", "io_parallel")
     for strategy in ("latency", "resource", "distributed_arithmetic")
-    for backend in ("Vitis", "Vivado")
 ]
 EVENTS = 300
 BATCH = 64  # networks at a time, in one compilation for each backend
@@ -152,10 +160,10 @@ MERGES: dict[str, Body] = {
 OWN: dict[int, dict[str, Body]] = {
     1: {
         "QDense": lambda x, name: dense(3, name)(x),
-        "QDense no bias": lambda x, name: dense(4, name, use_bias=False, bias_quantizer=None)(x),
-        "QDense bits": lambda x, name: dense(
-            4, name, activation="quantized_bits(6,3,0,alpha=1)"
-        )(x),
+        "QDense no bias": lambda x, name: dense(4, name, bias=None, use_bias=False)(x),
+        "QDense bits": lambda x, name: dense(4, name, activation="quantized_bits(6,3,0,alpha=1)")(
+            x
+        ),
         "QDense relu": lambda x, name: dense(4, name, activation="quantized_relu(5,3)")(x),
         "QDense float relu": lambda x, name: dense(4, name, activation="relu")(x),
         "Flatten": keras("Flatten"),
@@ -223,7 +231,7 @@ def rank_behind(rank: int, kind: str) -> int:
 
 
 def chains() -> Iterator[tuple[int, str]]:
-    """Every chain with its round: pairs, then triples behind sums whose second only moves or acts."""
+    """Every chain with its round: pairs, then triples of sums and of what has no weights."""
     ranks = {"vector": 1, "sequence": 2, "image": 3}
     for start, rank in ranks.items():
         for one in kinds(rank):
@@ -262,23 +270,27 @@ def build(chain: str) -> Any:
     return network(SHAPES[start], body, score=None)
 
 
-def jobs(done: dict[str, str]) -> Iterator[tuple[str, int]]:
-    """Chains and places of `VARIANTS` that are not done, in the order in which they are run."""
+def digest(chain: str, variant: int) -> bytes:
+    return hashlib.sha256(f"{chain} {variant}".encode()).digest()
 
-    def place(chain: str, variant: int) -> str:
-        return hashlib.sha256(f"{chain} {variant}".encode()).hexdigest()
 
-    waiting = []
+def backend_of(chain: str, variant: int) -> str:
+    return ("Vitis", "Vivado")[digest(chain, variant)[-1] % 2]
+
+
+def jobs() -> list[tuple[int, bytes, str, int]]:
+    """Every round, place, chain and place in `VARIANTS`, in the order in which they are run.
+
+    Pairs with one strategy for each io type, then triples so, then pairs with the others.
+    """
+    found = []
     for triple, chain in chains():
-        half = len(VARIANTS) // 2
-        order = [sorted(range(k, k + half), key=lambda v: place(chain, v)) for k in (0, half)]
-        for first, (one, two) in enumerate(zip(*order, strict=True)):
-            for variant in (one, two):
-                if done.get(chain, "." * len(VARIANTS))[variant] == ".":
-                    # First every pair once with each io type, then triples, then what is left.
-                    round_ = triple if not first else 2 + first
-                    waiting.append((round_, place(chain, variant), chain, variant))
-    yield from ((chain, variant) for _, _, chain, variant in sorted(waiting))
+        for io_type in range(0, len(VARIANTS), 3):
+            order = sorted(range(io_type, io_type + 3), key=lambda v: digest(chain, v))
+            found.append((triple, digest(chain, order[0]), chain, order[0]))
+            if not triple:
+                found += [(2, digest(chain, v), chain, v) for v in order[1:]]
+    return sorted(found)
 
 
 @dataclass
@@ -298,15 +310,15 @@ def prepared(chain: str, variant: int, directory: Path, name: str) -> Trial | tu
     """A trial; or a letter and a note, if it ends before there is one."""
     from l1kd.firmware.certificate.proof import follow
     from l1kd.firmware.certificate.shipped_files import contents
-    from l1kd.firmware.hls.hls4ml_convert import check_size, to_hls
     from l1kd.firmware.hls.backends import backend_named
+    from l1kd.firmware.hls.hls4ml_convert import check_size, to_hls
     from l1kd.networks.lint.check import check
     from l1kd.networks.repair import apply_repairs
     from l1kd.networks.to_exact import beyond, read
     from tests.firmware.random_networks import events_for
     from tests.networks.lint_networks import unconverted
 
-    io_type, strategy, backend = VARIANTS[variant]
+    (io_type, strategy), backend = VARIANTS[variant], backend_of(chain, variant)
     try:
         model = unconverted(lambda: build(chain))
     except (ValueError, ZeroDivisionError) as error:
@@ -393,42 +405,45 @@ def judged(trials: list[Trial], directory: Path) -> Iterator[tuple[Trial, str, s
 
 
 def version() -> str:
-    """A hash of the lint and of the repairs: what is not simply right is measured again."""
+    """A hash of lint, repairs and certificate: what is not simply right is measured again."""
     import l1kd
 
     place = Path(l1kd.__file__).parent
     names = ("networks/lint/check.py", "networks/lint/problems.yaml", "networks/repair.py")
-    return hashlib.sha256(b"".join((place / each).read_bytes() for each in names)).hexdigest()[:16]
+    paths = [*(place / each for each in names), *sorted(place.glob("firmware/certificate/*.py"))]
+    return hashlib.sha256(b"".join(each.read_bytes() for each in paths)).hexdigest()[:16]
 
 
 def summary(cases: dict[str, str], notes: dict[str, str]) -> dict[str, Any]:
     """How many of how many, by letter and by kind; refusals that were never shown necessary."""
-    total = len(VARIANTS) * sum(1 for _ in chains())
+    rounds: dict[int, list[int]] = {}
+    for number, _, chain, variant in jobs():
+        rounds.setdefault(number, []).append(_letter(cases, chain, variant) != ".")
     letters = Counter("".join(cases.values()))
     by_kind: dict[str, Counter[str]] = defaultdict(Counter)
     for chain, found in cases.items():
         for kind in chain.partition(": ")[2].split(" > ")[-2:]:
             by_kind[kind].update(found.replace(".", ""))
     refusals: dict[str, Counter[str]] = defaultdict(Counter)
+    holes = []
     for key, note in notes.items():
         chain, _, variant = key.rpartition(" | ")
-        letter = cases[chain][int(variant)]
-        if letter in "RE":
+        if (letter := _letter(cases, chain, int(variant))) in "RE":
             refusals[note.partition(";")[0]].update(letter)
+        if letter in HOLES:
+            holes.append(key)
     never = sorted(construct for construct, found in refusals.items() if not found["R"])
     return {
-        "run": sum(letters.values()) - letters["."],
-        "of": total,
+        "rounds": [f"{sum(found)} of {len(found)}" for _, found in sorted(rounds.items())],
         "letters": {f"{each}: {LETTERS[each]}": letters[each] for each in LETTERS if each != "."},
-        "holes": sorted(key for key, _ in notes.items() if _letter(cases, key) in HOLES),
+        "holes": sorted(holes),
         "refused_and_never_different": never,
         "by_kind": {kind: dict(sorted(found.items())) for kind, found in sorted(by_kind.items())},
     }
 
 
-def _letter(cases: dict[str, str], key: str) -> str:
-    chain, _, variant = key.rpartition(" | ")
-    return cases[chain][int(variant)]
+def _letter(cases: dict[str, str], chain: str, variant: int) -> str:
+    return cases.get(chain, "." * len(VARIANTS))[variant]
 
 
 def measure(seconds: float) -> dict[str, Any]:
@@ -437,14 +452,17 @@ def measure(seconds: float) -> dict[str, Any]:
 
     recorded = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     cases, notes = recorded.get("cases", {}), recorded.get("notes", {})
-    if recorded.get("lint") != version():
+    lint = version()
+    if recorded.get("lint") != lint:
         for chain, found in cases.items():
             for place, letter in enumerate(found):
                 if letter in f"{HOLES}EO":
                     notes.pop(f"{chain} | {place}", None)
             cases[chain] = "".join("." if each in f"{HOLES}EO" else each for each in found)
     ends = time.monotonic() + seconds
-    waiting = jobs(cases)
+    waiting = (
+        (chain, variant) for _, _, chain, variant in jobs() if _letter(cases, chain, variant) == "."
+    )
     while time.monotonic() < ends and (batch := list(itertools.islice(waiting, BATCH))):
         tf.keras.backend.clear_session()
         for backend in ("Vitis", "Vivado"):
@@ -452,7 +470,7 @@ def measure(seconds: float) -> dict[str, Any]:
                 found: list[tuple[str, int, str, str]] = []
                 trials = []
                 for number, (chain, variant) in enumerate(batch):
-                    if VARIANTS[variant][2] != backend:
+                    if backend_of(chain, variant) != backend:
                         continue
                     made = prepared(chain, variant, Path(work), f"n{number}")
                     if isinstance(made, Trial):
@@ -468,16 +486,16 @@ def measure(seconds: float) -> dict[str, Any]:
                 if note and letter not in "-CP":
                     notes[f"{chain} | {variant}"] = note
                 if letter in HOLES:
-                    sys.stderr.write(f"{letter} {chain} {VARIANTS[variant]}: {note}\n")
+                    sys.stderr.write(f"{letter} {chain} | {VARIANTS[variant]}: {note}\n")
         told = {
-            "lint": version(),
+            "lint": lint,
             "variants": [" ".join(each) for each in VARIANTS],
             "summary": summary(cases, notes),
             "cases": dict(sorted(cases.items())),
             "notes": dict(sorted(notes.items())),
         }
         write_json(RESULTS, told)
-        sys.stderr.write(f"{told['summary']['run']} of {told['summary']['of']}\n")
+        sys.stderr.write(f"{told['summary']['rounds']}\n")
     return json.loads(RESULTS.read_text())
 
 

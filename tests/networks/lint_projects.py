@@ -163,7 +163,9 @@ def gathered(project: project.Project, name: str, directory: Path) -> Project:
     written = project.directory / "firmware"
     for path in sorted(written.rglob("*.*")):
         relative = path.relative_to(written).as_posix()
-        shared = relative.startswith(("ap_types/", "nnet_utils/")) and path.name != "nnet_code_gen.h"
+        shared = (
+            relative.startswith(("ap_types/", "nnet_utils/")) and path.name != "nnet_code_gen.h"
+        )
         target = directory / "firmware" / ("" if shared else name) / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         text = c_simulation.rewrite(relative, path.read_text())

@@ -54,6 +54,7 @@ _PLAIN = """  INLINE void clearUnusedBits(void) volatile {
   }
   INLINE void clearUnusedBits(void)
 """
+OWN = ("calls.h:", "csim.cpp:")  # what is generated here; a project has no such names
 NO_CALLS = "static const l1kd::call l1kd_calls[] = {{0, 0, 0}};\n"
 _BLOCK = 16384  # events in a process's hands at a time
 _ALONE = 16  # events that are not worth a second process
@@ -100,6 +101,8 @@ def compile_cpp(
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         said = next((line for line in lines if "error" in line.lower()), lines[-1])
+        if said.startswith(OWN):  # it is not of the project that the user may have edited
+            raise RuntimeError(f"{project}: l1kd's own code for {what} does not compile: {said}")
         raise UserError(
             f"{project}: {command[0]} does not compile {what}: {said}; convert the student again "
             "if you did not edit it"
@@ -149,7 +152,7 @@ def _temporary_cache(_process: int) -> Path:
 def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None) -> Path:
     """The program of a C simulation, cached or compiled; `calls`: C++ that runs single calls."""
     command = compiler()
-    files = {**dict(sources(directory)), "l1kd_csim.cpp": _BRIDGE.read_bytes()}
+    files = {**dict(sources(directory)), "csim.cpp": _BRIDGE.read_bytes()}
     arguments = (
         *_FLAGS,
         f'-DL1KD_SOURCE="{ports.top}.cpp"',
@@ -158,7 +161,7 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
         f"-DL1KD_INPUTS={ports.inputs}",
         f"-DL1KD_OUTPUTS={ports.outputs}",
     )
-    files["l1kd_calls.h"] = _calls(directory, files, calls).encode()
+    files["calls.h"] = _calls(directory, files, calls).encode()
     files["traced.h"] = _traced(files.get(f"{ports.top}.cpp", b"").decode(), ports).encode()
 
     def compiled(work: Path) -> Path:
@@ -166,7 +169,7 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
             target = work / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        including = ("-I.", "-Iap_types", "l1kd_csim.cpp", "-o", "l1kd_csim")
+        including = ("-I.", "-Iap_types", "csim.cpp", "-o", "l1kd_csim")
         compile_cpp(command, (*arguments, *including), work, directory, "the project")
         return work / "l1kd_csim"
 

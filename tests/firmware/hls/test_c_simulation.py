@@ -47,7 +47,7 @@ here="$(dirname "$0")"
 echo x >> "$here/calls"
 sleep ${FAKE_SECONDS:-0}
 for last; do :; done
-{ echo "#!/bin/sh"; echo "# $(cat "$(ls weights/w*.h | head -1)" l1kd_calls.h | cksum)"; } > "$last"
+{ echo "#!/bin/sh"; echo "# $(cat "$(ls weights/w*.h | head -1)" calls.h | cksum)"; } > "$last"
 env > "$here/environment"
 """
 
