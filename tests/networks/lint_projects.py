@@ -168,8 +168,10 @@ def gathered(project: project.Project, name: str, directory: Path) -> Project:
         )
         target = directory / "firmware" / ("" if shared else name) / relative
         target.parent.mkdir(parents=True, exist_ok=True)
-        text = c_simulation.rewrite(relative, path.read_text())
-        if shared:
+        text = path.read_text()
+        if not shared:
+            text = c_simulation.rewrite(relative, text)
+        else:
             assert not target.exists() or target.read_text() == text, "a library is the same"
         target.write_text(text)
     shutil.rmtree(project.directory)

@@ -383,6 +383,8 @@ def _input(graph: Graph, layer: Any) -> Iterator[Finding]:
 def _activation(graph: Graph, layer: Any) -> Iterator[Finding]:
     quantizer, port = layer.quantizer, graph.is_port(layer)
     yield from _of_activation(quantizer, port=port)
+    if port and not graph.reached(layer):
+        yield finding("port alone")
     if type(quantizer).__name__ != "quantized_bits":
         return
     reshaped = port and kind(graph.parents(layer)[0]) not in ("InputLayer", "Dropout")
