@@ -30,19 +30,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Step
 from l1kd.exact import layers
 from l1kd.exact.arithmetic import NO_PADS, windows
-from l1kd.exact.layers import (
-    Bound,
-    Conv,
-    Dense,
-    Merge,
-    Node,
-    Pad,
-    Permute,
-    Pool,
-    Quantize,
-    Rectify,
-    Reshape,
-)
+from l1kd.exact.layers import Bound, Conv, Dense, Merge, Node, Pad, Pool, Quantize, Rectify, Reshape
 from l1kd.firmware.certificate.cpp_reader import Call, Config, Form, Unreadable
 from l1kd.firmware.certificate.findings import SUMS, Meaning, Walk, reached, settled, unsettled
 from l1kd.firmware.hls.hls4ml_convert import reusable
@@ -459,14 +447,17 @@ def _slope(walk: Walk, call: Call, config: Config) -> int:
     return 1 - int(exponent)
 
 
-def _transpose(walk: Walk, call: Call, array: str, node: Permute) -> None:
+def _transpose(walk: Walk, call: Call, array: str, node: layers.Permute) -> None:
     config, before = config_of(walk, call), walk.network[node.sources[0]].shape
     steps = [int(np.prod(before[axis + 1 :])) for axis in node.axes]
-    listed = {"from_shape": before, "to_shape": node.shape, "perm": node.axes}
-    wanted: dict[str, int | str] = {"dims": len(before), "N": node.size}
-    for name, values in {**listed, "perm_strides": steps}.items():
-        wanted[name] = ", ".join(map(str, values))
-    geometry(walk, config, "", wanted)
+    listed = {
+        "from_shape": before,
+        "to_shape": node.shape,
+        "perm": node.axes,
+        "perm_strides": steps,
+    }
+    wanted = {name: ", ".join(map(str, values)) for name, values in listed.items()}
+    geometry(walk, config, "", {"dims": len(before), "N": node.size, **wanted})
     if walk.program.streams and len(before) == 2 and node.axes != (1, 0):
         raise Doubt("code", f"{call.function} of a stream swaps the two axes, whatever it is told")
 
@@ -629,7 +620,7 @@ CALLS: dict[type[Node], dict[str, Handler]] = {
         "relu": partial(_activation, step="relu"),
         "leaky_relu": partial(_activation, step="leaky"),
     },
-    Permute: {"transpose": partial(_layer, kinds=(Permute,), check=_transpose)},
+    layers.Permute: {"transpose": partial(_layer, kinds=(layers.Permute,), check=_transpose)},
     Dense: {"dense": DENSE},
     Conv: {
         **_ranks("conv{}d_cl", (Conv, Dense), _convolution),

@@ -513,8 +513,8 @@ def _top(program: Program, lines: Lines) -> str:
         lines.expect(*(_partition(name) for name in results))
         lines.expect(f"    #pragma HLS INTERFACE ap_vld port={joined}")
     program.style = lines.take("    #pragma HLS (PIPELINE|DATAFLOW)")[1]
-    argument = rf"(?:{NAME}|{_NUMBER})"
-    call = rf"    (nnet::|)({NAME})<([\w, ]+)>\(({argument}(?:, {argument})*)\);"
+    call = rf"    (nnet::|)({NAME})<([\w, ]+)>\(([\w, ]+)\);"
+    leaky = rf"    (nnet::)(leaky_relu)<([\w, ]+)>\(({NAME}, (?:{_NUMBER}), {NAME})\);"
     while not lines.find("}"):
         if found := lines.find(rf"    hls::stream<({NAME})> ({NAME});"):
             after = lines.take(rf"    #pragma HLS STREAM variable={found[2]} depth=({INTEGER})")
@@ -523,7 +523,7 @@ def _top(program: Program, lines: Lines) -> str:
             _declare(program, lines, found[1], found[2], found[3])
             lines.expect(_partition(found[2]))
         else:
-            found = lines.take(call)
+            found = lines.find(leaky) or lines.take(call)
             template, arguments = (tuple(found[each].split(", ")) for each in (3, 4))
             program.calls.append(Call(found[1], found[2], template, arguments))
     return begin[1]

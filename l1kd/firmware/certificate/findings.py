@@ -133,7 +133,7 @@ def _reduced(steps: tuple[Applied, ...], low: int, high: int, fraction: int) -> 
     """Steps without those that lose nothing of counts between two ends."""
     kept: list[Applied] = []
     ends: Counts = np.array([low, high], object)
-    for step, following in zip(steps, (*steps[1:], None), strict=True):
+    for step, following in zip(steps, (*steps[1:], None), strict=False):
         if isinstance(step, FixedPoint) and step.carries(*ends, fraction):
             continue
         if _idle(step, following):
