@@ -506,6 +506,17 @@ CASES: list[Case] = [
         "does not compile",
     ),
     _fails(
+        "pool of one cell",
+        image(
+            lambda x: layers().GlobalMaxPooling2D(name="p")(
+                layers().GlobalMaxPooling2D(keepdims=True)(x)
+            )
+        ),
+        "p",
+        "an image of one cell",
+        "out of range",
+    ),
+    _fails(
         "Dropout at the end",
         lambda: network(
             (4,),

@@ -440,26 +440,31 @@ def _slope(walk: Walk, call: Call, config: Config) -> int:
     """The shift of a leaky ReLU, whose slope is an argument of the call."""
     kind, slope = config.types["param_t"], float(call.arguments[1])
     mantissa, exponent = np.frexp(slope)
-    if mantissa != 0.5:
-        raise Doubt("code", f"a slope of {slope:g}", known=False)
-    if call.template[1] != kind or not walk.program.types[kind][0].holds(slope):
-        raise Doubt("code", f"{config.name}::param_t does not hold {slope:g}")
+    held = call.template[1] == kind and walk.program.types[kind][0].holds(slope)
+    if mantissa != 0.5 or not held:
+        raise Doubt("code", f"{config.name}: a slope of {slope:g} in {kind}", known=not held)
     return 1 - int(exponent)
 
 
-def _transpose(walk: Walk, call: Call, array: str, node: layers.Permute) -> None:
-    config, before = config_of(walk, call), walk.network[node.sources[0]].shape
-    steps = [int(np.prod(before[axis + 1 :])) for axis in node.axes]
-    listed = {
-        "from_shape": before,
-        "to_shape": node.shape,
-        "perm": node.axes,
-        "perm_strides": steps,
-    }
+def _transpose(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
+    meaning, config = walk.meanings[sources[0]], config_of(walk, call)
+    held = settled(walk.network, meaning)
+    nodes = [node for node in walk.network.nodes if isinstance(node, layers.Permute)]
+    node = next((n for n in nodes if {*held, meaning.node}.intersection(n.sources)), None)
+    if node is None or node.name in walk.matched:
+        raise Doubt("code", f"no layer of the network is this {call.function}", known=bool(held))
+    walk.matched += [name for name in (*held, node.name) if name not in walk.matched]
+    before = walk.network[node.sources[0]].shape
+    listed = {"from_shape": before, "to_shape": node.shape, "perm": node.axes}
+    listed["perm_strides"] = tuple(int(np.prod(before[axis + 1 :])) for axis in node.axes)
     wanted = {name: ", ".join(map(str, values)) for name, values in listed.items()}
-    geometry(walk, config, "", {"dims": len(before), "N": node.size, **wanted})
-    if walk.program.streams and len(before) == 2 and node.axes != (1, 0):
-        raise Doubt("code", f"{call.function} of a stream swaps the two axes, whatever it is told")
+    with computes(walk, results[0], node):
+        geometry(walk, config, "", {"dims": len(before), "N": node.size, **wanted})
+        if walk.program.streams and len(before) == 2 and node.axes != (1, 0):
+            raise Doubt("code", f"{call.function} of a stream swaps two axes, whatever it is told")
+    if node.sources[0] not in held:  # a quantizer may stand before it, where values are the same
+        after = Meaning(node.name, meaning.steps)
+        walk.meanings[results[0]] = after.then(walk.program.arrays[results[0]].type)
 
 
 def _line_buffer(config: Config) -> None:
@@ -620,7 +625,7 @@ CALLS: dict[type[Node], dict[str, Handler]] = {
         "relu": partial(_activation, step="relu"),
         "leaky_relu": partial(_activation, step="leaky"),
     },
-    layers.Permute: {"transpose": partial(_layer, kinds=(layers.Permute,), check=_transpose)},
+    layers.Permute: {"transpose": _transpose},
     Dense: {"dense": DENSE},
     Conv: {
         **_ranks("conv{}d_cl", (Conv, Dense), _convolution),

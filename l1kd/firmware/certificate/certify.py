@@ -24,7 +24,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.processes import call
 from l1kd.core.run_files import Doubted
 from l1kd.exact.arithmetic import NO_PADS, as_images
-from l1kd.exact.layers import Bound, Conv, Dense, Node
+from l1kd.exact.layers import Bound, Conv, Dense, Node, Permute
 from l1kd.exact.network import Network, from_json
 from l1kd.firmware.certificate.call_rules import as_convolution, image
 from l1kd.firmware.certificate.cpp_reader import Call, Program, Unreadable
@@ -259,6 +259,8 @@ def _wanted(walk: Walk, modelled: Modelled, values: list[Held]) -> NDArray[np.in
         counts = np.pad(images, ((0, 0), *modelled.after[0].padding, (0, 0)))
     parts = []
     for meaning in modelled.after:
+        if isinstance(node, Permute):  # its source is read after the quantizers before it
+            done = len(meaning.steps) - 1
         made, _ = applied(meaning.steps[done:], np.asarray(counts).astype(np.int64), fraction)
         parts.append(made.reshape(len(made), -1))
     return np.concatenate(parts, axis=1)

@@ -29,10 +29,7 @@ _MODES = (
 TYPE = rf"ap_u?(?:int<[1-9]\d{{0,3}}>|fixed<[1-9]\d{{0,3}},-?{INTEGER}(?:,{_MODES})?>)"
 # What a project may not call its own: words of C++ and of the library, and members of
 # configurations, in whose scope names of types are looked up.
-_ROLES = (
-    *("accum_t", "bias_t", "index_t", "mult_config", "param_t", "slope_t", "table_t"),
-    "weight_t",
-)
+_ROLES = tuple("accum_t bias_t index_t mult_config param_t slope_t table_t weight_t".split())
 _LISTS = "from_shape|to_shape|perm|perm_strides"  # of a transposition
 TAKEN = re.compile(
     r"ap_\w*|nnet|hls|std|main|[A-Z]|void|auto|bool|char|int|long|short|signed|unsigned|"

@@ -453,10 +453,13 @@ def _convolution(graph: Graph, layer: Any) -> Iterator[Finding]:
     yield from _weighted(layer)
 
 
-@rule("Flatten")
+@rule("Flatten", "Permute")
 def _channels(graph: Graph, layer: Any) -> Iterator[Finding]:
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         yield finding("channels first")
+    before = graph.source(layer, DROPOUT | {"QActivation", "Activation", "ReLU", "LeakyReLU"})
+    if kind(layer) != "Flatten" and getattr(before, "keepdims", False):
+        yield finding("sides lost", before=before.name)
 
 
 @rule(
@@ -534,11 +537,6 @@ def _reshape(graph: Graph, layer: Any) -> Iterator[Finding]:
 def _dropout(graph: Graph, layer: Any) -> Iterator[Finding]:
     if not graph.readers[layer.name]:
         yield finding("dropout last")
-
-
-@rule("Permute")
-def _nothing(graph: Graph, layer: Any) -> Iterator[Finding]:
-    yield from ()
 
 
 def _name(layer: Any) -> Iterator[Finding]:
