@@ -534,12 +534,11 @@ CASES: list[Case] = [
         "no layer behind",
         "does not compile",
     ),
-    _fails(
+    _differs(
         "flat stream",
         lambda: network((4, 4, 1), lambda x: last(act(RELU, "a")(flat(conv(2, 2, "k")(x))))),
         "flat",
         "Flatten to one dimension and io_stream",
-        "does not run",
         io_type="io_stream",
     ),
     _fails(

@@ -10,7 +10,7 @@ of the result. The argument for the conditions, for the files of `library.json`:
   final sum is in range; where it saturates, every partial sum has to be.
 - *Pooling* takes the highest value as it is, or adds in `accum_t` and divides by a power of two,
   which is exact where `accum_t` has the quotient's fraction bits.
-- *Activations* are functions of one value: see `findings`.
+- *Activations* are functions of one value (`findings`); transpositions move values by strides.
 - *Merges* compute in full width and convert once.
 """
 
