@@ -407,8 +407,8 @@ def _flattened(graph: Graph) -> Iterator[Repair]:
             continue
         (source,) = node.sources
         size = int(np.prod(found.output_shape[1:]))
-        config = {"name": f"{node.name}_row", "target_shape": [1, size]}
-        row = Node("Reshape", config["name"], config, [source])
+        name = f"{node.name}_row"
+        row = Node("Reshape", name, {"name": name, "target_shape": [1, size]}, [source])
         graph.nodes.insert(graph.nodes.index(node), row)
         node.sources = [row.name]
         yield Repair(node.name, f"its values are one row before it, {row.name!r}, in a stream too")

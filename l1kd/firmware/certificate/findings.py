@@ -134,7 +134,7 @@ def _reduced(steps: tuple[Applied, ...], low: int, high: int, fraction: int) -> 
     kept: list[Applied] = []
     ends: Counts = np.array([low, high], object)
     for step, following in zip(steps, (*steps[1:], None), strict=False):
-        if isinstance(step, FixedPoint) and step.carries(*ends, fraction):
+        if isinstance(step, FixedPoint) and step.carries(int(ends[0]), int(ends[1]), fraction):
             continue
         if _idle(step, following):
             continue
