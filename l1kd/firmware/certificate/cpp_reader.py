@@ -29,7 +29,7 @@ _MODES = (
 TYPE = rf"ap_u?(?:int<[1-9]\d{{0,3}}>|fixed<[1-9]\d{{0,3}},-?{INTEGER}(?:,{_MODES})?>)"
 # What a project may not call its own: words of C++ and of the library, and members of
 # configurations, in whose scope names of types are looked up.
-_ROLES = tuple("accum_t bias_t index_t mult_config param_t slope_t table_t weight_t".split())
+_ROLES = "accum_t|bias_t|index_t|mult_config|param_t|slope_t|table_t|weight_t"
 _LISTS = "from_shape|to_shape|perm|perm_strides"  # of a transposition
 TAKEN = re.compile(
     r"ap_\w*|nnet|hls|std|main|[A-Z]|void|auto|bool|char|int|long|short|signed|unsigned|"
@@ -38,8 +38,7 @@ TAKEN = re.compile(
     r"operator|public|private|protected|friend|virtual|inline|extern|register|volatile|mutable|"
     r"explicit|export|try|catch|throw|true|false|sizeof|asm|and|or|not|xor|compl|bitand|bitor|"
     r"(?:and|or|not|xor)_eq|w?char(?:8|16|32)?_t|constexpr|decltype|nullptr|noexcept|static_assert|"
-    r"alignas|alignof|typeid|typename|thread_local|(?:data|res|x|y)_T|CONFIG_T|DUMMY|"
-    + "|".join(_ROLES)
+    r"alignas|alignof|typeid|typename|thread_local|(?:data|res|x|y)_T|CONFIG_T|DUMMY|" + _ROLES
 )
 _TYPE_NAME, _CONFIG_NAME = rf"{NAME}_(?:t|index|prec)", r"(?:[A-Za-z]\w*_)?config\d+(?:_mult)?"
 _TABLE_NAME = r"[a-z]\d+"
@@ -455,7 +454,7 @@ def _config(program: Program, lines: Lines, name: str, base: str) -> None:
             if not re.fullmatch(_VALUES.get(found[1], "-"), value):
                 raise lines.last
             value = int(value) if value.lstrip("-").isdigit() else value
-        elif found := lines.find(rf"    typedef ({NAME}) ({'|'.join(_ROLES)});"):
+        elif found := lines.find(rf"    typedef ({NAME}) ({_ROLES});"):
             target, key, value = config.types, found[2], found[1]
             if value not in (program.configs if key == "mult_config" else program.types):
                 raise lines.last
