@@ -26,7 +26,8 @@ SOURCES: dict[Source, str] = {
 COUNTS = ("lut", "ff", "dsp", "bram", "uram")  # `bram` in blocks of 18 Kb
 RepairKind = Literal["exact", "settled", "lossy", "offered", "impossible"]
 Step = Literal["port", "code", "weights", "sums", "quantizer", "compiled"]  # of a certificate
-State = Literal["refused", "open"]  # known to be wrong; or tested, not proved
+State = Literal["refused", "open"]  # of a finding: shown wrong; or no argument is known
+IN_WORDS: dict[State, str] = {"refused": "refused", "open": "open (tested, not proved)"}
 Implementation = Literal["exact", "qkeras", "csim", "rtl", "rtlsim", "emulator"]
 
 

@@ -97,7 +97,7 @@ def rarity(normal: Values) -> Callable[[Values], Values]:
 def menu(rarities: Values, **shares: float) -> Values:
     """An OR of seeds (seeds, N) as one score (N,): each fires at its share of the total rate."""
     pairs = zip(rarities, shares.values(), strict=True)
-    return np.maximum.reduce([own + np.log(share) for own, share in pairs if share])
+    return np.asarray(np.max([own + np.log(share) for own, share in pairs if share], axis=0))
 
 
 def fit_baselines(dataset: Dataset) -> dict[str, Baseline]:

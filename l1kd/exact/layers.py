@@ -360,19 +360,20 @@ class Permute(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Rectify(Node):
-    """max(x, 0), or x * 2^-shift where x is negative."""
+    """max(x, 0), or x * 2^-shift where x is negative; the shift may be below 0."""
 
     shift: int | None = None
 
     @property
     def finer(self) -> int:
-        return self.shift or 0
+        return max(self.shift or 0, 0)
 
     def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
         counts = carried(parts[0], carrier(bits))
         if self.shift is None:
             return np.maximum(counts, 0)
-        return np.where(counts >= 0, counts * (1 << self.shift), counts)
+        above, below = 1 << self.finer, 1 << self.finer - self.shift
+        return np.where(counts >= 0, counts * above, counts * below)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -314,13 +314,6 @@ class Graph:
         tried = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
         return next(each for each in tried if each not in taken)
 
-    def rename(self, old: str, new: str) -> None:
-        """Give a layer another name, which none has."""
-        node = self.node(old)
-        node.name, node.config = new, {**node.config, "name": new}
-        self._redirect(old, new)
-        self.inputs = [new if name == old else name for name in self.inputs]
-
     def insert_after(self, source: str, kind: str, name: str, config: dict[str, Any]) -> Node:
         """Put a layer without weights between a layer and everything that reads it."""
         unique = self.unique(name)
@@ -328,6 +321,21 @@ class Graph:
         node = Node(kind, unique, {**config, "name": unique}, [source])
         self.nodes.insert(self.nodes.index(self.node(source)) + 1, node)
         return node
+
+    def rename(self, new: dict[str, str]) -> None:
+        """Give layers other names, by the old ones."""
+        for node in self.nodes:
+            node.name = node.config["name"] = new.get(node.name, node.name)
+            node.sources = [new.get(source, source) for source in node.sources]
+        self.inputs = [new.get(name, name) for name in self.inputs]
+        self.outputs = [new.get(name, name) for name in self.outputs]
+
+    def swap(self, node: Node, after: Node) -> None:
+        """Put a layer with one reader behind that reader."""
+        self.nodes.remove(node)
+        self._redirect(after.name, node.name)
+        after.sources, node.sources = node.sources, [after.name]
+        self.nodes.insert(self.nodes.index(after) + 1, node)
 
     def _redirect(self, old: str, new: str) -> None:
         for node in self.nodes:

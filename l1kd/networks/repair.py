@@ -28,7 +28,8 @@ from l1kd.core.config import Grid
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.allowed_layers import quantizer
-from l1kd.networks.lint.check import PARTS, RESERVED
+from l1kd.networks.lint import check as lint
+from l1kd.networks.lint.check import PARTS
 from l1kd.networks.load import FOLDED, Graph, Node, Repair, fold
 from l1kd.networks.quantizers import (
     MOST_BITS,
@@ -141,6 +142,7 @@ def apply_repairs(
         _shaped(graph, shape),
         _port(graph, grid),
         _repeated(graph),
+        _flattened(graph),
         _symmetric(graph, grid),
         _renamed(graph),
         _typed(graph),
@@ -387,6 +389,34 @@ def _repeated(graph: Graph) -> Iterator[Repair]:
             yield Repair(node.name, f"removed: every value of {before.name!r} passes it as it is")
 
 
+_SINGLE = ("QActivation", "Activation", "ReLU", "LeakyReLU")  # functions of single values
+
+
+def _flattened(graph: Graph) -> Iterator[Repair]:
+    """Let nothing read a flat stream that cannot: activations go before the Flatten."""
+    while any(node.kind in ("Flatten", "Reshape") for node in graph.nodes):
+        model = graph.build()
+        seen = lint.Graph.of(model)
+        found = next((each for each in seen.layers if lint.misread(seen, each)), None)
+        if found is None:
+            return
+        node, readers = graph.node(found.name), graph.readers(found.name)
+        if node.kind in _SINGLE:  # the type of what is before the Flatten
+            node, readers = graph.node(node.sources[0]), [node]
+        if len(readers) == 1 and readers[0].kind in _SINGLE:
+            (moved,) = readers
+            graph.swap(node, moved)
+            yield Repair(moved.name, f"moved before {node.name!r}, which streams read")
+            continue
+        (source,) = node.sources
+        size = int(np.prod(found.output_shape[1:]))
+        name = f"{node.name}_row"
+        row = Node("Reshape", name, {"name": name, "target_shape": [1, size]}, [source])
+        graph.nodes.insert(graph.nodes.index(node), row)
+        node.sources = [row.name]
+        yield Repair(node.name, f"its values are one row before it, {row.name!r}, in a stream too")
+
+
 def _activations(graph: Graph) -> Iterator[tuple[Node, Any, Quantizer | None]]:
     """Layers with a quantizer for an activation: it as stored, and as it is read."""
     for node in graph.nodes:
@@ -456,15 +486,11 @@ def _symmetric(graph: Graph, grid: FixedPoint) -> Iterator[Repair]:
 def _renamed(graph: Graph) -> Iterator[Repair]:
     """Names that cannot stand in hls4ml's C++, in letters, digits and _."""
     for node in list(graph.nodes):
-        whole = (n for n in graph.nodes if n.config.get("activation") in (None, "linear"))
-        refused = {"input", *(f"{each.name}_linear" for each in whole if each.kind in PARTS)}
-        refused |= RESERVED if node.kind == "InputLayer" else set()
         old, new = node.name, re.sub(r"\W", "_", node.name, flags=re.ASCII)
-        while not new.isidentifier() or new in refused:
-            new = f"layer_{new}"
+        new = new if new.isidentifier() else f"layer_{new}"
         if new != old:
             new = graph.unique(new)
-            graph.rename(old, new)
+            graph.rename({old: new})
             yield Repair(old, f"renamed to {new!r}: hls4ml's C++ cannot have its name")
 
 

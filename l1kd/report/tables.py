@@ -366,11 +366,10 @@ def agreement_table(run: RunFiles) -> Table:
 
 
 def certificate_table(run: RunFiles) -> Table:
-    """Layers that are proved of every project, and layers that are tested, not proved."""
-    verdicts = {"refused": "refused", "open": "tested, not proved"}
+    """Layers that are proved of every project, and those that are refused or open."""
 
     def verdict(_: Any, __: Any, found: run_files.Doubted | None) -> str:
-        return verdicts[found.state] if found else "certified for all inputs"
+        return run_files.IN_WORDS[found.state] if found else "certified for all inputs"
 
     columns = [
         text("student"),

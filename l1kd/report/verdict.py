@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from l1kd.core.run_files import AgreementRecord
+from l1kd.core.run_files import IN_WORDS, AgreementRecord
 from l1kd.core.stages import order
 from l1kd.evaluation.comparison import outcome, sentences
 from l1kd.evaluation.metrics import mean_over_signals
@@ -120,7 +120,8 @@ def _compared(record: AgreementRecord) -> tuple[State, str]:
 
 
 def _certificates(run: RunFiles) -> Iterator[Gate]:
-    """Equality for every input, project by project; a layer that is not covered is tested only."""
+    """Equality for every input, project by project; one that is open fails where it is required."""
+    needed = run.config.verify.certificate == "required"
     for record in run.agreement or []:
         for each in record.certificates:
             name = f"Certificate, {record.student}, {each.backend} {each.io_type} {each.strategy}"
@@ -130,11 +131,10 @@ def _certificates(run: RunFiles) -> Iterator[Gate]:
                 continue
             refused = [found for found in each.findings if found.state == "refused"]
             first = (refused or each.findings)[0]
-            where = f"layer {first.layer}, {first.step}: {first.reason}"
-            if refused:
-                yield Gate(name, "failed", f"refused: {where}")
-            else:
-                yield Gate(name, "passed", f"tested, not proved: {where}")
+            where = f"{IN_WORDS[first.state]}: layer {first.layer}, {first.step}: {first.reason}"
+            if needed and not refused:
+                where += "; the run requires certificates"
+            yield Gate(name, "failed" if refused or needed else "passed", where)
 
 
 def _fidelity(run: RunFiles) -> Iterator[Gate]:

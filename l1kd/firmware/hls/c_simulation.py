@@ -56,6 +56,7 @@ _PLAIN = """  INLINE void clearUnusedBits(void) volatile {
   }
   INLINE void clearUnusedBits(void)
 """
+OWN = ("calls.h:", "csim.cpp:")  # what is generated here; a project has no such names
 # What every project includes, parsed once for all of them: a third of the time of a compilation.
 _PRELUDE = "".join(
     f"#include {name}\n"
@@ -130,8 +131,11 @@ def compile_cpp(
     """Run the C++ compiler in a directory; UserError if it does not accept `what` of a project."""
     done = call([*command, *arguments], place, environment=compiler_environment())
     if done.returncode:
+        said = _said(done)
+        if said.startswith(OWN):  # it is not of the project that the user may have edited
+            raise RuntimeError(f"{project}: l1kd's own code for {what} does not compile: {said}")
         raise UserError(
-            f"{project}: {command[0]} does not compile {what}: {_said(done)}; convert the student "
+            f"{project}: {command[0]} does not compile {what}: {said}; convert the student "
             "again if you did not edit it"
         )
 
@@ -179,7 +183,7 @@ def _temporary_cache(_process: int) -> Path:
 def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None) -> Path:
     """The program of a C simulation, cached or compiled; `calls`: C++ that runs single calls."""
     command = compiler()
-    files = {**dict(sources(directory)), "l1kd_csim.cpp": _BRIDGE.read_bytes()}
+    files = {**dict(sources(directory)), "csim.cpp": _BRIDGE.read_bytes()}
     arguments = (
         *_FLAGS,
         f'-DL1KD_SOURCE="{ports.top}.cpp"',
@@ -188,7 +192,7 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
         f"-DL1KD_INPUTS={ports.inputs}",
         f"-DL1KD_OUTPUTS={ports.outputs}",
     )
-    files["l1kd_calls.h"] = _calls(directory, files, calls).encode()
+    files["calls.h"] = _calls(directory, files, calls).encode()
     files["traced.h"] = _traced(files.get(f"{ports.top}.cpp", b"").decode(), ports).encode()
     files["prelude.h"] = _PRELUDE.encode()
     key = _hash(files, (*command, *arguments))
@@ -216,7 +220,7 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
 
     def project(work: Path) -> Path:
         (work / "prelude.h.gch").symlink_to(prelude)
-        given = (*arguments, "l1kd_csim.cpp")
+        given = (*arguments, "csim.cpp")
         return compiled(work, files, given, "l1kd_csim", "the project")
 
     return program_of(key, project)

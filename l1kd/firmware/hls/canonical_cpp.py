@@ -26,7 +26,7 @@ SHARED = (
 )
 GENERATED = "nnet_utils/nnet_code_gen.h"
 _NO_CODE = re.compile(r"//[^\n]*|/\*.*?\*/|^#ifndef __SYNTHESIS__\n.*?^#endif\n", re.M | re.S)
-_PIECE = re.compile(r"[^;{}]*(?:\{\};|\{|\};?|;)")
+_PIECE = re.compile(r"[^;{}]*(?:\{\};|\{[-\d, ]+\};|\{|\};?|;)")
 _NUMBER = re.compile(r"static const (?P<kind>[\w:]+) (?P<name>\w+) = (?P<value>[^{}]+);")
 _PIXELS = re.compile(r"static const ap_uint<(?P<word>.+)> (?P<name>\w+)\[(?P<size>.+)\];")
 _OUTSIDE = re.compile(r"const ap_uint<.*> (?P<struct>\w+)::(?P<name>\w+)\[\] = ")
@@ -100,7 +100,7 @@ def lines(code: str) -> list[str]:
     code = re.sub(r"^\s*(#pragma .*)$", r"\1;", code, flags=re.MULTILINE)
     code = " ".join(code.replace("public:", "public:;").split()).replace("template <", "template<")
     code = re.sub(r'\("\w+"\)', "", code).replace("= {0};", "= 0;")  # streams have no names
-    code = re.sub(r"([(<]) | ([)>])", r"\1\2", code)
+    code = re.sub(r"([(<]|= \{) | ([)>])", r"\1\2", code)
     code = _PRODUCT.sub(lambda found: str(math.prod(map(int, found[0].split("*")))), code)
     depth, found = 0, []
     for piece in _PIECE.findall(code):

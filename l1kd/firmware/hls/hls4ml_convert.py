@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import math
 import re
@@ -23,6 +24,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import FirmwareRecord, LayerRecord
 from l1kd.exact.layers import Quantize
 from l1kd.exact.network import Network
+from l1kd.firmware.certificate.cpp_reader import TAKEN
 from l1kd.firmware.hls import canonical_cpp, project, testbench
 from l1kd.firmware.hls.backends import Backend, backend_named
 from l1kd.firmware.stimuli.test_vectors import choose
@@ -127,6 +129,7 @@ def to_hls(
     options = [backend, io_type, strategy, reuse, part, clock_ns, unroll, port.text]
     # Two versions of hls4ml write two programs, so theirs is part of the name; ours is not.
     namespace = f"{top}_v{content_hash([digest, versions['hls4ml'], options])[:8]}"
+    model, given = _renamed(model)
     with atomic_directory(directory) as written:
         with _hls4ml(name):
             import hls4ml
@@ -165,7 +168,7 @@ def to_hls(
             top=top,
             input_type=_text(source.type.precision),
             output_type=_text(sink.type.precision),
-            layers=[_layer(layer, model) for layer in graph.get_layers()],
+            layers=[_layer(layer, model, given) for layer in graph.get_layers()],
         )
         description = project.Description(
             versions=versions,
@@ -177,9 +180,9 @@ def to_hls(
             interval_cycles=1 if reuse == 1 and graph.config.pipeline_style == "pipeline" else None,
             input=project.Port(shape=tuple(model.input_shape[1:]), type=record.input_type),
             output=project.Port(shape=tuple(model.output_shape[1:]), type=record.output_type),
-            layers=tuple(_traced(graph, model)),
+            layers=tuple(_traced(graph, model, given)),
             arrays={
-                variable.name: layer.name
+                variable.name: _original(layer.name, given)
                 for layer in graph.get_layers()
                 if layer.get_attr("function_cpp")
                 for variable in layer.get_variables()
@@ -215,9 +218,10 @@ def check_size(model: keras.Model, backend: Backend, io_type: str, strategy: str
     """Raise CheckFailed for a layer that hls4ml has no code for, or the vendor's tool refuses."""
     for layer in model.layers:
         kind = type(layer).__name__
-        if (io_type, strategy, kind) == ("io_parallel", "resource", "QDepthwiseConv2D"):
+        depthwise = kind == "QDepthwiseConv2D" or "QSeparable" in kind
+        if depthwise and (io_type, strategy) == ("io_parallel", "resource"):
             raise CheckFailed(
-                f"{model.name}: layer {layer.name!r} is a depthwise convolution, which has no "
+                f"{model.name}: layer {layer.name!r} has a depthwise convolution, which has no "
                 "resource strategy with io_parallel in hls4ml; use io_stream, or "
                 "`strategy: latency`"
             )
@@ -252,6 +256,40 @@ def reusable(inputs: int, outputs: int, factor: int) -> bool:
     if factor >= inputs:
         return factor % inputs == 0
     return (inputs * outputs // factor) % outputs == 0
+
+
+# Parts of names that hls4ml makes of a layer's: two layers `a` and `a_bias` have one type's name.
+_PARTS = "accum|bias|index|linear|param|result|shift|slope|table|weight"
+# Words whose types, `<word>_t`, or whose ports are C++'s, the library's or hls4ml's own; and parts
+# by which hls4ml finds a layer's weights, wherever in a variable's name they stand.
+_WORDS = re.compile(
+    rf"{_PARTS}|{TAKEN.pattern}|input|model_default|layer\d*|[wb]\d+|.*(?:kernel|bias).*|u?int\w*|"
+    r"s?size|ptrdiff|max_align|time|clock|l?l?div|imaxdiv|f?pos|off|pid|mbstate|locale",
+    re.ASCII,
+)
+
+
+def _renamed(model: keras.Model) -> tuple[keras.Model, dict[str, str]]:
+    """The model with names that can be C++'s, and the given names by the new ones."""
+    names = [layer.name for layer in model.layers]
+    parts = {f"{name}_{part}" for name in names for part in _PARTS.split("|")}
+    bad = [name for name in names if name in parts or _WORDS.fullmatch(name)]
+    if not bad:
+        return model, {}
+    from l1kd.networks.load import Graph
+
+    free = (name for name in map("own{}".format, itertools.count(1)) if name not in names)
+    graph, new = Graph.of(model), dict(zip(bad, free, strict=False))
+    graph.rename(new)
+    return graph.build(), {ours: name for name, ours in new.items()}
+
+
+def _original(name: str, given: dict[str, str]) -> str:
+    """The name of a layer of the written code, as it was given."""
+    for ours, theirs in given.items():
+        if name == ours or name.startswith(f"{ours}_"):
+            return theirs + name.removeprefix(ours)
+    return name
 
 
 def _configuration(
@@ -337,7 +375,7 @@ def _text(precision: Any) -> str:
     return FixedPoint.parse(str(precision)).text
 
 
-def _layer(layer: Any, model: keras.Model) -> LayerRecord:
+def _layer(layer: Any, model: keras.Model, given: dict[str, str]) -> LayerRecord:
     def kind_of(attribute: str) -> str | None:
         named = layer.get_attr(attribute)
         return None if named is None else _text(named.precision)
@@ -345,7 +383,7 @@ def _layer(layer: Any, model: keras.Model) -> LayerRecord:
     weights = layer.weights.get("weight")
     names = {own.name: own for own in model.layers}
     return LayerRecord(
-        name=layer.name,
+        name=_original(layer.name, given),
         kind=layer.class_name,
         shape=[int(side) for side in layer.get_output_variable().shape],
         weights=None if weights is None else int(weights.data.size),
@@ -358,7 +396,7 @@ def _layer(layer: Any, model: keras.Model) -> LayerRecord:
     )
 
 
-def _traced(graph: Any, model: keras.Model) -> Iterator[project.Traced]:
+def _traced(graph: Any, model: keras.Model, given: dict[str, str]) -> Iterator[project.Traced]:
     """The layers that the C simulation can trace, each with the Keras layer of equal output."""
     own = {layer.name: layer for layer in model.layers}
     for layer in graph.get_layers():
@@ -366,8 +404,8 @@ def _traced(graph: Any, model: keras.Model) -> Iterator[project.Traced]:
             continue
         variable = layer.get_output_variable()
         yield project.Traced(
-            name=layer.name,
-            keras=_keras_name(layer.name, own),
+            name=_original(layer.name, given),
+            keras=_original(_keras_name(layer.name, own), given),
             shape=tuple(int(side) for side in variable.shape),
             type=_text(variable.type.precision),
         )

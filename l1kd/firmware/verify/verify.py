@@ -119,11 +119,10 @@ def _certify(
             context.say(f"{name} {project.record.io_type}: {certificate.summary}")
             needed = context.config.verify.certificate == "required"
             if certificate.refused or (needed and not certificate.certified):
-                hint = (
-                    "" if certificate.refused else "; `verify.certificate: optional` lets it pass"
-                )
-                summary = f"no certificate ({certificate.summary}){hint}"
-                refused.append(f"student {name!r}, {' '.join(kind.values())}: {summary}")
+                told = f"student {name!r}, {' '.join(kind.values())}: {certificate.summary}"
+                if not certificate.refused:
+                    told += "; the run requires it, `verify.certificate: optional` does not"
+                refused.append(f"no certificate: {told}")
             records.append(
                 run_files.CertificateRecord(
                     **kind,

@@ -201,7 +201,7 @@ def check(model: keras.Model, *, io_type: IoType = "io_parallel") -> list[Proble
             own += RULES[name](graph, layer)
         else:
             own.append((name, *_REFUSED.get(name, _ANY)))
-        own += _name(graph, layer)
+        own += _name(layer)
         if not own:
             own += _too_wide(graph, layer)
         if io_type == "io_stream":
@@ -295,6 +295,8 @@ def _stream(graph: Graph, layer: Any) -> Iterator[Finding]:
     """Problems of io_stream alone."""
     if (readers := len(graph.readers[layer.name])) > _COPIES:
         yield finding("stream read often", readers=readers, copies=_COPIES)
+    if misread(graph, layer):
+        yield finding("stream flat", kind=kind(layer))
     shapes = {tuple(each.output_shape) for each in graph.parents(layer)}
     if len(shapes) > 1 and kind(layer) != "Concatenate":
         yield finding("stream of shapes", kind=kind(layer))
@@ -315,6 +317,33 @@ def _stream(graph: Graph, layer: Any) -> Iterator[Finding]:
         axes = zip(layer.input_shape[1:-1], size, step, strict=True)
         if layer.padding == "same" and any(any(pads(*each)) for each in axes):
             yield finding("stream pool padded")
+
+
+_READ_IN_PACKS = frozenset({"QDense", "Concatenate", "Flatten", "Reshape", "Dropout"})
+
+
+def misread(graph: Graph, layer: Any) -> bool:
+    """True if a stream goes on in the packs from before a Flatten, and its readers cannot tell."""
+    readers = graph.readers[layer.name]
+    if not readers or _pack(graph, layer) == _sides(layer)[-1]:
+        return False
+    reader = readers[0]
+    typed = kind(reader) == "QActivation" and _class(reader.quantizer) == "quantized_bits"
+    return len(readers) > 1 or not (typed or kind(reader) in _READ_IN_PACKS)
+
+
+def _sides(layer: Any) -> tuple[int, ...]:
+    shape = layer.output_shape
+    return tuple((shape[0] if isinstance(shape, list) else shape)[1:])
+
+
+def _pack(graph: Graph, layer: Any) -> int:
+    """Values that a stream carries at a time: hls4ml leaves them where a layer makes it flat."""
+    parents, flat = graph.parents(layer), len(_sides(layer)) == 1
+    typed = kind(layer) == "QActivation" and _class(layer.quantizer) == "quantized_bits"
+    if parents and flat and (typed or kind(layer) in ("Flatten", "Reshape", "Dropout")):
+        return _pack(graph, parents[0])
+    return _sides(layer)[-1]
 
 
 _FLOAT = "use {}, with kernel_quantizer='quantized_bits(bits,integer,alpha=1)'"
@@ -354,6 +383,8 @@ def _input(graph: Graph, layer: Any) -> Iterator[Finding]:
 def _activation(graph: Graph, layer: Any) -> Iterator[Finding]:
     quantizer, port = layer.quantizer, graph.is_port(layer)
     yield from _of_activation(quantizer, port=port)
+    if port and not graph.reached(layer):
+        yield finding("port alone")
     if type(quantizer).__name__ != "quantized_bits":
         return
     reshaped = port and kind(graph.parents(layer)[0]) not in ("InputLayer", "Dropout")
@@ -422,10 +453,13 @@ def _convolution(graph: Graph, layer: Any) -> Iterator[Finding]:
     yield from _weighted(layer)
 
 
-@rule("Flatten")
+@rule("Flatten", "Permute")
 def _channels(graph: Graph, layer: Any) -> Iterator[Finding]:
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         yield finding("channels first")
+    before = graph.source(layer, DROPOUT | {"QActivation", "Activation", "ReLU", "LeakyReLU"})
+    if kind(layer) != "Flatten" and getattr(before, "keepdims", False):
+        yield finding("sides lost", before=before.name)
 
 
 @rule(
@@ -499,26 +533,16 @@ def _reshape(graph: Graph, layer: Any) -> Iterator[Finding]:
         yield finding("open shape", target=target, shape=shape)
 
 
-@rule("Dropout", "Permute")
-def _nothing(graph: Graph, layer: Any) -> Iterator[Finding]:
-    yield from ()
+@rule("Dropout")
+def _dropout(graph: Graph, layer: Any) -> Iterator[Finding]:
+    if not graph.readers[layer.name]:
+        yield finding("dropout last")
 
 
-RESERVED = frozenset(
-    ("bool", "char", "class", "const", "double", "float", "int", "long", "new", "short", "void")
-)
-
-
-def _name(graph: Graph, layer: Any) -> Iterator[Finding]:
+def _name(layer: Any) -> Iterator[Finding]:
     """Names become types and variables of the C++."""
-    name, identifier = layer.name, layer.name.isascii() and layer.name.isidentifier()
-    if not identifier or (kind(layer) == "InputLayer" and name in RESERVED):
+    if not (layer.name.isascii() and layer.name.isidentifier()):
         yield finding("name not in C++")
-    elif name == "input":
-        yield finding("name kept")
-    owner = next((each for each in graph.layers if name == f"{each.name}_linear"), None)
-    if owner is not None and kind(owner) in PARTS and own_activation(owner) is None:
-        yield finding("name taken", owner=owner.name)
 
 
 def _of_activation(quantizer: Any, *, port: bool = False) -> Iterator[Finding]:

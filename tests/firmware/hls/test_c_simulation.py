@@ -49,7 +49,7 @@ case "$*" in *c++-header*) echo gpch > "$last"; exit 0;; esac  # parsed headers 
 here="$(dirname "$0")"
 echo x >> "$here/calls"
 sleep ${FAKE_SECONDS:-0}
-{ echo "#!/bin/sh"; echo "# $(cat "$(ls weights/w*.h | head -1)" l1kd_calls.h | cksum)"; } > "$last"
+{ echo "#!/bin/sh"; echo "# $(cat "$(ls weights/w*.h | head -1)" calls.h | cksum)"; } > "$last"
 env > "$here/environment"
 """
 
