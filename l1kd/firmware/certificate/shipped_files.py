@@ -54,15 +54,15 @@ def measure(directory: Path) -> dict[str, str]:
     }
 
 
-def contents(directory: Path, inside: str = "") -> dict[str, bytes]:
+def contents(directory: Path, inside: str = "", products: str = _PRODUCTS) -> dict[str, bytes]:
     """The files of a project by path, products of its tools left out; links are `Unreadable`."""
     found: dict[str, bytes] = {}
     for entry in sorted(os.scandir(directory / inside), key=lambda entry: entry.name):
         path = f"{inside}{entry.name}"
-        if re.fullmatch(_PRODUCTS, path) and not entry.is_symlink():
+        if re.fullmatch(products, path) and not entry.is_symlink():
             continue
         if entry.is_dir(follow_symlinks=False):
-            found |= contents(directory, f"{path}/")
+            found |= contents(directory, f"{path}/", products)
         elif entry.is_file(follow_symlinks=False):
             found[path] = Path(entry).read_bytes()
         else:
@@ -99,7 +99,7 @@ def faults(
             if not re.fullmatch(_OPTIONS[1], content):
                 yield name, "chooses more than the steps of the scripts"
         elif name in texts:
-            if line := _first_difference(content, texts[name].encode()):
+            if line := first_difference(content, texts[name].encode()):
                 yield f"{name}:{line}", "is not what l1kd writes"
         elif name not in own:
             yield name, "is not a file of the project: it could be read for another"
@@ -108,7 +108,7 @@ def faults(
             yield name, "is missing"
 
 
-def _first_difference(found: bytes, wanted: bytes) -> int:
+def first_difference(found: bytes, wanted: bytes) -> int:
     """The first line that differs, 0 if none does."""
     lines = itertools.zip_longest(found.split(b"\n"), wanted.split(b"\n"))
     return next((number for number, (ours, theirs) in enumerate(lines, 1) if ours != theirs), 0)
