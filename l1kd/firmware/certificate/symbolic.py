@@ -129,7 +129,7 @@ class Space:
         self.terms: list[Term] = []
         self.places: dict[int, str] = {}  # of the text that made a base or, negative, a term
         self.place = ""
-        self.last = -1  # base that was met last
+        self.near: list[Value] = []  # values that the text there names
         self._known: dict[Any, int] = {}
         self._functions: list[tuple[Any, tuple[int, ...]]] = []  # what it applies, and to which
         self._ends: list[tuple[int, int]] = []
@@ -267,7 +267,6 @@ class Space:
             found = self._known[kind, parts] = len(self.bases)
             self.bases.append(Base(kind, parts, low, high, self._identity(low, high)))
             self.places[found] = self.place
-        self.last = found
         return found
 
     def range(self, value: Value) -> tuple[int, int]:
@@ -281,8 +280,8 @@ class Space:
         singles: dict[int, list[tuple[int, int]]] = {}
         sums: list[tuple[int, Sum]] = []
         for factor, value in pairs:
-            if isinstance(value, int):
-                constant += factor * value
+            if isinstance(value, int | np.integer):
+                constant += factor * int(value)
             elif isinstance(value, Sum):
                 sums.append((factor, value))
             elif factor:
@@ -467,9 +466,9 @@ class Space:
 
     def quantized(self, value: Value, kind: FixedPoint, half: bool, fraction: int) -> Value:
         """Counts of a type that it makes of counts of 2^-fraction (of x/2 + 1/2 if `half`)."""
-        low, high = self.range(value)
-        if not half and kind.carries(low, high, fraction):
-            return self.linear([(1 << (kind.fraction - fraction), value)])
+        left, ends = kind.fraction - fraction, self.range(value)
+        if not half and left >= 0 and kind.carries(*ends, fraction):
+            return self.linear([(1 << left, value)])
         function = partial(_quantized, kind, half, fraction)
         return self.apply(("quantize", kind, half, fraction), function, value)
 

@@ -1,9 +1,9 @@
 """Proves that written Verilog computes its network, for every event on its port.
 
-The network and the Verilog, as it is read back, are both made values of one `Space`, in which equal
-functions of the inputs are equal: no rounding, overflow or weight can be another one. Shared modules
-are pinned by their hashes, registers and latency by the text of the pipeline, and every file has to
-be the one that is written of the program that the project has for its interpreter.
+The network and the Verilog, as it is read back, become values of one `Space`, in which the same
+functions of the inputs are equal: no rounding, overflow or weight can be another one. Shared
+modules are pinned by their hashes, registers and latency by the text of the pipeline, and every
+file has to be the one that is written of the program that the project's interpreter runs.
 """
 
 from __future__ import annotations
@@ -127,7 +127,9 @@ MEANINGS: dict[type[Node], Callable[[Space, Any, list[Values], list[int]], Value
     layers.Dense: _affine,
     layers.Conv: _affine,
     layers.Pool: _pool,
-    layers.Pad: lambda space, node, parts, _: pad(as_images(parts[0][None]), node.padding),
+    layers.Pad: lambda space, node, parts, _: _each(
+        lambda value: space.linear([(1, value)]), pad(as_images(parts[0][None]), node.padding)
+    ),
     layers.Reshape: lambda space, node, parts, _: parts[0],
     layers.Permute: lambda space, node, parts, _: parts[0].transpose(node.axes),
     layers.Rectify: _rectify,
@@ -143,7 +145,7 @@ class _Proof:
     network: Network
     space: Space = field(default_factory=Space)
     values: dict[str, Values] = field(default_factory=dict)
-    sums: dict[int, str] = field(default_factory=dict)  # layers that bases are the results of
+    sums: dict[int, str] = field(default_factory=dict)  # layers that computed them
     readers: dict[int, str] = field(default_factory=dict)  # layers that functions of bases are of
     findings: list[Doubted] = field(default_factory=list)
 
@@ -171,51 +173,52 @@ class _Proof:
             self.values[node.name] = made
             owner = node.sources[0] if node.sources else node.name
             for base in range(bases, len(space.bases)):
-                is_sum = space.bases[base].kind == "sum"
-                self.sums[base], self.readers[base] = owner if is_sum else node.name, node.name
+                self.readers[base] = node.name
+                if space.bases[base].kind == "sum":
+                    self.sums[base] = owner
         return True
 
-    def layer_of(self, base: int, default: str) -> str:
-        """The layer whose result a base should be: the one that shares most terms with it."""
-        own = dict(self.space.bases[base].parts) if self.space.bases[base].kind == "sum" else {}
+    def owner(self, terms: Mapping[int, int], default: str) -> str:
+        """The layer with the sum that shares most terms with another one."""
         best, most = default, 0.0
-        for known, layer in self.sums.items():
-            kind, parts, *_ = self.space.bases[known]
-            if kind == "sum":
-                shared = sum(1 + (own[t] == times) for t, times in parts if t in own)
-                if (score := shared / (len(parts) + len(own))) > most:
-                    best, most = layer, score
+        for base, layer in self.sums.items():
+            parts = self.space.bases[base].parts
+            shared = sum(1 + (terms[t] == times) for t, times in parts if t in terms)
+            if (score := shared / (len(parts) + len(terms))) > most:
+                best, most = layer, score
         return best
+
+    def here(self) -> str:
+        """The layer that the line belongs to at which the reader stopped."""
+        near, first = self.space.near, self.network.nodes[0].name
+        base = self.space.common_base(*near)
+        if base in self.sums:
+            return self.readers[base]
+        total = self.space.spread(self.space.linear((1, value) for value in near))
+        return self.owner(total.terms, self.readers.get(-1 if base is None else base, first))
 
     def blame(self, value: Value, terms: int, bases: int, output: str) -> None:
         """Note the first layers on the way to a wrong output whose values are others."""
-        space, seen = self.space, set()
+        space, seen = self.space, set[int]()
         waiting = [term for term in space.spread(value).terms if term >= terms]
         if not waiting:
             self.note(output, "sums", f"an output of {output!r} is another sum")
         while waiting:
-            term = waiting.pop()
-            base = space.terms[term].base
-            kind, parts, *_ = space.bases[base]
-            if term in seen:
+            if (term := waiting.pop()) in seen:
                 continue
             seen.add(term)
+            base = space.terms[term].base
+            kind, parts, *_ = space.bases[base]
             if base < bases:
-                layer = self.readers.get(base, output)
-                place = space.places[~term]
+                layer, place = self.readers.get(base, output), space.places[~term]
                 self.note(layer, "quantizer", f"{place}: not {layer!r} on every value of its sum")
                 continue
-            inner = {t for t, _ in parts} if kind == "sum" else _terms_in(parts)
-            new = [each for each in inner if each >= terms]
-            waiting += new
-            if not new:
-                layer, place = self.layer_of(base, output), space.places[base]
+            inner = dict(parts if kind == "sum" else (one for t, _ in parts[0] for one in t))
+            if new := [each for each in inner if each >= terms]:
+                waiting += new
+            else:
+                layer, place = self.owner(inner, output), space.places[base]
                 self.note(layer, "sums", f"{place}: not a sum of {layer.removesuffix(SUMS)!r}")
-
-
-def _terms_in(parts: tuple[Any, ...]) -> set[int]:
-    """Terms of a maximum or a product."""
-    return {term for terms, _ in parts[0] for term, _ in terms} if parts else set()
 
 
 def prove(logic: Logic, network: Network) -> Certificate:
@@ -256,8 +259,7 @@ def _compare(proof: _Proof, files: Mapping[str, bytes], logic: Logic) -> None:
     except (Unreadable, Unproved) as error:
         state: State = "refused" if isinstance(error, Unreadable) else "open"
         reason = str(error) if state == "refused" else f"{space.place}: {error}"
-        layer = proof.readers.get(space.last, network.nodes[0].name)
-        proof.note(layer, "code", reason, state)
+        proof.note(proof.here(), "code", reason, state)
         return
     if logic.record.latency_cycles != stages:
         reason = f"{stages} stages, and a latency of {logic.record.latency_cycles} is recorded"

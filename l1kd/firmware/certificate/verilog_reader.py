@@ -16,7 +16,7 @@ from typing import NamedTuple
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.firmware.certificate.cpp_reader import Unreadable
 from l1kd.firmware.certificate.symbolic import Space, Value
-from l1kd.firmware.verilog.project import core_text, wrapper_text
+from l1kd.firmware.verilog.project import Kif, core_text, wrapper_text
 
 ALKAID = "0.8.2"
 # SHA-256 of the modules that it ships, of which the argument is.
@@ -28,19 +28,15 @@ MODULES = {
     "shift_adder": "6eee071cb4fdba2187360c8c5ee4a0a008bf9fd38ef042a1aa8bfc0d0d13299a",
     "ternary_adder": "e96711250006f25f78d4dada3f56f74c1db52d756178e243342ad247160ddda9",
 }
-_HEAD = """`timescale 1 ns / 1 ps
-
-module {name} (
-    input [{inputs}:0] model_inp,
-    output [{outputs}:0] model_out
-);
-
-    // verilator lint_off UNUSEDSIGNAL
-    // Explicit quantization operation will drop bits if exists
-
-"""
-_MIDDLE = "\n\n    // verilator lint_on UNUSEDSIGNAL\n\n"
-_INDENT = "    "
+_FRAME = re.compile(
+    r"`timescale 1 ns / 1 ps\n\nmodule (\w+) \(\n    input \[(\d+):0\] model_inp,\n"
+    r"    output \[(\d+):0\] model_out\n\);\n\n    // verilator lint_off UNUSEDSIGNAL\n"
+    r"    // Explicit quantization operation will drop bits if exists\n\n(.*)\n\n"
+    r"    // verilator lint_on UNUSEDSIGNAL\n\n(.*)\n\nendmodule\n",
+    re.ASCII | re.DOTALL,
+)
+_DECLARED = re.compile(r"    wire \[(\d+):0\] v(\d+); (assign v\2\[\1:0\] = )?(.*)", re.ASCII)
+_DRIVEN = re.compile(r"    assign model_out\[(\d+):(\d+)\] = (v\d+)\[(\d+):0\];", re.ASCII)
 _LARGEST = 4096  # of a width or a shift
 
 
@@ -52,6 +48,7 @@ class Wire(NamedTuple):
 
 
 Pieces = Mapping[tuple[int, int], Wire]  # of a port, by lowest bit and width
+_SUBSET = "not in the Verilog subset that l1kd writes"
 
 
 @dataclass
@@ -63,28 +60,65 @@ class _Module:
     wires: dict[str, Wire] = field(default_factory=dict)
     declared: set[str] = field(default_factory=set)
 
-    def whole(self, name: str, width: int) -> Wire:
-        """A wire with all its bits."""
-        if (wire := self.wires.get(name)) is None or wire.width != width:
+    def declare(self, line: str) -> None:
+        """Read a line that declares and drives a wire."""
+        if not (found := _DECLARED.fullmatch(line)) or (name := found[2]) in self.declared:
+            raise Unreadable(_SUBSET)
+        width = int(found[1]) + 1
+        drives = _assigned(self, found[4], width) if found[3] else None
+        value = _instance(self, found[4], width, name) if drives is None else drives
+        self.declared.add(name)
+        self.wires[f"v{name}"] = Wire(value, width)
+
+    def driven(self, line: str, start: int) -> tuple[int, Wire]:
+        """Read a line that drives bits of the output, from `start` on: their number and wire."""
+        if not (found := _DRIVEN.fullmatch(line)):
+            raise Unreadable(_SUBSET)
+        high, low, width = int(found[1]), int(found[2]), int(found[4]) + 1
+        if low != start or high - low + 1 != width or width > self.wire(found[3]).width:
+            raise Unreadable("not the bits of one wire behind those before")
+        return width, Wire(self.wires[found[3]].value, width)
+
+    def wire(self, name: str, width: int | None = None) -> Wire:
+        """A wire, which has to have some width."""
+        if (wire := self.wires.get(name)) is None or width not in (None, wire.width):
             raise Unreadable(f"{name} has no {width} bits here")
         return wire
 
-    def number(self, name: str, width: int, signed: int) -> Value:
-        """The number that a wire is, with or without a sign; also of `1'b0`, a constant."""
+    def number(self, name: str, width: int | None, signed: int) -> Value:
+        """The number that `v1`, `v1[4:0]` or `2'b11` is, read with a sign or without."""
         if constant := re.fullmatch(r"(\d+)'b([01]+)", name):
-            if (int(constant[1]), len(constant[2])) != (width, width):
+            wire = Wire(int(constant[2], 2), int(constant[1]))
+            if not int(constant[1]) == len(constant[2]) == width:
                 raise Unreadable(f"{name} has not {width} bits")
-            return self.space.wrapped(int(constant[2], 2), width, bool(signed))
-        return self.space.wrapped(*self.whole(name, width), bool(signed))
+        elif whole := re.fullmatch(r"(v\d+)(?:\[(\d+):0\])?", name):
+            wire = self.wire(whole[1], width)
+            if whole[2] and wire.width != int(whole[2]) + 1:
+                raise Unreadable(f"{name} is not all of it")
+        else:
+            raise Unreadable(_SUBSET)
+        return self.space.wrapped(*wire, bool(signed))
 
     def bits(self, name: str, high: int, low: int) -> Value:
         """The value whose lowest bits are some bits of a wire."""
-        if (wire := self.wires.get(name)) is None or not 0 <= low <= high < wire.width:
+        if not 0 <= low <= high < self.wire(name).width:
             raise Unreadable(f"{name} has no bits {high} to {low}")
-        return self.space.shifted(wire.value, low)
+        return self.space.shifted(self.wires[name].value, low)
+
+    def aligned(
+        self, operands: list[str], given: list[int], right: int
+    ) -> tuple[int, Value, Value]:
+        """Bits that hold both operands, and the operands, the second shifted left."""
+        factors = 1 << max(-right, 0), 1 << max(right, 0)
+        one, other = (
+            self.space.linear([(factors[i], self.number(operands[i], given[i], given[2 + i]))])
+            for i in (0, 1)
+        )
+        needed = max(given[0] + max(-right, 0), given[1] + max(right, 0))
+        return needed + (given[2] != given[3]), one, other
 
 
-# Modules of `src/static/`: parameters, then operands, to the value whose lowest bits come out.
+# Modules of `src/static/`: parameters and operands to the value whose lowest bits come out.
 
 
 def _need(width: int, inner: int) -> None:
@@ -92,52 +126,37 @@ def _need(width: int, inner: int) -> None:
         raise Unreadable(f"{width} of {inner} bits are read")
 
 
-def _aligned(
-    module: _Module,
-    operands: list[str],
-    widths: tuple[int, int],
-    signs: tuple[int, int],
-    right: int,
-) -> tuple[int, Value, Value]:
-    """Bits that hold both operands side by side, and the operands, the second shifted left."""
-    factors = 1 << max(-right, 0), 1 << max(right, 0)
-    needed = max(widths[0] + max(-right, 0), widths[1] + max(right, 0)) + (signs[0] != signs[1])
-    one, other = (
-        module.space.linear([(factor, module.number(name, width, sign))])
-        for name, width, sign, factor in zip(operands, widths, signs, factors, strict=True)
-    )
-    return needed, one, other
-
-
 def _shift_adder(module: _Module, given: list[int], operands: list[str]) -> Value:
-    bw0, bw1, s0, s1, width, drop, shift, subtract = given
-    needed, one, other = _aligned(module, operands, (bw0, bw1), (s0, s1), shift)
+    _, _, _, _, width, drop, right, subtract = given
+    needed, one, other = module.aligned(operands, given, right)
     _need(width + drop, needed + subtract + 1)
-    factor = -1 if subtract else 1
-    return module.space.shifted(module.space.linear([(1, one), (factor, other)]), drop)
+    sign = -1 if subtract else 1
+    return module.space.shifted(module.space.linear([(1, one), (sign, other)]), drop)
 
 
 def _ternary_adder(module: _Module, given: list[int], operands: list[str]) -> Value:
-    pairs = []
-    for place, name in enumerate(operands):
-        width, signed, negated, left = given[4 * place : 4 * place + 4]
-        factor = (-1 if negated else 1) << left
-        pairs.append((factor, module.number(name, width, signed)))
-    return module.space.shifted(module.space.linear(pairs), given[13])
+    terms = (given[4 * place : 4 * place + 4] for place in range(3))
+    return module.space.shifted(
+        module.space.linear(
+            ((-1 if negated else 1) << left, module.number(name, width, signed))
+            for name, (width, signed, negated, left) in zip(operands, terms, strict=True)
+        ),
+        given[13],
+    )
 
 
 def _binop(module: _Module, given: list[int], operands: list[str]) -> Value:
-    bw0, bw1, s0, s1, width, shift, operation = given
-    needed, one, other = _aligned(module, operands, (bw0, bw1), (s0, s1), shift)
-    _need(width, needed)
-    return module.space.bitwise(("and", "or", "xor")[operation], one, other)
+    needed, one, other = module.aligned(operands, given, given[5])
+    _need(given[4], needed)
+    return module.space.bitwise(("and", "or", "xor")[given[6]], one, other)
 
 
 def _mux(module: _Module, given: list[int], operands: list[str]) -> Value:
-    bw0, bw1, s0, s1, width, shift = given
-    needed, one, other = _aligned(module, operands[1:], (bw0, bw1), (s0, s1), shift)
-    _need(width, needed)
-    name, bit = operands[0].rstrip("]").split("[")
+    needed, one, other = module.aligned(operands[1:], given, given[5])
+    _need(given[4], needed)
+    name, _, bit = operands[0][:-1].partition("[")
+    if operands[0] != f"{name}[{module.wire(name).width - 1}]":
+        raise Unreadable(f"{operands[0]} is not the highest bit")
     key = module.space.wrapped(module.bits(name, int(bit), int(bit)), 1, False)
     return module.space.chosen(key, one, other)
 
@@ -147,181 +166,109 @@ def _negative(module: _Module, given: list[int], operands: list[str]) -> Value:
 
 
 def _multiplier(module: _Module, given: list[int], operands: list[str]) -> Value:
-    bw0, bw1, s0, s1, width = given
-    _need(width, bw0 + bw1)
-    one, other = module.number(operands[0], bw0, s0), module.number(operands[1], bw1, s1)
-    return module.space.product(one, other)
+    _need(given[4], given[0] + given[1])
+    numbers = (module.number(operands[i], given[i], given[2 + i]) for i in (0, 1))
+    return module.space.product(*numbers)
 
 
-@dataclass(frozen=True)
-class _Instance:
-    """The form of a line that uses a module."""
-
-    parameters: str  # w a width, s a sign or a switch, p from 0 on, o below 3, i any integer
-    operands: str  # f `v1[4:0]` or a constant, n `v1`, k `v1[4]`
-    compute: Callable[[_Module, list[int], list[str]], Value]
-    spaced: str = ","  # between parameters, then between operands
-    commas: str = ","
-
-    def line(self, name: str) -> re.Pattern[str]:
-        """The form of the text behind the declaration."""
-        one = {"w": r"[1-9]\d*", "s": "[01]", "o": "[012]", "p": r"0|[1-9]\d*"}
-        one["i"] = r"0|-?[1-9]\d*"
-        named = {"f": r"v\d+\[\d+:0\]|\d+'b[01]+", "n": r"v\d+", "k": r"v\d+\[\d+\]"}
-        given = self.spaced.join(f"({one[each]})" for each in self.parameters)
-        ports = self.commas.join(f"({named[each]})" for each in self.operands)
-        pattern = rf"{name} #\({given}\) op_(\d+) \({ports}{self.commas}(v\d+(?:\[\d+:0\])?)\);"
-        return re.compile(pattern, re.ASCII)
-
-
-_INSTANCES = {
-    "shift_adder": _Instance("wwsswpis", "ff", _shift_adder),
-    "ternary_adder": _Instance("wsspwsspwsspwp", "fff", _ternary_adder),
-    "binop": _Instance("wwsswio", "nn", _binop, commas=", "),
-    "mux": _Instance("wwsswi", "kff", _mux),
-    "negative": _Instance("wws", "n", _negative, ", ", ", "),
-    "multiplier": _Instance("wwssw", "ff", _multiplier),
+# Per module: its parameters (w a width, s a switch, p from 0 on, o below 3, i any number), which of
+# them is the output's width, its operands, and what it computes.
+_INSTANCES: dict[str, tuple[str, int, int, Callable[[_Module, list[int], list[str]], Value]]] = {
+    "shift_adder": ("wwsswpis", 4, 2, _shift_adder),
+    "ternary_adder": ("wsspwsspwsspwp", 12, 3, _ternary_adder),
+    "binop": ("wwsswio", 4, 2, _binop),
+    "mux": ("wwsswi", 4, 3, _mux),
+    "negative": ("wws", 1, 1, _negative),
+    "multiplier": ("wwssw", 4, 2, _multiplier),
 }
-_LINES = {name: each.line(name) for name, each in _INSTANCES.items()}
-_OUTPUT = {"shift_adder": 4, "ternary_adder": 12, "binop": 4, "mux": 4, "negative": 1}
-_DECLARED = re.compile(r"wire \[(\d+):0\] v(\d+); (?:assign v(\d+)\[(\d+):0\] = )?(.*;)", re.ASCII)
+_LOWEST = {"w": 1, "s": 0, "p": 0, "o": 0, "i": -_LARGEST}
+_HIGHEST = {"w": _LARGEST, "s": 1, "p": _LARGEST, "o": 2, "i": _LARGEST}
+
+
+def _instance(module: _Module, text: str, width: int, number: str) -> Value:
+    """The value of a wire that an instance drives: `negative #(1, 1, 0) op_4 (v3, v4[0:0]);`."""
+    found = re.fullmatch(r"(\w+) #\(([-\d, ]+)\) op_(\d+) \(([\w\[\]:', ]+)\);", text, re.ASCII)
+    if not found or found[1] not in _INSTANCES or found[3] != number:
+        raise Unreadable(_SUBSET)
+    kinds, output, count, compute = _INSTANCES[found[1]]
+    given, operands = re.split(", ?", found[2]), re.split(", ?", found[4])
+    if not all(re.fullmatch("0|-?[1-9][0-9]{0,3}", each) for each in given):
+        raise Unreadable(_SUBSET)
+    values = [int(each) for each in given]
+    if len(values) != len(kinds) or len(operands) != count + 1:
+        raise Unreadable(_SUBSET)
+    for kind, value in zip(kinds, values, strict=True):
+        if not _LOWEST[kind] <= value <= _HIGHEST[kind]:
+            raise Unreadable(f"a parameter of {value}")
+    if operands[-1] != f"v{number}[{width - 1}:0]" or values[output] != width:
+        raise Unreadable(f"v{number} has not {width} bits")
+    return compute(module, values, operands[:-1])
 
 
 def _assigned(module: _Module, text: str, width: int) -> Value:
     """The value of the right side of an assignment of so many bits."""
     space = module.space
-    if found := re.fullmatch(r"model_inp\[(\d+):(\d+)\];", text):
-        high, low = map(int, found.groups())
-        wire = module.inputs.get((low, width))
-        if high - low + 1 != width or wire is None:
+    if found := re.fullmatch(r"(\w+)\[(\d+):(\d+)\];", text, re.ASCII):
+        high, low = int(found[2]), int(found[3])
+        if high - low + 1 != width:
+            raise Unreadable(f"{high - low + 1} bits are read as {width}")
+        if found[1] != "model_inp":
+            return module.bits(found[1], high, low)
+        if (wire := module.inputs.get((low, width))) is None:
             raise Unreadable("nothing drives these bits as one")
         return wire.value
-    if found := re.fullmatch(r"(v\d+)\[(\d+):(\d+)\];", text):
-        high, low = int(found[2]), int(found[3])
-        _need(width, high - low + 1)
-        return module.bits(found[1], high, low)
-    if found := re.fullmatch(r"(v\d+)\[(\d+):(\d+)\] & \{(\d+)\{~(v\d+)\[(\d+)\]\}\};", text):
-        high, low, times, sign = (int(found[each]) for each in (2, 3, 4, 6))
-        if found[1] != found[5] or (high - low + 1, times) != (width, width) or high > sign:
+    if found := re.fullmatch(r"(v\d+)\[(\d+):(\d+)\] & \{(\d+)\{~\1\[(\d+)\]\}\};", text, re.ASCII):
+        high, low, times, sign = (int(each) for each in found.groups()[1:])
+        if (high - low + 1, times) != (width, width) or high > sign:
             raise Unreadable("no ReLU")
-        positive = space.highest(module.number(found[1], sign + 1, 1), 0)
-        return space.shifted(positive, low)
-    if found := re.fullmatch(r"\{(\d+)\{(v\d+)\[(\d+)\]\}\};", text):
-        _need(width, int(found[1]))
-        return space.shifted(module.number(found[2], int(found[3]) + 1, 1), int(found[3]))
-    extended = r"\{\{(\d+)\{(v\d+)\[(\d+)\]\}\}, (v\d+)\[(\d+):(\d+)\]\};"
-    if found := re.fullmatch(extended, text):
-        times, sign, high, low = (int(found[each]) for each in (1, 3, 5, 6))
-        if found[2] != found[4] or sign != high or times + high - low + 1 != width:
+        return space.shifted(space.highest(module.number(found[1], sign + 1, 1), 0), low)
+    extended = r"\{(?:(\d+)|\{(\d+))\{(v\d+)\[(\d+)\]\}(?:\}, \3\[\4:(\d+)\])?\};"
+    if found := re.fullmatch(extended, text, re.ASCII):  # of a sign: alone, or above other bits
+        times, sign = int(found[1] or found[2]), int(found[4])
+        low = int(found[5] or sign)
+        above = 0 if found[1] else sign - low + 1
+        if bool(found[2]) != bool(found[5]) or low > sign or times + above != width:
             raise Unreadable("no extension of a sign")
-        return space.shifted(module.number(found[2], sign + 1, 1), low)
+        return space.shifted(module.number(found[3], sign + 1, 1), low)
     if found := re.fullmatch(r"'b([01]{1,31});", text):
-        _need(len(found[1].lstrip("0")), width) if int(found[1], 2) else None
+        _need(max(int(found[1], 2).bit_length(), 1), width)
         return int(found[1], 2)
-    if found := re.fullmatch(r"([~|&])(v\d+);", text):
-        wire = module.wires.get(found[2])
-        if wire is None or (found[1] == "~" and wire.width != width):
-            raise Unreadable(f"{found[2]} is not a wire of {width} bits")
-        bits = space.wrapped(wire.value, wire.width, False)
-        if found[1] == "|":
-            return space.any_bit(bits)
+    if found := re.fullmatch(r"([~|&])(v\d+);", text, re.ASCII):
+        wire = module.wire(found[2], width if found[1] == "~" else None)
+        bits = module.number(found[2], None, 0)
         inverted = space.linear([(-1, bits)], (1 << wire.width) - 1)
-        if found[1] == "~":
-            return inverted
-        return space.linear([(-1, space.any_bit(inverted))], 1)
-    raise Unreadable("not in the Verilog subset that l1kd writes")
-
-
-def _instance(module: _Module, text: str, width: int, number: str) -> Value:
-    name = text.partition(" ")[0]
-    if (form := _LINES.get(name)) is None or (found := form.fullmatch(text)) is None:
-        raise Unreadable("not in the Verilog subset that l1kd writes")
-    one, count = _INSTANCES[name], len(_INSTANCES[name].parameters)
-    given = [int(each) for each in found.groups()[:count]]
-    label, *operands, result = found.groups()[count:]
-    if max(map(abs, given)) > _LARGEST:
-        raise Unreadable(f"a parameter above {_LARGEST}")
-    if label != number or result != f"v{number}[{width - 1}:0]":
-        raise Unreadable(f"v{number} has not {width} bits")
-    if given[_OUTPUT.get(name, 4)] != width:
-        raise Unreadable(f"{name} gives another number of bits than {width}")
-    names = []
-    for kind, each in zip(one.operands, operands, strict=True):
-        names.append(each)
-        if kind == "f" and each.startswith("v"):
-            names[-1], _, end = each.partition("[")
-            module.whole(names[-1], int(end.partition(":")[0]) + 1)
-    if one.operands[0] == "k":
-        key, _, bit = names[0].partition("[")
-        module.whole(key, int(bit[:-1]) + 1)
-    return one.compute(module, given, names)
+        if found[1] == "&":
+            return space.linear([(-1, space.any_bit(inverted))], 1)
+        return space.any_bit(bits) if found[1] == "|" else inverted
+    raise Unreadable(_SUBSET)
 
 
 def read_module(space: Space, file: str, text: str, name: str, inputs: Pieces) -> Pieces:
     """The pieces of a stage's output port; Unreadable with file and line if it is anything else."""
-    match = re.match(
-        r".*\n\nmodule \w+ \(\n    input \[(\d+):0\] .*\n    output \[(\d+):0\] ", text
-    )
-    ends = {"inputs": match[1], "outputs": match[2]} if match else {"inputs": "", "outputs": ""}
-    head, tail = _HEAD.format(name=name, **ends), "\n\nendmodule\n"
-    body, middle, last = text[len(head) : -len(tail)].partition(_MIDDLE)
-    taken = sum(width for _, width in inputs)
-    if text != head + body + middle + last + tail or not middle or ends["inputs"] != str(taken - 1):
+    found, taken = _FRAME.fullmatch(text), sum(width for _, width in inputs)
+    if not found or (found[1], int(found[2]) + 1) != (name, taken):
         raise Unreadable(f"{file} is no module {name} of {taken} bits, or not as l1kd writes it")
-    module = _Module(space, inputs)
-    lines = body.split("\n")
-    uses = {each: line for line, each_line in enumerate(lines) for each in _named(each_line)}
-    uses |= dict.fromkeys(_named(last), len(lines))
-    outputs: dict[tuple[int, int], Wire] = {}
-    start, line, number = head.count("\n") + 1, 0, 0
-    try:
-        for line, written in enumerate(lines):
-            space.place = f"{file}:{start + line}"
-            number = line + start
-            _declare(module, written)
-            for each in _named(written):
-                if uses[each] == line:
-                    module.wires.pop(each, None)
-        end = 0
-        for line, written in enumerate(last.split("\n"), start + len(lines) + 3):
-            number, space.place = line, f"{file}:{line}"
-            found = re.fullmatch(
-                r"    assign model_out\[(\d+):(\d+)\] = (v\d+)\[(\d+):0\];", written, re.ASCII
-            )
-            if not found:
-                raise Unreadable("not in the Verilog subset that l1kd writes")
-            high, low, top = (int(found[each]) for each in (1, 2, 4))
-            wire = module.wires.get(found[3])
-            if wire is None or low != end or high - low != top or top + 1 > wire.width:
-                raise Unreadable("an output's bits are not those of a wire, one after the other")
-            outputs[low, top + 1], end = Wire(wire.value, top + 1), high + 1
-        if end != int(ends["outputs"]) + 1:
-            raise Unreadable(f"only {end} bits of the output are driven")
-    except Unreadable as error:
-        raise Unreadable(f"{file}:{number}: {error}") from None
+    lines, last = found[4].split("\n"), found[5].split("\n")
+    named = [set(re.findall(r"\bv\d+", line, re.ASCII)) for line in (*lines, *last)]
+    uses = {each: place for place, line in enumerate(named) for each in line}
+    module, outputs, end = _Module(space, inputs), dict[tuple[int, int], Wire](), 0
+    for place, line in enumerate((*lines, *last)):
+        space.place = f"{file}:{place + (11 if place < len(lines) else 14)}"
+        space.near = [module.wires[each].value for each in named[place] & set(module.wires)]
+        try:
+            if place < len(lines):
+                module.declare(line)
+            else:
+                width, wire = module.driven(line, end)
+                outputs[end, width], end = wire, end + width
+        except Unreadable as error:
+            raise Unreadable(f"{space.place}: {error}") from None
+        for each in named[place]:
+            if uses[each] == place:
+                module.wires.pop(each, None)
+    if end != int(found[3]) + 1:
+        raise Unreadable(f"{file}: {end} bits of the output are driven")
     return outputs
-
-
-def _named(text: str) -> set[str]:
-    return set(re.findall(r"\bv\d+", text, re.ASCII))
-
-
-def _declare(module: _Module, written: str) -> None:
-    """One line: a wire and its value."""
-    found = _DECLARED.fullmatch(written.removeprefix(_INDENT))
-    if not found or not written.startswith(_INDENT + "wire"):
-        raise Unreadable("not in the Verilog subset that l1kd writes")
-    width, name = int(found[1]) + 1, found[2]
-    if width > _LARGEST or name in module.declared:
-        raise Unreadable(f"v{name} is declared twice, or too wide")
-    module.declared.add(name)
-    if found[3] is None:
-        value = _instance(module, found[5], width, name)
-    elif (found[3], found[4]) == (name, found[1]):
-        value = _assigned(module, found[5], width)
-    else:
-        raise Unreadable("not in the Verilog subset that l1kd writes")
-    module.wires[f"v{name}"] = Wire(value, width)
 
 
 _PORT = re.compile(
@@ -330,6 +277,32 @@ _PORT = re.compile(
     r"|    assign model_out\[(\d+) \+: \d+\] = \{\d+\{inner_out\[\d+\]\}\};",
     re.ASCII,
 )
+
+
+def _ports(
+    text: str, top: str, sizes: tuple[int, int], kinds: tuple[FixedPoint, FixedPoint]
+) -> tuple[list[Kif], list[Kif]]:
+    """The types of the core's inputs and outputs, of which the outer module is exactly made."""
+    port, result = kinds
+    sources, sinks = ([(0, 0, 0)] * size for size in sizes)
+    for found in filter(None, map(_PORT.fullmatch, text.split("\n"))):
+        width, low, to, shown, extended = (-1 if n is None else int(n) for n in found.groups())
+        kind, ends = (port, sources) if low >= 0 else (result, sinks)
+        place, below = divmod(max(low, to, extended), kind.word)
+        bits, fraction = (width if low >= 0 else shown), kind.fraction - below
+        if place < len(ends):
+            one = ends[place]
+            ends[place] = (
+                (1, one[1] - 1, one[2]) if extended >= 0 else (0, bits - fraction, fraction)
+            )
+    if text != wrapper_text(top, sources, sinks, port, result):
+        raise Unreadable(f"src/{top}.v is not of the form that l1kd writes")
+    for kind, ends in ((port, sources), (result, sinks)):
+        for sign, integer, fraction in ends:
+            below, width = kind.fraction - fraction, sign + integer + fraction
+            if width and not 0 <= below <= kind.word - width:
+                raise Unreadable(f"src/{top}.v: bits of a port are not of one value")
+    return sources, sinks
 
 
 def read_design(
@@ -348,51 +321,30 @@ def read_design(
         path = f"src/static/{name}.v"
         if sha256(files.get(path, b"")).hexdigest() != known:
             raise Unreadable(f"{path} is not the file that alkaid {ALKAID} ships")
-    texts = {name: files[name].decode("ascii", "replace") for name in files if name[-2:] == ".v"}
-    file, (port, result) = f"src/{top}.v", kinds
-    # What the lines of the outer module can say: the module is what it is for these, or refused.
-    sources, sinks = [(0, 0, 0)] * len(inputs), [(0, 0, 0)] * outputs
-    for found in filter(None, map(_PORT.fullmatch, texts.get(file, "").split("\n"))):
-        width, low, to, shown, extended = (int(each or -1) for each in found.groups())
-        start, word = (low, port.word) if low >= 0 else (max(to, extended), result.word)
-        place, below = divmod(start, word)
-        if place >= len(sources if low >= 0 else sinks):
-            break
-        if low >= 0:
-            sources[place] = 0, width - port.fraction + below, port.fraction - below
-        elif to >= 0:
-            sinks[place] = 0, shown - result.fraction + below, result.fraction - below
-        else:
-            sinks[place] = 1, sinks[place][1] - 1, sinks[place][2]
-    if texts.get(file) != wrapper_text(top, sources, sinks, port, result):
-        raise Unreadable(f"{file} is not of the form that l1kd writes")
-    pieces: dict[tuple[int, int], Wire] = {}
-    taken = 0
-    space.place = file
-    for value, (_, integer, fraction) in zip(inputs, sources, strict=True):
-        if (width := integer + fraction) > 0:
-            low = port.fraction - fraction
-            if low < 0 or low + width > port.word:
-                raise Unreadable(f"{file}: bits of the input port are not of one input")
-            pieces[taken, width] = Wire(space.shifted(value, low), width)
+    texts = {name: text.decode("ascii", "replace") for name, text in files.items()}
+    space.place, (port, result) = f"src/{top}.v", kinds
+    sources, sinks = _ports(texts.get(space.place, ""), top, (len(inputs), outputs), kinds)
+    pieces, taken, stage = dict[tuple[int, int], Wire](), 0, 0
+    for value, (sign, integer, fraction) in zip(inputs, sources, strict=True):
+        if width := sign + integer + fraction:
+            pieces[taken, width] = Wire(space.shifted(value, port.fraction - fraction), width)
             taken += width
-    bits, stage = [taken], 0
-    while f"src/{(name := f'{top}_logic{stage}')}.v" in texts:
-        pieces = read_module(space, f"src/{name}.v", texts[f"src/{name}.v"], name, pieces)
+    bits = [taken]
+    while (path := f"src/{top}_logic{stage}.v") in texts:
+        pieces = dict(read_module(space, path, texts[path], f"{top}_logic{stage}", pieces))
         bits.append(sum(width for _, width in pieces))
         stage += 1
-    if texts.get(f"src/{top}_core.v") != core_text(top, bits):
-        raise Unreadable(f"src/{top}_core.v is not the pipeline of {stage} stages of their widths")
-    values: list[Value] = []
-    given = 0
+    if texts.get(path := f"src/{top}_core.v") != core_text(top, bits):
+        raise Unreadable(f"{path} is not the pipeline of {stage} stages of their widths")
+    values, given = list[Value](), 0
     for sign, integer, fraction in sinks:
-        width = sign + integer + fraction
-        below = result.fraction - fraction
-        if width and ((given, width) not in pieces or below < 0 or below + width > result.word):
-            raise Unreadable(f"{file}: bits of the output port are not of one output")
-        signed = bool(sign) or (result.signed and below + width == result.word)
-        inner = space.wrapped(*pieces[given, width], signed) if width else 0
-        shown = space.linear([(1 << below, inner)])
+        width, below, inner = sign + integer + fraction, result.fraction - fraction, 0
+        if width:
+            if (given, width) not in pieces:
+                raise Unreadable(f"src/{top}.v: nothing drives bits of the output as one")
+            signed = bool(sign) or (result.signed and below + width == result.word)
+            inner = space.wrapped(*pieces[given, width], signed)
+        shown = space.linear([(1 << below, inner)] if width else [])
         values.append(space.wrapped(shown, result.word, result.signed))
         given += width
     return values, stage
