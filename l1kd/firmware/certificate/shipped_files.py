@@ -27,8 +27,9 @@ from l1kd.firmware.hls.canonical_cpp import GENERATED
 from l1kd.firmware.hls.project import FILE, NETWORK, Description
 
 _LIBRARY = "library.json"
-# What the bench, hls4ml's bridge and the vendors' tools leave in a project; nothing includes it.
+# What the bench, hls4ml's bridge, Yosys and the vendors' tools leave; nothing includes it.
 _PRODUCTS = (
+    r"yosys\.json|output_l1kd_\w+|"
     r"\w+_test|\w+_prj|\w+_vivado_accelerator|\.Xil|logs|[\w.]+\.(?:rpt|log|jou|str)|"
     r"tb_data/\w+_results\.log|firmware/\w+-l1kd\.so"
 )
@@ -54,15 +55,15 @@ def measure(directory: Path) -> dict[str, str]:
     }
 
 
-def contents(directory: Path, inside: str = "", products: str = _PRODUCTS) -> dict[str, bytes]:
+def contents(directory: Path, inside: str = "") -> dict[str, bytes]:
     """The files of a project by path, products of its tools left out; links are `Unreadable`."""
     found: dict[str, bytes] = {}
     for entry in sorted(os.scandir(directory / inside), key=lambda entry: entry.name):
         path = f"{inside}{entry.name}"
-        if re.fullmatch(products, path) and not entry.is_symlink():
+        if re.fullmatch(_PRODUCTS, path) and not entry.is_symlink():
             continue
         if entry.is_dir(follow_symlinks=False):
-            found |= contents(directory, f"{path}/", products)
+            found |= contents(directory, f"{path}/")
         elif entry.is_file(follow_symlinks=False):
             found[path] = Path(entry).read_bytes()
         else:

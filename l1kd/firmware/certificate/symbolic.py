@@ -21,7 +21,8 @@ from l1kd.exact.arithmetic import halved
 _BLOCKS = 1 << 22  # of one function at a time
 _MOST = 1 << 62  # magnitude of a value
 _WHOLE = 64  # a block as small is judged value by value
-_HALVINGS = 4  # of a block at a time
+_PARTS = 16  # of a larger one
+_WIDEST = 62  # bits of a number that overflows
 Ends = tuple[NDArray[Any], NDArray[Any]]  # lowest and highest values, by block
 
 
@@ -121,92 +122,102 @@ def _quantized(kind: FixedPoint, half: bool, fraction: int, value: Ends) -> Ends
     return np.where(inside, low, min(lowest, 0)), np.where(inside, high, highest)
 
 
+def _highest(one: Ends, other: Ends) -> Ends:
+    return np.maximum(one[0], other[0]), np.maximum(one[1], other[1])
+
+
+def _any(value: Ends) -> Ends:
+    inside = (value[0] <= 0) & (value[1] >= 0)
+    return np.where(inside, 0, 1), np.where((value[0] == 0) & (value[1] == 0), 0, 1)
+
+
 class Space:
     """All functions, terms and bases of one proof; equal ones have one number."""
 
     def __init__(self) -> None:
         self.bases: list[Base] = []
         self.terms: list[Term] = []
-        self.places: dict[int, str] = {}  # of the text that made a base or, negative, a term
+        self.places: dict[int, str] = {}  # of the text that made a base or, inverted, a term
         self.place = ""
         self.near: list[Value] = []  # values that the text there names
         self._known: dict[Any, int] = {}
-        self._functions: list[tuple[Any, tuple[int, ...]]] = []  # what it applies, and to which
+        # Functions are numbers of an acyclic graph: what each applies to which, and their ends.
+        self._functions: list[tuple[Callable[..., Ends] | None, tuple[int, ...]]] = []
         self._ends: list[tuple[int, int]] = []
         self._sums: dict[int, tuple[dict[int, int], int]] = {}  # functions that are sums of others
         self._tables: dict[int, tuple[int, int, bytes]] = {}
-        self._terms_of: dict[Single, Sum] = {}
+        self._spread: dict[Single, Sum] = {}
 
-    # Functions: numbers of an acyclic graph whose ends are identities and constants
-
-    def _function(self, key: Any, of: tuple[int, ...], apply: Callable[..., Ends]) -> int:
+    def _function(
+        self,
+        key: Any,
+        of: tuple[int, ...],
+        apply: Callable[..., Ends] | None,
+        ends: tuple[int, int] | None = None,
+    ) -> int:
         if (found := self._known.get((key, of))) is None:
-            given = [tuple(np.array([end]) for end in self._ends[each]) for each in of]
-            low, high = (int(end[0]) for end in apply(*given))
-            found = self._new((key, of), apply, of, low, high)
+            if ends is None:
+                assert apply is not None
+                low, high = apply(*([np.array([n]) for n in self._ends[each]] for each in of))
+                ends = int(low[0]), int(high[0])
+            if max(-ends[0], ends[1]) >= _MOST:
+                raise Unproved("a value has more than 62 bits")
+            found = self._known[key, of] = len(self._functions)
+            self._functions.append((apply, of))
+            self._ends.append(ends)
         return found
-
-    def _new(self, key: Any, apply: Any, of: tuple[int, ...], low: int, high: int) -> int:
-        if max(-low, high) >= _MOST:
-            raise Unproved("a value has more than 62 bits")
-        found = self._known[key] = len(self._functions)
-        self._functions.append((apply, of))
-        self._ends.append((low, high))
-        return found
-
-    def _identity(self, low: int, high: int) -> int:
-        found = self._known.get((low, high))
-        return self._new((low, high), None, (), low, high) if found is None else found
 
     def _constant(self, number: int) -> int:
-        def apply() -> Ends:
-            return np.array([number]), np.array([number])
+        ends = np.array([number]), np.array([number])
+        return self._function(("constant", number), (), lambda: ends)
 
-        return self._function(("constant", number), (), apply)
+    def _parts(self, function: int) -> tuple[dict[int, int], int]:
+        """The functions that one is the sum of, with factors, and a constant."""
+        return self._sums.get(function, ({function: 1}, 0))
 
     def _weighted(self, pairs: Iterable[tuple[int, int]], constant: int) -> int:
         """The number of a sum of functions (factor, function), of sums what they are made of."""
         parts: dict[int, int] = {}
         for factor, function in pairs:
-            inner, more = self._sums.get(function, ({function: 1}, 0))
+            inner, more = self._parts(function)
             constant += factor * more
             for each, times in inner.items():
                 parts[each] = parts.get(each, 0) + factor * times
         parts = {each: times for each, times in sorted(parts.items()) if times}
+        of, factors = tuple(parts), tuple(parts.values())
         if not parts:
             return self._constant(constant)
-        of, factors = tuple(parts), tuple(parts.values())
         if factors == (1,) and not constant:
             return of[0]
-        ends = [sorted(factor * end for end in self._ends[each]) for each, factor in parts.items()]
-        low, high = (sum(end[side] for end in ends) + constant for side in (0, 1))
-        key = (("sum", factors, constant), of)
-        if (found := self._known.get(key)) is None:
 
-            def apply(*given: Ends) -> Ends:
-                made = [constant, constant]
-                for factor, each in zip(factors, given, strict=True):
-                    turned = each if factor > 0 else each[::-1]
-                    made = [made[0] + factor * turned[0], made[1] + factor * turned[1]]
-                return made[0], made[1]
+        def apply(*given: Ends) -> Ends:
+            low = high = np.array([constant])
+            for factor, each in zip(factors, given, strict=True):
+                first, last = each if factor > 0 else (each[1], each[0])
+                low, high = low + factor * first, high + factor * last
+            return low, high
 
-            found = self._new(key, apply, of, low, high)
-            self._sums[found] = parts, constant
+        turned = [
+            sorted(factor * end for end in self._ends[each]) for each, factor in parts.items()
+        ]
+        low, high = (sum(ends) + constant for ends in zip(*turned, strict=True))
+        found = self._function(("sum", factors, constant), of, apply, (low, high))
+        self._sums[found] = parts, constant
         return found
 
     def _evaluated(self, function: int, base: Ends) -> Ends:
         """Ends of a function on blocks of its base's values."""
         needed, waiting = {function}, [function]
         while waiting:
-            for each in self._functions[waiting.pop()][1]:
-                if each not in needed:
-                    needed.add(each)
-                    waiting.append(each)
+            new = set(self._functions[waiting.pop()][1]) - needed
+            needed |= new
+            waiting += new
         found: dict[int, Ends] = {}
         for each in sorted(needed):
             apply, of = self._functions[each]
             found[each] = base if apply is None else apply(*(found[part] for part in of))
-        return found[function]
+        low, high = found[function]
+        return np.broadcast_to(low, base[0].shape), np.broadcast_to(high, base[0].shape)
 
     def _runs(self, function: int, low: int, high: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Where a function changes on its base's values, from the lowest on, and to what."""
@@ -216,17 +227,14 @@ class Space:
             if len(first) > _BLOCKS:
                 raise Unproved("a quantizer has too many steps")
             ends = self._evaluated(function, (first, last))
-            ends = tuple(np.broadcast_to(end, first.shape) for end in ends)
             done = (ends[0] == ends[1]) | (first == last)
             begins.append(first[done])
             values.append(ends[0][done])
             first, size = first[~done], (last - first)[~done] + 1
-            if not len(first):
-                break
-            parts = _WHOLE if int(size.max()) <= _WHOLE else 1 << _HALVINGS
-            step = -(-size // parts)
-            starts = first[:, None] + step[:, None] * np.arange(parts)
-            stops = np.minimum(starts + step[:, None], (first + size)[:, None])
+            parts = _WHOLE if size.max(initial=0) <= _WHOLE else _PARTS
+            step = -(-size // parts)[:, None]
+            starts = first[:, None] + step * np.arange(parts)
+            stops = np.minimum(starts + step, (first + size)[:, None])
             first, last = starts[starts < stops], stops[starts < stops] - 1
         begin, value = np.concatenate(begins), np.concatenate(values).astype(np.int64)
         order = np.argsort(begin)
@@ -234,14 +242,14 @@ class Space:
         changed = np.append(True, value[1:] != value[:-1])
         return begin[changed], value[changed]
 
-    def _table(self, function: int, low: int, high: int) -> tuple[int, int, bytes]:
+    def _table(self, base: int, function: int) -> tuple[int, int, bytes]:
         """Factor, constant and hash of the scaled function; an empty hash if it is the identity."""
         if function not in self._tables:
+            low, high = self.bases[base][2:4]
             begin, value = self._runs(function, low, high)
             self._ends[function] = int(value.min()), int(value.max())
-            rest = value - value[0]
+            rest, constant, key = value - value[0], int(value[0]), b"constant"
             factor = int(np.gcd.reduce(rest)) * (1 if len(rest) > 1 and rest[1] > 0 else -1)
-            constant, key = int(value[0]), b"constant"
             if factor:
                 rest //= factor
                 plain = len(begin) == high - low + 1 and np.array_equal(rest, begin - low)
@@ -264,8 +272,9 @@ class Space:
 
     def _base(self, kind: str, parts: tuple[Any, ...], low: int, high: int) -> int:
         if (found := self._known.get((kind, parts))) is None:
+            x = self._function((low, high), (), None, (low, high))
             found = self._known[kind, parts] = len(self.bases)
-            self.bases.append(Base(kind, parts, low, high, self._identity(low, high)))
+            self.bases.append(Base(kind, parts, low, high, x))
             self.places[found] = self.place
         return found
 
@@ -284,7 +293,7 @@ class Space:
                 constant += factor * int(value)
             elif isinstance(value, Sum):
                 sums.append((factor, value))
-            elif factor:
+            else:
                 singles.setdefault(value.base, []).append((factor, value.function))
         if len(singles) == 1:
             ((base, parts),) = singles.items()
@@ -292,7 +301,7 @@ class Space:
                 parts += [(factor, self._on_base(each)) for factor, each in sums]
                 return self._single(base, self._weighted(parts, constant))
         for base, parts in singles.items():
-            sums.append((1, self._spread(self._single(base, self._weighted(parts, 0)))))
+            sums.append((1, self.spread(self._single(base, self._weighted(parts, 0)))))
         terms: dict[int, int] = {}
         for factor, each in sums:
             constant += factor * each.constant
@@ -323,21 +332,19 @@ class Space:
         if low == high:
             return low
         kind, parts, _, _, x = self.bases[base]
-        inner, constant = self._sums.get(function, ({function: 1}, 0))
+        inner, constant = self._parts(function)
         if kind == "sum" and tuple(inner) == (x,):
-            factor = inner[x]
-            return self._ranged({term: factor * times for term, times in parts}, constant)
+            return self._ranged({term: inner[x] * times for term, times in parts}, constant)
         return Single(base, function)
 
     def _base_of(self, value: Sum) -> tuple[int, int, int]:
         """Base, factor and constant of a sum."""
         if value.base is None:
             parts = sorted(value.terms.items())
-            factor = reduce(gcd, (times for _, times in parts)) * (1 if parts[0][1] > 0 else -1)
+            factor = gcd(*value.terms.values()) * (1 if parts[0][1] > 0 else -1)
             key = tuple((term, times // factor) for term, times in parts)
             ends = sorted((end - value.constant) // factor for end in (value.low, value.high))
-            base = self._base("sum", key, ends[0], ends[1])
-            value.base = base, factor, value.constant
+            value.base = self._base("sum", key, ends[0], ends[1]), factor, value.constant
         return value.base
 
     def _on_base(self, value: Sum) -> int:
@@ -349,50 +356,38 @@ class Space:
         """A value as multiples of terms: equal values have equal ones."""
         if isinstance(value, int):
             return Sum({}, value, value, value)
-        return value if isinstance(value, Sum) else self._spread(value)
-
-    def _spread(self, value: Value) -> Sum:
-        if not isinstance(value, Single):
-            return self.spread(value)
-        if (found := self._terms_of.get(value)) is None:
+        if isinstance(value, Sum):
+            return value
+        if (found := self._spread.get(value)) is None:
             base, function = value
-            _, parts, low, high, x = self.bases[base]
-            inner, constant = self._sums.get(function, ({function: 1}, 0))
-            if tuple(inner) == (x,):
-                factor, key = inner[x], b""
-            else:
-                factor, constant, key = self._table(function, low, high)
+            kind, parts, _, _, x = self.bases[base]
+            inner, constant = self._parts(function)
+            factor, key = inner.get(x, 0), b""
+            if tuple(inner) != (x,):
+                factor, constant, key = self._table(base, function)
             if not factor:
                 found = self.spread(constant)
-            elif not key and self.bases[base].kind == "sum":
-                terms = {term: factor * times for term, times in parts}
-                found = self._ranged(terms, constant)
+            elif not key and kind == "sum":
+                found = self._ranged({term: factor * times for term, times in parts}, constant)
             else:
                 scaled = self._divided(factor, constant, function) if key else x
-                if key:  # the range that its values have
-                    ends = sorted((end - constant) // factor for end in self._ends[function])
-                    self._ends[scaled] = ends[0], ends[1]
-                found = self._ranged({self._term(base, key, scaled): factor}, constant)
-            self._terms_of[value] = found
+                if (term := self._known.get((base, key))) is None:
+                    term = self._known[base, key] = len(self.terms)
+                    self.terms.append(Term(base, scaled, *self._ends[scaled]))
+                    self.places[~term] = self.place
+                found = self._ranged({term: factor}, constant)
+            self._spread[value] = found
         return found
 
     def _divided(self, factor: int, constant: int, function: int) -> int:
         """A function whose values are a constant and multiples of a factor, without both."""
-        sign = 1 if factor > 0 else -1
-        shifted, divisor = self._weighted([(sign, function)], -sign * constant), abs(factor)
-
-        def apply(value: Ends) -> Ends:
-            return value[0] // divisor, value[1] // divisor
-
-        if divisor == 1:
-            return shifted
-        return self._function(("divided", divisor), (shifted,), apply)
-
-    def _term(self, base: int, key: bytes, function: int) -> int:
-        if (found := self._known.get((base, key))) is None:
-            found = self._known[base, key] = len(self.terms)
-            self.terms.append(Term(base, function, *self._ends[function]))
-            self.places[~found] = self.place
+        sign, divisor = 1 if factor > 0 else -1, abs(factor)
+        shifted = self._weighted([(sign, function)], -sign * constant)
+        found = self._function(
+            ("divided", divisor), (shifted,), lambda ends: tuple(end // divisor for end in ends)
+        )
+        ends = sorted((end - constant) // factor for end in self._ends[function])
+        self._ends[found] = ends[0], ends[1]  # its very values
         return found
 
     def equal(self, one: Value, other: Value) -> bool:
@@ -413,18 +408,14 @@ class Space:
         """A function of values of one base, from ends to ends; Unproved if there are two bases."""
         if (base := self.common_base(*values)) is None:
             raise Unproved(f"{key[0]} of values that depend on different sums")
-        if base == -1:
-            ends = function(*((np.array([each]), np.array([each])) for each in values))
-            return int(ends[0][0])
-        of = tuple(
-            value.function
-            if isinstance(value, Single)
-            else self._constant(value)
-            if isinstance(value, int)
-            else self._on_base(value)
-            for value in values
-        )
-        return self._single(base, self._function(key, of, function))
+        of = []
+        for value in values:
+            if isinstance(value, int):
+                of.append(self._constant(value))
+            else:
+                of.append(self._on_base(value) if isinstance(value, Sum) else value.function)
+        found = self._function(key, tuple(of), function)
+        return self._ends[found][0] if base == -1 else self._single(base, found)
 
     def wrapped(self, value: Value, width: int, signed: bool) -> Value:
         """The number that the lowest bits of a value are."""
@@ -434,22 +425,22 @@ class Space:
             if lowest <= low and high <= highest:
                 return value
             if isinstance(value, Single):  # by its very values
-                self._table(value.function, *self.bases[value.base][2:4])
+                self._table(*value)
+        if width > _WIDEST:
+            raise Unproved(f"overflow of {width} bits")
         return self.apply(("wrap", width, signed), partial(_wrapped, width, signed), value)
 
     def shifted(self, value: Value, right: int) -> Value:
         """A value without its lowest bits."""
-        if right == 0:
+        if not right:
             return value
         size = 1 << right
         if isinstance(value, Sum) and not any(times % size for times in value.terms.values()):
             terms = {term: times // size for term, times in value.terms.items()}
             return self._ranged(terms, value.constant // size)
-
-        def apply(ends: Ends) -> Ends:
-            return ends[0] >> right, ends[1] >> right
-
-        return self.apply(("shift", right), apply, value)
+        if right > _WIDEST:
+            raise Unproved(f"{right} bits are dropped")
+        return self.apply(("shift", right), lambda ends: tuple(e >> right for e in ends), value)
 
     def bitwise(self, name: str, one: Value, other: Value) -> Value:
         """`and`, `or` or `xor` of two values."""
@@ -457,12 +448,7 @@ class Space:
 
     def any_bit(self, value: Value) -> Value:
         """1 if a value is not 0."""
-
-        def apply(ends: Ends) -> Ends:
-            inside = (ends[0] <= 0) & (ends[1] >= 0)
-            return np.where(inside, 0, 1), np.where((ends[0] == 0) & (ends[1] == 0), 0, 1)
-
-        return self.apply(("any",), apply, value)
+        return self.apply(("any",), _any, value)
 
     def quantized(self, value: Value, kind: FixedPoint, half: bool, fraction: int) -> Value:
         """Counts of a type that it makes of counts of 2^-fraction (of x/2 + 1/2 if `half`)."""
@@ -478,24 +464,19 @@ class Space:
             return one if key else other
         if self.common_base(key, one, other) is not None:
             return self.apply(("choose",), _chosen, key, one, other)
-        difference = self.linear([(1, one), (-1, other)])
-        if self.common_base(key, difference) is not None:
-            turned = self.apply(
-                ("choose",), _chosen, key, difference, self.linear([(-1, difference)])
-            )
-            low, high = self.range(self.spread(turned))
-            if low >= 0:
+        apart, turned = (self.linear([(n, one), (-n, other)]) for n in (1, -1))
+        if self.common_base(key, apart) is not None:
+            sure = self.spread(self.apply(("choose",), _chosen, key, apart, turned))
+            if sure.low >= 0:
                 return self.highest(one, other)
-            if high <= 0:
-                return self.linear([(-1, self.highest(*self._negated(one, other)))])
+            if sure.high <= 0:
+                return self.lowest(one, other)
         raise Unproved("a choice between values that is neither their maximum nor their minimum")
 
     def lowest(self, one: Value, other: Value) -> Value:
         """The lower of two values."""
-        return self.linear([(-1, self.highest(*self._negated(one, other)))])
-
-    def _negated(self, *values: Value) -> list[Value]:
-        return [self.linear([(-1, value)]) for value in values]
+        turned = (self.linear([(-1, value)]) for value in (one, other))
+        return self.linear([(-1, self.highest(*turned))])
 
     def highest(self, one: Value, other: Value) -> Value:
         """The higher of two values."""
@@ -505,15 +486,8 @@ class Space:
         if len(members) == 1:
             return members[0]
         spread = [self.spread(value) for value in members]
-        numbers = (number for each in spread for number in (*each.terms.values(), each.constant))
-        factor = reduce(gcd, numbers)
-        parts = frozenset(
-            (
-                tuple(sorted((t, n // factor) for t, n in each.terms.items())),
-                each.constant // factor,
-            )
-            for each in spread
-        )
+        factor = gcd(*(n for each in spread for n in (*each.terms.values(), each.constant)))
+        parts = frozenset(_scaled(each, factor) for each in spread)
         low, high = (max(ends) // factor for ends in zip(*map(self.range, members), strict=True))
         return self.linear([(factor, self._opaque("maximum", (parts,), low, high))])
 
@@ -521,10 +495,10 @@ class Space:
         """The values that a maximum is of; of another value itself."""
         if isinstance(value, Single) and self.bases[value.base].kind == "maximum":
             _, (parts,), _, _, x = self.bases[value.base]
-            inner, constant = self._sums.get(value.function, ({value.function: 1}, 0))
-            if tuple(inner) == (x,) and (factor := inner[x]) > 0:
+            inner, constant = self._parts(value.function)
+            if tuple(inner) == (x,) and inner[x] > 0:
                 made = [self._sum(dict(terms), more) for terms, more in sorted(parts)]
-                return [self.linear([(factor, each)], constant) for each in made]
+                return [self.linear([(inner[x], each)], constant) for each in made]
         return [value]
 
     def _joined(self, members: Sequence[Value], value: Value) -> list[Value]:
@@ -534,12 +508,10 @@ class Space:
             low, high = self.range(self.linear([(1, value), (-1, each)]))
             if high <= 0:
                 return list(members)
-            if low >= 0:
-                continue
-            if self.common_base(value, each) is not None:
+            if low < 0 and self.common_base(value, each) is not None:
                 value = self.apply(("maximum",), _highest, value, each)
                 return self._joined([*kept, *members[place + 1 :]], value)
-            kept.append(each)
+            kept += [each] if low < 0 else []
         return [*kept, value]
 
     def product(self, one: Value, other: Value) -> Value:
@@ -550,17 +522,16 @@ class Space:
         if self.common_base(one, other) is not None:
             return self.apply(("product",), _product, one, other)
         factor, parts = 1, []
-        for value in (one, other):
-            each = self.spread(value)
-            terms = sorted(each.terms.items())
-            common = reduce(gcd, (n for _, n in terms), each.constant)
-            common *= 1 if terms[0][1] > 0 else -1
+        for each in (self.spread(one), self.spread(other)):
+            common = gcd(*each.terms.values(), each.constant)
+            common *= 1 if min(each.terms.items())[1] > 0 else -1
             factor *= common
-            parts.append((tuple((t, n // common) for t, n in terms), each.constant // common))
+            parts.append(_scaled(each, common))
         ends = [a * b // factor for a in self.range(one) for b in self.range(other)]
         made = self._opaque("product", (frozenset(parts),), min(ends), max(ends))
         return self.linear([(factor, made)])
 
 
-def _highest(one: Ends, other: Ends) -> Ends:
-    return np.maximum(one[0], other[0]), np.maximum(one[1], other[1])
+def _scaled(value: Sum, factor: int) -> tuple[tuple[tuple[int, int], ...], int]:
+    parts = sorted(value.terms.items())
+    return tuple((term, times // factor) for term, times in parts), value.constant // factor

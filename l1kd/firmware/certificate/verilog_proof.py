@@ -36,7 +36,6 @@ from l1kd.firmware.verilog.project import MODEL, Logic
 Values = NDArray[Any]  # of a layer, as `Value`
 # Steps of a clock that a pipeline is cut for; a period beyond them takes no time or all memory.
 _PERIODS = 0.05, 1000.0
-_PRODUCTS = r"yosys\.json|output_\w+(?:/.*)?|\.Xil/.*|[\w.]+\.(?:log|jou|str)"  # of tools
 
 
 def _affine(space: Space, node: Affine, parts: list[Values], fractions: list[int]) -> Values:
@@ -226,7 +225,7 @@ def prove(logic: Logic, network: Network) -> Certificate:
     proof = _Proof(network)
     first, description = network.nodes[0].name, logic.description
     try:
-        files = contents(logic.directory, products=_PRODUCTS)
+        files = contents(logic.directory)
     except Unreadable as error:
         return Certificate((), (Doubted(first, "code", "refused", str(error)),))
     content = fingerprint(files)
@@ -258,8 +257,7 @@ def _compare(proof: _Proof, files: Mapping[str, bytes], logic: Logic) -> None:
         found, stages = read_design(space, files, logic.record.top, inputs, kinds, len(wanted))
     except (Unreadable, Unproved) as error:
         state: State = "refused" if isinstance(error, Unreadable) else "open"
-        reason = str(error) if state == "refused" else f"{space.place}: {error}"
-        proof.note(proof.here(), "code", reason, state)
+        proof.note(proof.here(), "code", str(error), state)
         return
     if logic.record.latency_cycles != stages:
         reason = f"{stages} stages, and a latency of {logic.record.latency_cycles} is recorded"

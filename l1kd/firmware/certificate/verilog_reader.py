@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.firmware.certificate.cpp_reader import Unreadable
-from l1kd.firmware.certificate.symbolic import Space, Value
+from l1kd.firmware.certificate.symbolic import Space, Unproved, Value
 from l1kd.firmware.verilog.project import Kif, core_text, wrapper_text
 
 ALKAID = "0.8.2"
@@ -245,28 +245,32 @@ def _assigned(module: _Module, text: str, width: int) -> Value:
 
 def read_module(space: Space, file: str, text: str, name: str, inputs: Pieces) -> Pieces:
     """The pieces of a stage's output port; Unreadable with file and line if it is anything else."""
-    found, taken = _FRAME.fullmatch(text), sum(width for _, width in inputs)
-    if not found or (found[1], int(found[2]) + 1) != (name, taken):
+    frame, taken = _FRAME.fullmatch(text), sum(width for _, width in inputs)
+    if not frame or (frame[1], int(frame[2]) + 1) != (name, taken):
         raise Unreadable(f"{file} is no module {name} of {taken} bits, or not as l1kd writes it")
-    lines, last = found[4].split("\n"), found[5].split("\n")
+    lines, last = frame[4].split("\n"), frame[5].split("\n")
     named = [set(re.findall(r"\bv\d+", line, re.ASCII)) for line in (*lines, *last)]
     uses = {each: place for place, line in enumerate(named) for each in line}
     module, outputs, end = _Module(space, inputs), dict[tuple[int, int], Wire](), 0
     for place, line in enumerate((*lines, *last)):
         space.place = f"{file}:{place + (11 if place < len(lines) else 14)}"
-        space.near = [module.wires[each].value for each in named[place] & set(module.wires)]
         try:
             if place < len(lines):
                 module.declare(line)
             else:
                 width, wire = module.driven(line, end)
                 outputs[end, width], end = wire, end + width
-        except Unreadable as error:
-            raise Unreadable(f"{space.place}: {error}") from None
+        except (Unreadable, Unproved) as error:
+            space.near = [module.wires[each].value for each in named[place] & set(module.wires)]
+            if found := re.search(r"model_inp\[\d+:(\d+)\]", line):
+                space.near = [
+                    each.value for (low, _), each in inputs.items() if low == int(found[1])
+                ]
+            raise type(error)(f"{space.place}: {error}") from None
         for each in named[place]:
             if uses[each] == place:
                 module.wires.pop(each, None)
-    if end != int(found[3]) + 1:
+    if end != int(frame[3]) + 1:
         raise Unreadable(f"{file}: {end} bits of the output are driven")
     return outputs
 
@@ -338,13 +342,13 @@ def read_design(
         raise Unreadable(f"{path} is not the pipeline of {stage} stages of their widths")
     values, given = list[Value](), 0
     for sign, integer, fraction in sinks:
-        width, below, inner = sign + integer + fraction, result.fraction - fraction, 0
+        width, below = sign + integer + fraction, result.fraction - fraction
+        shown: Value = 0
         if width:
             if (given, width) not in pieces:
                 raise Unreadable(f"src/{top}.v: nothing drives bits of the output as one")
             signed = bool(sign) or (result.signed and below + width == result.word)
-            inner = space.wrapped(*pieces[given, width], signed)
-        shown = space.linear([(1 << below, inner)] if width else [])
+            shown = space.linear([(1 << below, space.wrapped(*pieces[given, width], signed))])
         values.append(space.wrapped(shown, result.word, result.signed))
         given += width
     return values, stage
