@@ -132,9 +132,14 @@ def _any(value: Ends) -> Ends:
 
 
 class Space:
-    """All functions, terms and bases of one proof; equal ones have one number."""
+    """All functions, terms and bases of one proof; equal ones have one number.
 
-    def __init__(self) -> None:
+    A function that happens to be proportional to its sum is made what the sum is made of if
+    `expands`, else a term. Either may be what joins parts of one function on a sum of few values.
+    """
+
+    def __init__(self, *, expands: bool = True) -> None:
+        self._expands = expands
         self.bases: list[Base] = []
         self.terms: list[Term] = []
         self.places: dict[int, str] = {}  # of the text that made a base or, inverted, a term
@@ -316,7 +321,15 @@ class Space:
             ((term, factor),) = terms.items()
             base, function = self.terms[term][:2]
             return self._single(base, self._weighted([(factor, function)], constant))
-        return self._ranged(terms, constant)
+        bases = [self.terms[term].base for term in terms]
+        if len(set(bases)) == len(bases):
+            return self._ranged(terms, constant)
+        # Two functions of one base are one.
+        parts: dict[int, list[tuple[int, int]]] = {}
+        for base, (term, factor) in zip(bases, terms.items(), strict=True):
+            parts.setdefault(base, []).append((factor, self.terms[term].function))
+        singles = [self._single(base, self._weighted(each, 0)) for base, each in parts.items()]
+        return self.linear(((1, each) for each in singles), constant)
 
     def _ranged(self, terms: dict[int, int], constant: int) -> Sum:
         low = high = constant
@@ -367,7 +380,7 @@ class Space:
                 factor, constant, key = self._table(base, function)
             if not factor:
                 found = self.spread(constant)
-            elif not key and kind == "sum":
+            elif not key and kind == "sum" and self._expands:
                 found = self._ranged({term: factor * times for term, times in parts}, constant)
             else:
                 scaled = self._divided(factor, constant, function) if key else x
@@ -480,6 +493,8 @@ class Space:
 
     def highest(self, one: Value, other: Value) -> Value:
         """The higher of two values."""
+        if self.common_base(one, other) is not None:
+            return self.apply(("maximum",), _highest, one, other)
         members: list[Value] = []
         for value in (*self._members(one), *self._members(other)):
             members = self._joined(members, value)

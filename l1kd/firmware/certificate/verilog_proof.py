@@ -234,6 +234,11 @@ def prove(logic: Logic, network: Network) -> Certificate:
         return Certificate((), (Doubted(first, "code", "open", reason),), content)
     if proof.trace():
         _compare(proof, files, logic)
+    if proof.findings:
+        again = _Proof(network, Space(expands=False))
+        if again.trace():
+            _compare(again, files, logic)
+        proof = proof if again.findings else again
     for step, reason in _faults(files, logic, network):
         layer = proof.findings[0].layer if proof.findings else first
         proof.findings.append(Doubted(layer, step, "refused", reason))
