@@ -132,14 +132,9 @@ def _any(value: Ends) -> Ends:
 
 
 class Space:
-    """All functions, terms and bases of one proof; equal ones have one number.
+    """All functions, terms and bases of one proof; equal ones have one number."""
 
-    A function that happens to be proportional to its sum is made what the sum is made of if
-    `expands`, else a term. Either may be what joins parts of one function on a sum of few values.
-    """
-
-    def __init__(self, *, expands: bool = True) -> None:
-        self._expands = expands
+    def __init__(self) -> None:
         self.bases: list[Base] = []
         self.terms: list[Term] = []
         self.places: dict[int, str] = {}  # of the text that made a base or, inverted, a term
@@ -380,7 +375,7 @@ class Space:
                 factor, constant, key = self._table(base, function)
             if not factor:
                 found = self.spread(constant)
-            elif not key and kind == "sum" and self._expands:
+            elif not key and kind == "sum":
                 found = self._ranged({term: factor * times for term, times in parts}, constant)
             else:
                 scaled = self._divided(factor, constant, function) if key else x

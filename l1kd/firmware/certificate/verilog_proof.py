@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -97,22 +98,27 @@ def _rectify(space: Space, node: layers.Rectify, parts: list[Values], _: list[in
 
 
 def _merge(space: Space, node: layers.Merge, parts: list[Values], fractions: list[int]) -> Values:
-    if node.operation == "concatenate":
-        return np.concatenate(parts, axis=node.axis)
     if node.operation == "multiply":
         return _each(space.product, *parts)
-    left = [1 << (max(fractions) - each) for each in fractions]
-    scaled = [
-        _each(lambda v, f=f: space.linear([(f, v)]), p) for f, p in zip(left, parts, strict=True)
+    finest = max(fractions)
+
+    def weighted(*pairs: tuple[int, Value]) -> Value:
+        return space.linear(pairs)
+
+    parts = [
+        _each(partial(lambda left, value: weighted((left, value)), 1 << (finest - each)), part)
+        for each, part in zip(fractions, parts, strict=True)
     ]
+    if node.operation == "concatenate":
+        return np.concatenate(parts, axis=node.axis)
     functions: dict[str, Callable[[Value, Value], Value]] = {
-        "add": lambda one, other: space.linear([(1, one), (1, other)]),
-        "average": lambda one, other: space.linear([(1, one), (1, other)]),
-        "subtract": lambda one, other: space.linear([(1, one), (-1, other)]),
+        "add": lambda one, other: weighted((1, one), (1, other)),
+        "average": lambda one, other: weighted((1, one), (1, other)),
+        "subtract": lambda one, other: weighted((1, one), (-1, other)),
         "maximum": space.highest,
         "minimum": space.lowest,
     }
-    return _each(functions[node.operation], *scaled)
+    return _each(functions[node.operation], *parts)
 
 
 def _input(space: Space, node: layers.Input, parts: list[Values], _: list[int]) -> Values:
@@ -234,11 +240,6 @@ def prove(logic: Logic, network: Network) -> Certificate:
         return Certificate((), (Doubted(first, "code", "open", reason),), content)
     if proof.trace():
         _compare(proof, files, logic)
-    if proof.findings:
-        again = _Proof(network, Space(expands=False))
-        if again.trace():
-            _compare(again, files, logic)
-        proof = proof if again.findings else again
     for step, reason in _faults(files, logic, network):
         layer = proof.findings[0].layer if proof.findings else first
         proof.findings.append(Doubted(layer, step, "refused", reason))

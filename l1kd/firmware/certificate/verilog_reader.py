@@ -29,7 +29,7 @@ MODULES = {
     "ternary_adder": "e96711250006f25f78d4dada3f56f74c1db52d756178e243342ad247160ddda9",
 }
 _FRAME = re.compile(
-    r"`timescale 1 ns / 1 ps\n\nmodule (\w+) \(\n    input \[(\d+):0\] model_inp,\n"
+    r"`timescale 1 ns / 1 ps\n\nmodule (\w+) \(\n    input \[(-1|\d+):0\] model_inp,\n"
     r"    output \[(\d+):0\] model_out\n\);\n\n    // verilator lint_off UNUSEDSIGNAL\n"
     r"    // Explicit quantization operation will drop bits if exists\n\n(.*)\n\n"
     r"    // verilator lint_on UNUSEDSIGNAL\n\n(.*)\n\nendmodule\n",

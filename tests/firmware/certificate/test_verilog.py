@@ -266,9 +266,9 @@ def _read(lines: list[str], results: list[tuple[str, int]]) -> tuple[str, dict[A
     body, last = "\n    ".join(lines), "\n    ".join(outputs)
     text = (
         f"`timescale 1 ns / 1 ps\n\nmodule m (\n    input [5:0] model_inp,\n    output "
-        f"[{total - 1}:0] model_out\n);\n\n    // verilator lint_off UNUSEDSIGNAL\n    // Explicit "
-        f"quantization operation will drop bits if exists\n\n    {body}\n\n    // verilator lint_on "
-        f"UNUSEDSIGNAL\n\n    {last}\n\nendmodule\n"
+        f"[{total - 1}:0] model_out\n);\n\n    // verilator lint_off UNUSEDSIGNAL\n"
+        "    // Explicit quantization operation will drop bits if exists\n\n"
+        f"    {body}\n\n    // verilator lint_on UNUSEDSIGNAL\n\n    {last}\n\nendmodule\n"
     )
     space = Space()
     value = space.input(0, 0, 63)

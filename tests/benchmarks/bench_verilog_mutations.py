@@ -1,0 +1,170 @@
+"""Verilog edited in one place that 2,000 simulated events do not notice: refused, by its block?
+
+A mutation counts if it is real (a corner input shows a difference in simulation) and 2,000 usual
+events show none. It is judged twice: as it is, and by the proof alone, as if the interpreter's
+program had been edited along. `make bench` runs it, resumes where it was stopped, and records
+`results/verilog_mutations.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from l1kd.core.context import cores
+from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.files import write_json
+from l1kd.firmware.certificate import verilog_proof
+from l1kd.firmware.stimuli.corner_inputs import corners
+from l1kd.firmware.verilog.alkaid_convert import to_verilog
+from l1kd.firmware.verilog.project import ICARUS, Logic, open_logic
+from tests.firmware.breakages import usual
+from tests.firmware.networks import network
+
+RESULTS = Path(__file__).parent / "results" / "verilog_mutations.json"
+WANTED, REQUIRED, EVENTS = 50, 48, 2000
+STEPS: list[tuple[Any, ...]] = [("conv", 2, 2, 2), ("flatten",), ("dense", 4)]
+POOLED: list[tuple[Any, ...]] = [("conv", 1, 3, 1), ("pool",), ("flatten",), ("dense", 2)]
+NETWORKS: dict[str, tuple[tuple[int, ...], list[tuple[Any, ...]]]] = {
+    "dense": ((24,), [("dense", 6)]),
+    "conv": ((6, 8, 1), STEPS),
+    "pool": ((6, 6, 1), POOLED),
+}
+# What of a line is edited: a sign or a switch, a shift, a slice, a constant, a reduction.
+PATTERNS = (
+    (r"(?<=[,(])[01](?=,)", lambda text, _: "10"[int(text)]),
+    (r"(?<=,)-?\d+(?=,[01]\))", lambda text, step: str(int(text) + step)),
+    (r"(?<= = )v\d+\[\d+:\d+\](?=;)", lambda text, step: _moved(text, step)),
+    (r"(?<='b)[01]+", lambda text, _: text[:-1] + "10"[int(text[-1])]),
+    (r"(?<= = )[|&](?=v)", lambda text, _: "|&"[text == "|"]),
+    (r"(?<=\()v\d+\[", lambda text, step: f"v{int(text[1:-1]) + step}["),
+)
+
+
+def _moved(text: str, step: int) -> str:
+    name, high, low = re.match(r"(v\d+)\[(\d+):(\d+)\]", text).groups()  # type: ignore[union-attr]
+    return f"{name}[{int(high) + step}:{int(low) + step}]"
+
+
+def mutate(directory: Path, random: np.random.Generator) -> tuple[str, int, str]:
+    """Edit one place of a stage; file, line, and the line as it is then."""
+    while True:
+        files = sorted((directory / "src").glob("*_logic*.v"))
+        sizes = np.array([path.stat().st_size for path in files], float)
+        path = files[random.choice(len(files), p=sizes / sizes.sum())]
+        lines = path.read_text().split("\n")
+        place = int(random.integers(len(lines)))
+        pattern, edit = PATTERNS[int(random.integers(len(PATTERNS)))]
+        found = list(re.finditer(pattern, lines[place]))
+        if "model_" in lines[place] or not found:
+            continue
+        one = found[int(random.integers(len(found)))]
+        new = edit(one[0], int(random.choice([-1, 1])))
+        line = lines[place][: one.start()] + new + lines[place][one.end() :]
+        if line != lines[place] and "-1" not in new:
+            path.write_text("\n".join([*lines[:place], line, *lines[place + 1 :]]))
+            return path.name, place + 1, line.strip()
+
+
+def judge(logic: Logic, file: str) -> dict[str, Any]:
+    """What simulation and certificate say of a mutant."""
+    exact = logic.network
+    events = usual(exact, EVENTS)
+    corner, _ = corners(exact.port, exact.shape, exact)
+    try:
+        found = logic.simulate(np.concatenate([events, corner]), "icarus")
+        differs = (found != exact.predict(np.concatenate([events, corner]))).any(axis=1)
+        noticed, shown = int(differs[:EVENTS].sum()), int(differs[EVENTS:].sum())
+    except (CheckFailed, UserError) as error:
+        return {"state": "does not compile or run", "message": str(error)[-150:]}
+    if noticed:
+        return {"state": "noticed"}
+    started = time.perf_counter()
+    certificate = verilog_proof.prove(logic, exact)
+    seconds = round(time.perf_counter() - started, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verilog_proof, "_faults", lambda *_: iter(()))
+        proof = verilog_proof.prove(logic, exact)
+    first = certificate.refused[0] if certificate.refused else None
+    return {
+        "state": "judged",
+        "real": bool(shown),
+        "refused": bool(certificate.refused),
+        "names_the_block": any(file in found.reason for found in certificate.refused),
+        "layer": first.layer if first else None,
+        "refused_by_proof_alone": bool(proof.refused),
+        "proved_equal": proof.certified,
+        "reason": first.reason if first else None,
+        "seconds": seconds,
+    }
+
+
+def counted(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The first fifty real mutations that usual events do not notice."""
+    return [case for case in found["cases"].values() if case.get("real")][:WANTED]
+
+
+def summary(found: dict[str, Any]) -> dict[str, Any]:
+    """The figures."""
+    chosen, cases = counted(found), found["cases"].values()
+    judged = [case for case in cases if case["state"] == "judged"]
+    return {
+        "events": EVENTS,
+        "unnoticed": len(chosen),
+        **{
+            key: sum(case[key] for case in chosen)
+            for key in ("refused", "names_the_block", "refused_by_proof_alone")
+        },
+        "tried": len(cases),
+        "noticed": sum(case["state"] == "noticed" for case in cases),
+        "real_and_proved_equal": sum(case["real"] and case["proved_equal"] for case in judged),
+        "proved_equal": sum(case["proved_equal"] for case in judged),
+    }
+
+
+@pytest.mark.skipif(ICARUS.find() is None, reason="no Icarus Verilog here; see README")
+def test_mutants_are_refused(tmp_path: Path) -> None:
+    warnings.filterwarnings("ignore")
+    found: dict[str, Any] = {"cases": {}}
+    if RESULTS.exists():
+        found = json.loads(RESULTS.read_text())
+    whole = {
+        name: to_verilog(network(shape, steps, name=name, scale=0.2), tmp_path / name)
+        for name, (shape, steps) in NETWORKS.items()
+    }
+    number = 0
+    while len(counted(found)) < WANTED:
+        key, name = str(number), list(whole)[number % len(whole)]
+        number += 1
+        if key in found["cases"]:
+            continue
+        copy = tmp_path / "copy"
+        shutil.copytree(whole[name].directory, copy)
+        file, line, text = mutate(copy, np.random.default_rng([7, number - 1]))
+        found["cases"][key] = {
+            "place": f"{file}:{line}",
+            "text": text,
+            **judge(open_logic(copy), file),
+        }
+        shutil.rmtree(copy)
+        found["environment"] = {
+            "cores": cores(),
+            "load": round(os.getloadavg()[0], 1),
+            "machine": platform.machine(),
+        }
+        found["summary"] = summary(found)
+        write_json(RESULTS, found)
+    assert found["summary"]["refused"] >= REQUIRED
+    assert found["summary"]["names_the_block"] >= REQUIRED
+    # Nothing real is proved.
+    assert not found["summary"]["real_and_proved_equal"]
