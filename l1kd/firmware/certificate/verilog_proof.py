@@ -266,8 +266,8 @@ def _compare(proof: _Proof, files: Mapping[str, bytes], logic: Logic) -> None:
         proof.note(proof.here(), "code", str(error), state)
         return
     if logic.record.latency_cycles != stages:
-        reason = f"{stages} stages, and a latency of {logic.record.latency_cycles} is recorded"
-        proof.note(network.outputs[-1], "code", reason)
+        said = f"{FILE} says {logic.record.latency_cycles} cycles"
+        proof.note(network.outputs[-1], "code", f"{said}, the pipeline has {stages} stages")
     names = [name for name in network.outputs for _ in range(network[name].size)]
     for name, ours, theirs in zip(names, wanted, found, strict=True):
         if not space.equal(ours, theirs):
