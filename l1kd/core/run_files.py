@@ -226,13 +226,18 @@ class Doubted:
 class CertificateRecord(_Record):
     """Proof that a project equals the exact network for every input, or where it fails."""
 
-    backend: str
-    io_type: str
-    strategy: str
+    backend: str | None  # null, as the next two, of the Verilog
+    io_type: str | None
+    strategy: str | None
     certified: bool
     layers: list[str]  # proved, in order
     findings: list[Doubted]
     content: str = ""  # hash of every file that it is about
+
+    @property
+    def project(self) -> str:
+        """`Vitis io_stream latency`, or `Verilog`."""
+        return " ".join(filter(None, (self.backend, self.io_type, self.strategy))) or "Verilog"
 
 
 class Simulated(_Record):

@@ -50,6 +50,11 @@ def hls_path(student: str, backend: str, io_type: str, strategy: str) -> str:
     return f"firmware/{student}/hls/{backend}-{io_type}-{strategy}"
 
 
+def verilog_path(student: str, *_: str) -> str:
+    """A Verilog project's directory, relative to the run."""
+    return f"firmware/{student}/verilog"
+
+
 def projects_of(run: Path) -> dict[str, list[Project]]:
     """The run's HLS projects by student."""
     groups: dict[str, list[Project]] = {}
@@ -110,7 +115,8 @@ def agreement_now(run: Path) -> list[run_files.AgreementRecord]:
     records: list[run_files.AgreementRecord] = run_files.read(run, "agreement.json")
     for record in records:
         for each in record.certificates:
-            project = run / hls_path(record.student, each.backend, each.io_type, each.strategy)
+            kind = each.backend or "", each.io_type or "", each.strategy or ""
+            project = run / (hls_path if each.backend else verilog_path)(record.student, *kind)
             try:
                 now = fingerprint(contents(project))
             except (OSError, Unreadable):

@@ -157,7 +157,7 @@ def _cards(run: RunFiles) -> Iterator[Card]:
     if proofs := run.certificates():
         value = f"{sum(each.certified for each in proofs)} of {len(proofs)}"
         refused = any(found.state == "refused" for each in proofs for found in each.findings)
-        yield Card("Certified for all inputs", value, "HLS projects", bad=refused)
+        yield Card("Certified for all inputs", value, "HLS projects and Verilog", bad=refused)
     # Costs by the best founded numbers, with their source.
     found = of_best(run.metrics, run.costs, run.config.choose.budgets)
     shown: dict[str, tuple[str, Callable[[float], str]]] = {

@@ -373,7 +373,7 @@ def certificate_table(run: RunFiles) -> Table:
 
     columns = [
         text("student"),
-        text("project", lambda _, each, __: f"{each.backend} {each.io_type} {each.strategy}"),
+        text("project", lambda _, each, __: each.project),
         text("verdict", verdict),
         Column("layers proved", lambda _, each, __: len(each.layers)),
         *map(text, ("layer", "step", "reason")),

@@ -124,7 +124,7 @@ def _certificates(run: RunFiles) -> Iterator[Gate]:
     needed = run.config.verify.certificate == "required"
     for record in run.agreement or []:
         for each in record.certificates:
-            name = f"Certificate, {record.student}, {each.backend} {each.io_type} {each.strategy}"
+            name = f"Certificate, {record.student}, {each.project}"
             if each.certified:
                 layers = plural(len(each.layers), "layer")
                 yield Gate(name, "passed", f"certified for all inputs: {layers} proved")

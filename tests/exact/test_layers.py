@@ -12,7 +12,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact import gradient
 from l1kd.exact.layers import KINDS, Dense, Input, Node, Pool, Quantize, Reshape, of_kind
 from l1kd.exact.network import Network
-from l1kd.firmware.certificate import call_rules
+from l1kd.firmware.certificate import call_rules, verilog_proof
 from l1kd.firmware.stimuli import test_vectors
 from l1kd.firmware.verilog import trace_layers
 from tests.exact.networks import everything
@@ -21,6 +21,7 @@ from tests.exact.networks import everything
 TABLES: dict[str, tuple[Any, dict[type[Node], str]]] = {
     "gradient": (gradient.PULLS, gradient.NO_PULL),
     "verilog": (trace_layers.TRACES, trace_layers.NO_TRACE),
+    "verilog_proof": (verilog_proof.MEANINGS, verilog_proof.NO_MEANING),
     "certificate": (call_rules.CALLS, call_rules.NO_CALLS),
     "faults": (test_vectors.FAULTS, test_vectors.NO_FAULTS),
 }

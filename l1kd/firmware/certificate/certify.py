@@ -37,6 +37,7 @@ from l1kd.firmware.certificate.findings import (
 )
 from l1kd.firmware.certificate.proof import follow
 from l1kd.firmware.certificate.shipped_files import contents
+from l1kd.firmware.certificate.verilog_proof import prove
 from l1kd.firmware.hls import c_simulation
 from l1kd.firmware.hls.project import NETWORK, Project, open_project
 from l1kd.firmware.hls.testbench import read_vectors
@@ -52,8 +53,7 @@ def certify(project: Project | Logic, network: Network) -> Certificate:
     """Prove that a project computes a network, for every event on its port.
 
     An HLS project's C++ is read back and followed call by call; if nothing is known to be wrong
-    then, its calls are compiled and run alone too. For Verilog no argument is known yet: it is
-    tested, not proved, and every layer is left open.
+    then, its calls are compiled and run alone too. Verilog is read back and followed line by line.
 
     Parameters
     ----------
@@ -82,9 +82,7 @@ def certify(project: Project | Logic, network: Network) -> Certificate:
         reason = f"{NETWORK} is not the student's network"
         return Certificate((), (Doubted(first, "code", "refused", reason),))
     if isinstance(project, Logic):
-        layers = dict.fromkeys(node.name.partition(":")[0] for node in network.nodes)
-        reason = "no argument is known yet for Verilog"
-        return Certificate((), tuple(Doubted(name, "code", "open", reason) for name in layers))
+        return prove(project, network)
     try:
         files = contents(project.directory)
     except Unreadable as error:
