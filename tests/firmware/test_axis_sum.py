@@ -1,0 +1,102 @@
+"""Sums over axes as firmware: a small `set` student in every kind of project, and as Verilog."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from l1kd.core.config import Score, Student
+from l1kd.core.errors import CheckFailed
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.firmware.certificate.certify import calls_of, certify
+from l1kd.firmware.certificate.proof import follow
+from l1kd.firmware.certificate.shipped_files import contents
+from l1kd.firmware.hls.hls4ml_convert import to_hls
+from l1kd.firmware.verilog import alkaid_convert
+from l1kd.firmware.verilog.trace_layers import expected_lut
+from l1kd.networks.load import load_model, save_model
+from l1kd.networks.students import build_student
+from l1kd.networks.to_exact import read
+from tests.firmware.networks import KINDS, events_like, few_vectors
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """6x4 counts, three filters, sums over phi, two units."""
+    student = Student(name="set", architecture="set", filters=3, hidden=[2])
+    found = build_student(student, (6, 4, 1), FixedPoint(6, 6), Score())
+    random = np.random.default_rng(4)
+    found.set_weights([random.normal(0.1, 0.7, w.shape) for w in found.get_weights()])
+    found.get_layer("output").set_weights([np.array([[0.9], [0.3]]), np.array([5.0])])
+    return found
+
+
+def test_a_file_brings_the_sum_back(model: Any, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "set.keras")
+    stored = load_model(tmp_path / "set.keras")
+    assert read(stored).to_json() == read(model).to_json()
+    assert [node.name for node in read(model).nodes if type(node).__name__ == "Sum"] == ["sum1"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_project_is_certified(kind: str, model: Any, tmp_path: Path) -> None:
+    exact = read(model)
+    project = to_hls(model, tmp_path / kind, vectors=few_vectors(model), **KINDS[kind])
+    walk = follow(contents(project.directory), exact, project.description)
+    assert walk.certificate.certified, walk.certificate.summary
+    assert "sum1" in walk.certificate.layers
+    (own,) = [layer for layer in project.description.record.layers if layer.name == "sum1"]
+    bound = exact.bounds["sum1"].type  # no bit more than its sums need
+    kind_of = FixedPoint.parse(own.accumulator_type or "")
+    assert (kind_of.word, kind_of.integer) == (bound.word, bound.integer)
+
+
+@pytest.mark.csim
+@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
+def test_simulation_and_compiled_calls_are_the_exact_network_s(
+    io_type: Any, model: Any, tmp_path: Path
+) -> None:
+    exact = read(model)
+    project = to_hls(model, tmp_path / "p", vectors=few_vectors(model), io_type=io_type)
+    project = replace(project, calls=calls_of)
+    events = events_like(model, exact.port, 500)
+    expected = exact.predict(events)
+    assert len(np.unique(expected)) > 50
+    assert (project.predict(events, processes=1) == expected).all()
+    assert (np.asarray(model(events)) == expected).all()
+    certificate = certify(project, exact)
+    assert certificate.certified, certificate.summary
+
+
+def test_a_weight_of_a_sum_that_is_no_one_is_refused(model: Any, tmp_path: Path) -> None:
+    project = to_hls(model, tmp_path / "p", vectors=few_vectors(model))
+    texts = {path: path.read_text() for path in project.directory.glob("firmware/weights/w*.h")}
+    values = {path: text[text.index("{") :] for path, text in texts.items()}
+    (path,) = (path for path, own in values.items() if {*own} <= {*"01.{}, ;\n#endif"})
+    path.write_text(texts[path].replace(values[path], values[path].replace("1", "0", 1)))
+    first = follow(contents(project.directory), read(model), project.description).certificate
+    assert (first.refused[0].layer, first.refused[0].step) == ("sum1", "weights")
+
+
+def test_its_verilog_is_the_exact_network(model: Any, tmp_path: Path) -> None:
+    exact = read(model)
+    logic = alkaid_convert.to_verilog(exact, tmp_path / "rtl")
+    events = events_like(model, exact.port, 500)
+    assert (logic.predict(events) == exact.predict(events)).all()
+    assert {"conv1", "sum1", "dense1"} <= {
+        layer.name for layer in logic.description.record.layers if layer.lut
+    }
+    assert expected_lut(exact) > 0
+
+
+def test_a_sum_beyond_a_stream_is_refused_by_name(tmp_path: Path) -> None:
+    student = Student(name="s", architecture="set", filters=40, hidden=[])
+    wide = build_student(student, (6, 4, 1), FixedPoint(6, 6), Score())
+    with pytest.raises(CheckFailed, match="'sum1' sums too many values"):
+        to_hls(wide, tmp_path / "p", vectors=few_vectors(wide), io_type="io_stream")
