@@ -142,7 +142,7 @@ _PAPER: dict[str, tuple[tuple[int, int] | None, ...]] = {
 _PAPER_WIDTHS = Widths(weight=(8, 0), activation=(10, 4), output=(8, 2), awake=0.5)
 _CICADA_WIDTHS = Widths(weight=(8, 1), activation=(10, 6), output=(12, 3), convolution=(12, 3))
 _CONV_WIDTHS = Widths(weight=(8, 1), activation=(10, 6), output=(8, 3), convolution=(8, 1))
-_SET_WIDTHS = Widths(weight=(5, 1), activation=(10, 6), output=(8, 3), convolution=(3, 1))
+_SET_WIDTHS = Widths(weight=(6, 0), activation=(10, 8), output=(8, 1), convolution=(4, 0))
 _SUMS = {"phi": (1,), "eta": (2,), "all": (1, 2)}  # axes, of images in batches
 _DENSE_WIDTHS = Widths(weight=(8, 1), activation=(10, 5), output=(8, 3))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from l1kd.core.config import Score, Student
-from l1kd.core.errors import CheckFailed
+from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.firmware.certificate.certify import calls_of, certify
 from l1kd.firmware.certificate.proof import follow
@@ -22,6 +24,7 @@ from l1kd.networks.load import load_model, save_model
 from l1kd.networks.students import build_student
 from l1kd.networks.to_exact import read
 from tests.firmware.networks import KINDS, events_like, few_vectors
+from tests.networks.lint_clean import built
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*constraints.serialize.*:UserWarning")
 
@@ -35,6 +38,23 @@ def model() -> Any:
     found.set_weights([random.normal(0.1, 0.7, w.shape) for w in found.get_weights()])
     found.get_layer("output").set_weights([np.array([[0.9], [0.3]]), np.array([5.0])])
     return found
+
+
+@pytest.mark.parametrize("axes", [[], [0], [4], ["x"], [-1]])
+def test_a_file_with_other_axes_is_the_user_s_error(
+    axes: list[Any], model: Any, tmp_path: Path
+) -> None:
+    save_model(model, tmp_path / "set.keras")
+    with zipfile.ZipFile(tmp_path / "set.keras") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    files["config.json"] = files["config.json"].replace(
+        b'"axes": [1]', f'"axes": {json.dumps(axes)}'.encode()
+    )
+    with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    with pytest.raises(UserError, match=r"other\.keras: not a model that can be read"):
+        load_model(tmp_path / "other.keras")
 
 
 def test_a_file_brings_the_sum_back(model: Any, tmp_path: Path) -> None:
@@ -55,6 +75,15 @@ def test_every_kind_of_project_is_certified(kind: str, model: Any, tmp_path: Pat
     bound = exact.bounds["sum1"].type  # no bit more than its sums need
     kind_of = FixedPoint.parse(own.accumulator_type or "")
     assert (kind_of.word, kind_of.integer) == (bound.word, bound.integer)
+
+
+@pytest.mark.parametrize("kind", ["stream", "resource", "resource_stream"])
+def test_sums_over_any_axes_are_certified(kind: str, tmp_path: Path) -> None:
+    sums = built("sums")
+    project = to_hls(sums, tmp_path / kind, vectors=few_vectors(sums), **KINDS[kind])
+    certificate = follow(contents(project.directory), read(sums), project.description).certificate
+    assert certificate.certified, certificate.summary
+    assert {f"s{number}" for number in range(1, 8)} <= {*certificate.layers}
 
 
 @pytest.mark.csim

@@ -115,7 +115,8 @@ def clean_sums() -> Any:
         rows = AxisSum(1, name="s5")(rows)
         columns = layers().Reshape((4, 6), name="columns")(x)
         columns = AxisSum((2,), name="s6")(columns)
-        made = [one, two, three, four, rows, columns]
+        channels = AxisSum(3, name="s7")(x)
+        made = [one, two, three, four, rows, columns, channels]
         return joined_heads(x, [lambda _, y=y: y for y in made])
 
     return network((5, 4, 2), body, score=None)

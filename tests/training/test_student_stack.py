@@ -27,7 +27,7 @@ TRIGGER: list[dict[str, Any]] = [
     {"architecture": "cicada_v2"},
     {"architecture": "conv", "hidden": [16]},
     {"architecture": "set", "hidden": [12]},
-    {"name": "few", "architecture": "set", "hidden": [3], "filters": 2, "sum": "all"},
+    {"name": "few", "architecture": "set", "hidden": [8], "filters": 2, "sum": "eta"},
     {"name": "narrow", "architecture": "conv", "hidden": [5], "weight_bits": 4, "filters": 3},
     {"name": "wide", "architecture": "dense", "hidden": [8, 4], "activation_bits": 14},
     {"name": "bits", "architecture": "dense", "hidden": [12], "activation_bits": 1},

@@ -337,6 +337,9 @@ def _configuration(
         own_strategy = "latency" if summed else strategy
         settings["Strategy"] = _STRATEGIES.get(own_strategy, own_strategy)
         settings["ReuseFactor"] = reuse_for(layer, reuse) if strategy == "resource" else reuse
+        # Of a sequence hls4ml computes sums over channels as one matrix, which is not argued for.
+        if summed and (len(layer.output_shape), layer.axes) == (3, [2]):
+            continue
         if unroll and ("Conv" in type(layer).__name__ or summed):
             settings["ParallelizationFactor"] = math.prod(map(int, layer.output_shape[1:-1]))
     return config
