@@ -19,6 +19,7 @@ from l1kd.firmware.certificate.proof import follow
 from l1kd.firmware.certificate.shipped_files import contents
 from l1kd.firmware.hls.hls4ml_convert import to_hls
 from l1kd.firmware.verilog import alkaid_convert
+from l1kd.firmware.verilog.lut_ff_estimate import kernels
 from l1kd.firmware.verilog.trace_layers import expected_lut
 from l1kd.networks.load import load_model, save_model
 from l1kd.networks.students import build_student
@@ -121,6 +122,8 @@ def test_its_verilog_is_the_exact_network(model: Any, tmp_path: Path) -> None:
     assert {"conv1", "sum1", "dense1"} <= {
         layer.name for layer in logic.description.record.layers if layer.lut
     }
+    positions = [kernel.positions for kernel in kernels(exact)]
+    assert positions == [6, 2, 1, 1]  # the second is the sum
     assert expected_lut(exact) > 0
 
 

@@ -59,11 +59,10 @@ def expected_lut(network: Network) -> float:
     # Every non-zero signed digit of a weight is an adder as wide as what it multiplies; sharing
     # leaves about two in five, and Yosys needs one and a half LUTs for a bit of what is left.
     total = 0.0
-    for node in network.nodes:
-        if isinstance(node, layers.Affine):
-            digits = int(signed_digits(node.kernel).sum()) * node.positions
-            source = network.bounds[node.sources[0]].type
-            total += digits * (source.word + 2) * 0.6
+    for node in network.matrices:
+        digits = int(signed_digits(node.kernel).sum()) * node.positions
+        source = network.bounds[node.sources[0]].type
+        total += digits * (source.word + 2) * 0.6
     return total
 
 
