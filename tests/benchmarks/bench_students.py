@@ -180,12 +180,11 @@ def main() -> int:
     config, labelled = context.config, None
     recipe = config.distillation
     epochs = options.epochs or recipe.epochs + recipe.final_epochs
-    for own in config.students:
-        for seed in options.seeds if not options.only or own.name in options.only else ():
-            file, wanted = (
-                options.work / f"{own.name}-{seed}.json",
-                setting(own, seed, config, epochs),
-            )
+    chosen = [own for own in config.students if not options.only or own.name in options.only]
+    for seed in options.seeds:
+        for own in chosen:
+            file = options.work / f"{own.name}-{seed}.json"
+            wanted = setting(own, seed, config, epochs)
             if file.is_file() and read_json(file)["setting"] == wanted:
                 continue
             labelled = labelled or labels(context, epochs)

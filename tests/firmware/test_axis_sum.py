@@ -106,10 +106,15 @@ def test_simulation_and_compiled_calls_are_the_exact_network_s(
 
 def test_a_weight_of_a_sum_that_is_no_one_is_refused(model: Any, tmp_path: Path) -> None:
     project = to_hls(model, tmp_path / "p", vectors=few_vectors(model))
-    texts = {path: path.read_text() for path in project.directory.glob("firmware/weights/w*.h")}
+    texts = {
+        path: path.read_text(encoding="utf-8")
+        for path in project.directory.glob("firmware/weights/w*.h")
+    }
     values = {path: text[text.index("{") :] for path, text in texts.items()}
     (path,) = (path for path, own in values.items() if {*own} <= {*"01.{}, ;\n#endif"})
-    path.write_text(texts[path].replace(values[path], values[path].replace("1", "0", 1)))
+    path.write_text(
+        texts[path].replace(values[path], values[path].replace("1", "0", 1)), encoding="utf-8"
+    )
     first = follow(contents(project.directory), read(model), project.description).certificate
     assert (first.refused[0].layer, first.refused[0].step) == ("sum1", "weights")
 
