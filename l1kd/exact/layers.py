@@ -341,7 +341,8 @@ class Sum(Node):
 
     def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
         batch_axes = tuple(axis + 1 for axis in self.axes)
-        return carried(parts[0], carrier(bits)).sum(axis=batch_axes, keepdims=True)
+        found: Counts = carried(parts[0], carrier(bits)).sum(axis=batch_axes, keepdims=True)
+        return found
 
     def bound(self, before: Sequence[Bound]) -> Bound:
         (source,) = before
