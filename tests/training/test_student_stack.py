@@ -33,7 +33,7 @@ TRIGGER: list[dict[str, Any]] = [
         "hidden": [8],
         "filters": 2,
         "sum": "eta",
-        "activation_bits": 4,
+        "activation_bits": 5,
     },
     {"name": "narrow", "architecture": "conv", "hidden": [5], "weight_bits": 4, "filters": 3},
     {"name": "wide", "architecture": "dense", "hidden": [8, 4], "activation_bits": 14},
