@@ -27,7 +27,7 @@ from l1kd.core.stages import Stage
 CONFIG = Argument(
     metavar="CONFIG",
     help="A shipped configuration (l1toy, mnist, fashion_mnist, cicada_v1, cicada_v2, paper, "
-    "search) or a YAML file.",
+    "search, set) or a YAML file.",
 )
 RUN = Argument(metavar="RUN", help="The run's directory.")
 NEW_RUN = Option(None, "--run", metavar="DIR", help="The run; by default runs/<name>.")

@@ -280,7 +280,7 @@ class Distillation(Strict):
 
 TeacherArchitecture = Literal["paper", "cicada", "dense", "pca", "mahalanobis"]
 StudentArchitecture = Literal[
-    "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense"
+    "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense", "set"
 ]
 
 
@@ -338,10 +338,11 @@ class Student(Strict):
     weight_integer: Annotated[Int, Field(ge=1, le=12)] | None = None  # of these, with the sign
     bias_bits: Bits | None = None
     activation_bits: Bits | None = None
-    hidden: list[Size] = [32, 16]  # `conv` and `dense` only
-    filters: Size | None = None  # these three: `conv` only; null: 4
+    hidden: list[Size] = [32, 16]  # `conv`, `dense` and `set` only
+    filters: Size | None = None  # these three: `conv` and `set` only; null: 4, of `set` 6
     kernel: Sides | None = None  # null: 2 x 2
     stride: Sides | None = None  # null: as the kernel
+    sum: Literal["phi", "eta", "all"] | None = None  # `set` only: over rows (null), columns, both
     layers: dict[str, LayerWidths] = {}
     # Share of every layer's weights that training sets to 0 for good: see `distillation.pruning`.
     sparsity: Share = 0.0
@@ -361,9 +362,11 @@ class Student(Strict):
 
     @model_validator(mode="after")
     def _of_a_convolution(self) -> Student:
-        for key in ("filters", "kernel", "stride"):
-            if getattr(self, key) is not None and self.architecture != "conv":
-                raise ValueError(f"{key!r} is for the architecture 'conv'; others have their own")
+        for key in ("filters", "kernel", "stride", "sum"):
+            of = ("set",) if key == "sum" else ("conv", "set")
+            if getattr(self, key) is not None and self.architecture not in of:
+                named = " and ".join(map(repr, of))
+                raise ValueError(f"{key!r} is for {named}; other architectures have their own")
         return self
 
 

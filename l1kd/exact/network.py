@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from l1kd.core.files import read_json, reading, write_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.arithmetic import NO_PADS, Counts
-from l1kd.exact.layers import Bound, Input, Node, Quantize
+from l1kd.exact.layers import Affine, Bound, Input, Node, Quantize, Sum
 
 FORMAT_VERSION = 1  # of its JSON
 _CELLS = 1 << 22  # values of the largest layer that are in memory at a time
@@ -79,6 +79,15 @@ class Network:
     def shape(self) -> tuple[int, ...]:
         """Shape of one event."""
         return self.nodes[0].shape
+
+    @property
+    def matrices(self) -> list[Affine]:
+        """Layers that add up products with constants; a sum is the convolution that it equals."""
+        nodes = (
+            node.convolution(self[node.sources[0]].shape) if isinstance(node, Sum) else node
+            for node in self.nodes
+        )
+        return [node for node in nodes if isinstance(node, Affine)]
 
     @property
     def output_types(self) -> tuple[FixedPoint, ...]:

@@ -1,4 +1,4 @@
-"""The layers and quantizers that a model file may hold, two of our own, and their arguments.
+"""The layers and quantizers that a model file may hold, three of our own, and their arguments.
 
 No function, class or module that a file names is looked up anywhere else. The tables are broader
 than what can become firmware, so that the lint can name the layer that cannot, and why.
@@ -59,6 +59,39 @@ class PowerMean(keras.layers.Layer):
         return {**super().get_config(), "power": self.power, "weights": self.residual_weights}
 
 
+class AxisSum(keras.layers.Layer):
+    """Sums of an image or a sequence over axes, which stay with the length 1: trees of adders.
+
+    Parameters
+    ----------
+    axes
+        As Keras counts them, the batch being 0: of images 1 is their rows, 3 their channels.
+    """
+
+    def __init__(self, axes: Any = (1,), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.axes = sorted({int(axis) for axis in np.ravel(axes)})
+
+    def build(self, input_shape: Any) -> None:
+        """ValueError if there are no such axes."""
+        rank = len(input_shape)
+        if rank not in (3, 4) or not {*self.axes} <= {*range(1, rank)} or not self.axes:
+            shape = tuple(input_shape[1:])
+            raise ValueError(
+                f"{self.name!r} sums over the axes {self.axes} of events of the shape {shape}; it "
+                "sums images over some of 1, 2, 3 and sequences over some of 1, 2"
+            )
+        super().build(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        """A tensor of the same rank."""
+        return tf.reduce_sum(inputs, self.axes, keepdims=True)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, for `l1kd.load_model`."""
+        return {**super().get_config(), "axes": self.axes}
+
+
 _KERAS = (
     "Activation Add AlphaDropout Average AveragePooling1D AveragePooling2D "
     "BatchNormalization Concatenate Conv1D Conv2D Conv2DTranspose Cropping1D Cropping2D "
@@ -82,6 +115,7 @@ _QUANTIZERS = (
 LAYERS: dict[str, Any] = {
     **{name: getattr(keras.layers, name) for name in _KERAS.split()},
     **{name: getattr(qkeras, name) for name in _QKERAS.split()},
+    "AxisSum": AxisSum,
     "PowerMean": PowerMean,
     "SquareRoot": SquareRoot,
 }

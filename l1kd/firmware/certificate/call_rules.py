@@ -30,7 +30,19 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Step
 from l1kd.exact import layers
 from l1kd.exact.arithmetic import NO_PADS, windows
-from l1kd.exact.layers import Bound, Conv, Dense, Merge, Node, Pad, Pool, Quantize, Rectify, Reshape
+from l1kd.exact.layers import (
+    Bound,
+    Conv,
+    Dense,
+    Merge,
+    Node,
+    Pad,
+    Pool,
+    Quantize,
+    Rectify,
+    Reshape,
+    Sum,
+)
 from l1kd.firmware.certificate.cpp_reader import Call, Config, Form, Unreadable
 from l1kd.firmware.certificate.findings import SUMS, Meaning, Walk, reached, settled, unsettled
 from l1kd.firmware.hls.hls4ml_convert import reusable
@@ -60,10 +72,12 @@ class Doubt(Exception):  # noqa: N818 - it is the project that is doubted
         self.step, self.known = step, known
 
 
-def as_convolution(node: Dense | Conv) -> Conv:
-    """A dense layer on the last of several axes as the convolution of size 1 that it is."""
+def as_convolution(node: Dense | Conv | Sum, shape: tuple[int, ...]) -> Conv:
+    """A convolution, or the one that a dense layer on the last of several axes or a sum is."""
     if isinstance(node, Conv):
         return node
+    if isinstance(node, Sum):
+        return node.convolution(shape)
     given = {each.name: getattr(node, each.name) for each in fields(node)}
     return Conv(**given | {"kernel": node.kernel[None, None]}, strides=(1, 1))
 
@@ -328,14 +342,22 @@ def _matrix(
 
 
 def _convolution(
-    walk: Walk, call: Call, array: str, node: Dense | Conv, *, rank: int, depthwise: bool = False
+    walk: Walk,
+    call: Call,
+    array: str,
+    node: Dense | Conv | Sum,
+    *,
+    rank: int,
+    depthwise: bool = False,
 ) -> None:
     config, before = config_of(walk, call), walk.meanings[array].padding
-    conv = as_convolution(node)
     shape = walk.network[node.sources[0]].shape
+    conv = as_convolution(node, shape)
     height, width, channels = image(shape)
     rows, columns, filters = image(conv.shape)
     sizes: dict[str, int | str] = {"n_chan": channels, "n_filt": filters}
+    # Ones cost no multiplier in this strategy only.
+    strategy: dict[str, int | str] = {"strategy": "nnet::latency"} if isinstance(node, Sum) else {}
     cells = ((height, rows), (width, columns))
     for axis, (side, first, last) in list(enumerate(_SIDES))[2 - rank :]:
         sizes |= {
@@ -361,7 +383,7 @@ def _convolution(
     base = "" if adders and not stream else f"nnet::conv{rank}d_config"
     # Without a base it has no defaults: what it does not say, no code reads.
     said = {k: v for k, v in sizes.items() if k in config.constants or (base and "dil" not in k)}
-    geometry(walk, config, base, said)
+    geometry(walk, config, base, said | strategy)
     _check_windows(walk, config, conv, shape, rank, stream=stream)
     if adders:
         _adders(walk, adders, conv)
@@ -382,7 +404,7 @@ def _convolution(
             windows, wanted = whole, {"n_in": width * channels, "n_out": width * filters}
             if config.constants.get("n_partitions") != 1:
                 raise Doubt("code", f"{config.name}: {whole} in parts", known=False)
-    geometry(walk, mult, "nnet::dense_config", wanted)
+    geometry(walk, mult, "nnet::dense_config", wanted | strategy)
     if str(mult.templates.get("kernel", "")).startswith("dense_da_wrapper_"):
         _adders(walk, mult.templates["kernel"], conv)
         return
@@ -391,7 +413,7 @@ def _convolution(
         raise Doubt("code", f"{config.name}: {config.templates['conv_kernel']} is not {windows}")
     if mult.constants.get("strategy") != config.constants.get("strategy"):
         raise Doubt("code", f"{config.name} and {mult.name} have two strategies")
-    _matrix(walk, config, call, node if depthwise else conv, depthwise=depthwise)
+    _matrix(walk, config, call, conv, depthwise=depthwise)
 
 
 def _check_windows(
@@ -614,6 +636,12 @@ def _ranks(form: str, kinds: tuple[type, ...], check: Callable[..., None], **mor
 
 
 DENSE: Handler = partial(_layer, kinds=(Dense,), check=_dense)
+# hls4ml has no sum: it is a convolution of ones.
+_CONVOLUTIONS: dict[str, Handler] = {
+    **_ranks("conv{}d_cl", (Conv, Dense, Sum), _convolution),
+    **_ranks("conv_{}d_cl", (Conv, Dense, Sum), _convolution),
+    **_ranks("pointwise_conv_{}d_cl", (Conv, Dense, Sum), _convolution),
+}
 _MERGES = ("add", "subtract", "multiply", "average", "maximum", "minimum")
 # By layer kind: the functions of hls4ml that compute it.
 CALLS: dict[type[Node], dict[str, Handler]] = {
@@ -627,10 +655,9 @@ CALLS: dict[type[Node], dict[str, Handler]] = {
     },
     layers.Permute: {"transpose": _transpose},
     Dense: {"dense": DENSE},
+    Sum: _CONVOLUTIONS,
     Conv: {
-        **_ranks("conv{}d_cl", (Conv, Dense), _convolution),
-        **_ranks("conv_{}d_cl", (Conv, Dense), _convolution),
-        **_ranks("pointwise_conv_{}d_cl", (Conv, Dense), _convolution),
+        **_CONVOLUTIONS,
         **_ranks("depthwise_conv_{}d_cl", (Conv,), _convolution, depthwise=True),
     },
     Pool: {

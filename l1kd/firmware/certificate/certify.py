@@ -24,7 +24,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.processes import call
 from l1kd.core.run_files import Doubted
 from l1kd.exact.arithmetic import NO_PADS, as_images
-from l1kd.exact.layers import Bound, Conv, Dense, Node, Permute
+from l1kd.exact.layers import Bound, Conv, Dense, Node, Permute, Sum
 from l1kd.exact.network import Network, from_json
 from l1kd.firmware.certificate.call_rules import as_convolution, image
 from l1kd.firmware.certificate.cpp_reader import Call, Program, Unreadable
@@ -271,7 +271,7 @@ def _events(walk: Walk, modelled: Modelled, random: np.random.Generator) -> Iter
         return
     node = walk.network[modelled.after[0].node]
     bounds = [walk.network.bounds[name] for name in node.sources]
-    ends_of_sums = extremes(node, bounds[0]) if isinstance(node, Dense | Conv) else ()
+    ends_of_sums = extremes(node, bounds[0]) if isinstance(node, Dense | Conv | Sum) else ()
     for sets in (*plain(bounds, random), *ends_of_sums, basis(node, bounds)):
         piece = max(1, _CELLS // sum(bound.low.size for bound in bounds))
         for start in range(0, len(sets[0]), piece):
@@ -307,13 +307,13 @@ def ends(bound: Bound) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np
     return low, high, np.clip(np.zeros_like(low), low, high)
 
 
-def extremes(node: Dense | Conv, bound: Bound) -> Iterator[list[Counts]]:
+def extremes(node: Dense | Conv | Sum, bound: Bound) -> Iterator[list[Counts]]:
     """The inputs that drive the sum of every output of a matrix to both its ends."""
     low, high, zero = (
         values.reshape(image(values.shape) if values.ndim > 1 else (1, 1, -1))
         for values in ends(bound)
     )
-    conv = as_convolution(node)
+    conv = as_convolution(node, bound.low.shape)
     rows, columns, _, filters = conv.kernel.shape
     # Windows so far apart that they share no input, from every first one.
     steps = [-(-size // stride) for size, stride in zip((rows, columns), conv.strides, strict=True)]

@@ -69,6 +69,12 @@ def _pooled(space: Space, node: Pool, row: list[Value]) -> Value:
     return found
 
 
+def _sum(space: Space, node: layers.Sum, parts: list[Values], _: list[int]) -> Values:
+    last = np.moveaxis(parts[0], node.axes, range(-len(node.axes), 0))
+    rows = _rows(last.reshape(node.size, -1))
+    return _each(lambda row: space.linear([(1, value) for value in row]), rows)
+
+
 def _rows(cells: Values) -> Values:
     made = np.empty(len(cells), object)
     made[:] = [row.tolist() for row in cells]
@@ -92,6 +98,8 @@ def _rectify(space: Space, node: layers.Rectify, parts: list[Values], _: list[in
     def one(value: Value) -> Value:
         if node.shift is None:
             return space.highest(value, 0)
+        if node.shift < 0:
+            return space.lowest(space.linear([(1 << -node.shift, value)]), value)
         return space.highest(space.linear([(1 << node.shift, value)]), value)
 
     return _each(one, parts[0])
@@ -132,6 +140,7 @@ MEANINGS: dict[type[Node], Callable[[Space, Any, list[Values], list[int]], Value
     layers.Dense: _affine,
     layers.Conv: _affine,
     layers.Pool: _pool,
+    layers.Sum: _sum,
     layers.Pad: lambda space, node, parts, _: _each(
         lambda value: space.linear([(1, value)]), pad(as_images(parts[0][None]), node.padding)
     ),

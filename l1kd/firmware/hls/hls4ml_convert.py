@@ -22,7 +22,7 @@ from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import atomic_directory, check_replaceable, content_hash
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import FirmwareRecord, LayerRecord
-from l1kd.exact.layers import Quantize
+from l1kd.exact.layers import Conv, Quantize, Sum
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.cpp_reader import TAKEN
 from l1kd.firmware.hls import canonical_cpp, project, testbench
@@ -225,6 +225,13 @@ def check_size(model: keras.Model, backend: Backend, io_type: str, strategy: str
                 "resource strategy with io_parallel in hls4ml; use io_stream, or "
                 "`strategy: latency`"
             )
+        if kind == "AxisSum":
+            if io_type == "io_stream" and _as_convolution(layer).kernel.size >= backend.partition:
+                raise CheckFailed(
+                    f"{model.name}: layer {layer.name!r} sums too many values of too many channels "
+                    "for io_stream; sum over fewer axes at a time, or use io_parallel"
+                )
+            continue
         if (io_type, strategy) != ("io_stream", "latency") or "Conv" not in kind:
             continue
         weights = math.prod(layer.kernel.shape) if getattr(layer, "kernel", None) is not None else 0
@@ -234,6 +241,38 @@ def check_size(model: keras.Model, backend: Backend, io_type: str, strategy: str
                 f"io_stream and the latency strategy has to stay below {backend.partition}: use "
                 "fewer filters, or `strategy: resource`"
             )
+
+
+def _as_convolution(layer: Any) -> Conv:
+    """The convolution of ones that an AxisSum is."""
+    axes = tuple(axis - 1 for axis in layer.axes)
+    summed = Sum(name=layer.name, sources=(), shape=tuple(layer.output_shape[1:]), axes=axes)
+    return summed.convolution(tuple(layer.input_shape[1:]))
+
+
+def _parse_sum(layer: Any, names: Any, shapes: Any, reader: Any) -> Any:
+    """hls4ml's description of an AxisSum, which it has no layer for."""
+    from hls4ml.converters.keras import convolution
+
+    class Ones:
+        """In place of the reader of a Keras model's weights."""
+
+        def get_weights_data(self, name: str, part: str) -> Any:
+            return kernel if part == "kernel" else None
+
+    kernel = _as_convolution(reader.model.get_layer(layer["config"]["name"])).kernel
+    rank = len(shapes[0]) - 2
+    kernel = kernel if rank == 2 else kernel[0]
+    parse = convolution.parse_conv2d_layer if rank == 2 else convolution.parse_conv1d_layer
+    config = {
+        "name": layer["config"]["name"],
+        "filters": kernel.shape[-1],
+        "kernel_size": kernel.shape[:rank],
+        "strides": (1,) * rank,
+        "padding": "valid",
+        "use_bias": False,
+    }
+    return parse({"class_name": f"Conv{rank}D", "config": config}, names, shapes, Ones())
 
 
 def reuse_for(layer: Any, reuse: int) -> int:
@@ -306,7 +345,9 @@ def _configuration(
     if adders and find_spec("da4ml") is None:
         raise UserError("the strategy distributed_arithmetic needs da4ml; pip install 'l1kd[da]'")
     import hls4ml
+    from hls4ml.converters.keras_v2_to_hls import layer_handlers
 
+    layer_handlers["AxisSum"] = _parse_sum
     config: dict[str, Any] = hls4ml.utils.config_from_keras_model(
         model, granularity="name", backend=backend.name, default_reuse_factor=reuse
     )
@@ -327,11 +368,17 @@ def _configuration(
         for name, other in config["LayerName"].items():
             if name == layer.name or name.startswith(f"{layer.name}_"):
                 other["Trace"] = True
-        if multiplications(layer) is None:
+        summed = type(layer).__name__ == "AxisSum"
+        if multiplications(layer) is None and not summed:
             continue
-        settings["Strategy"] = _STRATEGIES.get(strategy, strategy)
+        # The strategy in which ones are no multipliers, whatever that of other layers.
+        own_strategy = "latency" if summed else strategy
+        settings["Strategy"] = _STRATEGIES.get(own_strategy, own_strategy)
         settings["ReuseFactor"] = reuse_for(layer, reuse) if strategy == "resource" else reuse
-        if unroll and "Conv" in type(layer).__name__:
+        # Of a sequence hls4ml computes sums over channels as one matrix, which is not argued for.
+        if summed and (len(layer.output_shape), layer.axes) == (3, [2]):
+            continue
+        if unroll and ("Conv" in type(layer).__name__ or summed):
             settings["ParallelizationFactor"] = math.prod(map(int, layer.output_shape[1:-1]))
     return config
 

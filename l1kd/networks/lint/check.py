@@ -240,10 +240,11 @@ class _Reach:
 
 
 def _too_wide(graph: Graph, layer: Any) -> Iterator[Finding]:
-    """Sums of a dense layer or a convolution that need more bits than hls4ml can bound."""
+    """Sums that need more bits than hls4ml can bound."""
     # Its bounds are intervals in float64. Past 53 bits such a bound is rounded, and a sum that is
     # exactly a power of two has one bit too few: it wraps around.
-    reach = _reach(graph, graph.parents(layer)[0]) if kind(layer) in PARTS else None
+    summed = kind(layer) in PARTS or kind(layer) == "AxisSum"
+    reach = _reach(graph, graph.parents(layer)[0]) if summed else None
     sums = None if reach is None else _sum(layer, reach)
     if sums is not None and sums.most:
         bits = math.ceil(math.log2(sums.most)) + sums.fraction + 1
@@ -263,7 +264,7 @@ def _reach(graph: Graph, layer: Any) -> _Reach | None:
     known = [each for each in before if each is not None]
     if not known or len(known) < len(before):
         return None
-    if kind(layer) in PARTS:
+    if kind(layer) in PARTS or kind(layer) == "AxisSum":
         return _sum(layer, known[0])
     most, fraction = [each.most for each in known], max(each.fraction for each in known)
     if kind(layer) == "Multiply":
@@ -272,7 +273,10 @@ def _reach(graph: Graph, layer: Any) -> _Reach | None:
 
 
 def _sum(layer: Any, reach: _Reach) -> _Reach | None:
-    """The sums of a layer with weights; None if QKeras cannot quantize them."""
+    """The sums of a layer; None if QKeras cannot quantize its weights."""
+    if kind(layer) == "AxisSum":
+        cells = math.prod(int(layer.input_shape[axis]) for axis in layer.axes)
+        return _Reach(reach.most * cells, reach.fraction)
     for part, quantizer, stored in weights_of(layer):
         if float(getattr(quantizer, "integer", 0)) < 0:
             return None
@@ -537,6 +541,11 @@ def _reshape(graph: Graph, layer: Any) -> Iterator[Finding]:
 def _dropout(graph: Graph, layer: Any) -> Iterator[Finding]:
     if not graph.readers[layer.name]:
         yield finding("dropout last")
+
+
+@rule("AxisSum")
+def _axis_sum(graph: Graph, layer: Any) -> Iterator[Finding]:
+    yield from ()
 
 
 def _name(layer: Any) -> Iterator[Finding]:
