@@ -65,7 +65,10 @@ def test_a_file_brings_the_sum_back(model: Any, tmp_path: Path) -> None:
     assert [node.name for node in read(model).nodes if type(node).__name__ == "Sum"] == ["sum1"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [k if k in ("latency", "adders") else pytest.param(k, marks=pytest.mark.full) for k in KINDS],
+)
 def test_every_kind_of_project_is_certified(kind: str, model: Any, tmp_path: Path) -> None:
     exact = read(model)
     project = to_hls(model, tmp_path / kind, vectors=few_vectors(model), **KINDS[kind])
@@ -89,7 +92,9 @@ def test_sums_over_any_axes_are_certified(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.csim
-@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
+@pytest.mark.parametrize(
+    "io_type", [pytest.param("io_parallel", marks=pytest.mark.full), "io_stream"]
+)
 def test_simulation_and_compiled_calls_are_the_exact_network_s(
     io_type: Any, model: Any, tmp_path: Path
 ) -> None:
@@ -125,6 +130,7 @@ def test_its_verilog_is_the_exact_network(model: Any, tmp_path: Path) -> None:
     logic = alkaid_convert.to_verilog(exact, tmp_path / "rtl")
     events = events_like(model, exact.port, 500)
     assert (logic.predict(events) == exact.predict(events)).all()
+    assert certify(logic, exact).certified
     assert {"conv1", "sum1", "dense1"} <= {
         layer.name for layer in logic.description.record.layers if layer.lut
     }

@@ -211,7 +211,7 @@ def test_another_version_of_alkaid_is_left_open(logic: Logic, tmp_path: Path) ->
         logic, tmp_path / "p", "l1kd.json", lambda text: text.replace('"0.8.2"', '"0.9.0"')
     )
     assert not certificate.refused and not certificate.certified
-    assert certificate.summary.startswith("tested, not proved")
+    assert certificate.summary.startswith("open (tested, not proved)")
 
 
 def test_a_link_is_refused(logic: Logic, tmp_path: Path) -> None:
