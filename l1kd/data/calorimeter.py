@@ -36,15 +36,14 @@ DEFAULTS: dict[str, Any] = {
         "residual_power": 2.25,
     },
     "students": [
-        {"architecture": "cicada_v1"},
         {"architecture": "cicada_v2"},
-        {"architecture": "conv", "hidden": [16]},
+        {"architecture": "set", "hidden": [12, 12]},
     ],
     "distillation": {
         "epochs": 16,
         "final_epochs": 8,
         "batch": 256,
-        "student_learning_rate": 3e-3,
+        "student_learning_rate": 1e-2,
         "exposure": ["patch", "shuffle"],
     },
     "choose": {"by": "efficiency"},
