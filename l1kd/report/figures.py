@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from l1kd.core import run_files
 from l1kd.evaluation.metrics import mean_over_signals
-from l1kd.evaluation.rates import CROSSING_RATE_KHZ, REPORTED_FPR, threshold
+from l1kd.evaluation.rates import REPORTED_FPR, threshold
 from l1kd.report import number_format
 from l1kd.report.load_run import RunFiles
 from l1kd.report.tables import MEANS, QUALITIES, RUNGS
@@ -287,8 +287,11 @@ def roc(run: RunFiles) -> Group | None:
             axes.axvspan(1 / events, few, color="#f1f3f5", linewidth=0, zorder=0)
             if 1 / events < REPORTED_FPR:
                 axes.axvline(REPORTED_FPR, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
-            if run.of_crossings:
-                khz = (lambda rate: rate * CROSSING_RATE_KHZ, lambda rate: rate / CROSSING_RATE_KHZ)
+            if crossings := run.config.crossings_mhz:
+                khz = (
+                    lambda rate, all_khz=1000 * crossings: rate * all_khz,
+                    lambda rate, all_khz=1000 * crossings: rate / all_khz,
+                )
                 top = axes.secondary_xaxis("top", functions=khz)
                 _decades(top.xaxis)
                 top.set_xlabel("trigger rate [kHz]")
