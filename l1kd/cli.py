@@ -30,8 +30,6 @@ CONFIG = Argument(
 RUN = Argument(metavar="RUN", help="The run's directory.")
 NEW_RUN = Option(None, "--run", metavar="DIR", help="The run; by default runs/<name>.")
 UNTIL = Option("report", help="The last stage, inclusive.")
-Form = Literal["text", "markdown", "json", "csv"]
-FORM = Option("text", "--format", help="Of the output.")
 STUDENT = Option(None, metavar="NAME", help="Which; by default the best one.")
 SET = Option([], "--set", metavar="KEY=VALUE", help="Override any key, e.g. seed=3; repeat.")
 
@@ -243,7 +241,9 @@ def report(
 )
 def compare(
     runs: list[Path] = Argument(metavar="RUN...", help="Directories of runs."),
-    form: Form = FORM,
+    form: Literal["text", "markdown", "json", "csv"] = Option(
+        "text", "--format", help="Of the output."
+    ),
     implementation: Literal["alkaid", "hls4ml"] | None = Option(
         None, help="Whose cost: alkaid's Verilog or hls4ml's C++. Default: alkaid's."
     ),
@@ -265,12 +265,10 @@ def compare(
 def score(
     run: Path = RUN,
     files: list[str] = Argument(
-        metavar="FILE...", help="Files as the run's source has them, or arrays, PATH or PATH:KEY."
+        metavar="FILE...", help="As the run's source has them, or arrays: PATH or PATH:KEY."
     ),
-    threshold: int | None = Option(None, metavar="N", help="Accept scores >= this, in LSBs."),
-    rate_khz: float | None = Option(
-        None, metavar="X", help="Accept at the threshold for this rate of the run's normals."
-    ),
+    threshold: int | None = Option(None, metavar="N", help="Accept scores >= N, in LSBs."),
+    rate_khz: float | None = Option(None, metavar="X", help="Accept X kHz of the run's normals."),
     out: Path | None = Option(
         None, metavar="FILE", help=".parquet or .h5; by default <run>-scores.parquet."
     ),
@@ -280,10 +278,9 @@ def score(
     from l1kd.runs.score import score_files
 
     if threshold is not None and rate_khz is not None:
-        raise typer.BadParameter("--threshold and --rate-khz say the same thing: give one of them")
-    typer.echo(
-        score_files(run, files, student=student, threshold=threshold, rate_khz=rate_khz, out=out)
-    )
+        raise typer.BadParameter("--threshold and --rate-khz exclude each other: give one of them")
+    given = {"threshold": threshold, "rate_khz": rate_khz}
+    typer.echo(score_files(run, files, student=student, out=out, **given))  # type: ignore[arg-type]
 
 
 @app.command(
@@ -292,12 +289,10 @@ def score(
 )
 def rates(
     run: Path = RUN,
-    khz: list[float] = Option(
-        [], metavar="X", help="A rate; repeat. Default: the configuration's rates.khz."
-    ),
+    khz: list[float] = Option([], metavar="X", help="A rate; repeat. Default: rates.khz."),
     threshold: int | None = Option(None, metavar="N", help="In LSBs: what is its rate?"),
     student: str | None = STUDENT,
-    form: Form = FORM,
+    form: Literal["text", "json"] = Option("text", "--format", help="Of the output."),
 ) -> None:
     """Print thresholds for rates, and rates for a threshold, with 68 % intervals."""
     from l1kd.runs.score import rate_table

@@ -64,14 +64,7 @@ SPECS: dict[AnyStage, StageSpec] = {
     ),
     "report": StageSpec(
         "l1kd.report.page:report",
-        (
-            "name",
-            "rates",
-            "choose",
-            "verify",
-            "firmware",
-            "rtl",
-        ),  # that the page needs
+        ("name", "rates", "choose", "verify", "firmware", "rtl"),  # limits and scales
         ("*.json", "history.csv", "scores.npz"),
         ("report.html",),
         tensorflow=False,

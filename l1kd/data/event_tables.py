@@ -64,6 +64,13 @@ class Table:
     read: Callable[[int, int], NDArray[Any]]
     kept_because: str = ""  # why rows cannot be read by themselves: all are kept with `read`
 
+    @classmethod
+    def of(cls, name: str, events: NDArray[Any], file: Path = Path()) -> Table:
+        """Rows of an array (events, *shape) in memory, or mapped from a file."""
+        rows, *shape = events.shape
+        read = lambda start, stop: events[start:stop]  # noqa: E731
+        return cls(name, file, "", rows, tuple(shape), events.dtype, read)
+
     @property
     def size(self) -> int:
         """Bytes of all events."""

@@ -11,7 +11,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -331,15 +331,8 @@ def image_table(path: Path, port: FixedPoint) -> Table:
     images = parse(payload(path), str(path), 3)
     if images.shape[1:] != SHAPE[:2]:
         raise UserError(f"{path}: images of shape {images.shape[1:]}; 28 x 28 pixels are expected")
-    return Table(
-        name=str(path),
-        file=path,
-        key="",
-        rows=len(images),
-        shape=SHAPE,
-        dtype=np.dtype(np.float32),
-        read=lambda start, stop: (images[start:stop] * _PIXEL_LSB).reshape(-1, *SHAPE),
-    )
+    pixels = Table.of(str(path), images.reshape(-1, *SHAPE), path)
+    return replace(pixels, read=lambda start, stop: pixels.read(start, stop) * _PIXEL_LSB)
 
 
 def _listed(name: str) -> tuple[str | None, str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,14 +18,8 @@ from l1kd.exact.network import Network
 # Events of a task: few enough for memory, many enough that compressed pieces are read once.
 _EVENTS = 1 << 15
 
-
-@dataclass(frozen=True)
-class Scored:
-    """Scores of consecutive events of a table."""
-
-    table: int  # its place among the tables
-    start: int  # row of the first event
-    scores: NDArray[np.int64]  # (events,), in LSBs of the output type
+# The table's place, the row of the first event, scores (events,) in LSBs of the output type.
+Scored = tuple[int, int, NDArray[np.int64]]
 
 
 def score_tables(network: Network, tables: Sequence[Table]) -> Iterator[Scored]:
@@ -36,20 +28,20 @@ def score_tables(network: Network, tables: Sequence[Table]) -> Iterator[Scored]:
     NumPy and HDF5 let other threads work meanwhile, so threads are enough.
     """
     for table in tables:
-        check_shape(network, table)
+        _check(network, table)
         if table.kept_because and table.rows:
             table.read(0, 1)  # here, not by every thread at once
-    tasks = ((place, *rows) for place, table in enumerate(tables) for rows in table.ranges(_EVENTS))
     threads = cores()
     waiting: deque[Future[Scored]] = deque()
     pool = ThreadPoolExecutor(threads)
     # Else every thread's matrix products would start as many threads again.
     with threadpool_limits(1):
         try:
-            for place, start, stop in tasks:
-                waiting.append(pool.submit(_score, network, tables[place], place, start, stop))
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
+            for place, table in enumerate(tables):
+                for start, stop in table.ranges(_EVENTS):
+                    waiting.append(pool.submit(_score, network, table, place, start, stop))
+                    if len(waiting) > threads:
+                        yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
@@ -61,20 +53,11 @@ def score_array(network: Network, events: ArrayLike) -> NDArray[np.int64]:
     array = np.asanyarray(events)
     if not array.ndim:
         raise UserError("events are an array (events, ...), not one number")
-    table = Table(
-        name="events",
-        file=Path(),
-        key="",
-        rows=len(array),
-        shape=array.shape[1:],
-        dtype=array.dtype,
-        read=lambda start, stop: array[start:stop],
-    )
-    parts = [np.empty(0, np.int64), *(part.scores for part in score_tables(network, [table]))]
-    return np.concatenate(parts)
+    found = score_tables(network, [Table.of("events", array)])
+    return np.concatenate([np.empty(0, np.int64), *(scores for _, _, scores in found)])
 
 
-def check_shape(network: Network, table: Table) -> None:
+def _check(network: Network, table: Table) -> None:
     """Refuse events of another shape than the network's; axes of one cell do not matter."""
     given, shape = ([n for n in each if n != 1] for each in (table.shape, network.shape))
     if given != shape and table.shape != (network.nodes[0].size,):
@@ -89,7 +72,7 @@ def _score(network: Network, table: Table, place: int, start: int, stop: int) ->
     """Scores of the rows from `start` up to `stop`."""
     events, port = table.read(start, stop).reshape(stop - start, *network.shape), network.port
     try:
-        return Scored(place, start, network.counts(events)[:, 0])
+        return place, start, network.counts(events)[:, 0]
     except ValueError as error:
         if (held := port.holds(events).reshape(len(events), -1)).all():
             raise

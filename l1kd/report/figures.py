@@ -272,6 +272,7 @@ def roc(run: RunFiles) -> Group | None:
     read |= {name: partial(scores.student, name) for name in run.students}
     styles |= _student_lines(run)
     events = len(scores.student(run.metrics.best, "test"))
+    scale = 1000 * (run.config.crossings_mhz or 0)
     group = Group(styles)
     for signal in run.signals:
         label = f"ROC curves of {', '.join(read)} for {signal}"
@@ -287,11 +288,8 @@ def roc(run: RunFiles) -> Group | None:
             axes.axvspan(1 / events, few, color="#f1f3f5", linewidth=0, zorder=0)
             if 1 / events < REPORTED_FPR:
                 axes.axvline(REPORTED_FPR, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
-            if crossings := run.config.crossings_mhz:
-                khz = (
-                    lambda rate, all_khz=1000 * crossings: rate * all_khz,
-                    lambda rate, all_khz=1000 * crossings: rate / all_khz,
-                )
+            if run.of_crossings:
+                khz = (lambda rate: rate * scale, lambda rate: rate / scale)
                 top = axes.secondary_xaxis("top", functions=khz)
                 _decades(top.xaxis)
                 top.set_xlabel("trigger rate [kHz]")

@@ -46,15 +46,18 @@ class Run:
 
     def network(self, student: str | None = None) -> Network:
         """The exact network of a student, of the best one by default; UserError if it has none."""
-        name = student or self.best
-        if name not in self.metrics.students:
-            raise UserError(
-                f"{self.directory} has no student {name!r}; it has {', '.join(self.students)}"
-            )
-        path = self.directory / "firmware" / name / "network.json"
+        path = self.network_file(student or self.best)
         if not path.is_file():
             raise UserError(f"{path} is missing; `l1kd convert {self.directory}` writes it")
         return load_network(path)
+
+    def network_file(self, student: str) -> Path:
+        """The file of a student's exact network."""
+        if student not in self.metrics.students:
+            raise UserError(
+                f"{self.directory} has no student {student!r}; it has {', '.join(self.students)}"
+            )
+        return self.directory / "firmware" / student / "network.json"
 
     def score(self, events: ArrayLike, student: str | None = None) -> NDArray[np.int64]:
         """Anomaly scores of events, as the firmware gives them.
@@ -126,21 +129,8 @@ class Run:
     ) -> Rate:
         """The rate of normal crossings at a threshold in LSBs, with its 68 % interval, in kHz.
 
-        Parameters
-        ----------
-        threshold, student, crossings_mhz
-            As of `threshold`.
-
-        Returns
-        -------
-        Rate
-            `khz`, `low`, `high`. Where the sample knows how often its collisions are repeated, the
-            interval is that of the effective number of distinct ones.
-
-        Raises
-        ------
-        UserError
-            If the events are no crossings.
+        Arguments and errors are those of `threshold`. Where the sample knows how often collisions
+        are repeated, the interval is that of the effective number of distinct ones.
         """
         frequency = self._crossings_khz(crossings_mhz)
         normal = self.test_scores(student)["test"]
@@ -154,10 +144,6 @@ class Run:
         """Effective distinct collisions in the test normals accepted at some rates, if known."""
         known = self.metrics.dataset.get("distinct_collisions")
         return dict(known.get("test") or {}) if isinstance(known, dict) else {}
-
-    def lsb(self, student: str | None = None) -> float:
-        """The step of a student's score, in its units."""
-        return self.network(student).output_types[0].lsb
 
     def test_scores(self, student: str | None = None) -> dict[str, NDArray[np.int64]]:
         """Scores in LSBs of the test normals, `test`, and of every signal's test half."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -23,14 +23,12 @@ from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.rates import Threshold
 from l1kd.evaluation.score_events import score_tables
 from l1kd.report import number_format as numbers
-from l1kd.report.export import TableForm, as_csv, as_json
-from l1kd.report.tables import Column
-from l1kd.report.tables import Table as TextTable
+from l1kd.report.export import as_json
+from l1kd.report.tables import Column, Table
 from l1kd.runs.open_run import Run
 from l1kd.runs.run import open_context
 
 Columns = dict[str, NDArray[Any]]
-Write = Callable[[Columns], None]
 
 
 def score_files(
@@ -48,54 +46,52 @@ def score_files(
     """
     context = open_context(directory)
     run, started = Run(context.directory, context.config), time.monotonic()
-    name = run.directory.resolve().name
-    out = Path(f"{name}-scores.parquet") if out is None else out
+    name, student = run.directory.resolve().name, student or run.best
+    out = out or Path(f"{name}-scores.parquet")
     if out.suffix.lower() not in _WRITERS:
         raise UserError(f"{out}: scores are written as {', '.join(_WRITERS)}; end the name so")
     _check_free(out)
-    student = student or run.best
-    network, lsb, level = run.network(student), run.lsb(student), None
+    network, level = run.network(student), None if threshold is None else Threshold(threshold)
     if rate_khz is not None:
         level = run.threshold(rate_khz, student)
-    elif threshold is not None:
-        level = Threshold(threshold)
     if len(set(files)) < len(files):
         raise UserError("a file is named twice; name it once")
     tables = [open_table(run.config.data, each, network.port) for each in files]
     check_kept(tables)
-    known = level is not None and run.config.crossings_mhz is not None
+    lsb, events, accepted = network.output_types[0].lsb, sum(table.rows for table in tables), 0
+    rate = None
+    if level is not None and run.config.crossings_mhz is not None:
+        rate = run.rate(level, student)._asdict()
     about = {
         "l1kd": __version__,
         "run": name,
         "student": student,
         "lsb": lsb,
         "threshold": level,
-        "rate_khz": run.rate(level, student)._asdict() if level is not None and known else None,
-        "network_sha256": file_hash(run.directory / "firmware" / student / "network.json"),
+        "rate_khz": rate,
+        "network_sha256": file_hash(run.network_file(student)),
         "files": [
             {"file": each.name, "events": each.rows, "bytes": each.file.stat().st_size}
             for each in tables
         ],
     }
-    events, accepted = sum(table.rows for table in tables), 0
     with atomic(out) as temporary:
         with (
             _WRITERS[out.suffix.lower()](temporary, about) as write,
             context.progress("events", events) as advance,
         ):
-            for part in score_tables(network, tables):
-                count = len(part.scores)
+            for place, start, scores in score_tables(network, tables):
                 columns: Columns = {
-                    "file": np.full(count, part.table, np.int32),
-                    "event": np.arange(part.start, part.start + count, dtype=np.int64),
-                    "score_lsb": part.scores,
-                    "score": part.scores * lsb,
+                    "file": np.full(len(scores), place, np.int32),
+                    "event": np.arange(start, start + len(scores), dtype=np.int64),
+                    "score_lsb": scores,
+                    "score": scores * lsb,
                 }
                 if level is not None:
-                    columns["accept"] = part.scores >= level
+                    columns["accept"] = scores >= level
                     accepted += int(np.sum(columns["accept"]))
                 write(columns)
-                advance(count)
+                advance(len(scores))
         _check_free(out)  # somebody else may have come first
     seconds = time.monotonic() - started
     text = f"{events:,} events in {numbers.duration(seconds)} ({events / seconds:,.0f} events/s)"
@@ -111,34 +107,32 @@ def _check_free(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _parquet(path: Path, about: dict[str, Any]) -> Iterator[Write]:
+def _parquet(path: Path, about: dict[str, Any]) -> Iterator[Callable[[Columns], None]]:
     """Write columns as row groups; `file` is a dictionary of names."""
     import pyarrow
     from pyarrow import parquet
 
-    kinds = {
-        "file": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
-        "event": pyarrow.int64(),
-        "score_lsb": pyarrow.int64(),
-        "score": pyarrow.float64(),
-    }
+    text, count = pyarrow.string(), pyarrow.int64()
+    kinds = {"file": pyarrow.dictionary(pyarrow.int32(), text), "event": count}
+    kinds |= {"score_lsb": count, "score": pyarrow.float64()}
     if about["threshold"] is not None:
         kinds["accept"] = pyarrow.bool_()
     schema = pyarrow.schema(list(kinds.items()), metadata={"l1kd": json.dumps(about)})
-    texts = pyarrow.array([each["file"] for each in about["files"]], pyarrow.string())
+    names = pyarrow.array([each["file"] for each in about["files"]], text)
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
 
         def write(columns: Columns) -> None:
-            arrays = {key: pyarrow.array(values) for key, values in columns.items()}
-            arrays["file"] = pyarrow.DictionaryArray.from_arrays(arrays["file"], texts)
-            writer.write_batch(pyarrow.record_batch(list(arrays.values()), schema=schema))
+            file, *others = map(pyarrow.array, columns.values())
+            file = pyarrow.DictionaryArray.from_arrays(file, names)
+            writer.write_batch(pyarrow.record_batch([file, *others], schema=schema))
 
         yield write
 
 
 @contextlib.contextmanager
-def _hdf5(path: Path, about: dict[str, Any]) -> Iterator[Write]:
+def _hdf5(path: Path, about: dict[str, Any]) -> Iterator[Callable[[Columns], None]]:
     """Write columns as arrays; `file` counts into `files`."""
+    options = {"maxshape": (None,), "chunks": (1 << 15,), "compression": "lzf", "shuffle": True}
     with h5py.File(path, "w") as file:
         file.attrs["l1kd"] = json.dumps(about)
         file["files"] = [each["file"] for each in about["files"]]
@@ -146,8 +140,7 @@ def _hdf5(path: Path, about: dict[str, Any]) -> Iterator[Write]:
         def write(columns: Columns) -> None:
             for key, values in columns.items():
                 if key not in file:
-                    options = {"maxshape": (None,), "chunks": (1 << 15,), "compression": "lzf"}
-                    file.create_dataset(key, (0,), values.dtype, shuffle=True, **options)
+                    file.create_dataset(key, (0,), values.dtype, **options)
                 filled = len(file[key])
                 file[key].resize(filled + len(values), axis=0)
                 file[key][filled:] = values
@@ -164,15 +157,20 @@ def rate_table(
     threshold: int | None = None,
     *,
     student: str | None = None,
-    form: TableForm = "text",
+    form: Literal["text", "json"] = "text",
 ) -> str:
     """Thresholds for rates, by default the configured ones, or the rate for a threshold."""
     context = open_context(directory)
-    run, notes = Run(context.directory, context.config), [""]
+    run = Run(context.directory, context.config)
+    rows: list[dict[str, Any]] = []
+    texts, notes = [], []
     student = student or run.best
-    scores, lsb = run.test_scores(student), run.lsb(student)
-    asked = list(khz) or ([] if threshold is not None else run.config.rates.khz)
-    wanted = [] if threshold is None else [(None, Threshold(threshold))]
+    scores, lsb = run.test_scores(student), run.network(student).output_types[0].lsb
+    normal = scores.pop("test")
+    asked = list(khz) or (run.config.rates.khz if threshold is None else [])
+    wanted: list[tuple[float | None, Threshold]] = []
+    if threshold is not None:
+        wanted = [(None, Threshold(threshold))]
     for each in asked:
         try:
             wanted.append((each, run.threshold(each, student)))
@@ -180,45 +178,39 @@ def rate_table(
             if khz or each == max(asked):
                 raise
             notes.append(f"{error}.")
-    rows, texts = [], []
     for target, level in wanted:
         rate = run.rate(level, student)
-        shares = {name: float(np.mean(own >= level)) for name, own in scores.items()}
-        accepted = int(np.sum(scores["test"] >= level))
-        del shares["test"]
-        rows.append(
-            {
-                "target_khz": target,
-                "threshold": int(level),
-                "threshold_score": int(level) * lsb,
-                "normals_accepted": accepted,
-                **{f"rate_{key}": value for key, value in rate._asdict().items()},
-                **{f"efficiency_{name}": share for name, share in shares.items()},
-            }
-        )
+        row = {
+            "target_khz": target,
+            "threshold": int(level),
+            "threshold_score": int(level) * lsb,
+            "normals_accepted": int(np.sum(normal >= level)),
+            **{f"rate_{key}": value for key, value in rate._asdict().items()},
+            "efficiency": {name: float(np.mean(own >= level)) for name, own in scores.items()},
+        }
+        rows.append(row)
         texts.append(
             {
                 "aimed at [kHz]": numbers.quantity(target),
                 "threshold [LSB]": numbers.count(level),
-                "threshold [score]": numbers.score(int(level) * lsb, lsb),
-                "normals accepted": numbers.count(accepted),
+                "threshold [score]": numbers.score(row["threshold_score"], lsb),
+                "normals accepted": numbers.count(row["normals_accepted"]),
                 "rate [kHz]": numbers.quantity(rate.khz),
-                "68 % interval": " to ".join(map(numbers.quantity, rate[1:])),
-                "mean efficiency": numbers.percent(mean_over_signals(shares)),
-                **{name: numbers.percent(share) for name, share in shares.items()},
+                "68 % interval": f"{numbers.quantity(rate.low)} to {numbers.quantity(rate.high)}",
+                "mean efficiency": numbers.percent(mean_over_signals(row["efficiency"])),
+                **{name: numbers.percent(own) for name, own in row["efficiency"].items()},
             }
         )
-    if form == "csv":
-        return as_csv(rows)
-    normals, frequency = len(scores["test"]), run.config.crossings_mhz
+    crossings, known = run.config.crossings_mhz, run.distinct
     if form == "json":
-        known = {"run": str(run.directory), "student": student, "lsb": lsb, "events": normals}
-        more = {"crossings_mhz": frequency, "distinct_collisions": run.distinct, "points": rows}
-        return as_json({**known, **more})
-    notes[0] = (
-        f"{student} of {run.directory}: {normals:,} test normals at {frequency:g} MHz of "
-        "crossings; accepted is a score >= the threshold. In the 68 % intervals "
-        + ("repeated collisions count once." if run.distinct else "all normals are independent.")
+        of = {"run": str(run.directory), "student": student, "lsb": lsb, "events": len(normal)}
+        return as_json(
+            {**of, "crossings_mhz": crossings, "distinct_collisions": known, "points": rows}
+        )
+    repeats = "repeated collisions count once" if known else "all normals are independent"
+    about = (
+        f"{student} of {run.directory}: {len(normal):,} test normals at {crossings:g} MHz of "
+        f"crossings; accepted is a score >= the threshold. In the 68 % intervals {repeats}."
     )
-    table = TextTable.of([Column(title, itemgetter(title), str) for title in texts[0]], texts)
-    return "\n\n".join([table.markdown(), *notes])
+    table = Table.of([Column(title, itemgetter(title), str) for title in texts[0]], texts)
+    return "\n\n".join([table.markdown(), about, *notes])

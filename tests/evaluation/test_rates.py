@@ -124,7 +124,7 @@ def test_working_points_of_rates_follow_the_crossings(mhz):
     normal = np.arange(50_000)
     points = working_points({"test": normal}, mhz, [3.0, 30.0, 50_000.0])
     fprs = [1e-2, 1e-3, 1e-4, 3e-3 / mhz, 30e-3 / mhz]
-    assert [point.target_fpr for point in points] == sorted(fprs, reverse=True)
+    assert [point.target_fpr for point in points] == pytest.approx(sorted(fprs, reverse=True))
     for point in points:
         assert point.rate_khz == pytest.approx(point.fpr * 1000 * mhz)
     free = working_points({"test": normal}, None, [3.0])

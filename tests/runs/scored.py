@@ -15,10 +15,10 @@ from l1kd.exact.network import Network
 from tests.exact.networks import integers
 from tests.report.conftest import STUDENTS, make_run
 
+PORT = FixedPoint(10, 10, signed=False)
 
-def demo_student(
-    shape: tuple[int, int, int] = (18, 14, 1), port: FixedPoint = FixedPoint(10, 10, False)
-) -> Network:
+
+def demo_student(shape: tuple[int, int, int] = (18, 14, 1), port: FixedPoint = PORT) -> Network:
     """The layers and widths of the demo's student `conv`, with random weights."""
     random = np.random.default_rng(0)
     rows, columns = shape[0] // 2, shape[1] // 2

@@ -217,7 +217,7 @@ def test_rates_and_thresholds_are_each_other(l1kd: Any, run: Path) -> None:
         level,
         *rate,
     ]
-    assert point["efficiency_ttbar"] == np.mean(opened.test_scores()["ttbar"] >= level)
+    assert point["efficiency"]["ttbar"] == np.mean(opened.test_scores()["ttbar"] >= level)
     back = json.loads(l1kd("rates", run, "--threshold", level, "--format", "json").stdout)
     assert back["points"] == [{**point, "target_khz": None}]
 
