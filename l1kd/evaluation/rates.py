@@ -34,6 +34,9 @@ class Threshold(int):
 
     __array_ufunc__ = None  # NumPy leaves comparisons to this class
 
+    def __new__(cls, counts: Any) -> Threshold:
+        return super().__new__(cls, operator.index(counts))  # no float is cut off
+
 
 def _comparison(name: str) -> Callable[[Threshold, Any], Any]:
     """A threshold's method for a comparison."""

@@ -177,6 +177,9 @@ def test_a_threshold_is_an_int_otherwise():
     with pytest.raises(TypeError):
         _ = np.arange(3.0) - level
     assert isinstance(threshold(np.arange(10.0), 0.2), float)
+    assert Threshold(np.int16(8)) == level
+    with pytest.raises(TypeError):
+        Threshold(8.0)
 
 
 def test_intervals_are_jeffreys():
