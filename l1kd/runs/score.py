@@ -29,6 +29,7 @@ from l1kd.runs.open_run import Run
 from l1kd.runs.run import open_context
 
 Columns = dict[str, NDArray[Any]]
+Write = Callable[[Columns], None]
 
 
 def score_files(
@@ -75,23 +76,26 @@ def score_files(
             for each in tables
         ],
     }
+
+    def columns(place: int, start: int, scores: NDArray[np.int64]) -> Columns:
+        found: Columns = {
+            "file": np.full(len(scores), place, np.int32),
+            "event": np.arange(start, start + len(scores), dtype=np.int64),
+            "score_lsb": scores,
+            "score": scores * lsb,
+        }
+        return found if level is None else {**found, "accept": scores >= level}
+
     with atomic(out) as temporary:
+        empty = columns(0, 0, np.empty(0, np.int64))
         with (
-            _WRITERS[out.suffix.lower()](temporary, about) as write,
+            _WRITERS[out.suffix.lower()](temporary, about, empty) as write,
             context.progress("events", events) as advance,
         ):
-            for place, start, scores in score_tables(network, tables):
-                columns: Columns = {
-                    "file": np.full(len(scores), place, np.int32),
-                    "event": np.arange(start, start + len(scores), dtype=np.int64),
-                    "score_lsb": scores,
-                    "score": scores * lsb,
-                }
-                if level is not None:
-                    columns["accept"] = scores >= level
-                    accepted += int(np.sum(columns["accept"]))
-                write(columns)
-                advance(len(scores))
+            for part in score_tables(network, tables):
+                write(found := columns(*part))
+                accepted += int(np.sum(found.get("accept", 0)))
+                advance(len(part[2]))
         _check_free(out)  # somebody else may have come first
     seconds = time.monotonic() - started
     text = f"{events:,} events in {numbers.duration(seconds)} ({events / seconds:,.0f} events/s)"
@@ -107,43 +111,36 @@ def _check_free(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _parquet(path: Path, about: dict[str, Any]) -> Iterator[Callable[[Columns], None]]:
-    """Write columns as row groups; `file` is a dictionary of names."""
+def _parquet(path: Path, about: dict[str, Any], columns: Columns) -> Iterator[Write]:
+    """Write columns like these as row groups; `file` is a dictionary of names."""
     import pyarrow
     from pyarrow import parquet
 
-    text, count = pyarrow.string(), pyarrow.int64()
-    kinds = {"file": pyarrow.dictionary(pyarrow.int32(), text), "event": count}
-    kinds |= {"score_lsb": count, "score": pyarrow.float64()}
-    if about["threshold"] is not None:
-        kinds["accept"] = pyarrow.bool_()
-    schema = pyarrow.schema(list(kinds.items()), metadata={"l1kd": json.dumps(about)})
-    names = pyarrow.array([each["file"] for each in about["files"]], text)
+    names = pyarrow.array([each["file"] for each in about["files"]], pyarrow.string())
+
+    def batch(columns: Columns) -> Any:
+        file, *others = map(pyarrow.array, columns.values())
+        file = pyarrow.DictionaryArray.from_arrays(file, names)
+        return pyarrow.record_batch([file, *others], names=list(columns))
+
+    schema = batch(columns).schema.with_metadata({"l1kd": json.dumps(about)})
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-
-        def write(columns: Columns) -> None:
-            file, *others = map(pyarrow.array, columns.values())
-            file = pyarrow.DictionaryArray.from_arrays(file, names)
-            writer.write_batch(pyarrow.record_batch([file, *others], schema=schema))
-
-        yield write
+        yield lambda columns: writer.write_batch(batch(columns))
 
 
 @contextlib.contextmanager
-def _hdf5(path: Path, about: dict[str, Any]) -> Iterator[Callable[[Columns], None]]:
-    """Write columns as arrays; `file` counts into `files`."""
+def _hdf5(path: Path, about: dict[str, Any], columns: Columns) -> Iterator[Write]:
+    """Write columns like these as arrays; `file` counts into `files`."""
     options = {"maxshape": (None,), "chunks": (1 << 15,), "compression": "lzf", "shuffle": True}
     with h5py.File(path, "w") as file:
         file.attrs["l1kd"] = json.dumps(about)
         file["files"] = [each["file"] for each in about["files"]]
+        arrays = {key: file.create_dataset(key, data=c, **options) for key, c in columns.items()}
 
         def write(columns: Columns) -> None:
             for key, values in columns.items():
-                if key not in file:
-                    file.create_dataset(key, (0,), values.dtype, **options)
-                filled = len(file[key])
-                file[key].resize(filled + len(values), axis=0)
-                file[key][filled:] = values
+                arrays[key].resize(len(arrays[key]) + len(values), axis=0)
+                arrays[key][len(arrays[key]) - len(values) :] = values
 
         yield write
 

@@ -99,6 +99,17 @@ def test_a_threshold_is_optional_and_nothing_is_replaced(
     assert columns["accept"] == [score >= 3 for score in columns["score_lsb"]]
 
 
+@pytest.mark.parametrize("ending", ["parquet", "h5"])
+def test_no_events_are_a_table_without_rows(
+    l1kd: Any, tmp_path: Path, run: Path, ending: str
+) -> None:
+    write_regions(tmp_path / "none.h5", regions(0))
+    done = l1kd("score", run, "none.h5", "--threshold", 1, "--out", f"new.{ending}")
+    assert done.returncode == 0, done.stderr
+    columns, _ = table_of(tmp_path / f"new.{ending}")
+    assert columns == {key: [] for key in ("file", "event", "score_lsb", "score", "accept")}
+
+
 def test_a_run_that_was_moved_scores_alike(l1kd: Any, tmp_path: Path, run: Path) -> None:
     write_regions(tmp_path / "one.h5", regions(9))
     shutil.copytree(run, tmp_path / "moved")
