@@ -53,8 +53,12 @@ def score_array(network: Network, events: ArrayLike) -> NDArray[np.int64]:
     array = np.asanyarray(events)
     if not array.ndim:
         raise UserError("events are an array (events, ...), not one number")
-    found = score_tables(network, [Table.of("events", array)])
-    return np.concatenate([np.empty(0, np.int64), *(scores for _, _, scores in found)])
+    table = Table.of("events", array)
+    if table.rows <= _EVENTS:  # threads would cost more than they bring
+        _check(network, table)
+        return _score(network, table, 0, 0, table.rows)[2]
+    found = score_tables(network, [table])
+    return np.concatenate([scores for _, _, scores in found])
 
 
 def _check(network: Network, table: Table) -> None:

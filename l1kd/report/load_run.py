@@ -14,7 +14,7 @@ from l1kd.core.config import Config
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import COUNTS
 from l1kd.core.stages import SPECS, AnyStage
-from l1kd.data.sources import SOURCES as SOURCES
+from l1kd.data.sources import SOURCES as SOURCES  # whoever reads a configuration knows them
 from l1kd.evaluation.scores import Scores
 from l1kd.firmware import fpga_parts
 from l1kd.firmware.run_firmware import agreement_now

@@ -72,7 +72,11 @@ def score_files(
         "rate_khz": rate,
         "network_sha256": file_hash(run.network_file(student)),
         "files": [
-            {"file": each.name, "events": each.rows, "bytes": each.file.stat().st_size}
+            {
+                "file": each.name.encode(errors="replace").decode(),  # a name may be no text
+                "events": each.rows,
+                "bytes": each.file.stat().st_size,
+            }
             for each in tables
         ],
     }

@@ -175,6 +175,38 @@ def test_events_off_the_port_are_refused() -> None:
             network.port_counts(np.zeros(shape))
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1)])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (1, 3)])
+def test_convolutions_are_what_fractions_say(
+    channels: int, strides: tuple[int, int], dilation: tuple[int, int]
+) -> None:
+    random = np.random.default_rng(channels)
+    reach = (1 + dilation[0], 1 + 2 * dilation[1])
+    sides = [
+        (side - own) // step + 1 for side, own, step in zip((8, 8), reach, strides, strict=True)
+    ]
+    node = graph.Conv(
+        name="a",
+        sources=("in",),
+        shape=(*sides, 3),
+        kernel=random.integers(-9, 9, (2, 3, channels, 3)),
+        kernel_fraction=2,
+        bias=random.integers(-9, 9, 3),
+        bias_fraction=1,
+        strides=strides,
+        padding=((1, 0), (0, 1)),
+        dilation=dilation,
+    )
+    port = graph.Input(name="in", sources=(), shape=(7, 7, channels), type=FixedPoint(8, 8))
+    network = Network("conv", (port, node), ("a",))
+    events = events_of(network, 3)
+    found = network.values(events, ("a",))["a"]
+    for event, values in zip(events, found, strict=True):
+        whole = np.vectorize(Fraction, otypes=[object])(event)
+        assert (convolved(node, whole).astype(float) == values).all()
+
+
 def port_counts_by_definition(port: FixedPoint, events: Any) -> Any:
     """In float64, event by event; None if a value is not on the port."""
     steps = np.asarray(events, np.float64) * 2.0**port.fraction
