@@ -46,18 +46,15 @@ class Run:
 
     def network(self, student: str | None = None) -> Network:
         """The exact network of a student, of the best one by default; UserError if it has none."""
-        path = self.network_file(student or self.best)
+        name = student or self.best
+        if name not in self.metrics.students:
+            raise UserError(
+                f"{self.directory} has no student {name!r}; it has {', '.join(self.students)}"
+            )
+        path = self.directory / "firmware" / name / "network.json"
         if not path.is_file():
             raise UserError(f"{path} is missing; `l1kd convert {self.directory}` writes it")
         return load_network(path)
-
-    def network_file(self, student: str) -> Path:
-        """The file of a student's exact network."""
-        if student not in self.metrics.students:
-            raise UserError(
-                f"{self.directory} has no student {student!r}; it has {', '.join(self.students)}"
-            )
-        return self.directory / "firmware" / student / "network.json"
 
     def score(self, events: ArrayLike, student: str | None = None) -> NDArray[np.int64]:
         """Anomaly scores of events, as the firmware gives them.

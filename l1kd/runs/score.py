@@ -70,7 +70,7 @@ def score_files(
         "lsb": lsb,
         "threshold": level,
         "rate_khz": rate,
-        "network_sha256": file_hash(run.network_file(student)),
+        "network_sha256": file_hash(context.firmware(student) / "network.json"),
         "files": [
             {
                 "file": each.name.encode(errors="replace").decode(),  # a name may be no text
