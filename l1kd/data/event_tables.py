@@ -76,9 +76,9 @@ class Table:
         """Bytes of all events."""
         return self.rows * math.prod(self.shape) * self.dtype.itemsize
 
-    def ranges(self, events: int = BLOCK_EVENTS) -> Iterator[tuple[int, int]]:
-        """Consecutive ranges of at most `events` rows that are small enough for memory."""
-        step = min(events, max(1, BLOCK_VALUES // max(1, math.prod(self.shape))))
+    def ranges(self, events: int | None = None) -> Iterator[tuple[int, int]]:
+        """Consecutive ranges of rows, at most `events`, that are small enough for memory."""
+        step = min(events or BLOCK_EVENTS, max(1, BLOCK_VALUES // max(1, math.prod(self.shape))))
         for start in range(0, self.rows, step):
             yield start, min(start + step, self.rows)
 
