@@ -32,6 +32,7 @@ CONFIG = Argument(
 RUN = Argument(metavar="RUN", help="The run's directory.")
 NEW_RUN = Option(None, "--run", metavar="DIR", help="The run; by default runs/<name>.")
 UNTIL = Option("report", help="The last stage, inclusive.")
+STUDENT = Option(None, metavar="NAME", help="Which; by default the best one.")
 SET = Option([], "--set", metavar="KEY=VALUE", help="Override any key, e.g. seed=3; repeat.")
 
 app = typer.Typer(
@@ -263,12 +264,54 @@ def compare(
 
 
 @app.command(
+    epilog="Example: [bold]l1kd score runs/demo monday.h5 tuesday.h5 --rate-khz 10[/]; an array of "
+    "yours: [bold]l1kd score runs/mine new.npz:events --threshold 1200 --out new.h5[/]"
+)
+def score(
+    run: Path = RUN,
+    files: list[str] = Argument(
+        metavar="FILE...", help="As the run's source has them, or arrays: PATH or PATH:KEY."
+    ),
+    threshold: int | None = Option(None, metavar="N", help="Accept scores >= N, in LSBs."),
+    rate_khz: float | None = Option(None, metavar="X", help="Accept X kHz of the run's normals."),
+    out: Path | None = Option(
+        None, metavar="FILE", help=".parquet or .h5; by default <run>-scores.parquet."
+    ),
+    student: str | None = STUDENT,
+) -> None:
+    """Score new events, bit by bit as the firmware does: Parquet or HDF5, no TensorFlow."""
+    from l1kd.runs.score import score_files
+
+    if threshold is not None and rate_khz is not None:
+        raise typer.BadParameter("--threshold and --rate-khz exclude each other: give one of them")
+    given = {"threshold": threshold, "rate_khz": rate_khz}
+    typer.echo(score_files(run, files, student=student, out=out, **given))  # type: ignore[arg-type]
+
+
+@app.command(
+    epilog="Example: [bold]l1kd rates runs/demo --khz 3 --khz 10[/]; the other way round: "
+    "[bold]l1kd rates runs/demo --threshold 1200[/]"
+)
+def rates(
+    run: Path = RUN,
+    khz: list[float] = Option([], metavar="X", help="A rate; repeat. Default: rates.khz."),
+    threshold: int | None = Option(None, metavar="N", help="In LSBs: what is its rate?"),
+    student: str | None = STUDENT,
+    form: Literal["text", "json"] = Option("text", "--format", help="Of the output."),
+) -> None:
+    """Print thresholds for rates, and rates for a threshold, with 68 % intervals."""
+    from l1kd.runs.score import rate_table
+
+    typer.echo(rate_table(run, khz, threshold, student=student, form=form))
+
+
+@app.command(
     epilog="Example: [bold]l1kd emulator runs/l1toy[/], then in Python "
     "[bold]l1kd.firmware.hls.emulator.load(directory).predict(events)[/]"
 )
 def emulator(
     run: Path = RUN,
-    student: str | None = Option(None, metavar="NAME", help="Which; by default the best one."),
+    student: str | None = STUDENT,
     out: Path | None = Option(
         None, metavar="DIR", help="Where to; by default RUN/emulator/<name>_<version>."
     ),

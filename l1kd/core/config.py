@@ -148,6 +148,9 @@ class Source:
     open: Callable[[Any, int], Any]  # (section, seed) -> l1kd.data.dataset.Dataset
     # Where its events are (None: nowhere, or where the configuration says), and what to do then.
     find: Callable[[], tuple[str | None, str]]
+    # Opens a file of events without a label, (path, port) -> l1kd.data.event_tables.Table; None:
+    # as an array of values on the port's grid.
+    table: Callable[[Path, FixedPoint], Any] | None = None
 
 
 SOURCES: dict[str, Source] = {}  # filled by l1kd.data.sources
@@ -419,6 +422,14 @@ class Choose(Strict):
         return {key: value for key, value in given.items() if key.startswith("max_")}
 
 
+class Rates(Strict):
+    """Crossing frequency and working points of the trigger."""
+
+    # Of the normal events; null: the source's, which MNIST does not have.
+    crossings_mhz: Annotated[Float, Field(gt=0, le=1e6)] | None = None
+    khz: list[Annotated[Float, Field(gt=0)]] = [3.0, 10.0, 30.0]
+
+
 class Verify(Strict):
     """Limits that the firmware has to meet."""
 
@@ -569,6 +580,7 @@ class Config(Strict):
     distillation: Distillation = Distillation()
     firmware: Firmware = Firmware()
     rtl: Rtl = Rtl()
+    rates: Rates = Rates()
     choose: Choose = Choose()
     verify: Verify = Verify()
     search: Search | None = None  # null: `l1kd search` takes the defaults
@@ -598,6 +610,11 @@ class Config(Strict):
             return phases
         epochs = sum(phase.last - phase.first for phase in phases if phase.students)
         return [Phase("students", 0, epochs, teacher=False, students=True)]
+
+    @property
+    def crossings_mhz(self) -> float | None:
+        """Frequency of the normal events' crossings; None: they are no bunch crossings."""
+        return self.rates.crossings_mhz or SOURCES[self.data.source].crossings_mhz
 
     @model_validator(mode="after")
     def _trainable(self) -> Config:

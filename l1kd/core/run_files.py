@@ -151,7 +151,7 @@ class WorkingPoint(_Record):
     target_fpr: float
     threshold: int  # in LSBs of the output type
     fpr: float  # reached on the test normals
-    rate_khz: float  # at 28.61 MHz of crossings
+    rate_khz: float | None  # at the configured frequency; null: no bunch crossings
     efficiency: PerSignal
 
 

@@ -39,7 +39,7 @@ SPECS: dict[AnyStage, StageSpec] = {
     ),
     "evaluate": StageSpec(
         "l1kd.runs.run:evaluate_within_budgets",
-        ("data", "choose", "firmware", "rtl"),  # budgets are of a part, a clock, a size
+        ("data", "rates", "choose", "firmware", "rtl"),  # budgets are of a part, a clock, a size
         MODELS,
         ("scores.npz", "metrics.json"),
     ),
@@ -64,7 +64,7 @@ SPECS: dict[AnyStage, StageSpec] = {
     ),
     "report": StageSpec(
         "l1kd.report.page:report",
-        ("name", "choose", "verify", "firmware", "rtl"),  # limits that the page holds numbers to
+        ("name", "rates", "choose", "verify", "firmware", "rtl"),  # limits and scales
         ("*.json", "history.csv", "scores.npz"),
         ("report.html",),
         tensorflow=False,

@@ -321,6 +321,7 @@ CALO = Source(
     crossings_mhz=LHC_CROSSINGS_MHZ,
     open=open_calo,
     find=lambda: (None, ""),
+    table=lambda path, port: region_table(path),
 )
 TOY = Source(
     name="l1toy",
@@ -331,4 +332,5 @@ TOY = Source(
     crossings_mhz=LHC_CROSSINGS_MHZ,
     open=open_toy,
     find=_find_toy,
+    table=lambda path, port: region_table(path),
 )

@@ -64,14 +64,21 @@ class Table:
     read: Callable[[int, int], NDArray[Any]]
     kept_because: str = ""  # why rows cannot be read by themselves: all are kept with `read`
 
+    @classmethod
+    def of(cls, name: str, events: NDArray[Any], file: Path = Path()) -> Table:
+        """Rows of an array (events, *shape) in memory, or mapped from a file."""
+        rows, *shape = events.shape
+        read = lambda start, stop: events[start:stop]  # noqa: E731
+        return cls(name, file, "", rows, tuple(shape), events.dtype, read)
+
     @property
     def size(self) -> int:
         """Bytes of all events."""
         return self.rows * math.prod(self.shape) * self.dtype.itemsize
 
-    def ranges(self) -> Iterator[tuple[int, int]]:
-        """Consecutive ranges of rows that are small enough for memory."""
-        step = min(BLOCK_EVENTS, max(1, BLOCK_VALUES // max(1, math.prod(self.shape))))
+    def ranges(self, events: int | None = None) -> Iterator[tuple[int, int]]:
+        """Consecutive ranges of rows, at most `events`, that are small enough for memory."""
+        step = min(events or BLOCK_EVENTS, max(1, BLOCK_VALUES // max(1, math.prod(self.shape))))
         for start in range(0, self.rows, step):
             yield start, min(start + step, self.rows)
 

@@ -11,7 +11,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -25,6 +25,8 @@ from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.files import atomic
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Block, Dataset, Sample, Signal
+from l1kd.data.event_tables import Table
+from l1kd.data.user_arrays import READERS, array_table
 
 _MAX_PAYLOAD = 1 << 27  # the largest known file has 47 MB
 _DEBIAN = Path("/usr/share/datasets")
@@ -322,6 +324,17 @@ def _exposure(data: ImagesData) -> tuple[Sample | None, str, tuple[str, ...]]:
     return _sample("exposure", images.train), told, images.files[:2]
 
 
+def image_table(path: Path, port: FixedPoint) -> Table:
+    """The images of an IDX file, or of an array of pixels n/256."""
+    if path.suffix.lower() in READERS:
+        return array_table(str(path), port)
+    images = parse(payload(path), str(path), 3)
+    if images.shape[1:] != SHAPE[:2]:
+        raise UserError(f"{path}: images of shape {images.shape[1:]}; 28 x 28 pixels are expected")
+    pixels = Table.of(str(path), images.reshape(-1, *SHAPE), path)
+    return replace(pixels, read=lambda start, stop: pixels.read(start, stop) * _PIXEL_LSB)
+
+
 def _listed(name: str) -> tuple[str | None, str]:
     try:
         return str(find(name)[0].parent), ""
@@ -339,6 +352,7 @@ SOURCES = [
         crossings_mhz=None,
         open=open_images,
         find=functools.partial(_listed, name),
+        table=image_table,
     )
     for name, known in KNOWN.items()
 ]

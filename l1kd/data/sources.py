@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from l1kd.core.config import SOURCES as SOURCES
 from l1kd.core.config import DataSection
+from l1kd.core.fixed_point import FixedPoint
 from l1kd.data import calorimeter, mnist, user_arrays
 from l1kd.data.dataset import Dataset
+from l1kd.data.event_tables import Table
 
 SOURCES.update(
     (source.name, source)
@@ -20,3 +23,13 @@ def open_dataset(data: DataSection, seed: int) -> Dataset:
     source = SOURCES[data.source]
     dataset: Dataset = source.open(data, seed)
     return replace(dataset, port=source.port)
+
+
+def open_table(data: DataSection, argument: str, port: FixedPoint) -> Table:
+    """Events without a label, in a file of the source's or as an array `path` or `path:key`."""
+    path, own = Path(argument), SOURCES[data.source].table
+    with_key = ":" in argument and not path.exists()
+    if own is None or with_key or path.suffix.lower() == ".npz":
+        return user_arrays.array_table(argument, port)
+    table: Table = own(path, port)
+    return table

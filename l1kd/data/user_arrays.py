@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from l1kd.data.array_files import hdf5_array, hdf5_names, npz_array, npz_names
 from l1kd.data.dataset import Dataset
 from l1kd.data.event_tables import RolesSection, Table, assemble
 
-_READERS: dict[str, tuple[Callable[[Path], list[str]], Callable[[Path, str], Table | None]]] = {
+READERS: dict[str, tuple[Callable[[Path], list[str]], Callable[[Path, str], Table | None]]] = {
     ".npz": (npz_names, npz_array),
     ".h5": (hdf5_names, hdf5_array),
     ".hdf5": (hdf5_names, hdf5_array),
@@ -38,13 +38,7 @@ def open_arrays(data: ArraysData, seed: int) -> Dataset:
     """The data set of the arrays that a configuration names."""
     tables = {role: [_locate(path) for path in paths] for role, paths in data.paths().items()}
     raws = [table for row in tables.values() for table in row]
-    kept = [raw for raw in raws if raw.kept_because]
-    if sum(raw.size for raw in kept) > event_tables.MEMORY_LIMIT:
-        raise UserError(
-            f"{kept[0].file}: {kept[0].key} ({kept[0].size / 2**20:.0f} MiB) is "
-            f"{kept[0].kept_because}: too much data in all to keep in memory, and this cannot be "
-            "streamed; write it with numpy.savez in C order, or as HDF5"
-        )
+    check_kept(raws)
     grid = data.grid.type if data.grid else _narrowest(raws)
     description = {
         "source": "arrays",
@@ -56,15 +50,31 @@ def open_arrays(data: ArraysData, seed: int) -> Dataset:
     return assemble(checked, seed, grid, description, data.split)
 
 
+def array_table(argument: str, grid: FixedPoint) -> Table:
+    """The array that `path` or `path:key` means, every value on the grid."""
+    return _checked(_locate(argument), grid)
+
+
+def check_kept(tables: Iterable[Table]) -> None:
+    """Refuse more than fits in memory of what cannot be read in parts."""
+    kept = [table for table in tables if table.kept_because]
+    if sum(table.size for table in kept) > event_tables.MEMORY_LIMIT:
+        raise UserError(
+            f"{kept[0].file}: {kept[0].key} ({kept[0].size / 2**20:.0f} MiB) is "
+            f"{kept[0].kept_because}: too much data in all to keep in memory, and this cannot be "
+            "streamed; write it with numpy.savez in C order, or as HDF5"
+        )
+
+
 def _locate(argument: str) -> Table:
     """The array that `path` or `path:key` means, its values not checked yet."""
     path, key = Path(argument), ""
     if not path.exists() and ":" in argument:
         file, _, key = argument.rpartition(":")
         path = Path(file)
-    if path.suffix.lower() not in _READERS:
+    if path.suffix.lower() not in READERS:
         raise UserError(f"{argument}: neither .npz nor .h5; save it as one of them")
-    names, open_array = _READERS[path.suffix.lower()]
+    names, open_array = READERS[path.suffix.lower()]
     if not key:
         key, *others = names(path) or [""]
         if not key:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_jsonable_python
 
 from l1kd.core import run_files
-from l1kd.core.config import Choose, Config
+from l1kd.core.config import LHC_CROSSINGS_MHZ, Choose, Config
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
@@ -92,6 +92,8 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
         costs=costs or {},
         calibrations=calibrations,
         baselines={name: settings for name, (_, settings) in baselines.items()},
+        crossings_mhz=config.crossings_mhz,
+        khz=config.rates.khz,
     )
     run_files.write(context.directory, "metrics.json", metrics)
     _tell(context, metrics, score_type)
@@ -164,6 +166,8 @@ def summarise(
     costs: Mapping[str, Resources] = {},
     calibrations: Mapping[str, Calibration] = {},
     baselines: Mapping[str, Settings] = {},
+    crossings_mhz: float | None = LHC_CROSSINGS_MHZ,
+    khz: Sequence[float] = (),
 ) -> Metrics:
     """Metrics of a run from its scores: on test halves, the best student on validation halves."""
     judged_on = ("test", *dataset.signals)
@@ -190,7 +194,9 @@ def summarise(
             **calibrated,
             params=params[name],
             weight_bits=width,
-            working_points=working_points({s: score_type.integers(x) for s, x in own.items()}),
+            working_points=working_points(
+                {s: score_type.integers(x) for s, x in own.items()}, crossings_mhz, khz
+            ),
             difference=compared.differences(f"student_{name}", others),
         )
         halves = {signal: scores.student(name, f"val_{signal}") for signal in dataset.signals}

@@ -3,30 +3,74 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping
-from typing import Any, overload
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaincinv
 
+from l1kd.core.config import LHC_CROSSINGS_MHZ
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import WorkingPoint
 
-# Filled bunch crossings a second at the LHC (2,544 bunches, 11.246 kHz): what CMS quotes rates on.
-CROSSING_RATE_KHZ = 28_610.0
 # The false-positive rate at which efficiencies are quoted.
 REPORTED_FPR = 1e-3
 # False-positive rates over which the efficiency is averaged, where one alone hangs on few events.
 BAND = (3e-4, 3e-3)
-# 3 kHz of accepted crossings, the working point of CICADA in CMS.
-TRIGGER_FPR = 1.05e-4
-WORKING_FPRS = (1e-2, 1e-3, TRIGGER_FPR, 1e-4)
+# Those of every table of working points, beside the configured rates.
+WORKING_FPRS = (1e-2, 1e-3, 1e-4)
+# Of a 68 % interval: one standard deviation of a Gaussian on either side.
+_QUANTILES = (0.15866, 0.84134)
 
 Numbers = NDArray[Any]
 
 
+class Threshold(int):
+    """A threshold on integer scores, in LSBs of the output type; an int in all but comparisons.
+
+    Arrays of integer scores are compared with it from either side. Floats are refused with a
+    TypeError: they are scores in the output type's units.
+    """
+
+    __array_ufunc__ = None  # NumPy leaves comparisons to this class
+
+    def __new__(cls, counts: Any) -> Threshold:
+        return super().__new__(cls, operator.index(counts))  # no float is cut off
+
+
+def _comparison(name: str) -> Callable[[Threshold, Any], Any]:
+    """A threshold's method for a comparison."""
+
+    def compare(threshold: Threshold, scores: Any) -> Any:
+        numbers = int(scores) if isinstance(scores, int) else np.asarray(scores)
+        if not isinstance(numbers, int) and numbers.dtype.kind not in "iu":
+            if numbers.dtype.kind not in "fcb":
+                return NotImplemented
+            raise TypeError(
+                f"{numbers.dtype} scores compared with a threshold in LSBs: compare integer scores "
+                "(`Run.score`, `network.counts`)"
+            )
+        return getattr(operator, name)(int(threshold), numbers)
+
+    return compare
+
+
+for _name in ("lt", "le", "eq", "ne", "ge", "gt"):
+    setattr(Threshold, f"__{_name}__", _comparison(_name))
+
+
+class Rate(NamedTuple):
+    """A rate of accepted crossings with its 68 % interval, in kHz."""
+
+    khz: float
+    low: float
+    high: float
+
+
 @overload
-def threshold(normal: NDArray[np.integer[Any]], fpr: float) -> int: ...
+def threshold(normal: NDArray[np.integer[Any]], fpr: float) -> Threshold: ...
 @overload
 def threshold(normal: NDArray[np.floating[Any]], fpr: float) -> float: ...
 def threshold(normal: Numbers, fpr: float) -> float:
@@ -41,7 +85,7 @@ def threshold(normal: Numbers, fpr: float) -> float:
     place = len(scores) - 1 - _allowed(len(scores), fpr)
     edge = np.partition(scores, place)[place]
     if np.issubdtype(scores.dtype, np.integer):
-        return int(edge) + 1
+        return Threshold(int(edge) + 1)
     if not np.isfinite(scores).all():
         raise ValueError("scores are finite numbers")
     return float(np.nextafter(np.float64(edge), np.inf))
@@ -56,15 +100,43 @@ def accept(scores: Numbers, threshold: float) -> NDArray[np.bool_]:
     return np.asarray(scores >= threshold)
 
 
-def rate_khz(fpr: float) -> float:
-    """Rate of accepted crossings, in kHz, at a false-positive rate: fpr x 28.61 MHz."""
-    return fpr * CROSSING_RATE_KHZ
+def interval(accepted: int, events: int, independent: float = 1.0) -> tuple[float, float]:
+    """The 68 % interval of a share of which `accepted` of `events` were seen.
+
+    Jeffreys' (Brown, Cai, DasGupta, Stat. Sci. 16 (2001) 101): it also holds for a threshold that
+    was chosen on the same events. Numbers are scaled by the `independent` share of the events.
+    """
+    good, bad = accepted * independent + 0.5, (events - accepted) * independent + 0.5
+    low, high = (float(betaincinv(good, bad, quantile)) for quantile in _QUANTILES)
+    return low if accepted else 0.0, high if accepted < events else 1.0
 
 
-def working_points(samples: Mapping[str, NDArray[np.integer[Any]]]) -> list[WorkingPoint]:
-    """Thresholds in LSBs for the `WORKING_FPRS` of at least one of the normals, `test`."""
+def independent_share(fpr: float, events: int, distinct: Mapping[str, float]) -> float:
+    """Effective distinct collisions per accepted event, of which `distinct` has numbers by rate."""
+    shares = {
+        float(rate): min(1.0, number / max(1, _allowed(events, float(rate))))
+        for rate, number in distinct.items()
+    }
+    known = sorted(rate for rate, share in shares.items() if rate > 0 and share > 0)
+    if not known:
+        return 1.0
+    logs, values = np.log(known), [shares[rate] for rate in known]
+    return float(np.interp(np.log(max(fpr, known[0])), logs, values))
+
+
+def working_points(
+    samples: Mapping[str, NDArray[np.integer[Any]]],
+    crossings_mhz: float | None = LHC_CROSSINGS_MHZ,
+    khz: Sequence[float] = (),
+) -> list[WorkingPoint]:
+    """Thresholds in LSBs for the `WORKING_FPRS` and rates of at least one of the normals, `test`.
+
+    Without crossings there are no rates.
+    """
+    frequency = None if crossings_mhz is None else 1000 * crossings_mhz
+    fprs = {*WORKING_FPRS, *(each / frequency for each in khz if frequency and each < frequency)}
     points = []
-    for fpr in WORKING_FPRS:
+    for fpr in sorted(fprs, reverse=True):
         if _allowed(len(samples["test"]), fpr) < 1:
             continue
         level = threshold(samples["test"], fpr)
@@ -75,7 +147,7 @@ def working_points(samples: Mapping[str, NDArray[np.integer[Any]]]) -> list[Work
                 target_fpr=fpr,
                 threshold=level,
                 fpr=reached,
-                rate_khz=rate_khz(reached),
+                rate_khz=None if frequency is None else reached * frequency,
                 efficiency=shares,
             )
         )

@@ -290,8 +290,12 @@ class Conv(Affine):
         return view.transpose(0, 1, 2, 4, 5, 3)
 
     def product(self, counts: Counts, kernel: Counts) -> Counts:
-        matrix = kernel.reshape(-1, self.outputs)
-        sums: Counts = self.seen(counts).reshape(-1, len(matrix)) @ matrix
+        matrix, seen = kernel.reshape(-1, self.outputs), self.seen(counts)
+        if seen.shape[-1] == 1:  # copied cell by cell: NumPy's innermost loop is then a row
+            view, seen = seen, np.empty(seen.shape, seen.dtype)
+            for row, column in np.ndindex(self.window):
+                seen[..., row, column, :] = view[..., row, column, :]
+        sums: Counts = seen.reshape(-1, len(matrix)) @ matrix
         return sums.reshape(len(counts), *self.shape)
 
 

@@ -17,7 +17,7 @@ from l1kd.exact.arithmetic import NO_PADS, Counts
 from l1kd.exact.layers import Affine, Bound, Input, Node, Quantize, Sum
 
 FORMAT_VERSION = 1  # of its JSON
-_CELLS = 1 << 22  # values of the largest layer that are in memory at a time
+_CELLS = 1 << 20  # values of the largest layer that are in memory at a time
 _SIGNIFICAND = 24  # bits of a float32
 # A file may ask for no more memory or time than a network for a trigger can need.
 MAX_VALUES = 1 << 24  # of a layer, padding included
@@ -190,19 +190,30 @@ class Network:
             for name, counts in found.items()
         }
 
-    def port_counts(self, events: ArrayLike) -> NDArray[np.int64]:
-        """Events as counts of the port's LSB, (N, *shape); raises as `predict`."""
+    def port_counts(self, events: ArrayLike) -> Counts:
+        """Events as counts of the port's LSB, (N, *shape), of any real type; raises as `predict`.
+
+        They may be a view of the events.
+        """
         array: NDArray[Any] = np.asarray(events)
         shape, port = self.shape, self.port
         given = array.shape[1:]
         if array.ndim < 1 or given not in (shape, (self.nodes[0].size,)):
             raise ValueError(f"{self.name} reads events of the shape {shape}, not {given}")
-        steps = np.multiply(array, 2.0**port.fraction, dtype=np.float64)
-        low, high = port.bounds
-        with np.errstate(invalid="ignore"):
-            counts = steps.astype(np.int64)
-        held = (counts == steps) & (counts >= low) & (counts <= high)
-        if not held.all():
+        counts, (low, high) = array, port.bounds
+        whole = array.dtype.kind in "iu" and port.fraction == 0
+        if not whole:
+            # A product with a power of two is exact, but for what lies beyond a float's exponents.
+            narrow = array.dtype == np.float32 and 0 <= port.fraction < 100
+            with np.errstate(over="ignore"):
+                factor, kind = 2.0**port.fraction, np.float32 if narrow else np.float64
+                counts = np.multiply(array, kind(factor), dtype=kind)
+        if counts.size and not (
+            # As Python's numbers, which compare exactly; NaN lies nowhere.
+            low <= counts.min().item() <= counts.max().item() <= high
+            and (whole or (np.rint(counts) == counts).all())
+        ):
+            held = (counts >= low) & (counts <= high) & (np.rint(counts) == counts)
             event, *place = np.argwhere(~held)[0]
             raise ValueError(
                 f"event {event}, input {tuple(map(int, place))}: {array[(event, *place)]} is no "

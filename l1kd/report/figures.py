@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from l1kd.core import run_files
 from l1kd.evaluation.metrics import mean_over_signals
-from l1kd.evaluation.rates import CROSSING_RATE_KHZ, REPORTED_FPR, threshold
+from l1kd.evaluation.rates import REPORTED_FPR, threshold
 from l1kd.report import number_format
 from l1kd.report.load_run import RunFiles
 from l1kd.report.tables import MEANS, QUALITIES, RUNGS
@@ -272,6 +272,7 @@ def roc(run: RunFiles) -> Group | None:
     read |= {name: partial(scores.student, name) for name in run.students}
     styles |= _student_lines(run)
     events = len(scores.student(run.metrics.best, "test"))
+    scale = 1000 * (run.config.crossings_mhz or 0)
     group = Group(styles)
     for signal in run.signals:
         label = f"ROC curves of {', '.join(read)} for {signal}"
@@ -288,7 +289,7 @@ def roc(run: RunFiles) -> Group | None:
             if 1 / events < REPORTED_FPR:
                 axes.axvline(REPORTED_FPR, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
             if run.of_crossings:
-                khz = (lambda rate: rate * CROSSING_RATE_KHZ, lambda rate: rate / CROSSING_RATE_KHZ)
+                khz = (lambda rate: rate * scale, lambda rate: rate / scale)
                 top = axes.secondary_xaxis("top", functions=khz)
                 _decades(top.xaxis)
                 top.set_xlabel("trigger rate [kHz]")

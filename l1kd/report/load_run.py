@@ -16,7 +16,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.files import read_bytes, reading
 from l1kd.core.run_files import COUNTS
 from l1kd.core.stages import SPECS, AnyStage
-from l1kd.data.sources import SOURCES
+from l1kd.data.sources import SOURCES as SOURCES  # whoever reads a configuration knows them
 from l1kd.evaluation.scores import Scores
 from l1kd.firmware import fpga_parts
 from l1kd.firmware.run_firmware import agreement_now
@@ -138,7 +138,7 @@ class RunFiles:
     @property
     def of_crossings(self) -> bool:
         """True if normal events are bunch crossings: their share is a trigger rate."""
-        return SOURCES[self.config.data.source].crossings_mhz is not None
+        return self.config.crossings_mhz is not None
 
     @cached_property
     def costs(self) -> list[Cost]:

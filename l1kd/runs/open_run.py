@@ -14,6 +14,8 @@ from l1kd.core.config import Config
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import Metrics
 from l1kd.evaluation import rates
+from l1kd.evaluation.rates import Rate, Threshold
+from l1kd.evaluation.score_events import score_array
 from l1kd.evaluation.scores import Scores
 from l1kd.exact.network import Network, load_network
 from l1kd.runs.run import open_context
@@ -60,7 +62,8 @@ class Run:
         Parameters
         ----------
         events
-            (N, *shape), values on the input port's grid.
+            (N, *shape), values on the input port's grid; axes of one cell may be missing, and an
+            array may be mapped from a file (`numpy.memmap`): it goes in pieces through memory.
         student
             Its name; by default the best one.
 
@@ -74,11 +77,11 @@ class Run:
         UserError
             If events have another shape or values that the port cannot carry.
         """
-        return self.network(student).counts(events).reshape(-1)
+        return score_array(self.network(student), events)
 
     def threshold(
         self, rate_khz: float, student: str | None = None, *, crossings_mhz: float | None = None
-    ) -> int:
+    ) -> Threshold:
         """The lowest threshold at which at most this rate of normal crossings is accepted.
 
         An event is accepted when its score is `>=` the threshold. The rate is the false-positive
@@ -91,34 +94,71 @@ class Run:
         student
             Its name; by default the best one.
         crossings_mhz
-            Filled crossings per second, in MHz; by default the LHC's 28.61.
+            Crossings per second, in MHz; by default the configuration's `rates.crossings_mhz`, or
+            what the source of the events has: 28.61, the filled crossings of the LHC.
 
         Returns
         -------
-        int
-            In LSBs of the output type.
+        Threshold
+            An int, in LSBs of the output type. It is compared with integer scores, as `score` gives
+            them; comparison with floats is a TypeError.
 
         Raises
         ------
         UserError
-            If the test sample is too small to speak of so low a rate.
+            If the test sample is too small to speak of so low a rate, or events are no crossings.
         """
-        frequency = rates.CROSSING_RATE_KHZ if crossings_mhz is None else 1000 * crossings_mhz
+        frequency = self._crossings_khz(crossings_mhz)
         if not 0 < rate_khz < frequency:
             raise UserError(
                 f"a rate of {rate_khz:g} kHz is not between 0 and {frequency:g} kHz, the crossings'"
             )
-        name = student or self.best
-        lsb = self.network(name).output_types[0].lsb
-        scores = Scores.load(self.directory / "scores.npz").student(name, "test")
-        normal = np.rint(scores / lsb).astype(np.int64)
+        normal = self.test_scores(student)["test"]
         if rate_khz / frequency * len(normal) < 1:
             raise UserError(
                 f"{len(normal)} test normals say nothing of {rate_khz:g} kHz: one event of them is "
                 f"{frequency / len(normal):.3g} kHz; ask for a higher rate, or test on more events"
             )
-        level: int = rates.threshold(normal, rate_khz / frequency)
-        return level
+        return rates.threshold(normal, rate_khz / frequency)
+
+    def rate(
+        self, threshold: int, student: str | None = None, *, crossings_mhz: float | None = None
+    ) -> Rate:
+        """The rate of normal crossings at a threshold in LSBs, with its 68 % interval, in kHz.
+
+        Arguments and errors are those of `threshold`. Where the sample knows how often collisions
+        are repeated, the interval is that of the effective number of distinct ones.
+        """
+        frequency = self._crossings_khz(crossings_mhz)
+        normal = self.test_scores(student)["test"]
+        accepted = int(np.sum(normal >= Threshold(threshold)))
+        share = rates.independent_share(accepted / len(normal), len(normal), self.distinct)
+        low, high = rates.interval(accepted, len(normal), share)
+        return Rate(accepted / len(normal) * frequency, low * frequency, high * frequency)
+
+    @property
+    def distinct(self) -> dict[str, float]:
+        """Effective distinct collisions in the test normals accepted at some rates, if known."""
+        known = self.metrics.dataset.get("distinct_collisions")
+        return dict(known.get("test") or {}) if isinstance(known, dict) else {}
+
+    def test_scores(self, student: str | None = None) -> dict[str, NDArray[np.int64]]:
+        """Scores in LSBs of the test normals, `test`, and of every signal's test half."""
+        name = student or self.best
+        score = self.network(name).output_types[0]
+        scores = Scores.load(self.directory / "scores.npz")
+        samples = ("test", *self.metrics.students[name].efficiency)
+        return {sample: score.integers(scores.student(name, sample)) for sample in samples}
+
+    def _crossings_khz(self, crossings_mhz: float | None) -> float:
+        """Frequency of the crossings in kHz."""
+        known = self.config.crossings_mhz if crossings_mhz is None else crossings_mhz
+        if known is None:
+            raise UserError(
+                f"events of the source {self.config.data.source!r} are no bunch crossings, so that "
+                "there is no rate; give a threshold, or say rates.crossings_mhz in config.yaml"
+            )
+        return 1000 * known
 
 
 def open_run(directory: Path | str) -> Run:

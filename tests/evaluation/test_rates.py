@@ -1,5 +1,8 @@
 """Thresholds never let more pass than asked, in integers as in floats."""
 
+import json
+import operator
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,12 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.data.pythia_toy.generate import accepted, effective_number
 from l1kd.evaluation.rates import (
-    CROSSING_RATE_KHZ,
-    TRIGGER_FPR,
+    Threshold,
     accept,
+    independent_share,
+    interval,
     out_of_reach,
-    rate_khz,
     threshold,
     working_points,
 )
@@ -95,11 +99,6 @@ def test_no_events_and_no_numbers_are_refused():
         threshold(np.array([1.0, np.inf]), 0.1)
 
 
-def test_three_kilohertz():
-    assert rate_khz(TRIGGER_FPR) == pytest.approx(3.0, abs=0.01)
-    assert rate_khz(1.0) == CROSSING_RATE_KHZ
-
-
 def test_working_points_where_the_sample_can_say():
     normal = np.arange(5_000)
     points = working_points({"test": normal, "hot": np.array([4_999, 4_995, 4_994, 0])})
@@ -118,3 +117,118 @@ def test_saturated_scores_put_the_threshold_out_of_reach():
     assert out_of_reach(point.threshold, score)
     assert point.fpr == 0 and point.efficiency == {"hot": 0.0}
     assert not out_of_reach(2**16 - 1, score)
+
+
+@pytest.mark.parametrize("mhz", [28.61, 40.0])
+def test_working_points_of_rates_follow_the_crossings(mhz):
+    normal = np.arange(50_000)
+    points = working_points({"test": normal}, mhz, [3.0, 30.0, 50_000.0])
+    fprs = [1e-2, 1e-3, 1e-4, 3e-3 / mhz, 30e-3 / mhz]
+    assert [point.target_fpr for point in points] == pytest.approx(sorted(fprs, reverse=True))
+    for point in points:
+        assert point.rate_khz == pytest.approx(point.fpr * 1000 * mhz)
+    free = working_points({"test": normal}, None, [3.0])
+    assert [point.rate_khz for point in free] == [None] * 3
+
+
+COMPARISONS = ("lt", "le", "eq", "ne", "ge", "gt")
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+@given(INTEGERS, st.integers(-9, 9))
+def test_a_threshold_is_an_integer_from_either_side(name, scores, level):
+    compare, mark = getattr(operator, name), Threshold(level)
+    for kind in (np.int64, np.int16):
+        narrow = scores.astype(kind)
+        np.testing.assert_array_equal(compare(narrow, mark), compare(narrow, level))
+        np.testing.assert_array_equal(compare(mark, narrow), compare(level, narrow))
+        assert compare(narrow[0], mark) == compare(narrow[0], level)
+    assert compare(mark, 3) is compare(level, 3) and compare(3, mark) is compare(3, level)
+    assert compare(mark, Threshold(4)) is compare(level, 4)
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+@pytest.mark.parametrize(
+    "scores",
+    [
+        np.zeros(3),
+        np.zeros(3, np.float32),
+        np.zeros((2, 1), np.float16),
+        np.float64(1),
+        np.bool_(1),
+    ],
+    ids=repr,
+)
+def test_scores_in_units_are_not_compared_with_a_threshold(name, scores):
+    compare, mark = getattr(operator, name), Threshold(0)
+    with pytest.raises(TypeError, match=r"compare integer scores|__array_ufunc__"):
+        compare(scores, mark)
+    with pytest.raises(TypeError, match="compare integer scores"):
+        compare(mark, scores)
+    with pytest.raises(TypeError):
+        accept(np.asarray(scores, np.float32), mark)
+
+
+def test_a_threshold_is_an_int_otherwise():
+    level = threshold(np.arange(10), 0.2)
+    assert isinstance(level, Threshold) and isinstance(level, int)
+    assert (json.dumps(level), f"{level:,}", hash(level)) == ("8", "8", hash(8))
+    assert level != "8" and level is not None and {8: "x"}[level] == "x"
+    with pytest.raises(TypeError):
+        _ = np.arange(3.0) - level
+    assert isinstance(threshold(np.arange(10.0), 0.2), float)
+    assert Threshold(np.int16(8)) == level
+    with pytest.raises(TypeError):
+        Threshold(8.0)
+
+
+def test_intervals_are_jeffreys():
+    low, high = interval(52, 52_000)
+    assert (low * 52_000, high * 52_000) == pytest.approx((45.3, 59.7), abs=0.1)
+    assert interval(0, 100)[0] == 0 and 0.005 < interval(0, 100)[1] < 0.015
+    assert interval(100, 100)[1] == 1
+    # A quarter of the events is independent: twice as wide.
+    wide = interval(52, 52_000, 0.25)
+    assert wide[1] - wide[0] == pytest.approx(2 * (high - low), rel=0.02)
+
+
+def test_the_share_of_independent_events_is_between_the_known_ones():
+    known = {"1e-2": 260.0, "1e-3": 52.0, "1e-4": 7.0}
+    share = {fpr: independent_share(fpr, 52_000, known) for fpr in (1e-1, 1e-2, 1e-3, 1e-4, 0)}
+    assert share == pytest.approx({1e-1: 0.5, 1e-2: 0.5, 1e-3: 1, 1e-4: 1, 0: 1})
+    assert 0.5 < independent_share(3e-3, 52_000, known) < 1
+    assert independent_share(1e-3, 52_000, {}) == 1
+
+
+POOLS, EVENTS, TRUE = 100, 20_000, 2e-3
+
+
+def _pool(random, repeated):
+    """Scores of a pool whose true share at or above `-log(share)` is known, and its collisions."""
+    if not repeated:
+        return random.exponential(size=EVENTS), np.arange(EVENTS)
+    uses = random.integers(1, 9, EVENTS)  # events in which a collision is the leading one
+    names = np.repeat(np.arange(EVENTS), uses)[:EVENTS]
+    return random.exponential(size=EVENTS)[names], names
+
+
+@pytest.mark.parametrize("chosen", [False, True], ids=["fixed", "chosen"])
+@pytest.mark.parametrize("repeated", [False, True], ids=["once", "repeated"])
+def test_intervals_hold_in_68_of_100_pools(repeated, chosen):
+    held, naive = 0, 0
+    for seed in range(POOLS):
+        scores, names = _pool(np.random.default_rng([seed, 2]), repeated)
+        level = threshold(scores, TRUE) if chosen else -np.log(TRUE)
+        truth = np.exp(-level)
+        passed = int(np.sum(scores >= level))
+        distinct = {
+            str(rate): effective_number(names[accepted(scores, rate)])
+            for rate in (1e-2, 1e-3, 1e-4)
+        }
+        share = independent_share(passed / EVENTS, EVENTS, distinct)
+        low, high = interval(passed, EVENTS, share)
+        held += low <= truth <= high
+        low, high = interval(passed, EVENTS)
+        naive += low <= truth <= high
+    assert 60 <= held <= 76
+    assert not repeated or naive < 50

@@ -175,6 +175,77 @@ def test_events_off_the_port_are_refused() -> None:
             network.port_counts(np.zeros(shape))
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1)])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (1, 3)])
+def test_convolutions_are_what_fractions_say(
+    channels: int, strides: tuple[int, int], dilation: tuple[int, int]
+) -> None:
+    random = np.random.default_rng(channels)
+    reach = (1 + dilation[0], 1 + 2 * dilation[1])
+    sides = [
+        (side - own) // step + 1 for side, own, step in zip((8, 8), reach, strides, strict=True)
+    ]
+    node = graph.Conv(
+        name="a",
+        sources=("in",),
+        shape=(*sides, 3),
+        kernel=random.integers(-9, 9, (2, 3, channels, 3)),
+        kernel_fraction=2,
+        bias=random.integers(-9, 9, 3),
+        bias_fraction=1,
+        strides=strides,
+        padding=((1, 0), (0, 1)),
+        dilation=dilation,
+    )
+    port = graph.Input(name="in", sources=(), shape=(7, 7, channels), type=FixedPoint(8, 8))
+    network = Network("conv", (port, node), ("a",))
+    events = events_of(network, 3)
+    found = network.values(events, ("a",))["a"]
+    for event, values in zip(events, found, strict=True):
+        whole = np.vectorize(Fraction, otypes=[object])(event)
+        assert (convolved(node, whole).astype(float) == values).all()
+
+
+def port_counts_by_definition(port: FixedPoint, events: Any) -> Any:
+    """In float64, event by event; None if a value is not on the port."""
+    steps = np.asarray(events, np.float64) * 2.0**port.fraction
+    low, high = port.bounds
+    with np.errstate(invalid="ignore"):
+        counts = steps.astype(np.int64)
+    return counts if ((counts == steps) & (counts >= low) & (counts <= high)).all() else None
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from(["u1", "i1", "u2", ">i2", "i8", "u8", "f2", "f4", ">f4", "f8", "?"]),
+    st.integers(1, 24),
+    st.integers(-3, 24),
+    st.booleans(),
+    st.integers(-9, 9),
+    st.integers(0, 2**32 - 1),
+)
+def test_counts_of_the_port_are_the_same_for_every_type_of_events(
+    kind: str, word: int, integer: int, signed: bool, finer: int, seed: int
+) -> None:
+    port = FixedPoint(word, integer, signed)
+    random = np.random.default_rng(seed)
+    low, high = port.bounds
+    steps = random.integers(low, high, (3, 5), endpoint=True) * 2.0 ** -max(finer, 0)
+    with np.errstate(all="ignore"):
+        events = (steps * port.lsb).astype(kind)
+    if np.dtype(kind).kind == "f" and finer == -9:
+        events[random.integers(3), random.integers(5)] = random.choice([np.nan, np.inf, -np.inf])
+    network = chain(np.ones((5, 1)), port, FixedPoint(16, 30))
+    wanted = port_counts_by_definition(port, events)
+    if wanted is None:
+        with pytest.raises(ValueError, match="no value of the port"):
+            network.port_counts(events)
+        return
+    assert np.array_equal(network.port_counts(events), wanted)
+    assert np.array_equal(network.counts(events), network.counts(wanted * port.lsb))
+
+
 def test_chunks_do_not_show() -> None:
     network = everything()
     events = events_of(network, 50)

@@ -345,3 +345,12 @@ def test_a_history_with_holes_and_other_columns(monkeypatch, make):
     assert read.history.curve("teacher") is None
     assert read.history.curve("v1")[1][2] == 1.5
     _read(render(read))
+
+
+def test_rates_are_those_of_the_configured_crossings(make):
+    run = make(stages=("train", "evaluate"))
+    assert "28.61 MHz of bunch crossings" in render(read_run(run))
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("crossings_mhz: null", "crossings_mhz: 40.0"))
+    page = render(read_run(run))
+    assert "40 MHz of bunch crossings" in page and "28.61" not in page
