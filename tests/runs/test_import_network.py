@@ -17,7 +17,7 @@ from qkeras import QActivation, QDense
 from tensorflow import keras
 
 from l1kd import cli
-from l1kd.core.config import NAME_PATTERN
+from l1kd.core.config_types import NAME_PATTERN
 from l1kd.core.errors import CheckFailed
 from l1kd.evaluation import import_network
 from tests.conftest import call_l1kd, copy_of_run, killed_before, made_once, tiny_arrays
