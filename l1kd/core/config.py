@@ -21,17 +21,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from l1kd.core.config_types import (
-    Bits,
-    Float,
-    Int,
-    Name,
-    Part,
-    Range,
-    Share,
-    Sides,
-    Size,
-)
+from l1kd.core import fpga_parts
+from l1kd.core.config_types import Bits, Float, Int, Name, Part, Range, Share, Sides, Size
 from l1kd.core.errors import did_you_mean
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.stages import Stage
@@ -250,37 +241,6 @@ class Distillation(Strict):
 
 
 TeacherArchitecture = Literal["paper", "cicada", "dense"]
-# What a value of these keys means, for `l1kd list`, `l1kd describe` and the reference.
-MEANINGS: dict[str, dict[str, str]] = {
-    "teacher.architecture": {
-        "paper": "convolutional autoencoder of arXiv 2310.06047, for images of 28 x 28",
-        "cicada": "convolutional autoencoder of CMS' CICADA, for regions of 18 x 14",
-        "dense": "dense autoencoder with the layers `hidden`, for events of any shape",
-    },
-    "students.architecture": {
-        **{
-            f"s{n}": f"the paper's student {n} of 7 (convolutions), larger first"
-            for n in range(1, 8)
-        },
-        "cicada_v1": "CICADA's first: a dense layer of 16 on all inputs",
-        "cicada_v2": "CICADA's second: 4 filters of 2 x 2, then a dense layer of 16",
-        "conv": "one convolution with biases, then the dense layers `hidden`; for images",
-        "dense": "the dense layers `hidden`, for events of any shape",
-    },
-    "distillation.exposure": {
-        "dataset": "training events of another data set, `data.exposure` or the source's own",
-        "noise": "normal events with Gaussian noise of a tenth of the largest value",
-        "shuffle": "a normal event's inputs in random order",
-        "patch": "deposits, pieces of other events, soft excess added to a normal event",
-        "warp": "a normal event turned, stretched, sheared, mirrored, moved",
-        "pieces": "windows of a normal event replaced by those of others",
-    },
-    "distillation.target": {
-        "fitted": "log of the score, median and spread of the normal events removed",
-        "paper": "log of 1 + the score, as arXiv 2310.06047 has it",
-        "cicada": "32 times the log of the score, as CICADA has it",
-    },
-}
 StudentArchitecture = Literal[
     "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense"
 ]
@@ -389,15 +349,32 @@ class Student(Strict):
         return self
 
 
+class PartHas(Strict):
+    """Resources of an FPGA that l1kd does not know."""
+
+    lut: Annotated[Int, Field(ge=1)]
+    """LUTs of six inputs."""
+    ff: Annotated[Int, Field(ge=1)]
+    """Flip-flops."""
+    dsp: Annotated[Int, Field(ge=0)] = 0
+    """DSP slices."""
+    bram: Annotated[Int, Field(ge=0)] = 0
+    """Block RAMs of 18 kbit."""
+    uram: Annotated[Int, Field(ge=0)] = 0
+    """URAMs of 288 kbit."""
+
+
 class Firmware(Strict):
     """Settings of the HLS projects."""
 
     backend: Backend = "Vitis"
     """HLS tool that the projects are written for."""
+    part_has: PartHas | None = None
+    """Resources of the part; null: l1kd knows it."""
     part: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)] = (
         "xcvu13p-flga2577-2-e"
     )
-    """Full name of the FPGA: `l1kd list parts`."""
+    """Full name of the FPGA: `l1kd list parts`; of another one {name, lut, ff, dsp, bram, uram}."""
     clock_ns: Annotated[Float, Field(gt=0, le=1000)] = 5.0
     """Target clock period in ns."""
     io_type: Literal["auto", "both", "io_parallel", "io_stream"] = "auto"
@@ -409,6 +386,26 @@ class Firmware(Strict):
     """Times that a multiplier is used per event (hls4ml's reuse factor)."""
     students: Literal["all", "best"] = "all"
     """Students that become HLS projects."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_resources(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(part := value.get("part"), dict):
+            has = {key: each for key, each in part.items() if key != "name"}
+            return {**value, "part": part.get("name"), "part_has": has}
+        return value
+
+    @field_validator("part")
+    @classmethod
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        # A run that exists may have been made with any part.
+        if info.context and not info.data.get("part_has") and fpga_parts.part(value) is None:
+            near = did_you_mean(value.partition("-")[0].lower(), fpga_parts.PARTS)
+            raise ValueError(
+                f"unknown part {value!r}{near}; known are {', '.join(fpga_parts.PARTS)}; for another "
+                f"say what it has: part: {{name: {value}, lut: N, ff: N, dsp: N, bram: N}}"
+            )
+        return value
 
 
 Which = Literal["all", "best", "none"]

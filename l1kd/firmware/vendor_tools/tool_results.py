@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from l1kd.core import fpga_parts
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import atomic_directory, content_hash, file_hash, write_json
 from l1kd.core.run_files import COUNTS, LayerCost, Resources, Source, read_as
-from l1kd.firmware import fpga_parts
 from l1kd.firmware.hls.backends import LEFT_BY, STEPS, Step, backend_named
 from l1kd.firmware.hls.project import FILE, Description, Project
 from l1kd.firmware.hls.testbench import INPUTS, OUTPUTS, read_vectors

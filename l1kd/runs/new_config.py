@@ -1,0 +1,83 @@
+"""`l1kd init`: a commented configuration of a source, its files checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from l1kd.core import config_file
+from l1kd.core.config import SOURCES, Config
+from l1kd.core.config_reference import commented, schema
+from l1kd.core.errors import UserError, did_you_mean
+from l1kd.core.files import atomic, content_hash
+from l1kd.data.sources import open_dataset
+
+_HEAD = "# Written by `l1kd init` ({}); it is replaced only while nobody has edited it.\n"
+_SCHEMA = "l1kd.schema.json"
+_PLACEHOLDER = "background.h5"
+
+
+def init(
+    directory: Path, source: str, background: Sequence[str] = (), signals: Sequence[str] = ()
+) -> tuple[Path, list[str]]:
+    """Write `l1kd.yaml` and its schema; its path, and what was found in the files.
+
+    `signals` are `NAME=FILE`. UserError, the file written, if events are not as they should be.
+    """
+    if source not in SOURCES:
+        near = did_you_mean(source, SOURCES)
+        raise UserError(f"unknown source {source!r}{near}; known are {', '.join(SOURCES)}")
+    data: dict[str, Any] = {"source": source}
+    by_role = "background" in SOURCES[source].section.model_fields
+    if by_role:
+        # relative to where this runs; a `path:key` stays one
+        data["background"] = [str(Path(file).absolute()) for file in background] or [_PLACEHOLDER]
+        data["signals"] = dict[str, list[str]]()
+        for each in signals:
+            name, separator, file = each.partition("=")
+            if not separator or not file:
+                raise UserError(f"--signal {each}: write NAME=FILE, for example ttbar=ttbar.h5")
+            data["signals"].setdefault(name, []).append(str(Path(file).absolute()))
+    elif background or signals:
+        raise UserError(f"the source {source!r} has events of its own; files are for calo, arrays")
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", directory.resolve().name).lstrip("_.-") or "mine"
+    try:
+        given = {"name": name[:64], "data": data, **SOURCES[source].defaults}
+        config = Config.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    path = directory / "l1kd.yaml"
+    if path.exists() and not _unedited(path.read_text(encoding="utf-8", errors="replace")):
+        raise UserError(f"{path} exists and has been edited; name another directory, or move it")
+    directory.mkdir(parents=True, exist_ok=True)
+    text = f"# yaml-language-server: $schema={_SCHEMA}\n\n{commented(config)}"
+    for file, content in (
+        (path, _HEAD.format(content_hash(text)[:16]) + text),
+        (directory / _SCHEMA, json.dumps(schema(), indent=1)),
+    ):
+        with atomic(file) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    if by_role and not background:
+        return path, [f"name your files in {path}, data.background ({_PLACEHOLDER} is none)"]
+    try:
+        dataset = open_dataset(config_file.load(path).data, config.seed)
+    except UserError as error:
+        raise UserError(f"{path} is written, but needs an edit: {error}") from error
+    samples = {"train": dataset.train, "validate": dataset.val, "test": dataset.test}
+    counts = [f"{len(sample):,} {name}" for name, sample in samples.items()]
+    found = [f"events of shape {dataset.shape} on {dataset.grid}: {', '.join(counts)}"]
+    for name, signal in dataset.signals.items():
+        found.append(f"signal {name}: {len(signal.val) + len(signal.test):,}")
+    return path, found
+
+
+def _unedited(text: str) -> bool:
+    """Text that `init` wrote, as it wrote it."""
+    head, _, rest = text.partition("\n")
+    return f"{head}\n" == _HEAD.format(content_hash(rest)[:16])
