@@ -402,8 +402,8 @@ class Firmware(Strict):
         if info.context and not info.data.get("part_has") and fpga_parts.part(value) is None:
             near = did_you_mean(value.partition("-")[0].lower(), fpga_parts.PARTS)
             raise ValueError(
-                f"unknown part {value!r}{near}; known are {', '.join(fpga_parts.PARTS)}; for another "
-                f"say what it has: part: {{name: {value}, lut: N, ff: N, dsp: N, bram: N}}"
+                f"unknown part {value!r}{near}; known are {', '.join(fpga_parts.PARTS)}; say what "
+                f"another one has: part: {{name: {value}, lut: N, ff: N, dsp: N, bram: N}}"
             )
         return value
 

@@ -6,22 +6,50 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
 
 from l1kd.core.config import Config
 
 logger = logging.getLogger("l1kd")
+TELL_S = 30  # between two lines of a log about a step that goes on
 
 
 def cores() -> int:
     """Processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def plain_console(*, stderr: bool = True) -> Console:
+    """A console that prints texts as they are, also `[da]` and `a:x:b`, a text a line."""
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def show_table(
+    titles: Sequence[str], rows: Iterable[Sequence[str | Text]], console: Console
+) -> None:
+    """Print texts as they are: rich would take `[da]` for markup and cut long words."""
+    table = Table()
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    console.print(table)
 
 
 @dataclass(frozen=True)
@@ -65,14 +93,30 @@ class Context:
     def say(self, message: str) -> None:
         """Tell the user, and the run's log."""
         logger.info(message)
-        self.console.print(message, highlight=False, markup=False)
+        self.console.print(message, highlight=False, markup=False, emoji=False)
 
     @contextlib.contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A progress bar for `total` steps; yields the function that advances it."""
-        text = TextColumn("{task.description}")
-        columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    def progress(self, what: str, total: int) -> Iterator[Callable[..., None]]:
+        """A bar and a clock for `total` steps, in a log a line every half a minute.
+
+        Yields the function that advances it: by a number of steps, and a text to show from now on.
+        """
+        text = TextColumn("{task.description}", markup=False)
+        clock = (TimeElapsedColumn(), TimeRemainingColumn())
         quiet = not self.console.is_terminal  # a log wants lines, not bars
+        columns = (text, BarColumn(), MofNCompleteColumn(), *clock)
+        started = told = time.monotonic()
         with Progress(*columns, console=self.console, transient=True, disable=quiet) as bar:
             task = bar.add_task(what, total=total)
-            yield lambda steps: bar.advance(task, steps)
+
+            def advance(steps: int, said: str = "") -> None:
+                nonlocal told
+                bar.update(
+                    task, advance=steps, **({"description": f"{what}: {said}"} if said else {})
+                )
+                if quiet and (now := time.monotonic()) - told >= TELL_S:
+                    told, state = now, bar.tasks[0]
+                    done = f"{state.completed:.0f} of {total}, {now - started:.0f} s"
+                    self.say(f"{state.description}: {done}")
+
+            yield advance

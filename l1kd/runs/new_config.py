@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from l1kd.core import config_file
-from l1kd.core.config import SOURCES, Config
-from l1kd.core.config_reference import commented, schema
+from l1kd.core.config import Config
 from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.files import atomic, content_hash
-from l1kd.data.sources import open_dataset
+from l1kd.data.sources import SOURCES, open_dataset
+from l1kd.runs.config_reference import commented, schema
 
 _HEAD = "# Written by `l1kd init` ({}); it is replaced only while nobody has edited it.\n"
 _SCHEMA = "l1kd.schema.json"

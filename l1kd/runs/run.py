@@ -21,7 +21,7 @@ from rich.console import Console
 from l1kd import __version__
 from l1kd.core import config_file, files, run_files
 from l1kd.core.config import Config, IoType, VendorTool, leaves
-from l1kd.core.context import Context
+from l1kd.core.context import Context, plain_console
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import call, held
 from l1kd.core.stages import SPECS, STAGES, AnyStage, Stage, order
@@ -252,7 +252,7 @@ def open_context(directory: Path) -> Context:
 def context_of(directory: Path, config: Config, console: Console | None = None) -> Context:
     """A run as its stages see it; its events are opened when one first asks."""
     open_events = functools.partial(open_dataset, config.data, config.seed)
-    return Context(directory, config, console or Console(stderr=True, soft_wrap=True), open_events)
+    return Context(directory, config, console or plain_console(), open_events)
 
 
 @contextlib.contextmanager

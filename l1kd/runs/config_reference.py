@@ -13,9 +13,10 @@ import yaml
 from pydantic.json_schema import models_json_schema
 
 from l1kd.core import config_file
-from l1kd.core.config import SOURCES, Config
+from l1kd.core.config import Config
 from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.fpga_parts import PARTS
+from l1kd.data.sources import SOURCES
 
 _OF_JSON_SCHEMA = {"ge": "minimum", "le": "maximum"}
 _OF_JSON_SCHEMA |= {"gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
