@@ -203,8 +203,8 @@ def describe(name: str = Argument(metavar="NAME", help="A key, or a name of `l1k
 
 
 @app.command(
-    epilog="Example: [bold]l1kd schema > l1kd.schema.json[/]; an editor with a YAML language server "
-    "reads it where a file begins with # yaml-language-server: $schema=l1kd.schema.json"
+    epilog="Example: [bold]l1kd schema > l1kd.schema.json[/]; editors with a YAML language server "
+    "use it where a file begins with # yaml-language-server: $schema=l1kd.schema.json"
 )
 def schema(
     form: Literal["json", "markdown"] = Option("json", "--format", help="markdown: a reference."),

@@ -40,16 +40,14 @@ def plain_console(*, stderr: bool = True) -> Console:
     return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
-def show_table(
-    titles: Sequence[str], rows: Iterable[Sequence[str | Text]], console: Console
-) -> None:
+def show_table(titles: Sequence[str], rows: Iterable[Sequence[str | Text]], on: Console) -> None:
     """Print texts as they are: rich would take `[da]` for markup and cut long words."""
     table = Table()
     for title in titles:
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
-    console.print(table)
+    on.print(table)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from l1kd.core import config_file
 from l1kd.core.config import Config
+from l1kd.core.config_types import NAME_PATTERN
 from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.files import atomic, content_hash
 from l1kd.data.sources import SOURCES, open_dataset
@@ -39,19 +38,16 @@ def init(
         data["background"] = [str(Path(file).absolute()) for file in background] or [_PLACEHOLDER]
         data["signals"] = dict[str, list[str]]()
         for each in signals:
-            name, separator, file = each.partition("=")
-            if not separator or not file:
-                raise UserError(f"--signal {each}: write NAME=FILE, for example ttbar=ttbar.h5")
+            name, _, file = each.partition("=")
+            if not file or not re.fullmatch(NAME_PATTERN, name) or len(name) > 64:
+                rule = "a name has letters, digits, '_', '.', '-'"
+                raise UserError(f"--signal {each}: write NAME=FILE, as ttbar=ttbar.h5; {rule}")
             data["signals"].setdefault(name, []).append(str(Path(file).absolute()))
     elif background or signals:
         raise UserError(f"the source {source!r} has events of its own; files are for calo, arrays")
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", directory.resolve().name).lstrip("_.-") or "mine"
-    try:
-        given = {"name": name[:64], "data": data, **SOURCES[source].defaults}
-        config = Config.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    given = {"name": name[:64], "data": data, **SOURCES[source].defaults}
+    config = Config.model_validate(given)
     path = directory / "l1kd.yaml"
     if path.exists() and not _unedited(path.read_text(encoding="utf-8", errors="replace")):
         raise UserError(f"{path} exists and has been edited; name another directory, or move it")
@@ -71,7 +67,7 @@ def init(
         raise UserError(f"{path} is written, but needs an edit: {error}") from error
     samples = {"train": dataset.train, "validate": dataset.val, "test": dataset.test}
     counts = [f"{len(sample):,} {name}" for name, sample in samples.items()]
-    found = [f"events of shape {dataset.shape} on {dataset.grid}: {', '.join(counts)}"]
+    found = [f"events of shape {dataset.shape} on {dataset.grid.text}: {', '.join(counts)}"]
     for name, signal in dataset.signals.items():
         found.append(f"signal {name}: {len(signal.val) + len(signal.test):,}")
     return path, found
