@@ -109,12 +109,10 @@ class Context:
 
             def advance(steps: int, said: str = "") -> None:
                 nonlocal told
-                bar.update(
-                    task, advance=steps, **({"description": f"{what}: {said}"} if said else {})
-                )
+                bar.update(task, advance=steps, description=f"{what}: {said}" if said else None)
                 if quiet and (now := time.monotonic()) - told >= TELL_S:
-                    told, state = now, bar.tasks[0]
-                    done = f"{state.completed:.0f} of {total}, {now - started:.0f} s"
-                    self.say(f"{state.description}: {done}")
+                    told, at = now, bar.tasks[0]
+                    done = f"{at.completed:.0f} of {total}, {now - started:.0f} s"
+                    self.say(f"{at.description}: {done}")
 
             yield advance

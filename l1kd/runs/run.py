@@ -69,7 +69,9 @@ def run_configuration(
     context = context_of(directory, config)
     RUN.check(directory)
     if not (directory / "manifest.json").exists():
+        context.say(f"{config.name}: reading the events of {config.data.source}")
         _ = context.dataset  # before the import of TensorFlow, which takes seconds
+        context.say("building the networks, once to find mistakes")
         from l1kd.training.train import check
 
         check(context)
@@ -102,6 +104,7 @@ def import_network(
                 "--run"
             )
     context = context_of(directory, config)
+    context.say(f"{config.name}: reading {model}")
     network = importing.prepare(model, digest, context, lossy=lossy)
     context = context.configured(importing.configuration(config, network))
     directory.mkdir(parents=True, exist_ok=True)
@@ -147,6 +150,12 @@ def deliver_emulator(directory: Path, student: str | None = None, out: Path | No
     """Build a student's emulator, in `out` or the run, and compare it; its directory."""
     writable = out is None or os.access(directory, os.W_OK)
     with opened(directory, writable=writable) as runner:
+        for stage in order(runner.context.config.imported)[:-1]:  # all but the report
+            record = runner.manifest.stages.get(stage)
+            if record is None or record.state != "done":
+                why = record.message if record else None
+                state = f"FAILED: {why}" if why else "is not finished"
+                runner.context.say(f"{directory}: {stage} {state}; its emulator is built")
         name, emulator = deliver(directory, student, out)
         try:
             compare_emulator(runner.context, name, emulator)
@@ -335,10 +344,11 @@ class Runner:
     ) -> None:
         """Run a stage, or `function` in its place, if it is not finished or `always`."""
         context, manifest = self.context, self.manifest
+        stages = order(context.config.imported)
         if not always and self.finished(stage):
             context.say(f"{stage}: done already")
             return
-        context.say(f"{stage} ...")
+        context.say(f"{stage} (stage {stages.index(stage) + 1} of {len(stages)}) ...")
         started = time.monotonic()
         manifest.stages[stage] = run_files.StageRecord(state="running", inputs=self._inputs(stage))
         run_files.write(context.directory, "manifest.json", manifest)

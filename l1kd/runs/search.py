@@ -59,6 +59,7 @@ def search(
     place = Place(directory or Path("runs") / f"{config.name}-study")
     if not (place.directory / "study.json").exists():
         STUDY.check(place.directory)
+        console.print(f"{config.name}: reading the events of {config.data.source}")
         _check(config)
     with place.locked("prepare"):
         place.claim(config)

@@ -120,6 +120,7 @@ def sweep(
     place = GridDirectory((directory or Path("runs") / f"{config.name}-sweep").absolute())
     SWEEP.check(place.directory)
     if scheduler is None:
+        console.print(f"{config.name}: reading the events of {len(wanted)} runs")
         _check_events(jobs)
     place.directory.mkdir(parents=True, exist_ok=True)
     with locked(place.directory):

@@ -304,7 +304,8 @@ def test_what_is_refused_before_anything_is_written(
         cli.main(["import", str(model), str(config)])
     said = capfd.readouterr().err
     assert end.value.code == 2, said
-    assert said.startswith("l1kd: error: ") and said.count("\n") == 1
+    *begun, said = said.splitlines()
+    assert said.startswith("l1kd: error: ") and len(begun) <= 1
     assert "m.h5" in said and all(word in said for word in words)
     assert sorted(tmp_path.rglob("*")) == before
 
