@@ -322,7 +322,8 @@ def compare(
     """Print one table of several runs and their students."""
     from l1kd.report import export
 
-    typer.echo(export.compare(runs, export.Selection(implementation, io_type, source), form))
+    selection = export.Selection(implementation, io_type, source)
+    typer.echo(export.compare(runs, selection, form, Console().width))
 
 
 @app.command(

@@ -44,7 +44,7 @@ def show_table(titles: Sequence[str], rows: Iterable[Sequence[str | Text]], on: 
     """Print texts as they are: rich would take `[da]` for markup and cut long words."""
     table = Table()
     for title in titles:
-        table.add_column(title, overflow="fold")
+        table.add_column(Text(title), overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     on.print(table)

@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
+from rich.console import Console
 
+from l1kd.core.config import leaves
+from l1kd.core.context import show_table
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import COUNTS, SOURCES, Resources, Source, StudentMetrics, TeacherMetrics
+from l1kd.report import number_format as numbers
 from l1kd.report import tables
 from l1kd.report.load_run import AMOUNTS, SPACING_NS, Cost, RunFiles, read_run
 from l1kd.report.number_format import quantity
@@ -242,9 +246,15 @@ def _values(line: Line) -> dict[str, Any]:
 
 
 def compare(
-    runs: Sequence[Path], selection: Selection | None = None, form: TableForm = "text"
+    runs: Sequence[Path],
+    selection: Selection | None = None,
+    form: TableForm = "text",
+    width: int = 80,
 ) -> str:
-    """Quality, agreement and cost of several runs, a line for each network; notes below a table."""
+    """Quality, agreement and cost of several runs, a line for each network; notes below a table.
+
+    As `text` a table of more than `width` characters is several, one below the other.
+    """
     read = [read_run(each, scores=False) for each in dict.fromkeys(map(Path, runs))]
     wanted = selection or Selection()
     if wanted.implementation == "alkaid" and wanted.io_type is not None:
@@ -263,12 +273,53 @@ def compare(
         return as_json([_values(line) for line in lines])
     if form == "csv":
         return as_csv([_values(line) for line in lines])
-    return _text(lines, settled, known)
-
-
-def _text(lines: Sequence[Line], selection: Selection, known: Sequence[Resources]) -> str:
+    notes = [*_notes(lines, settled, known), *_differences(read)]
     budgets = [text("budgets", _budgets)] if any(_budgets(*line) for line in lines) else []
     table = Table.of([*_COMPARED, *budgets], lines)
+    shown = table.markdown() if form == "markdown" else _fitted(table, width)
+    return "\n\n".join([shown, *notes])
+
+
+def _fitted(table: Table, width: int) -> str:
+    """The table as one or several that fit, each with the columns `run` and `network`."""
+    rows = [[cell.text for cell in row.cells] for row in table.rows]
+    widths = [max(map(len, column)) + 3 for column in zip(table.columns, *rows, strict=True)]
+    groups = [[0, 1]]
+    for place in range(2, len(widths)):
+        if len(groups[-1]) > 2 and sum(widths[each] for each in [*groups[-1], place]) >= width:
+            groups.append([0, 1])
+        groups[-1].append(place)
+    console = Console(file=io.StringIO(), width=width)
+    for group in groups:
+        titles = [table.columns[place] for place in group]
+        show_table(titles, [[row[place] for place in group] for row in rows], console)
+    return console.file.getvalue().rstrip()  # type: ignore[attr-defined, no-any-return]
+
+
+def _differences(runs: Sequence[RunFiles]) -> list[str]:
+    """In what the runs' events and configurations differ."""
+    trees = [run.config.model_dump(mode="json", exclude={"name"}) for run in runs]
+    for tree in trees:
+        tree["students"] = {student["name"]: student for student in tree["students"]}
+    given = [{".".join(map(str, key)): value for key, value in leaves(tree)} for tree in trees]
+    differ = {
+        key: " | ".join(str(each.get(key, numbers.DASH))[:40] for each in given)
+        for key in dict.fromkeys(key for each in given for key in each)
+        if any(each.get(key) != given[0].get(key) for each in given)
+    }
+    notes = []
+    contents = {frozenset(run.manifest.data.values()) for run in runs}
+    if len(contents) > 1 or any(key.startswith("data.") for key in differ):
+        notes.append("The runs' events DIFFER: their qualities do not compare.")
+    if differ:
+        listed = [f"{key}: {values}" for key, values in differ.items()]
+        more = f"; and {len(listed) - 20} more" if len(listed) > 20 else ""
+        notes.append(f"Keys that differ, run by run: {'; '.join(listed[:20])}{more}.")
+    return notes
+
+
+def _notes(lines: Sequence[Line], selection: Selection, known: Sequence[Resources]) -> list[str]:
+    """Which costs are shown, and which others there are."""
     notes = [f"Cost of {selection}; a dash is unknown. {tables.TIMING}"]
     shown = [cost for *_, cost in lines if cost is not None]
     if any(cost.follows_bunch_crossings is False for cost in shown):
@@ -285,4 +336,4 @@ def _text(lines: Sequence[Line], selection: Selection, known: Sequence[Resources
             others[f"`{option}` ({SOURCES[cost.source]})"] = None
     if others:
         notes.append(f"Also known: {', '.join(others)}.")
-    return "\n\n".join([table.markdown(), *notes])
+    return notes

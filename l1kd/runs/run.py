@@ -26,15 +26,8 @@ from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import call, held
 from l1kd.core.stages import SPECS, STAGES, AnyStage, Stage, order
 from l1kd.data.sources import open_dataset
-from l1kd.evaluation import import_network as importing
-from l1kd.evaluation.evaluate import evaluate
-from l1kd.firmware import budgets
-from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
-from l1kd.firmware.hls.emulator import deliver
-from l1kd.firmware.run_firmware import certificates_stand, projects_of
-from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
-from l1kd.firmware.vendor_tools.tool_results import collect
-from l1kd.firmware.verify.comparison import compare_emulator
+
+# Firmware and evaluation are imported where they are used: a run says something before that.
 
 logger = logging.getLogger("l1kd")
 
@@ -91,6 +84,8 @@ def import_network(
     overrides: Sequence[str] = (),
 ) -> Path:
     """Create or resume a run from a trained network: all stages but training, no teacher."""
+    from l1kd.evaluation import import_network as importing
+
     config = config_file.load(config_file.find(argument), overrides)
     directory = Path("runs") / config.name if directory is None else directory
     digest = importing.digest(model)
@@ -148,6 +143,9 @@ def run_stage(stage: Stage, directory: Path) -> None:
 
 def deliver_emulator(directory: Path, student: str | None = None, out: Path | None = None) -> Path:
     """Build a student's emulator, in `out` or the run, and compare it; its directory."""
+    from l1kd.firmware.hls.emulator import deliver
+    from l1kd.firmware.verify.comparison import compare_emulator
+
     writable = out is None or os.access(directory, os.W_OK)
     with opened(directory, writable=writable) as runner:
         for stage in order(runner.context.config.imported)[:-1]:  # all but the report
@@ -175,6 +173,10 @@ def run_vendor_tool(
     limit: float,
 ) -> None:
     """Run a vendor's tool on a student's projects: `steps`, by commas, `limit` seconds each."""
+    from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
+    from l1kd.firmware.run_firmware import certificates_stand, projects_of
+    from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
+
     wanted = parse_steps(steps)
     (backend,) = (each for each in BACKENDS.values() if each.tool == tool)
     with opened(directory) as runner:
@@ -212,6 +214,9 @@ def run_vendor_tool(
 
 def collect_results(directory: Path, results: Path) -> Sequence[str]:
     """Put vendors' results that were brought back into the run; names of their projects."""
+    from l1kd.firmware.run_firmware import projects_of
+    from l1kd.firmware.vendor_tools.tool_results import collect
+
     with opened(directory) as runner:
         projects = [each for group in projects_of(directory).values() for each in group]
         with _results_kept(runner):
@@ -430,6 +435,9 @@ def _event_hash(file: str, size: int, changed_ns: int) -> str:
 
 def evaluate_within_budgets(context: Context) -> None:
     """The stage `evaluate`, with costs; CheckFailed if no student is within the budgets."""
+    from l1kd.evaluation.evaluate import evaluate
+    from l1kd.firmware import budgets
+
     budgets.check_choice(evaluate(context, budgets.estimates(context)))
 
 

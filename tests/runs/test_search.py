@@ -202,7 +202,7 @@ def test_mistakes_are_one_line(
     )
     assert ended.returncode == 2
     *begun, said = ended.stderr.strip().splitlines()
-    assert words in said and begun in ([], ["mine: reading the events of arrays"])
+    assert words in said and begun in ([], ["tiny: reading the events of arrays"])
 
 
 def test_another_configuration_is_refused(config: Path, finished: Path, l1kd: Call) -> None:
