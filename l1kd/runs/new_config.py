@@ -67,8 +67,7 @@ def init(
         raise UserError(f"{path} is written, but needs an edit: {error}") from error
     samples = {"train": dataset.train, "validate": dataset.val, "test": dataset.test}
     counts = [f"{len(sample):,} {name}" for name, sample in samples.items()]
-    grid = f"{'fixed' if dataset.grid.signed else 'ufixed'}<{dataset.grid.word},{dataset.grid.integer}>"
-    found = [f"events of shape {dataset.shape} on {grid}: {', '.join(counts)}"]
+    found = [f"events of shape {dataset.shape}, {dataset.grid.word} bits: {', '.join(counts)}"]
     for name, signal in dataset.signals.items():
         found.append(f"signal {name}: {len(signal.val) + len(signal.test):,}")
     return path, found
