@@ -53,8 +53,8 @@ def schema() -> dict[str, Any]:
     references = [{"$ref": f"#/$defs/{section.__name__}"} for section in sections]
     whole["properties"]["data"] |= {"oneOf": references}
     del whole["properties"]["data"]["$ref"], definitions["Teacher"]["required"]
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return head | whole | {"title": "l1kd", "required": ["data"], "$defs": definitions}
+    whole |= {"title": "l1kd", "required": ["data"], "$defs": definitions}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
 
 
 def _standard(node: Any) -> Any:
@@ -181,9 +181,9 @@ def describe(name: str) -> list[tuple[str, str]]:
         of = f" (source {key.sources})" if key.sources else ""
         found.append((f"{key.name}{of}", f"{key.about} Values: {key.values}{default}."))
         found += [(f"  {each}", about) for each, about in values.get(key.name, {}).items()]
-    for key, meanings in values.items():
-        if plain in meanings and not key.endswith(("architecture", "source")):
-            found.append((f"{plain} ({key})", meanings[plain]))
+    for of, meanings in values.items():
+        if plain in meanings and not of.endswith(("architecture", "source")):
+            found.append((f"{plain} ({of})", meanings[plain]))
     if not found:
         every = [each for entries in names().values() for each in entries]
         near = did_you_mean(name, [*every, *(key.name for key in known)])

@@ -53,12 +53,10 @@ def init(
         raise UserError(f"{path} exists and has been edited; name another directory, or move it")
     directory.mkdir(parents=True, exist_ok=True)
     text = f"# yaml-language-server: $schema={_SCHEMA}\n\n{commented(config)}"
-    for file, content in (
-        (path, _HEAD.format(content_hash(text)[:16]) + text),
-        (directory / _SCHEMA, json.dumps(schema(), indent=1)),
-    ):
-        with atomic(file) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+    with atomic(path) as temporary:
+        temporary.write_text(_HEAD.format(content_hash(text)[:16]) + text, encoding="utf-8")
+    with atomic(directory / _SCHEMA) as temporary:
+        temporary.write_text(json.dumps(schema(), indent=1), encoding="utf-8")
     if by_role and not background:
         return path, [f"name your files in {path}, data.background ({_PLACEHOLDER} is none)"]
     try:

@@ -102,7 +102,7 @@ def test_the_schema_refuses_what_the_models_refuse(text: str, tmp_path: Path) ->
     "text",
     [
         "data: {source: calo, background: x.h5, signals: {a: [b.h5]}}\nteacher: {latent: 3}",
-        "data: {source: l1toy}\nstudents: [conv, {architecture: conv, kernel: 3, stride: [1, 2]}]",
+        "data: {source: l1toy}\nstudents: [dense, {architecture: conv, kernel: 3, stride: [1, 2]}]",
         "data: {source: l1toy}\nfirmware: {part: {name: xcku15p-ffve1517-2-e, lut: 5, ff: 9}}",
     ],
 )
