@@ -6,6 +6,8 @@ import io
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,10 +114,10 @@ def test_no_bracket_of_a_message_is_taken_for_markup(
     answer = l1kd("doctor", COLUMNS="50")
     assert "\nnonesuch: pip install 'l1kd[da]'\n" in answer.stdout
     console = Console(file=io.StringIO(), width=40)
-    show_table(("a [ns]", "b"), [("x[da]", "p:x:key"), ("[/]", "y" * 60)], console)
+    show_table(("a [ns]", "b"), [("x[da]", "p:x:key"), ("[/]", "z" * 60)], console)
     shown = console.file.getvalue()
     assert all(text in shown for text in ("a [ns]", "x[da]", "p:x:key", "[/]"))
-    assert shown.count("y") == 60, "long words are folded, not cut"
+    assert shown.count("z") == 60, "long words are folded, not cut"
     Context(Path(), None, console).say("pip install 'l1kd[da]' a:x:b")
     assert "'l1kd[da]' a:x:b" in console.file.getvalue()
 
@@ -129,6 +131,16 @@ def test_a_log_tells_of_a_step_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> 
     first, second = console.file.getvalue().splitlines()
     assert re.fullmatch(r"scores \[x\]: 3 of 10, \d+ s", first)
     assert re.fullmatch(r"scores \[x\]: loss 0.5: 5 of 10, \d+ s", second)
+
+
+def test_a_step_that_tells_nothing_has_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "TELL_S", 0.01)
+    text = io.StringIO()
+    with Context(Path(), None, Console(file=text, width=200)).clock("verify"):
+        while "so far" not in text.getvalue():
+            time.sleep(0.01)
+    assert re.match(r"verify: \d+ s so far\n", text.getvalue())
+    assert not [thread for thread in threading.enumerate() if "tell" in thread.name]
 
 
 def test_the_shell_completes_verbs_and_shipped_configurations(l1kd: Call) -> None:

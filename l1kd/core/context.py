@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -58,6 +59,8 @@ class Context:
     config: Config  # resolved
     console: Console = field(default_factory=lambda: Console(stderr=True))  # shows progress
     open_events: Callable[[], Any] | None = None  # given by `runs`, which knows the sources
+    # when something was told last
+    _told: list[float] = field(default_factory=lambda: [0.0], repr=False, compare=False)
 
     @functools.cached_property
     def dataset(self) -> Any:
@@ -90,8 +93,27 @@ class Context:
 
     def say(self, message: str) -> None:
         """Tell the user, and the run's log."""
+        self._told[0] = time.monotonic()
         logger.info(message)
         self.console.print(message, highlight=False, markup=False, emoji=False)
+
+    @contextlib.contextmanager
+    def clock(self, what: str) -> Iterator[None]:
+        """Tell that a step goes on, every half a minute in which nothing else is told."""
+        ended, started = threading.Event(), time.monotonic()
+
+        def tell() -> None:
+            while not ended.wait(TELL_S / 4):
+                if time.monotonic() - max(self._told[0], started) >= TELL_S:
+                    self.say(f"{what}: {time.monotonic() - started:.0f} s so far")
+
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[..., None]]:
@@ -103,15 +125,16 @@ class Context:
         clock = (TimeElapsedColumn(), TimeRemainingColumn())
         quiet = not self.console.is_terminal  # a log wants lines, not bars
         columns = (text, BarColumn(), MofNCompleteColumn(), *clock)
-        started = told = time.monotonic()
+        started = self._told[0] = time.monotonic()
         with Progress(*columns, console=self.console, transient=True, disable=quiet) as bar:
             task = bar.add_task(what, total=total)
 
             def advance(steps: int, said: str = "") -> None:
-                nonlocal told
                 bar.update(task, advance=steps, description=f"{what}: {said}" if said else None)
-                if quiet and (now := time.monotonic()) - told >= TELL_S:
-                    told, at = now, bar.tasks[0]
+                now, at = time.monotonic(), bar.tasks[0]
+                if not quiet:
+                    self._told[0] = now
+                elif now - self._told[0] >= TELL_S:
                     done = f"{at.completed:.0f} of {total}, {now - started:.0f} s"
                     self.say(f"{at.description}: {done}")
 

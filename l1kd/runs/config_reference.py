@@ -145,8 +145,8 @@ def names() -> dict[str, dict[str, str]]:
     """What `l1kd list` lists: by kind, a line about each name."""
     values, configs = _values(), {}
     for name, path in config_file.shipped().items():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        about = " ".join(line[2:] for line in lines[: [x[:1] for x in lines].index("d")])
+        head = path.read_text(encoding="utf-8").partition("\ndata:")[0].splitlines()
+        about = " ".join(line.removeprefix("# ") for line in head)
         configs[name] = about.partition(". ")[0].partition(": `")[0].rstrip(".:")
     parts = {
         each.name: f"{each.short}, {each.family}: {each.lut:,} LUT, {each.ff:,} FF, {each.dsp:,} "
@@ -173,14 +173,12 @@ def describe(name: str) -> list[tuple[str, str]]:
     plain = ".".join(part for part in name.split(".") if not part.isdecimal())
     known, values = keys(), _values()
     for key in known:
-        if plain not in (key.name, key.name.replace(".NAME", "")) and (
-            "." in plain or plain != key.name.rpartition(".")[2]
-        ):
-            continue
-        default = f"; default {key.default}" if key.default else ""
-        of = f" (source {key.sources})" if key.sources else ""
-        found.append((f"{key.name}{of}", f"{key.about} Values: {key.values}{default}."))
-        found += [(f"  {each}", about) for each, about in values.get(key.name, {}).items()]
+        last = key.name.rpartition(".")[2]  # is enough
+        if plain in (key.name, key.name.replace(".NAME", ""), last):
+            default = f"; default {key.default}" if key.default else ""
+            of = f" (source {key.sources})" if key.sources else ""
+            found.append((f"{key.name}{of}", f"{key.about} Values: {key.values}{default}."))
+            found += [(f"  {each}", about) for each, about in values.get(key.name, {}).items()]
     for of, meanings in values.items():
         if plain in meanings and not of.endswith(("architecture", "source")):
             found.append((f"{plain} ({of})", meanings[plain]))

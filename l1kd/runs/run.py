@@ -363,7 +363,8 @@ class Runner:
             prepare_tensorflow(context.threads)
         failure: CheckFailed | None = None
         try:
-            (function or pkgutil.resolve_name(SPECS[stage].function))(context)
+            with context.clock(stage):
+                (function or pkgutil.resolve_name(SPECS[stage].function))(context)
         except CheckFailed as error:
             failure = error
         duration = round(time.monotonic() - started, 3)
