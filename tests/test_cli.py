@@ -54,6 +54,7 @@ def test_help_loads_no_tensorflow_and_every_verb_has_an_example(l1kd: Call) -> N
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.count("Example:") == len(verbs)
     assert "heavy: []" in answer.stdout
+    assert "l1kd[physics]" in answer.stdout, "no markup"
 
 
 @pytest.mark.parametrize(

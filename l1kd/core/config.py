@@ -565,6 +565,13 @@ def leaves(tree: dict[str, Any], above: Place = ()) -> Iterator[tuple[Place, Any
             yield (*above, key), value
 
 
+def differences(*trees: dict[str, Any]) -> dict[str, list[Any]]:
+    """Values, tree by tree, of the dotted keys in which trees differ; None where there is none."""
+    flat = [{".".join(map(str, key)): value for key, value in leaves(tree)} for tree in trees]
+    every = {key: [each.get(key) for each in flat] for each in flat for key in each}
+    return {key: values for key, values in every.items() if values.count(values[0]) < len(values)}
+
+
 Objective = Literal["auc", "efficiency", "lut", "latency"]
 
 

@@ -13,11 +13,10 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from rich.console import Console
 
-from l1kd.core.config import leaves
+from l1kd.core.config import differences
 from l1kd.core.context import show_table
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import COUNTS, SOURCES, Resources, Source, StudentMetrics, TeacherMetrics
-from l1kd.report import number_format as numbers
 from l1kd.report import tables
 from l1kd.report.load_run import AMOUNTS, SPACING_NS, Cost, RunFiles, read_run
 from l1kd.report.number_format import quantity
@@ -178,6 +177,7 @@ def knows(cost: Resources) -> bool:
     return any(getattr(cost, name) is not None for name in amounts)
 
 
+_FILES = ("background", "test", "signals", "exposure", "directory")  # keys of `data`
 # A line of a comparison: a network of a run, its metrics, and the cost that is shown. A run without
 # metrics has one line without a network, the teacher one without a cost.
 Line = tuple[RunFiles, str | None, TeacherMetrics | StudentMetrics | None, Cost | None]
@@ -301,18 +301,18 @@ def _differences(runs: Sequence[RunFiles]) -> list[str]:
     trees = [run.config.model_dump(mode="json", exclude={"name"}) for run in runs]
     for tree in trees:
         tree["students"] = {student["name"]: student for student in tree["students"]}
-    given = [{".".join(map(str, key)): value for key, value in leaves(tree)} for tree in trees]
-    differ = {
-        key: " | ".join(str(each.get(key, numbers.DASH))[:40] for each in given)
-        for key in dict.fromkeys(key for each in given for key in each)
-        if any(each.get(key) != given[0].get(key) for each in given)
-    }
+    differ = differences(*trees)
     notes = []
     contents = {frozenset(run.manifest.data.values()) for run in runs}
-    if len(contents) > 1 or any(key.startswith("data.") for key in differ):
+    # Files may lie elsewhere: it is their contents that count.
+    other = [key for key in differ if key.startswith("data.") and key.split(".")[1] not in _FILES]
+    if len(contents) > 1 or other:
         notes.append("The runs' events DIFFER: their qualities do not compare.")
     if differ:
-        listed = [f"{key}: {values}" for key, values in differ.items()]
+        listed = [
+            f"{key}: {' | '.join(str(each)[:40] for each in values)}"
+            for key, values in differ.items()
+        ]
         more = f"; and {len(listed) - 20} more" if len(listed) > 20 else ""
         notes.append(f"Keys that differ, run by run: {'; '.join(listed[:20])}{more}.")
     return notes

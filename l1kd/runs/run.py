@@ -20,7 +20,7 @@ from rich.console import Console
 
 from l1kd import __version__
 from l1kd.core import config_file, files, run_files
-from l1kd.core.config import Config, IoType, VendorTool, leaves
+from l1kd.core.config import Config, IoType, VendorTool, differences
 from l1kd.core.context import Context, plain_console
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import call, held
@@ -540,12 +540,8 @@ def _changes(directory: Path, config: Config, identity: tuple[str, ...]) -> list
 
 def _differences(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, str]:
     """Dotted key -> `key: old -> new` of what differs between two configurations."""
-    old, new = ({".".join(map(str, key)): v for key, v in leaves(c)} for c in (stored, given))
-    return {
-        key: f"{key}: {_short(old.get(key))} -> {_short(new.get(key))}"
-        for key in {**old, **new}
-        if old.get(key) != new.get(key)
-    }
+    differ = differences(stored, given).items()
+    return {key: f"{key}: {_short(old)} -> {_short(new)}" for key, (old, new) in differ}
 
 
 def _short(value: Any) -> str:

@@ -155,6 +155,15 @@ def test_what_differs_between_runs_is_named(make, whole_run):
     assert "seed: 7 | 8" in text and ".weight_bits: None | 5" in text
     assert "DIFFER" not in text
 
+    moved = changed.data.model_copy(update={"directory": "/elsewhere"})
+    config_file.save(changed.model_copy(update={"data": moved}), alike / "config.yaml")
+    text = compare([whole_run, alike])
+    assert "data.directory: None | /elsewhere" in text and "DIFFER" not in text
+    fewer = changed.data.model_copy(update={"train_events": 9})
+    config_file.save(changed.model_copy(update={"data": fewer}), alike / "config.yaml")
+    assert "events DIFFER" in compare([whole_run, alike])
+    config_file.save(changed, alike / "config.yaml")
+
     manifest = run_files.read(alike, "manifest.json")
     manifest.data = {"other.h5": "0" * 64}
     run_files.write(alike, "manifest.json", manifest)

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
+from l1kd.core import run_files
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.stages import STAGES
 from l1kd.runs.run import _differences, link_projects, locked
@@ -81,6 +82,22 @@ def test_the_stages_after_a_failed_gate_run_all_the_same(
     assert begun == [*STAGES]
     assert "synth: FAILED: synth found a fault" in answer.stderr
     assert answer.stderr.splitlines()[-1] == "l1kd: check failed: verify found a fault"
+
+
+def test_the_emulator_of_a_run_that_failed_says_so(
+    l1kd: Call, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of_run(finished_run, tmp_path / "run")
+    record = run_files.read(run, "manifest.json")
+    failed = run_files.StageRecord(state="failed", inputs="", message="3 of 9 differ")
+    record.stages |= {"verify": failed}
+    del record.stages["synth"]
+    run_files.write(run, "manifest.json", record)
+    monkeypatch.setattr("l1kd.firmware.hls.emulator.deliver", lambda *_: 1 / 0)
+    said = l1kd("emulator", run).stderr.splitlines()
+    assert said[0] == f"{run}: verify FAILED: 3 of 9 differ; its emulator is built"
+    assert said[1] == f"{run}: synth is not finished; its emulator is built"
+    assert len(said) == 3
 
 
 def test_bad_input_leaves_no_run(l1kd: Call, tiny: Path, tmp_path: Path) -> None:
