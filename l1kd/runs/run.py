@@ -154,7 +154,9 @@ def deliver_emulator(directory: Path, student: str | None = None, out: Path | No
                 why = record.message if record else None
                 state = f"FAILED: {why}" if why else "is not finished"
                 runner.context.say(f"{directory}: {stage} {state}; its emulator is built")
-        name, emulator = deliver(directory, student, out)
+        runner.context.say("building the emulator")
+        with runner.context.clock("emulator"):
+            name, emulator = deliver(directory, student, out)
         try:
             compare_emulator(runner.context, name, emulator)
         finally:
