@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -283,7 +284,12 @@ def compare(
 def _fitted(table: Table, width: int) -> str:
     """The table as one or several that fit, each with the columns `run` and `network`."""
     rows = [[cell.text for cell in row.cells] for row in table.rows]
-    widths = [max(map(len, column)) + 3 for column in zip(table.columns, *rows, strict=True)]
+    if len({row[0] for row in rows}) > 1:  # what all runs' paths begin with says nothing
+        above = os.path.commonprefix([row[0] for row in rows]).rpartition("/")[0] + "/"
+        rows = [[row[0].removeprefix(above), *row[1:]] for row in rows]
+    titles = [title.replace(" ", "\n") for title in table.columns]
+    words = [max(title.split(), key=len) for title in titles]
+    widths = [max(map(len, column)) + 3 for column in zip(words, *rows, strict=True)]
     groups = [[0, 1]]
     for place in range(2, len(widths)):
         if len(groups[-1]) > 2 and sum(widths[each] for each in [*groups[-1], place]) >= width:
@@ -291,8 +297,8 @@ def _fitted(table: Table, width: int) -> str:
         groups[-1].append(place)
     console = Console(file=io.StringIO(), width=width)
     for group in groups:
-        titles = [table.columns[place] for place in group]
-        show_table(titles, [[row[place] for place in group] for row in rows], console)
+        shown = [[row[place] for place in group] for row in [titles, *rows]]
+        show_table(shown[0], shown[1:], console)
     return console.file.getvalue().rstrip()  # type: ignore[attr-defined, no-any-return]
 
 

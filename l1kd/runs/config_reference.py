@@ -120,7 +120,8 @@ def _kind(value: Mapping[str, Any]) -> str:
         return f"[{', '.join(_kind(each) for each in value['prefixItems'])}]"
     kind = value.get("type", "object")
     if kind == "array":
-        return f"list of: {_kind(value['items'])}"
+        number = f" {value['maxItems']}" if "maxItems" in value else ""
+        return f"list of{number}: {_kind(value['items'])}"
     low, high = value.get("minimum"), value.get("maximum")
     above, under = value.get("exclusiveMinimum"), value.get("exclusiveMaximum")
     limits = {"from": low, "above": above, "to": high, "below": under}

@@ -58,7 +58,7 @@ def init(
     with atomic(directory / _SCHEMA) as temporary:
         temporary.write_text(json.dumps(schema(), indent=1), encoding="utf-8")
     if by_role and not background:
-        return path, [f"name your files in {path}, data.background: {_PLACEHOLDER} is a placeholder"]
+        return path, [f"name your files in {path}; {_PLACEHOLDER} is a placeholder"]
     try:
         dataset = open_dataset(config_file.load(path).data, config.seed)
     except UserError as error:
