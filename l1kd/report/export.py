@@ -285,11 +285,14 @@ def _fitted(table: Table, width: int) -> str:
     """The table as one or several that fit, each with the columns `run` and `network`."""
     rows = [[cell.text for cell in row.cells] for row in table.rows]
     if len({row[0] for row in rows}) > 1:  # what all runs' paths begin with says nothing
-        above = os.path.commonprefix([row[0] for row in rows]).rpartition("/")[0] + "/"
+        start = os.path.commonprefix([row[0] for row in rows])  # noqa: RUF071 - cut at a / below
+        above = f"{start.rpartition('/')[0]}/"
         rows = [[row[0].removeprefix(above), *row[1:]] for row in rows]
-    titles = [title.replace(" ", "\n") for title in table.columns]
-    words = [max(title.split(), key=len) for title in titles]
-    widths = [max(map(len, column)) + 3 for column in zip(words, *rows, strict=True)]
+    filled = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    named = zip(table.columns, filled, strict=True)
+    titles = [title if len(title) <= most else title.replace(" ", "\n") for title, most in named]
+    words = [max(title.split("\n"), key=len) for title in titles]
+    widths = [max(len(word), most) + 3 for word, most in zip(words, filled, strict=True)]
     groups = [[0, 1]]
     for place in range(2, len(widths)):
         if len(groups[-1]) > 2 and sum(widths[each] for each in [*groups[-1], place]) >= width:
