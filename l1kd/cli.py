@@ -212,8 +212,10 @@ def schema(
     """Print the JSON schema of the configuration, or its reference."""
     from l1kd.runs import config_reference
 
-    made = config_reference.markdown
-    typer.echo(json.dumps(config_reference.schema(), indent=1) if form == "json" else made())
+    if form == "markdown":
+        typer.echo(config_reference.markdown())
+    else:
+        typer.echo(json.dumps(config_reference.schema(), indent=1))
 
 
 def _stage(stage: Stage, directory: Path) -> None:
