@@ -319,7 +319,7 @@ class Watch:
 
     def say(self, message: str) -> None:
         """A line that stays."""
-        self.console.print(message)
+        self.console.print(message, highlight=False, markup=False, emoji=False)
 
     def see(self, working: Mapping[str, Sequence[str]]) -> None:
         """Take notice of the workers, and of the keys of the runs that each of them is at."""
