@@ -13,15 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
@@ -121,12 +114,13 @@ class Context:
 
         Yields the function that advances it: by a number of steps, and a text to show from now on.
         """
-        text = TextColumn("{task.description}", markup=False)
-        clock = (TimeElapsedColumn(), TimeRemainingColumn())
+        text = bars.TextColumn("{task.description}", markup=False)
+        columns = (text, bars.BarColumn(), bars.MofNCompleteColumn())
+        clock = (bars.TimeElapsedColumn(), bars.TimeRemainingColumn())
         quiet = not self.console.is_terminal  # a log wants lines, not bars
-        columns = (text, BarColumn(), MofNCompleteColumn(), *clock)
         started = self._told[0] = time.monotonic()
-        with Progress(*columns, console=self.console, transient=True, disable=quiet) as bar:
+        options: dict[str, Any] = {"console": self.console, "transient": True, "disable": quiet}
+        with bars.Progress(*columns, *clock, **options) as bar:
             task = bar.add_task(what, total=total)
 
             def advance(steps: int, said: str = "") -> None:
