@@ -9,20 +9,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializeAsAny,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from l1kd.core import fpga_parts
-from l1kd.core.config_types import Bits, Float, Int, Name, Part, Range, Share, Sides, Size
+from l1kd.core.config_types import Bits, Float, Int, Name, Part, Range, Share, Sides, Size, Strict
 from l1kd.core.errors import did_you_mean
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.stages import Stage
@@ -31,32 +27,6 @@ Backend = Literal["Vitis", "Vivado"]  # of hls4ml; `firmware.hls.backends` has a
 VendorTool = Literal["vitis", "vivado"]  # the same in lower case, on the command line
 IoType = Literal["io_parallel", "io_stream"]
 Strategy = Literal["latency", "resource", "distributed_arithmetic"]
-
-
-class Strict(BaseModel):
-    """A section of the configuration: values do not change once read.
-
-    The text under a key is its description in the schema, the reference and what `init` writes.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_other_keys(cls, value: Any) -> Any:
-        known, given = list(cls.model_fields), value if isinstance(value, dict) else {}
-        errors: list[InitErrorDetails] = []
-        for key in map(str, given):
-            if key not in known:
-                near = did_you_mean(key[:80], known)
-                text = f"unknown key{near}; known are {', '.join(known)}"
-                said = PydanticCustomError("unknown_key", "{text}", {"text": text})
-                errors.append({"type": said, "loc": (key,), "input": key})
-        if errors:
-            raise ValidationError.from_exception_data(cls.__name__, errors)
-        return value
 
 
 class _Type(Strict):

@@ -1,4 +1,4 @@
-"""Types of a configuration's values."""
+"""Types of a configuration's values, and the base of its sections."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
+    ValidationError,
     ValidationInfo,
     WithJsonSchema,
+    model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from l1kd.core.errors import did_you_mean
 
 _T = TypeVar("_T", int, float)
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -82,3 +89,29 @@ def _rising(value: tuple[_T, _T]) -> tuple[_T, _T]:
 
 Split = Annotated[tuple[Float, Float, Float], AfterValidator(_split)]
 Range = Annotated[tuple[_T, _T], AfterValidator(_rising)]
+
+
+class Strict(BaseModel):
+    """A section of the configuration: values do not change once read.
+
+    The text under a key is its description in the schema, the reference and what `init` writes.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_other_keys(cls, value: Any) -> Any:
+        known, given = list(cls.model_fields), value if isinstance(value, dict) else {}
+        errors: list[InitErrorDetails] = []
+        for key in map(str, given):
+            if key not in known:
+                near = did_you_mean(key[:80], known)
+                text = f"unknown key{near}; known are {', '.join(known)}"
+                said = PydanticCustomError("unknown_key", "{text}", {"text": text})
+                errors.append({"type": said, "loc": (key,), "input": key})
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        return value
