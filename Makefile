@@ -48,9 +48,11 @@ bench: $(VENV)/.dev ## what takes long: recorded in tests/benchmarks/results/
 zoo: $(VENV)/.dev ## every student in every kind of project: the table in docs/results.md
 	$(BIN)/python -m tests.benchmarks.bench_zoo
 
-lock: ## pin what CI uses, for both Pythons
+lock: ## pin what CI uses, for both Pythons, and the oldest that is declared
 	uvx --from uv uv pip compile --quiet --universal --python-version 3.10 --all-extras \
 	  --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	uvx --from uv uv pip compile --quiet --resolution lowest-direct --python-version 3.10 \
+	  --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements-oldest.txt
 
 clean: ## remove the environment, runs and caches
 	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import os
 import shlex
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -35,7 +37,7 @@ CONFIG = Argument(
     metavar="CONFIG",
     autocompletion=_shipped,
     help="A shipped configuration (l1toy, mnist, fashion_mnist, cicada_v1, cicada_v2, paper, "
-    "search) or a YAML file.",
+    "search, set) or a YAML file.",
 )
 RUN = Argument(metavar="RUN", help="The run's directory.")
 NEW_RUN = Option(None, "--run", metavar="DIR", help="The run; by default runs/<name>.")
@@ -151,13 +153,16 @@ def import_(
     config: str = CONFIG,
     run: Path | None = NEW_RUN,
     lossy: bool = Option(False, "--lossy", help="Also repairs that change the network's values."),
+    cut: str | None = Option(None, metavar="LAYER", help="End in this layer, without its softmax."),
     until: Stage = UNTIL,
     set_: list[str] = SET,
 ) -> None:
     """Create a run from somebody's trained network: repair, convert, verify, report."""
     from l1kd.runs.run import import_network
 
-    directory = import_network(model, config, run, lossy=lossy, until=until, overrides=set_)
+    directory = import_network(
+        model, config, run, lossy=lossy, cut=cut, until=until, overrides=set_
+    )
     if until == "report":
         typer.echo(directory / "report.html")
 
@@ -443,6 +448,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     debug = "--debug" in given
     # Accepted anywhere: one adds it to the end of the command that just failed.
     given = [argument for argument in given if argument != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack what a message has
+            stream.reconfigure(errors="backslashreplace")
     # Everything of interest is said by us; TensorFlow and Keras chatter through these.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -458,6 +466,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _tells(error: BaseException | None, code: int) -> bool:
+    """An error, or one that it comes from, says what the system says for an `errno`."""
+    if error is None:
+        return False
+    return os.strerror(code) in str(error) or _tells(error.__cause__ or error.__context__, code)
+
+
 def _map(error: BaseException) -> NoReturn:
     if isinstance(error, SystemExit):
         raise error
@@ -470,18 +485,25 @@ def _map(error: BaseException) -> NoReturn:
     if hasattr(error, "format_message"):
         # A usage error of Click's; newer Typers carry a Click of their own to import it from.
         _end("error", error.format_message().replace("Value error, ", ""), 2)
-    if isinstance(error, MemoryError):
+    number = error.errno if isinstance(error, OSError) else None
+    # Libraries make errors of theirs of the system's; `shutil` makes a list of them.
+    short = (code for code in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM) if _tells(error, code))
+    number = number or next(short, None)
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or "failed to map" in str(error):
         _end("error", "out of memory; use fewer events or a smaller batch", 2)
-    if isinstance(error, OSError) and error.errno is not None:
+    if number is not None or isinstance(error, OSError):
         remedy = {
             errno.ENOSPC: "; free some space, then run the same command again",
             errno.EDQUOT: "; free some space, then run the same command again",
             errno.EROFS: "; choose a directory that can be written",
             errno.EACCES: "; choose a directory that you may write",
             errno.EPERM: "; choose a directory that you may write",
-        }.get(error.errno, "")
-        where = f"{error.filename}: " if error.filename else ""
-        _end("error", f"{where}{error.strerror}{remedy}", 2)
+        }.get(number or 0, "")
+        filename = getattr(error, "filename", None)
+        if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+            filename = error.args[0][0][1]
+        where = f"{filename}: " if filename else ""
+        _end("error", f"{where}{os.strerror(number) if number else error}{remedy}", 2)
     if logging.getLogger("l1kd").handlers:  # inside a run: its log has the traceback
         logging.getLogger("l1kd").error("a fault of ours", exc_info=error)
     _end(

@@ -179,7 +179,7 @@ def arrays(file: str = "x.npz", **more: Any) -> dict[str, Any]:
 
 
 def run_on(refused: Refused, words: Sequence[str], data: dict[str, Any]) -> None:
-    Path(CONFIG).write_text(yaml.safe_dump({"data": data}))
+    Path(CONFIG).write_text(yaml.safe_dump({"data": data}), encoding="utf-8")
     refused(words, "run", CONFIG)
 
 

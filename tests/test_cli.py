@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,6 +22,11 @@ from l1kd.core.errors import CheckFailed, UserError
 from l1kd.runs import doctor
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
 
 
 def test_importing_loads_no_heavy_library() -> None:
@@ -66,6 +72,14 @@ def test_help_loads_no_tensorflow_and_every_verb_has_an_example(l1kd: Call) -> N
         (OSError(28, "No space left on device", "x.npz"), 2, "free some space"),
         (OSError(30, "Read-only file system", "x.npz"), 2, "can be written"),
         (OSError(13, "Permission denied", "x.npz"), 2, "may write"),
+        (shutil.Error([("a", "b/c", "[Errno 28] No space left on device: 'b/c'")]), 2, "b/c: No"),
+        (shutil.Error([("a", "b", "[Errno 28] No space left on device")]), 2, "free some space"),
+        (OSError("Unable to write (errno = 28, 'No space left on device')"), 2, "free some space"),
+        (OSError("truncated file"), 2, "truncated file"),
+        (caused(ValueError("x"), OSError(28, "No space left on device")), 2, "free some space"),
+        (caused(ValueError("x"), OSError(2, "No such file")), 70, "ValueError"),
+        (ImportError("lib.so: failed to map segment from shared object"), 2, "out of memory"),
+        (OSError(12, "Cannot allocate memory"), 2, "out of memory"),
         (MemoryError(), 2, "memory"),
         (ZeroDivisionError("oops"), 70, "ZeroDivisionError: oops"),
     ],
@@ -151,7 +165,9 @@ def test_the_shell_completes_verbs_and_shipped_configurations(l1kd: Call) -> Non
 
 
 def test_doctor_names_what_is_missing_and_the_remedy(l1kd: Call, tmp_path: Path) -> None:
-    answer = l1kd("doctor", PATH=str(tmp_path), CXX="")
+    answer = l1kd("doctor", PATH=str(tmp_path), CXX="", COLUMNS="500")
     assert answer.returncode == 1
-    assert "apt-get install" in answer.stdout
+    assert "apt install g++" in answer.stdout
+    broken = l1kd("doctor", CXX="g++ -wrapper /nowhere/cc1plus", COLUMNS="500")
+    assert broken.returncode == 1 and "does not compile three lines of C++" in broken.stdout
     assert l1kd("doctor").returncode == 0

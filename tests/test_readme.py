@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from l1kd.evaluation.baselines import BASELINES
 from l1kd.report import paper_numbers
-from tests.benchmarks import bench_colearning, bench_paper, bench_search, bench_zoo
+from tests.benchmarks import bench_baselines, bench_colearning, bench_paper, bench_search, bench_zoo
 
 
 def test_the_table_of_students_is_the_recorded_one() -> None:
@@ -31,6 +32,15 @@ def test_the_tables_of_the_paper_are_the_recorded_ones_and_hold_what_was_asked()
     text, found = bench_paper.PAGE.read_text(), json.loads(bench_paper.RESULTS.read_text())
     assert bench_paper.in_page(text, found) == text
     assert not [bar for bar in bench_paper.bars(found) if not bar.met]
+
+
+def test_the_table_of_baselines_is_the_recorded_one_and_what_was_measured_before() -> None:
+    text, found = bench_zoo.PAGE.read_text(), json.loads(bench_baselines.RESULTS.read_text())
+    assert "\n".join(bench_baselines.table(found)) in text
+    assert list(found["baselines"]) == list(BASELINES)
+    for name, efficiency in {"pus_top16": 0.350, "pca": 0.358, "mahalanobis": 0.357}.items():
+        row = found["baselines"][name]
+        assert abs(row["mean_efficiency"] - efficiency) < row["error"]["efficiency"]
 
 
 def test_the_recorded_epoch_is_of_the_same_networks_and_takes_half_of_the_peers() -> None:

@@ -210,9 +210,9 @@ class Distillation(Strict):
         return found if start else found[1:]
 
 
-TeacherArchitecture = Literal["paper", "cicada", "dense"]
+TeacherArchitecture = Literal["paper", "cicada", "dense", "pca", "mahalanobis"]
 StudentArchitecture = Literal[
-    "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense"
+    "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense", "set"
 ]
 
 
@@ -251,6 +251,13 @@ class Teacher(Strict):
     residual_scale: Annotated[Float, Field(ge=-4, le=4)] = 0.0
     """Weight of each input in the score: its standard deviation over training normals to this
     power; 0: all alike."""
+    components: Annotated[Int, Field(ge=1, le=2048)] = 1
+    """Principal components that are kept; `pca` only."""
+
+    @property
+    def closed_form(self) -> bool:
+        """Fitted, not trained: `square_root` and `components` apply, nothing else does."""
+        return self.architecture in ("pca", "mahalanobis")
 
 
 class LayerWidths(Strict):
@@ -286,13 +293,15 @@ class Student(Strict):
     activation_bits: Bits | None = None
     """Bits of each activation."""
     hidden: list[Size] = [32, 16]
-    """Units of the dense layers before the output; `conv` and `dense` only."""
+    """Units of the dense layers before the output; `conv`, `dense` and `set` only."""
     filters: Size | None = None
-    """Filters of the convolution; `conv` only; null: 4."""
+    """Filters of the convolution; `conv` and `set` only; null: 4, of `set` 6."""
     kernel: Sides | None = None
-    """Inputs of a filter, rows and columns; `conv` only; null: 2 x 2."""
+    """Inputs of a filter, rows and columns; `conv` and `set` only; null: 2 x 2."""
     stride: Sides | None = None
-    """Inputs between two windows, rows and columns; `conv` only; null: as the kernel."""
+    """Inputs between two windows, rows and columns; `conv` and `set` only; null: as the kernel."""
+    sum: Literal["phi", "eta", "all"] | None = None
+    """Axes that are summed over; `set` only: phi (rows, also null), eta (columns), or all."""
     layers: dict[str, LayerWidths] = {}
     """Settings of single layers (conv1, dense1, output ...), over the student's."""
     sparsity: Share = 0.0
@@ -313,9 +322,11 @@ class Student(Strict):
 
     @model_validator(mode="after")
     def _of_a_convolution(self) -> Student:
-        for key in ("filters", "kernel", "stride"):
-            if getattr(self, key) is not None and self.architecture != "conv":
-                raise ValueError(f"{key!r} is for the architecture 'conv'; others have their own")
+        for key in ("filters", "kernel", "stride", "sum"):
+            of = ("set",) if key == "sum" else ("conv", "set")
+            if getattr(self, key) is not None and self.architecture not in of:
+                named = " and ".join(map(repr, of))
+                raise ValueError(f"{key!r} is for {named}; other architectures have their own")
         return self
 
 
@@ -406,8 +417,8 @@ class Rtl(Strict):
 class Choose(Strict):
     """Criterion and budgets by which the best student is chosen."""
 
-    by: Literal["auc", "efficiency"] = "auc"
-    """Mean over the signals' validation halves that decides; efficiency is at a rate of 1e-3."""
+    by: Literal["auc", "efficiency", "band"] = "auc"
+    """Mean over the signals' validation halves that decides."""
     max_lut: Annotated[Float, Field(gt=0)] | None = None
     """Most LUTs that a student may take; null: no limit, here and below."""
     max_latency_ns: Annotated[Float, Field(gt=0)] | None = None
@@ -635,6 +646,15 @@ class Config(Strict):
     def imported(self) -> bool:
         """The run was made by `l1kd import`: it has no teacher."""
         return self.students[0].architecture == "imported"
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Phases of the training; with a teacher in closed form students learn in all of them."""
+        phases = self.distillation.phases
+        if not self.teacher.closed_form:
+            return phases
+        epochs = sum(phase.last - phase.first for phase in phases if phase.students)
+        return [Phase("students", 0, epochs, teacher=False, students=True)]
 
     @model_validator(mode="after")
     def _trainable(self) -> Config:

@@ -16,7 +16,7 @@ from yaml.constructor import ConstructorError
 
 from l1kd.core.config import SOURCES, Config, Place, Setting
 from l1kd.core.errors import UserError, did_you_mean
-from l1kd.core.files import atomic
+from l1kd.core.files import atomic, regular
 
 Places = dict[Place, str]  # where each value of a configuration is said: `file:line`, `--set`
 
@@ -24,6 +24,7 @@ _MAX_BYTES = 1 << 20
 _MAX_VALUES = 20_000
 _MAX_DIGITS = 100
 _MAX_SHOWN = 80
+_MOST_ERRORS = 10  # that one message tells
 # pydantic speaks to programmers here
 _PLAINER = {
     **dict.fromkeys(
@@ -152,19 +153,15 @@ def save(config: Config, path: Path) -> None:
     """Write a resolved configuration, atomically."""
     with atomic(path) as temporary:
         values = config.model_dump(mode="json")
-        temporary.write_text(yaml.dump(values, Dumper=_Writer, sort_keys=False, width=100))
+        text = yaml.dump(values, Dumper=_Writer, sort_keys=False, width=100)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _read(path: Path) -> tuple[Any, Places]:
     """The file's plain values and the line of every key."""
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path}: not a file; give a configuration")
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise UserError(f"{path}: more than {_MAX_BYTES} bytes are no configuration")
-        values, lines = _plain(content.decode())
+        with regular(path, _MAX_BYTES) as file:
+            values, lines = _plain(file.read(_MAX_BYTES).decode())
         return values, {place: f"{path}:{line}" for place, line in lines.items()}
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
@@ -263,14 +260,15 @@ def _validate(raw: Any, path: Path, places: Places, context: dict[str, Any] | No
     try:
         return Config.model_validate(raw, context=context)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        place = first["loc"]
-        if place and place[-1] == "[key]":
-            place = place[:-2]  # the key itself is wrong: its mapping is the place
-        dotted = ".".join(map(str, place)) or "the file"
-        where = f"{_nearest(places, place, path)}: {dotted}"
-        raise UserError(f"{where}: {_message(dict(first))}{more}") from error
+        found = []
+        for each in error.errors(include_url=False)[:_MOST_ERRORS]:
+            place = each["loc"]
+            if place and place[-1] == "[key]":
+                place = place[:-2]  # the key itself is wrong: its mapping is the place
+            dotted = ".".join(map(str, place)) or "the file"
+            found.append(f"{_nearest(places, place, path)}: {dotted}: {_message(dict(each))}")
+        left = error.error_count() - len(found)
+        raise UserError("; ".join(found) + (f" (and {left} more)" if left else "")) from error
 
 
 def _nearest(places: Places, place: Place, path: Path) -> str:

@@ -8,22 +8,23 @@ import io
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from l1kd import __version__
-from l1kd.core.errors import UserError
+from l1kd.core.errors import CheckFailed, UserError
 
 # A directory of a run with one of these was made by l1kd, which may replace it.
 MARKERS = ("student.json", "l1kd.json")
-# Names of what is not finished, or is being replaced.
-LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.(part(\.\w+)?|old)")
+_PASSING = re.compile(r"\.l1kd-([0-9a-f]{12})-([0-9a-f]{8})(\..+)")
+_MOST_BYTES = 1 << 28  # of a file that is read whole
 
 
 def _sync(path: Path) -> None:
@@ -35,6 +36,22 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def passing_name(ending: str, token: str | None = None) -> str:
+    """A name for what does not stay; it holds a checksum, so that nobody else's file is named so.
+
+    Endings: `.part` of what is not finished, `.old` of what is being replaced.
+    """
+    token = token or secrets.token_hex(6)
+    return f".l1kd-{token}-{hashlib.sha256(token.encode()).hexdigest()[:8]}{ending}"
+
+
+def is_passing(name: str, *endings: str) -> bool:
+    """True of a `passing_name` with one of these endings, a suffix such as `.npz` aside."""
+    if (found := _PASSING.fullmatch(name)) is None or not found[3].startswith(endings):
+        return False
+    return name == passing_name(found[3], found[1])
+
+
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path of the same suffix; rename it onto `path` if all went well.
@@ -43,19 +60,11 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(
-        prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent
-    )
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary = path.parent / passing_name(f".part{path.suffix}")
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
         _sync(temporary)
-        # mkstemp makes files private; what we leave behind has the permissions any program gives.
-        mask = os.umask(0)
-        os.umask(mask)
-        program = temporary.stat().st_mode & 0o100
-        temporary.chmod((0o777 if program else 0o666) & ~mask)
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
@@ -71,16 +80,15 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """As `atomic`, for a directory; `path` may be absent for a moment, never half-written."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    temporary = path.parent / passing_name(".part")
+    temporary.mkdir()
     try:
         yield temporary
-        temporary.chmod(0o755)
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
         if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-            path.replace(old / "old")
+            old = path.replace(path.parent / passing_name(".old"))
             temporary.replace(path)
             shutil.rmtree(old)
         else:
@@ -93,7 +101,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, atomically. NaN and infinities are refused: JSON has none."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -104,15 +112,66 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
         temporary.write_bytes(archive.getbuffer())
 
 
+@contextlib.contextmanager
+def regular(path: Path, most: int | None = None, flags: int = 0) -> Iterator[IO[bytes]]:
+    """Open a file to be read; UserError if it is a pipe or device, or has over `most` bytes."""
+
+    def opener(name: str, given: int) -> int:
+        return os.open(name, given | flags | os.O_NONBLOCK)  # a pipe must not hold us up
+
+    with open(path, "rb", opener=opener) as handle:
+        status = os.fstat(handle.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{path} is not a regular file, and is not read; remove it")
+        if most is not None and status.st_size > most:
+            raise UserError(
+                f"{path} has {status.st_size} bytes, more than the {most} that a file of its kind "
+                "is read up to; is it the right file?"
+            )
+        yield handle
+
+
+@contextlib.contextmanager
+def reading(path: Path, remedy: str) -> Iterator[None]:
+    """Blame a file for whatever a reader raises of it: UserError with a remedy."""
+    try:
+        yield
+    except (UserError, CheckFailed, MemoryError):
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        fault = f"is damaged, or not as l1kd writes it ({reason})"
+        if isinstance(error, OSError) and error.strerror:
+            fault = f"cannot be read ({error.strerror})"
+        raise UserError(f"{path} {fault}; {remedy}") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Content of a regular file."""
+    with regular(path, _MOST_BYTES) as handle:
+        return handle.read(_MOST_BYTES)
+
+
 def read_json(path: Path) -> Any:
-    """The value of a JSON file."""
-    return json.loads(Path(path).read_text())
+    """The value of a JSON file; ValueError if it holds none."""
+    try:
+        return json.loads(read_bytes(path))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of an `.npz` file as `write_arrays` writes it."""
+    with regular(path) as handle, np.load(handle, allow_pickle=False) as file:
+        if any(each.compress_type for each in file.zip.infolist()):
+            raise ValueError("compressed, and may unfold without bound")
+        return dict(file)
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a regular file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
-    with Path(path).open("rb") as handle:
+    with regular(path) as handle:
         while block := handle.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -131,7 +190,7 @@ class DirectoryKind:
     record: str  # its JSON file with the `format_version`
     damaged: str  # what to do if the record is damaged
     version: int = 1
-    begun: str = r"config\.yaml|\..*"  # names in one that was stopped as it began
+    begun: str = r"\..*"  # names in one that was stopped as it began
 
     def write_record(self, directory: Path, **more: Any) -> None:
         """Make the directory one of this kind."""
@@ -147,7 +206,8 @@ class DirectoryKind:
             self.check_version(directory)
             return
         names = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
-        if strange := [name for name in names if not re.fullmatch(self.begun, name)]:
+        begun = re.compile(self.begun)
+        if strange := [n for n in names if not (begun.fullmatch(n) or is_passing(n, ".part"))]:
             raise UserError(
                 f"{directory} exists and is not a {self.noun} (it has {strange[0]}); "
                 f"name {option}, or empty it"
@@ -155,12 +215,8 @@ class DirectoryKind:
 
     def check_version(self, directory: Path) -> None:
         """Refuse one of another version of the format."""
-        try:
+        with reading(directory / self.record, self.damaged):
             version = read_json(directory / self.record)["format_version"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{directory / self.record} is damaged ({error}); {self.damaged}"
-            ) from error
         if version != self.version:
             raise UserError(
                 f"{directory} was made in format {version}; this is l1kd {__version__}, which "
@@ -191,13 +247,23 @@ def check_replaceable(
         )
 
 
+def check_own_files(run: Path) -> None:
+    """Refuse links and pipes in a run by which l1kd would write elsewhere, or wait for ever."""
+    for path in run.iterdir():
+        # What is replaced, not opened to be written, may be a link to a file.
+        replaced = path.is_file() and path.name not in (".lock", "l1kd.log")
+        if not replaced and (path.is_symlink() or not (path.is_file() or path.is_dir())):
+            raise UserError(
+                f"{path} is a link or no file, and not of l1kd, which would write through it; "
+                "remove it"
+            )
+
+
 def sweep(run: Path) -> None:
     """Delete what killed processes had begun to write into a run that this process holds."""
     for place in _places(run):
-        for left in [path for path in place.iterdir() if LEFTOVER.fullmatch(path.name)]:
-            if left.is_symlink():
-                raise UserError(f"{left} is a symbolic link that l1kd did not make; remove it")
-            if left.is_dir():
+        for left in [path for path in place.iterdir() if is_passing(path.name, ".part", ".old")]:
+            if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)

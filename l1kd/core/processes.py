@@ -26,13 +26,14 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from l1kd.core.errors import UserError
+from l1kd.core.files import is_passing, passing_name
 
 _GUARD = str(Path(__file__).with_name("process_guard.py"))
 _LINE = 1 << 16  # bytes after which a line is passed on though it has not ended
 _MOST = 1 << 30  # bytes of output after which a program is ended
 _LOOK_SECONDS = 0.5  # between two looks at a program that says nothing
 _GRACE = 10.0  # seconds that a program has to end by itself when it is told to
-_SCRATCH = ".scratch.part"  # ends the names of temporary directories
+_SCRATCH = ".scratch"  # ends the names of temporary directories
 _LEFT_SECONDS = 60.0  # after which one that nobody holds is deleted
 _VERSION_SECONDS = 60.0  # that a program may take to say its version
 
@@ -239,20 +240,37 @@ def held(path: Path, busy: str | None = None) -> Iterator[int]:
 @contextlib.contextmanager
 def scratch(beside: Path) -> Iterator[Path]:
     """A temporary directory beside a path; those that killed processes left there are deleted."""
-    beside = Path(beside).absolute()
-    for left in beside.parent.glob(f".{beside.name}.*{_SCRATCH}"):
+    place = Path(beside).absolute().parent
+    for left in [path for path in place.iterdir() if is_passing(path.name, _SCRATCH)]:
         with contextlib.suppress(OSError, UserError):
             if left.is_symlink() or time.time() - left.stat().st_mtime < _LEFT_SECONDS:
                 continue  # somebody may be about to lock it
             with held(left / ".lock", "somebody works in it"):
                 shutil.rmtree(left, ignore_errors=True)
-    with (
-        tempfile.TemporaryDirectory(
-            prefix=f".{beside.name}.", suffix=_SCRATCH, dir=beside.parent
-        ) as directory,
-        held(Path(directory, ".lock")),
-    ):
-        yield Path(directory)
+    with _emptied(place / passing_name(_SCRATCH)) as made, held(made / ".lock"):
+        yield made
+
+
+@contextlib.contextmanager
+def _emptied(directory: Path) -> Iterator[Path]:
+    """A new private directory, deleted in the end."""
+    directory.mkdir(mode=0o700)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def temporary_files_in(directory: Path) -> Iterator[None]:
+    """Let this process and its children put temporary files there, where `files.sweep` looks."""
+    before = tempfile.gettempdir()
+    with _emptied(directory.absolute() / passing_name(".part")) as made:
+        try:
+            os.environ["TMPDIR"] = tempfile.tempdir = str(made)
+            yield
+        finally:
+            os.environ["TMPDIR"] = tempfile.tempdir = before
 
 
 @dataclass(frozen=True)

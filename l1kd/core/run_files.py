@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from l1kd.core.errors import UserError
-from l1kd.core.files import read_json, write_json
+from l1kd.core.files import read_json, reading, write_json
 
 FORMAT_VERSION = 1
 
@@ -26,7 +26,8 @@ SOURCES: dict[Source, str] = {
 COUNTS = ("lut", "ff", "dsp", "bram", "uram")  # `bram` in blocks of 18 Kb
 RepairKind = Literal["exact", "settled", "lossy", "offered", "impossible"]
 Step = Literal["port", "code", "weights", "sums", "quantizer", "compiled"]  # of a certificate
-State = Literal["refused", "open"]  # known to be wrong; or tested, not proved
+State = Literal["refused", "open"]  # of a finding: shown wrong; or no argument is known
+IN_WORDS: dict[State, str] = {"refused": "refused", "open": "open (tested, not proved)"}
 Implementation = Literal["exact", "qkeras", "csim", "rtl", "rtlsim", "emulator"]
 
 
@@ -80,6 +81,7 @@ class Imported(_Record):
     sha256: str
     student: str
     lossy: bool  # whether lossy repairs were asked for
+    cut: str | None = None  # the layer that the network was ended in, on request
     repairs: list[RepairRecord] = []
     findings: list[Finding] = []
     price: Price | None = None
@@ -108,6 +110,26 @@ class Quality(_Record):
 
     auc: PerSignal  # per signal, and `all`: the signals pooled
     efficiency: PerSignal  # per signal, at false-positive rate 1e-3
+    band: PerSignal = {}  # mean efficiency over false-positive rates 3e-4 to 3e-3, by logarithm
+    # of the means over signals of `efficiency` and `band`, by bootstrap; empty: not estimated
+    error: dict[str, float] = {}
+
+
+class BaselineMetrics(Quality):
+    """A baseline's quality, and what was tuned for it on validation halves."""
+
+    settings: dict[str, float] = {}
+
+
+class Measured(_Record):
+    """A number and its standard error."""
+
+    value: float
+    error: float
+
+
+# A score minus another: by `band` and `efficiency`, then by signal and `mean` over them.
+Difference = dict[str, dict[str, Measured]]
 
 
 class TeacherMetrics(Quality):
@@ -143,13 +165,14 @@ class StudentMetrics(Quality):
     params: int
     weight_bits: int
     working_points: list[WorkingPoint] = []
+    difference: dict[str, Difference] = {}  # to `teacher` and to each baseline
 
 
 class Candidate(_Record):
     """A student that was considered as the best one, its cost compared with the budgets."""
 
     student: str
-    quality: float | None  # mean AUC or efficiency on validation halves, or rank correlation
+    quality: float | None  # mean by `choose.by` on validation halves, or rank correlation
     tool: str  # that estimated the cost, of alkaid's Verilog
     lut: float | None = None
     latency_ns: float | None = None
@@ -165,7 +188,7 @@ class Metrics(_Record):
 
     dataset: dict[str, Any]
     teacher: TeacherMetrics | None  # null in a run of an imported network
-    baselines: dict[str, Quality]
+    baselines: dict[str, BaselineMetrics]
     students: dict[str, StudentMetrics]
     # per student, on validation halves: `best` is chosen on these
     validation: dict[str, Quality] = {}
@@ -203,13 +226,18 @@ class Doubted:
 class CertificateRecord(_Record):
     """Proof that a project equals the exact network for every input, or where it fails."""
 
-    backend: str
-    io_type: str
-    strategy: str
+    backend: str | None  # null, as the next two, of the Verilog
+    io_type: str | None
+    strategy: str | None
     certified: bool
     layers: list[str]  # proved, in order
     findings: list[Doubted]
     content: str = ""  # hash of every file that it is about
+
+    @property
+    def project(self) -> str:
+        """`Vitis io_stream latency`, or `Verilog`."""
+        return " ".join(filter(None, (self.backend, self.io_type, self.strategy))) or "Verilog"
 
 
 class Simulated(_Record):
@@ -412,10 +440,7 @@ def read(directory: Path, name: str) -> Any:
 
 def read_as(kind: Any, path: Path, missing: str, remedy: str) -> Any:
     """A JSON file as a type; UserError says that it is `missing`, or what is wrong and a remedy."""
-    try:
+    if not path.exists():
+        raise UserError(missing)
+    with reading(path, remedy):
         return TypeAdapter(kind).validate_python(read_json(path))
-    except FileNotFoundError as error:
-        raise UserError(missing) from error
-    except ValueError as error:  # pydantic's too
-        first = str(error).splitlines()[0]
-        raise UserError(f"{path}: not as l1kd writes it ({first}); {remedy}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import math
 import struct
 import warnings
@@ -81,35 +82,53 @@ def hdf5_names(path: Path) -> list[str]:
 def hdf5_array(path: Path, key: str) -> Table | None:
     """The rows of the array `key` of an HDF5 file; None if there is none."""
     with hdf5(path) as file:
-        node = _node(file, path, key)
-        if node is None:
+        node = inside(file, path, key)
+        if not isinstance(node, h5py.Dataset):
             return None
         _check_rows_of_numbers(path, key, node.dtype, node.shape)
-        if node.is_virtual or node.external:
-            raise UserError(
-                f"{path}: {key} is kept in other files; l1kd reads only data in the file itself: "
-                "copy it there"
-            )
+        judge(node, path, key)
         rows, *shape = node.shape
         read = functools.partial(_hdf5_rows, path, key)
-        found = Table(str(path), path, key, rows, tuple(shape), node.dtype, read)
-        if found.size > (1 << 20) + _MAX_COMPRESSION * (stored := node.id.get_storage_size()):
+        return Table(str(path), path, key, rows, tuple(shape), node.dtype, read)
+
+
+def judge(node: h5py.Dataset, path: Path, key: str) -> None:
+    """Refuse an array by its description: kept elsewhere, never filled, or of a missing filter."""
+    if node.is_virtual or node.external:
+        raise UserError(
+            f"{path}: {key} is kept in other files; l1kd reads only data in the file itself: "
+            "copy it there"
+        )
+    size, stored = math.prod(node.shape or (0,)) * node.dtype.itemsize, node.id.get_storage_size()
+    if size > (1 << 20) + _MAX_COMPRESSION * stored:
+        raise UserError(
+            f"{path}: {key} declares {size} bytes and stores {stored}: "
+            "never filled, or damaged; write the file again"
+        )
+    chunk = math.prod(node.chunks or (0,)) * node.dtype.itemsize
+    if chunk > _MAX_CHUNK:
+        raise UserError(
+            f"{path}: {key} is stored in pieces of {chunk / 2**20:.0f} MiB, which have to be "
+            f"read as a whole; write it with chunks of at most {_MAX_CHUNK >> 20} MiB"
+        )
+    properties = node.id.get_create_plist()
+    for place in range(properties.get_nfilters()):
+        code, _, _, name = properties.get_filter(place)
+        if not h5py.h5z.filter_avail(code):
+            with contextlib.suppress(ImportError):
+                importlib.import_module("hdf5plugin")  # registers its filters
+        if not h5py.h5z.filter_avail(code):
             raise UserError(
-                f"{path}: {key} declares {found.size} bytes and stores {stored}: "
-                "never filled, or damaged; write the file again"
+                f"{path}: {key} is compressed by the HDF5 filter {code} "
+                f"({name.decode(errors='replace') or 'without a name'}), which is not installed; "
+                "`pip install 'l1kd[hdf5plugin]'`, or where the filter is there "
+                f"`h5repack -f GZIP=4 {path.name} NEW`"
             )
-        chunk = math.prod(node.chunks or (0,)) * node.dtype.itemsize
-        if chunk > _MAX_CHUNK:
-            raise UserError(
-                f"{path}: {key} is stored in pieces of {chunk / 2**20:.0f} MiB, which have to be "
-                f"read as a whole; write it with chunks of at most {_MAX_CHUNK >> 20} MiB"
-            )
-        return found
 
 
 def _hdf5_rows(path: Path, key: str, start: int, stop: int) -> NDArray[Any]:
     with hdf5(path) as file:
-        if (node := _node(file, path, key)) is None:
+        if not isinstance(node := inside(file, path, key), h5py.Dataset):
             raise UserError(f"{path}: {key} is gone; was the file replaced meanwhile?")
         rows = np.asarray(node[start:stop])
     if len(rows) != stop - start:
@@ -117,19 +136,22 @@ def _hdf5_rows(path: Path, key: str, start: int, stop: int) -> NDArray[Any]:
     return rows
 
 
-def _node(file: h5py.File, path: Path, key: str) -> h5py.Dataset | None:
+def inside(file: h5py.File, path: Path, key: str) -> h5py.Group | h5py.Dataset | None:
+    """The group or array `key` of an HDF5 file; None if there is none, links are refused."""
     node: Any = file
-    for part in key.strip("/").split("/"):
+    parts = key.strip("/").split("/")
+    for place, part in enumerate(parts, 1):
         link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
         if link is None:
             return None
         if not isinstance(link, h5py.HardLink):
             # A link may lead out of the file, to anything the user can read.
             raise UserError(
-                f"{path}: {key} is a link; l1kd reads only data in the file itself: copy it there"
+                f"{path}: {'/'.join(parts[:place])} is a link; l1kd reads only data in the file "
+                "itself: copy it there"
             )
         node = node[part]
-    return node if isinstance(node, h5py.Dataset) else None
+    return node
 
 
 def _npz(path: Path) -> contextlib.AbstractContextManager[zipfile.ZipFile]:

@@ -16,11 +16,13 @@ from l1kd.core.config import Choose, Config
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.core.run_files import Metrics, Resources, StudentMetrics, TeacherMetrics
+from l1kd.core.run_files import BaselineMetrics, Metrics, Resources, StudentMetrics, TeacherMetrics
 from l1kd.data.dataset import Dataset, Sample
+from l1kd.evaluation.baselines import Settings, fit_baselines
+from l1kd.evaluation.comparison import Comparison, sentences
 from l1kd.evaluation.metrics import likeness, mean_over_signals, quality, spearman
-from l1kd.evaluation.rates import out_of_reach, working_points
-from l1kd.evaluation.scores import BASELINES, Scorer, Scores, baselines, check_names, score_samples
+from l1kd.evaluation.rates import events_per_collision, out_of_reach, working_points
+from l1kd.evaluation.scores import Scorer, Scores, check_names, score_samples
 from l1kd.evaluation.student_choice import candidates
 from l1kd.training.exposure import mixer
 from l1kd.training.target_transform import TargetTransform, load_target
@@ -41,7 +43,6 @@ _HELD = 0.875
 def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> Metrics:
     """Score every sample with every network; write `scores.npz` and `metrics.json`."""
     import l1kd
-    from l1kd.networks.teachers import measure_spread
 
     dataset, config = context.dataset, context.config
     names = [student.name for student in config.students]
@@ -50,15 +51,15 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
     models = {} if target is None else {"teacher": l1kd.load_model(context.teacher_file)}
     models |= {f"student_{name}": l1kd.load_model(context.student_file(name)) for name in names}
     networks = {name: scorer(model, dataset.shape) for name, model in models.items()}
-    spread = measure_spread(dataset.train, dataset.standardise_axes)
-    trivial = baselines(*spread)
+    baselines = fit_baselines(dataset)
+    trivial = {f"baseline_{name}": score for name, (score, _) in baselines.items()}
     samples, judged = dataset.samples, dataset.judged
     sample = None if target is None else calibration_sample(config, dataset)
     apart = {} if sample is None else {"calibration": sample}
     total = sum(len(sample) for part in (samples, judged, apart) for sample in part.values())
     with context.progress("scores", total) as advance:
         arrays = score_samples(networks, samples, advance)
-        arrays |= score_samples({f"baseline_{n}": f for n, f in trivial.items()}, judged, advance)
+        arrays |= score_samples(trivial, judged, advance)
         further = score_samples(networks, apart, advance)
     calibrations = {}
     if target is not None:
@@ -90,6 +91,7 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
         choose=config.choose,
         costs=costs or {},
         calibrations=calibrations,
+        baselines={name: settings for name, (_, settings) in baselines.items()},
     )
     run_files.write(context.directory, "metrics.json", metrics)
     _tell(context, metrics, score_type)
@@ -161,10 +163,19 @@ def summarise(
     choose: Choose,
     costs: Mapping[str, Resources] = {},
     calibrations: Mapping[str, Calibration] = {},
+    baselines: Mapping[str, Settings] = {},
 ) -> Metrics:
     """Metrics of a run from its scores: on test halves, the best student on validation halves."""
     judged_on = ("test", *dataset.signals)
     raw = None if target is None else {name: scores.teacher(name) for name in judged_on}
+    others = {name: f"baseline_{name}" for name in baselines}
+    others |= {} if raw is None else {"teacher": "teacher"}
+    judged = [*others.values(), *(f"student_{name}" for name in weight_bits)]
+    compared = Comparison(
+        {key: {s: scores.arrays[f"{key}_{s}"] for s in judged_on} for key in judged},
+        events_per_collision(dataset.description, len(dataset.test)),
+    )
+    found = compared.qualities
     students, validation, values = {}, {}, {}
     for name, width in weight_bits.items():
         own = {sample: scores.student(name, sample) for sample in judged_on}
@@ -174,12 +185,13 @@ def summarise(
             calibrated["emd_calibrated"] = likeness(moved, raw, target)["emd"]
             calibrated["calibration"] = calibration.knots
         students[name] = StudentMetrics(
-            **dict(quality(own)),
+            **dict(found[f"student_{name}"]),
             **likeness(own, raw, target),
             **calibrated,
             params=params[name],
             weight_bits=width,
             working_points=working_points({s: score_type.integers(x) for s, x in own.items()}),
+            difference=compared.differences(f"student_{name}", others),
         )
         halves = {signal: scores.student(name, f"val_{signal}") for signal in dataset.signals}
         halves["test"] = scores.student(name, "val")
@@ -191,10 +203,10 @@ def summarise(
     choice = candidates(values, params, costs, choose.budgets)
     return Metrics(
         dataset=_describe(dataset),
-        teacher=raw and TeacherMetrics(**dict(quality(raw)), params=params["teacher"]),
+        teacher=raw and TeacherMetrics(**dict(found["teacher"]), params=params["teacher"]),
         baselines={
-            own: quality({sample: scores.baseline(own, sample) for sample in judged_on})
-            for own in BASELINES
+            own: BaselineMetrics(**dict(found[others[own]]), settings=dict(settings))
+            for own, settings in baselines.items()
         },
         students=students,
         validation=validation,
@@ -251,5 +263,6 @@ def _tell(context: Context, metrics: Metrics, score_type: FixedPoint) -> None:
     if area is not None and share is not None:
         text = f"mean AUC {area:.3f}, mean efficiency {share:.3f} at a false-positive rate of 1e-3"
         context.say(f"{which}: {metrics.best}, {text}")
+        context.say("\n".join(sentences(metrics)))
     elif metrics.teacher is not None:
         context.say(f"{which}: {metrics.best} (no signals: by likeness to the teacher)")

@@ -54,14 +54,16 @@ def student_name(path: Path) -> str:
     return "imported" if not name or name.lower() == "teacher" else name
 
 
-def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Network:
+def prepare(
+    path: Path, sha256: str, context: Context, *, lossy: bool, cut: str | None = None
+) -> Network:
     """Read a network, repair it and judge it. Nothing is written."""
     dataset = context.dataset  # first: TensorFlow's import takes seconds
     from l1kd.networks.load import read_model
     from l1kd.networks.repair import apply_repairs
 
     prepare_tensorflow(context.threads)
-    model, folded = read_model(path)
+    model, folded = read_model(path, cut)
     _check_ends(model, path)
     try:
         repaired = apply_repairs(
@@ -90,6 +92,7 @@ def prepare(path: Path, sha256: str, context: Context, *, lossy: bool) -> Networ
         sha256=sha256,
         student=student_name(path),
         lossy=lossy,
+        cut=cut,
         repairs=[RepairRecord(layer=r.layer, what=r.what, kind=r.kind) for r in repaired.repairs],
         findings=findings,
     )
@@ -119,8 +122,6 @@ def import_(context: Context, network: Network) -> Imported:
 
     record, name = network.record, network.record.student
     target = context.student_file(name)
-    for left in target.parent.glob(".*.part*"):  # of an import that was killed; the run is locked
-        left.unlink()
     for each in record.repairs:
         context.say(f"{each.layer}: {each.what} ({each.kind})")
     if record.findings:
@@ -133,7 +134,7 @@ def import_(context: Context, network: Network) -> Imported:
         context.say(_worth(price))
         if price.different and network.repaired.exact and not doubts(network.repaired.model):
             target.unlink(missing_ok=True)
-            raise CheckFailed(
+            raise RuntimeError(
                 f"{record.file}: {price.different} of {price.events} scores changed, by repairs "
                 "that are to change none; please report it with the model"
             )
@@ -194,13 +195,16 @@ def _refusal(context: Context, network: Network) -> str:
 
 def _check_ends(model: keras.Model, path: Path) -> None:
     if len(model.inputs) != 1 or len(model.outputs) != 1:
-        found = f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
-        raise UserError(f"{path}: {found}; a run is of a network with one of each")
+        raise UserError(
+            f"{path}: {len(model.inputs)} inputs and {len(model.outputs)} outputs (layers "
+            f"{', '.join(model.output_names)}); a run is of a network with one of each: choose an "
+            "output with `--cut LAYER`, concatenate inputs"
+        )
     shape = tuple(model.outputs[0].shape)[1:]
     if int(np.prod(shape, dtype=int)) != 1:
         raise UserError(
             f"{path}: an output of shape {shape} for each event; a run is of a network with one "
-            "score, others are converted by l1kd.firmware.hls.hls4ml_convert.to_hls"
+            "score: end it in one with `--cut LAYER`, or convert it with l1kd.to_hls"
         )
 
 

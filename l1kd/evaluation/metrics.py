@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from l1kd.core.errors import CheckFailed
 from l1kd.core.run_files import Emd, PerSignal, Quality, Rung
-from l1kd.evaluation.rates import REPORTED_FPR, accept, threshold
+from l1kd.evaluation.rates import BAND, REPORTED_FPR, accept, threshold
 from l1kd.training.target_transform import TargetTransform
 
 POOLED = "all"  # the key of `auc` that stands for all signals together
@@ -34,14 +34,28 @@ def efficiency(normal: Scores, anomalous: Scores, fpr: float = REPORTED_FPR) -> 
     return float(np.mean(accept(_scores(anomalous), threshold(normal, fpr))))
 
 
+def band(normal: Scores, anomalous: Scores, rates: tuple[float, float] = BAND) -> float:
+    """Mean efficiency over false-positive rates from one to another, by their logarithm."""
+    normal, anomalous = np.sort(_scores(normal)), _scores(anomalous)
+    above = len(normal) - np.searchsorted(normal, anomalous, "left")
+    return float(np.mean(share_of_band(above / len(normal), rates)))
+
+
+def share_of_band(fpr: Scores, rates: tuple[float, float] = BAND) -> Scores:
+    """Share of the band in which an event is accepted, from the lowest rate at which it is."""
+    low, high = rates
+    return np.asarray(np.clip(np.log(high / np.maximum(fpr, low)) / np.log(high / low), 0, 1))
+
+
 def quality(samples: Samples) -> Quality:
-    """AUC (`all`: signals pooled) and efficiency for each signal; both empty without signals."""
+    """AUC (`all`: signals pooled), efficiency and band by signal; all empty without signals."""
     normal, signals = samples["test"], _signals(samples)
     areas = {name: auc(normal, scores) for name, scores in signals.items()}
     if signals:
         areas[POOLED] = auc(normal, _pooled(samples))
     shares = {name: efficiency(normal, scores) for name, scores in signals.items()}
-    return Quality(auc=areas, efficiency=shares)
+    bands = {name: band(normal, scores) for name, scores in signals.items()}
+    return Quality(auc=areas, efficiency=shares, band=bands)
 
 
 def mean_over_signals(values: PerSignal) -> float | None:

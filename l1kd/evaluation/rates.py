@@ -16,6 +16,8 @@ from l1kd.core.run_files import WorkingPoint
 CROSSING_RATE_KHZ = 28_610.0
 # The false-positive rate at which efficiencies are quoted.
 REPORTED_FPR = 1e-3
+# False-positive rates over which the efficiency is averaged, where one alone hangs on few events.
+BAND = (3e-4, 3e-3)
 # 3 kHz of accepted crossings, the working point of CICADA in CMS.
 TRIGGER_FPR = 1.05e-4
 WORKING_FPRS = (1e-2, 1e-3, TRIGGER_FPR, 1e-4)
@@ -83,6 +85,13 @@ def working_points(samples: Mapping[str, NDArray[np.integer[Any]]]) -> list[Work
 def out_of_reach(threshold: int, score: FixedPoint) -> bool:
     """True if an integer threshold lies above every score of the type: it accepts nothing."""
     return threshold * score.lsb > score.high
+
+
+def events_per_collision(description: Mapping[str, Any], events: int) -> float:
+    """Accepted test normals per distinct collision, at a rate of 1e-3; 1 if that is not known."""
+    known = description.get("distinct_collisions")
+    distinct = known.get("test", {}).get("1e-3") if isinstance(known, dict) else None
+    return max(events * REPORTED_FPR / distinct, 1.0) if distinct else 1.0
 
 
 def _allowed(events: int, fpr: float) -> int:

@@ -1,8 +1,7 @@
-"""`scores.npz`: every score of a run, event by event, in the order of the samples; baselines."""
+"""`scores.npz`: every score of a run, event by event, in the order of the samples."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -12,38 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.errors import UserError
-from l1kd.core.files import write_arrays
+from l1kd.core.files import read_arrays, reading, write_arrays
 from l1kd.data.dataset import Events, Sample
 
 CHUNK = 4096  # events at a time
 
 Values = NDArray[np.float64]
 Scorer = Callable[[Events], Values]  # events (N, *shape) to scores (N,)
-
-# Scores without training, which a network has to beat, of inputs (N, inputs); `std_`: of
-# standardised inputs.
-BASELINES: dict[str, Callable[[Values], Values]] = {
-    "sum": lambda inputs: inputs.sum(1),
-    "max": lambda inputs: inputs.max(1),
-    "top4": lambda inputs: np.partition(inputs, -min(4, inputs.shape[1]))[:, -4:].sum(1),
-    "mean_square": lambda inputs: np.square(inputs).mean(1),
-    "std_mean_square": lambda inputs: np.square(inputs).mean(1),
-    "std_fourth": lambda inputs: np.square(np.square(inputs)).mean(1),
-}
-
-
-def baselines(mean: Values, deviation: Values) -> dict[str, Scorer]:
-    """The baselines by name; mean and deviation of every input are those of training normals."""
-    width = np.where(deviation > 0, deviation, 1.0)
-
-    def scorer(name: str) -> Scorer:
-        def score(events: Events) -> Values:
-            inputs = (events - mean) / width if name.startswith("std_") else events
-            return BASELINES[name](np.asarray(inputs, np.float64).reshape(len(events), -1))
-
-        return score
-
-    return {name: scorer(name) for name in BASELINES}
 
 
 @dataclass(frozen=True)
@@ -68,7 +42,7 @@ class Scores:
         return self._get(f"student_{name}_{sample}")
 
     def baseline(self, name: str, sample: str) -> Values:
-        """Scores of a trivial baseline."""
+        """Scores of a baseline."""
         return self._get(f"baseline_{name}_{sample}")
 
     def _get(self, key: str) -> Values:
@@ -85,14 +59,10 @@ class Scores:
     @classmethod
     def load(cls, path: Path) -> Scores:
         """Read the file."""
-        try:
-            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
-        except FileNotFoundError as error:
-            raise UserError(f"no {path}: the evaluate stage has not run") from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            text = f"{path}: not as l1kd writes it ({error}); delete it and run evaluate again"
-            raise UserError(text) from error
+        if not path.exists():
+            raise UserError(f"no {path}: the evaluate stage has not run")
+        with reading(path, "delete it and run evaluate again"):
+            arrays = read_arrays(path)
         for key, array in arrays.items():
             if array.dtype.kind != "f" or array.ndim != 1:
                 raise UserError(f"{path}: {key!r} is no list of scores; run evaluate again")
@@ -102,7 +72,8 @@ class Scores:
 def check_names(signals: Iterable[str], students: Iterable[str]) -> None:
     """Refuse names that would give two arrays of `scores.npz` one key."""
     signals = list(signals)
-    samples = ["all", "train", "val", "test", *signals, *(f"val_{name}" for name in signals)]
+    reserved = ["all", "mean", "train", "val", "test"]
+    samples = [*reserved, *signals, *(f"val_{name}" for name in signals)]
     for name in signals:
         if samples.count(name) > 1:
             raise UserError(

@@ -153,6 +153,7 @@ PULLS: dict[type[layers.Node], Callable[[Any, _Pass], list[Slopes]]] = {
     layers.Dense: _dense,
     layers.Conv: _convolved,
     layers.Pool: _pooled,
+    layers.Sum: lambda node, at: [np.broadcast_to(at.slope, at.parts[0].shape)],
     layers.Pad: lambda node, at: [crop(as_images(at.slope), node.padding)],
     layers.Reshape: lambda node, at: [at.slope],
     layers.Permute: lambda node, at: [at.slope.transpose(0, *(np.argsort(node.axes) + 1))],

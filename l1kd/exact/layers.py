@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import reduce
-from operator import attrgetter
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -35,7 +34,9 @@ def _stored(array: NDArray[np.int64]) -> dict[str, list[int]]:
 
 
 Weights = Annotated[NDArray[np.int64], PlainValidator(_array), PlainSerializer(_stored)]
-Type = Annotated[FixedPoint, PlainValidator(FixedPoint.parse), PlainSerializer(attrgetter("text"))]
+Type = Annotated[
+    FixedPoint, PlainValidator(FixedPoint.parse), PlainSerializer(lambda kind: kind.text)
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,6 +331,44 @@ class Pool(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Sum(Node):
+    """Sums over axes of an event, which stay with the length 1."""
+
+    axes: tuple[int, ...]  # without the batch
+
+    def __post_init__(self) -> None:
+        if not self.axes or len({*self.axes}) < len(self.axes) or min(self.axes) < 0:
+            raise ValueError(f"layer {self.name!r} sums over the axes {self.axes}")
+
+    def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
+        batch_axes = tuple(axis + 1 for axis in self.axes)
+        found: Counts = carried(parts[0], carrier(bits)).sum(axis=batch_axes, keepdims=True)
+        return found
+
+    def bound(self, before: Sequence[Bound]) -> Bound:
+        (source,) = before
+        furthest = np.maximum(abs(source.low), abs(source.high)).sum(axis=self.axes)
+        return replace(super().bound(before), magnitude=int(np.max(furthest)))
+
+    def convolution(self, shape: tuple[int, ...]) -> Conv:
+        """The convolution of ones that is this sum of an image or a sequence of a shape."""
+        images = (1,) * (3 - len(shape)) + shape
+        summed = [axis + 3 - len(shape) for axis in self.axes]
+        window = [side if axis in summed else 1 for axis, side in enumerate(images[:2])]
+        mixed = np.ones((images[2], 1)) if 2 in summed else np.eye(images[2])
+        return Conv(
+            name=self.name,
+            sources=self.sources,
+            shape=self.shape,
+            kernel=np.tile(mixed.astype(np.int64), (*window, 1, 1)),
+            kernel_fraction=0,
+            bias=np.zeros(mixed.shape[1], np.int64),
+            bias_fraction=0,
+            strides=(1, 1),
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Pad(Node):
     """Zeros around an image."""
 
@@ -359,19 +398,20 @@ class Permute(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Rectify(Node):
-    """max(x, 0), or x * 2^-shift where x is negative."""
+    """max(x, 0), or x * 2^-shift where x is negative; the shift may be below 0."""
 
     shift: int | None = None
 
     @property
     def finer(self) -> int:
-        return self.shift or 0
+        return max(self.shift or 0, 0)
 
     def values(self, parts: Sequence[Counts], before: Sequence[Bound], bits: int) -> Counts:
         counts = carried(parts[0], carrier(bits))
         if self.shift is None:
             return np.maximum(counts, 0)
-        return np.where(counts >= 0, counts * (1 << self.shift), counts)
+        above, below = 1 << self.finer, 1 << self.finer - self.shift
+        return np.where(counts >= 0, counts * above, counts * below)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -427,7 +467,7 @@ class Merge(Node):
 
 KINDS: dict[str, type[Node]] = {
     kind.__name__.lower(): kind
-    for kind in (Input, Quantize, Dense, Conv, Pool, Pad, Permute, Rectify, Reshape, Merge)
+    for kind in (Input, Quantize, Dense, Conv, Pool, Sum, Pad, Permute, Rectify, Reshape, Merge)
 }
 T = TypeVar("T")
 

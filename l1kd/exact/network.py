@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from l1kd.core.errors import UserError
-from l1kd.core.files import read_json, write_json
+from l1kd.core.files import read_json, reading, write_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.arithmetic import NO_PADS, Counts
-from l1kd.exact.layers import Bound, Input, Node, Quantize
+from l1kd.exact.layers import Affine, Bound, Input, Node, Quantize, Sum
 
 FORMAT_VERSION = 1  # of its JSON
 _CELLS = 1 << 22  # values of the largest layer that are in memory at a time
 _SIGNIFICAND = 24  # bits of a float32
 # A file may ask for no more memory or time than a network for a trigger can need.
-_BYTES = 1 << 28
-_VALUES = 1 << 24  # of a layer, padding included
+MAX_VALUES = 1 << 24  # of a layer, padding included
 _BITS = 1 << 10  # of a type, a fraction or a shift
 
 
@@ -81,6 +79,15 @@ class Network:
     def shape(self) -> tuple[int, ...]:
         """Shape of one event."""
         return self.nodes[0].shape
+
+    @property
+    def matrices(self) -> list[Affine]:
+        """Layers that add up products with constants; a sum is the convolution that it equals."""
+        nodes = (
+            node.convolution(self[node.sources[0]].shape) if isinstance(node, Sum) else node
+            for node in self.nodes
+        )
+        return [node for node in nodes if isinstance(node, Affine)]
 
     @property
     def output_types(self) -> tuple[FixedPoint, ...]:
@@ -268,17 +275,8 @@ def load_network(path: str | Path) -> Network:
     UserError
         If the file cannot be read, is too large, or is no network.
     """
-    path = Path(path)
-    try:
-        if (size := path.stat().st_size) > _BYTES:
-            raise UserError(f"{path} has {size} bytes; networks are read up to {_BYTES}")
-        return from_json(read_json(path))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); give a network.json") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path} holds no exact network ({error}); give a network.json that l1kd wrote"
-        ) from error
+    with reading(Path(path), "give a network.json that l1kd wrote"):
+        return from_json(read_json(Path(path)))
 
 
 def from_json(value: Any) -> Network:
@@ -298,7 +296,7 @@ def from_json(value: Any) -> Network:
 
 def _check_size(network: Network, node: Node) -> None:
     """Refuse a layer that is empty, or that would take memory out of all proportion."""
-    if any(side < 1 for side in node.shape) or node.size > _VALUES:
+    if any(side < 1 for side in node.shape) or node.size > MAX_VALUES:
         raise ValueError(f"layer {node.name!r} has the shape {node.shape}")
     given = vars(node)
     numbers = [given.get(name) or 0 for name in ("kernel_fraction", "bias_fraction", "shift")]
@@ -310,7 +308,7 @@ def _check_size(network: Network, node: Node) -> None:
         shape = network[node.sources[0]].shape
         image = (1, shape[0]) if len(shape) == 2 else shape[:2]
         sides = [side + sum(pads) for side, pads in zip(image, padding, strict=True)]
-        if min(map(min, padding)) < 0 or int(np.prod(sides)) > _VALUES:
+        if min(map(min, padding)) < 0 or int(np.prod(sides)) > MAX_VALUES:
             raise ValueError(f"layer {node.name!r} has the padding {padding}")
 
 

@@ -16,7 +16,7 @@ from l1kd.exact.network import Network
 from l1kd.firmware.hls.backends import backend_named
 from l1kd.firmware.hls.hls4ml_convert import check_size, to_hls
 from l1kd.firmware.hls.project import NETWORK
-from l1kd.firmware.run_firmware import chosen, hls_path, stated_port
+from l1kd.firmware.run_firmware import chosen, hls_path, stated_port, verilog_path
 from l1kd.firmware.stimuli.test_vectors import choose
 from l1kd.firmware.verilog import alkaid_convert
 from l1kd.networks.inspect import model_hash, multiplications
@@ -117,7 +117,7 @@ def _store(context: Context, student: _Student) -> None:
 
 def _write_verilog(context: Context, student: _Student) -> run_files.RtlRecord:
     """Write a student's Verilog project, or say why there is none."""
-    name, path = student.name, f"firmware/{student.name}/verilog"
+    name, path = student.name, verilog_path(student.name)
     directory, exact = context.directory / path, student.exact
     device = context.config.firmware.model_dump(include={"part", "clock_ns"})
     options = device | {"name": name, "max_lut": context.config.rtl.max_lut}

@@ -11,7 +11,7 @@ from l1kd.core import run_files
 from l1kd.core.config import Which
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.files import file_hash, read_json
+from l1kd.core.files import file_hash, read_json, reading
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.network import Network, from_json
 from l1kd.firmware.certificate.certify import calls_of
@@ -50,6 +50,11 @@ def hls_path(student: str, backend: str, io_type: str, strategy: str) -> str:
     return f"firmware/{student}/hls/{backend}-{io_type}-{strategy}"
 
 
+def verilog_path(student: str, *_: str) -> str:
+    """A Verilog project's directory, relative to the run."""
+    return f"firmware/{student}/verilog"
+
+
 def projects_of(run: Path) -> dict[str, list[Project]]:
     """The run's HLS projects by student."""
     groups: dict[str, list[Project]] = {}
@@ -64,10 +69,8 @@ def open_student(context: Context, name: str, projects: list[Project]) -> Studen
     run, directory = context.directory, context.firmware(name)
     again = f"run `l1kd convert {run}` first"
     record: run_files.StudentRecord = run_files.read(directory, "student.json")
-    try:
+    with reading(directory / NETWORK, again):
         exact = from_json(read_json(directory / NETWORK))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{directory / NETWORK}: no exact network ({error}); {again}") from error
     logic: Logic | None = None
     for written in run_files.read(run, "rtl.json") if (run / "rtl.json").exists() else []:
         if written.student == name and written.directory:
@@ -112,7 +115,8 @@ def agreement_now(run: Path) -> list[run_files.AgreementRecord]:
     records: list[run_files.AgreementRecord] = run_files.read(run, "agreement.json")
     for record in records:
         for each in record.certificates:
-            project = run / hls_path(record.student, each.backend, each.io_type, each.strategy)
+            kind = each.backend or "", each.io_type or "", each.strategy or ""
+            project = run / (hls_path if each.backend else verilog_path)(record.student, *kind)
             try:
                 now = fingerprint(contents(project))
             except (OSError, Unreadable):

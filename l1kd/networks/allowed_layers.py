@@ -1,4 +1,4 @@
-"""The layers and quantizers that a model file may hold, two of our own, and their arguments.
+"""The layers and quantizers that a model file may hold, three of our own, and their arguments.
 
 No function, class or module that a file names is looked up anywhere else. The tables are broader
 than what can become firmware, so that the lint can name the layer that cannot, and why.
@@ -7,6 +7,7 @@ than what can become firmware, so that the lint can name the layer that cannot, 
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from typing import Any
 
@@ -58,6 +59,39 @@ class PowerMean(keras.layers.Layer):
         return {**super().get_config(), "power": self.power, "weights": self.residual_weights}
 
 
+class AxisSum(keras.layers.Layer):
+    """Sums of an image or a sequence over axes, which stay with the length 1: trees of adders.
+
+    Parameters
+    ----------
+    axes
+        As Keras counts them, the batch being 0: of images 1 is their rows, 3 their channels.
+    """
+
+    def __init__(self, axes: Any = (1,), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.axes = sorted({int(axis) for axis in np.ravel(axes)})
+
+    def build(self, input_shape: Any) -> None:
+        """ValueError if there are no such axes."""
+        rank = len(input_shape)
+        if rank not in (3, 4) or not {*self.axes} <= {*range(1, rank)} or not self.axes:
+            shape = tuple(input_shape[1:])
+            raise ValueError(
+                f"{self.name!r} sums over the axes {self.axes} of events of the shape {shape}; it "
+                "sums images over some of 1, 2, 3 and sequences over some of 1, 2"
+            )
+        super().build(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        """A tensor of the same rank."""
+        return tf.reduce_sum(inputs, self.axes, keepdims=True)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, for `l1kd.load_model`."""
+        return {**super().get_config(), "axes": self.axes}
+
+
 _KERAS = (
     "Activation Add AlphaDropout Average AveragePooling1D AveragePooling2D "
     "BatchNormalization Concatenate Conv1D Conv2D Conv2DTranspose Cropping1D Cropping2D "
@@ -81,6 +115,7 @@ _QUANTIZERS = (
 LAYERS: dict[str, Any] = {
     **{name: getattr(keras.layers, name) for name in _KERAS.split()},
     **{name: getattr(qkeras, name) for name in _QKERAS.split()},
+    "AxisSum": AxisSum,
     "PowerMean": PowerMean,
     "SquareRoot": SquareRoot,
 }
@@ -100,7 +135,8 @@ _ALSO_DROPPED = {
     *("virtual_batch_size", "adjustment"),
 }
 _QUANTIZER_KEY = re.compile(r".*_quantizer$|^(activation|quantizer)$")
-_MAX_NUMBER = 1 << 20  # QKeras raises 2 to such numbers
+_MAX_NUMBER = 1 << 20
+_MAX_BITS = 64  # QKeras raises 2 to such numbers; a float32 holds 24
 _PLAIN = "a number, text or truth value"
 _LISTS = ("axis", "axes", "weights")
 _SIGNS = re.compile(r"[\w\s(),.=+'\"-]*")  # of a quantizer's text
@@ -144,9 +180,13 @@ def quantizer(value: Any, where: str, *, as_text: bool = False) -> Any:
     given = (*positional, *named.values())
     if not all(_number_or_text(item) for item in given):
         raise UserError(f"{where} has an argument that is not {_PLAIN}")
-    if any(isinstance(item, int) and abs(item) > _MAX_NUMBER for item in given):
-        raise UserError(f"{where} has an argument beyond {_MAX_NUMBER}")
-    built = QUANTIZERS[name](*positional, **named)
+    try:
+        held = inspect.signature(QUANTIZERS[name]).bind(*positional, **named).arguments
+        _check_numbers(held)
+        built = QUANTIZERS[name](*positional, **named)
+    except (ArithmeticError, AssertionError, TypeError, ValueError) as error:
+        reason = error or "QKeras has none with such arguments"
+        raise UserError(f"{where} is {str(value)[:80]!r}: {reason}") from error
     if not as_text:
         return built
     if any(isinstance(item, list) for item in named.values()):
@@ -155,6 +195,28 @@ def quantizer(value: Any, where: str, *, as_text: bool = False) -> Any:
     texts = [repr(item) for item in positional]
     texts += [f"{key}={item!r}" for key, item in named.items() if item is not None]
     return value if isinstance(value, str) else f"{name}({','.join(texts)})"
+
+
+def _check_numbers(held: dict[str, Any]) -> None:
+    """`ValueError` for arguments of a quantizer that no fixed-point type has."""
+    for key, value in held.items():
+        if key in ("bits", "integer"):
+            least, number = int(key == "bits"), isinstance(value, (int, float))
+            if not number or not least <= value <= _MAX_BITS or value % 1:
+                raise ValueError(f"{key} is {value!r}, not a whole number in {least}...{_MAX_BITS}")
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, (int, float)) and not abs(item) <= _MAX_NUMBER:
+                raise ValueError(f"{key} is {item}, and has to be within {_MAX_NUMBER}")
+    if isinstance(alpha := held.get("alpha"), str) and alpha not in ("auto", "auto_po2"):
+        raise ValueError(f"alpha is {alpha!r}, and has to be a number, 'auto' or 'auto_po2'")
+
+
+def function_of(value: Any) -> str | None:
+    """The name of a function that no firmware computes exactly; None for any other activation."""
+    if isinstance(value, dict) and value.get("class_name") == "function":
+        value = value.get("config")
+    plain = isinstance(value, str) and value in _FUNCTIONS - {"linear", "relu"}
+    return value if plain else None
 
 
 def _call(text: str, where: str) -> tuple[str, list[Any], dict[str, Any]]:
@@ -166,7 +228,7 @@ def _call(text: str, where: str) -> tuple[str, list[Any], dict[str, Any]]:
             case ast.Call(ast.Name(name), positional, named):
                 literals = [ast.literal_eval(each) for each in positional]
                 return name, literals, {str(k.arg): ast.literal_eval(k.value) for k in named}
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         pass
     raise UserError(f"{where} is {text[:80]!r}: no quantizer, or an argument is not {_PLAIN}")
 

@@ -7,8 +7,10 @@ arrays, sizes are limited, links and external data are not followed; all else is
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
+import math
 import re
 import warnings
 import zipfile
@@ -23,10 +25,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow import keras
 
-from l1kd.core.errors import UserError
+from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.files import atomic
 from l1kd.core.run_files import RepairKind
-from l1kd.networks.allowed_layers import LAYERS, arguments
+from l1kd.data.array_files import inside, judge
+from l1kd.exact.network import MAX_VALUES
+from l1kd.networks.allowed_layers import LAYERS, arguments, function_of
 
 Weights = dict[str, list[NDArray[Any]]]
 
@@ -37,10 +41,22 @@ FOLDED = ("QDenseBatchnorm", "QConv2DBatchnorm", "QDepthwiseConv2DBatchnorm")
 _ORDER = ("kernel", "bias", "gamma", "beta", "iteration", "moving_mean", "moving_variance")
 
 _MAX_CONFIG = 16 << 20
-_MAX_WEIGHTS = 2 << 30
+_MAX_WEIGHTS = 1 << 29  # bytes of all of them
+_MAX_LAYERS = 1000
+# Names that Keras builds a layer of, and an input.
+_NAMES = (re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]{0,199}"), re.compile(".{1,200}"))
+# Where `.keras` files have the layers' weights: since Keras 2.15, and up to 2.14.
+_FOLDERS = ("layers", "_layer_checkpoint_dependencies")
 _INSIDE = "; put the layers of the model inside into the one around it"
 _PRUNED = "; strip the pruning from the model before it is saved"
-_HINTS = {"PruneLowMagnitude": _PRUNED, "Functional": _INSIDE, "Sequential": _INSIDE}
+_CODE = (
+    ": code computes with tensors; use a layer (Add, Multiply, Cropping1D, ...), put a factor "
+    "into the weights before, or end the network before it (`l1kd import --cut LAYER`)"
+)
+_HINTS = {
+    **{"PruneLowMagnitude": _PRUNED, "Functional": _INSIDE, "Sequential": _INSIDE},
+    **dict.fromkeys(("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"), _CODE),
+}
 # Arguments of the batch normalization inside a layer, besides those of `_PREFIXES`.
 _NORMALISATION = {
     *("axis", "momentum", "epsilon", "center", "scale", "ema_freeze_delay", "folding_mode"),
@@ -69,6 +85,15 @@ def layer_list(config: Any, where: object) -> list[dict[str, Any]]:
             "only Functional and Sequential models are loaded"
         )
     stored: list[dict[str, Any]] = config["config"]["layers"]
+    if len(stored) > _MAX_LAYERS:
+        raise UserError(f"{where}: {len(stored)} layers; at most {_MAX_LAYERS} are read")
+    for layer in stored:
+        name, pattern = layer["config"]["name"], _NAMES[layer["class_name"] == "InputLayer"]
+        if not (isinstance(name, str) and pattern.fullmatch(name) and name.isprintable()):
+            raise UserError(
+                f"{where}: a layer is named {str(name)[:80]!r}, which Keras does not build; "
+                "use letters, digits and _"
+            )
     if any("batch_shape" in layer["config"] for layer in stored):
         raise UserError(f"{where} was written by Keras 3; QKeras' models are saved with Keras 2")
     return stored
@@ -80,35 +105,39 @@ def _read_keras(path: Path) -> tuple[Any, Weights]:
             if archive.getinfo(name).file_size > limit:
                 raise UserError(f"{path}: {name} unpacks to more than {limit >> 20} MiB")
         config = json.loads(archive.read("config.json"))
-        with archive.open("model.weights.h5") as member, h5py.File(member, "r") as file:
-            weights: Weights = {}
-            counts: Counter[str] = Counter()
-            for layer in layer_list(config, path):
-                # Keras files weights under the class's name in snake case, counted.
-                kind = re.sub(r"\W+", "", str(layer["class_name"]))
-                kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)
-                kind = re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
-                key = f"layers/{kind}_{counts[kind]}" if counts[kind] else f"layers/{kind}"
-                counts[kind] += 1
-                own = _variables(file, f"{key}/vars", path)
-                if layer["class_name"] in FOLDED:
-                    stored = layer["config"]
-                    names = ["kernel"] + ["bias"] * bool(stored["use_bias"]) + ["iteration"]
-                    inside = ["gamma"] * bool(stored["scale"]) + ["beta"] * bool(stored["center"])
-                    inside += ["moving_mean", "moving_variance"]
-                    inner = _variables(file, f"{key}/batchnorm/vars", path)
-                    own = _ordered(dict([*zip(names, own), *zip(inside, inner)]))  # noqa: B905
-                if own:
-                    weights[layer["config"]["name"]] = own
-    return config, weights
+        layers = layer_list(config, path)
+        stored = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(stored, "r") as file:
+        found: dict[str, list[Any]] = {}
+        counts: Counter[str] = Counter()
+        folder = next((each for each in _FOLDERS if inside(file, path, each)), _FOLDERS[0])
+        for layer in layers:
+            # Keras files weights under the class's name in snake case, counted.
+            kind = re.sub(r"\W+", "", str(layer["class_name"]))
+            kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)
+            kind = re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
+            key = f"{folder}/{kind}_{counts[kind]}" if counts[kind] else f"{folder}/{kind}"
+            counts[kind] += 1
+            own = _variables(file, f"{key}/vars", path)
+            if layer["class_name"] in FOLDED:
+                given = layer["config"]
+                names = ["kernel"] + ["bias"] * bool(given["use_bias"]) + ["iteration"]
+                within = ["gamma"] * bool(given["scale"]) + ["beta"] * bool(given["center"])
+                within += ["moving_mean", "moving_variance"]
+                inner = _variables(file, f"{key}/batchnorm/vars", path)
+                own = _ordered(dict([*zip(names, own), *zip(within, inner)]))  # noqa: B905
+            if own:
+                found[layer["config"]["name"]] = own
+        return config, _arrays(found, path)
 
 
-def _variables(file: Any, key: str, path: Path) -> list[NDArray[Any]]:
-    group = file.get(key)
-    return [] if group is None else [_array(group, item, path) for item in sorted(group, key=int)]
+def _variables(file: Any, key: str, path: Path) -> list[Any]:
+    group = inside(file, path, key)
+    names = [] if group is None else sorted(group, key=int)
+    return [_weight(file, f"{key}/{name}", path) for name in names]
 
 
-def _ordered(named: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+def _ordered(named: dict[str, Any]) -> list[Any]:
     named.setdefault("iteration", np.array(-1, np.int64))
     return [named[name] for name in _ORDER if name in named]
 
@@ -121,38 +150,54 @@ def _read_h5(path: Path) -> tuple[Any, Weights]:
         if len(text) > _MAX_CONFIG:
             raise UserError(f"{path}: a configuration of more than {_MAX_CONFIG >> 20} MiB")
         config = json.loads(_text(text))
-        weights: Weights = {}
-        stored = file["model_weights"]
+        found: dict[str, list[Any]] = {}
         for layer in layer_list(config, path):
             name = layer["config"]["name"]
-            if name not in stored:
+            if (group := inside(file, path, f"model_weights/{name}")) is None:
                 continue
-            names = [_text(item) for item in stored[name].attrs.get("weight_names", [])]
-            arrays = [_array(stored[name], item, path) for item in names]
+            names = [_text(item) for item in group.attrs.get("weight_names", [])]
+            own = [_weight(file, f"model_weights/{name}/{item}", path) for item in names]
             if layer["class_name"] in FOLDED:
                 last = [re.sub(r":\d+$", "", item).rpartition("/")[2] for item in names]
                 keys = [key.removeprefix("depthwise_") for key in last]
-                arrays = _ordered(dict(zip(keys, arrays, strict=True)))
-            weights[name] = arrays
-    return config, weights
+                own = _ordered(dict(zip(keys, own, strict=True)))
+            found[name] = own
+        return config, _arrays(found, path)
 
 
 def _text(stored: Any) -> str:
     return str(stored.decode() if isinstance(stored, bytes) else stored)
 
 
-def _array(group: Any, key: str, path: Path) -> NDArray[Any]:
-    link = group.get(key, getlink=True)
-    dataset = group[key] if isinstance(link, h5py.HardLink) else None
-    # A link to another file, or data that live in one, would read what the user did not give.
-    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-        raise UserError(f"{path}: the weight {key!r} is not stored in the file itself")
-    if dataset.dtype.kind not in "fiu" or dataset.size * dataset.dtype.itemsize > _MAX_WEIGHTS:
-        raise UserError(f"{path}: the weight {key!r} is not numeric, or too large for a model")
+def _weight(file: Any, key: str, path: Path) -> h5py.Dataset:
+    """A weight's data set, judged and not read."""
+    dataset = inside(file, path, key)
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
+        raise UserError(f"{path}: the weight {key!r} is not there, or not numeric")
+    judge(dataset, path, f"the weight {key!r}")
+    return dataset
+
+
+def _arrays(found: dict[str, list[Any]], path: Path) -> Weights:
+    """The values of data sets, whose sizes are judged together before any is read."""
+    size = sum(int(each.size) * each.dtype.itemsize for own in found.values() for each in own)
+    if size > _MAX_WEIGHTS:
+        raise UserError(
+            f"{path}: weights of {size >> 20} MiB; at most {_MAX_WEIGHTS >> 20} are read"
+        )
+    return {name: [_values(each, name, path) for each in own] for name, own in found.items()}
+
+
+def _values(dataset: Any, layer: str, path: Path) -> NDArray[Any]:
+    """A weight as Keras keeps it: float32, but for counters."""
     array = np.asarray(dataset[()])
-    if not np.isfinite(array).all():
-        raise UserError(f"{path}: the weight {key!r} holds NaN or infinity")
-    return array
+    with np.errstate(over="ignore", invalid="ignore"):
+        kept = array.astype(np.float32 if array.ndim else array.dtype)
+        held = np.isfinite(array).all() and (kept.astype(array.dtype) == array).all()
+    if not held:
+        found = f"a weight of layer {layer!r}, {array.dtype}, has NaN or what float32 does not hold"
+        raise UserError(f"{path}: {found}; save the model with finite float32 weights")
+    return kept
 
 
 @dataclass(frozen=True)
@@ -186,8 +231,8 @@ class Graph:
     where: str  # for messages: the file, as a rule
 
     @classmethod
-    def read(cls, config: Any, weights: Weights, where: str) -> Graph:
-        """The graph of a stored configuration; shared layers are refused."""
+    def read(cls, config: Any, weights: Weights, where: str, cut: str | None = None) -> Graph:
+        """The graph of a stored configuration, to the layer `cut`; shared layers are refused."""
         stored = layer_list(config, where)
         chain = config["class_name"] == "Sequential"
         nodes: list[Node] = []
@@ -198,7 +243,7 @@ class Graph:
                 shape = own["batch_input_shape"]
                 nodes.append(Node("InputLayer", f"{name}_input", {"batch_input_shape": shape}, []))
             sources: list[str] = []
-            if kind != "InputLayer":
+            if kind in LAYERS or kind in FOLDED:
                 sources = [nodes[-1].name] if chain else _sources(layer, name, where)
             nodes.append(Node(kind, name, own, sources, list(weights.get(name, []))))
         if chain:
@@ -207,7 +252,17 @@ class Graph:
             inputs = _ends(config["config"]["input_layers"])
             outputs = _ends(config["config"]["output_layers"])
         name = re.sub(r"\W", "_", str(config["config"].get("name", "model")))
-        return cls(name, nodes, inputs, outputs, where)
+        graph = cls(name, nodes, inputs, outputs, where)
+        if cut is not None:
+            graph._end_in(cut)
+        for node in graph.nodes:
+            if node.kind not in LAYERS and node.kind not in ("InputLayer", *FOLDED):
+                raise UserError(
+                    f"{where}: layer {node.name!r} is of class {node.kind!r}, which is not on the "
+                    "list of classes that are loaded without running code"
+                    + _HINTS.get(node.kind, "")
+                )
+        return graph
 
     @classmethod
     def of(cls, model: keras.Model) -> Graph:
@@ -220,6 +275,24 @@ class Graph:
             raise UserError(f"the model {model.name!r} cannot be described ({error})") from error
         weights = {layer.name: layer.get_weights() for layer in model.layers}
         return cls.read(config, weights, f"the model {model.name!r}")
+
+    def _end_in(self, name: str) -> None:
+        """End in a layer; a softmax or another plain function that it is or has is left out."""
+        names = [node.name for node in self.nodes]
+        if name not in names:
+            raise UserError(f"{self.where}: no layer is named {name!r}{did_you_mean(name, names)}")
+        last = self.node(name)
+        if last.kind == "Softmax" or function_of(last.config.get("activation")):
+            if last.kind in ("Activation", "QActivation", "Softmax"):
+                (name,) = last.sources
+            last.config["activation"] = "linear"
+        kept = {name}
+        for node in reversed(self.nodes):
+            if node.name in kept:
+                kept.update(node.sources)
+        self.nodes = [node for node in self.nodes if node.name in kept]
+        self.inputs = [each for each in self.inputs if each in kept]
+        self.outputs = [name]
 
     def node(self, name: str) -> Node:
         """The layer of that name."""
@@ -235,15 +308,34 @@ class Graph:
         self._redirect(name, source)
         self.nodes = [node for node in self.nodes if node.name != name]
 
-    def insert_after(self, source: str, kind: str, name: str, config: dict[str, Any]) -> Node:
-        """Put a layer without weights between a layer and everything that reads it."""
+    def unique(self, name: str) -> str:
+        """The name, or the name and a number if a layer has it."""
         taken = {node.name for node in self.nodes}
         tried = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
-        unique = next(each for each in tried if each not in taken)
+        return next(each for each in tried if each not in taken)
+
+    def insert_after(self, source: str, kind: str, name: str, config: dict[str, Any]) -> Node:
+        """Put a layer without weights between a layer and everything that reads it."""
+        unique = self.unique(name)
         self._redirect(source, unique)
         node = Node(kind, unique, {**config, "name": unique}, [source])
         self.nodes.insert(self.nodes.index(self.node(source)) + 1, node)
         return node
+
+    def rename(self, new: dict[str, str]) -> None:
+        """Give layers other names, by the old ones."""
+        for node in self.nodes:
+            node.name = node.config["name"] = new.get(node.name, node.name)
+            node.sources = [new.get(source, source) for source in node.sources]
+        self.inputs = [new.get(name, name) for name in self.inputs]
+        self.outputs = [new.get(name, name) for name in self.outputs]
+
+    def swap(self, node: Node, after: Node) -> None:
+        """Put a layer with one reader behind that reader."""
+        self.nodes.remove(node)
+        self._redirect(after.name, node.name)
+        after.sources, node.sources = node.sources, [after.name]
+        self.nodes.insert(self.nodes.index(after) + 1, node)
 
     def _redirect(self, old: str, new: str) -> None:
         for node in self.nodes:
@@ -280,22 +372,43 @@ class Graph:
         return model
 
     def _call(self, node: Node, tensors: dict[str, Any]) -> Any:
+        place = f"{self.where}: layer {node.name!r}"
         if node.kind == "InputLayer":
             shape = node.config["batch_input_shape"][1:]
             if None in shape:
                 raise UserError(f"{self.where}: input {node.name!r} has no fixed shape: {shape}")
-            return keras.Input(tuple(int(side) for side in shape), name=node.name)
-        place = f"{self.where}: layer {node.name!r}"
-        if node.kind not in LAYERS:
-            raise UserError(
-                f"{place} is of class {node.kind!r}, which is not on the list of classes that are "
-                f"loaded without running code{_HINTS.get(node.kind, '')}"
-            )
-        layer = LAYERS[node.kind](**arguments(node.kind, node.config, place))
+            shape = tuple(int(side) for side in shape)
+            _check_size(shape, place)
+            return keras.Input(shape, name=node.name)
+        try:
+            layer = LAYERS[node.kind](**arguments(node.kind, node.config, place))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{place}: {error}; save the model again with Keras 2") from error
         if missing := [source for source in node.sources if source not in tensors]:
             raise UserError(f"{place} reads {missing[0]!r}, which is not before it")
         values = [tensors[source] for source in node.sources]
-        return layer(values if len(values) > 1 else values[0])
+        given: Any = values if len(values) > 1 else values[0]
+        if node.kind.startswith("UpSampling"):  # its call makes a list of all cells
+            _check_size(layer.compute_output_shape(given.shape)[1:], place)
+        found, add = {np.shape(array) for array in node.weights}, layer.add_weight
+
+        def checked(name: Any = None, shape: Any = None, *rest: Any, **options: Any) -> Any:
+            # A weight is allocated here, before it gets the file's values.
+            if tuple(shape or ()) not in found:
+                wanted = f"{name} of the shape {tuple(shape or ())}"
+                raise UserError(f"{place} needs weights {wanted}, the file has {sorted(found)}")
+            return add(name, shape, *rest, **options)
+
+        vars(layer)["add_weight"] = checked
+        made = layer(given)
+        del vars(layer)["add_weight"]
+        _check_size(made.shape[1:], place)
+        return made
+
+
+def _check_size(shape: Any, place: str) -> None:
+    if (size := math.prod(side or 1 for side in shape)) > MAX_VALUES:
+        raise UserError(f"{place} gives {size} values for an event; at most {MAX_VALUES} are read")
 
 
 def _ends(stored: Any) -> list[str]:
@@ -321,13 +434,16 @@ def save_model(model: keras.Model, path: Path) -> None:
         model.save(temporary, save_format="keras")
 
 
-def load_model(path: str | Path) -> keras.Model:
+def load_model(path: str | Path, *, cut: str | None = None) -> keras.Model:
     """Read a `.keras` or `.h5` model of Keras 2 and QKeras layers; no code in the file runs.
 
     Parameters
     ----------
     path
         The file.
+    cut
+        Name of the layer in which the network is to end, for a part of what is stored. A softmax,
+        sigmoid or the like that this layer is, or has inside, is left out.
 
     Returns
     -------
@@ -341,14 +457,14 @@ def load_model(path: str | Path) -> keras.Model:
         If the file is missing or damaged, or holds a layer, a quantizer or an argument that is not
         on the list of those known to be harmless (a Lambda, a user's own class, ...).
     """
-    return read_model(path)[0]
+    return read_model(path, cut)[0]
 
 
-def read_model(path: str | Path) -> tuple[keras.Model, list[Repair]]:
+def read_model(path: str | Path, cut: str | None = None) -> tuple[keras.Model, list[Repair]]:
     """A model as `load_model` returns it, and the batch normalizations that were folded."""
     path = Path(path)
     try:
-        graph = Graph.read(*read_file(path), str(path))
+        graph = Graph.read(*read_file(path), str(path), cut)
         folded = [fold(node) for node in graph.nodes if node.kind == "QDenseBatchnorm"]
         return graph.build(), folded
     except UserError:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
 
-_MOST = 24  # bits that a float32 holds
+MOST_BITS = 24  # bits that a float32 holds
 
 
 @dataclass(frozen=True)
@@ -162,11 +162,11 @@ def on_a_grid(values: NDArray[Any]) -> FixedPoint | None:
     if not largest:
         return FixedPoint(2, 1)
     fraction = fraction_bits(exact)
-    if int(np.frexp(largest)[1]) + fraction > _MOST:
+    if int(np.frexp(largest)[1]) + fraction > MOST_BITS:
         return None
     integers = np.ldexp(exact, fraction).astype(np.int64)
     kind = FixedPoint.holding(int(integers.min()), int(integers.max()), fraction)
-    return kind if kind.word <= _MOST else None
+    return kind if kind.word <= MOST_BITS else None
 
 
 def plain_grid(kind: FixedPoint) -> FixedPoint:

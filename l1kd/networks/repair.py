@@ -28,9 +28,11 @@ from l1kd.core.config import Grid
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.allowed_layers import quantizer
+from l1kd.networks.lint import check as lint
 from l1kd.networks.lint.check import PARTS
 from l1kd.networks.load import FOLDED, Graph, Node, Repair, fold
 from l1kd.networks.quantizers import (
+    MOST_BITS,
     Quantizer,
     on_a_grid,
     plain_grid,
@@ -140,7 +142,10 @@ def apply_repairs(
         _shaped(graph, shape),
         _port(graph, grid),
         _repeated(graph),
+        _flattened(graph),
         _symmetric(graph, grid),
+        _renamed(graph),
+        _typed(graph),
     )
     repairs = [each for step in steps for each in step]
     return Repaired(graph.build(), repairs)
@@ -384,6 +389,34 @@ def _repeated(graph: Graph) -> Iterator[Repair]:
             yield Repair(node.name, f"removed: every value of {before.name!r} passes it as it is")
 
 
+_SINGLE = ("QActivation", "Activation", "ReLU", "LeakyReLU")  # functions of single values
+
+
+def _flattened(graph: Graph) -> Iterator[Repair]:
+    """Let nothing read a flat stream that cannot: activations go before the Flatten."""
+    while any(node.kind in ("Flatten", "Reshape") for node in graph.nodes):
+        model = graph.build()
+        seen = lint.Graph.of(model)
+        found = next((each for each in seen.layers if lint.misread(seen, each)), None)
+        if found is None:
+            return
+        node, readers = graph.node(found.name), graph.readers(found.name)
+        if node.kind in _SINGLE:  # the type of what is before the Flatten
+            node, readers = graph.node(node.sources[0]), [node]
+        if len(readers) == 1 and readers[0].kind in _SINGLE:
+            (moved,) = readers
+            graph.swap(node, moved)
+            yield Repair(moved.name, f"moved before {node.name!r}, which streams read")
+            continue
+        (source,) = node.sources
+        size = int(np.prod(found.output_shape[1:]))
+        name = f"{node.name}_row"
+        row = Node("Reshape", name, {"name": name, "target_shape": [1, size]}, [source])
+        graph.nodes.insert(graph.nodes.index(node), row)
+        node.sources = [row.name]
+        yield Repair(node.name, f"its values are one row before it, {row.name!r}, in a stream too")
+
+
 def _activations(graph: Graph) -> Iterator[tuple[Node, Any, Quantizer | None]]:
     """Layers with a quantizer for an activation: it as stored, and as it is read."""
     for node in graph.nodes:
@@ -448,6 +481,36 @@ def _symmetric(graph: Graph, grid: FixedPoint) -> Iterator[Repair]:
         else:
             text = node.config["activation"]
             yield Repair(node.name, f"symmetric no more: its lowest value is out of reach; {text}")
+
+
+def _renamed(graph: Graph) -> Iterator[Repair]:
+    """Names that cannot stand in hls4ml's C++, in letters, digits and _."""
+    for node in list(graph.nodes):
+        old, new = node.name, re.sub(r"\W", "_", node.name, flags=re.ASCII)
+        new = new if new.isidentifier() else f"layer_{new}"
+        if new != old:
+            new = graph.unique(new)
+            graph.rename({old: new})
+            yield Repair(old, f"renamed to {new!r}: hls4ml's C++ cannot have its name")
+
+
+def _typed(graph: Graph) -> Iterator[Repair]:
+    """The exact type of the sums that a network ends in, as a quantizer behind them."""
+    ends = [graph.node(name) for name in graph.outputs]
+    while ends[0].kind in ("Flatten", "Permute", "Reshape"):
+        ends[0] = graph.node(ends[0].sources[0])
+    if len(ends) > 1 or ends[0].config.get("activation") not in (None, "linear", "relu"):
+        return
+    try:
+        (kind,) = read(graph.build()).output_types
+    except CheckFailed:  # the lint says why
+        return
+    integer, fraction = max(kind.integer, int(kind.signed)), max(kind.fraction, 1)
+    kind = FixedPoint(max(integer + fraction, 2), integer, kind.signed)
+    if kind.word <= MOST_BITS:
+        text = text_of(kind)
+        node = graph.insert_after(ends[0].name, "QActivation", "score_type", {"activation": text})
+        yield Repair(node.name, f"{text} appended: the exact type of what {ends[0].name!r} gives")
 
 
 def _reachable(graph: Graph, types: dict[str, FixedPoint], grid: FixedPoint) -> dict[str, str]:

@@ -14,6 +14,7 @@ from tensorflow import keras
 from l1kd.core.config import LayerWidths, Score, Student
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.networks.allowed_layers import AxisSum
 from l1kd.networks.quantizers import plain_grid, text_of
 
 layers = keras.layers
@@ -141,6 +142,8 @@ _PAPER: dict[str, tuple[tuple[int, int] | None, ...]] = {
 _PAPER_WIDTHS = Widths(weight=(8, 0), activation=(10, 4), output=(8, 2), awake=0.5)
 _CICADA_WIDTHS = Widths(weight=(8, 1), activation=(10, 6), output=(12, 3), convolution=(12, 3))
 _CONV_WIDTHS = Widths(weight=(8, 1), activation=(10, 6), output=(8, 3), convolution=(8, 1))
+_SET_WIDTHS = Widths(weight=(6, 0), activation=(10, 8), output=(8, 1), convolution=(4, 0))
+_SUMS = {"phi": (1,), "eta": (2,), "all": (1, 2)}  # axes, of images in batches
 _DENSE_WIDTHS = Widths(weight=(8, 1), activation=(10, 5), output=(8, 3))
 
 
@@ -160,14 +163,21 @@ def _paper(build: _Builder) -> None:
 
 
 def _conv(build: _Builder) -> None:
-    """CICADA's second; `conv` has biases at its convolution, a threshold per filter."""
+    """CICADA's second; others have biases at the convolution, a threshold per filter.
+
+    `set` sums over a side behind it: where windows tile that side, its score does not change when
+    events are rotated by a stride.
+    """
     config, cicada = build.config, build.config.architecture == "cicada_v2"
+    summed = config.architecture == "set"
     build.image()
     kernel, stride = config.kernel or (2, 2), config.stride or config.kernel or (2, 2)
     if any(side < window for side, window in zip(build.shape, kernel, strict=False)):
         least = f"images of at least {kernel[0]}x{kernel[1]}"
         raise build.refuse(f" ({config.architecture}) needs {least}, not {build.shape}")
-    build.conv(config.filters or 4, kernel, stride, bias=not cicada)
+    build.conv(config.filters or (6 if summed else 4), kernel, stride, bias=not cicada)
+    if summed:
+        build.x = AxisSum(_SUMS[config.sum or "phi"], name="sum1")(build.x)
     build.dense((16,) if cicada else config.hidden)
 
 
@@ -176,6 +186,7 @@ STUDENTS: dict[str, tuple[Callable[[_Builder], None], Widths]] = {
     "cicada_v1": (lambda build: build.dense((16,)), _CICADA_WIDTHS),
     "cicada_v2": (_conv, _CICADA_WIDTHS),
     "conv": (_conv, _CONV_WIDTHS),
+    "set": (_conv, _SET_WIDTHS),
     "dense": (lambda build: build.dense(build.config.hidden), _DENSE_WIDTHS),
 }
 

@@ -1,4 +1,4 @@
-"""Teachers: float autoencoders whose output is the raw anomaly score.
+"""Teachers: float autoencoders, learned or in closed form, whose output is the raw anomaly score.
 
 The training finds their layers `standardised`, `latent`, `reconstruction` and `raw_score` by name.
 """
@@ -10,41 +10,15 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 from tensorflow import keras
 
 from l1kd.core.config import Teacher
 from l1kd.core.errors import UserError
 from l1kd.data.dataset import Sample
+from l1kd.data.moments import Spread, principal_axes
 from l1kd.networks.allowed_layers import PowerMean, SquareRoot
 
 layers = keras.layers
-
-
-# Mean and standard deviation of every input over normal events, both of the event's shape.
-Spread = tuple[NDArray[np.float64], NDArray[np.float64]]
-
-
-def measure_spread(
-    sample: Sample, axes: tuple[int, ...], square_root: float | None = None
-) -> Spread:
-    """Mean and spread of a sample's inputs, or of `sqrt(x + square_root)`, pooled along `axes`."""
-    count, total, square = 0, np.zeros(sample.shape), np.zeros(sample.shape)
-    for chunk in sample.chunks():
-        events = chunk.astype(np.float64)
-        if square_root is not None:
-            events = np.sqrt(np.maximum(events + square_root, 0))
-        count += len(events)
-        total += events.sum(0)
-        square += np.square(events).sum(0)
-    mean, second = total / count, square / count
-    if axes:
-        mean = np.broadcast_to(mean.mean(axes, keepdims=True), sample.shape)
-        second = np.broadcast_to(second.mean(axes, keepdims=True), sample.shape)
-    deviation = np.sqrt(np.maximum(second - np.square(mean), 0))
-    # An input that never fires must not dominate the score when it does by one count.
-    floor = max(1e-3 * float(deviation.max()), 1e-6)
-    return np.array(mean), np.maximum(deviation, floor)
 
 
 def _image(x: Any, shape: tuple[int, ...], architecture: str) -> Any:
@@ -144,3 +118,34 @@ def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> ke
         weights = (weight / weight.mean()).astype(np.float32).tolist()
     score = PowerMean(config.residual_power, weights, name="raw_score")
     return keras.Model(events, score([standardised, reconstruction]), name="teacher")
+
+
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+def fit_teacher(config: Teacher, normal: Sample) -> keras.Model:
+    """A teacher in closed form, of normal events; it does not learn, its residual is squared."""
+    mean, axes, whitening = principal_axes(normal, config.square_root)
+    events = keras.Input(normal.shape, name="events")
+    units = events
+    if config.square_root is not None:
+        units = SquareRoot(config.square_root, name="square_root")(events)
+    if config.architecture == "pca":
+        if config.components >= len(mean):
+            many = f"{config.components} components leave nothing of {len(mean)} inputs"
+            raise UserError(f"teacher 'pca': {many}; set teacher.components to fewer")
+        basis = axes[:, -config.components :]
+        weights = {"latent": (basis, -mean @ basis), "decoded": (basis.T, mean)}
+        standardised = layers.Activation("linear", name="standardised")(units)
+        latent = layers.Dense(config.components, name="latent")(layers.Flatten()(standardised))
+        decoded = layers.Dense(len(mean), name="decoded")(latent)
+        reconstruction = layers.Reshape(normal.shape, name="reconstruction")(decoded)
+    else:  # Mahalanobis: the mean square of whitened inputs, with nothing to reconstruct
+        weights = {"latent": (whitening, -mean @ whitening)}
+        latent = layers.Dense(len(mean), name="latent")(layers.Flatten()(units))
+        standardised = layers.Reshape(normal.shape, name="standardised")(latent)
+        reconstruction = layers.Subtract(name="reconstruction")([standardised, standardised])
+    score = PowerMean(2.0, name="raw_score")([standardised, reconstruction])
+    model = keras.Model(events, score, name="teacher")
+    for name, values in weights.items():
+        model.get_layer(name).set_weights(values)
+    model.trainable = False
+    return model

@@ -80,7 +80,7 @@ def beyond(model: keras.Model) -> lint.Problem | None:
                     layer.name,
                     f"averages of {', '.join(map(str, sorted(counts)))} values",
                     "a quotient without a last bit is no fixed-point number, in float32 neither",
-                    "average over a power of two, without padding",
+                    "average over a power of two, without padding, or sum with an AxisSum",
                 )
     return None
 
@@ -246,6 +246,7 @@ READERS: dict[str, Callable[[Any, Any], list[Node]]] = {
     "Activation": lambda layer, place: [
         (exact.Rectify if layer.activation.__name__ == "relu" else exact.Reshape)(**place)
     ],
+    "AxisSum": lambda layer, place: [exact.Sum(axes=tuple(a - 1 for a in layer.axes), **place)],
     "LeakyReLU": lambda layer, place: [exact.Rectify(shift=int(-np.log2(layer.alpha)), **place)],
     "Permute": lambda layer, place: [exact.Permute(axes=tuple(a - 1 for a in layer.dims), **place)],
     "ReLU": lambda layer, place: [exact.Rectify(**place)],

@@ -22,7 +22,7 @@ from l1kd.report import tables
 from l1kd.report.load_run import AMOUNTS, SPACING_NS, Cost, RunFiles, read_run
 from l1kd.report.number_format import quantity
 from l1kd.report.tables import Column, Table, text, words
-from l1kd.report.verdict import judge
+from l1kd.report.verdict import good, judge
 
 Form = Literal["json", "csv", "markdown"]
 TableForm = Literal["text", "markdown", "json", "csv"]
@@ -73,6 +73,7 @@ def _json(run: RunFiles) -> str:
             "directory": str(run.directory),
             "state": verdict.state,
             "gates": [vars(gate) for gate in verdict.gates],
+            "good": vars(good(run)),
             "best": run.best,
             "students": {
                 name: {
@@ -110,6 +111,7 @@ def _markdown(run: RunFiles) -> str:
     verdict = judge(run)
     gates = Table.of([text("gate", "name"), text("state"), text("detail")], verdict.gates)
     parts = [f"# {run.manifest.name}: {verdict.headline}", verdict.detail, gates.markdown()]
+    parts += good(run).detail.splitlines()
 
     def section(title: str, table: Table, absent: str = "") -> None:
         if table.rows or absent:
@@ -117,6 +119,7 @@ def _markdown(run: RunFiles) -> str:
 
     for quality in tables.QUALITIES:
         section(quality.title[0].upper() + quality.title[1:], tables.quality_table(run, quality))
+    section("The best student against others", tables.comparison_table(run))
     section("Fidelity ladder", tables.ladder_table(run))
     section("Agreement", tables.agreement_table(run))
     section("Verilog", tables.verilog_table(run))

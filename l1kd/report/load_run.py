@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from l1kd.core import config_file, fpga_parts, run_files
 from l1kd.core.config import Config
 from l1kd.core.errors import UserError
+from l1kd.core.files import read_bytes, reading
 from l1kd.core.run_files import COUNTS
 from l1kd.core.stages import SPECS, AnyStage
 from l1kd.data.sources import SOURCES
@@ -202,10 +204,20 @@ def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
     found = {n: run_files.read(directory, f"{n}.json") for n in names if there(f"{n}.json")}
     if "agreement" in found:
         found["agreement"] = agreement_now(directory)
+    config = config_file.load_resolved(directory / "config.yaml")
+    known = {student.name for student in config.students}
+    for name, value in found.items():
+        told = value.students if name == "metrics" else value
+        named = told if isinstance(told, dict) else [each.student for each in told]
+        if strange := [student for student in named if student not in known]:
+            raise UserError(
+                f"{directory / name}.json is about a student {strange[0]!r}, which the run does "
+                "not have; delete it and run its stage again"
+            )
     return RunFiles(
         directory,
         manifest,
-        config_file.load_resolved(directory / "config.yaml"),
+        config,
         scores=Scores.load(directory / "scores.npz") if scores and there("scores.npz") else None,
         history=read_history(directory / "history.csv") if there("history.csv") else None,
         **found,
@@ -214,11 +226,8 @@ def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
 
 def read_history(path: Path) -> History:
     """Read `history.csv`; cells that hold no number count as missing."""
-    try:
-        with path.open(newline="") as handle:
-            rows = list(csv.DictReader(handle))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete it, or train again") from error
+    with reading(path, "delete it, or train again"):
+        rows = list(csv.DictReader(io.StringIO(read_bytes(path).decode(), newline="")))
     columns = [key for key in (rows[0] if rows else {}) if key and key.endswith("_loss")]
     numbers = [_number(row.get("epoch")) for row in rows]
     return History(

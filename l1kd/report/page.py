@@ -20,14 +20,15 @@ from l1kd.report import number_format, tables
 from l1kd.report.figures import FIGURES, SMALL_COUNT
 from l1kd.report.load_run import SPACING_NS, RunFiles, read_run
 from l1kd.report.number_format import count, plural
-from l1kd.report.verdict import judge
+from l1kd.report.verdict import good, judge
 
 
 def report(context: Context) -> None:
     """Write `report.html`; missing stages are named, failures stand out."""
-    path = context.directory / "report.html"
+    path, run = context.directory / "report.html", read_run(context.directory)
     with atomic(path) as temporary:
-        temporary.write_text(render(read_run(context.directory)), encoding="utf-8")
+        temporary.write_text(render(run), encoding="utf-8")
+    context.say(good(run).detail)
     context.say(f"report: {path}")
 
 
@@ -48,10 +49,10 @@ def render(run: RunFiles) -> str:
         backend_named=backend_named,
         version=__version__,
         verdict=judge(run),
+        good=good(run),
         cards=list(_cards(run)),
         facts=events(run),
         rate_note=rate_note(run),
-        uncertainty=uncertainty(run),
         figures={name: draw(run) for name, draw in FIGURES.items()},
         spacing_ns=SPACING_NS,
         projects=sorted(run.firmware or [], key=lambda record: record.student != run.best),
@@ -126,16 +127,6 @@ def rate_note(run: RunFiles) -> tuple[bool, str]:
     return accepted >= SMALL_COUNT, f"{text}."
 
 
-def uncertainty(run: RunFiles) -> str:
-    """The statistical uncertainty of an efficiency, from the smallest signal."""
-    known = run.events.get("signals", {}).values()
-    tested = [each["test"] for each in known if each.get("test")]
-    if not tested or not run.signals:
-        return ""
-    largest = 50 / min(tested) ** 0.5
-    return f"Binomial uncertainty of one signal's efficiency: at most {largest:.1f} points."
-
-
 @dataclass(frozen=True)
 class Card:
     """A key figure at the top of the page."""
@@ -166,7 +157,7 @@ def _cards(run: RunFiles) -> Iterator[Card]:
     if proofs := run.certificates():
         value = f"{sum(each.certified for each in proofs)} of {len(proofs)}"
         refused = any(found.state == "refused" for each in proofs for found in each.findings)
-        yield Card("Certified for all inputs", value, "HLS projects", bad=refused)
+        yield Card("Certified for all inputs", value, "HLS projects and Verilog", bad=refused)
     # Costs by the best founded numbers, with their source.
     found = of_best(run.metrics, run.costs, run.config.choose.budgets)
     shown: dict[str, tuple[str, Callable[[float], str]]] = {

@@ -103,7 +103,7 @@ def _known(directory: Path) -> dict[str, Any]:
     try:
         runs = read_json(directory.parent.parent / "sweep.json")["runs"]
         return dict(runs[directory.name])
-    except (OSError, ValueError, KeyError, TypeError):
+    except Exception:
         return {}  # not of a sweep
 
 
@@ -184,7 +184,7 @@ def write_tables(directory: Path, run_directories: Sequence[Path]) -> str:
     write_parquet(directory / "runs.parquet", found)
     write_parquet(directory / "summary.parquet", cells)
     with atomic(directory / "summary.md") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     draw(cells, directory)
     return text
 
@@ -319,7 +319,7 @@ def draw(cells: Sequence[Cell], directory: Path) -> list[Path]:
                 svg = _svg(data, series, quantity).replace("<svg", opening, 1)
                 written.append(directory / f"{quantity.file}-{data}.svg")
                 with atomic(written[-1]) as temporary:
-                    temporary.write_text(svg + "\n")
+                    temporary.write_text(svg + "\n", encoding="utf-8")
     return written
 
 

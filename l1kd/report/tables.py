@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from l1kd.core import run_files
+from l1kd.evaluation.comparison import in_words, outcome, points
 from l1kd.evaluation.metrics import POOLED, mean_over_signals, shared_decisions
 from l1kd.evaluation.rates import out_of_reach
 from l1kd.evaluation.student_choice import BUDGETS, amount
@@ -161,6 +162,16 @@ QUALITIES = (
         pooled=False,
     ),
     Quality(
+        name="band",
+        title="efficiency, mean over false-positive rates 3e-4 to 3e-3 (band)",
+        short="efficiency in the band",
+        show=numbers.percent,
+        caption="Band: the mean efficiency over false-positive rates 3e-4 to 3e-3, by logarithm; "
+        "a single rate hangs on a few events.",
+        share=True,
+        pooled=False,
+    ),
+    Quality(
         name="auc",
         title="AUC",
         short="AUC",
@@ -203,13 +214,36 @@ def quality_table(run: RunFiles, quality: Quality) -> Table:
     def of_signal(key: str) -> Column:
         return column("pooled" if key == POOLED else key, lambda each: quality.of(each).get(key))
 
+    # By bootstrap, also over the normal events that set the threshold; an AUC has none.
+    error = Column("±", lambda *item: item[-1].error.get(quality.name), quality.show)
     return Table.of(
-        [text("score", 1), column("mean", quality.mean)]
+        [text("score", 1), column("mean", quality.mean), *[error] * quality.share]
         + [of_signal(key) for key in [POOLED] * quality.pooled + run.signals],
         items,
         kind=0,
         chosen=lambda kind, name, _: kind == "student" and name == run.best,
         caption=quality.caption,
+    )
+
+
+def comparison_table(run: RunFiles) -> Table:
+    """The best student minus its teacher and each baseline, with errors."""
+    metrics = run.metrics
+
+    def apart(title: str, kind: str, key: str) -> Column:
+        return Column(title, lambda _, own: points(own[kind][key]), str)
+
+    return Table.of(
+        [
+            text("compared with", lambda name, _: metrics and in_words(metrics, name)),
+            text("the student is", lambda _, own: outcome(own)),
+            apart("efficiency", "efficiency", "mean"),
+            apart("band", "band", "mean"),
+            *(apart(signal, "band", signal) for signal in run.signals),
+        ],
+        metrics.students[metrics.best].difference.items() if metrics else [],
+        mark=lambda _, own: "bad" if outcome(own) == "worse" else "",
+        caption=f"{run.best} minus others, in points: means over signals, then the band by signal.",
     )
 
 
@@ -332,15 +366,14 @@ def agreement_table(run: RunFiles) -> Table:
 
 
 def certificate_table(run: RunFiles) -> Table:
-    """Layers that are proved of every project, and layers that are tested, not proved."""
-    verdicts = {"refused": "refused", "open": "tested, not proved"}
+    """Layers that are proved of every project, and those that are refused or open."""
 
     def verdict(_: Any, __: Any, found: run_files.Doubted | None) -> str:
-        return verdicts[found.state] if found else "certified for all inputs"
+        return run_files.IN_WORDS[found.state] if found else "certified for all inputs"
 
     columns = [
         text("student"),
-        text("project", lambda _, each, __: f"{each.backend} {each.io_type} {each.strategy}"),
+        text("project", lambda _, each, __: each.project),
         text("verdict", verdict),
         Column("layers proved", lambda _, each, __: len(each.layers)),
         *map(text, ("layer", "step", "reason")),

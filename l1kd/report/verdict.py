@@ -1,4 +1,8 @@
-"""The verdict on a run: gates of agreement, certificates, fidelity, budgets and stages."""
+"""The verdict on a run, two lights: are the bits equal, and is the student any good.
+
+Equal: gates of agreement, certificates, fidelity, budgets, stages. Good: the best student against
+teacher and baselines, within errors; that light fails no command.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from l1kd.core.run_files import AgreementRecord
+from l1kd.core.run_files import IN_WORDS, AgreementRecord
 from l1kd.core.stages import order
+from l1kd.evaluation.comparison import outcome, sentences
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.student_choice import BUDGETS, amount
 from l1kd.firmware.budgets import of_best
@@ -35,6 +40,19 @@ class Verdict:
     headline: str
     detail: str
     gates: list[Gate]
+
+
+def good(run: RunFiles) -> Gate:
+    """Passed if the best student is better than every baseline, failed if worse than one."""
+    known = run.metrics.students[run.metrics.best].difference if run.metrics else {}
+    found = [outcome(each) for name, each in known.items() if name != "teacher"]
+    if run.metrics is None or not found:
+        why = "There is nothing to tell apart." if run.metrics else run.absent("evaluate")
+        return Gate("Not compared with any baseline", "open", why)
+    better, worse = found.count("better"), found.count("worse")
+    name = f"Better than {better} of {plural(len(found), 'baseline')}, worse than {worse}"
+    state: State = "failed" if worse else "passed" if better == len(found) else "open"
+    return Gate(name, state, "\n".join(sentences(run.metrics)))
 
 
 def judge(run: RunFiles) -> Verdict:
@@ -102,21 +120,21 @@ def _compared(record: AgreementRecord) -> tuple[State, str]:
 
 
 def _certificates(run: RunFiles) -> Iterator[Gate]:
-    """Equality for every input, project by project; a layer that is not covered is tested only."""
+    """Equality for every input, project by project; one that is open fails where it is required."""
+    needed = run.config.verify.certificate == "required"
     for record in run.agreement or []:
         for each in record.certificates:
-            name = f"Certificate, {record.student}, {each.backend} {each.io_type} {each.strategy}"
+            name = f"Certificate, {record.student}, {each.project}"
             if each.certified:
                 layers = plural(len(each.layers), "layer")
                 yield Gate(name, "passed", f"certified for all inputs: {layers} proved")
                 continue
             refused = [found for found in each.findings if found.state == "refused"]
             first = (refused or each.findings)[0]
-            where = f"layer {first.layer}, {first.step}: {first.reason}"
-            if refused:
-                yield Gate(name, "failed", f"refused: {where}")
-            else:
-                yield Gate(name, "passed", f"tested, not proved: {where}")
+            where = f"{IN_WORDS[first.state]}: layer {first.layer}, {first.step}: {first.reason}"
+            if needed and not refused:
+                where += "; the run requires certificates"
+            yield Gate(name, "failed" if refused or needed else "passed", where)
 
 
 def _fidelity(run: RunFiles) -> Iterator[Gate]:

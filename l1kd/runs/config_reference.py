@@ -137,7 +137,7 @@ def _yaml(value: Any) -> str:
 
 def _values() -> dict[str, dict[str, str]]:
     """Values of keys in a line each."""
-    text = resources.files("l1kd.core").joinpath("config_values.yaml").read_text("utf-8")
+    text = resources.files("l1kd.core").joinpath("config_values.yaml").read_text(encoding="utf-8")
     values: dict[str, dict[str, str]] = yaml.safe_load(text)
     return values | {"data.source": {each.name: each.about for each in SOURCES.values()}}
 

@@ -17,7 +17,7 @@ from l1kd.core.context import cores, show_table
 from l1kd.core.errors import UserError
 from l1kd.core.processes import Program, version_text
 from l1kd.firmware.hls.backends import BACKENDS
-from l1kd.firmware.hls.c_simulation import COMPILER
+from l1kd.firmware.hls.c_simulation import COMPILER, compiler
 from l1kd.firmware.verilog.project import find_simulator
 from l1kd.firmware.verilog.synthesize import find_yosys
 
@@ -61,7 +61,11 @@ def examine(console: Console) -> bool:
     for package, remedy, needed in _PACKAGES:
         version = _unless(metadata.PackageNotFoundError, metadata.version, package)
         row(package, version, remedy, needed)
-    row("g++", _tool(COMPILER), "apt-get install g++, or set CXX", True)
+    try:
+        broken, remedy = not compiler(), ""
+    except UserError as error:
+        broken, remedy = True, str(error)
+    row("g++", None if broken else _tool(COMPILER), remedy, True)
     for backend in BACKENDS.values():
         names = tuple(program.name for program in backend.programs)
         remedy = f"for vendor numbers: AMD {backend.suite} on the PATH"

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import h5py
 from rich.console import Console
 
 from l1kd import __version__
@@ -23,9 +24,10 @@ from l1kd.core import config_file, files, run_files
 from l1kd.core.config import Config, IoType, VendorTool, differences
 from l1kd.core.context import Context, plain_console
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.processes import call, held
+from l1kd.core.processes import call, held, temporary_files_in
 from l1kd.core.stages import SPECS, STAGES, AnyStage, Stage, order
 from l1kd.data.sources import open_dataset
+from l1kd.networks.tensorflow_setup import check_memory, prepare_tensorflow
 
 # Firmware and evaluation are imported where they are used: a run says something before that.
 
@@ -36,8 +38,9 @@ RUN = files.DirectoryKind(
     "manifest.json",
     damaged="make a new run",
     version=run_files.FORMAT_VERSION,
-    begun=rf"\.lock|l1kd\.log|{files.LEFTOVER.pattern}",
+    begun=r"\.lock|l1kd\.log",
 )
+_EVENTS = (b"PK", b"\x1f\x8b", b"\0\0\x08")  # NPZ, gzip, IDX; beside HDF5
 # A change of these is another experiment: its run is not overwritten by accident.
 _IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
 # Teacher and training are not used; the output type is the network's own.
@@ -65,6 +68,7 @@ def run_configuration(
         context.say(f"{config.name}: reading the events of {config.data.source}")
         _ = context.dataset  # before the import of TensorFlow, which takes seconds
         context.say("building the networks, once to find mistakes")
+        check_memory()
         from l1kd.training.train import check
 
         check(context)
@@ -80,6 +84,7 @@ def import_network(
     directory: Path | None = None,
     *,
     lossy: bool = False,
+    cut: str | None = None,
     until: Stage = "report",
     overrides: Sequence[str] = (),
 ) -> Path:
@@ -100,7 +105,8 @@ def import_network(
             )
     context = context_of(directory, config)
     context.say(f"{config.name}: reading {model}")
-    network = importing.prepare(model, digest, context, lossy=lossy)
+    check_memory()
+    network = importing.prepare(model, digest, context, lossy=lossy, cut=cut)
     context = context.configured(importing.configuration(config, network))
     directory.mkdir(parents=True, exist_ok=True)
     with at_work(directory):
@@ -275,9 +281,11 @@ def context_of(directory: Path, config: Config, console: Console | None = None) 
 def locked(directory: Path) -> Iterator[None]:
     """Hold the run; the lock goes with the process, however it ends."""
     busy = f"{directory} is in use by another l1kd process; wait for it, or name another run"
+    files.check_own_files(directory)
     with held(directory / ".lock", busy):
         files.sweep(directory)
-        yield
+        with temporary_files_in(directory):
+            yield
 
 
 class _Log(logging.FileHandler):
@@ -291,7 +299,7 @@ class _Log(logging.FileHandler):
 def at_work(directory: Path) -> Iterator[None]:
     """Hold the run and write its `l1kd.log`."""
     with locked(directory):
-        handler = _Log(directory / "l1kd.log")
+        handler = _Log(directory / "l1kd.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logger.addHandler(handler)
         logger.propagate = False  # absl, TensorFlow's logging, would print everything once more
@@ -360,8 +368,6 @@ class Runner:
         manifest.stages[stage] = run_files.StageRecord(state="running", inputs=self._inputs(stage))
         run_files.write(context.directory, "manifest.json", manifest)
         if SPECS[stage].tensorflow:
-            from l1kd.networks.tensorflow_setup import prepare_tensorflow
-
             prepare_tensorflow(context.threads)
         failure: CheckFailed | None = None
         try:
@@ -426,13 +432,16 @@ class Runner:
                 for file in self.manifest.data
             }
         if stage == "import" and (imported := self.manifest.imported) is not None:
-            relevant["model"] = [imported.sha256, imported.lossy]
+            relevant["model"] = [imported.sha256, imported.lossy, *filter(None, [imported.cut])]
         return files.content_hash(relevant)
 
 
 @functools.lru_cache(maxsize=256)
 def _event_hash(file: str, size: int, changed_ns: int) -> str:
     """Hash of a file of events: every stage asks for it, and the runs of a sweep share it."""
+    with files.regular(Path(file)) as handle:  # a manifest may name anything
+        if not handle.read(8).startswith(_EVENTS) and not h5py.is_hdf5(file):
+            return "no events"
     return files.file_hash(Path(file))
 
 

@@ -19,11 +19,10 @@ from matplotlib.figure import Figure
 from optuna.trial import TrialState
 from rich.console import Console
 
-from l1kd.core import config_file
+from l1kd.core import config_file, files
 from l1kd.core.config import Config, Search, Student
 from l1kd.core.context import Context, plain_console
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.files import atomic, atomic_directory, read_json, write_json
 from l1kd.core.processes import run_side_by_side
 from l1kd.data.sources import open_dataset
 from l1kd.evaluation.evaluate import scorer
@@ -108,7 +107,7 @@ def _prepare(place: Place) -> None:
         with contextlib.suppress(UserError):  # too large to be drawn as parallel logic
             model = l1kd.load_model(context.student_file(student.name))
             references[student.name] = judge(model, context).model_dump()
-    write_json(place.references, references)
+    files.write_json(place.references, references)
 
 
 def _employ(place: Place, trials: int, workers: int, console: Console) -> None:
@@ -273,7 +272,7 @@ def points(place: Place, study: optuna.Study) -> tuple[list[Point], list[Point],
     known = {student.name: student for student in place.config.students}
     references = [
         Point(label=name, trial=None, student=known[name], **values)
-        for name, values in read_json(place.references).items()
+        for name, values in files.read_json(place.references).items()
     ]
     return front, every, references
 
@@ -289,18 +288,21 @@ def write_front(place: Place, study: optuna.Study) -> str:
         "references": [point.as_json() for point in references],
         "front": [point.as_json() for point in front],
     }
-    write_json(directory / "front.json", found)
+    files.write_json(directory / "front.json", found)
     table = Table.of(COLUMNS, [*references, *front]).markdown()
-    with atomic(directory / "front.md") as temporary:
+    with files.atomic(directory / "front.md") as temporary:
         temporary.write_text(
             f"{table}\n\n{len(every)} trials. AUC and efficiency (at a false-positive rate of "
             "1e-3): means over the signals' validation halves. LUT, FF and cycles: estimates of "
-            "adder-only logic.\n"
+            "adder-only logic.\n",
+            encoding="utf-8",
         )
-    with atomic_directory(directory / "front") as temporary:
+    files.check_replaceable(directory / "front")
+    with files.atomic_directory(directory / "front") as temporary:
+        files.write_json(temporary / files.MARKERS[-1], {"kind": "front"})
         for point in front:
             path = temporary / f"{point.label}.yaml"
-            path.write_text(_configuration(place.config, point))
+            path.write_text(_configuration(place.config, point), encoding="utf-8")
     _plot(directory, front, every, references)
     title = "Pareto front: means over the signals' validation halves, estimates of logic"
     return f"{title}\n{table}"
@@ -339,5 +341,5 @@ def _plot(directory: Path, front: list[Point], every: list[Point], references: l
     panels[0].legend(fontsize="small", loc="lower right")
     with mpl.rc_context({"svg.hashsalt": "l1kd"}):
         for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            with atomic(directory / f"front.{suffix}") as temporary:
+            with files.atomic(directory / f"front.{suffix}") as temporary:
                 figure.savefig(temporary, metadata=metadata, dpi=150)

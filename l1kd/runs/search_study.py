@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import uuid
 import warnings
@@ -172,7 +173,7 @@ class Place:
 
     def claim(self, config: Config) -> None:
         """Make the directory this configuration's study, or find that it is."""
-        if (self.directory / "study.json").exists():
+        if all((self.directory / name).exists() for name in ("study.json", "config.yaml")):
             given, held = _identity(config), _identity(self.config)
             if given != held:
                 changed = sorted(key for key in given if given[key] != held.get(key))
@@ -182,8 +183,8 @@ class Place:
                 )
             return
         STUDY.check(self.directory)
+        STUDY.write_record(self.directory)  # first: it marks the directory as ours
         config_file.save(config, self.directory / "config.yaml")
-        STUDY.write_record(self.directory)
 
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:
@@ -247,7 +248,7 @@ class Worker(contextlib.ExitStack):
         self._file.parent.mkdir(exist_ok=True)
         self.enter_context(held(self._file))
         self.callback(self._file.unlink, missing_ok=True)
-        self._file.write_text(f"{socket.gethostname()} {os.getpid()}\n")
+        self._file.write_text(f"{socket.gethostname()} {os.getpid()}\n", encoding="utf-8")
 
     def counts(self) -> tuple[int, int]:
         """Trials that are finished, and that run."""
@@ -297,6 +298,8 @@ class Worker(contextlib.ExitStack):
                     self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _gone(self, worker: str) -> bool:
+        if not re.fullmatch(r"[0-9a-f]{32}", worker):
+            return True  # not written by l1kd
         file = self._file.parent / worker
         with contextlib.suppress(UserError), held(file, "it works"):
             file.unlink()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import math
 import re
@@ -23,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from l1kd import __version__
-from l1kd.core import config_file
+from l1kd.core import config_file, files
 from l1kd.core.config import Config
 from l1kd.core.context import cores, plain_console
 from l1kd.core.errors import CheckFailed, UserError
@@ -261,12 +260,12 @@ def _judge(place: GridDirectory, outcomes: dict[str, Outcome], wanted: int) -> N
 def look(directory: Path, config: Config, until: Stage) -> tuple[str, float]:
     """A run's present stage, and its share of the whole, from files that others are writing."""
     states: dict[Stage, str] = {}
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        stored = json.loads((directory / "manifest.json").read_text())["stages"]
+    with contextlib.suppress(Exception):
+        stored = files.read_json(directory / "manifest.json")["stages"]
         states = {name: stored[name]["state"] for name in STAGES if name in stored}
     stage = next((name for name, state in states.items() if state == "running"), None)
     done = sum(state in ("done", "failed") for state in states.values())
-    epoch, epochs = _epoch(directory / "history.csv"), config.distillation.phases[-1].last
+    epoch, epochs = _epoch(directory / "history.csv"), config.phases[-1].last
     share = min(epoch / epochs, 1.0) if stage == "train" else float(done > 0)
     if after := STAGES.index(until):
         share = min(_TRAINING * share + (1 - _TRAINING) * max(done - 1, 0) / after, 1.0)
@@ -277,7 +276,7 @@ def _epoch(history: Path) -> int:
     """The last row's epoch; it is the first column."""
     try:
         return int(last_line(history).partition(",")[0])
-    except (OSError, ValueError):
+    except Exception:
         return 0
 
 

@@ -143,17 +143,18 @@ class GridDirectory:
     @property
     def stop(self) -> Path:
         """A file that tells this call's workers to give up."""
-        return self.directory / f".stop-{self.token}"
+        return self.directory / files.passing_name(".stop", self.token)
 
     def claim(self, config: Config, jobs: Sequence[Job]) -> None:
         """Write down what is going to be run."""
         for name in ("runs", "logs", "configs"):
             (self.directory / name).mkdir(exist_ok=True)
-        for left in self.directory.glob(".stop-*"):
-            left.unlink(missing_ok=True)
-        config_file.save(config, self.directory / "config.yaml")
+        for left in self.directory.iterdir():
+            if files.is_passing(left.name, ".stop"):
+                left.unlink(missing_ok=True)
         runs = {job.name: {"group": job.group, "grid": job.varied} for job in jobs}
-        SWEEP.write_record(self.directory, runs=runs)
+        SWEEP.write_record(self.directory, runs=runs)  # first: it marks the directory as ours
+        config_file.save(config, self.directory / "config.yaml")
 
 
 def environment() -> dict[str, str]:
@@ -223,7 +224,7 @@ def _wait(lock: Path, stop: Path, log: IO[bytes]) -> None:
 
 def last_line(path: Path) -> str:
     """The last line of a file that may be long; empty if it has none."""
-    with path.open("rb") as file:
+    with files.regular(path) as file:
         file.seek(max(path.stat().st_size - _TAIL, 0))
         lines = file.read().decode(errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from l1kd.core.config import Distillation
-from l1kd.core.files import atomic, write_arrays
+from l1kd.core.files import atomic, read_arrays, write_arrays
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 Losses = Mapping[str, float]  # by network
@@ -140,10 +139,9 @@ class TrainingLog:
     def resume(self) -> Arrays | None:
         """Load the checkpoint; None if there is none that belongs to this configuration."""
         try:
-            with np.load(self.checkpoint, allow_pickle=False) as file:
-                arrays = dict(file)
+            arrays = read_arrays(self.checkpoint)
             progress = Progress(**json.loads(str(arrays.pop("__progress__"))))
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        except Exception:
             # Missing; or, as it is written whole or not at all, not our file to interpret.
             return None
         if progress.configuration != self.progress.configuration:
@@ -204,7 +202,7 @@ class TrainingLog:
 def write_history(history: list[dict[str, Any]], path: Path) -> None:
     """`history.csv`: a row per epoch, a column per loss; empty where a phase has none."""
     columns = list(dict.fromkeys(key for row in history for key in row))
-    with atomic(path) as temporary, temporary.open("w", newline="") as handle:
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, columns)
         writer.writeheader()
         writer.writerows(history)

@@ -5,9 +5,8 @@ The last phase of every training, and all of it in `l1kd search` and `l1kd.disti
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -19,8 +18,7 @@ from numpy.typing import NDArray
 from tensorflow import keras
 
 from l1kd.core.config import Config, Distillation, Student
-from l1kd.core.errors import UserError
-from l1kd.core.files import write_arrays
+from l1kd.core.files import read_arrays, reading, write_arrays
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset
 from l1kd.training.epochs import Epochs, StudentSchedule, Trainer, TrainingLog
@@ -106,11 +104,8 @@ class LabelledEvents:
     @classmethod
     def load(cls, path: Path) -> LabelledEvents:
         """Read the arrays; a missing or damaged file is a `UserError`."""
-        try:
-            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-                return cls(**{each.name: file[each.name] for each in fields(cls)})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: not as l1kd writes it ({error}); delete it") from error
+        with reading(path, "delete it"):
+            return cls(**read_arrays(path))
 
     def epoch(self, number: int, *, seed: int, batch: int) -> Iterator[tuple[Any, ...]]:
         """Batches of events, targets and latents: every normal event once, with one draw."""

@@ -19,7 +19,7 @@ from tensorflow import keras
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.quantizers import type_of
 
-Kind = Literal["reshape", "flatten", "pool", "conv", "dense", "relu"]
+Kind = Literal["reshape", "flatten", "pool", "sum", "conv", "dense", "relu"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ def plain(step: Step, x: Any, quantize: bool) -> Any:
         return tf.reshape(x, (-1, int(np.prod(x.shape[1:]))))
     if step.kind == "pool":
         return tf.nn.avg_pool2d(x, *step.options)
+    if step.kind == "sum":
+        return tf.reduce_sum(x, step.options, keepdims=True)
     high, word, scale = step.options
     if scale != 1.0:
         x = x * scale
@@ -85,6 +87,7 @@ def _quantized_relu(high: float, word: int) -> Any:
     return quantized_relu
 
 
+_SMALLER = ("pool", "sum")  # steps that leave fewer values
 # Multiplications of an event below which different inputs share a convolution that is zero but on
 # its diagonal blocks: a call costs about as much.
 _WORTH_MERGING = 100_000
@@ -156,7 +159,7 @@ class Stack:
             if kind == "InputLayer" or (own is not None and own.signed and not steps):
                 bits = 0 if own is None else own.word  # the port: events are on its grid
             elif own is not None and not own.signed and steps:
-                scale = held / own.lsb if steps[-1].kind == "pool" else 1.0
+                scale = held / own.lsb if steps[-1].kind in ("pool", "sum") else 1.0
                 steps.append(Step("relu", (own.high / own.lsb, own.word, scale)))
                 held, bits = own.lsb, own.word
             elif kind == "Reshape":
@@ -165,6 +168,10 @@ class Stack:
                 steps.append(Step("flatten"))
             elif kind == "AveragePooling2D" and layer.padding == "valid":
                 steps.append(Step("pool", (layer.pool_size, layer.strides, "VALID")))
+            elif kind == "AxisSum":
+                steps.append(Step("sum", tuple(layer.axes)))
+                cells = np.prod([layer.input_shape[axis] for axis in layer.axes])
+                bits += int(np.ceil(np.log2(cells)))
             elif kind in ("QConv2D", "QDense"):
                 last = layer is layers[-1]
                 after = 1.0 if last else type_of(layers[place + 1].quantizer).lsb  # type: ignore[union-attr]
@@ -253,7 +260,7 @@ class Forward:
             own = list(group)
             here, kinds, apart = self.plans[own[0]][place], [step.kind for step in steps], False
             # Neither smaller in between nor at an end.
-            if here.kind == "conv" and kinds and kinds[-1] == "conv" and "pool" not in kinds:
+            if here.kind == "conv" and kinds and kinds[-1] == "conv" and not {*_SMALLER} & {*kinds}:
                 kernels = [self._weight(name, place + len(steps), "kernel") for name in own]
                 apart = not _together(steps[-1], sides_after(here, x.shape[1:3]), kernels)
             yield from ([name] for name in own) if apart else [own]
@@ -321,7 +328,7 @@ class Forward:
 
 def _together(step: Step, sides: Sequence[int], kernels: list[Any]) -> bool:
     """True if students with different inputs, of these rows and columns, take this step at once."""
-    if step.kind in ("dense", "flatten", "reshape"):
+    if step.kind in ("dense", "flatten", "reshape") or (step.kind == "sum" and 3 in step.options):
         return False
     if step.kind != "conv":
         return True

@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
-from l1kd.core.errors import UserError
 from l1kd.core.files import write_json
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.run_files import read_as
 
 _FILE = "target.json"
 # Below this a raw score counts as 0: a reconstruction can be perfect in float32.
@@ -72,10 +72,6 @@ def save_target(transform: TargetTransform, directory: Path) -> None:
 def load_target(directory: Path) -> TargetTransform:
     """The transform that a run stores; without one, or with a damaged one, a `UserError`."""
     path = directory / _FILE
-    try:
-        return TypeAdapter(TargetTransform).validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        text = f"{directory} has no {_FILE}: its `train` stage has not finished"
-        raise UserError(text) from error
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); train the run again") from error
+    missing = f"{directory} has no {_FILE}: its `train` stage has not finished"
+    transform: TargetTransform = read_as(TargetTransform, path, missing, "train the run again")
+    return transform

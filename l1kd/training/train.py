@@ -17,8 +17,9 @@ from l1kd.core.config import Config, Phase
 from l1kd.core.context import Context
 from l1kd.core.files import content_hash
 from l1kd.data.dataset import Dataset
+from l1kd.data.moments import measure_spread
 from l1kd.networks.load import save_model
-from l1kd.networks.teachers import build_teacher, measure_spread
+from l1kd.networks.teachers import build_teacher, fit_teacher
 from l1kd.networks.tensorflow_setup import prepare_tensorflow
 from l1kd.training import epochs
 from l1kd.training import target_transform as targets
@@ -191,8 +192,11 @@ def streamed_epochs(
 def build(config: Config, dataset: Dataset) -> Distiller:
     """Untrained networks of a configuration; a `UserError` if one cannot read the events."""
     keras.utils.set_random_seed(config.seed)
-    spread = measure_spread(dataset.train, dataset.standardise_axes, config.teacher.square_root)
-    teacher = build_teacher(config.teacher, dataset.shape, spread)
+    if config.teacher.closed_form:
+        teacher = fit_teacher(config.teacher, dataset.train)
+    else:
+        spread = measure_spread(dataset.train, dataset.standardise_axes, config.teacher.square_root)
+        teacher = build_teacher(config.teacher, dataset.shape, spread)
     latent, recipe = int(teacher.get_layer("latent").output.shape[-1]), config.distillation
     students, grid = config.students, dataset.grid
     return Distiller(
@@ -226,11 +230,15 @@ def train(context: Context) -> None:
         distiller.restore(arrays)
         context.say(f"resuming after epoch {log.progress.epoch}")
 
-    for phase in recipe.phases:
+    if config.teacher.closed_form:
+        last, kind = config.phases[-1].last, config.teacher.architecture
+        context.say(f"the teacher {kind!r} is fitted, not trained: students learn {last} epochs")
+    for phase in config.phases:
         if log.progress.epoch < phase.first:
             continue
         if not phase.teacher:  # frozen at its best epoch, with the transform that fits it exactly
-            teacher.set_weights(log.best["teacher"])
+            if not config.teacher.closed_form:
+                teacher.set_weights(log.best["teacher"])
             if distiller.follow:
                 raw = raw_scores(teacher, dataset.train.chunks())
                 distiller.set_transform(distiller.transform.fitted(*targets.log_quantiles(raw)))
@@ -252,11 +260,14 @@ def _run(context: Context, distiller: Distiller, phase: Phase, log: TrainingLog)
     """The epochs of a phase that are left."""
     recipe, trainer, progress = context.config.distillation, distiller.trainer, log.progress
     # One fall of the rate, one rise of the sparsity over all the epochs in which somebody learns.
-    taught = [p for p in recipe.phases if p.teacher]
-    learning = [p for p in recipe.phases if p.students]
+    phases = context.config.phases
+    learning = [p for p in phases if p.students]
     students = StudentSchedule(trainer, recipe, learning[0].first, learning[-1].last)
-    own = epochs.Rate(distiller.optimizer, recipe.learning_rate, taught[0].first, taught[-1].last)
-    rates = [own] * phase.teacher + [students.rate] * phase.students
+    rates = [students.rate] * phase.students
+    if taught := [p for p in phases if p.teacher]:
+        first, last = taught[0].first, taught[-1].last
+        own = epochs.Rate(distiller.optimizer, recipe.learning_rate, first, last)
+        rates = [own] * phase.teacher + rates
     work = _epochs(context, distiller, phase)
     left = (phase.last - progress.epoch) * work.steps
     with context.progress(f"{phase.name} (epochs {progress.epoch + 1}-{phase.last})", left) as tick:

@@ -150,7 +150,7 @@ class Timed(Context):
 
 def busy() -> float:
     """Seconds that all cores have worked, or were taken from us, since the machine started."""
-    with Path("/proc/stat").open() as handle:
+    with Path("/proc/stat").open(encoding="utf-8") as handle:
         user, nice, system, _, _, interrupts, soft, stolen, *_ = map(
             int, handle.readline().split()[1:]
         )

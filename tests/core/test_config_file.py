@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_texts_like_numbers_are_texts_again_for_every_reader(tmp_path: Path, nam
 
 def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.yaml")
-    with pytest.raises(UserError, match="not a file"):
+    with pytest.raises(UserError, match="not a regular file"):
         config_file.load_resolved(tmp_path / "config.yaml")
 
 
@@ -135,8 +136,8 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
         ("data: {source: mnist}\nteacher: {latent: 1e400}", ["mine.yaml:2", "teacher.latent"]),
         (MANY_KEYS, ["mine.yaml:9999", "more than 20000 values"]),
         (MANY_ITEMS, ["mine.yaml:2", "more than 20000 values"]),
-        ("data: {source: mnist}\n" + "\n".join(f"k{n}: 1" for n in range(999)), ["(and 998 more)"]),
-        ("data: {source: mnist}\nname: " + "x" * (1 << 20), ["more than 1048576 bytes"]),
+        ("data: {source: mnist}\n" + "\n".join(f"k{n}: 1" for n in range(999)), ["(and 989 more)"]),
+        ("data: {source: mnist}\nname: " + "x" * (1 << 20), ["more than the 1048576 that"]),
         ("data: {source: mnist}\nseed: !!int x", ["mine.yaml:2", "plain YAML"]),
         ("data: {source: mnist}\nseed: 0x_", ["mine.yaml:2", "integer", "'0x_'"]),
         (f"data: {{source: mnist}}\nseed: {'9' * 5000}", ["mine.yaml:2", "999..."]),
@@ -269,3 +270,16 @@ def test_a_part_that_is_not_known_is_told_by_what_it_has(tmp_path: Path) -> None
     text = (tmp_path / "config.yaml").read_text().replace("xcku15p", "xcnothing")
     (tmp_path / "config.yaml").write_text(text)
     assert config_file.load_resolved(tmp_path / "config.yaml").firmware.part.startswith("xcnothing")
+
+
+def test_all_mistakes_are_said_at_once_each_with_its_place(tmp_path: Path) -> None:
+    text = "data: {source: mnist}\nseed: x\nteacher:\n  latent: many\nrtl: {maxlut: 3}\n"
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, text, "distillation.epochs=0")
+    said = re.findall(r"(?:^|; )(?:\S*mine\.yaml)?(:\d|--set): (\S+):", str(caught.value))
+    assert said == [
+        (":2", "seed"),
+        (":4", "teacher.latent"),
+        ("--set", "distillation.epochs"),
+        (":5", "rtl.maxlut"),
+    ]

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from l1kd.core.files import atomic, atomic_directory, content_hash, file_hash, read_json, write_json
+from l1kd.core import files
+from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.files import (
+    atomic,
+    atomic_directory,
+    check_own_files,
+    content_hash,
+    file_hash,
+    is_passing,
+    passing_name,
+    read_arrays,
+    read_json,
+    reading,
+    sweep,
+    write_arrays,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -48,3 +67,113 @@ def test_hashes_do_not_depend_on_the_order_of_keys(tmp_path: Path) -> None:
     assert content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
     (tmp_path / "x").write_bytes(b"abc")
     assert file_hash(tmp_path / "x").startswith("ba7816bf")
+
+
+def test_only_names_that_l1kd_makes_are_swept(tmp_path: Path) -> None:
+    ours = passing_name(".part.csv")
+    forged = ours.replace(ours[6], "1" if ours[6] == "0" else "0", 1)
+    users = [forged, ".history.abcd1234.part.csv", ".x.part", ".thesis.old", ".l1kd-notes.part"]
+    outside = tmp_path / "outside"
+    run = tmp_path / "run"
+    for place in (run, run / "students", run / "firmware" / "s1" / "hls", outside):
+        place.mkdir(parents=True)
+        for name in (*users, passing_name(".part.csv"), passing_name(".scratch")):
+            (place / name).touch()
+        (place / passing_name(".old") / "inside").mkdir(parents=True)
+    before = sorted(outside.rglob("*"))
+    (run / "firmware" / "linked").symlink_to(outside)
+    (run / "linked").symlink_to(outside)
+    (run / passing_name(".part")).symlink_to(outside)
+    sweep(run)
+    assert sorted(outside.rglob("*")) == before
+    for place in (run, run / "students", run / "firmware" / "s1" / "hls"):
+        left = [path.name for path in place.iterdir() if path.name.startswith(".")]
+        assert sorted(name for name in left if not is_passing(name, ".scratch")) == sorted(users)
+
+
+def test_a_directory_that_was_begun_is_told_from_one_of_the_user_s(tmp_path: Path) -> None:
+    kind = files.DirectoryKind("run", "manifest.json", "make a new run", begun=r"\.lock")
+    for name in (".lock", passing_name(".part.json")):
+        (tmp_path / name).touch()
+    kind.check(tmp_path)
+    (tmp_path / ".x.part").touch()
+    with pytest.raises(UserError, match=r"is not a run \(it has \.x\.part\)"):
+        kind.check(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to a device"])
+def test_only_regular_files_are_read(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path = Path("/dev/zero")
+    else:
+        path.symlink_to("/dev/zero")
+    for read in (read_json, file_hash, read_arrays):
+        with pytest.raises(UserError, match="not a regular file"):
+            read(path)
+
+
+def test_json_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("[" * 200_000, encoding="utf-8")
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_json(path)
+    monkeypatch.setattr(files, "_MOST_BYTES", 100)
+    with pytest.raises(UserError, match="more than the 100 that a file of its kind is read up to"):
+        read_json(path)
+
+
+def test_arrays_do_not_unfold(tmp_path: Path) -> None:
+    arrays = {"a": np.arange(3), "b": np.zeros((2, 2))}
+    write_arrays(tmp_path / "x.npz", arrays)
+    found = read_arrays(tmp_path / "x.npz")
+    assert {key: array.tolist() for key, array in found.items()} == {
+        key: array.tolist() for key, array in arrays.items()
+    }
+    np.savez_compressed(tmp_path / "x.npz", **arrays)
+    with pytest.raises(ValueError, match="compressed"):
+        read_arrays(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (KeyError("a"), "x is damaged, or not as l1kd writes it ('a'); mend it"),
+        (RecursionError(), "x is damaged, or not as l1kd writes it (RecursionError); mend it"),
+        (AssertionError("a\nb"), "x is damaged, or not as l1kd writes it (a); mend it"),
+        (OSError(errno.EIO, "Input/output error"), "x cannot be read (Input/output error)"),
+    ],
+)
+def test_whatever_a_reader_raises_is_the_file_s_fault(error: Exception, message: str) -> None:
+    with pytest.raises(UserError) as caught, reading(Path("x"), "mend it"):
+        raise error
+    assert message in str(caught.value)
+    for own in (UserError("own"), CheckFailed("own"), MemoryError()):
+        with pytest.raises(type(own)), reading(Path("x"), "mend it"):
+            raise own
+
+
+@pytest.mark.parametrize("name", ["l1kd.log", ".lock", "vendor", "report.html"])
+def test_nothing_is_written_through_links_of_a_run(name: str, tmp_path: Path) -> None:
+    run, theirs = tmp_path / "run", tmp_path / "theirs"
+    for each in (run, theirs):
+        each.mkdir()
+    (run / name).symlink_to(theirs if name == "vendor" else theirs / "thesis.tex")
+    with pytest.raises(UserError, match=f"{name} is a link"):  # also to what is not there yet
+        check_own_files(run)
+    (theirs / "thesis.tex").touch()
+    if name == "report.html":  # it is replaced, and its link with it
+        check_own_files(run)
+        with atomic(run / name) as temporary:
+            temporary.write_text("x", encoding="utf-8")
+        assert (theirs / "thesis.tex").read_bytes() == b""
+        return
+    with pytest.raises(UserError, match=f"{name} is a link"):
+        check_own_files(run)
+    if name != "vendor":
+        (run / name).unlink()
+        os.mkfifo(run / name)
+        with pytest.raises(UserError, match="or no file"):
+            check_own_files(run)

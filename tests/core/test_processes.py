@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +17,24 @@ import pytest
 
 from l1kd.core import processes
 from l1kd.core.errors import UserError
-from l1kd.core.processes import Ended, Job, Program, call, held, run, run_jobs, scratch
+from l1kd.core.files import is_passing, passing_name
+from l1kd.core.processes import (
+    Ended,
+    Job,
+    Program,
+    call,
+    held,
+    run,
+    run_jobs,
+    scratch,
+    temporary_files_in,
+)
 
 
 def alive(pid: int) -> bool:
     """It runs; one that waits to be collected does not."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
     except FileNotFoundError:
         return False
     return state != "Z"
@@ -159,18 +171,33 @@ def test_a_program_ends_with_a_killed_parent(tmp_path: Path) -> None:
 def test_scratch_directories_of_killed_processes_are_deleted(tmp_path: Path) -> None:
     with scratch(tmp_path / "p") as mine:
         (mine / "file").touch()
-        for path in (mine, left := tmp_path / ".p.killed.scratch.part"):
+        users = tmp_path / ".p.killed.scratch.part"
+        for path in (mine, users, left := tmp_path / passing_name(".scratch")):
             path.mkdir(exist_ok=True)
             os.utime(path, (0, 0))
-        young = tmp_path / ".p.young.scratch.part"
+        young = tmp_path / passing_name(".scratch")
         young.mkdir()
         with scratch(tmp_path / "p"):
             assert (mine / "file").exists() and young.exists() and not left.exists()
-    assert list(tmp_path.iterdir()) == [young]
+    assert {*tmp_path.iterdir()} == {young, users}
+
+
+def test_temporary_files_are_the_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", before := tempfile.gettempdir())
+    with temporary_files_in(tmp_path):
+        (mine,) = tmp_path.iterdir()
+        assert is_passing(mine.name, ".part")  # what `sweep` deletes after a kill
+        with tempfile.NamedTemporaryFile() as file:
+            assert Path(file.name).parent == mine
+        child = "import tempfile; print(tempfile.gettempdir())"
+        assert call([sys.executable, "-c", child]).stdout.decode().strip() == str(mine)
+        (mine / "left").touch()
+    assert tempfile.gettempdir() == os.environ["TMPDIR"] == before
+    assert not list(tmp_path.iterdir())
 
 
 def leave_mark(path: Path) -> None:
-    path.write_text(str(os.getpid()))
+    path.write_text(str(os.getpid()), encoding="utf-8")
 
 
 def fail(message: str) -> None:

@@ -348,6 +348,32 @@ def test_hdf5_in_one_huge_piece(tmp_path, monkeypatch):
         opened([str(tmp_path / "a.h5")])
 
 
+def filtered(path, number):
+    """Events behind a filter of that number, in a chunk that says it went through it."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((40, 4))
+    properties.set_filter(number, h5py.h5z.FLAG_OPTIONAL, ())
+    with h5py.File(path, "w") as file:
+        space = h5py.h5s.create_simple((40, 4))
+        node = h5py.h5d.create(file.id, b"events", h5py.h5t.IEEE_F32LE, space, properties)
+        node.write_direct_chunk((0, 0), np.zeros((40, 4), "<f4").tobytes(), 0)
+    return str(path)
+
+
+def test_a_filter_that_is_missing_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"f\.h5: events .* filter 40000 .*hdf5plugin.*h5repack"):
+        opened([filtered(tmp_path / "f.h5", 40_000)])
+
+
+def test_filters_of_hdf5plugin(tmp_path, monkeypatch):
+    plugin = pytest.importorskip("hdf5plugin")
+    events = on_grid(40)
+    with h5py.File(tmp_path / "z.h5", "w") as file:
+        file.create_dataset("events", data=events, **plugin.Zstd())
+    found = everything(opened([str(tmp_path / "z.h5")]))
+    assert (in_order(found) == in_order(events)).all()
+
+
 def test_the_seed_decides_who_trains(tmp_path):
     """Of background and signals alike; one seed gives one split, another seed another."""
     events = np.arange(2000, dtype=np.int16).reshape(1000, 2)

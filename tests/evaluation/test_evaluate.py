@@ -15,7 +15,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset, Sample, Signal
 from l1kd.evaluation.evaluate import Calibration, evaluate, summarise
-from l1kd.evaluation.metrics import auc
+from l1kd.evaluation.metrics import auc, band
 from l1kd.evaluation.scores import Scores
 from l1kd.training.target_transform import TargetTransform, save_target
 
@@ -81,7 +81,7 @@ def _scores(dataset, students):
         arrays[f"teacher_{name}"] = raw
         for student, function in students.items():
             arrays[f"student_{student}_{name}"] = SCORE.quantize(function(raw))
-        for baseline in ("sum", "max", "top4", "mean_square", "std_mean_square", "std_fourth"):
+        for baseline in ("sum", "top4"):
             arrays[f"baseline_{baseline}_{name}"] = raw
     return Scores(arrays)
 
@@ -95,6 +95,7 @@ def _summarise(dataset, students, params, choose=None, **known):
         params={"teacher": 99, **params},
         weight_bits=dict.fromkeys(students, 8),
         choose=choose or Choose(),
+        baselines={"sum": {}, "top4": {"cut": 2}},
         **known,
     )
 
@@ -123,6 +124,27 @@ def test_a_student_like_the_teacher_is_the_best_and_no_distance_away():
     assert metrics.dataset["distinct_collisions"] == {"test": {"1e-3": 12}}
 
 
+def test_students_are_compared_with_teacher_and_baselines_on_test_halves():
+    dataset = _dataset()
+    # Like the teacher among accepted events, in another unit; and blind to what is hot.
+    students = {"like": lambda raw: 9 * raw, "blind": lambda raw: 200 - 9 * raw}
+    metrics = _summarise(dataset, students, {"like": 7, "blind": 3})
+    raw = {name: np.abs(s.test.events()).mean(1) for name, s in dataset.signals.items()}
+    normal = np.abs(dataset.test.events()).mean(1)
+    bands = {name: band(normal, own) for name, own in raw.items()}
+    assert metrics.teacher.band == pytest.approx(bands)
+    assert metrics.baselines["top4"].band == metrics.teacher.band
+    assert metrics.baselines["top4"].settings == {"cut": 2}
+    assert metrics.teacher.error["band"] > 0 and metrics.teacher.error["efficiency"] > 0
+    apart = metrics.students["blind"].difference
+    assert set(apart) == {"teacher", "sum", "top4"}
+    assert apart["sum"] == apart["teacher"]
+    own = metrics.students["blind"].band
+    for name, value in bands.items():
+        assert apart["teacher"]["band"][name].value == pytest.approx(own[name] - value)
+    assert metrics.validation["like"].band.keys() == bands.keys()
+
+
 def test_calibrated_scores_are_nearer_and_decide_alike():
     students = {"low": lambda raw: 5 * raw, "like": lambda raw: 10 * raw}
     own = Calibration(np.array([0.0, 100.0]), np.array([0.0, 150.0]))
@@ -140,7 +162,9 @@ def test_ties_go_to_the_smaller_student():
     assert _summarise(_dataset(), students, {"large": 70, "small": 20}).best == "small"
 
 
-@pytest.mark.parametrize(("by", "best"), [("auc", "ranks"), ("efficiency", "tail")])
+@pytest.mark.parametrize(
+    ("by", "best"), [("auc", "ranks"), ("efficiency", "tail"), ("band", "tail")]
+)
 def test_the_best_is_chosen_by_what_the_configuration_says(by, best):
     students = {
         "ranks": lambda raw: np.minimum(10 * raw, 30),  # the tail saturates: nothing is accepted
@@ -176,6 +200,7 @@ def test_without_signals_the_best_is_the_most_like_the_teacher():
     metrics = _summarise(_dataset(signals=False), students, {"against": 1, "like": 9})
     assert metrics.best == "like"
     assert metrics.teacher.auc == {} and metrics.students["like"].emd.anomalous is None
+    assert metrics.students["like"].difference == {} and metrics.teacher.error == {}
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +265,9 @@ def test_the_stage_writes_what_the_networks_say_and_the_same_again(context):
     assert metrics.baselines["sum"].auc["far"] == auc(
         events.sum(1), context.dataset.signals["far"].test.events().astype(float).sum(1)
     )
-    assert "best student" in context.console.file.getvalue()
+    said = " ".join(context.console.file.getvalue().split())
+    assert "best student" in said
+    assert "the sum of all inputs (" in said and "less than 2 standard errors" in said
     before = {name: (directory / name).read_bytes() for name in ("scores.npz", "metrics.json")}
     evaluate(context)
     assert before == {name: (directory / name).read_bytes() for name in before}

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from l1kd.core import files
 from l1kd.core.errors import UserError
-from l1kd.exact import network as network_module
 from l1kd.exact.network import from_json, load_network
 from tests.exact.networks import events_of, everything
 
@@ -89,18 +89,18 @@ def test_a_saved_network_is_loaded_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no exact network"),
-        ("{", "no exact network"),
-        ("[" * 100_000, "no exact network"),
+        ("", "Expecting value"),
+        ("{", "Expecting property name"),
+        ("[" * 100_000, "nested too deeply"),
         ('{"format_version": 9}', "format 9 is not read, 1 is"),
-        ("\x00\xff", "no exact network"),
+        ("\x00\xff", "Expecting value"),
     ],
 )
 def test_a_file_that_is_no_network_is_the_user_s_error(
     tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "n.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match=rf"n\.json holds .*{message}"):
+    with pytest.raises(UserError, match=rf"n\.json is damaged.*{message}"):
         load_network(tmp_path / "n.json")
 
 
@@ -110,6 +110,6 @@ def test_a_missing_or_large_file_is_the_user_s_error(
     with pytest.raises(UserError, match=r"n\.json cannot be read"):
         load_network(tmp_path / "n.json")
     everything().save(tmp_path / "n.json")
-    monkeypatch.setattr(network_module, "_BYTES", 100)
-    with pytest.raises(UserError, match="bytes; networks are read up to 100"):
+    monkeypatch.setattr(files, "_MOST_BYTES", 100)
+    with pytest.raises(UserError, match="more than the 100 that a file of its kind"):
         load_network(tmp_path / "n.json")

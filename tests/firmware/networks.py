@@ -171,11 +171,12 @@ def predict(model: Any, events: np.ndarray) -> np.ndarray:
 
 def make_run(directory: Path, **sections: Any) -> Context:
     """A run of untrained students as the stages before `convert` leave it."""
+    from l1kd.data.moments import measure_spread
     from l1kd.data.sources import open_dataset
     from l1kd.evaluation.evaluate import evaluate
     from l1kd.networks.load import save_model
     from l1kd.networks.students import build_student
-    from l1kd.networks.teachers import build_teacher, measure_spread
+    from l1kd.networks.teachers import build_teacher
     from l1kd.training.target_transform import TARGETS, save_target
 
     config = Config.model_validate(

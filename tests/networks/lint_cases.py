@@ -143,6 +143,14 @@ def called(name: str) -> Any:
     )
 
 
+def last(x: Any) -> Any:
+    return dense(2, "last")(x)
+
+
+def squared(x: Any) -> Any:
+    return layers().Multiply(name="squared")([x, x])
+
+
 def _fails(name: str, build: Any, layer: str, construct: str, says: str, **options: Any) -> Case:
     evidence: Any = says if says in ("does not compile", "does not run") else "fails"
     return Case(name, build, layer, construct, evidence, says=says, **options)
@@ -497,14 +505,49 @@ CASES: list[Case] = [
         "its name",
         "does not compile",
     ),
-    _fails("name of a type", lambda: called("int"), "int", "its name", "does not compile"),
-    _fails("name that hls4ml keeps", lambda: called("input"), "input", "its name", "reserved"),
     _fails(
-        "name of a part",
-        lambda: network((4,), lambda x: dense(2, "out")(act(BITS, "d_linear")(dense(3, "d")(x)))),
-        "d_linear",
-        "its name",
-        "",
+        "pool of one cell",
+        image(
+            lambda x: layers().GlobalMaxPooling2D(name="p")(
+                layers().GlobalMaxPooling2D(keepdims=True)(x)
+            )
+        ),
+        "p",
+        "an image of one cell",
+        "out of range",
+    ),
+    _fails(
+        "Dropout at the end",
+        lambda: network(
+            (4,),
+            lambda x: layers().Dropout(0.1, name="s")(act(RELU, "a")(dense(2, "d")(x))),
+            score=None,
+        ),
+        "s",
+        "Dropout at the end",
+        "not enough values",
+    ),
+    _fails(
+        "nothing behind the port",
+        lambda: network((4,), lambda x: x, score=None),
+        "port",
+        "no layer behind",
+        "does not compile",
+    ),
+    _differs(
+        "flat stream",
+        lambda: network((4, 4, 1), lambda x: last(act(RELU, "a")(flat(conv(2, 2, "k")(x))))),
+        "flat",
+        "Flatten to one dimension and io_stream",
+        io_type="io_stream",
+    ),
+    _fails(
+        "flat stream that is read twice",
+        lambda: network((4, 4, 1), lambda x: squared(flat(act(RELU, "a")(conv(2, 2, "k")(x))))),
+        "flat",
+        "Flatten to one dimension and io_stream",
+        "does not run",
+        io_type="io_stream",
     ),
     _fails(
         "Lambda",

@@ -101,6 +101,27 @@ def clean_sequence() -> Any:
     return network((9, 2), body)
 
 
+def clean_sums() -> Any:
+    """Sums of an image, behind which follows a layer or a quantizer; and of a sequence."""
+    from l1kd.networks.allowed_layers import AxisSum
+
+    def body(x: Any) -> Any:
+        x = act(RELU, "c_relu")(conv(2, 2, "c")(x))
+        one = AxisSum(1, name="s1")(x)
+        two = act("quantized_bits(6,3,0,alpha=1)", "s2_signed")(AxisSum(2, name="s2")(x))
+        three = conv(2, 1, "c3")(AxisSum((1, 2), name="s3")(x))
+        four = act(RELU, "s4_relu")(AxisSum((1, 2, 3), name="s4")(x))
+        rows = layers().Reshape((4, 6), name="rows")(x)
+        rows = AxisSum(1, name="s5")(rows)
+        columns = layers().Reshape((4, 6), name="columns")(x)
+        columns = AxisSum((2,), name="s6")(columns)
+        channels = AxisSum(3, name="s7")(x)
+        made = [one, two, three, four, rows, columns, channels]
+        return joined_heads(x, [lambda _, y=y: y for y in made])
+
+    return network((5, 4, 2), body, score=None)
+
+
 def clean_merges() -> Any:
     def body(x: Any) -> Any:
         a, b = (
@@ -152,6 +173,7 @@ CLEAN: dict[str, Callable[[], Any]] = {
     "weights": clean_weights,
     "images": clean_images,
     "sequence": clean_sequence,
+    "sums": clean_sums,
     "merges": clean_merges,
     "sequential": clean_sequential,
 }

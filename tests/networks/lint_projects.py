@@ -22,7 +22,8 @@ import pytest
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.firmware.hls import c_simulation
+from l1kd.firmware.hls import c_simulation, project
+from l1kd.networks.lint.check import PARTS
 
 TOP = "together"
 _LIBRARY = """#pragma once
@@ -92,6 +93,9 @@ class Project:
     inputs: int
     output: FixedPoint
     outputs: int
+    library: str  # includes of what is shared
+    source: str  # includes of what is its own
+    function: str
 
 
 def port_of(model: Any) -> FixedPoint:
@@ -104,7 +108,14 @@ def port_of(model: Any) -> FixedPoint:
     return FixedPoint(int(first.bits), int(first.integer) + signed, signed)
 
 
-def write(model: Any, name: str, directory: Path, io_type: str) -> Project:
+def write(
+    model: Any,
+    name: str,
+    directory: Path,
+    io_type: str,
+    backend: str = "Vitis",
+    strategy: str = "latency",
+) -> Project:
     """Have hls4ml write a project into `directory/firmware/<name>`, where many fit side by side.
 
     The recipe is that of `l1kd.firmware.hls.hls4ml_convert`.
@@ -113,12 +124,16 @@ def write(model: Any, name: str, directory: Path, io_type: str) -> Project:
 
     written = directory / f"{name}.project"
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        config = hls4ml.utils.config_from_keras_model(model, granularity="name", backend="Vitis")
+        config = hls4ml.utils.config_from_keras_model(model, granularity="name", backend=backend)
+        config["Model"]["Strategy"] = "Resource" if strategy == "resource" else "Latency"
+        for layer in model.layers:
+            if type(layer).__name__ in PARTS and layer.name in config["LayerName"]:
+                config["LayerName"][layer.name]["Strategy"] = strategy
         graph = hls4ml.converters.convert_from_keras_model(
             model,
             hls_config=config,
             bit_exact=True,
-            backend="Vitis",
+            backend=backend,
             io_type=io_type,
             output_dir=str(written),
             project_name=name,
@@ -136,6 +151,39 @@ def write(model: Any, name: str, directory: Path, io_type: str) -> Project:
         int(np.prod(model.input_shape[1:])),
         FixedPoint.parse(str(sink.type.precision)),
         int(np.prod(sink.shape)),
+        "",
+        f'#include "{name}/{name}.cpp"\n',
+        f"{name}::{name}",
+    )
+
+
+def gathered(project: project.Project, name: str, directory: Path) -> Project:
+    """Move a project of `to_hls` to where many fit side by side."""
+    told, top = project.description, project.record.top
+    written = project.directory / "firmware"
+    for path in sorted(written.rglob("*.*")):
+        relative = path.relative_to(written).as_posix()
+        shared = (
+            relative.startswith(("ap_types/", "nnet_utils/")) and path.name != "nnet_code_gen.h"
+        )
+        target = directory / "firmware" / ("" if shared else name) / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = path.read_text()
+        if not shared:
+            text = c_simulation.rewrite(relative, text)
+        else:
+            assert not target.exists() or target.read_text() == text, "a library is the same"
+        target.write_text(text)
+    shutil.rmtree(project.directory)
+    return Project(
+        name,
+        FixedPoint.parse(told.input.type),
+        told.input.size,
+        FixedPoint.parse(told.output.type),
+        told.output.size,
+        f'#include "{name}/library.h"\n',
+        f'namespace {told.namespace} {{\n#include "{name}/{top}.cpp"\n}}\n',
+        f"{told.namespace}::{top}",
     )
 
 
@@ -213,10 +261,10 @@ def refusals(projects: Iterable[Project], directory: Path) -> dict[str, str]:
 
 
 def _write_source(projects: Iterable[Project], directory: Path) -> None:
-    includes = "".join(f'#include "{each.name}/{each.name}.cpp"\n' for each in projects)
+    includes = "".join([each.library for each in projects] + [each.source for each in projects])
     cases = "".join(
         f"    case {number}:\n        return run<{each.inputs}, {each.outputs}>"
-        f"({each.name}::{each.name}, in + 1, out);\n"
+        f"({each.function}, in + 1, out);\n"
         for number, each in enumerate(projects)
     )
     texts = {

@@ -238,7 +238,7 @@ def test_a_demand_names_the_first_and_counts_the_others() -> None:
 
 
 def test_every_problem_has_three_texts_and_a_rule() -> None:
-    written = Path(rules.__file__).read_text()
+    written = Path(rules.__file__).read_text(encoding="utf-8")
     for key, texts in rules._TEXTS.items():
         assert len(texts) == 3 and all(texts), key
         assert f'"{key}"' in written, key

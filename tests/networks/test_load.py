@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import shutil
 import zipfile
@@ -22,9 +23,11 @@ from l1kd.core.config import Score, Student, Teacher
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Sample
-from l1kd.networks.load import read_model, save_model
+from l1kd.data.moments import measure_spread
+from l1kd.networks.allowed_layers import quantizer
+from l1kd.networks.load import Graph, read_model, save_model
 from l1kd.networks.students import STUDENTS, build_student
-from l1kd.networks.teachers import build_teacher, measure_spread
+from l1kd.networks.teachers import build_teacher
 from tests.networks.foreign import QDenseBatchnorm, cicada_v1, cicada_v2, network, trained
 
 SHAPE = (28, 28, 1)
@@ -137,7 +140,7 @@ def set_argument(index: int, **values: Any) -> Callable[[dict[str, Any]], None]:
         (set_argument(2, kernel_quantizer={"class_name": "Popen", "config": {}}), "'Popen'"),
         (set_argument(2, filters={"module": "os", "class_name": "abort"}), "not a plain value"),
         (set_argument(2, filters=3), "needs weights"),
-        (set_argument(2, nonesuch=3), "not a model"),
+        (set_argument(2, nonesuch=3), "layer '.*nonesuch.*save the model again"),
         (lambda config: config["config"].pop("layers"), "not a model"),
     ],
 )
@@ -312,10 +315,10 @@ def test_quantizers_in_every_form(form: Any, stored: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (set_argument(1, activation="quantized_bits(99999999,1)"), "beyond"),
+        (set_argument(1, activation="quantized_bits(99999999,1)"), "bits is 99999999"),
         (set_layer(3, class_name="PruneLowMagnitude"), "strip the pruning"),
         (set_argument(0, batch_shape=[None, 28, 28, 1]), "Keras 3"),
-        (set_argument(2, filters=10**9), "cannot be (built|read)|needs weights|not a model"),
+        (set_argument(2, filters=10**9), "needs weights kernel of the shape"),
     ],
 )
 def test_files_of_others_that_are_refused(
@@ -323,3 +326,263 @@ def test_files_of_others_that_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=words):
         l1kd.load_model(rewritten(stored, change))
+
+
+# --- judged before it is built --------------------------------------------------------------------
+
+
+@functools.cache
+def small() -> keras.Model:
+    """Two dense layers with a softmax behind them."""
+
+    def body(x: Any) -> Any:
+        w = "quantized_bits(6,1,0,alpha=1)"
+        x = qkeras.QDense(3, kernel_quantizer=w, bias_quantizer=w, name="first")(x)
+        x = qkeras.QActivation("quantized_relu(8,4)", name="middle")(x)
+        x = qkeras.QDense(2, kernel_quantizer=w, activation="softmax", name="last")(x)
+        return keras.layers.Activation("sigmoid", name="end")(x)
+
+    return network(body, (5,))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`small.keras` and `small.h5`."""
+    directory = tmp_path_factory.mktemp("small")
+    small().save(directory / "small.keras")
+    small().save(directory / "small.h5")
+    return directory
+
+
+def put(index: int, kind: str, **values: Any) -> Callable[[dict[str, Any]], None]:
+    """Put a layer without weights in front of one that reads the layer before it."""
+
+    def change(config: dict[str, Any]) -> None:
+        layers = config["config"]["layers"]
+        (((source, *_),),) = layers[index]["inbound_nodes"]
+        layers[index]["inbound_nodes"] = [[["new", 0, 0, {}]]]
+        new = {"class_name": kind, "name": "new", "config": {"name": "new", **values}}
+        layers.insert(index, {**new, "inbound_nodes": [[[source, 0, 0, {}]]]})
+
+    return change
+
+
+def repeat(number: int) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        layers = config["config"]["layers"]
+        for place in range(number):
+            own = {"class_name": "ReLU", "config": {"name": f"r{place}"}}
+            layers.append({**own, "inbound_nodes": [[[layers[-1]["config"]["name"], 0, 0, {}]]]})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            set_argument(1, units=12_000_000),
+            r"'first' needs weights kernel of the shape \(5, 12000000\)",
+        ),
+        (set_argument(0, batch_input_shape=[None, 10**9]), "'events' gives 1000000000 values"),
+        (put(1, "RepeatVector", n=10**8), "'new' gives 500000000 values"),
+        (repeat(4000), "4005 layers; at most 1000"),
+        (set_argument(1, name="x\x1b]0;title\x07"), r"named 'x\\x1b\]0;title\\x07'"),
+        (set_argument(0, name="x\x1b]0;title\x07"), r"named 'x\\x1b\]0;title\\x07'"),
+        (set_argument(1, name="n" * 300), "'nnn.*letters, digits"),
+        (set_argument(1, axis=functools.reduce(lambda x, _: [x], range(900), 1)), "damaged"),
+        (set_layer(2, class_name="TFOpLambda"), "'middle' is of class 'TFOpLambda'.*use a layer"),
+        (set_layer(2, class_name="SlicingOpLambda"), "Cropping1D.*--cut LAYER"),
+    ],
+)
+def test_a_configuration_is_judged_before_it_is_built(
+    files: Path, change: Callable[[dict[str, Any]], None], words: str, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(files / "small.keras", tmp_path))
+    with pytest.raises(UserError, match=words) as caught:
+        l1kd.load_model(rewritten(path, change))
+    assert "changed.keras" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("ZeroPadding1D", {"padding": 10**7}),
+        ("UpSampling1D", {"size": 10**9}),
+        ("UpSampling1D", {"size": 10**7}),
+    ],
+)
+def test_layers_that_blow_up_a_sequence(kind: str, values: Any, files: Path) -> None:
+    with zipfile.ZipFile(files / "small.keras") as archive:
+        config = json.loads(archive.read("config.json"))
+    put(1, "Reshape", target_shape=[5, 1])(config)
+    last = {"class_name": kind, "config": {"name": "blown", **values}}
+    config["config"]["layers"][2:] = [{**last, "inbound_nodes": [[["new", 0, 0, {}]]]}]
+    config["config"]["output_layers"] = [["blown", 0, 0]]
+    with pytest.raises(UserError, match="'blown' gives"):
+        Graph.read(config, {}, "here").build()
+
+
+def test_json_too_deep_to_read(files: Path, tmp_path: Path) -> None:
+    path = tmp_path / "deep.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "[" * 200_000 + "]" * 200_000)
+        archive.writestr("model.weights.h5", b"")
+    with pytest.raises(UserError, match=r"deep\.keras: a damaged model file"):
+        l1kd.load_model(path)
+    path.write_text("[" * 200_000 + "]" * 200_000)
+    with pytest.raises(UserError, match=r"give a network\.json"):
+        l1kd.load_network(path)
+
+
+def first_kernel(file: h5py.File, array: Any = None, **options: Any) -> None:
+    """Another kernel of the first layer."""
+    group = file["model_weights/first/first"]
+    del group["kernel:0"]
+    group.create_dataset("kernel:0", data=array, **options)
+
+
+def sixty_times(file: h5py.File) -> None:
+    zeros = np.zeros((1000, 10_000), np.float32)
+    file.create_dataset("big", data=zeros, compression="gzip")
+    group = file["model_weights/first"]
+    for number in range(60):
+        group[f"w{number}"] = file["big"]
+    group.attrs["weight_names"] = [f"w{number}" for number in range(60)]
+
+
+def linked(place: str, link: Any) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        file.move(place, "moved")
+        file[place] = link
+
+    return change
+
+
+def virtual(file: h5py.File) -> None:
+    group = file["model_weights/first/first"]
+    layout = h5py.VirtualLayout((5, 3), "f4")
+    layout[...] = h5py.VirtualSource("other.h5", "x", (5, 3))
+    del group["kernel:0"]
+    group.create_virtual_dataset("kernel:0", layout)
+
+
+DEEP = np.full((5, 3), 2**53 + 1, np.uint64)
+FIRST = "model_weights/first"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda file: first_kernel(file, shape=(5, 10**8), dtype="f4"), "never filled"),
+        (sixty_times, "weights of 2288 MiB; at most 512"),
+        (linked(FIRST, h5py.ExternalLink("other.h5", "/first")), f"{FIRST} is a link"),
+        (linked("model_weights", h5py.SoftLink("/moved")), "h5: model_weights is a link"),
+        (linked(f"{FIRST}/first/kernel:0", h5py.SoftLink("/moved")), "kernel:0 is a link"),
+        (virtual, "kernel:0' is kept in other files"),
+        (
+            lambda file: first_kernel(file, DEEP),
+            "'first', uint64, has NaN or what float32 does not hold",
+        ),
+        (lambda file: first_kernel(file, np.full((5, 3), 1e300)), "'first', float64"),
+        (lambda file: first_kernel(file, np.full((5, 3), b"x")), "not numeric"),
+    ],
+)
+def test_stored_weights_are_judged_before_they_are_read(
+    change: Callable[[h5py.File], None], words: str, files: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(files / "small.h5", tmp_path))
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with pytest.raises(UserError, match=words):
+        l1kd.load_model(path)
+
+
+def test_weights_of_integers_that_are_float32(files: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(files / "small.h5", tmp_path))
+    with h5py.File(path, "r+") as file:
+        first_kernel(file, np.arange(15, dtype=np.uint64).reshape(5, 3))
+    kernel = l1kd.load_model(path).get_layer("first").get_weights()[0]
+    assert kernel.dtype == np.float32 and (kernel == np.arange(15).reshape(5, 3)).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("quantized_bits(-6,1)", "bits is -6"),
+        ("quantized_bits(5.5,1,alpha=1)", "bits is 5.5"),
+        ("quantized_bits(1000000,1)", "bits is 1000000"),
+        ("quantized_bits(True and 1,1)", "no quantizer"),
+        ("quantized_bits(None,1)", "bits is None"),
+        ("quantized_bits('six',1)", "bits is 'six'"),
+        ("quantized_bits(6,-1)", "integer is -1"),
+        ("quantized_bits(6,1.5)", "integer is 1.5"),
+        ("quantized_bits(6,1000000)", "integer is 1000000"),
+        ("quantized_relu(0,0)", "bits is 0"),
+        ("quantized_ulaw(-4,2)", "bits is -4"),
+        ("quantized_po2(4,max_value=-2)", "max_value should be non-negative"),
+        ("quantized_bits(6,1,alpha=1e999)", "alpha is inf"),
+        ("quantized_bits(6,1,alpha='much')", "alpha is 'much'"),
+        ("quantized_bits(6,1,much=1)", "unexpected keyword argument 'much'"),
+        ("quantized_bits(" + "-" * 5000 + "6)", "no quantizer"),
+        ({"class_name": "quantized_bits", "config": {"bits": 6, "alpha": float("nan")}}, "is nan"),
+        ({"class_name": "ternary", "config": {"alpha": [1.0, float("nan")]}}, "is nan"),
+    ],
+)
+@pytest.mark.parametrize("as_text", [False, True])
+def test_quantizers_that_no_type_is_like(text: Any, words: str, as_text: bool) -> None:
+    with pytest.raises(UserError, match=words):
+        quantizer(text, "m.h5: layer 'a'", as_text=as_text)
+
+
+# --- other layouts, parts -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("build", [of_others, student, cicada_v1])
+def test_the_layout_of_another_keras(build: Callable[[], keras.Model], tmp_path: Path) -> None:
+    model = build()
+    model.save(tmp_path / "new.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "new.keras") as new,
+        zipfile.ZipFile(tmp_path / "old.keras", "w") as old,
+    ):
+        old.writestr("config.json", new.read("config.json"))
+        weights = io.BytesIO(new.read("model.weights.h5"))
+        with h5py.File(weights, "r+") as file:
+            own, other = "layers", "_layer_checkpoint_dependencies"
+            file.move(*((own, other) if own in file else (other, own)))
+        old.writestr("model.weights.h5", weights.getvalue())
+    again, expected = (l1kd.load_model(tmp_path / f"{name}.keras") for name in ("old", "new"))
+    pairs = zip(again.get_weights(), expected.get_weights(), strict=True)
+    assert all((ours == theirs).all() for ours, theirs in pairs)
+
+
+@pytest.mark.parametrize(
+    ("cut", "names"),
+    [
+        ("end", ["events", "first", "middle", "last"]),
+        ("last", ["events", "first", "middle", "last"]),
+        ("middle", ["events", "first", "middle"]),
+    ],
+)
+def test_a_network_can_be_cut(cut: str, names: list[str], files: Path) -> None:
+    part = l1kd.load_model(files / "small.h5", cut=cut)
+    assert [layer.name for layer in part.layers] == names
+    softmax = part.layers[-1].name == "last" and part.layers[-1].activation.__name__ == "softmax"
+    assert softmax == (cut == "end")  # it is its own function that a layer loses
+    events = np.random.default_rng(0).integers(-64, 64, (50, 5)).astype(np.float32) / 16
+    if cut == "last":
+        given = keras.activations.softmax(part(events)).numpy()
+        whole = l1kd.load_model(files / "small.h5", cut="end")
+        assert (given == whole(events).numpy()).all()
+    if cut == "middle":
+        inner = keras.Model(small().inputs, small().get_layer("middle").output)
+        assert (part(events).numpy() == inner(events).numpy()).all()
+
+
+def test_what_is_cut_off_may_be_of_any_class(files: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(files / "small.keras", tmp_path))
+    path = rewritten(path, set_layer(4, class_name="TFOpLambda"))
+    assert l1kd.load_model(path, cut="last").output_shape == (None, 2)
+    with pytest.raises(UserError, match=r"named .lats. \(did you mean .last.\?\)"):
+        l1kd.load_model(path, cut="lats")

@@ -69,6 +69,14 @@ def relu(x: Any, text: Any = "quantized_relu(6,2)", name: str = "a") -> Any:
     return QActivation(text, name=name)(x)
 
 
+def turned(x: Any) -> Any:
+    return layers.Permute((2, 1))(layers.Reshape((3, 2))(port(x)))
+
+
+def squared(x: Any) -> Any:
+    return layers.Multiply()([x, x])
+
+
 def out(x: Any) -> Any:
     return QActivation("quantized_bits(13,4,0,alpha=1)", name="out")(dense(1, "last")(x))
 
@@ -90,6 +98,14 @@ def kinds(repaired: Repaired, layer: str) -> set[str]:
 
 
 EXACT: dict[str, tuple[Body, str]] = {
+    "flat stream": (
+        lambda x: out(relu(layers.Flatten()(turned(x)))),
+        "a",
+    ),
+    "flat stream that two read": (
+        lambda x: out(squared(layers.Flatten(name="f")(turned(x)))),
+        "f",
+    ),
     "dropout": (lambda x: out(layers.Dropout(0.1, name="drop")(relu(dense()(port(x))))), "drop"),
     "noise": (
         lambda x: out(layers.GaussianNoise(1.0, name="drop")(relu(dense()(port(x))))),
@@ -171,7 +187,78 @@ def test_exact_repairs_change_no_score(name: str) -> None:
         _, repaired, different = compare(body, grid=grid)
     assert different == 0 and repaired.exact
     assert kinds(repaired, layer) == {"exact"}
+    assert check(repaired.model, io_type="io_stream" if "stream" in name else "io_parallel") == []
+
+
+def inner(x: Any) -> Any:
+    return relu(dense()(port(x)))
+
+
+# Ends of networks, and the type of their scores.
+ENDS: dict[str, tuple[Body, str]] = {
+    "sums": (lambda x: dense(1, "last")(inner(x)), "quantized_bits("),
+    "sums of a matrix": (lambda x: dense(3, "last")(inner(x)), "quantized_bits("),
+    "relu inside": (lambda x: dense(2, "last", activation="relu")(inner(x)), "quantized_relu("),
+    "relu behind": (lambda x: layers.ReLU()(dense(2, "last")(inner(x))), "quantized_relu("),
+    "add": (
+        lambda x: layers.Add()([dense(2, n)(h) for h in [inner(x)] for n in "uv"]),
+        "quantized_bits(",
+    ),
+    "reshaped": (lambda x: layers.Reshape((2, 2))(dense(4, "last")(inner(x))), "quantized_bits("),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_the_exact_type_of_the_output_is_appended(name: str) -> None:
+    body, type_ = ENDS[name]
+    _, repaired, different = compare(body)
+    assert different == 0 and repaired.exact
+    assert kinds(repaired, "score_type") == {"exact"}
+    assert str(repaired.model.get_layer("score_type").quantizer).startswith(type_)
     assert check(repaired.model) == []
+
+
+def test_an_output_of_integers_gets_a_fraction_bit() -> None:
+    coarse = {"kernel_quantizer": "quantized_bits(4,6,0,alpha=1)", "use_bias": False}
+    model = network(lambda x: dense(1, "last", **coarse)(inner(x)), (6,))
+    last = model.get_layer("last")
+    last.set_weights([np.array([[16], [-32], [48], [-64]], np.float32)])
+    repaired, some = apply_repairs(model, grid=GRID), events((6,))
+    assert (model(some).numpy() == repaired.model(some).numpy()).all()
+    assert str(repaired.model.get_layer("score_type").quantizer) == "quantized_bits(11,9,0,alpha=1)"
+    assert check(repaired.model) == []
+
+
+def test_an_output_of_too_many_bits_has_no_type() -> None:
+    wide = "quantized_bits(22,0,0,alpha=1)"
+    body = lambda x: dense(1, "last", kernel_quantizer=wide)(inner(x))  # noqa: E731
+    _, repaired, _ = compare(body)
+    assert kinds(repaired, "score_type") == set()
+
+
+def test_names_that_c_cannot_have() -> None:
+    def body(x: Any) -> Any:
+        x = dense(3, "dense-1")(port(x))
+        x = relu(x, name="block.1")
+        x = relu(dense(3, "block_1")(x), name="input")
+        x = relu(dense(3, "2nd")(x), name="2nd_linear")
+        return relu(dense(1, "last/x")(x), name="last_x_linear")
+
+    events_ = keras.Input((6,), name="my events")
+    model = trained(keras.Model(events_, body(events_)))
+    repaired, some = apply_repairs(model, grid=GRID), events((6,))
+    assert (model(some).numpy() == repaired.model(some).numpy()).all()
+    assert repaired.exact and check(repaired.model) == []
+    said = [each for each in repaired.repairs if each.what.startswith("renamed")]
+    renamed = {each.layer: each.what.split("'")[1] for each in said}
+    assert renamed == {
+        "my events": "my_events",
+        "dense-1": "dense_1",
+        "block.1": "block_1_2",
+        "2nd": "layer_2nd",
+        "2nd_linear": "layer_2nd_linear",
+        "last/x": "last_x",
+    }
 
 
 @pytest.mark.parametrize("quantizer", WEIGHTS)

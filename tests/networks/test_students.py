@@ -89,6 +89,29 @@ def test_a_convolution_s_window_is_the_configuration_s() -> None:
     assert [layer.name for layer in model.layers[-3:]] == ["flatten", "output", "score"]
 
 
+def test_a_set_s_score_does_not_change_when_events_rotate_by_a_stride() -> None:
+    model = build("set", (18, 14, 1), hidden=[5])
+    random = np.random.default_rng(0)
+    model.set_weights([random.normal(0, 0.5, w.shape) for w in model.get_weights()])
+    events = random.poisson(3, (64, 18, 14, 1)).astype(np.float32)
+    scores = model(events).numpy()
+    assert len(np.unique(scores)) > 30
+    for regions in (2, 4, 16):
+        assert (model(np.roll(events, regions, axis=1)).numpy() == scores).all()
+    assert (model(np.roll(events, 1, axis=1)).numpy() != scores).any()
+    assert (model(np.roll(events, 2, axis=2)).numpy() != scores).any()
+
+
+@pytest.mark.parametrize(
+    ("over", "shape"), [("phi", (1, 7, 3)), ("eta", (9, 1, 3)), ("all", (1, 1, 3))]
+)
+def test_a_set_sums_over_what_it_is_told(over: str, shape: tuple[int, ...]) -> None:
+    model = build("set", (18, 14, 1), filters=3, **{"sum": over})
+    assert model.get_layer("sum1").output_shape == (None, *shape)
+    with pytest.raises(ValueError, match="'sum' is for 'set'"):
+        Student(name="x", architecture="conv", **{"sum": over})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("architecture", "shape", "options", "words"),
     [

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
+from sklearn.covariance import LedoitWolf
+from sklearn.decomposition import PCA
 from tensorflow import keras
 
 from l1kd.core.config import Teacher, TeacherArchitecture
 from l1kd.core.errors import UserError
 from l1kd.data.dataset import Sample
-from l1kd.networks.teachers import TEACHERS, build_teacher, measure_spread
+from l1kd.data.moments import measure_spread
+from l1kd.networks.load import load_model, save_model
+from l1kd.networks.teachers import TEACHERS, build_teacher, fit_teacher
 
 CALO = np.random.default_rng(0).poisson(3, (300, 18, 14, 1)).astype(np.float32)
 
@@ -31,7 +36,7 @@ def test_published_sizes() -> None:
 def test_nothing_is_computed_that_no_stride_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).random((20, 28, 28, 1)).astype(np.float32)
     model = teacher("paper", images)
-    monkeypatch.setattr(keras.layers, "Cropping2D", lambda sides: lambda x: x)
+    monkeypatch.setattr("l1kd.networks.teachers.layers.Cropping2D", lambda sides: lambda x: x)
     whole = teacher("paper", images)
     assert len(whole.layers) == len(model.layers) - 1
     whole.set_weights(model.get_weights())
@@ -87,4 +92,45 @@ def test_what_cannot_be_built_is_said(
 
 
 def test_every_architecture_of_the_configuration_is_there() -> None:
-    assert set(get_args(TeacherArchitecture)) == set(TEACHERS)
+    fitted = {
+        each for each in get_args(TeacherArchitecture) if Teacher(architecture=each).closed_form
+    }
+    assert fitted == {"pca", "mahalanobis"}
+    assert set(get_args(TeacherArchitecture)) == set(TEACHERS) | fitted
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options", "params"),
+    [
+        ("pca", {"square_root": 1.0}, 252 + 1 + 252 + 252),
+        ("pca", {"components": 3}, 2 * 3 * 252 + 3 + 252),
+        ("mahalanobis", {"square_root": 1.0}, 252 * 252 + 252),
+    ],
+)
+def test_a_teacher_in_closed_form_is_scikit_learns_and_survives_a_file(
+    architecture: str, options: dict[str, float], params: int, tmp_path: Path
+) -> None:
+    config = Teacher(architecture=architecture, residual_power=4, standardise=True, **options)  # type: ignore[arg-type]
+    model = fit_teacher(config, Sample.of("train", CALO))
+    units = CALO.reshape(len(CALO), -1).astype(np.float64)
+    if config.square_root is not None:
+        units = np.sqrt(units + config.square_root)
+    if architecture == "pca":
+        pca = PCA(config.components, svd_solver="full").fit(units)
+        residual = units - pca.inverse_transform(pca.transform(units))
+        expected = np.square(residual).mean(1)
+    else:
+        expected = LedoitWolf().fit(units).mahalanobis(units) / 252
+    np.testing.assert_allclose(model(CALO).numpy(), expected, rtol=1e-3)
+    assert model.trainable_weights == [] and model.count_params() == params
+    save_model(model, tmp_path / "teacher.keras")
+    again = load_model(tmp_path / "teacher.keras")
+    np.testing.assert_array_equal(again(CALO).numpy(), model(CALO).numpy())
+    names = {"standardised", "latent", "reconstruction", "raw_score"}
+    assert names <= {layer.name for layer in again.layers}
+
+
+def test_as_many_components_as_inputs_leave_nothing_to_score() -> None:
+    config = Teacher(architecture="pca", components=252)
+    with pytest.raises(UserError, match=r"252 inputs; set teacher\.components"):
+        fit_teacher(config, Sample.of("train", CALO))

@@ -12,8 +12,9 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.stages import STAGES
 from l1kd.data.dataset import Dataset, Sample, Signal
 from l1kd.data.sources import SOURCES
+from l1kd.evaluation.baselines import BASELINES
 from l1kd.evaluation.evaluate import summarise
-from l1kd.evaluation.scores import BASELINES, Scores
+from l1kd.evaluation.scores import Scores
 from l1kd.training.target_transform import TARGETS
 
 SIGNALS = {"ttbar": 1.6, "htautau": 0.7, "vbf_hbb": 1.1}
@@ -136,7 +137,7 @@ def _evaluate(directory, config, signals, students, events, description):
             own = hidden + random.normal(0, 0.4 * noise, size)
             arrays[f"student_{student}_{sample}"] = target.forward(np.exp(own))
         for number, baseline in enumerate(BASELINES):
-            own = hidden + random.normal(0, 0.5 + 0.15 * number, size)
+            own = hidden + random.normal(0, 0.2 + 0.15 * number, size)
             arrays[f"baseline_{baseline}_{sample}"] = own
     scores = Scores(arrays)
     scores.save(directory / "scores.npz")
@@ -169,6 +170,7 @@ def _evaluate(directory, config, signals, students, events, description):
         params={"teacher": 323_731, **{s: 4_073 - 100 * i for i, s in enumerate(students)}},
         weight_bits=dict.fromkeys(students, 12),
         choose=config.choose,
+        baselines={name: {"cut": 20} if name == "pus_above" else {} for name in BASELINES},
     )
     run_files.write(directory, "metrics.json", metrics)
 

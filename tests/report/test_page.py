@@ -12,10 +12,13 @@ from rich.console import Console
 from l1kd.core import config_file, run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
+from l1kd.core.run_files import Measured
+from l1kd.evaluation.baselines import BASELINES
 from l1kd.report import number_format
 from l1kd.report import page as page_module
 from l1kd.report.load_run import read_run
 from l1kd.report.page import render, report
+from l1kd.report.verdict import good, judge
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -127,6 +130,48 @@ def test_a_mismatch_is_loud(bare, make):
     assert "FAILED" in text and "Verified" not in text
     assert "312 of 1,311 corner events, by up to 17 LSB, first in layer dense1" in text
     assert re.search(r'class="bad">624|class="bad".*?>624<', page)
+
+
+@pytest.mark.parametrize(
+    ("shift", "state", "words"),
+    [
+        (0.5, "passed", "is better than"),
+        (0.0, "open", "is not distinguishable from"),
+        (-0.5, "failed", "is worse than"),
+    ],
+)
+def test_the_page_says_in_words_whether_the_student_is_good(bare, make, shift, state, words):
+    run = make()
+    metrics = run_files.read(run, "metrics.json")
+    own = metrics.students[metrics.best].difference
+    assert set(own) == {"teacher", *BASELINES}
+    measured = {name: Measured(value=shift, error=0.1) for name in ("mean", *metrics.teacher.band)}
+    for name in BASELINES:
+        own[name] = {"band": measured, "efficiency": measured}
+    own["teacher"] = {
+        kind: dict.fromkeys(measured, Measured(value=-0.5, error=0.1)) for kind in own["sum"]
+    }
+    run_files.write(run, "metrics.json", metrics)
+    read = read_run(run)
+    light = good(read)
+    assert light.state == state
+    page = render(read)
+    text = _read(page)
+    assert f'<div class="verdict {state}" role="status">' in page and light.name in text
+    assert f"{metrics.best} {words}" in text
+    assert "the sum above a cut after pile-up subtraction (cut 20)" in text
+    assert f"{100 * shift:+.1f} ± 10.0" in text and "2 standard errors" in text
+    # The bits are another matter: a weak student's firmware is verified all the same.
+    assert judge(read).state == "passed" and "Verified" in text
+    (teacher,) = (line for line in light.detail.splitlines() if "the teacher" in line)
+    assert "is worse than" in teacher
+
+
+def test_a_run_without_signals_is_compared_with_nothing(bare, make):
+    light = good(read_run(make(signals={})))
+    assert (light.state, light.detail) == ("open", "There is nothing to tell apart.")
+    waiting = good(read_run(make("early", stages=("train",))))
+    assert waiting.state == "open" and "“evaluate” has not run" in waiting.detail
 
 
 def test_a_lost_auc_is_loud(bare, make):

@@ -110,7 +110,7 @@ class Cluster:
 def _address(told: Path) -> str | None:
     """What a scheduler wrote, once it is whole."""
     with contextlib.suppress(OSError, ValueError):
-        address: str = json.loads(told.read_text())["address"]
+        address: str = json.loads(told.read_text(encoding="utf-8"))["address"]
         return address
     return None
 

@@ -18,7 +18,6 @@ from tensorflow import keras
 
 from l1kd import cli
 from l1kd.core.config_types import NAME_PATTERN
-from l1kd.core.errors import CheckFailed
 from l1kd.evaluation import import_network
 from tests.conftest import call_l1kd, copy_of_run, killed_before, made_once, tiny_arrays
 from tests.networks.foreign import cicada_v1, network, trained
@@ -234,15 +233,28 @@ def test_a_signed_score(l1kd: Call, config: Path, tmp_path: Path) -> None:
         assert scores["student_m_test"].min() < 0
 
 
-def test_a_score_without_a_type_is_refused(l1kd: Call, config: Path, tmp_path: Path) -> None:
+def test_a_part_of_a_network_without_a_type(l1kd: Call, config: Path, tmp_path: Path) -> None:
     def body(x: Any) -> Any:
-        return QDense(1, kernel_quantizer=W, bias_quantizer=W, name="d")(layers.Flatten()(x))
+        x = QDense(1, kernel_quantizer=W, bias_quantizer=W, name="dense-1")(layers.Flatten()(x))
+        return layers.Activation("sigmoid", name="probability")(x)
 
-    model = saved(network(body, (6, 4, 1)), tmp_path / "m.keras")
-    refused = l1kd("import", model, config, "--run", tmp_path / "run")
+    model, run = saved(network(body, (6, 4, 1)), tmp_path / "m.keras"), tmp_path / "run"
+    words = ["import", model, config, "--run", run, "--until", "evaluate"]
+    refused = l1kd(*words)
     assert refused.returncode == 1, refused.stderr
-    assert "'d'" in refused.stderr.splitlines()[-1]
-    assert (tmp_path / "run" / "report.html").is_file()
+    assert "'probability'" in refused.stderr.splitlines()[-1] and "--cut" in refused.stderr
+    taken = l1kd(*words, "--cut", "probability")
+    assert taken.returncode == 0, taken.stderr
+    facts = read(run, "manifest.json")["imported"]
+    assert facts["cut"] == "probability" and facts["price"]["different"] == 0
+    assert {each["layer"]: each["kind"] for each in facts["repairs"]} == {
+        "dense-1": "exact",
+        "port": "exact",
+        "score_type": "exact",
+    }
+    with np.load(run / "scores.npz") as scores:
+        assert scores["student_m_test"].min() < 0  # not of the sigmoid
+    assert "already" in l1kd(*words, "--cut", "probability").stderr
 
 
 def lambda_in(path: Path) -> Path:
@@ -251,7 +263,7 @@ def lambda_in(path: Path) -> Path:
 
 
 def text_in(path: Path) -> Path:
-    path.write_text("no model")
+    path.write_text("no model", encoding="utf-8")
     return path
 
 
@@ -284,7 +296,7 @@ def narrow_port() -> keras.Model:
         (lambda_in, ["'Lambda'"]),
         (lambda path: saved(cicada_v1(25, 4), path), ["(25,)", "(6, 4, 1)"]),
         (lambda path: saved(outputs(2), path), ["one score"]),
-        (lambda path: saved(outputs(1, 2), path), ["2 outputs"]),
+        (lambda path: saved(outputs(1, 2), path), ["2 outputs", "--cut LAYER"]),
         (lambda path: saved(narrow_port(), path), ["ap_fixed<4,4", "ap_fixed<6,6"]),
     ],
 )
@@ -339,7 +351,7 @@ def test_an_exact_repair_that_is_none_is_found(config: Path, theirs: Path, tmp_p
     kernel, bias = wrong.get_layer("dense1").get_weights()
     kernel[0, 0] += 0.25
     wrong.get_layer("dense1").set_weights([kernel, bias])
-    with pytest.raises(CheckFailed, match="of 250 scores changed"):
+    with pytest.raises(RuntimeError, match="of 250 scores changed"):
         repaired = replace(found.repaired, model=wrong)
         import_network.import_(context, replace(found, repaired=repaired))
     assert not context.student_file("their-v1").exists()

@@ -20,8 +20,9 @@ import yaml
 
 from l1kd.core import run_files
 from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.files import is_passing, passing_name
 from l1kd.core.stages import STAGES
-from l1kd.runs.run import _differences, link_projects, locked
+from l1kd.runs.run import _differences, _event_hash, link_projects, locked
 from tests.conftest import copy_of_run, killed_before
 from tests.firmware.networks import change_weight
 
@@ -101,7 +102,7 @@ def test_the_emulator_of_a_run_that_failed_says_so(
 
 
 def test_bad_input_leaves_no_run(l1kd: Call, tiny: Path, tmp_path: Path) -> None:
-    config = yaml.safe_load(tiny.read_text())
+    config = yaml.safe_load(tiny.read_text(encoding="utf-8"))
     for change, words in (
         ({"data": {**config["data"], "background": [str(tmp_path / "none.npz")]}}, "none.npz"),
         ({"students": [{"architecture": "s1"}]}, "larger images"),
@@ -147,18 +148,19 @@ def test_a_run_in_use_is_left_alone(l1kd: Call, finished_run: Path, tmp_path: Pa
 def test_what_a_killed_process_left_is_deleted_by_who_holds_the_run(tmp_path: Path) -> None:
     (tmp_path / "students").mkdir()
     left = [
-        tmp_path / ".history.abcd1234.part.csv",
-        tmp_path / "students" / ".x.abcd1234.part.keras",
+        tmp_path / passing_name(".part.csv"),
+        tmp_path / "students" / passing_name(".part.keras"),
     ]
-    kept = [tmp_path / "history.csv", tmp_path / "students" / "part.keras"]
+    kept = [tmp_path / "history.csv", tmp_path / "students" / ".x.abcd1234.part.keras"]
     for path in (*left, *kept):
         path.touch()
-    (tmp_path / ".emulator.abcd1234.part" / "inside").mkdir(parents=True)
+    (directory := tmp_path / passing_name(".part")).mkdir()
+    (directory / "inside").touch()
     with locked(tmp_path), pytest.raises(UserError, match="in use"), locked(tmp_path):
         pass
     found = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {*kept, tmp_path / ".lock"}
-    assert not (tmp_path / ".emulator.abcd1234.part").exists()
+    assert not directory.exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -207,7 +209,7 @@ def test_kill_9_in_training_and_the_same_command_gives_the_same(
     whole, found = arrays(finished_run), arrays(run)
     assert found == {key: whole[key] for key in found}
     assert len(found) > 10 and "metrics.json" in found
-    assert not [path for path in run.rglob("*") if ".part" in path.name]
+    assert not [path for path in run.rglob("*") if is_passing(path.name, "")]
     skipped = l1kd("verify", run)
     assert skipped.returncode == 2 and "'convert' has not finished" in skipped.stderr
 
@@ -272,7 +274,7 @@ def test_kill_9_in_every_stage_and_the_same_command_gives_the_same(
     again = finish(config, run)
     assert again.returncode == 0, again.stderr
     assert arrays(finished_run) == arrays(run)
-    assert not [path for path in run.rglob("*") if ".part" in path.name]
+    assert not [path for path in run.rglob("*") if is_passing(path.name, "")]
 
 
 def emulator_pairs(run: Path) -> list[dict[str, Any]]:
@@ -349,6 +351,96 @@ def test_nothing_of_a_user_is_replaced(l1kd: Call, finished_run: Path, tmp_path:
     assert refused.returncode == 2
     assert (run / "mismatches" / "thesis.tex").exists() and (theirs / "manifest.json").exists()
     assert (tmp_path / "elsewhere" / "network.json").exists()
+
+
+@pytest.mark.parametrize("name", ["l1kd.log", ".lock", "vendor", "firmware"])
+def test_nothing_is_written_through_a_link(
+    name: str, l1kd: Call, finished_run: Path, tmp_path: Path
+) -> None:
+    run, theirs = copy_of_run(finished_run, tmp_path / "run"), tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / passing_name(".part")).touch()  # even a name of ours
+    if (run / name).exists():
+        (run / name).rename(tmp_path / name)
+    link = theirs if name in ("vendor", "firmware") else theirs / "thesis.tex"
+    (run / name).symlink_to(link)
+    before = sorted(theirs.iterdir())
+    refused = l1kd("report", run)
+    assert refused.returncode == 2 and f"{name} is a link" in refused.stderr
+    assert sorted(theirs.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("manifest.json", None, "is not a run"),
+        ("metrics.json", None, "metrics.json is a link or no file"),
+        ("metrics.json", "[" * 200_000, "nested too deeply"),
+        ("resources.json", "[" * 200_000, "nested too deeply"),
+        ("fidelity.json", '{"nobody": []}', "fidelity.json is about a student 'nobody'"),
+        ("history.csv", "epoch\n\xff\n", "history.csv is damaged"),
+        ("config.yaml", None, "is not a run"),
+        ("teacher.keras", "/dev/zero", "teacher.keras is a link"),
+        ("scores.npz", "PK", "scores.npz is damaged"),
+    ],
+)
+def test_a_run_s_files_that_are_not_ours_are_one_line(
+    file: str, content: str | None, words: str, l1kd: Call, finished_run: Path, tmp_path: Path
+) -> None:
+    run = copy_of_run(finished_run, tmp_path / "run")
+    (run / file).unlink()
+    if content is None:
+        os.mkfifo(run / file)
+    elif content.startswith("/"):
+        (run / file).symlink_to(content)
+    else:
+        (run / file).write_text(content, encoding="latin-1")
+    refused = l1kd("report", run)
+    assert (refused.returncode, words in refused.stderr) == (2, True), refused.stderr
+    assert refused.stderr.splitlines()[-1].startswith("l1kd: error: ")
+
+
+def test_a_manifest_does_not_choose_what_is_read(
+    l1kd: Call, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of_run(finished_run, tmp_path / "run")
+    secret = tmp_path / "secret"
+    secret.write_text("nothing of events", encoding="utf-8")
+    record = manifest(run)
+    record["data"] |= {str(secret): "0" * 64}
+    (run / "manifest.json").write_text(json.dumps(record), encoding="utf-8")
+    read: list[Path] = []
+    monkeypatch.setattr("l1kd.core.files.file_hash", lambda path: read.append(path) or "0")
+    _event_hash.cache_clear()
+    for file in record["data"]:
+        status = Path(file).stat()
+        _event_hash(file, status.st_size, status.st_mtime_ns)
+    _event_hash.cache_clear()
+    assert {str(path) for path in read} == {*manifest(finished_run)["data"]}
+
+
+def test_without_utf_8(finished_run: Path, tmp_path: Path) -> None:
+    """A locale of ASCII alone, which Python is not to mend by itself."""
+    run = copy_of_run(finished_run, tmp_path / "run")
+    locale = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    code = (
+        "import locale, sys\n"
+        "from l1kd.cli import main\n"
+        "assert locale.getpreferredencoding(False) == 'ANSI_X3.4-1968'\n"
+        "for verb, *more in (['verify'], ['report'], ['report', '--format', 'markdown']):\n"
+        "    try: main([verb, sys.argv[1], *more])\n"
+        "    except SystemExit as end: assert not end.code, (verb, end.code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "warn_default_encoding", "-c", code, str(run)],
+        env={**os.environ, **locale},
+        capture_output=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    warned = [line for line in done.stderr.decode().splitlines() if "EncodingWarning" in line]
+    assert not [line for line in warned if "/l1kd/" in line]
 
 
 def test_in_a_checkout_the_projects_are_a_link(tmp_path: Path) -> None:

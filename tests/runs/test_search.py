@@ -88,9 +88,9 @@ def test_a_study_ends_with_its_front(finished: Path) -> None:
     assert stored["trials"] == 2
     for name in ("front.md", "front.png", "front.svg", "students/0001.keras", "targets.npz"):
         assert (finished / name).stat().st_size > 0
-    assert len(list((finished / "front").iterdir())) == len(stored["front"])
+    assert len(list((finished / "front").glob("*.yaml"))) == len(stored["front"])
     assert list((finished / "workers").iterdir()) == []
-    for file in (finished / "front").iterdir():
+    for file in (finished / "front").glob("*.yaml"):
         assert config_file.load(file).students[0].name == "found"
 
 

@@ -184,7 +184,10 @@ def test_the_front_is_what_nothing_beats(config: Config, tmp_path: Path) -> None
     with Worker(place, 9) as worker:
         finish(worker, worker.ask(), 0.95, 40)
         write_front(place, worker.study)
-    assert [file.name for file in (place.directory / "front").iterdir()] == ["01.yaml"]
+    assert [file.name for file in (place.directory / "front").glob("*.yaml")] == ["01.yaml"]
+    (place.directory / "front" / "l1kd.json").unlink()  # as in a directory of the user's
+    with pytest.raises(UserError, match="not made by l1kd"), Worker(place, 9) as worker:
+        write_front(place, worker.study)
 
 
 def test_another_configuration_is_another_study(config: Config, tiny: Path, tmp_path: Path) -> None:
@@ -202,6 +205,10 @@ def test_what_is_no_study_is_left_alone(config: Config, tmp_path: Path) -> None:
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(UserError, match="not a study"):
         Place(tmp_path / "mine").claim(config)
+    (tmp_path / "mine" / "thesis.tex").rename(tmp_path / "mine" / "config.yaml")
+    with pytest.raises(UserError, match="not a study"):  # it would be written over
+        Place(tmp_path / "mine").claim(config)
+    (tmp_path / "mine" / "config.yaml").rename(tmp_path / "mine" / "thesis.tex")
     with pytest.raises(UserError, match="no study"):
         _ = Place(tmp_path / "mine").config
     assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.tex"]

@@ -19,6 +19,7 @@ from l1kd.core import config_file
 from l1kd.core.config import Config, Group
 from l1kd.core.config_types import NAME_PATTERN
 from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.files import passing_name
 from l1kd.data.sources import SOURCES
 from l1kd.runs import sweep as sweeping
 from l1kd.runs.sweep import Watch, connected, duration, look, sweep
@@ -209,12 +210,15 @@ def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:
     place = tmp_path / "sweep"
     SWEEP.check(place)
     place.mkdir()
-    for name in (".lock", ".config.yaml.x.part.yaml", "config.yaml"):
+    for name in (".lock", passing_name(".part.yaml")):
         (place / name).touch()
     SWEEP.check(place)  # one that was stopped as it began
+    for name in ("config.yaml", "thesis.tex"):  # the first would be written over
+        (place / name).touch()
+        with pytest.raises(UserError, match=rf"is not a sweep \(it has {name}\)"):
+            SWEEP.check(place)
+        (place / name).unlink()
     (place / "thesis.tex").touch()
-    with pytest.raises(UserError, match=r"is not a sweep \(it has thesis\.tex\)"):
-        SWEEP.check(place)
     (place / "sweep.json").write_text('{"format_version": 99}')
     with pytest.raises(UserError, match="format 99"):
         SWEEP.check(place)
@@ -230,8 +234,9 @@ def test_a_claimed_directory_says_what_is_run_and_forgets_what_was(tmp_path: Pat
     place = GridDirectory(tmp_path / "sweep")
     place.directory.mkdir()
     place.stop.touch()
+    (users := place.directory / ".stop-smoking").touch()
     place.claim(found[0].config, found)
-    assert not place.stop.exists()
+    assert not place.stop.exists() and users.exists()
     stored = json.loads((place.directory / "sweep.json").read_text())["runs"]
     assert stored["a-mnist-normal4"] == {
         "group": "a",

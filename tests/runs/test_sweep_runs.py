@@ -158,7 +158,7 @@ def with_a_killed_worker(config: Path, directory: Path, cluster: Cluster, l1kd: 
     assert "2 of 3 runs are evaluated" in ended.stderr
     with Client(cluster.address, set_as_default=False) as asked:
         # `eval`: a worker knows no function of a test
-        loaded = asked.run(eval, "'tensorflow' in __import__('sys').modules")
+        loaded = asked.run(eval, "'tensorflow' in __import__('sys').modules")  # noqa: S307
     assert list(loaded.values()) == [False]
 
 

@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 
 import l1kd
-from l1kd.core.config import Distillation
+from l1kd.core.config import Distillation, Phase
+from l1kd.networks.teachers import fit_teacher
 from l1kd.training import train
 from l1kd.training.epochs import TrainingLog
 from l1kd.training.target_transform import load_target
@@ -169,6 +170,47 @@ def test_phases_end_with_a_frozen_teacher() -> None:
             last = Distillation(mode=mode, epochs=5, final_epochs=final).phases[-1]  # type: ignore[arg-type]
             assert (last.teacher, last.students) == (False, True)
             assert last.last > last.first
+
+
+@pytest.mark.parametrize(
+    ("architecture", "mode"),
+    [
+        ("pca", "colearning"),
+        pytest.param("pca", "sequential", marks=full),
+        pytest.param("mahalanobis", "colearning", marks=full),
+    ],
+)
+def test_a_teacher_in_closed_form_is_distilled_from_the_first_epoch(
+    tiny: Path, tmp_path: Path, architecture: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = f"teacher.architecture={architecture}", f"distillation.mode={mode}"
+    here = context_of(tiny, tmp_path / "run", *own)
+    # As many epochs as students have with a teacher that learns.
+    epochs = {"colearning": 4, "sequential": 2}[mode]
+    assert here.config.phases == [Phase("students", 0, epochs, teacher=False, students=True)]
+    said: list[str] = []
+    monkeypatch.setattr(type(here), "say", lambda self, text: said.append(text))
+    kept = TrainingLog.end_epoch
+
+    def killed(self: TrainingLog, *rest: Any) -> None:
+        kept(self, *rest)
+        raise Killed
+
+    monkeypatch.setattr(TrainingLog, "end_epoch", killed)
+    with pytest.raises(Killed):
+        train.train(here)
+    monkeypatch.setattr(TrainingLog, "end_epoch", kept)
+    train.train(here)
+    assert f"{architecture!r} is fitted, not trained: students learn {epochs} epochs" in said[0]
+    rows = history(here.directory)
+    assert [row["phase"] for row in rows] == ["students"] * epochs
+    assert "teacher_loss" not in rows[0] and float(rows[-1]["flat_val_loss"]) > 0
+    # The teacher is the fit, and the target has its middle where a trained one's has it.
+    events = here.dataset.train.events()
+    raw = l1kd.load_model(here.teacher_file)(events).numpy()
+    fitted = fit_teacher(here.config.teacher, here.dataset.train)(events).numpy()
+    np.testing.assert_array_equal(raw, fitted)
+    assert abs(np.median(load_target(here.directory).forward(raw)) - 64) < 0.1
 
 
 @full

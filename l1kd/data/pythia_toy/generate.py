@@ -24,7 +24,14 @@ from rich.console import Console
 import l1kd
 from l1kd.core.context import cores
 from l1kd.core.errors import UserError, did_you_mean
-from l1kd.core.files import atomic, read_json, write_arrays, write_json
+from l1kd.core.files import (
+    atomic,
+    check_replaceable,
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_json,
+)
 from l1kd.core.processes import Job, held, run_jobs
 from l1kd.data.pythia_toy import detector, pile_up, pythia, suep
 from l1kd.data.pythia_toy.detector import Collisions, IntArray, RegionArray
@@ -125,7 +132,7 @@ def hard_fraction(batches: list[Batch], work: Path) -> float:
     """The fraction of inelastic collisions that are hard, seen by all soft jobs together."""
     kept = vetoed = 0
     for batch in batches:
-        stored = _read(batch.soft_file(work))
+        stored = read_arrays(batch.soft_file(work))
         kept += len(stored["offsets"]) - 1
         vetoed += int(stored["vetoed"])
     return vetoed / (kept + vetoed) if vetoed else 0.0
@@ -140,7 +147,7 @@ def make_events(batch: Batch, work: Path, fraction: float) -> None:
     signal = None
     if batch.role in batch.plan.signals:
         signal = pythia.signal_collisions(batch.role, batch.events, batch.seed(_SIGNAL))
-    stored = _read(batch.soft_file(work))
+    stored = read_arrays(batch.soft_file(work))
     soft = Collisions(stored["offsets"], stored["tower"], stored["et_gev"])
     events = pile_up.overlay(pileup - n_hard, n_hard, soft, hard, random, signal)
     # A batch has far fewer than 2^32 collisions: a multiple of that keeps batches apart.
@@ -155,12 +162,6 @@ def make_events(batch: Batch, work: Path, fraction: float) -> None:
     write_arrays(batch.events_file(work), arrays)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The arrays that a job left."""
-    with np.load(path, allow_pickle=False) as stored:
-        return dict(stored)
-
-
 def generate(
     out: Path,
     plan: Plan,
@@ -172,6 +173,7 @@ def generate(
     _check(plan, processes)
     files = {role: out / f"{role}.h5" for role in plan.roles}
     work, identity = out / ".work", plan.identity
+    check_replaceable(work, ("lock", "options.json"))
     if _is_done(files.values(), identity):
         # Only a process killed while it was tidying up leaves this behind.
         shutil.rmtree(work, ignore_errors=True)
@@ -320,7 +322,7 @@ def effective_numbers(events: RegionArray, leading: IntArray) -> dict[str, list[
 
 def _write(path: Path, role: str, plan: Plan, work: Path, fraction: float, command: str) -> None:
     """Gather one role's batches into one file: arrays of CICADA's schema, the rest attributes."""
-    parts = [_read(batch.events_file(work)) for batch in plan.batches(role)]
+    parts = [read_arrays(batch.events_file(work)) for batch in plan.batches(role)]
     events = np.concatenate([part["regions"] for part in parts])
     collisions = np.concatenate([part["collisions"] for part in parts])
     identity = plan.identity

@@ -170,7 +170,7 @@ def write_multiparton_table(path: Path) -> None:
     # collisions start from the file, as a fresh integration would differ.
     with atomic(path) as temporary:
         _started(_soft(temporary, reuse=1), seed=1)
-        if not temporary.read_text().rstrip().endswith("}"):
+        if not temporary.read_text(encoding="utf-8").rstrip().endswith("}"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 

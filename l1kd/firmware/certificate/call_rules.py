@@ -10,7 +10,7 @@ of the result. The argument for the conditions, for the files of `library.json`:
   final sum is in range; where it saturates, every partial sum has to be.
 - *Pooling* takes the highest value as it is, or adds in `accum_t` and divides by a power of two,
   which is exact where `accum_t` has the quotient's fraction bits.
-- *Activations* are functions of one value: see `findings`.
+- *Activations* are functions of one value (`findings`); transpositions move values by strides.
 - *Merges* compute in full width and convert once.
 """
 
@@ -30,9 +30,21 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Step
 from l1kd.exact import layers
 from l1kd.exact.arithmetic import NO_PADS, windows
-from l1kd.exact.layers import Bound, Conv, Dense, Merge, Node, Pad, Pool, Quantize, Rectify, Reshape
+from l1kd.exact.layers import (
+    Bound,
+    Conv,
+    Dense,
+    Merge,
+    Node,
+    Pad,
+    Pool,
+    Quantize,
+    Rectify,
+    Reshape,
+    Sum,
+)
 from l1kd.firmware.certificate.cpp_reader import Call, Config, Form, Unreadable
-from l1kd.firmware.certificate.findings import SUMS, Meaning, Walk, settled, unsettled
+from l1kd.firmware.certificate.findings import SUMS, Meaning, Walk, reached, settled, unsettled
 from l1kd.firmware.hls.hls4ml_convert import reusable
 
 # Constants that are demanded elsewhere, or belong to tables that nothing reads.
@@ -60,10 +72,12 @@ class Doubt(Exception):  # noqa: N818 - it is the project that is doubted
         self.step, self.known = step, known
 
 
-def as_convolution(node: Dense | Conv) -> Conv:
-    """A dense layer on the last of several axes as the convolution of size 1 that it is."""
+def as_convolution(node: Dense | Conv | Sum, shape: tuple[int, ...]) -> Conv:
+    """A convolution, or the one that a dense layer on the last of several axes or a sum is."""
     if isinstance(node, Conv):
         return node
+    if isinstance(node, Sum):
+        return node.convolution(shape)
     given = {each.name: getattr(node, each.name) for each in fields(node)}
     return Conv(**given | {"kernel": node.kernel[None, None]}, strides=(1, 1))
 
@@ -160,8 +174,10 @@ def kernel_known(config: Config, reuse: int, *, depthwise: bool = False) -> None
         raise Doubt("code", f"{config.name}: {kernel}, not {wanted}")
 
 
-def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name: str) -> None:
-    """Demand that accumulators of a type lose nothing."""
+def sums(
+    kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name: str, *, fine: bool
+) -> None:
+    """Demand that accumulators of a type lose nothing; `fine`: inputs have every step they may."""
     fraction, left, bias_left = node.aligned(source.fraction)
     used = int(np.bitwise_or.reduce(abs(node.kernel), axis=None)) << left
     used |= int(np.bitwise_or.reduce(abs(node.bias), axis=None)) << max(bias_left, 0)
@@ -172,7 +188,7 @@ def sums(kind: FixedPoint, node: Dense | Conv, source: Bound, bound: Bound, name
         return
     if kind.fraction < fraction:
         dropped = f"{fraction - kind.fraction} of the {fraction} fraction bits of its sums"
-        raise Doubt("sums", f"{name} ({kind.text}) drops {dropped}")
+        raise Doubt("sums", f"{name} ({kind.text}) drops {dropped}", known=fine)
     if kind.overflow != "WRAP":
         low, high = -(bound.magnitude >> spare), bound.magnitude >> spare
     if not kind.carries(low, high, fraction):
@@ -321,18 +337,27 @@ def _matrix(
     if (zeros := int((stored == 0).sum())) != config.constants.get("n_zeros"):
         raise Doubt("code", f"{config.name}::n_zeros is not {zeros}")
     _same(program.weights[biases].values, node.bias, node.bias_fraction, biases)
-    sums(program.types[name][0], node, bounds[node.sources[0]], bounds[node.name], name)
+    kind, fine = program.types[name][0], reached(walk.network, node.sources[0])
+    sums(kind, node, bounds[node.sources[0]], bounds[node.name], name, fine=fine)
 
 
 def _convolution(
-    walk: Walk, call: Call, array: str, node: Dense | Conv, *, rank: int, depthwise: bool = False
+    walk: Walk,
+    call: Call,
+    array: str,
+    node: Dense | Conv | Sum,
+    *,
+    rank: int,
+    depthwise: bool = False,
 ) -> None:
     config, before = config_of(walk, call), walk.meanings[array].padding
-    conv = as_convolution(node)
     shape = walk.network[node.sources[0]].shape
+    conv = as_convolution(node, shape)
     height, width, channels = image(shape)
     rows, columns, filters = image(conv.shape)
     sizes: dict[str, int | str] = {"n_chan": channels, "n_filt": filters}
+    # Ones cost no multiplier in this strategy only.
+    strategy: dict[str, int | str] = {"strategy": "nnet::latency"} if isinstance(node, Sum) else {}
     cells = ((height, rows), (width, columns))
     for axis, (side, first, last) in list(enumerate(_SIDES))[2 - rank :]:
         sizes |= {
@@ -358,7 +383,7 @@ def _convolution(
     base = "" if adders and not stream else f"nnet::conv{rank}d_config"
     # Without a base it has no defaults: what it does not say, no code reads.
     said = {k: v for k, v in sizes.items() if k in config.constants or (base and "dil" not in k)}
-    geometry(walk, config, base, said)
+    geometry(walk, config, base, said | strategy)
     _check_windows(walk, config, conv, shape, rank, stream=stream)
     if adders:
         _adders(walk, adders, conv)
@@ -370,18 +395,25 @@ def _convolution(
         if mult.types.get(role) != config.types.get(role):
             raise Doubt("code", f"{config.name} and {mult.name} have two types for {role}")
     wanted = {"n_in": int(np.prod(conv.kernel.shape[:3])), "n_out": filters}
-    geometry(walk, mult, "nnet::dense_config", wanted)
+    style = str(config.constants.get("strategy")).removeprefix("nnet::").capitalize()
+    windows = f"nnet::Conv{rank}D{style}"
+    if (rank, call.function) == (1, "pointwise_conv_1d_cl"):
+        # One cell is a window, read where it is: all of them at once.
+        whole = "nnet::BatchedDenseForConv1D"
+        if config.templates.get("conv_kernel") == whole and style == "Latency":
+            windows, wanted = whole, {"n_in": width * channels, "n_out": width * filters}
+            if config.constants.get("n_partitions") != 1:
+                raise Doubt("code", f"{config.name}: {whole} in parts", known=False)
+    geometry(walk, mult, "nnet::dense_config", wanted | strategy)
     if str(mult.templates.get("kernel", "")).startswith("dense_da_wrapper_"):
         _adders(walk, mult.templates["kernel"], conv)
         return
     kernel_known(mult, walk.description.record.reuse, depthwise=depthwise)
-    style = str(config.constants.get("strategy")).removeprefix("nnet::").capitalize()
-    windows = f"nnet::Conv{rank}D{style}"
     if config.templates.get("conv_kernel", windows) != windows:
         raise Doubt("code", f"{config.name}: {config.templates['conv_kernel']} is not {windows}")
     if mult.constants.get("strategy") != config.constants.get("strategy"):
         raise Doubt("code", f"{config.name} and {mult.name} have two strategies")
-    _matrix(walk, config, call, node if depthwise else conv, depthwise=depthwise)
+    _matrix(walk, config, call, conv, depthwise=depthwise)
 
 
 def _check_windows(
@@ -411,7 +443,9 @@ def _activation(
 ) -> None:
     meaning, config = walk.meanings[sources[0]], config_of(walk, call)
     node = walk.network[meaning.node]
-    steps = [step] if step else []
+    if step == "leaky":
+        step = _slope(walk, call, config)
+    steps = [] if step is None else [step]
     walk.meanings[results[0]] = meaning.then(*steps, walk.program.arrays[results[0]].type)
     base = "nnet::activ_config"
     wanted: dict[str, int | str] = {"n_in": node.size}
@@ -422,6 +456,37 @@ def _activation(
                 raise Doubt("code", f"{config.name}::{name} does not hold 0.5")
     geometry(walk, config, base, wanted)
     sized(walk, results[0], node, walk.program.arrays[sources[0]].pack)
+
+
+def _slope(walk: Walk, call: Call, config: Config) -> int:
+    """The shift of a leaky ReLU, whose slope is an argument of the call."""
+    kind, slope = config.types["param_t"], float(call.arguments[1])
+    mantissa, exponent = np.frexp(slope)
+    held = call.template[1] == kind and walk.program.types[kind][0].holds(slope)
+    if mantissa != 0.5 or not held:
+        raise Doubt("code", f"{config.name}: a slope of {slope:g} in {kind}", known=not held)
+    return 1 - int(exponent)
+
+
+def _transpose(walk: Walk, call: Call, sources: list[str], results: list[str]) -> None:
+    meaning, config = walk.meanings[sources[0]], config_of(walk, call)
+    held = settled(walk.network, meaning)
+    nodes = [node for node in walk.network.nodes if isinstance(node, layers.Permute)]
+    node = next((n for n in nodes if {*held, meaning.node}.intersection(n.sources)), None)
+    if node is None or node.name in walk.matched:
+        raise Doubt("code", f"no layer of the network is this {call.function}", known=bool(held))
+    walk.matched += [name for name in (*held, node.name) if name not in walk.matched]
+    before = walk.network[node.sources[0]].shape
+    listed = {"from_shape": before, "to_shape": node.shape, "perm": node.axes}
+    listed["perm_strides"] = tuple(int(np.prod(before[axis + 1 :])) for axis in node.axes)
+    wanted = {name: ", ".join(map(str, values)) for name, values in listed.items()}
+    with computes(walk, results[0], node):
+        geometry(walk, config, "", {"dims": len(before), "N": node.size, **wanted})
+        if walk.program.streams and len(before) == 2 and node.axes != (1, 0):
+            raise Doubt("code", f"{call.function} of a stream swaps two axes, whatever it is told")
+    if node.sources[0] not in held:  # a quantizer may stand before it, where values are the same
+        after = Meaning(node.name, meaning.steps)
+        walk.meanings[results[0]] = after.then(walk.program.arrays[results[0]].type)
 
 
 def _line_buffer(config: Config) -> None:
@@ -452,9 +517,9 @@ def _pool(walk: Walk, call: Call, _: str, node: Pool, *, rank: int, whole: bool 
         if not whole:
             sizes["n_out"] = sizes.pop("out_width")
     optional = ("filt_", "n_chan", *(("pool_", "stride_") if whole else ()))  # they repeat others
-    for name in [name for name in sizes if name not in config.constants]:
-        if name.startswith(optional):
-            del sizes[name]
+    for key in [key for key in sizes if key not in config.constants]:
+        if key.startswith(optional):
+            del sizes[key]
     geometry(walk, config, f"nnet::pooling{rank}d_config", sizes)
     if not whole and any(f"pool_{side}" not in config.constants for side, *_ in _SIDES[2 - rank :]):
         raise Doubt("code", f"{config.name} does not say its window")
@@ -485,7 +550,7 @@ def _merge(
         for name, each in zip(sources, held, strict=True):
             if not each:
                 unsettled(walk, walk.meanings[name])
-        raise Doubt("code", f"no layer of the network is this {operation}")
+        raise Doubt("code", f"no layer of the network is this {operation}", known=all(held))
     node = next((each for each in found if each.name == walk.label), found[0])
     names = (*(name for each in held for name in each), node.name)
     walk.matched += [name for name in dict.fromkeys(names) if name not in walk.matched]
@@ -535,6 +600,14 @@ def _zero_padding(walk: Walk, call: Call, sources: list[str], results: list[str]
     held = settled(walk.network, meaning)
     kind = walk.program.arrays[results[0]].type
     node = walk.network[meaning.node]
+    stated = config.constants.get("in_height", 1), config.constants.get("in_width")
+    shapes = {name: walk.network[name].shape for name in held}
+    fit = [name for name, own in shapes.items() if len(own) > 1 and image(own)[:2] == stated]
+    if fit and meaning.node not in fit:  # it is a reshape that is padded
+        meaning = walk.meanings[sources[0]] = Meaning(fit[0])
+        node = walk.network[fit[0]]
+    if len(node.shape) < 2:
+        raise Doubt("code", f"{call.function} of {node.name!r}, which is no image")
     height, width, channels = image(node.shape)
     walk.meanings[results[0]] = Meaning(meaning.node, (*meaning.steps, kind), pads)
     if meaning.padding != NO_PADS or not held:
@@ -563,6 +636,12 @@ def _ranks(form: str, kinds: tuple[type, ...], check: Callable[..., None], **mor
 
 
 DENSE: Handler = partial(_layer, kinds=(Dense,), check=_dense)
+# hls4ml has no sum: it is a convolution of ones.
+_CONVOLUTIONS: dict[str, Handler] = {
+    **_ranks("conv{}d_cl", (Conv, Dense, Sum), _convolution),
+    **_ranks("conv_{}d_cl", (Conv, Dense, Sum), _convolution),
+    **_ranks("pointwise_conv_{}d_cl", (Conv, Dense, Sum), _convolution),
+}
 _MERGES = ("add", "subtract", "multiply", "average", "maximum", "minimum")
 # By layer kind: the functions of hls4ml that compute it.
 CALLS: dict[type[Node], dict[str, Handler]] = {
@@ -570,12 +649,15 @@ CALLS: dict[type[Node], dict[str, Handler]] = {
         "linear": _activation,
         **{name: partial(_activation, step=name) for name in ("relu", "hard_tanh", "hard_sigmoid")},
     },
-    Rectify: {"relu": partial(_activation, step="relu")},
+    Rectify: {
+        "relu": partial(_activation, step="relu"),
+        "leaky_relu": partial(_activation, step="leaky"),
+    },
+    layers.Permute: {"transpose": _transpose},
     Dense: {"dense": DENSE},
+    Sum: _CONVOLUTIONS,
     Conv: {
-        **_ranks("conv{}d_cl", (Conv, Dense), _convolution),
-        **_ranks("conv_{}d_cl", (Conv, Dense), _convolution),
-        **_ranks("pointwise_conv_{}d_cl", (Conv, Dense), _convolution),
+        **_CONVOLUTIONS,
         **_ranks("depthwise_conv_{}d_cl", (Conv,), _convolution, depthwise=True),
     },
     Pool: {
@@ -591,7 +673,6 @@ CALLS: dict[type[Node], dict[str, Handler]] = {
 NO_CALLS: dict[type[Node], str] = {
     layers.Input: "it is the port",
     Reshape: "it moves no value in memory, so that hls4ml calls nothing for it",
-    layers.Permute: "no rule covers values in another order",
 }
 HANDLERS: dict[str, Handler] = {"clone_stream": _clone, "repack_stream": _clone}
 for _calls in CALLS.values():

@@ -24,7 +24,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.processes import call
 from l1kd.core.run_files import Doubted
 from l1kd.exact.arithmetic import NO_PADS, as_images
-from l1kd.exact.layers import Bound, Conv, Dense, Node
+from l1kd.exact.layers import Bound, Conv, Dense, Node, Permute, Sum
 from l1kd.exact.network import Network, from_json
 from l1kd.firmware.certificate.call_rules import as_convolution, image
 from l1kd.firmware.certificate.cpp_reader import Call, Program, Unreadable
@@ -37,6 +37,7 @@ from l1kd.firmware.certificate.findings import (
 )
 from l1kd.firmware.certificate.proof import follow
 from l1kd.firmware.certificate.shipped_files import contents
+from l1kd.firmware.certificate.verilog_proof import prove
 from l1kd.firmware.hls import c_simulation
 from l1kd.firmware.hls.project import NETWORK, Project, open_project
 from l1kd.firmware.hls.testbench import read_vectors
@@ -52,8 +53,7 @@ def certify(project: Project | Logic, network: Network) -> Certificate:
     """Prove that a project computes a network, for every event on its port.
 
     An HLS project's C++ is read back and followed call by call; if nothing is known to be wrong
-    then, its calls are compiled and run alone too. For Verilog no argument is known yet: it is
-    tested, not proved, and every layer is left open.
+    then, its calls are compiled and run alone too. Verilog is read back and followed line by line.
 
     Parameters
     ----------
@@ -82,9 +82,7 @@ def certify(project: Project | Logic, network: Network) -> Certificate:
         reason = f"{NETWORK} is not the student's network"
         return Certificate((), (Doubted(first, "code", "refused", reason),))
     if isinstance(project, Logic):
-        layers = dict.fromkeys(node.name.partition(":")[0] for node in network.nodes)
-        reason = "no argument is known yet for Verilog"
-        return Certificate((), tuple(Doubted(name, "code", "open", reason) for name in layers))
+        return prove(project, network)
     try:
         files = contents(project.directory)
     except Unreadable as error:
@@ -145,7 +143,7 @@ def calls_code(walk: Walk) -> str:
             continue
         functions.append(_function(walk, number, one, modelled))
         sums = (
-            sum(_size(walk, name) for name in side) for side in (modelled.sources, modelled.results)
+            sum(_size(walk, name) for name in side) for side in (modelled.read, modelled.results)
         )
         table.append(f"{{{space}::l1kd_call_{number}, {', '.join(map(str, sums))}}}")
     return (
@@ -155,7 +153,7 @@ def calls_code(walk: Walk) -> str:
 
 
 def _function(walk: Walk, number: int, one: Call, modelled: Modelled) -> str:
-    arrays, read, written = walk.program.arrays, modelled.sources, modelled.results
+    arrays, read, written = walk.program.arrays, tuple(modelled.read), modelled.results
     declared = [
         f"{arrays[name].declared} {name}[{_size(walk, name)}]"
         if arrays[name].pack is None
@@ -231,7 +229,8 @@ def _as_bits(
     walk: Walk, modelled: Modelled, events: list[Held]
 ) -> tuple[NDArray[np.int64], list[Held]]:
     """Bits of the arrays that are read, and the counts that they then hold: types cut."""
-    bits, values = [], []
+    bits: dict[str, NDArray[np.int64]] = {}
+    values = []
     for name, meaning, (counts, fraction) in zip(
         modelled.sources, modelled.before, events, strict=True
     ):
@@ -241,8 +240,8 @@ def _as_bits(
         values.append((held << shift if shift >= 0 else held >> -shift, fraction))
         if meaning.padding != NO_PADS and not modelled.single:
             held = np.pad(as_images(held), ((0, 0), *meaning.padding, (0, 0)))
-        bits.append(held.reshape(len(held), -1))
-    return np.concatenate(bits, axis=1), values
+        bits[name] = held.reshape(len(held), -1)
+    return np.concatenate([*bits.values()], axis=1), values
 
 
 def _wanted(walk: Walk, modelled: Modelled, values: list[Held]) -> NDArray[np.int64]:
@@ -258,6 +257,8 @@ def _wanted(walk: Walk, modelled: Modelled, values: list[Held]) -> NDArray[np.in
         counts = np.pad(images, ((0, 0), *modelled.after[0].padding, (0, 0)))
     parts = []
     for meaning in modelled.after:
+        if isinstance(node, Permute):  # its source is read after the quantizers before it
+            done = len(meaning.steps) - 1
         made, _ = applied(meaning.steps[done:], np.asarray(counts).astype(np.int64), fraction)
         parts.append(made.reshape(len(made), -1))
     return np.concatenate(parts, axis=1)
@@ -270,13 +271,15 @@ def _events(walk: Walk, modelled: Modelled, random: np.random.Generator) -> Iter
         return
     node = walk.network[modelled.after[0].node]
     bounds = [walk.network.bounds[name] for name in node.sources]
-    ends_of_sums = extremes(node, bounds[0]) if isinstance(node, Dense | Conv) else ()
+    ends_of_sums = extremes(node, bounds[0]) if isinstance(node, Dense | Conv | Sum) else ()
     for sets in (*plain(bounds, random), *ends_of_sums, basis(node, bounds)):
         piece = max(1, _CELLS // sum(bound.low.size for bound in bounds))
         for start in range(0, len(sets[0]), piece):
+            # An array that is read twice has one value.
+            given = (sets[modelled.sources.index(name)] for name in modelled.sources)
             yield [
-                (each[start : start + piece], bound.fraction)
-                for each, bound in zip(sets, bounds, strict=True)
+                (each[start : start + piece].reshape(-1, *bound.low.shape), bound.fraction)
+                for each, bound in zip(given, bounds, strict=True)
             ]
 
 
@@ -304,13 +307,13 @@ def ends(bound: Bound) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np
     return low, high, np.clip(np.zeros_like(low), low, high)
 
 
-def extremes(node: Dense | Conv, bound: Bound) -> Iterator[list[Counts]]:
+def extremes(node: Dense | Conv | Sum, bound: Bound) -> Iterator[list[Counts]]:
     """The inputs that drive the sum of every output of a matrix to both its ends."""
     low, high, zero = (
         values.reshape(image(values.shape) if values.ndim > 1 else (1, 1, -1))
         for values in ends(bound)
     )
-    conv = as_convolution(node)
+    conv = as_convolution(node, bound.low.shape)
     rows, columns, _, filters = conv.kernel.shape
     # Windows so far apart that they share no input, from every first one.
     steps = [-(-size // stride) for size, stride in zip((rows, columns), conv.strides, strict=True)]

@@ -29,15 +29,16 @@ _MODES = (
 TYPE = rf"ap_u?(?:int<[1-9]\d{{0,3}}>|fixed<[1-9]\d{{0,3}},-?{INTEGER}(?:,{_MODES})?>)"
 # What a project may not call its own: words of C++ and of the library, and members of
 # configurations, in whose scope names of types are looked up.
-_ROLES = ("accum_t", "bias_t", "index_t", "mult_config", "slope_t", "table_t", "weight_t")
-_TAKEN = re.compile(
+_ROLES = "accum_t|bias_t|index_t|mult_config|param_t|slope_t|table_t|weight_t"
+_LISTS = "from_shape|to_shape|perm|perm_strides"  # of a transposition
+TAKEN = re.compile(
     r"ap_\w*|nnet|hls|std|main|[A-Z]|void|auto|bool|char|int|long|short|signed|unsigned|"
     r"float|double|const|static|struct|class|union|enum|template|typename|typedef|using|namespace|"
     r"if|else|for|while|do|switch|case|default|break|continue|return|goto|new|delete|this|"
     r"operator|public|private|protected|friend|virtual|inline|extern|register|volatile|mutable|"
     r"explicit|export|try|catch|throw|true|false|sizeof|asm|and|or|not|xor|compl|bitand|bitor|"
     r"(?:and|or|not|xor)_eq|w?char(?:8|16|32)?_t|constexpr|decltype|nullptr|noexcept|static_assert|"
-    r"alignas|alignof|thread_local|(?:data|res|x|y)_T|CONFIG_T|DUMMY|" + "|".join(_ROLES)
+    r"alignas|alignof|typeid|typename|thread_local|(?:data|res|x|y)_T|CONFIG_T|DUMMY|" + _ROLES
 )
 _TYPE_NAME, _CONFIG_NAME = rf"{NAME}_(?:t|index|prec)", r"(?:[A-Za-z]\w*_)?config\d+(?:_mult)?"
 _TABLE_NAME = r"[a-z]\d+"
@@ -338,7 +339,7 @@ class Program:
 
     def named(self, name: str, lines: Lines) -> str:
         """A name that is defined in the line that was taken last, and nowhere else."""
-        if name in self.names or re.fullmatch(_TAKEN, name):
+        if name in self.names or TAKEN.fullmatch(name):
             raise lines.last
         self.names.add(name)
         return name
@@ -443,7 +444,8 @@ def _weights(program: Program, lines: Lines) -> None:
 
 def _config(program: Program, lines: Lines, name: str, base: str) -> None:
     config = Config(program.named(name, lines), base)
-    outside: list[str] = []  # forms of the definitions behind the struct
+    arrays: list[str] = []  # forms of the definitions behind the struct
+    outside: list[str] = []
     while not lines.find("};"):
         target: dict[str, str] | dict[str, int | str]
         value: int | str
@@ -452,7 +454,7 @@ def _config(program: Program, lines: Lines, name: str, base: str) -> None:
             if not re.fullmatch(_VALUES.get(found[1], "-"), value):
                 raise lines.last
             value = int(value) if value.lstrip("-").isdigit() else value
-        elif found := lines.find(rf"    typedef ({NAME}) ({'|'.join(_ROLES)});"):
+        elif found := lines.find(rf"    typedef ({NAME}) ({_ROLES});"):
             target, key, value = config.types, found[2], found[1]
             if value not in (program.configs if key == "mult_config" else program.types):
                 raise lines.last
@@ -465,6 +467,12 @@ def _config(program: Program, lines: Lines, name: str, base: str) -> None:
             rf"    constexpr static auto (dense_da) = ({NAME})<{_ELEMENT}, {_ELEMENT}>;"
         ):
             target, key, value = config.templates, found[1], found[2]
+        elif found := lines.find(rf"    static const (unsigned)\* const ({_LISTS});"):
+            target, key, value = config.types, found[2], found[1]
+            program.named(f"{name}_{key}", lines)
+            values = rf"{{({INTEGER}(?:, {INTEGER})*)}}"
+            arrays.append(rf"unsigned {name}_({key})\[{INTEGER}\] = {values};")
+            outside.append(rf"const unsigned\* const {name}::({key}) = ({name}_{key});")
         elif found := lines.find(rf"    static const ({NAME}) (slope|shift);"):
             target, key, value = config.types, f"{found[2]}_t", found[1]
             outside.append(rf"const {found[1]} {name}::({found[2]}) = ({DECIMAL});")
@@ -475,9 +483,9 @@ def _config(program: Program, lines: Lines, name: str, base: str) -> None:
         if key in target:
             raise lines.last
         target[key] = value  # type: ignore[assignment]
-    for form in outside:
+    for form in (*arrays, *outside):
         found = lines.take(form)
-        config.constants[found[1]] = found[2]
+        config.constants.setdefault(found[1], found[2])
     program.configs[name] = config
 
 
@@ -502,6 +510,7 @@ def _top(program: Program, lines: Lines) -> str:
         lines.expect(f"    #pragma HLS INTERFACE ap_vld port={joined}")
     program.style = lines.take("    #pragma HLS (PIPELINE|DATAFLOW)")[1]
     call = rf"    (nnet::|)({NAME})<([\w, ]+)>\(([\w, ]+)\);"
+    leaky = rf"    (nnet::)(leaky_relu)<([\w, ]+)>\(({NAME}, (?:{_NUMBER}), {NAME})\);"
     while not lines.find("}"):
         if found := lines.find(rf"    hls::stream<({NAME})> ({NAME});"):
             after = lines.take(rf"    #pragma HLS STREAM variable={found[2]} depth=({INTEGER})")
@@ -510,7 +519,7 @@ def _top(program: Program, lines: Lines) -> str:
             _declare(program, lines, found[1], found[2], found[3])
             lines.expect(_partition(found[2]))
         else:
-            found = lines.take(call)
+            found = lines.find(leaky) or lines.take(call)
             template, arguments = (tuple(found[each].split(", ")) for each in (3, 4))
             program.calls.append(Call(found[1], found[2], template, arguments))
     return begin[1]

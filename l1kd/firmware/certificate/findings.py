@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.core.run_files import Doubted, State, Step
+from l1kd.core.run_files import IN_WORDS, Doubted, State, Step
 from l1kd.exact.arithmetic import NO_PADS, Pads
-from l1kd.exact.layers import Node, Quantize, Rectify, Reshape
+from l1kd.exact.layers import Bound, Input, Node, Pad, Permute, Quantize, Rectify, Reshape
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.cpp_reader import Program
 from l1kd.firmware.hls.project import Description
 
 EXHAUSTIVE = 1 << 22
 Counts = NDArray[Any]
-Applied = FixedPoint | Literal["relu", "hard_tanh", "hard_sigmoid"]
+# An integer is the shift of a leaky ReLU: x * 2^-shift where x is negative.
+Applied = FixedPoint | int | Literal["relu", "hard_tanh", "hard_sigmoid"]
 Single = Quantize | Rectify  # layers that are functions of single values
 
 
@@ -47,6 +48,11 @@ def applied(steps: tuple[Applied, ...], counts: Counts, fraction: int) -> tuple[
         if step == "relu":
             counts = np.maximum(counts, 0)
             continue
+        if isinstance(step, int):
+            finer = max(step, 0)
+            counts = np.where(counts >= 0, counts * (1 << finer), counts * (1 << finer - step))
+            fraction += finer
+            continue
         if fraction < 0:
             counts, fraction = counts * (1 << -fraction), 0
         if step == "hard_tanh":
@@ -70,7 +76,7 @@ def settled(network: Network, meaning: Meaning) -> set[str]:
                 continue
             if isinstance(node, Reshape):
                 waiting.append((node.name, chain))
-            elif isinstance(node, Quantize) or (isinstance(node, Rectify) and node.shift is None):
+            elif isinstance(node, Quantize | Rectify):
                 waiting.append((node.name, (*chain, node)))
     return found
 
@@ -86,7 +92,7 @@ def next_quantizer(network: Network, name: str) -> Node | None:
 def _equal(network: Network, meaning: Meaning, chain: tuple[Single, ...]) -> bool:
     bound = network.bounds[meaning.node]
     low, high = bound.lowest, bound.highest
-    if high - low < EXHAUSTIVE and bound.furthest < 1 << 40:
+    if countable(bound):
         counts = np.arange(low, high + 1, dtype=np.int64)
         ours, fraction = applied(meaning.steps, counts, bound.fraction)
         wanted, other = applied(_as_steps(chain), counts, bound.fraction)
@@ -94,38 +100,47 @@ def _equal(network: Network, meaning: Meaning, chain: tuple[Single, ...]) -> boo
         if max(left, right) > 20:
             ours, wanted = ours.astype(object), wanted.astype(object)
         return bool(np.array_equal(ours * (1 << left), wanted * (1 << right)))
-    return _by_argument(meaning.steps, chain, low, high, bound.fraction)
+    sides = (
+        _reduced(each, low, high, bound.fraction) for each in (meaning.steps, _as_steps(chain))
+    )
+    return next(sides) == next(sides)
+
+
+def reached(network: Network, name: str) -> bool:
+    """True if every step of a layer's values can occur: those of the port or of a quantizer."""
+    node = network[name]
+    while isinstance(node, Reshape | Permute | Pad):
+        node = network[node.sources[0]]
+    return isinstance(node, Input | Quantize)
+
+
+def countable(bound: Bound) -> bool:
+    """True if all values of a layer are few enough to be tried one by one."""
+    return bound.highest - bound.lowest < EXHAUSTIVE and bound.furthest < 1 << 40
 
 
 def _as_steps(chain: tuple[Single, ...]) -> tuple[Applied, ...]:
     steps: list[Applied] = []
     for node in chain:
         if isinstance(node, Rectify):
-            steps.append("relu")
+            steps.append("relu" if node.shift is None else node.shift)
         else:
             steps += ["hard_sigmoid", node.type] if node.halved else [node.type]
     return tuple(steps)
 
 
-def _by_argument(
-    steps: tuple[Applied, ...], chain: tuple[Single, ...], low: int, high: int, fraction: int
-) -> bool:
-    """Steps that lose nothing can be left out; what is left has to be the quantizers themselves."""
+def _reduced(steps: tuple[Applied, ...], low: int, high: int, fraction: int) -> list[Applied]:
+    """Steps without those that lose nothing of counts between two ends."""
     kept: list[Applied] = []
-    wanted = list(_as_steps(chain))
-    for step, following in zip(steps, (*steps[1:], None), strict=True):
-        if not kept and isinstance(step, FixedPoint):
-            last = following is None and wanted  # it may be the quantizer itself
-            if not last and step.carries(low, high, fraction):
-                continue
-        if not kept and _idle(step, following):
+    ends: Counts = np.array([low, high], object)
+    for step, following in zip(steps, (*steps[1:], None), strict=False):
+        if isinstance(step, FixedPoint) and step.carries(int(ends[0]), int(ends[1]), fraction):
+            continue
+        if _idle(step, following):
             continue
         kept.append(step)
-    if kept:
-        return kept == wanted
-    return all(
-        isinstance(each, FixedPoint) and each.carries(low, high, fraction) for each in wanted
-    )
+        ends, fraction = applied((step,), ends, fraction)
+    return kept
 
 
 def _idle(step: Applied, following: Applied | None) -> bool:
@@ -155,7 +170,7 @@ class Certificate:
 
     @property
     def refused(self) -> tuple[Doubted, ...]:
-        """Findings that are known to be wrong."""
+        """Findings that are shown wrong; others are open: no argument is known."""
         return tuple(each for each in self.findings if each.state == "refused")
 
     @property
@@ -164,8 +179,7 @@ class Certificate:
         if self.certified:
             return "certified for all inputs"
         first = (*self.refused, *self.findings)[0]
-        word = "refused" if first.state == "refused" else "tested, not proved"
-        return f"{word}: layer {first.layer!r}, {first.step}: {first.reason}"
+        return f"{IN_WORDS[first.state]}: layer {first.layer!r}, {first.step}: {first.reason}"
 
 
 @dataclass(frozen=True)
@@ -177,6 +191,11 @@ class Modelled:
     results: tuple[str, ...]  # arrays that are written
     before: tuple[Meaning, ...]
     after: tuple[Meaning, ...]
+
+    @property
+    def read(self) -> dict[str, None]:
+        """The arrays that are read, each once: a merge may read one twice."""
+        return dict.fromkeys(self.sources)
 
     @property
     def single(self) -> bool:
@@ -219,17 +238,26 @@ def unsettled(walk: Walk, meaning: Meaning, wanted: str = "") -> None:
     network, bound = walk.network, walk.network.bounds[meaning.node]
     first = meaning.steps[0] if meaning.steps else None
     step: Step = "quantizer"
+    # A value between two ends need not be one that the layer has, unless it is a quantizer's.
+    behind = all(reached(network, source) for source in network[meaning.node].sources)
+    state: State = "refused" if countable(bound) and behind else "open"
     ends = bound.lowest, bound.highest, bound.fraction
     cut = isinstance(first, FixedPoint) and (first.rounding, first.overflow) == ("TRN", "WRAP")
     if isinstance(first, FixedPoint) and cut and not first.carries(*ends):
         # No quantizer looks like this: the layer's own result is cut.
         needed = replace(bound.type, rounding="TRN", overflow="WRAP")
         layer, step = meaning.node.removesuffix(SUMS), "sums"
+        if first.fraction >= bound.fraction:
+            state = "refused"
         reason = f"its result ({first.text}) does not hold what it can be ({needed.text})"
     else:
         node = next_quantizer(network, meaning.node)
         layer = wanted or (node.name if node else meaning.node)
-        steps = ", ".join(each if isinstance(each, str) else each.text for each in meaning.steps)
+        steps = ", ".join(
+            each.text if isinstance(each, FixedPoint) else str(each) for each in meaning.steps
+        )
         reason = f"({steps}) of {meaning.node!r} is not the network's quantizer on every value"
+        if state == "open":
+            reason = f"no argument is known that {reason.replace(' is not ', ' is ')}"
     if not any((each.layer, each.step) == (layer, step) for each in walk.findings):
-        walk.note(layer, step, reason)
+        walk.note(layer, step, reason, state)

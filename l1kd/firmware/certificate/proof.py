@@ -65,22 +65,16 @@ def follow(files: Mapping[str, bytes], network: Network, description: Descriptio
         _check_ends(walk)
     else:
         walk.note(first, "port", f"the top function has {len(program.ports)} ports")
-    style = "DATAFLOW" if program.streams or _shares_hardware(program) else "PIPELINE"
+    shares = record.strategy == "resource" or any(
+        config.constants.get("n_partitions", 1) != 1 for config in program.configs.values()
+    )  # hls4ml makes a dataflow of arrays: a multiplier or a window is used again
+    style = "DATAFLOW" if program.streams or shares else "PIPELINE"
     if program.style != style:
         walk.note(first, "code", f"the top function asks for {program.style}, not {style}")
     for name, reason in faults(files, program, description, network, library):
         step: Step = "port" if name.startswith("firmware/ports.h") else "code"
         walk.note(_user(walk, name) or first, step, f"{name} {reason}")
     return walk
-
-
-def _shares_hardware(program: Program) -> bool:
-    """True if hls4ml makes a dataflow of arrays: a multiplier or a window is used again."""
-    return any(
-        config.constants.get("strategy") == "nnet::resource"
-        or config.constants.get("n_partitions", 1) != 1
-        for config in program.configs.values()
-    )
 
 
 def _port(walk: Walk) -> None:
@@ -200,6 +194,8 @@ def _check_arrays(walk: Walk, call: Call, sources: list[str], results: list[str]
     given = [each for each in call.template if each in program.types]
     if call.function == "clone_stream":
         declared = declared[:2]
+    if call.function == "leaky_relu":
+        declared[1:1] = call.template[1:2]  # of its slope
     if given != declared:
         raise Doubt("code", f"{call.function} is called for {given}, its arrays are {declared}")
 

@@ -27,8 +27,9 @@ from l1kd.firmware.hls.canonical_cpp import GENERATED
 from l1kd.firmware.hls.project import FILE, NETWORK, Description
 
 _LIBRARY = "library.json"
-# What the bench, hls4ml's bridge and the vendors' tools leave in a project; nothing includes it.
+# What the bench, hls4ml's bridge, Yosys and the vendors' tools leave; nothing includes it.
 _PRODUCTS = (
+    r"yosys\.json|output_l1kd_\w+|"
     r"\w+_test|\w+_prj|\w+_vivado_accelerator|\.Xil|logs|[\w.]+\.(?:rpt|log|jou|str)|"
     r"tb_data/\w+_results\.log|firmware/\w+-l1kd\.so"
 )
@@ -38,7 +39,7 @@ _OPTIONS = "build_opt.tcl", rb"array set opt {\s*(?:\w+\s+[01]\s+)*}\s*"
 
 def known(backend: str, hls4ml: str) -> dict[str, str] | None:
     """SHA-256 of a version's headers and scripts by path, None if no argument was made for it."""
-    stored: Any = json.loads((resources.files("l1kd.firmware.certificate") / _LIBRARY).read_text())
+    stored: Any = json.loads((resources.files("l1kd.firmware.certificate") / _LIBRARY).read_bytes())
     if stored["hls4ml"] != hls4ml or backend not in stored["backends"]:
         return None
     return {**stored["common"], **stored["backends"][backend]}
@@ -99,7 +100,7 @@ def faults(
             if not re.fullmatch(_OPTIONS[1], content):
                 yield name, "chooses more than the steps of the scripts"
         elif name in texts:
-            if line := _first_difference(content, texts[name].encode()):
+            if line := first_difference(content, texts[name].encode()):
                 yield f"{name}:{line}", "is not what l1kd writes"
         elif name not in own:
             yield name, "is not a file of the project: it could be read for another"
@@ -108,7 +109,7 @@ def faults(
             yield name, "is missing"
 
 
-def _first_difference(found: bytes, wanted: bytes) -> int:
+def first_difference(found: bytes, wanted: bytes) -> int:
     """The first line that differs, 0 if none does."""
     lines = itertools.zip_longest(found.split(b"\n"), wanted.split(b"\n"))
     return next((number for number, (ours, theirs) in enumerate(lines, 1) if ours != theirs), 0)

@@ -124,7 +124,7 @@ class Backend:
     def rewrite(self, directory: Path) -> None:
         """Let a written project's test bench log its outputs, which the scripts compare."""
         path, bench = directory / "build_prj.tcl", '_test.cpp -cflags "-std=c++0x'
-        path.write_text(path.read_text().replace(bench, f"{bench} -D{LOG}"))
+        path.write_bytes(path.read_bytes().replace(bench.encode(), f"{bench} -D{LOG}".encode()))
 
     def find(self, steps: Sequence[Step]) -> ToolProgram | None:
         """The first program on the PATH; UserError if `vsynth` is asked for without its tool."""

@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.errors import UserError
-from l1kd.core.files import file_hash
+from l1kd.core.files import file_hash, read_bytes
 from l1kd.core.processes import Program, call, held, scratch
 
 COMPILER = Program(
@@ -33,6 +34,7 @@ COMPILER = Program(
     "install g++ (Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++), or set CXX to one",
     variable="CXX",
 )
+_TRIAL = b"#include <cstdint>\n#include <vector>\nint main() { return 0; }\n"
 _BRIDGE = Path(__file__).parents[1] / "templates" / "csim.cpp"
 # -O1: -O3 compiles three times longer and runs no faster. Vendors compile as C++14 too.
 _FLAGS = ("-std=c++14", "-O1", "-fwrapv", "-w")
@@ -54,6 +56,7 @@ _PLAIN = """  INLINE void clearUnusedBits(void) volatile {
   }
   INLINE void clearUnusedBits(void)
 """
+OWN = ("calls.h:", "csim.cpp:")  # what is generated here; a project has no such names
 # What every project includes, parsed once for all of them: a third of the time of a compilation.
 _PRELUDE = "".join(
     f"#include {name}\n"
@@ -93,7 +96,28 @@ def compiler() -> tuple[str, ...]:
     if (command := COMPILER.find()) is None:
         sought = COMPILER.commands[0][0]
         raise UserError(f"no C++ compiler: {sought!r} is not found; {COMPILER.remedy}")
+    _try(command, os.environ.get("PATH"))
     return command
+
+
+@functools.lru_cache(maxsize=8)
+def _try(command: tuple[str, ...], path: str | None) -> None:
+    """Compile three lines, so that a compiler that lacks a part does not blame a project."""
+    arguments = ["-x", "c++", "-std=c++14", "-", "-o", "program"]
+    with tempfile.TemporaryDirectory(prefix="l1kd-compiler-") as place:
+        environment = compiler_environment()
+        done = call([*command, *arguments], Path(place), given=_TRIAL, environment=environment)
+    if done.returncode:
+        raise UserError(
+            f"{command[0]} does not compile three lines of C++: {_said(done)}; a part of the "
+            f"compiler is missing or broken: {COMPILER.remedy}"
+        )
+
+
+def _said(done: subprocess.CompletedProcess[bytes]) -> str:
+    """The first error of a compiler, or its last line."""
+    lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+    return next((line for line in lines if "error" in line.lower()), lines[-1])
 
 
 def compiler_environment() -> dict[str, str]:
@@ -107,11 +131,12 @@ def compile_cpp(
     """Run the C++ compiler in a directory; UserError if it does not accept `what` of a project."""
     done = call([*command, *arguments], place, environment=compiler_environment())
     if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        said = next((line for line in lines if "error" in line.lower()), lines[-1])
+        said = _said(done)
+        if said.startswith(OWN):  # it is not of the project that the user may have edited
+            raise RuntimeError(f"{project}: l1kd's own code for {what} does not compile: {said}")
         raise UserError(
-            f"{project}: {command[0]} does not compile {what}: {said}; convert the student again "
-            "if you did not edit it"
+            f"{project}: {command[0]} does not compile {what}: {said}; convert the student "
+            "again if you did not edit it"
         )
 
 
@@ -158,7 +183,7 @@ def _temporary_cache(_process: int) -> Path:
 def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None) -> Path:
     """The program of a C simulation, cached or compiled; `calls`: C++ that runs single calls."""
     command = compiler()
-    files = {**dict(sources(directory)), "l1kd_csim.cpp": _BRIDGE.read_bytes()}
+    files = {**dict(sources(directory)), "csim.cpp": _BRIDGE.read_bytes()}
     arguments = (
         *_FLAGS,
         f'-DL1KD_SOURCE="{ports.top}.cpp"',
@@ -167,7 +192,7 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
         f"-DL1KD_INPUTS={ports.inputs}",
         f"-DL1KD_OUTPUTS={ports.outputs}",
     )
-    files["l1kd_calls.h"] = _calls(directory, files, calls).encode()
+    files["calls.h"] = _calls(directory, files, calls).encode()
     files["traced.h"] = _traced(files.get(f"{ports.top}.cpp", b"").decode(), ports).encode()
     files["prelude.h"] = _PRELUDE.encode()
     key = _hash(files, (*command, *arguments))
@@ -195,7 +220,7 @@ def build(directory: Path, ports: Ports, calls: Callable[[], str] | None = None)
 
     def project(work: Path) -> Path:
         (work / "prelude.h.gch").symlink_to(prelude)
-        given = (*arguments, "l1kd_csim.cpp")
+        given = (*arguments, "csim.cpp")
         return compiled(work, files, given, "l1kd_csim", "the project")
 
     return program_of(key, project)
@@ -283,7 +308,8 @@ def sources(directory: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(firmware.rglob("*")):
         if path.suffix in (".h", ".hpp", ".cpp"):
             name = path.relative_to(firmware).as_posix()
-            yield name, rewrite(name, path.read_text()).encode()
+            text = read_bytes(path).decode(errors="surrogateescape")
+            yield name, rewrite(name, text).encode(errors="surrogateescape")
 
 
 def _digest(files: dict[str, bytes], start: bytes = b"") -> str:
@@ -344,10 +370,8 @@ def _make_room(cache: Path) -> None:
     for path in cache.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another process deletes it too
             status = path.stat()
-            idle = now - status.st_mtime > _RECENT
-            if path.suffix == ".part" and idle and path.is_file():
-                path.unlink()  # an older version's
-            elif _PROGRAM.fullmatch(path.name):
+            if _PROGRAM.fullmatch(path.name):
+                idle = now - status.st_mtime > _RECENT
                 programs.append((status.st_mtime, status.st_size, idle, path))
     too_much = sum(size for _, size, _, _ in programs) - _ROOM
     for _, size, idle, path in sorted(programs, key=lambda entry: entry[0]):

@@ -26,7 +26,7 @@ SHARED = (
 )
 GENERATED = "nnet_utils/nnet_code_gen.h"
 _NO_CODE = re.compile(r"//[^\n]*|/\*.*?\*/|^#ifndef __SYNTHESIS__\n.*?^#endif\n", re.M | re.S)
-_PIECE = re.compile(r"[^;{}]*(?:\{\};|\{|\};?|;)")
+_PIECE = re.compile(r"[^;{}]*(?:\{\};|\{[-\d, ]+\};|\{|\};?|;)")
 _NUMBER = re.compile(r"static const (?P<kind>[\w:]+) (?P<name>\w+) = (?P<value>[^{}]+);")
 _PIXELS = re.compile(r"static const ap_uint<(?P<word>.+)> (?P<name>\w+)\[(?P<size>.+)\];")
 _OUTSIDE = re.compile(r"const ap_uint<.*> (?P<struct>\w+)::(?P<name>\w+)\[\] = ")
@@ -37,15 +37,16 @@ _PRODUCT = re.compile(r"\b\d+(?:\*\d+)+\b")
 def write(directory: Path, top: str, namespace: str) -> None:
     """Bring what hls4ml wrote for a namespace into the canonical form."""
     firmware = directory / "firmware"
-    parameters = (firmware / "parameters.h").read_text()
+    parameters = (firmware / "parameters.h").read_text(encoding="utf-8")
 
     def inner(name: str) -> str:
-        return _inner((firmware / name).read_text(), namespace)
+        return _inner((firmware / name).read_text(encoding="utf-8"), namespace)
 
     weights = re.findall(r'#include "(weights/\w+\.h)"', parameters)
     utils = sorted(set(re.findall(r'#include "(nnet_utils/\w+\.h)"', parameters)) - {GENERATED})
     shared = [name for name in utils if name not in SHARED]
-    _, _, generated = (firmware / GENERATED).read_text().partition("// hls4ml insert code\n")
+    generated = (firmware / GENERATED).read_text(encoding="utf-8")
+    generated = generated.partition("// hls4ml insert code\n")[2]
     written = {
         f"{top}.cpp": [
             *_includes(f"{top}.h", "parameters.h", "ports.h"),
@@ -65,7 +66,7 @@ def write(directory: Path, top: str, namespace: str) -> None:
         if name.endswith(".h"):
             macro = f"{namespace}_{Path(name).stem.upper()}_H_"
             content = [f"#ifndef {macro}", f"#define {macro}", *content, "#endif"]
-        (firmware / name).write_text("\n".join(content) + "\n")
+        (firmware / name).write_text("\n".join(content) + "\n", encoding="utf-8")
     for path in (firmware / "weights").iterdir():
         if f"weights/{path.name}" not in weights:
             path.unlink()
@@ -99,7 +100,7 @@ def lines(code: str) -> list[str]:
     code = re.sub(r"^\s*(#pragma .*)$", r"\1;", code, flags=re.MULTILINE)
     code = " ".join(code.replace("public:", "public:;").split()).replace("template <", "template<")
     code = re.sub(r'\("\w+"\)', "", code).replace("= {0};", "= 0;")  # streams have no names
-    code = re.sub(r"([(<]) | ([)>])", r"\1\2", code)
+    code = re.sub(r"([(<]|= \{) | ([)>])", r"\1\2", code)
     code = _PRODUCT.sub(lambda found: str(math.prod(map(int, found[0].split("*")))), code)
     depth, found = 0, []
     for piece in _PIECE.findall(code):

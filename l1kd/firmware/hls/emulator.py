@@ -32,6 +32,7 @@ from l1kd.core.files import (
     content_hash,
     file_hash,
     read_json,
+    reading,
     write_json,
 )
 from l1kd.core.fixed_point import FixedPoint
@@ -110,13 +111,9 @@ def build(
     directory = Path(directory)
     check_replaceable(directory, ("manifest.json",))
     if (directory / "manifest.json").exists():  # a web page has one too
-        try:
+        remedy = "it is not replaced: move it away, or name another place with --out"
+        with reading(directory / "manifest.json", remedy):
             Manifest.model_validate(read_json(directory / "manifest.json"))
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{directory} exists and is no emulator of l1kd, so that it is not replaced; move "
-                "it away, or name another place with --out"
-            ) from error
     with atomic_directory(directory) as written:
         _compile(project, written)
         if check is not None:
@@ -149,7 +146,7 @@ def _compile(project: Project, directory: Path) -> None:
     flags = (*_FLAGS, f"-Wl,-soname,{library}")
     sources = ("source/emulator.cpp", f"source/{record.top}_version.cpp")
     texts = {"library": library, "flags": " ".join(flags), "sources": " ".join(sources)}
-    (directory / "Makefile").write_text(template("emulator.mk", **texts))
+    (directory / "Makefile").write_text(template("emulator.mk", **texts), encoding="utf-8")
     arguments = (*flags, *sources, "-o", library)
     c_simulation.compile_cpp(command, arguments, directory, project.directory, "the emulator")
     manifest = Manifest(
@@ -211,7 +208,7 @@ def _write(project: Project, directory: Path, name: str, version: str) -> dict[s
     }
     (directory / "include").mkdir()
     for path, text in texts.items():
-        (directory / path).write_text(text)
+        (directory / path).write_text(text, encoding="utf-8")
     return code
 
 

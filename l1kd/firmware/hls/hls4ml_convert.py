@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import math
 import re
@@ -21,8 +22,9 @@ from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import atomic_directory, check_replaceable, content_hash
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import FirmwareRecord, LayerRecord
-from l1kd.exact.layers import Quantize
+from l1kd.exact.layers import Conv, Quantize, Sum
 from l1kd.exact.network import Network
+from l1kd.firmware.certificate.cpp_reader import TAKEN
 from l1kd.firmware.hls import canonical_cpp, project, testbench
 from l1kd.firmware.hls.backends import Backend, backend_named
 from l1kd.firmware.stimuli.test_vectors import choose
@@ -127,6 +129,7 @@ def to_hls(
     options = [backend, io_type, strategy, reuse, part, clock_ns, unroll, port.text]
     # Two versions of hls4ml write two programs, so theirs is part of the name; ours is not.
     namespace = f"{top}_v{content_hash([digest, versions['hls4ml'], options])[:8]}"
+    model, given = _renamed(model)
     with atomic_directory(directory) as written:
         with _hls4ml(name):
             import hls4ml
@@ -165,7 +168,7 @@ def to_hls(
             top=top,
             input_type=_text(source.type.precision),
             output_type=_text(sink.type.precision),
-            layers=[_layer(layer, model) for layer in graph.get_layers()],
+            layers=[_layer(layer, model, given) for layer in graph.get_layers()],
         )
         description = project.Description(
             versions=versions,
@@ -177,9 +180,9 @@ def to_hls(
             interval_cycles=1 if reuse == 1 and graph.config.pipeline_style == "pipeline" else None,
             input=project.Port(shape=tuple(model.input_shape[1:]), type=record.input_type),
             output=project.Port(shape=tuple(model.output_shape[1:]), type=record.output_type),
-            layers=tuple(_traced(graph, model)),
+            layers=tuple(_traced(graph, model, given)),
             arrays={
-                variable.name: layer.name
+                variable.name: _original(layer.name, given)
                 for layer in graph.get_layers()
                 if layer.get_attr("function_cpp")
                 for variable in layer.get_variables()
@@ -215,12 +218,20 @@ def check_size(model: keras.Model, backend: Backend, io_type: str, strategy: str
     """Raise CheckFailed for a layer that hls4ml has no code for, or the vendor's tool refuses."""
     for layer in model.layers:
         kind = type(layer).__name__
-        if (io_type, strategy, kind) == ("io_parallel", "resource", "QDepthwiseConv2D"):
+        depthwise = kind == "QDepthwiseConv2D" or "QSeparable" in kind
+        if depthwise and (io_type, strategy) == ("io_parallel", "resource"):
             raise CheckFailed(
-                f"{model.name}: layer {layer.name!r} is a depthwise convolution, which has no "
+                f"{model.name}: layer {layer.name!r} has a depthwise convolution, which has no "
                 "resource strategy with io_parallel in hls4ml; use io_stream, or "
                 "`strategy: latency`"
             )
+        if kind == "AxisSum":
+            if io_type == "io_stream" and _as_convolution(layer).kernel.size >= backend.partition:
+                raise CheckFailed(
+                    f"{model.name}: layer {layer.name!r} sums too many values of too many channels "
+                    "for io_stream; sum over fewer axes at a time, or use io_parallel"
+                )
+            continue
         if (io_type, strategy) != ("io_stream", "latency") or "Conv" not in kind:
             continue
         weights = math.prod(layer.kernel.shape) if getattr(layer, "kernel", None) is not None else 0
@@ -230,6 +241,38 @@ def check_size(model: keras.Model, backend: Backend, io_type: str, strategy: str
                 f"io_stream and the latency strategy has to stay below {backend.partition}: use "
                 "fewer filters, or `strategy: resource`"
             )
+
+
+def _as_convolution(layer: Any) -> Conv:
+    """The convolution of ones that an AxisSum is."""
+    axes = tuple(axis - 1 for axis in layer.axes)
+    summed = Sum(name=layer.name, sources=(), shape=tuple(layer.output_shape[1:]), axes=axes)
+    return summed.convolution(tuple(layer.input_shape[1:]))
+
+
+def _parse_sum(layer: Any, names: Any, shapes: Any, reader: Any) -> Any:
+    """hls4ml's description of an AxisSum, which it has no layer for."""
+    from hls4ml.converters.keras import convolution
+
+    class Ones:
+        """In place of the reader of a Keras model's weights."""
+
+        def get_weights_data(self, name: str, part: str) -> Any:
+            return kernel if part == "kernel" else None
+
+    kernel = _as_convolution(reader.model.get_layer(layer["config"]["name"])).kernel
+    rank = len(shapes[0]) - 2
+    kernel = kernel if rank == 2 else kernel[0]
+    parse = convolution.parse_conv2d_layer if rank == 2 else convolution.parse_conv1d_layer
+    config = {
+        "name": layer["config"]["name"],
+        "filters": kernel.shape[-1],
+        "kernel_size": kernel.shape[:rank],
+        "strides": (1,) * rank,
+        "padding": "valid",
+        "use_bias": False,
+    }
+    return parse({"class_name": f"Conv{rank}D", "config": config}, names, shapes, Ones())
 
 
 def reuse_for(layer: Any, reuse: int) -> int:
@@ -254,6 +297,40 @@ def reusable(inputs: int, outputs: int, factor: int) -> bool:
     return (inputs * outputs // factor) % outputs == 0
 
 
+# Parts of names that hls4ml makes of a layer's: two layers `a` and `a_bias` have one type's name.
+_PARTS = "accum|bias|index|linear|param|result|shift|slope|table|weight"
+# Words whose types, `<word>_t`, or whose ports are C++'s, the library's or hls4ml's own; and parts
+# by which hls4ml finds a layer's weights, wherever in a variable's name they stand.
+_WORDS = re.compile(
+    rf"{_PARTS}|{TAKEN.pattern}|input|model_default|layer\d*|[wb]\d+|.*(?:kernel|bias).*|u?int\w*|"
+    r"s?size|ptrdiff|max_align|time|clock|l?l?div|imaxdiv|f?pos|off|pid|mbstate|locale",
+    re.ASCII,
+)
+
+
+def _renamed(model: keras.Model) -> tuple[keras.Model, dict[str, str]]:
+    """The model with names that can be C++'s, and the given names by the new ones."""
+    names = [layer.name for layer in model.layers]
+    parts = {f"{name}_{part}" for name in names for part in _PARTS.split("|")}
+    bad = [name for name in names if name in parts or _WORDS.fullmatch(name)]
+    if not bad:
+        return model, {}
+    from l1kd.networks.load import Graph
+
+    free = (name for name in map("own{}".format, itertools.count(1)) if name not in names)
+    graph, new = Graph.of(model), dict(zip(bad, free, strict=False))
+    graph.rename(new)
+    return graph.build(), {ours: name for name, ours in new.items()}
+
+
+def _original(name: str, given: dict[str, str]) -> str:
+    """The name of a layer of the written code, as it was given."""
+    for ours, theirs in given.items():
+        if name == ours or name.startswith(f"{ours}_"):
+            return theirs + name.removeprefix(ours)
+    return name
+
+
 def _configuration(
     model: keras.Model,
     backend: Backend,
@@ -268,7 +345,9 @@ def _configuration(
     if adders and find_spec("da4ml") is None:
         raise UserError("the strategy distributed_arithmetic needs da4ml; pip install 'l1kd[da]'")
     import hls4ml
+    from hls4ml.converters.keras_v2_to_hls import layer_handlers
 
+    layer_handlers["AxisSum"] = _parse_sum
     config: dict[str, Any] = hls4ml.utils.config_from_keras_model(
         model, granularity="name", backend=backend.name, default_reuse_factor=reuse
     )
@@ -289,11 +368,17 @@ def _configuration(
         for name, other in config["LayerName"].items():
             if name == layer.name or name.startswith(f"{layer.name}_"):
                 other["Trace"] = True
-        if multiplications(layer) is None:
+        summed = type(layer).__name__ == "AxisSum"
+        if multiplications(layer) is None and not summed:
             continue
-        settings["Strategy"] = _STRATEGIES.get(strategy, strategy)
+        # The strategy in which ones are no multipliers, whatever that of other layers.
+        own_strategy = "latency" if summed else strategy
+        settings["Strategy"] = _STRATEGIES.get(own_strategy, own_strategy)
         settings["ReuseFactor"] = reuse_for(layer, reuse) if strategy == "resource" else reuse
-        if unroll and "Conv" in type(layer).__name__:
+        # Of a sequence hls4ml computes sums over channels as one matrix, which is not argued for.
+        if summed and (len(layer.output_shape), layer.axes) == (3, [2]):
+            continue
+        if unroll and ("Conv" in type(layer).__name__ or summed):
             settings["ParallelizationFactor"] = math.prod(map(int, layer.output_shape[1:-1]))
     return config
 
@@ -337,7 +422,7 @@ def _text(precision: Any) -> str:
     return FixedPoint.parse(str(precision)).text
 
 
-def _layer(layer: Any, model: keras.Model) -> LayerRecord:
+def _layer(layer: Any, model: keras.Model, given: dict[str, str]) -> LayerRecord:
     def kind_of(attribute: str) -> str | None:
         named = layer.get_attr(attribute)
         return None if named is None else _text(named.precision)
@@ -345,7 +430,7 @@ def _layer(layer: Any, model: keras.Model) -> LayerRecord:
     weights = layer.weights.get("weight")
     names = {own.name: own for own in model.layers}
     return LayerRecord(
-        name=layer.name,
+        name=_original(layer.name, given),
         kind=layer.class_name,
         shape=[int(side) for side in layer.get_output_variable().shape],
         weights=None if weights is None else int(weights.data.size),
@@ -358,7 +443,7 @@ def _layer(layer: Any, model: keras.Model) -> LayerRecord:
     )
 
 
-def _traced(graph: Any, model: keras.Model) -> Iterator[project.Traced]:
+def _traced(graph: Any, model: keras.Model, given: dict[str, str]) -> Iterator[project.Traced]:
     """The layers that the C simulation can trace, each with the Keras layer of equal output."""
     own = {layer.name: layer for layer in model.layers}
     for layer in graph.get_layers():
@@ -366,8 +451,8 @@ def _traced(graph: Any, model: keras.Model) -> Iterator[project.Traced]:
             continue
         variable = layer.get_output_variable()
         yield project.Traced(
-            name=layer.name,
-            keras=_keras_name(layer.name, own),
+            name=_original(layer.name, given),
+            keras=_original(_keras_name(layer.name, own), given),
             shape=tuple(int(side) for side in variable.shape),
             type=_text(variable.type.precision),
         )

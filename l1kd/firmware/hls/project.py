@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from l1kd.core.context import cores
 from l1kd.core.errors import UserError
-from l1kd.core.files import read_json, write_json
+from l1kd.core.files import read_json, reading, write_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import FirmwareRecord
 from l1kd.firmware.hls import c_simulation
@@ -199,7 +199,9 @@ def open_project(directory: Path | str, calls: Callable[[Path], str] | None = No
     """Open a written project; UserError if it is none, or one of another format."""
     directory = Path(directory)
     path = directory / FILE
-    try:
+    if not path.exists():
+        raise UserError(f"{directory} is no HLS project of l1kd: it has no {FILE}")
+    with reading(path, "convert it again"):
         raw = read_json(path)
         written = raw.get("format_version") if isinstance(raw, dict) else None
         if isinstance(written, int) and written != _FORMAT:
@@ -210,12 +212,6 @@ def open_project(directory: Path | str, calls: Callable[[Path], str] | None = No
         description = Description.model_validate(raw)
         if not description.namespace.startswith(f"{description.record.top}_v"):
             raise ValueError(f"{description.namespace} is not of {description.record.top}")
-    except FileNotFoundError as error:
-        raise UserError(f"{directory} is no HLS project of l1kd: it has no {FILE}") from error
-    except (ValueError, ValidationError) as error:
-        raise UserError(
-            f"{path}: not as l1kd writes it ({str(error).splitlines()[0]}); convert it again"
-        ) from error
     return Project(directory, description, calls)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from l1kd.core.errors import UserError
-from l1kd.core.files import atomic
+from l1kd.core.files import atomic, read_bytes
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.firmware.hls.backends import LOG, backend_named
 from l1kd.firmware.hls.project import Description
@@ -112,7 +112,7 @@ def write_vectors(directory: Path, inputs: NDArray[np.int64], outputs: NDArray[n
         raise ValueError(f"{len(inputs)} events and {len(outputs)} outputs are no vectors")
     for name, array in ((INPUTS, inputs), (OUTPUTS, outputs)):
         with atomic(directory / name) as temporary:
-            temporary.write_text(vectors_text(array))
+            temporary.write_text(vectors_text(array), encoding="utf-8")
 
 
 def vectors_text(array: NDArray[np.int64]) -> str:
@@ -125,10 +125,9 @@ def vectors_text(array: NDArray[np.int64]) -> str:
 def read_vectors(directory: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Inputs (N, inputs) and expected outputs (N, outputs) of a project, in LSBs of their ports."""
     paths = (directory / INPUTS, directory / OUTPUTS)
-    try:
-        inputs, outputs = (parse(path.read_text(), path) for path in paths)
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing; {_AGAIN}") from error
+    if missing := [path for path in paths if not path.exists()]:
+        raise UserError(f"{missing[0]} is missing; {_AGAIN}")
+    inputs, outputs = (parse(read_bytes(path).decode(errors="replace"), path) for path in paths)
     if len(inputs) != len(outputs):
         raise UserError(
             f"{directory}: {len(inputs)} events and {len(outputs)} expected outputs; {_AGAIN}"

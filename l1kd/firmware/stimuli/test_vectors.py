@@ -298,6 +298,7 @@ FAULTS: dict[type[layers.Node], Callable[[Search, Any], Iterator[layers.Node | F
     layers.Dense: _of_affine,
     layers.Conv: _of_affine,
     layers.Pool: _of_sums,
+    layers.Sum: _of_sums,
 }
 NO_FAULTS: dict[type[layers.Node], str] = {
     layers.Input: "events come on its grid",

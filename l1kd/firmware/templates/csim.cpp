@@ -136,7 +136,7 @@ struct call {
 } // namespace l1kd
 
 // Written from the project's own top function: each of its calls alone, and their table.
-#include "l1kd_calls.h"
+#include "calls.h"
 
 static int run_call(size_t number, FILE *results) {
     if (number >= sizeof(l1kd_calls) / sizeof(l1kd_calls[0]) || !l1kd_calls[number].function)

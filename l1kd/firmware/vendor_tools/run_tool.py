@@ -100,7 +100,7 @@ def _run(
     name, top, backend = project.label, project.record.top, backend_named(project.record.backend)
     log = build / f"l1kd_{step}.log"
     if backend.options_file:
-        (build / backend.options_file).write_text(backend.options([step]))
+        (build / backend.options_file).write_text(backend.options([step]), encoding="utf-8")
     files = backend.report_files(top)
     for kind in LEFT_BY[step]:
         for path in files[kind]:

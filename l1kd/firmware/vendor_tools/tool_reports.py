@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from l1kd.core.errors import UserError
+from l1kd.core.files import regular
 from l1kd.core.run_files import COUNTS, LayerCost
 
 # Limits on files that others made. Real reports have a few megabytes and ten levels.
 _MOST_BYTES, _MOST_TEXT = 32 << 20, 8 << 20  # of any file, of a text report
 _MOST_FOLDERS = 1000
-_DEEPEST, _MOST_TAGS, _LONGEST_TAG = 64, 1_000_000, 200  # of an XML report; what is kept of it:
+_DEEPEST, _MOST_TAGS, _LONGEST_TAG = 64, 500_000, 200  # of an XML report; what is kept of it:
 _KEPT_LEVELS, _MOST_VALUES = 5, 10_000
 _AGAIN = "run the tool again, or bring the file back once more"
 
@@ -42,14 +43,8 @@ class Folder:
         place = self._real(path)
         if place is None or not place.is_file():
             return None
-        # O_NONBLOCK, O_NOFOLLOW: should it have become a pipe or a link meanwhile.
-        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as handle:
-            if (size := os.fstat(descriptor).st_size) > most:
-                raise UserError(
-                    f"{place} has {size >> 20} MiB, no report or source of its kind has more than "
-                    f"{most >> 20}; bring back the files as the tool left them"
-                )
+        # O_NOFOLLOW: should it have become a link meanwhile.
+        with regular(place, most, os.O_NOFOLLOW) as handle:
             return handle.read(most)
 
     def text(self, path: str, most: int = _MOST_TEXT) -> str | None:
@@ -90,7 +85,7 @@ def xml_values(data: bytes, where: str) -> dict[str, str]:
     if "<!DOCTYPE" in text:  # only there an entity can be declared
         raise UserError(f"{where} declares a document type; no report does: not read")
     unlike = f"{where} is deeper or longer than any report; {_AGAIN}"
-    if text.count("<") > _MOST_TAGS:
+    if text.count("<") + text.count("=") > _MOST_TAGS:  # tags and attributes
         raise UserError(unlike)
     values: dict[str, str] = {}
 

@@ -18,7 +18,14 @@ from pydantic import BaseModel
 from l1kd.core import fpga_parts
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
-from l1kd.core.files import atomic_directory, content_hash, file_hash, write_json
+from l1kd.core.files import (
+    atomic_directory,
+    check_replaceable,
+    content_hash,
+    file_hash,
+    reading,
+    write_json,
+)
 from l1kd.core.run_files import COUNTS, LayerCost, Resources, Source, read_as
 from l1kd.firmware.hls.backends import LEFT_BY, STEPS, Step, backend_named
 from l1kd.firmware.hls.project import FILE, Description, Project
@@ -58,9 +65,7 @@ def differing(folder: Folder, hashes: dict[str, str]) -> list[str]:
 def prepare(context: Context, project: Project) -> Path:
     """Make or keep the copy of a project that tools work in; one of another version is replaced."""
     build = context.directory / "vendor" / project.label
-    for ending in (".part", ".old"):  # of a copy that was killed; the run is locked
-        for left in build.parent.glob(f".{build.name}.*{ending}"):
-            shutil.rmtree(left, ignore_errors=True)
+    check_replaceable(build, inside=context.directory)
     if build.is_dir() and sources(project, build) != sources(project):
         context.say(f"{build} is a copy of another version of the project: begun anew")
         shutil.rmtree(build)
@@ -425,14 +430,9 @@ def _read_folder(
 
 def _project(context: Context, projects: Sequence[Project], folder: Folder) -> Project:
     """The project of the run that `l1kd.json` in a directory names."""
-    try:
+    with reading(folder.root / FILE, "bring back the project as the run has it"):
         # Not `open_project`: it would follow a link.
         theirs = Description.model_validate(json.loads(folder.data(FILE) or b""))
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{folder.root}/{FILE}: not as l1kd writes it ({str(error).splitlines()[0]}); bring "
-            "back the project as the run has it"
-        ) from error
     label = Project(folder.root, theirs).label
     project = next((each for each in projects if each.label == label), None)
     if project is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from l1kd.core import run_files
 from l1kd.core.context import Context
@@ -23,8 +24,8 @@ from l1kd.firmware.run_firmware import (
     projects_of,
     stated_port,
 )
-from l1kd.firmware.verify.comparison import REPRODUCERS, compare_student, kind_of
-from l1kd.firmware.verilog.project import find_simulator
+from l1kd.firmware.verify.comparison import KIND, REPRODUCERS, compare_student, kind_of
+from l1kd.firmware.verilog.project import Logic, find_simulator
 from l1kd.training.target_transform import load_target
 
 
@@ -55,13 +56,15 @@ def verify(context: Context) -> None:
         name = student.name
         certificates, refused = _certify(context, student)
         refused += _not_asked_for(context, student)
-        simulated, late = _simulation(context, student, samples["test"])
-        # C++ that is not in the subset that l1kd generates is not run.
+        # Code that is not in the subsets that l1kd generates is not run.
         read = [
             project
-            for project, each in zip(student.projects, certificates, strict=True)
-            if not any((found.step, found.state) == ("code", "refused") for found in each.findings)
+            for project, each in zip(student.projects, certificates, strict=False)
+            if not _misread(each)
         ]
+        if student.logic is not None and _misread(certificates[-1]):
+            student = replace(student, logic=None)
+        simulated, late = _simulation(context, student, samples["test"])
         comparisons, scores = compare_student(context, student, read, simulated is not None)
         for comparison in comparisons:
             comparison.explain(student.exact, context.directory, name)
@@ -110,20 +113,26 @@ def _compile(context: Context, projects: list[Project]) -> None:
 def _certify(
     context: Context, student: Student
 ) -> tuple[list[run_files.CertificateRecord], list[str]]:
-    """Certify a student's projects; those that are refused, in words."""
+    """Certify a student's projects, the Verilog last; those that are refused, in words."""
     records, refused = [], []
     name = student.name
-    with context.progress(f"{name}: certificates", len(student.projects)) as advance:
-        for project in student.projects:
-            certificate, kind = certify(project, student.exact), kind_of(project.record)
-            context.say(f"{name} {project.record.io_type}: {certificate.summary}")
+    projects: list[Project | Logic] = [*student.projects]
+    if student.logic is not None:
+        projects.append(student.logic)
+    with context.progress(f"{name}: certificates", len(projects)) as advance:
+        for project in projects:
+            kind: dict[str, str | None] = dict.fromkeys(KIND)
+            if isinstance(project, Project):
+                kind = kind_of(project.record)
+            certificate, label = certify(project, student.exact), kind["io_type"] or "Verilog"
+            context.say(f"{name} {label}: {certificate.summary}")
             needed = context.config.verify.certificate == "required"
             if certificate.refused or (needed and not certificate.certified):
-                hint = (
-                    "" if certificate.refused else "; `verify.certificate: optional` lets it pass"
-                )
-                summary = f"no certificate ({certificate.summary}){hint}"
-                refused.append(f"student {name!r}, {' '.join(kind.values())}: {summary}")
+                label = " ".join(filter(None, kind.values())) or label
+                told = f"student {name!r}, {label}: {certificate.summary}"
+                if not certificate.refused:
+                    told += "; the run requires it, `verify.certificate: optional` does not"
+                refused.append(f"no certificate: {told}")
             records.append(
                 run_files.CertificateRecord(
                     **kind,
@@ -137,6 +146,10 @@ def _certify(
     return records, refused
 
 
+def _misread(record: run_files.CertificateRecord) -> bool:
+    return any((found.step, found.state) == ("code", "refused") for found in record.findings)
+
+
 def _not_asked_for(context: Context, student: Student) -> Iterator[str]:
     """Differences of a student's network and projects from what the run asks for, in words."""
     import l1kd
@@ -147,6 +160,10 @@ def _not_asked_for(context: Context, student: Student) -> Iterator[str]:
     if student.exact.to_json() != own.at_port(port).to_json():
         yield f"student {name!r}: its {NETWORK} is not the network of its model on the run's port"
     config = context.config.firmware
+    if student.logic is not None:
+        part, clock = student.logic.record.part, student.logic.record.clock_ns
+        if (part, clock) != (config.part, config.clock_ns):
+            yield f"student {name!r}: its Verilog is for {part} at {clock} ns, not as the run asks"
     for project in student.projects:
         record = project.record
         place = hls_path(name, config.backend, record.io_type, config.strategy)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from l1kd import __version__
@@ -22,14 +23,13 @@ from l1kd.core.run_files import LayerCost, RtlRecord
 from l1kd.exact.network import Network
 from l1kd.firmware.hls.project import FILE, NETWORK, Port
 from l1kd.firmware.verilog import lut_ff_estimate
-from l1kd.firmware.verilog.project import MODEL, Description, Logic
+from l1kd.firmware.verilog.project import MODEL, Description, Logic, wrapper_text
 from l1kd.firmware.verilog.trace_layers import UnfitError, draw, expected_lut
 from l1kd.networks import inspect
 
 if TYPE_CHECKING:
     from tensorflow import keras
 
-Kif = tuple[int, int, int]  # sign bits, integer bits without the sign, fraction bits
 MAX_LUT = 1.5e6  # the largest network that is drawn: most of a VU13P
 
 
@@ -193,16 +193,16 @@ def _write(model: Any, directory: Path, top: str, port: FixedPoint, result: Fixe
     sources = directory / "src"
     # Two networks in one design: no module but the shared ones may have a general name.
     for path in sorted(sources.glob("logic*.v")):
-        text = re.sub(r"\b(logic\d+)\b", rf"{top}_\1", path.read_text(), count=1)
-        (sources / f"{top}_{path.name}").write_text(text)
+        text = re.sub(r"\b(logic\d+)\b", rf"{top}_\1", path.read_text(encoding="utf-8"), count=1)
+        (sources / f"{top}_{path.name}").write_text(text, encoding="utf-8")
         path.unlink()
-    core = (sources / f"{top}.v").read_text()
+    core = (sources / f"{top}.v").read_text(encoding="utf-8")
     core = re.sub(r"^(\s+)(logic\d+) _inst_", rf"\1{top}_\2 _inst_", core, flags=re.MULTILINE)
     core = core.replace(f"module {top} (", f"module {top}_core (", 1)
-    (sources / f"{top}_core.v").write_text(core)
+    (sources / f"{top}_core.v").write_text(core, encoding="utf-8")
     program = model._comb
-    wrapper = _wrapper(top, program.inp_kifs.T.tolist(), program.out_kifs.T.tolist(), port, result)
-    (sources / f"{top}.v").write_text(wrapper)
+    kifs = program.inp_kifs.T.tolist(), program.out_kifs.T.tolist()
+    (sources / f"{top}.v").write_text(wrapper_text(top, *kifs, port, result), encoding="utf-8")
     (sources / f"{top}_wrapper.v").unlink()
     shutil.rmtree(directory / "sim", ignore_errors=True)
     for left in ("metadata.json", "model/fsm.json.gz"):
@@ -211,53 +211,30 @@ def _write(model: Any, directory: Path, top: str, port: FixedPoint, result: Fixe
     interpreted = directory / MODEL
     interpreted.write_bytes(gzip.compress(gzip.decompress(interpreted.read_bytes()), mtime=0))
     notice = resources.files("l1kd.firmware") / "templates" / "rtl_notice"
-    (directory / "NOTICE").write_text(notice.read_text())
+    (directory / "NOTICE").write_text(notice.read_text(encoding="utf-8"), encoding="utf-8")
 
 
-def _wrapper(
-    top: str, sources: list[Kif], sinks: list[Kif], port: FixedPoint, result: FixedPoint
-) -> str:
-    """Verilog of the module `top` around `<top>_core`, which has only the bits that can differ."""
-    lines, taken, given = [], 0, 0
-    for index, (sign, integer, fraction) in enumerate(sources):
-        width, start = sign + integer + fraction, index * port.word + port.fraction - fraction
-        if width > 0:
-            lines.append(f"assign inner_inp[{taken} +: {width}] = model_inp[{start} +: {width}];")
-            taken += width
-    for index, (sign, integer, fraction) in enumerate(sinks):
-        width, base = max(sign + integer + fraction, 0), index * result.word
-        below = result.fraction - fraction if width else result.word  # zeros
-        above = result.word - below - width  # zeros, or the sign
-        filling = f"inner_out[{given + width - 1}]" if sign else "1'b0"
-        for start, bits, value in (
-            (base, below, f"{below}'b0"),
-            (base + below, width, f"inner_out[{given} +: {width}]"),
-            (base + below + width, above, f"{{{above}{{{filling}}}}}"),
-        ):
-            if bits:
-                lines.append(f"assign model_out[{start} +: {bits}] = {value};")
-        given += width
-    body = "\n    ".join(lines)
-    return f"""`timescale 1 ns / 1 ps
+def rewritten(directory: Path, description: Description) -> dict[str, bytes]:
+    """The files, by path, that are written of the program that a project has for its interpreter.
 
-// One event enters per clock cycle. Input i: bits [i * {port.word} +: {port.word}], {_words(port)};
-// output i: bits [i * {result.word} +: {result.word}], {_words(result)}.
-module {top} (
-    input clk,
-    /* verilator lint_off UNUSEDSIGNAL */
-    input wire [{len(sources) * port.word - 1}:0] model_inp,
-    /* verilator lint_on UNUSEDSIGNAL */
-    output wire [{len(sinks) * result.word - 1}:0] model_out
-);
-    wire [{max(taken, 1) - 1}:0] inner_inp;
-    wire [{max(given, 1) - 1}:0] inner_out;
+    Raises whatever alkaid does if the program is none.
+    """
+    from alkaid.codegen import RTLModel
+    from alkaid.types import CombLogic
 
-    {body}
-
-    {top}_core core (.clk(clk), .model_inp(inner_inp), .model_out(inner_out));
-endmodule
-"""
-
-
-def _words(kind: FixedPoint) -> str:
-    return f"{kind.text.split(',AP')[0].rstrip('>')}>"
+    record = description.record
+    with TemporaryDirectory(prefix="l1kd-certify-") as work:
+        model = RTLModel(
+            CombLogic.load(directory / MODEL),
+            work,
+            record.top,
+            latency_cutoff=record.clock_ns,
+            print_latency=False,
+            part_name=record.part,
+            clock_period=record.clock_ns,
+            ternary_fuse=False,  # it was before
+        )
+        port, result = (FixedPoint.parse(p.type) for p in (description.input, description.output))
+        _write(model, Path(work), record.top, port, result)
+        files = (path for path in Path(work).rglob("*") if path.is_file())
+        return {path.relative_to(work).as_posix(): path.read_bytes() for path in files}

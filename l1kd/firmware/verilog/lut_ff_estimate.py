@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.exact.layers import Affine, Input, Quantize, Reshape
+from l1kd.exact.layers import Input, Quantize, Reshape
 from l1kd.exact.network import Network
 from l1kd.firmware.verilog.trace_layers import SOLVER
 
@@ -33,16 +33,15 @@ class Kernel:
 def kernels(network: Network) -> list[Kernel]:
     """The kernels of a network, in their order."""
     found = []
-    for node in network.nodes:
-        if isinstance(node, Affine):
-            source = network[node.sources[0]]
-            while isinstance(source, Reshape):
-                source = network[source.sources[0]]
-            # The type that its values have in logic: its quantizer's, or the narrowest.
-            narrowest = network.bounds[source.name].type
-            kind = source.type if isinstance(source, (Quantize, Input)) else narrowest
-            matrix = node.kernel.reshape(-1, node.outputs) * 2.0**-node.kernel_fraction
-            found.append(Kernel(matrix, kind, node.positions))
+    for node in network.matrices:
+        source = network[node.sources[0]]
+        while isinstance(source, Reshape):
+            source = network[source.sources[0]]
+        # The type that its values have in logic: its quantizer's, or the narrowest.
+        narrowest = network.bounds[source.name].type
+        kind = source.type if isinstance(source, (Quantize, Input)) else narrowest
+        matrix = node.kernel.reshape(-1, node.outputs) * 2.0**-node.kernel_fraction
+        found.append(Kernel(matrix, kind, node.positions))
     return found
 
 

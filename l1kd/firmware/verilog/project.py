@@ -43,6 +43,7 @@ _WHEEL = (
     "os.execv(program, [program, *sys.argv[2:]])"
 )
 Bits = NDArray[np.uint8]
+Kif = tuple[int, int, int]  # sign bits, integer bits without the sign, fraction bits
 
 
 class Description(BaseModel, extra="forbid", frozen=True):
@@ -194,6 +195,92 @@ def open_logic(directory: Path | str) -> Logic:
     return Logic(directory, read_as(Description, directory / FILE, missing, remedy))
 
 
+def wrapper_text(
+    top: str, sources: list[Kif], sinks: list[Kif], port: FixedPoint, result: FixedPoint
+) -> str:
+    """Verilog of the module `top` around `<top>_core`, which has only the bits that can differ."""
+    lines, taken, given = [], 0, 0
+    for index, (sign, integer, fraction) in enumerate(sources):
+        width, start = sign + integer + fraction, index * port.word + port.fraction - fraction
+        if width > 0:
+            lines.append(f"assign inner_inp[{taken} +: {width}] = model_inp[{start} +: {width}];")
+            taken += width
+    for index, (sign, integer, fraction) in enumerate(sinks):
+        width, base = max(sign + integer + fraction, 0), index * result.word
+        below = result.fraction - fraction if width else result.word  # zeros
+        above = result.word - below - width  # zeros, or the sign
+        filling = f"inner_out[{given + width - 1}]" if sign else "1'b0"
+        for start, bits, value in (
+            (base, below, f"{below}'b0"),
+            (base + below, width, f"inner_out[{given} +: {width}]"),
+            (base + below + width, above, f"{{{above}{{{filling}}}}}"),
+        ):
+            if bits:
+                lines.append(f"assign model_out[{start} +: {bits}] = {value};")
+        given += width
+    body = "\n    ".join(lines)
+    words = [f"{kind.text.split(',AP')[0].rstrip('>')}>" for kind in (port, result)]
+    return f"""`timescale 1 ns / 1 ps
+
+// One event enters per clock cycle. Input i: bits [i * {port.word} +: {port.word}], {words[0]};
+// output i: bits [i * {result.word} +: {result.word}], {words[1]}.
+module {top} (
+    input clk,
+    /* verilator lint_off UNUSEDSIGNAL */
+    input wire [{len(sources) * port.word - 1}:0] model_inp,
+    /* verilator lint_on UNUSEDSIGNAL */
+    output wire [{len(sinks) * result.word - 1}:0] model_out
+);
+    wire [{max(taken, 1) - 1}:0] inner_inp;
+    wire [{max(given, 1) - 1}:0] inner_out;
+
+    {body}
+
+    {top}_core core (.clk(clk), .model_inp(inner_inp), .model_out(inner_out));
+endmodule
+"""
+
+
+def core_text(top: str, bits: list[int]) -> str:
+    """Verilog of the pipeline: registers before, between and behind stages.
+
+    `bits` are those of the input port and of every stage's output.
+    """
+    stages = range(len(bits) - 1)
+    held = ["model_inp_reg", *(f"stage{stage}_inp" for stage in stages[1:]), "model_out"]
+    wires, instances, reads = [], [], []
+    fills = [f"{held[0]}[{bits[0] - 1}:0] <= model_inp[{bits[0] - 1}:0];" if bits[0] else ""]
+    for stage in stages:
+        name, first, last = f"logic{stage}", bits[stage] - 1, bits[stage + 1] - 1
+        inside, outside = f"INTERNAL_{name}_inp", f"INTERNAL_{name}_outp"
+        wires += [f"wire [{first}:0] {inside};", f"wire [{last}:0] {outside};"]
+        ports = f".model_inp({inside}), .model_out({outside})"
+        instances.append(f"{top}_{name} _inst_{name} ({ports});")
+        reads.append(
+            f"assign {inside}[{first}:0] = {held[stage]}[{first}:0];" if first >= 0 else ""
+        )
+        fills.append(f"{held[stage + 1]}[{last}:0] <= {outside}[{last}:0];")
+    registers = [f"reg [{n - 1}:0] {each};" for n, each in zip(bits, held[:-1], strict=False)]
+    body = "\n    ".join([*wires, *registers, "", *instances, "", *reads])
+    filled = "\n        ".join(fills)
+    return f"""`timescale 1 ns / 1 ps
+
+module {top}_core (
+    input clk,
+    input wire [{bits[0] - 1}:0] model_inp,
+    output reg [{bits[-1] - 1}:0] model_out
+);
+
+    {body}
+
+    always @(posedge clk) begin
+            {filled}
+        end
+
+endmodule
+"""
+
+
 @dataclass(frozen=True)
 class Simulator:
     """An installed simulator."""
@@ -279,9 +366,9 @@ def _run(logic: Logic, tool: Simulator, program: Path, stream: Bits) -> Bits:
             _call((str(program.absolute()),), place, what)
             return np.fromfile(place / "scores.bin", np.uint8).reshape(-1, width)
         lines = [row[::-1].tobytes().hex() for row in stream]
-        (place / "events.hex").write_text("\n".join(lines) + "\n")
+        (place / "events.hex").write_text("\n".join(lines) + "\n", encoding="utf-8")
         _call(("vvp", "-n", str(program.absolute())), place, what)
-        shown = (place / "scores.hex").read_text().split()
+        shown = (place / "scores.hex").read_text(encoding="utf-8").split()
     top, filling = logic.record.top, logic.latency
     if any(map(_UNKNOWN.search, shown[filling:])):
         raise CheckFailed(f"{top}: its output has unknown bits after {filling} clock edges")
@@ -306,7 +393,8 @@ def _built(logic: Logic, tool: Simulator) -> Path:
         "OUTPUT_WORDS": str(_words(outputs)),
         "TOP": logic.record.top,
     }
-    text = (_TEMPLATES / ("simulate.v" if tool.name == "icarus" else "simulate.cpp")).read_text()
+    template = _TEMPLATES / ("simulate.v" if tool.name == "icarus" else "simulate.cpp")
+    text = template.read_text(encoding="utf-8")
     bench = re.sub("|".join(names), lambda match: names[match.group()], text)
     hashes = [(path.name, file_hash(path)) for path in logic.sources]
     place = [*tool.command, os.environ.get("CXX", "")]
@@ -320,12 +408,12 @@ def _compiled(logic: Logic, tool: Simulator, bench: str, work: Path) -> Path:
     what = f"compiling {logic.record.top} with {tool.name}"
     made = work / "program"
     if tool.name == "icarus":
-        (work / "l1kd_bench.v").write_text(bench)
+        (work / "l1kd_bench.v").write_text(bench, encoding="utf-8")
         command = (*tool.command, "-g2005", "-s", "l1kd_bench", "-o", str(made))
         _call((*command, "l1kd_bench.v", *sources), work, what)
         return made
     main = work / "main.cpp"
-    main.write_text(bench)
+    main.write_text(bench, encoding="utf-8")
     compiler = c_simulation.compiler()
     options = ("--cc", "--top-module", logic.record.top, "-Wno-fatal", "-Wno-lint", "-O1")
     _call((*tool.command, *options, "--Mdir", "obj", *sources), work, what)

@@ -111,7 +111,7 @@ def synthesize(
     with processes.scratch(directory) as work:
         for name, path in files.items():
             shutil.copyfile(path, work / name)
-        (work / "script.ys").write_text(script)
+        (work / "script.ys").write_text(script, encoding="utf-8")
         run_yosys(tool, work / "script.ys", time_limit_s=time_limit_s, say=say, what=str(directory))
         stat = read_json(work / "stat.json")
         cells = {k: int(n) for k, n in stat["design"]["num_cells_by_type"].items()}
@@ -128,13 +128,13 @@ def sources(directory: Path) -> dict[str, Path]:
     if not files:
         raise UserError(f"{directory} has no Verilog in src/; convert the student again")
     waiting = {path.stem: path for path in sorted((source / "static").glob("*.v"))}
-    texts = [path.read_text() for path in files.values()]
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in files.values()]
     while texts:
         words = set(re.findall(r"\w+", texts.pop()))
         for name in sorted(words & set(waiting)):
             path = waiting.pop(name)
             files[path.name] = path
-            texts.append(path.read_text())
+            texts.append(path.read_text(encoding="utf-8", errors="replace"))
     return files
 
 

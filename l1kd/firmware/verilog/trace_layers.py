@@ -59,11 +59,10 @@ def expected_lut(network: Network) -> float:
     # Every non-zero signed digit of a weight is an adder as wide as what it multiplies; sharing
     # leaves about two in five, and Yosys needs one and a half LUTs for a bit of what is left.
     total = 0.0
-    for node in network.nodes:
-        if isinstance(node, layers.Affine):
-            digits = int(signed_digits(node.kernel).sum()) * node.positions
-            source = network.bounds[node.sources[0]].type
-            total += digits * (source.word + 2) * 0.6
+    for node in network.matrices:
+        digits = int(signed_digits(node.kernel).sum()) * node.positions
+        source = network.bounds[node.sources[0]].type
+        total += digits * (source.word + 2) * 0.6
     return total
 
 
@@ -163,6 +162,13 @@ def _pool(_: _Pen, node: layers.Pool, parts: list[Variables]) -> Variables:
     return found
 
 
+def _sum(_: _Pen, node: layers.Sum, parts: list[Variables]) -> Variables:
+    first = np.moveaxis(parts[0], node.axes, range(len(node.axes)))
+    found = np.empty(node.size, dtype=object)
+    found[:] = [_tree(list(values), add) for values in first.reshape(-1, node.size).T]
+    return found
+
+
 def _rectify(_: _Pen, node: layers.Rectify, parts: list[Variables]) -> Variables:
     if node.shift is None:
         return _each(lambda value: value.relu(), parts[0])
@@ -190,6 +196,7 @@ TRACES: dict[type[layers.Node], Callable[[_Pen, Any, list[Any]], Variables]] = {
     layers.Dense: _dense,
     layers.Conv: _convolution,
     layers.Pool: _pool,
+    layers.Sum: _sum,
     layers.Pad: lambda _, node, parts: _padded(parts[0], node.padding),
     layers.Reshape: lambda _, node, parts: parts[0],
     layers.Permute: lambda _, node, parts: parts[0].transpose(node.axes),

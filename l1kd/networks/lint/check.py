@@ -142,7 +142,7 @@ IoType = Literal["io_parallel", "io_stream"]
 Finding = tuple[str, str, str]  # a problem without its layer: construct, reason, remedy
 Rule = Callable[[Graph, Any], Iterator[Finding]]
 RULES: dict[str, Rule] = {}  # by the name of a layer's class
-_TEXTS = yaml.safe_load((resources.files("l1kd.networks.lint") / "problems.yaml").read_text())
+_TEXTS = yaml.safe_load((resources.files("l1kd.networks.lint") / "problems.yaml").read_bytes())
 
 
 def finding(key: str, **values: Any) -> Finding:
@@ -201,7 +201,7 @@ def check(model: keras.Model, *, io_type: IoType = "io_parallel") -> list[Proble
             own += RULES[name](graph, layer)
         else:
             own.append((name, *_REFUSED.get(name, _ANY)))
-        own += _name(graph, layer)
+        own += _name(layer)
         if not own:
             own += _too_wide(graph, layer)
         if io_type == "io_stream":
@@ -240,10 +240,11 @@ class _Reach:
 
 
 def _too_wide(graph: Graph, layer: Any) -> Iterator[Finding]:
-    """Sums of a dense layer or a convolution that need more bits than hls4ml can bound."""
+    """Sums that need more bits than hls4ml can bound."""
     # Its bounds are intervals in float64. Past 53 bits such a bound is rounded, and a sum that is
     # exactly a power of two has one bit too few: it wraps around.
-    reach = _reach(graph, graph.parents(layer)[0]) if kind(layer) in PARTS else None
+    summed = kind(layer) in PARTS or kind(layer) == "AxisSum"
+    reach = _reach(graph, graph.parents(layer)[0]) if summed else None
     sums = None if reach is None else _sum(layer, reach)
     if sums is not None and sums.most:
         bits = math.ceil(math.log2(sums.most)) + sums.fraction + 1
@@ -263,7 +264,7 @@ def _reach(graph: Graph, layer: Any) -> _Reach | None:
     known = [each for each in before if each is not None]
     if not known or len(known) < len(before):
         return None
-    if kind(layer) in PARTS:
+    if kind(layer) in PARTS or kind(layer) == "AxisSum":
         return _sum(layer, known[0])
     most, fraction = [each.most for each in known], max(each.fraction for each in known)
     if kind(layer) == "Multiply":
@@ -272,7 +273,10 @@ def _reach(graph: Graph, layer: Any) -> _Reach | None:
 
 
 def _sum(layer: Any, reach: _Reach) -> _Reach | None:
-    """The sums of a layer with weights; None if QKeras cannot quantize them."""
+    """The sums of a layer; None if QKeras cannot quantize its weights."""
+    if kind(layer) == "AxisSum":
+        cells = math.prod(int(layer.input_shape[axis]) for axis in layer.axes)
+        return _Reach(reach.most * cells, reach.fraction)
     for part, quantizer, stored in weights_of(layer):
         if float(getattr(quantizer, "integer", 0)) < 0:
             return None
@@ -295,6 +299,8 @@ def _stream(graph: Graph, layer: Any) -> Iterator[Finding]:
     """Problems of io_stream alone."""
     if (readers := len(graph.readers[layer.name])) > _COPIES:
         yield finding("stream read often", readers=readers, copies=_COPIES)
+    if misread(graph, layer):
+        yield finding("stream flat", kind=kind(layer))
     shapes = {tuple(each.output_shape) for each in graph.parents(layer)}
     if len(shapes) > 1 and kind(layer) != "Concatenate":
         yield finding("stream of shapes", kind=kind(layer))
@@ -317,6 +323,33 @@ def _stream(graph: Graph, layer: Any) -> Iterator[Finding]:
             yield finding("stream pool padded")
 
 
+_READ_IN_PACKS = frozenset({"QDense", "Concatenate", "Flatten", "Reshape", "Dropout"})
+
+
+def misread(graph: Graph, layer: Any) -> bool:
+    """True if a stream goes on in the packs from before a Flatten, and its readers cannot tell."""
+    readers = graph.readers[layer.name]
+    if not readers or _pack(graph, layer) == _sides(layer)[-1]:
+        return False
+    reader = readers[0]
+    typed = kind(reader) == "QActivation" and _class(reader.quantizer) == "quantized_bits"
+    return len(readers) > 1 or not (typed or kind(reader) in _READ_IN_PACKS)
+
+
+def _sides(layer: Any) -> tuple[int, ...]:
+    shape = layer.output_shape
+    return tuple((shape[0] if isinstance(shape, list) else shape)[1:])
+
+
+def _pack(graph: Graph, layer: Any) -> int:
+    """Values that a stream carries at a time: hls4ml leaves them where a layer makes it flat."""
+    parents, flat = graph.parents(layer), len(_sides(layer)) == 1
+    typed = kind(layer) == "QActivation" and _class(layer.quantizer) == "quantized_bits"
+    if parents and flat and (typed or kind(layer) in ("Flatten", "Reshape", "Dropout")):
+        return _pack(graph, parents[0])
+    return _sides(layer)[-1]
+
+
 _FLOAT = "use {}, with kernel_quantizer='quantized_bits(bits,integer,alpha=1)'"
 _OWN = "run l1kd.repair, which folds it exactly into a {}"
 _LAYER = "run l1kd.repair, which folds it into the layer before"
@@ -334,7 +367,7 @@ _REFUSED: dict[str, tuple[str, str]] = {
     "Conv2D": ("its weights are float32", _FLOAT.format("QConv2D")),
     "PReLU": ("its slopes are float32, which QKeras rounds after", _ACTIVATION),
     "ELU": ("hls4ml looks it up in a table", _ACTIVATION),
-    "Softmax": ("hls4ml looks it up in tables that are not exact", "end the network before it"),
+    "Softmax": (_TEXTS["function"][1], _TEXTS["function"][2]),
     "Functional": _NESTED,
     "Sequential": _NESTED,
 }
@@ -354,6 +387,8 @@ def _input(graph: Graph, layer: Any) -> Iterator[Finding]:
 def _activation(graph: Graph, layer: Any) -> Iterator[Finding]:
     quantizer, port = layer.quantizer, graph.is_port(layer)
     yield from _of_activation(quantizer, port=port)
+    if port and not graph.reached(layer):
+        yield finding("port alone")
     if type(quantizer).__name__ != "quantized_bits":
         return
     reshaped = port and kind(graph.parents(layer)[0]) not in ("InputLayer", "Dropout")
@@ -422,10 +457,13 @@ def _convolution(graph: Graph, layer: Any) -> Iterator[Finding]:
     yield from _weighted(layer)
 
 
-@rule("Flatten")
+@rule("Flatten", "Permute")
 def _channels(graph: Graph, layer: Any) -> Iterator[Finding]:
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         yield finding("channels first")
+    before = graph.source(layer, DROPOUT | {"QActivation", "Activation", "ReLU", "LeakyReLU"})
+    if kind(layer) != "Flatten" and getattr(before, "keepdims", False):
+        yield finding("sides lost", before=before.name)
 
 
 @rule(
@@ -465,7 +503,7 @@ def _signed(graph: Graph, layer: Any) -> bool:
 def _float_activation(graph: Graph, layer: Any) -> Iterator[Finding]:
     name = str(getattr(layer.activation, "__name__", layer.activation))
     if name not in ("relu", "linear"):
-        yield finding("float activation", name=name)
+        yield finding("function", construct=f"Activation({name!r})")
 
 
 @rule("ReLU")
@@ -499,31 +537,29 @@ def _reshape(graph: Graph, layer: Any) -> Iterator[Finding]:
         yield finding("open shape", target=target, shape=shape)
 
 
-@rule("Dropout", "Permute")
-def _nothing(graph: Graph, layer: Any) -> Iterator[Finding]:
+@rule("Dropout")
+def _dropout(graph: Graph, layer: Any) -> Iterator[Finding]:
+    if not graph.readers[layer.name]:
+        yield finding("dropout last")
+
+
+@rule("AxisSum")
+def _axis_sum(graph: Graph, layer: Any) -> Iterator[Finding]:
     yield from ()
 
 
-_RESERVED = frozenset(
-    ("bool", "char", "class", "const", "double", "float", "int", "long", "new", "short", "void")
-)
-
-
-def _name(graph: Graph, layer: Any) -> Iterator[Finding]:
+def _name(layer: Any) -> Iterator[Finding]:
     """Names become types and variables of the C++."""
-    name, identifier = layer.name, layer.name.isascii() and layer.name.isidentifier()
-    if not identifier or (kind(layer) == "InputLayer" and name in _RESERVED):
+    if not (layer.name.isascii() and layer.name.isidentifier()):
         yield finding("name not in C++")
-    elif name == "input":
-        yield finding("name kept")
-    owner = next((each for each in graph.layers if name == f"{each.name}_linear"), None)
-    if owner is not None and kind(owner) in PARTS and own_activation(owner) is None:
-        yield finding("name taken", owner=owner.name)
 
 
 def _of_activation(quantizer: Any, *, port: bool = False) -> Iterator[Finding]:
     """Problems of an activation's quantizer; at the `port` it becomes the input port's type."""
     name = _class(quantizer)
+    if name in ("softmax", "sigmoid", "tanh", "softplus", "elu"):
+        yield finding("function", construct=name)
+        return
     if name not in _ACTIVATIONS:
         reason = _UNKNOWN.get(name, "hls4ml has no such activation")
         yield finding("unknown", name=name, reason=reason)

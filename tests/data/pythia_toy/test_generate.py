@@ -55,6 +55,7 @@ if __name__ == "__main__":
 def begin(out: Path, table: Path) -> Path:
     """An output directory in which the table is made already."""
     (out / ".work").mkdir(parents=True)
+    (out / ".work" / "lock").touch()
     shutil.copy(table, out / ".work" / generate.MULTIPARTON_TABLE)
     return out
 
@@ -161,6 +162,11 @@ def test_other_options_are_refused(sample, table, tmp_path):
     (tmp_path / "foreign" / "train.h5").write_text("not ours")
     with pytest.raises(UserError, match="cannot be read"):
         make(tmp_path / "foreign")
+    (users := tmp_path / "users" / ".work" / "thesis.tex").parent.mkdir(parents=True)
+    users.touch()
+    with pytest.raises(UserError, match="not made by l1kd"):
+        make(tmp_path / "users")
+    assert users.exists()
 
 
 def test_a_directory_in_use_is_refused(table, tmp_path):
@@ -229,12 +235,15 @@ def test_roles_and_batches_have_collisions_of_their_own():
 
 
 def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [
+        int(word)
+        for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+    ]
 
 
 def is_running(pid: int) -> bool:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except OSError:
         return False
     return state != "Z"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,12 +24,14 @@ from l1kd.firmware.certificate.findings import Certificate, Meaning, applied, se
 from l1kd.firmware.certificate.proof import follow
 from l1kd.firmware.certificate.shipped_files import contents, known, measure
 from l1kd.firmware.hls import c_simulation
+from l1kd.firmware.hls.hls4ml_convert import to_hls
 from l1kd.firmware.hls.project import Project, open_project
 from l1kd.firmware.verilog import alkaid_convert
 from l1kd.networks.to_exact import read
 from tests.exact.networks import chain
 from tests.firmware.breakages import Breakage, quiet
 from tests.firmware.networks import KINDS, Projects, change_weight, network
+from tests.networks import lint_networks as lint
 
 
 def prove(project: Project, exact: Network | None = None) -> Certificate:
@@ -74,14 +78,10 @@ def test_a_changed_weight_is_refused_without_running_anything(
     assert first.step == "weights" and "w" in first.reason
 
 
-def test_verilog_is_tested_not_proved(tmp_path: Path) -> None:
+def test_verilog_is_certified_too(tmp_path: Path) -> None:
     exact = chain([[1, -2]], FixedPoint(6, 3), FixedPoint(5, 3))
     logic = alkaid_convert.to_verilog(exact, tmp_path / "rtl")
-    certificate = certify(logic, exact)
-    assert not certificate.certified and not certificate.refused
-    assert [each.layer for each in certificate.findings] == [node.name for node in exact.nodes]
-    assert {each.state for each in certificate.findings} == {"open"}
-    assert "tested, not proved" in certificate.summary
+    assert certify(logic, exact).summary == "certified for all inputs"
     other = chain([[1, -3]], FixedPoint(6, 3), FixedPoint(5, 3))
     assert "network.json" in certify(logic, other).refused[0].reason
 
@@ -312,3 +312,68 @@ def test_a_network_file_of_another_network_is_refused(projects: Projects, tmp_pa
     assert "network.json" in certify(project, projects.exact).summary
     # And what it says is not what the project computes.
     assert prove(project).refused[0].layer == "conv1"
+
+
+def reread(x: Any) -> Any:
+    """A layer that each merge of two reads twice."""
+    parts = [getattr(lint.layers(), kind)()([x, x]) for kind in MERGES]
+    return functools.reduce(lambda a, b: lint.layers().Concatenate()([a, b]), parts)
+
+
+MERGES = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
+WORDS = (
+    *("bias", "weight", "table", "slope", "accum", "index", "size", "result"),
+    *("layer2", "unbiased"),
+)
+
+
+def named(x: Any) -> Any:
+    """Layers whose names hls4ml, C++ or the reader take for their own, one behind the other."""
+    for name in WORDS:
+        x = lint.dense(2, name, activation="quantized_relu(5,3)")(x)
+    return lint.act(lint.BITS, "d_linear")(lint.dense(2, "d")(x))
+
+
+def sums(kind: str, *arguments: Any) -> Callable[[Any], Any]:
+    """A layer of Keras behind sums."""
+
+    def body(x: Any) -> Any:
+        made = lint.dense(3, "d")(x) if len(x.shape) == 2 else lint.conv(3, 2, "k", 1)(x)
+        return getattr(lint.layers(), kind)(*arguments, name="a")(made)
+
+    return body
+
+
+ARGUED: dict[str, tuple[str, tuple[int, ...], Callable[[Any], Any]]] = {
+    "slope": ("io_parallel", (4,), sums("LeakyReLU", 0.25)),
+    "steep": ("io_stream", (4,), sums("LeakyReLU", 2.0)),
+    "one cell": ("io_parallel", (4, 2), lambda x: lint.conv(2, 1, "k", 1)(x)),
+    "transposed": ("io_stream", (4, 2), sums("Permute", (2, 1))),
+    "pooled": ("io_stream", (5, 2), sums("MaxPooling1D", 2)),
+    "read twice": ("io_parallel", (2,), reread),
+    "names": ("io_parallel", (3,), named),
+}
+
+
+@pytest.mark.csim
+@pytest.mark.parametrize("name", ARGUED)
+def test_it_is_argued_for(name: str, tmp_path: Path) -> None:
+    io_type, shape, body = ARGUED[name]
+    score = None if name == "names" else lint.FINE
+    model = lint.unconverted(lambda: lint.network(shape, body, score=score))
+    exact = read(model)
+    project = to_hls(model, tmp_path / "p", io_type=io_type, network=exact, name="calls")
+    certificate = certify(project, exact) if name in ("slope", "read twice") else prove(project)
+    assert certificate.certified, certificate.summary
+    if name == "names":
+        assert {layer.name for layer in project.record.layers} >= {*WORDS}
+        events = np.random.default_rng(1).integers(-32, 32, (200, *shape)) / 4
+        assert (project.predict(events) == exact.predict(events)).all()
+
+
+def test_code_of_our_own_that_does_not_compile_is_our_fault(
+    projects: Projects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(c_simulation, "_CALLS", {})  # or others would be given this code
+    with pytest.raises(RuntimeError, match=r"l1kd's own code for the project .*calls\.h:1"):
+        replace(projects["latency"], calls=lambda _: "no code").compile()

@@ -64,6 +64,7 @@ def guarded(macro: str, file: str = DEFINES) -> Edit:
     return Edit(file, f"@NAMESPACE@_{name}_H_", macro)
 
 
+ACCUMULATOR = "typedef ap_fixed<19,9> dense4_accum_t;\n"
 # The edits that were tried by an adversary: some changed g++'s firmware, some the vendors'.
 TRIED = [
     before(LAST, f'    #pragma HLS INLINE "/*"\n{TRIGGER}    #pragma HLS INLINE "*/"\n'),
@@ -115,6 +116,11 @@ TRIED = [
     guarded("continue", "firmware/weights/w3.h"),
     Edit(DEFINES, "ap_fixed<18,12> conv1_accum_t", "ap_fixed<022,014> conv1_accum_t"),
     Edit(DEFINES, "ap_fixed<19,9> dense4_accum_t", "ap_fixed<023,011> dense4_accum_t"),
+    *(  # comments that g++ continues on the next line, and not every reader
+        Edit(DEFINES, ACCUMULATOR, f"// {end}\n{other}{ACCUMULATOR}")
+        for end in ("\\ ", "\\", "??/")
+        for other in ("", "typedef float dense4_accum_t;\n")
+    ),
     Edit("firmware/weights/w9.h", "{", "{01, "),
     Edit("firmware/weights/w9.h", "{", "{00.5, "),
     Edit(

@@ -17,6 +17,7 @@ import pytest
 from filelock import FileLock
 
 from l1kd.core.errors import UserError
+from l1kd.core.files import is_passing
 from l1kd.firmware.certificate.certify import calls_of
 from l1kd.firmware.hls import c_simulation, hls4ml_convert
 from l1kd.firmware.hls.project import Project, open_project
@@ -42,13 +43,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 FAKE = """#!/bin/sh
 # A compiler that counts its calls and writes programs that say what they are made of.
-case "$*" in *--version*) echo fake; exit 0;; esac
+case "$*" in *--version*) echo fake; exit 0;; *"-x c++ "*) exit 0;; esac
 for last; do :; done
 case "$*" in *c++-header*) echo gpch > "$last"; exit 0;; esac  # parsed headers are no program
 here="$(dirname "$0")"
 echo x >> "$here/calls"
 sleep ${FAKE_SECONDS:-0}
-{ echo "#!/bin/sh"; echo "# $(cat "$(ls weights/w*.h | head -1)" l1kd_calls.h | cksum)"; } > "$last"
+{ echo "#!/bin/sh"; echo "# $(cat "$(ls weights/w*.h | head -1)" calls.h | cksum)"; } > "$last"
 env > "$here/environment"
 """
 
@@ -212,16 +213,14 @@ def test_the_cache_is_bounded_and_keeps_what_is_in_use(
         old[name].write_bytes(bytes(1000))
         used = time.time() - (10 if name == "new" else 4000 + 1000 * age)
         os.utime(old[name], (used, used))
-    left, writing = cache / ".abc.x.part", cache / ".abc.y.part"
-    left.touch()
-    os.utime(left, (0, 0))
-    writing.touch()
+    (users := cache / ".abc.x.part").touch()
+    os.utime(users, (0, 0))
     monkeypatch.setattr(c_simulation, "_ROOM", 3500)
     with FileLock(cache / ".003.lock"):  # another process works on it
         program = project.compile()
     kept = {name for name, path in old.items() if path.exists()}
     assert kept == {"new", "recent", "locked"} and program.exists()
-    assert writing.exists() and not left.exists()
+    assert users.exists()
     monkeypatch.setattr(c_simulation, "_ROOM", 0)
     mine = copy(project, tmp_path / "p")
     change_weight(mine.directory, 1)
@@ -361,7 +360,7 @@ def test_a_program_that_fails_is_said(project: Project) -> None:
 
 STUCK = """#!/bin/sh
 # A compiler that has written half of its output when the process that called it is killed.
-if [ "$1" = --version ]; then echo stuck; exit 0; fi
+case "$*" in --version) echo stuck; exit 0;; "-x c++"*) exit 0;; esac
 for last; do :; done
 printf half > "$last"
 touch "$(dirname "$0")/mark"
@@ -396,7 +395,7 @@ def test_a_killed_compilation_leaves_no_program(
         os.killpg(process.pid, signal.SIGKILL)
     # What the killed compiler left is no program's name; the next call compiles.
     (left,) = programs(cache)
-    assert left.startswith(".") and left.endswith(".part")
+    assert is_passing(left, ".scratch")
     assert mine.compile().name in programs(cache) and compiled(fake) == 1
 
 
@@ -411,3 +410,14 @@ def test_simulation_needs_neither_tensorflow_nor_hls4ml() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_compiler_that_lacks_a_part_does_not_blame_the_project(
+    project: Project, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "g++ -wrapper /nowhere/cc1plus")  # g++ is there, its parts are not
+    with pytest.raises(UserError) as caught:
+        project.compile()
+    said = str(caught.value)
+    assert said.startswith("g++ does not compile three lines of C++: ") and "/nowhere" in said
+    assert "broken: install g++" in said and "convert" not in said

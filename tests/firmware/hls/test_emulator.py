@@ -376,7 +376,7 @@ def test_without_a_compiler_nothing_is_left(
     monkeypatch.setenv("CXX", "nowhere++")
     with pytest.raises(UserError, match=r"no C\+\+ compiler"):
         emulator.build(project, tmp_path / "e")
-    monkeypatch.setenv("CXX", "false")
+    monkeypatch.setenv("CXX", "g++ -Dhls4mlEmulator=1")
     with pytest.raises(UserError, match="does not compile the emulator"):
         emulator.build(project, tmp_path / "e")
     assert not list(tmp_path.iterdir())

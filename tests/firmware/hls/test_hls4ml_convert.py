@@ -168,7 +168,7 @@ def test_a_depthwise_convolution_has_no_resource_strategy_in_parallel(tmp_path: 
     x = qactivation("quantized_bits(6,2,alpha=1)", "port")(events)
     x = QDepthwiseConv2D(3, depthwise_quantizer=own, bias_quantizer=own, name="deep")(x)
     model = keras_model(events, qactivation("quantized_relu(8,4)", "out")(x))
-    with pytest.raises(CheckFailed, match="'deep' is a depthwise convolution"):
+    with pytest.raises(CheckFailed, match="'deep' has a depthwise convolution"):
         hls4ml_convert.to_hls(model, tmp_path / "p", strategy="resource", reuse=3)
 
 

@@ -47,9 +47,9 @@ def copy(project: Project, directory: Path) -> Path:
 
 
 def edit(path: Path, old: str, new: str, count: int = 1) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
-    path.write_text(text.replace(old, new, count))
+    path.write_text(text.replace(old, new, count), encoding="utf-8")
 
 
 def test_vectors_are_what_the_network_says(project: Project) -> None:

@@ -173,7 +173,10 @@ def test_what_yosys_says_is_wrong_is_passed_on(path: Path, tmp_path: Path) -> No
 def alive(pid: int) -> bool:
     """A process that runs; one that waits to be collected does not."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            != "Z"
+        )
     return False
 
 
@@ -191,7 +194,7 @@ def stopped(pids: Path) -> bool:
     """Whether everything that was started is gone, early; the system may need a moment."""
     if Path(f"{pids}.late").exists():
         return False
-    numbers = [int(number) for number in pids.read_text().split()]
+    numbers = [int(number) for number in pids.read_text(encoding="utf-8").split()]
     deadline = time.monotonic() + 10
     while any(map(alive, numbers)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -255,7 +258,7 @@ def test_yosys_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripts: list[str] = []
 
     def noted(tool: Any, script: Path, **options: Any) -> None:
-        scripts.append(script.read_text())
+        scripts.append(script.read_text(encoding="utf-8"))
         (script.parent / "stat.json").write_text(STAT)
 
     monkeypatch.setattr(synthesis, "run_yosys", noted)
@@ -274,7 +277,7 @@ def test_slices_for_products_are_looked_for_only_where_there_are_some(
     scripts: list[str] = []
 
     def noted(tool: Any, script: Path, **options: Any) -> None:
-        scripts.append(script.read_text())
+        scripts.append(script.read_text(encoding="utf-8"))
         (script.parent / "stat.json").write_text(STAT)
 
     monkeypatch.setattr(synthesis, "run_yosys", noted)
