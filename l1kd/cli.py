@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import logging
 import os
 import shlex
@@ -15,17 +16,26 @@ from typing import Literal, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from typer import Argument, Option
 
 from l1kd import __version__
 from l1kd.core.config import IoType, VendorTool
+from l1kd.core.context import plain_console, show_table
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.run_files import Source
 from l1kd.core.stages import Stage
 
+
+def _shipped(incomplete: str) -> list[str]:
+    """Shipped configurations that begin so; the shell completes files by itself."""
+    from l1kd.core.config_file import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)]
+
+
 CONFIG = Argument(
     metavar="CONFIG",
+    autocompletion=_shipped,
     help="A shipped configuration (l1toy, mnist, fashion_mnist, cicada_v1, cicada_v2, paper, "
     "search, set) or a YAML file.",
 )
@@ -38,7 +48,7 @@ SET = Option([], "--set", metavar="KEY=VALUE", help="Override any key, e.g. seed
 app = typer.Typer(
     name="l1kd",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="From events to verified trigger firmware: an autoencoder teaches tiny quantized networks "
@@ -56,11 +66,15 @@ def data_list() -> None:
     """List the sources of events and where they would be read from."""
     from l1kd.data.sources import SOURCES
 
-    table = Table("source", "what", "found", "remedy")
+    rows, remedies = [], []
     for source in SOURCES.values():
         found, remedy = source.find()
-        table.add_row(source.name, source.about, found or "", remedy)
-    Console().print(table)
+        rows.append((source.name, source.about, found or ""))
+        if remedy:
+            remedies.append(f"{source.name}: {remedy}")
+    show_table(("source", "what", "found"), rows, Console())
+    for line in remedies:  # whole, to be copied
+        typer.echo(line)
 
 
 @data_app.command("fetch", epilog="Example: [bold]l1kd data fetch fashion_mnist[/]")
@@ -152,6 +166,62 @@ def import_(
     )
     if until == "report":
         typer.echo(directory / "report.html")
+
+
+@app.command(
+    epilog="Example: [bold]l1kd init mine --source calo --background zerobias.h5 --signal "
+    "ttbar=ttbar.h5[/], then [bold]l1kd run mine/l1kd.yaml[/]"
+)
+def init(
+    directory: Path = Argument(metavar="DIR", help="Where l1kd.yaml and its schema go."),
+    source: str = Option("calo", metavar="NAME", help="One of `l1kd list sources`."),
+    background: list[str] = Option([], metavar="FILE", help="Normal events; repeat."),
+    signal: list[str] = Option([], metavar="NAME=FILE", help="A signal's events; repeat."),
+) -> None:
+    """Write a commented configuration of a source, and check the files that are given."""
+    from l1kd.runs.new_config import init
+
+    path, found = init(directory, source, background, signal)
+    for line in found:
+        typer.echo(line, err=True)
+    typer.echo(path)
+
+
+@app.command("list", epilog="Example: [bold]l1kd list students[/]")
+def list_(
+    kind: Literal["teachers", "students", "parts", "configs", "sources"] = Argument(
+        metavar="KIND", help="teachers, students, parts, configs or sources."
+    ),
+) -> None:
+    """List names that a configuration may use."""
+    from l1kd.runs.config_reference import names
+
+    show_table((kind, ""), names()[kind].items(), Console())
+
+
+@app.command(epilog="Example: [bold]l1kd describe distillation.exposure[/]")
+def describe(name: str = Argument(metavar="NAME", help="A key, or a name of `l1kd list`.")) -> None:
+    """Say what a key, an architecture, a part, a source or a configuration is."""
+    from l1kd.runs import config_reference
+
+    for heading, text in config_reference.describe(name):
+        typer.echo(f"{heading}: {text}")
+
+
+@app.command(
+    epilog="Example: [bold]l1kd schema > l1kd.schema.json[/]; editors with a YAML language server "
+    "use it where a file begins with # yaml-language-server: $schema=l1kd.schema.json"
+)
+def schema(
+    form: Literal["json", "markdown"] = Option("json", "--format", help="markdown: a reference."),
+) -> None:
+    """Print the JSON schema of the configuration, or its reference."""
+    from l1kd.runs import config_reference
+
+    if form == "markdown":
+        typer.echo(config_reference.markdown())
+    else:
+        typer.echo(json.dumps(config_reference.schema(), indent=1))
 
 
 def _stage(stage: Stage, directory: Path) -> None:
@@ -260,7 +330,8 @@ def compare(
     """Print one table of several runs and their students."""
     from l1kd.report import export
 
-    typer.echo(export.compare(runs, export.Selection(implementation, io_type, source), form))
+    selection = export.Selection(implementation, io_type, source)
+    typer.echo(export.compare(runs, selection, form, Console().width))
 
 
 @app.command(
@@ -384,7 +455,7 @@ def doctor() -> None:
     """Say what this machine has, what it lacks, and how to get it."""
     from l1kd.runs.doctor import examine
 
-    if not examine(Console(soft_wrap=True)):
+    if not examine(plain_console(stderr=False)):
         raise CheckFailed("something that `l1kd run` needs is missing; the table says what")
 
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from l1kd import cli
+from l1kd.core import context
+from l1kd.core.context import Context, show_table
 from l1kd.core.errors import CheckFailed, UserError
+from l1kd.runs import doctor
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -38,13 +46,13 @@ def test_help_loads_no_tensorflow_and_every_verb_has_an_example(l1kd: Call) -> N
     verbs = [
         [],
         *([v] for v in ("run", "train", "evaluate", "convert", "verify", "synth", "report")),
-        *([v] for v in ("compare", "doctor", "import")),
+        *([v] for v in ("compare", "doctor", "import", "init", "list", "describe", "schema")),
         *(["data", v] for v in ("list", "fetch", "generate")),
     ]
     code = (
         "import sys; from l1kd import cli\n"
         f"for verb in {verbs}:\n"
-        "    try: cli.main([*verb, '--help'])\n"
+        "    try: cli.main([*verb, '-h'])\n"
         "    except SystemExit as end: assert not end.code\n"
         "print('heavy:', sorted({'tensorflow', 'hls4ml'} & set(sys.modules)))"
     )
@@ -52,6 +60,7 @@ def test_help_loads_no_tensorflow_and_every_verb_has_an_example(l1kd: Call) -> N
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.count("Example:") == len(verbs)
     assert "heavy: []" in answer.stdout
+    assert "l1kd[physics]" in answer.stdout, "no markup"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +119,49 @@ def test_usage_errors_are_one_line(arguments: list[str], l1kd: Call) -> None:
     assert answer.returncode == 2
     assert answer.stderr.strip().count("\n") == 0
     assert answer.stderr.startswith("l1kd: error:")
+
+
+def test_no_bracket_of_a_message_is_taken_for_markup(
+    l1kd: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no text between colons for a picture, in a terminal of any width."""
+    monkeypatch.setattr(doctor, "_PACKAGES", (("nonesuch", "pip install 'l1kd[da]'", False),))
+    answer = l1kd("doctor", COLUMNS="50")
+    assert "\nnonesuch: pip install 'l1kd[da]'\n" in answer.stdout
+    console = Console(file=io.StringIO(), width=40)
+    show_table(("a [ns]", "b"), [("x[da]", "p:x:key"), ("[/]", "z" * 60)], console)
+    shown = console.file.getvalue()
+    assert all(text in shown for text in ("a [ns]", "x[da]", "p:x:key", "[/]"))
+    assert shown.count("z") == 60, "long words are folded, not cut"
+    Context(Path(), None, console).say("pip install 'l1kd[da]' a:x:b")
+    assert "'l1kd[da]' a:x:b" in console.file.getvalue()
+
+
+def test_a_log_tells_of_a_step_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "TELL_S", 0)
+    console = Console(file=io.StringIO(), width=200)
+    with Context(Path(), None, console).progress("scores [x]", 10) as advance:
+        advance(3)
+        advance(2, "loss 0.5")
+    first, second = console.file.getvalue().splitlines()
+    assert re.fullmatch(r"scores \[x\]: 3 of 10, \d+ s", first)
+    assert re.fullmatch(r"scores \[x\]: loss 0.5: 5 of 10, \d+ s", second)
+
+
+def test_a_step_that_tells_nothing_has_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "TELL_S", 0.01)
+    text = io.StringIO()
+    with Context(Path(), None, Console(file=text, width=200)).clock("verify"):
+        while "so far" not in text.getvalue():
+            time.sleep(0.01)
+    assert re.match(r"verify: \d+ s so far\n", text.getvalue())
+    assert not [thread for thread in threading.enumerate() if "tell" in thread.name]
+
+
+def test_the_shell_completes_verbs_and_shipped_configurations(l1kd: Call) -> None:
+    words = {"_L1KD_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
+    assert l1kd(**words, COMP_WORDS="l1kd run cic").stdout.split() == ["cicada_v1", "cicada_v2"]
+    assert "describe" in l1kd(**words | {"COMP_CWORD": "1"}, COMP_WORDS="l1kd de").stdout
 
 
 def test_doctor_names_what_is_missing_and_the_remedy(l1kd: Call, tmp_path: Path) -> None:

@@ -6,88 +6,22 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializeAsAny,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from l1kd.core import fpga_parts
+from l1kd.core.config_types import Bits, Float, Int, Name, Part, Range, Share, Sides, Size, Strict
 from l1kd.core.errors import did_you_mean
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.stages import Stage
-
-_T = TypeVar("_T", int, float)
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-
-
-def _no_bool(value: Any) -> Any:
-    # YAML's `true` is Python's 1; a number is meant here.
-    if isinstance(value, bool):
-        raise ValueError("a number is expected, not true or false")
-    return value
-
-
-def _one_or_many(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-def _absolute(value: str, info: ValidationInfo) -> str:
-    """Absolute `path` or `path:key`; a relative one is meant from here, or from beside the file."""
-    if not info.context or not value:
-        return value
-    if "\0" in value:
-        raise ValueError("no usable path (there is a null byte in it)")
-    try:
-        here, there = Path(value).expanduser(), Path(info.context["beside"], value)
-        found_here, found_there = (
-            Path(str(path).partition(":")[0]).exists() for path in (here, there)
-        )
-        return str((there if found_there and not found_here else here).absolute())
-    except (OSError, RuntimeError) as error:
-        # an unknown user's home, a name longer than any file's
-        raise ValueError(f"no usable path ({getattr(error, 'strerror', None) or error})") from error
-
-
-Int = Annotated[int, BeforeValidator(_no_bool)]
-Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
-EventPath = Annotated[str, AfterValidator(_absolute)]
-Paths = Annotated[list[Annotated[EventPath, Field(min_length=1)]], BeforeValidator(_one_or_many)]
-Bits = Annotated[Int, Field(ge=1, le=24)]
-Size = Annotated[Int, Field(ge=1, le=4096)]
-Share = Annotated[Float, Field(ge=0, lt=1)]
-Part = Annotated[Float, Field(ge=0, le=1)]
-Sides = Annotated[
-    tuple[Annotated[Int, Field(ge=1, le=64)], Annotated[Int, Field(ge=1, le=64)]],
-    BeforeValidator(lambda value: value if isinstance(value, (list, tuple)) else [value, value]),
-]
-
-
-def _split(value: tuple[float, float, float]) -> tuple[float, float, float]:
-    if abs(sum(value) - 1) > 1e-6 or min(value) <= 0:
-        raise ValueError("train, validation and test are three positive fractions that add up to 1")
-    return value
-
-
-def _rising(value: tuple[_T, _T]) -> tuple[_T, _T]:
-    if value[0] > value[1]:
-        raise ValueError("a range is [lowest, highest]")
-    return value
-
-
-Split = Annotated[tuple[Float, Float, Float], AfterValidator(_split)]
-Range = Annotated[tuple[_T, _T], AfterValidator(_rising)]
 
 Backend = Literal["Vitis", "Vivado"]  # of hls4ml; `firmware.hls.backends` has an object for each
 VendorTool = Literal["vitis", "vivado"]  # the same in lower case, on the command line
@@ -95,33 +29,15 @@ IoType = Literal["io_parallel", "io_stream"]
 Strategy = Literal["latency", "resource", "distributed_arithmetic"]
 
 
-class Strict(BaseModel):
-    """A section of the configuration: values do not change once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_other_keys(cls, value: Any) -> Any:
-        known, given = list(cls.model_fields), value if isinstance(value, dict) else {}
-        errors: list[InitErrorDetails] = []
-        for key in map(str, given):
-            if key not in known:
-                near = did_you_mean(key[:80], known)
-                text = f"unknown key{near}; known are {', '.join(known)}"
-                said = PydanticCustomError("unknown_key", "{text}", {"text": text})
-                errors.append({"type": said, "loc": (key,), "input": key})
-        if errors:
-            raise ValidationError.from_exception_data(cls.__name__, errors)
-        return value
-
-
 class _Type(Strict):
     """A fixed-point type: bits in all, bits left of the point, sign."""
 
     word: Bits
+    """Bits in all, the sign included."""
     integer: Int
+    """Bits left of the binary point, the sign included."""
     signed: bool
+    """Whether there is a sign bit."""
 
     @property
     def type(self) -> FixedPoint:
@@ -133,6 +49,7 @@ class DataSection(Strict):
     """The section `data`; every source has its own subclass, with `source` as a Literal."""
 
     source: str
+    """Where the events come from: `l1kd list sources`."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +109,11 @@ class Score(_Type):
     """The students' output type; that of an imported network may be signed."""
 
     word: Bits = 16
+    """Bits in all of the output type."""
     integer: Annotated[Int, Field(ge=0, le=24)] = 8
+    """Bits left of the binary point, fewer than `word`."""
     signed: bool = False
+    """Whether there is a sign bit; only of imported networks."""
 
     @model_validator(mode="after")
     def _has_fraction(self) -> Score:
@@ -207,35 +127,47 @@ class Distillation(Strict):
     """Settings of the training of teacher and students."""
 
     mode: Literal["sequential", "colearning"] = "colearning"
+    """Students learn beside their teacher (colearning) or after it (sequential)."""
     epochs: Annotated[Int, Field(ge=1, le=100_000)] = 40
-    head_start: Annotated[Int, Field(ge=0, le=100_000)] = 0  # of these, the teacher's alone
-    final_epochs: Annotated[Int, Field(ge=0, le=100_000)] = 10  # best teacher frozen
-    # Epochs without a better validation loss of any student, the teacher frozen, after which
-    # training ends; null: never before the last one.
+    """Epochs in which the teacher learns; with mode: sequential, as many again for the students."""
+    head_start: Annotated[Int, Field(ge=0, le=100_000)] = 0
+    """Epochs of these that the teacher learns alone."""
+    final_epochs: Annotated[Int, Field(ge=0, le=100_000)] = 10
+    """Epochs after these in which students learn from the best teacher, frozen; colearning only."""
     patience: Annotated[Int, Field(ge=1, le=100_000)] | None = None
+    """Epochs without a lower validation loss of any student, the teacher frozen, after which
+    training ends; null: never before the last one."""
     batch: Annotated[Int, Field(ge=1, le=1_000_000)] = 128
+    """Normal events per step of training."""
     learning_rate: Annotated[Float, Field(gt=0, le=1)] = 1e-3
+    """First learning rate of the teacher (Adam); it falls to 1 % along a cosine."""
     student_learning_rate: Annotated[Float, Field(gt=0, le=1)] = 1e-3
-    # Epochs over which the students' rate rises: an untrained teacher's targets are wild.
+    """First learning rate of the students (Adam); it falls likewise."""
     warm_up: Annotated[Float, Field(ge=0, le=1000)] = 0.0
-    # Between which shares of the students' epochs their `sparsity` rises from 0 to what is asked.
+    """Epochs over which the students' rate rises: an untrained teacher's targets are wild."""
     pruning: Range[Part] = (0.2, 0.7)
+    """Shares of the students' epochs between which their `sparsity` rises from 0 to its value."""
     exposure: list[Exposure] = []
-    exposure_ratio: Annotated[Float, Field(gt=0, le=100)] = 1.0  # exposure events per normal one
-    # Draws of exposure against a frozen teacher, each labelled once; epochs take turns.
+    """Kinds of other events that students also see, labelled by the teacher; shared evenly."""
+    exposure_ratio: Annotated[Float, Field(gt=0, le=100)] = 1.0
+    """Exposure events per normal event."""
     draws: Annotated[Int, Field(ge=1, le=1000)] = 4
-    # Memory, per step, of a moving average of the students' weights; what is judged and kept is the
-    # average. 0: the weights themselves.
+    """Draws of exposure against a frozen teacher, each labelled once; epochs take turns."""
     average: Annotated[Float, Field(ge=0, lt=1)] = 0.0
-    # The first of the students' epochs, in which nothing of theirs is quantized.
+    """Memory, per step, of a moving average of the students' weights, which is then judged and
+    kept; 0: the weights themselves."""
     float_epochs: Annotated[Int, Field(ge=0, le=100_000)] = 0
-    # Of what the students miss of the raw score itself, besides of its logarithm: of the tail.
+    """First of the students' epochs, in which nothing of theirs is quantized."""
     raw_weight: Annotated[Float, Field(ge=0, le=1000)] = 0.0
-    # Of the auxiliary heads that tell the teacher's latent: see `l1kd.training.student_losses`.
+    """Weight of the students' error on the raw score (the tail), beside that on its logarithm."""
     feature_weight: Annotated[Float, Field(ge=0, le=1000)] = 0.0
+    """Weight of auxiliary heads that predict the teacher's latent from a student's last layer."""
     target: TargetTransform = "fitted"
+    """Transform of the teacher's raw score that students learn."""
     score: Score = Score()
+    """Fixed-point type of the students' output."""
     tensorboard: bool = False
+    """Whether losses are also written for TensorBoard, into `tensorboard/` of the run."""
 
     @field_validator("exposure")
     @classmethod
@@ -291,7 +223,9 @@ class Grid(_Type):
     """The fixed-point grid of the input."""
 
     integer: Annotated[Int, Field(ge=0, le=48)]
+    """Bits left of the binary point, the sign included."""
     signed: bool = True
+    """Whether there is a sign bit."""
 
     @model_validator(mode="after")
     def _quantizable(self) -> Grid:
@@ -305,15 +239,23 @@ class Teacher(Strict):
     """The float autoencoder, and what its residual is measured in."""
 
     architecture: TeacherArchitecture
+    """Layers of the autoencoder: `l1kd list teachers`."""
     latent: Annotated[Int, Field(ge=1, le=4096)] = 20
-    hidden: list[Annotated[Int, Field(ge=1, le=4096)]] = [128, 64]  # `dense` only
-    # Inputs are counts: sqrt(x + this), whose spread hardly depends on pile-up; null: as they are.
+    """Numbers in the latent space."""
+    hidden: list[Annotated[Int, Field(ge=1, le=4096)]] = [128, 64]
+    """Units of the encoder's layers, mirrored in the decoder; `dense` only."""
     square_root: Annotated[Float, Field(ge=0, le=1e6)] | None = None
+    """Inputs are counts, and the teacher sees sqrt(x + this), whose spread hardly depends on
+    pile-up; null: it sees them as they are."""
     standardise: bool = False
+    """Whether each input is shifted and scaled to mean 0 and spread 1 of the training normals."""
     residual_power: Annotated[Float, Field(gt=0, le=16)] = 2.0
-    # Weight of each input in the score: its standard deviation over training normals to this power.
+    """Power of the residual that the score is the mean of; 2: the mean square."""
     residual_scale: Annotated[Float, Field(ge=-4, le=4)] = 0.0
-    components: Annotated[Int, Field(ge=1, le=2048)] = 1  # `pca` only
+    """Weight of each input in the score: its standard deviation over training normals to this
+    power; 0: all alike."""
+    components: Annotated[Int, Field(ge=1, le=2048)] = 1
+    """Principal components that are kept; `pca` only."""
 
     @property
     def closed_form(self) -> bool:
@@ -325,34 +267,52 @@ class LayerWidths(Strict):
     """Settings of one layer of a student; null: as the student's."""
 
     weight_bits: Bits | None = None
+    """Bits of each weight."""
     weight_integer: Annotated[Int, Field(ge=1, le=12)] | None = None
+    """Bits of each weight left of the binary point, with the sign."""
     bias_bits: Bits | None = None
+    """Bits of each bias."""
     activation_bits: Bits | None = None
-    size: Size | None = None  # filters or units
+    """Bits of each activation."""
+    size: Size | None = None
+    """Filters of a convolution, or units of a dense layer."""
     sparsity: Share | None = None
+    """Share of the weights that training sets to 0."""
 
 
 class Student(Strict):
     """A quantized network."""
 
     name: Name
-    architecture: Literal[StudentArchitecture, "imported"]  # imported: the model file says
-    weight_bits: Bits | None = None  # null: the architecture's own, here and below
-    weight_integer: Annotated[Int, Field(ge=1, le=12)] | None = None  # of these, with the sign
+    """Name in files, tables and firmware; by default the architecture's."""
+    architecture: Literal[StudentArchitecture, "imported"]
+    """Layers of the network: `l1kd list students`; `imported` is of `l1kd import` alone."""
+    weight_bits: Bits | None = None
+    """Bits of each weight; null: the architecture's own, here and below."""
+    weight_integer: Annotated[Int, Field(ge=1, le=12)] | None = None
+    """Bits of each weight left of the binary point, with the sign."""
     bias_bits: Bits | None = None
+    """Bits of each bias."""
     activation_bits: Bits | None = None
-    hidden: list[Size] = [32, 16]  # `conv`, `dense` and `set` only
-    filters: Size | None = None  # these three: `conv` and `set` only; null: 4, of `set` 6
-    kernel: Sides | None = None  # null: 2 x 2
-    stride: Sides | None = None  # null: as the kernel
-    sum: Literal["phi", "eta", "all"] | None = None  # `set` only: over rows (null), columns, both
+    """Bits of each activation."""
+    hidden: list[Size] = [32, 16]
+    """Units of the dense layers before the output; `conv`, `dense` and `set` only."""
+    filters: Size | None = None
+    """Filters of the convolution; `conv` and `set` only; null: 4, of `set` 6."""
+    kernel: Sides | None = None
+    """Inputs of a filter, rows and columns; `conv` and `set` only; null: 2 x 2."""
+    stride: Sides | None = None
+    """Inputs between two windows, rows and columns; `conv` and `set` only; null: as the kernel."""
+    sum: Literal["phi", "eta", "all"] | None = None
+    """Axes that are summed over; `set` only: phi (rows, also null), eta (columns), or all."""
     layers: dict[str, LayerWidths] = {}
-    # Share of every layer's weights that training sets to 0 for good: see `distillation.pruning`.
+    """Settings of single layers (conv1, dense1, output ...), over the student's."""
     sparsity: Share = 0.0
-    # Drawings of the first weights; what is kept is the one with the lowest validation loss.
+    """Share of every layer's weights that training sets to 0 for good: `distillation.pruning`."""
     starts: Annotated[Int, Field(ge=1, le=100)] = 1
-    # Of the adders that the weights need, in the loss: see `l1kd.training.student_losses`.
+    """Drawings of the first weights; the one with the lowest validation loss is kept."""
     logic_penalty: Annotated[Float, Field(ge=0, le=1000)] = 0.0
+    """Weight in the loss of the adders that the weights need in logic."""
 
     @model_validator(mode="before")
     @classmethod
@@ -373,19 +333,63 @@ class Student(Strict):
         return self
 
 
+class PartHas(Strict):
+    """Resources of an FPGA that l1kd does not know."""
+
+    lut: Annotated[Int, Field(ge=1)]
+    """LUTs of six inputs."""
+    ff: Annotated[Int, Field(ge=1)]
+    """Flip-flops."""
+    dsp: Annotated[Int, Field(ge=0)] = 0
+    """DSP slices."""
+    bram: Annotated[Int, Field(ge=0)] = 0
+    """Block RAMs of 18 kbit."""
+    uram: Annotated[Int, Field(ge=0)] = 0
+    """URAMs of 288 kbit."""
+
+
 class Firmware(Strict):
     """Settings of the HLS projects."""
 
     backend: Backend = "Vitis"
+    """HLS tool that the projects are written for."""
+    part_has: PartHas | None = None
+    """Resources of the part; null: l1kd knows it."""
     part: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)] = (
         "xcvu13p-flga2577-2-e"
     )
+    """Full name of the FPGA: `l1kd list parts`; of another one {name, lut, ff, dsp, bram, uram}."""
     clock_ns: Annotated[Float, Field(gt=0, le=1000)] = 5.0
-    # auto: io_stream, and io_parallel too where the unrolled network is small enough
+    """Target clock period in ns."""
     io_type: Literal["auto", "both", "io_parallel", "io_stream"] = "auto"
+    """Interface of the HLS projects; auto: io_stream, and io_parallel too where the unrolled
+    network is small enough."""
     strategy: Strategy = "latency"
+    """Strategy of hls4ml for matrix products."""
     reuse: Annotated[Int, Field(ge=1, le=65536)] = 1
+    """Times that a multiplier is used per event (hls4ml's reuse factor)."""
     students: Literal["all", "best"] = "all"
+    """Students that become HLS projects."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_resources(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(part := value.get("part"), dict):
+            has = {key: each for key, each in part.items() if key != "name"}
+            return {**value, "part": part.get("name"), "part_has": has}
+        return value
+
+    @field_validator("part")
+    @classmethod
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        # A run that exists may have been made with any part.
+        if info.context and not info.data.get("part_has") and fpga_parts.part(value) is None:
+            near = did_you_mean(value.partition("-")[0].lower(), fpga_parts.PARTS)
+            raise ValueError(
+                f"unknown part {value!r}{near}; known are {', '.join(fpga_parts.PARTS)}; say what "
+                f"another one has: part: {{name: {value}, lut: N, ff: N, dsp: N, bram: N}}"
+            )
+        return value
 
 
 Which = Literal["all", "best", "none"]
@@ -394,26 +398,38 @@ Which = Literal["all", "best", "none"]
 class Rtl(Strict):
     """Verilog of the students, beside the HLS projects: what open tools can judge."""
 
-    students: Which = "all"  # Verilog is written and its interpreter compared
-    simulate: Which = "best"  # the written Verilog is simulated, cycle by cycle
-    events: Annotated[Int, Field(ge=1)] = 2000  # of the test samples, in the simulator
+    students: Which = "all"
+    """Students that become Verilog, whose interpreter is compared with the network."""
+    simulate: Which = "best"
+    """Students whose Verilog is simulated, cycle by cycle."""
+    events: Annotated[Int, Field(ge=1)] = 2000
+    """Events of the test samples in the simulator."""
     simulator: Literal["auto", "icarus", "verilator"] = "auto"
-    synthesize: Which = "best"  # Yosys
-    time_limit_s: Annotated[Float, Field(gt=0)] = 1800.0  # of Yosys, for one student
-    max_lut: Annotated[Float, Field(gt=0)] = 1.5e6  # larger networks are not written
-    # Larger designs are neither simulated nor synthesised: hours, and more than Yosys' wheel holds.
+    """Simulator of Verilog; auto: Verilator if it is there, else Icarus."""
+    synthesize: Which = "best"
+    """Students whose Verilog is synthesised by Yosys."""
+    time_limit_s: Annotated[Float, Field(gt=0)] = 1800.0
+    """Time limit of Yosys for one student, in s."""
+    max_lut: Annotated[Float, Field(gt=0)] = 1.5e6
+    """Estimated LUTs above which no Verilog is written."""
     tools_max_lut: Annotated[Float, Field(gt=0)] = 250_000.0
+    """Estimated LUTs above which Verilog is neither simulated nor synthesised: it takes hours, and
+    more memory than Yosys' wheel may have."""
 
 
 class Choose(Strict):
     """Criterion and budgets by which the best student is chosen."""
 
     by: Literal["auc", "efficiency", "band"] = "auc"
+    """Mean over the signals' validation halves that decides."""
     max_lut: Annotated[Float, Field(gt=0)] | None = None
+    """Most LUTs that a student may take; null: no limit, here and below."""
     max_latency_ns: Annotated[Float, Field(gt=0)] | None = None
+    """Longest latency in ns."""
     max_interval_ns: Annotated[Float, Field(gt=0)] | None = None
-    # Of LUT, FF, DSP and BRAM that the part has, whichever share is largest: 0.021 is 2.1 %.
+    """Longest time between two events in ns; 25 follows every bunch crossing of the LHC."""
     max_share: Annotated[Float, Field(gt=0, le=1)] | None = None
+    """Largest share of the part's LUT, FF, DSP and BRAM, whichever is largest; 0.021 is 2.1 %."""
 
     @property
     def budgets(self) -> dict[str, float]:
@@ -425,18 +441,23 @@ class Choose(Strict):
 class Rates(Strict):
     """Crossing frequency and working points of the trigger."""
 
-    # Of the normal events; null: the source's, which MNIST does not have.
     crossings_mhz: Annotated[Float, Field(gt=0, le=1e6)] | None = None
+    """Crossings per second of the normal events, in MHz; null: the source's, MNIST has none."""
     khz: list[Annotated[Float, Field(gt=0)]] = [3.0, 10.0, 30.0]
+    """Rates of accepted crossings, in kHz, that get a threshold each."""
 
 
 class Verify(Strict):
     """Limits that the firmware has to meet."""
 
-    events: Annotated[Int, Field(ge=1)] | None = None  # null: the whole test split
+    events: Annotated[Int, Field(ge=1)] | None = None
+    """Events of the test samples that are compared; null: all of them."""
     corners: bool = True
+    """Whether inputs at rounding ties and range ends are searched for and compared, too."""
     max_auc_loss: Annotated[Float, Field(ge=0, le=1)] = 0.05
-    certificate: Literal["required", "optional"] = "required"  # optional: tests are enough
+    """Largest loss of mean AUC from the float teacher to the C simulation."""
+    certificate: Literal["required", "optional"] = "required"
+    """Whether a project without a certificate fails; optional: tests are enough."""
 
 
 LIMIT = 10_000  # runs of a sweep
@@ -467,10 +488,10 @@ class Point:
 class Group(Strict):
     """Runs that have something in common: every combination of the grid's lists."""
 
-    # Both are trees like the configuration's own: {distillation: {batch: 100}}, and
-    # {data: {normal: [0, 1]}} with a list of values where the configuration has one.
     set: dict[str, Any] = {}
+    """Keys of all its runs, a tree like the configuration: {distillation: {batch: 100}}."""
     grid: dict[str, Any] = {}
+    """Keys that vary, with a list of values each: {data: {normal: [0, 1]}}."""
 
     @field_validator("set", "grid")
     @classmethod
@@ -512,8 +533,10 @@ class Group(Strict):
 class Sweep(Strict):
     """Runs of `l1kd sweep`."""
 
-    until: Stage = "verify"  # the last stage of every run
+    until: Stage = "verify"
+    """Last stage of every run."""
     groups: Annotated[dict[Name, Group], Field(min_length=1)]
+    """Groups of runs by name."""
 
     @model_validator(mode="after")
     def _finite(self) -> Sweep:
@@ -535,6 +558,13 @@ def leaves(tree: dict[str, Any], above: Place = ()) -> Iterator[tuple[Place, Any
             yield (*above, key), value
 
 
+def differences(*trees: dict[str, Any]) -> dict[str, list[Any]]:
+    """Values, tree by tree, of the dotted keys in which trees differ; None where there is none."""
+    flat = [{".".join(map(str, key)): value for key, value in leaves(tree)} for tree in trees]
+    every = {key: [each.get(key) for each in flat] for each in flat for key in each}
+    return {key: values for key, values in every.items() if values.count(values[0]) < len(values)}
+
+
 Objective = Literal["auc", "efficiency", "lut", "latency"]
 
 
@@ -542,49 +572,78 @@ class Space(Strict):
     """Space of students. A pair is a range; equal ends, or one choice, fix a value."""
 
     architectures: Annotated[list[Literal["conv", "dense"]], Field(min_length=1)] = ["conv"]
+    """Architectures to choose from."""
     filters: Range[Size] = (1, 6)
+    """Filters of the convolution."""
     kernels: Annotated[list[Sides], Field(min_length=1)] = [(2, 2), (3, 2), (3, 3)]
+    """Kernels to choose from; the stride is the same."""
     hidden_layers: Range[Annotated[Int, Field(ge=0, le=4)]] = (0, 1)
-    hidden: Range[Size] = (2, 20)  # units of each
-    # The next three are drawn for every layer on its own.
+    """Dense layers before the output."""
+    hidden: Range[Size] = (2, 20)
+    """Units of each of them."""
     weight_bits: Range[Bits] = (3, 8)
+    """Bits of weights, drawn for every layer by itself, as the next two."""
     weight_integer: Range[Bits] = (1, 2)
+    """Bits of weights left of the binary point, with the sign."""
     activation_bits: Range[Bits] = (7, 10)
-    # Of the first dense layer, which has nearly all weights.
+    """Bits of activations."""
     sparsity: Range[Share] = (0.0, 0.9)
+    """Share of zero weights of the first dense layer, which has nearly all weights."""
     logic_penalty: Range[Annotated[Float, Field(gt=0, le=1000)]] = (1e-3, 0.3)
+    """Weight in the loss of the adders that the weights need; drawn on a logarithmic scale."""
 
 
 class Search(Strict):
     """Search of `l1kd search`: students of a space, judged by quality and cost."""
 
     trials: Annotated[Int, Field(ge=1, le=100_000)] = 60
-    seed: Annotated[Int, Field(ge=0, lt=2**31)] | None = None  # of the proposals; null: the run's
-    # Means over the signals' validation halves, LUT estimate, latency in cycles.
+    """Candidates that are trained, in all."""
+    seed: Annotated[Int, Field(ge=0, lt=2**31)] | None = None
+    """Seed of the proposals; null: the configuration's."""
     objectives: Annotated[list[Objective], Field(min_length=1)] = list(get_args(Objective))
-    epochs: Annotated[Int, Field(ge=1, le=100_000)] = 12  # of every candidate
-    exposures: Annotated[Int, Field(ge=1, le=100)] = 2  # draws of exposure, used in turn
-    events: Annotated[Int, Field(ge=2)] = 50_000  # normal events to train on, at most
+    """What makes the front: means over the signals' validation halves, LUT estimate, latency in
+    cycles."""
+    epochs: Annotated[Int, Field(ge=1, le=100_000)] = 12
+    """Epochs of every candidate, the teacher frozen."""
+    exposures: Annotated[Int, Field(ge=1, le=100)] = 2
+    """Draws of exposure, used in turn."""
+    events: Annotated[Int, Field(ge=2)] = 50_000
+    """Normal events to train on, at most."""
     space: Space = Space()
+    """Students to choose from."""
 
 
 class Config(Strict):
     """A whole configuration."""
 
     name: Name
+    """Name of the run; by default the file's, without its ending."""
     seed: Annotated[Int, Field(ge=0, lt=2**31)] = 7
-    threads: Annotated[Int, Field(ge=1, le=1024)] | None = None  # null: all cores
+    """Seed of everything random."""
+    threads: Annotated[Int, Field(ge=1, le=1024)] | None = None
+    """Processor cores to use; null: all."""
     data: Data
+    """Events: normal ones to learn, signals to judge by."""
     teacher: Teacher
+    """The float autoencoder whose residual is the score; by default what suits the source."""
     students: Annotated[list[Student], Field(min_length=1)]
+    """The quantized networks that learn its score; by default what suits the source."""
     distillation: Distillation = Distillation()
+    """Training of teacher and students."""
     firmware: Firmware = Firmware()
+    """HLS projects of the students."""
     rtl: Rtl = Rtl()
+    """Verilog of the students."""
     rates: Rates = Rates()
+    """Crossing frequency and rates of the working points."""
     choose: Choose = Choose()
+    """Choice of the best student."""
     verify: Verify = Verify()
-    search: Search | None = None  # null: `l1kd search` takes the defaults
+    """Limits that the firmware has to meet."""
+    search: Search | None = None
+    """Search of `l1kd search`; null: its defaults."""
     sweep: Sweep | None = None
+    """Grid of runs of `l1kd sweep`."""
 
     @field_validator("students")
     @classmethod

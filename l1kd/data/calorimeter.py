@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from l1kd.core.config import LHC_CROSSINGS_MHZ, NAME_PATTERN, DataSection, EventPath, Int, Source
+from l1kd.core.config import LHC_CROSSINGS_MHZ, DataSection, Source
+from l1kd.core.config_types import NAME_PATTERN, EventPath, Int
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.array_files import hdf5, hdf5_array, hdf5_names
@@ -60,16 +61,22 @@ class CaloData(RolesSection):
     """CICADA's HDF5 files, by role."""
 
     source: Literal["calo"]
+    """Calorimeter regions in CICADA's HDF5 files."""
     acceptance: Literal["ignore", "require"] = "ignore"
+    """Whether only events whose AcceptanceFlag is true are used, where a file has flags."""
 
 
 class ToyData(DataSection):
     """The embedded sample, or a directory that `l1kd data generate` wrote."""
 
     source: Literal["l1toy"]
-    directory: EventPath | None = None  # null: the embedded sample
-    train_events: Annotated[Int, Field(ge=1)] | None = None  # null: all of them
+    """The Pythia 8 toy calorimeter."""
+    directory: EventPath | None = None
+    """Directory that `l1kd data generate` wrote; null: the embedded sample."""
+    train_events: Annotated[Int, Field(ge=1)] | None = None
+    """Zero-bias events to train on, at most; null: all."""
     test_events: Annotated[Int, Field(ge=1)] | None = None
+    """Zero-bias events to test with, at most; null: all."""
 
 
 class Flags(NamedTuple):

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from l1kd.core.config import DataSection, Name, Paths, Split
+from l1kd.core.config import DataSection
+from l1kd.core.config_types import Name, Paths, Split
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Block, Dataset, Sample, Signal
@@ -35,11 +36,16 @@ _RESERVED = ("train", "val", "test", "all")
 class RolesSection(DataSection):
     """The section `data` of a source whose files are given by role."""
 
-    background: Annotated[Paths, Field(min_length=1)]  # normal; split if no `test` is given
+    background: Annotated[Paths, Field(min_length=1)]
+    """Files of normal events, split at random if no `test` is given."""
     test: Paths = Field([])
+    """Files of normal events to test with; `background` then trains and validates."""
     signals: dict[Name, Annotated[Paths, Field(min_length=1)]] = Field({})
-    exposure: Paths = Field([])  # training events of another data set
-    split: Split = (0.5, 0.1, 0.4)  # train, validation, test
+    """Files of abnormal events by the signal's name; only to judge with, never to train."""
+    exposure: Paths = Field([])
+    """Files with training events of another data set, for exposure `dataset`."""
+    split: Split = (0.5, 0.1, 0.4)
+    """Fractions of the background that train, validate and test."""
 
     def paths(self) -> dict[str, list[str]]:
         """Files by role; none is empty."""

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from l1kd import __version__
-from l1kd.core.config import DataSection, EventPath, Int, Source
+from l1kd.core.config import DataSection, Source
+from l1kd.core.config_types import EventPath, Int
 from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.files import atomic
 from l1kd.core.fixed_point import FixedPoint
@@ -254,8 +255,11 @@ class ImagesData(DataSection):
     """MNIST or Fashion-MNIST with one class as the normal one."""
 
     source: Literal["mnist", "fashion_mnist"]
+    """Images of digits, or of clothes."""
     normal: Annotated[Int, Field(ge=0, le=9)] = 0
-    directory: EventPath | None = None  # null: where `find` looks
+    """The class that is normal; the other nine are signals."""
+    directory: EventPath | None = None
+    """Directory with the IDX files; null: where `l1kd data list` finds them."""
 
 
 def open_images(data: ImagesData, seed: int) -> Dataset:

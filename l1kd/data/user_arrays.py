@@ -31,7 +31,9 @@ class ArraysData(RolesSection):
     """Arrays by role, each as `path` or `path:key`."""
 
     source: Literal["arrays"]
-    grid: Grid | None = None  # null: the narrowest integer type, for arrays of integers
+    """Your own arrays, `path` or `path:key`."""
+    grid: Grid | None = None
+    """Fixed-point type of the input; null: the narrowest integer type, for arrays of integers."""
 
 
 def open_arrays(data: ArraysData, seed: int) -> Dataset:

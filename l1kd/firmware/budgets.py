@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from l1kd.core import run_files
+from l1kd.core import fpga_parts, run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.run_files import Metrics, Resources
 from l1kd.evaluation.student_choice import BUDGETS, largest_ratio, missed
-from l1kd.firmware import fpga_parts
 
 
 def estimates(context: Context) -> dict[str, Resources] | None:
@@ -23,7 +22,8 @@ def estimates(context: Context) -> dict[str, Resources] | None:
     firmware, budgets = context.config.firmware, context.config.choose.budgets
     if not budgets:
         return None
-    if "max_share" in budgets and fpga_parts.part(firmware.part) is None:
+    known = firmware.part_has or fpga_parts.part(firmware.part)
+    if "max_share" in budgets and known is None:
         raise UserError(
             f"choose.max_share: what {firmware.part} has is not known; known parts: "
             f"{', '.join(sorted(fpga_parts.PARTS))}"
@@ -43,7 +43,8 @@ def _estimate(context: Context, name: str) -> Resources:
     from l1kd.firmware.verilog import alkaid_convert
     from l1kd.networks.to_exact import read
 
-    part, clock = context.config.firmware.part, context.config.firmware.clock_ns
+    firmware = context.config.firmware
+    part, clock = firmware.part, firmware.clock_ns
     model = l1kd.load_model(context.student_file(name))
     known: dict[str, Any]
     try:
@@ -59,7 +60,7 @@ def _estimate(context: Context, name: str) -> Resources:
             "interval_cycles": found.interval_cycles,
             "lut": found.lut,
             "ff": found.ff,
-            "share": fpga_parts.share(part, lut=found.lut, ff=found.ff),
+            "share": fpga_parts.share(part, firmware.part_has, lut=found.lut, ff=found.ff),
         }
     return _alkaid(name, f"alkaid {metadata.version('alkaid')}", part=part, clock_ns=clock, **known)
 

@@ -8,10 +8,10 @@ from typing import Any
 from l1kd.core import run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
+from l1kd.core.fpga_parts import share
 from l1kd.core.run_files import COUNTS, Resources, Source
 from l1kd.exact.layers import Merge
 from l1kd.firmware.budgets import check
-from l1kd.firmware.fpga_parts import share
 from l1kd.firmware.hls.project import Project
 from l1kd.firmware.run_firmware import chosen, hls_design, open_student, projects_of
 from l1kd.firmware.vendor_tools.tool_results import collected
@@ -32,11 +32,21 @@ def synth(context: Context) -> None:
     written = {each.name: each.logic for each in students if each.logic is not None}
     found += [_expected(logic) for logic in written.values()]
     # What takes minutes comes last, and what is known by then is there to be read.
-    run_files.write(context.directory, "resources.json", found)
+    _store(context, found)
     for name in chosen(context, context.config.rtl.synthesize, list(written)):
         found += _synthesized(context, written[name])
-    run_files.write(context.directory, "resources.json", found)
+    _store(context, found)
     check(context, found)
+
+
+def _store(context: Context, found: list[Resources]) -> None:
+    """Write the costs, each with the shares of its part."""
+    firmware = context.config.firmware
+    for each in found:
+        if not each.share and each.part is not None:
+            has = firmware.part_has if each.part == firmware.part else None
+            each.share = share(each.part, has, **each.counts)
+    run_files.write(context.directory, "resources.json", found)
 
 
 def _expected(logic: Logic) -> Resources:
@@ -91,7 +101,6 @@ def _design(
         implementation="alkaid",
         tool=tool,
         latency_ns=round(logic.latency * record.clock_ns, 6),
-        share=share(record.part, **counts),
         note=note,
         **counts,
         **more,

@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
+from rich.console import Console
 
+from l1kd.core.config import differences
+from l1kd.core.context import show_table
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import COUNTS, SOURCES, Resources, Source, StudentMetrics, TeacherMetrics
 from l1kd.report import tables
@@ -177,6 +181,7 @@ def knows(cost: Resources) -> bool:
     return any(getattr(cost, name) is not None for name in amounts)
 
 
+_FILES = ("background", "test", "signals", "exposure", "directory")  # keys of `data`
 # A line of a comparison: a network of a run, its metrics, and the cost that is shown. A run without
 # metrics has one line without a network, the teacher one without a cost.
 Line = tuple[RunFiles, str | None, TeacherMetrics | StudentMetrics | None, Cost | None]
@@ -245,9 +250,15 @@ def _values(line: Line) -> dict[str, Any]:
 
 
 def compare(
-    runs: Sequence[Path], selection: Selection | None = None, form: TableForm = "text"
+    runs: Sequence[Path],
+    selection: Selection | None = None,
+    form: TableForm = "text",
+    width: int = 80,
 ) -> str:
-    """Quality, agreement and cost of several runs, a line for each network; notes below a table."""
+    """Quality, agreement and cost of several runs, a line for each network; notes below a table.
+
+    As `text` a table of more than `width` characters is several, one below the other.
+    """
     read = [read_run(each, scores=False) for each in dict.fromkeys(map(Path, runs))]
     wanted = selection or Selection()
     if wanted.implementation == "alkaid" and wanted.io_type is not None:
@@ -266,12 +277,61 @@ def compare(
         return as_json([_values(line) for line in lines])
     if form == "csv":
         return as_csv([_values(line) for line in lines])
-    return _text(lines, settled, known)
-
-
-def _text(lines: Sequence[Line], selection: Selection, known: Sequence[Resources]) -> str:
+    notes = [*_notes(lines, settled, known), *_differences(read)]
     budgets = [text("budgets", _budgets)] if any(_budgets(*line) for line in lines) else []
     table = Table.of([*_COMPARED, *budgets], lines)
+    shown = table.markdown() if form == "markdown" else _fitted(table, width)
+    return "\n\n".join([shown, *notes])
+
+
+def _fitted(table: Table, width: int) -> str:
+    """The table as one or several that fit, each with the columns `run` and `network`."""
+    rows = [[cell.text for cell in row.cells] for row in table.rows]
+    if len({row[0] for row in rows}) > 1:  # what all runs' paths begin with says nothing
+        start = os.path.commonprefix([row[0] for row in rows])  # noqa: RUF071 - cut at a / below
+        above = f"{start.rpartition('/')[0]}/"
+        rows = [[row[0].removeprefix(above), *row[1:]] for row in rows]
+    filled = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    named = zip(table.columns, filled, strict=True)
+    titles = [title if len(title) <= most else title.replace(" ", "\n") for title, most in named]
+    words = [max(title.split("\n"), key=len) for title in titles]
+    widths = [max(len(word), most) + 3 for word, most in zip(words, filled, strict=True)]
+    groups = [[0, 1]]
+    for place in range(2, len(widths)):
+        if len(groups[-1]) > 2 and sum(widths[each] for each in [*groups[-1], place]) >= width:
+            groups.append([0, 1])
+        groups[-1].append(place)
+    console = Console(file=io.StringIO(), width=width)
+    for group in groups:
+        shown = [[row[place] for place in group] for row in [titles, *rows]]
+        show_table(shown[0], shown[1:], console)
+    return console.file.getvalue().rstrip()  # type: ignore[attr-defined, no-any-return]
+
+
+def _differences(runs: Sequence[RunFiles]) -> list[str]:
+    """In what the runs' events and configurations differ."""
+    trees = [run.config.model_dump(mode="json", exclude={"name"}) for run in runs]
+    for tree in trees:
+        tree["students"] = {student["name"]: student for student in tree["students"]}
+    differ = differences(*trees)
+    notes = []
+    contents = {frozenset(run.manifest.data.values()) for run in runs}
+    # Files may lie elsewhere: it is their contents that count.
+    other = [key for key in differ if key.startswith("data.") and key.split(".")[1] not in _FILES]
+    if len(contents) > 1 or other:
+        notes.append("The runs' events DIFFER: their qualities do not compare.")
+    if differ:
+        listed = [
+            f"{key}: {' | '.join(str(each)[:40] for each in values)}"
+            for key, values in differ.items()
+        ]
+        more = f"; and {len(listed) - 20} more" if len(listed) > 20 else ""
+        notes.append(f"Keys that differ, run by run: {'; '.join(listed[:20])}{more}.")
+    return notes
+
+
+def _notes(lines: Sequence[Line], selection: Selection, known: Sequence[Resources]) -> list[str]:
+    """Which costs are shown, and which others there are."""
     notes = [f"Cost of {selection}; a dash is unknown. {tables.TIMING}"]
     shown = [cost for *_, cost in lines if cost is not None]
     if any(cost.follows_bunch_crossings is False for cost in shown):
@@ -288,4 +348,4 @@ def _text(lines: Sequence[Line], selection: Selection, known: Sequence[Resources
             others[f"`{option}` ({SOURCES[cost.source]})"] = None
     if others:
         notes.append(f"Also known: {', '.join(others)}.")
-    return "\n\n".join([table.markdown(), *notes])
+    return notes

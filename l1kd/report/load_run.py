@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from l1kd.core import config_file, run_files
+from l1kd.core import config_file, fpga_parts, run_files
 from l1kd.core.config import Config
 from l1kd.core.errors import UserError
 from l1kd.core.files import read_bytes, reading
@@ -18,7 +18,6 @@ from l1kd.core.run_files import COUNTS
 from l1kd.core.stages import SPECS, AnyStage
 from l1kd.data.sources import SOURCES as SOURCES  # whoever reads a configuration knows them
 from l1kd.evaluation.scores import Scores
-from l1kd.firmware import fpga_parts
 from l1kd.firmware.run_firmware import agreement_now
 from l1kd.report.number_format import share
 

@@ -10,10 +10,10 @@ from importlib import metadata
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from l1kd import __version__
-from l1kd.core.context import cores
+from l1kd.core.context import cores, show_table
 from l1kd.core.errors import UserError
 from l1kd.core.processes import Program, version_text
 from l1kd.firmware.hls.backends import BACKENDS
@@ -39,14 +39,19 @@ def examine(console: Console) -> bool:
     """Print a table of everything; False if something that `l1kd run` needs is missing."""
     from l1kd.data.sources import SOURCES
 
-    table, complete = Table("", "", "found", "remedy"), True
+    rows: list[tuple[str | Text, str, str]] = []
+    remedies, complete = [], True
 
     def row(what: str, found: str | None, remedy: str, needed: bool = False) -> None:
         nonlocal complete
         missing = found is None
         complete &= not (missing and needed)
-        mark = "[green]ok[/]" if not missing else "[red]missing[/]" if needed else "[yellow]-[/]"
-        table.add_row(mark, what, found or "", remedy if missing else "")
+        kinds = (
+            ("ok", "green") if not missing else ("missing", "red") if needed else ("-", "yellow")
+        )
+        rows.append((Text(*kinds), what, found or ""))
+        if missing:
+            remedies.append(f"{what}: {remedy}")
 
     row("l1kd", __version__, "")
     python = platform.python_version()
@@ -78,7 +83,9 @@ def examine(console: Console) -> bool:
         found, remedy = source.find()
         if found or remedy:
             row(f"data {source.name}", found, remedy)
-    console.print(table)
+    show_table(("", "", "found"), rows, console)
+    for remedy in remedies:  # in one line each, to be copied
+        console.print(remedy)
     return complete
 
 

@@ -21,22 +21,15 @@ from rich.console import Console
 
 from l1kd import __version__
 from l1kd.core import config_file, files, run_files
-from l1kd.core.config import Config, IoType, VendorTool, leaves
-from l1kd.core.context import Context
+from l1kd.core.config import Config, IoType, VendorTool, differences
+from l1kd.core.context import Context, plain_console
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import call, held, temporary_files_in
 from l1kd.core.stages import SPECS, STAGES, AnyStage, Stage, order
 from l1kd.data.sources import open_dataset
-from l1kd.evaluation import import_network as importing
-from l1kd.evaluation.evaluate import evaluate
-from l1kd.firmware import budgets
-from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
-from l1kd.firmware.hls.emulator import deliver
-from l1kd.firmware.run_firmware import certificates_stand, projects_of
-from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
-from l1kd.firmware.vendor_tools.tool_results import collect
-from l1kd.firmware.verify.comparison import compare_emulator
 from l1kd.networks.tensorflow_setup import check_memory, prepare_tensorflow
+
+# Firmware and evaluation are imported where they are used: a run says something before that.
 
 logger = logging.getLogger("l1kd")
 
@@ -72,7 +65,9 @@ def run_configuration(
     context = context_of(directory, config)
     RUN.check(directory)
     if not (directory / "manifest.json").exists():
+        context.say(f"{config.name}: reading the events of {config.data.source}")
         _ = context.dataset  # before the import of TensorFlow, which takes seconds
+        context.say("building the networks, once to find mistakes")
         check_memory()
         from l1kd.training.train import check
 
@@ -94,6 +89,8 @@ def import_network(
     overrides: Sequence[str] = (),
 ) -> Path:
     """Create or resume a run from a trained network: all stages but training, no teacher."""
+    from l1kd.evaluation import import_network as importing
+
     config = config_file.load(config_file.find(argument), overrides)
     directory = Path("runs") / config.name if directory is None else directory
     digest = importing.digest(model)
@@ -107,6 +104,7 @@ def import_network(
                 "--run"
             )
     context = context_of(directory, config)
+    context.say(f"{config.name}: reading {model}")
     check_memory()
     network = importing.prepare(model, digest, context, lossy=lossy, cut=cut)
     context = context.configured(importing.configuration(config, network))
@@ -151,9 +149,20 @@ def run_stage(stage: Stage, directory: Path) -> None:
 
 def deliver_emulator(directory: Path, student: str | None = None, out: Path | None = None) -> Path:
     """Build a student's emulator, in `out` or the run, and compare it; its directory."""
+    from l1kd.firmware.hls.emulator import deliver
+    from l1kd.firmware.verify.comparison import compare_emulator
+
     writable = out is None or os.access(directory, os.W_OK)
     with opened(directory, writable=writable) as runner:
-        name, emulator = deliver(directory, student, out)
+        for stage in order(runner.context.config.imported)[:-1]:  # all but the report
+            record = runner.manifest.stages.get(stage)
+            if record is None or record.state != "done":
+                why = record.message if record else None
+                state = f"FAILED: {why}" if why else "is not finished"
+                runner.context.say(f"{directory}: {stage} {state}; its emulator is built")
+        runner.context.say("building the emulator")
+        with runner.context.clock("emulator"):
+            name, emulator = deliver(directory, student, out)
         try:
             compare_emulator(runner.context, name, emulator)
         finally:
@@ -172,6 +181,10 @@ def run_vendor_tool(
     limit: float,
 ) -> None:
     """Run a vendor's tool on a student's projects: `steps`, by commas, `limit` seconds each."""
+    from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
+    from l1kd.firmware.run_firmware import certificates_stand, projects_of
+    from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
+
     wanted = parse_steps(steps)
     (backend,) = (each for each in BACKENDS.values() if each.tool == tool)
     with opened(directory) as runner:
@@ -209,6 +222,9 @@ def run_vendor_tool(
 
 def collect_results(directory: Path, results: Path) -> Sequence[str]:
     """Put vendors' results that were brought back into the run; names of their projects."""
+    from l1kd.firmware.run_firmware import projects_of
+    from l1kd.firmware.vendor_tools.tool_results import collect
+
     with opened(directory) as runner:
         projects = [each for group in projects_of(directory).values() for each in group]
         with _results_kept(runner):
@@ -258,7 +274,7 @@ def open_context(directory: Path) -> Context:
 def context_of(directory: Path, config: Config, console: Console | None = None) -> Context:
     """A run as its stages see it; its events are opened when one first asks."""
     open_events = functools.partial(open_dataset, config.data, config.seed)
-    return Context(directory, config, console or Console(stderr=True, soft_wrap=True), open_events)
+    return Context(directory, config, console or plain_console(), open_events)
 
 
 @contextlib.contextmanager
@@ -343,10 +359,11 @@ class Runner:
     ) -> None:
         """Run a stage, or `function` in its place, if it is not finished or `always`."""
         context, manifest = self.context, self.manifest
+        stages = order(context.config.imported)
         if not always and self.finished(stage):
             context.say(f"{stage}: done already")
             return
-        context.say(f"{stage} ...")
+        context.say(f"{stage} (stage {stages.index(stage) + 1} of {len(stages)}) ...")
         started = time.monotonic()
         manifest.stages[stage] = run_files.StageRecord(state="running", inputs=self._inputs(stage))
         run_files.write(context.directory, "manifest.json", manifest)
@@ -354,7 +371,8 @@ class Runner:
             prepare_tensorflow(context.threads)
         failure: CheckFailed | None = None
         try:
-            (function or pkgutil.resolve_name(SPECS[stage].function))(context)
+            with context.clock(stage):
+                (function or pkgutil.resolve_name(SPECS[stage].function))(context)
         except CheckFailed as error:
             failure = error
         duration = round(time.monotonic() - started, 3)
@@ -429,6 +447,9 @@ def _event_hash(file: str, size: int, changed_ns: int) -> str:
 
 def evaluate_within_budgets(context: Context) -> None:
     """The stage `evaluate`, with costs; CheckFailed if no student is within the budgets."""
+    from l1kd.evaluation.evaluate import evaluate
+    from l1kd.firmware import budgets
+
     budgets.check_choice(evaluate(context, budgets.estimates(context)))
 
 
@@ -530,12 +551,8 @@ def _changes(directory: Path, config: Config, identity: tuple[str, ...]) -> list
 
 def _differences(stored: dict[str, Any], given: dict[str, Any]) -> dict[str, str]:
     """Dotted key -> `key: old -> new` of what differs between two configurations."""
-    old, new = ({".".join(map(str, key)): v for key, v in leaves(c)} for c in (stored, given))
-    return {
-        key: f"{key}: {_short(old.get(key))} -> {_short(new.get(key))}"
-        for key in {**old, **new}
-        if old.get(key) != new.get(key)
-    }
+    differ = differences(stored, given).items()
+    return {key: f"{key}: {_short(old)} -> {_short(new)}" for key, (old, new) in differ}
 
 
 def _short(value: Any) -> str:

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from l1kd.core import config_file, files
 from l1kd.core.config import Config, Search, Student
-from l1kd.core.context import Context
+from l1kd.core.context import Context, plain_console
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import run_side_by_side
 from l1kd.data.sources import open_dataset
@@ -51,13 +51,14 @@ def search(
     overrides: Sequence[str] = (),
 ) -> Path:
     """Work at a study, by default `runs/<name>-study`, until it has its trials; write its front."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = plain_console()
     config = config_file.load(config_file.find(argument), overrides)
     if config.imported:
         raise UserError(f"{argument}: an imported network has no teacher to search with")
     place = Place(directory or Path("runs") / f"{config.name}-study")
     if not (place.directory / "study.json").exists():
         STUDY.check(place.directory)
+        console.print(f"{config.name}: reading the events of {config.data.source}")
         _check(config)
     with place.locked("prepare"):
         place.claim(config)
@@ -68,7 +69,7 @@ def search(
     with place.locked("ask"):
         study = place.open()
     with place.locked("prepare"):
-        console.print(write_front(place, study), markup=False)
+        console.print(write_front(place, study))
     return place.directory
 
 
@@ -143,7 +144,7 @@ def join(directory: Path, trials: int) -> None:
     warnings.filterwarnings(
         "ignore", message="The initializer .* is unseeded", category=UserWarning
     )
-    console, place = Console(stderr=True, soft_wrap=True, highlight=False), Place(directory)
+    console, place = plain_console(), Place(directory)
     context, labelled = place.context(), LabelledEvents.load(place.targets)
     _ = context.dataset
     parent = os.getppid()
@@ -154,7 +155,7 @@ def join(directory: Path, trials: int) -> None:
                 judged = _run(place, context, trial, labelled)
             except (FloatingPointError, UserError, CheckFailed) as error:
                 worker.give_up(trial, str(error))
-                console.print(f"trial {trial.number}: given up: {error}", markup=False)
+                console.print(f"trial {trial.number}: given up: {error}")
                 continue
             except BaseException:
                 worker.give_up(trial, None)
@@ -165,8 +166,7 @@ def join(directory: Path, trials: int) -> None:
             worker.study.tell(trial, values)
             console.print(
                 f"trial {trial.number} ({worker.counts()[0]} of {trials}): {judged}; "
-                f"{trial.user_attrs['describes']}; {seconds:.0f} s",
-                markup=False,
+                f"{trial.user_attrs['describes']}; {seconds:.0f} s"
             )
 
 

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from l1kd import __version__
 from l1kd.core import config_file, files
 from l1kd.core.config import Config
-from l1kd.core.context import cores
+from l1kd.core.context import cores, plain_console
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import signals
 from l1kd.core.stages import STAGES, Stage
@@ -113,12 +113,13 @@ def sweep(
     overrides: Sequence[str] = (),
 ) -> Path:
     """Make the runs of a grid that are not there, and the tables of all; the sweep's directory."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = plain_console()
     config, grid, jobs = expand(config_file.find(argument), overrides)
     wanted = chosen(jobs, only)
     place = GridDirectory((directory or Path("runs") / f"{config.name}-sweep").absolute())
     SWEEP.check(place.directory)
     if scheduler is None:
+        console.print(f"{config.name}: reading the events of {len(wanted)} runs")
         _check_events(jobs)
     place.directory.mkdir(parents=True, exist_ok=True)
     with locked(place.directory):
@@ -136,7 +137,7 @@ def sweep(
         else:
             console.print(f"all {len(wanted)} runs are done already")
         tables = write_tables(place.directory, [place.run(job.name) for job in jobs])
-        console.print(tables, markup=False)
+        console.print(tables)
     _judge(place, outcomes, len(wanted))
     return place.directory
 
@@ -304,9 +305,9 @@ class Watch:
         self._at_work: dict[str, tuple[str, float, TaskID]] = {}  # worker, first seen, bar
         self._said = time.monotonic()
         self.bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[said]}", markup=False),
             console=console,
             transient=True,
             refresh_per_second=2,
@@ -317,7 +318,7 @@ class Watch:
 
     def say(self, message: str) -> None:
         """A line that stays."""
-        self.console.print(message, highlight=False, markup=False)
+        self.console.print(message, highlight=False, markup=False, emoji=False)
 
     def see(self, working: Mapping[str, Sequence[str]]) -> None:
         """Take notice of the workers, and of the keys of the runs that each of them is at."""

@@ -280,9 +280,15 @@ def _run(context: Context, distiller: Distiller, phase: Phase, log: TrainingLog)
             if not phase.teacher:
                 judged = students.candidates(epoch)
             log.end_epoch(epoch, phase.name, losses, work.validate(), judged)
+            tick(0, f"after epoch {progress.epoch}, {_losses(progress)}")
+    said = f"validation losses after epoch {progress.epoch}: {_losses(progress)}"
+    context.say(f"{phase.name}: {said}")
+
+
+def _losses(progress: epochs.Progress) -> str:
+    """The last validation losses in words."""
     row = only_best(progress.history[-1], progress.best).items()
-    said = ", ".join(f"{k.removesuffix('_val_loss')} {v:.4g}" for k, v in row if "_val_" in k)
-    context.say(f"{phase.name}: validation losses after epoch {progress.epoch}: {said}")
+    return ", ".join(f"{k.removesuffix('_val_loss')} {v:.4g}" for k, v in row if "_val_" in k)
 
 
 def _epochs(context: Context, distiller: Distiller, phase: Phase) -> epochs.Epochs:

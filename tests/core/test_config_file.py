@@ -12,6 +12,7 @@ import yaml
 from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.errors import UserError
+from l1kd.core.fpga_parts import share
 from l1kd.data.calorimeter import CaloData
 
 MANY_KEYS = "data: {source: mnist}\n" + "\n".join(f"key{n}: 1" for n in range(60_000))
@@ -145,6 +146,12 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
         (f"data: {{source: calo, background: {'x' * 5000}}}", ["data.background", "too long"]),
         (f"data: {{source: mnist}}\nname: {'x' * 5000}", ["xxx..."]),
         ("data: {source: mnist}\nteacher: [1]", ["teacher", "mapping", "a list"]),
+        (
+            "data: {source: mnist}\nfirmware:\n  part: xcvu31p-flga2577-2-e",
+            ["mine.yaml:3", "did you mean 'xcvu13p'", "xc7z020", "{name: xcvu31p-flga2577-2-e,"],
+        ),
+        ("data: {source: mnist}\nfirmware: {part: {name: x, lut: 1}}", ["ff", "required"]),
+        ("data: {source: mnist}\nfirmware: {part: {name: x, lut: 1, ff: 1, f: 2}}", ["'ff'"]),
     ],
 )
 def test_mistakes_are_one_line_with_their_place(
@@ -247,6 +254,22 @@ verify: {events: null, corners: true, max_auc_loss: 0.05}
     config = load(tmp_path, text)
     assert config.students[0].layers["dense1"].weight_bits == 6
     assert yaml.safe_load(text)["firmware"].items() <= config.firmware.model_dump().items()
+
+
+def test_a_part_that_is_not_known_is_told_by_what_it_has(tmp_path: Path) -> None:
+    part = "{name: xcku15p-ffve1517-2-e, lut: 522720, ff: 1045440, dsp: 1968}"
+    config = load(tmp_path, f"data: {{source: mnist}}\nfirmware: {{part: {part}}}")
+    assert config.firmware.part == "xcku15p-ffve1517-2-e"
+    has = config.firmware.part_has
+    assert has is not None
+    found = share(config.firmware.part, has, lut=52_272, ff=None, dsp=0, bram=3)
+    assert found == {"lut": 0.1, "dsp": 0.0}
+    config_file.save(config, tmp_path / "config.yaml")
+    assert config_file.load_resolved(tmp_path / "config.yaml") == config
+    # a run of before may have any part
+    text = (tmp_path / "config.yaml").read_text().replace("xcku15p", "xcnothing")
+    (tmp_path / "config.yaml").write_text(text)
+    assert config_file.load_resolved(tmp_path / "config.yaml").firmware.part.startswith("xcnothing")
 
 
 def test_all_mistakes_are_said_at_once_each_with_its_place(tmp_path: Path) -> None:

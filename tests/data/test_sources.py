@@ -11,7 +11,8 @@ import pytest
 from pydantic import Field
 
 from l1kd.core import config_file
-from l1kd.core.config import DataSection, Paths, Source
+from l1kd.core.config import DataSection, Source
+from l1kd.core.config_types import Paths
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data import calorimeter, mnist

@@ -11,13 +11,13 @@ import yaml
 from rich.console import Console
 
 from l1kd.core import run_files
-from l1kd.core.config import Choose, Config
+from l1kd.core.config import Choose, Config, Firmware
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Candidate, Metrics, Resources
 from l1kd.data.dataset import Dataset, Sample, Signal
-from l1kd.firmware import budgets
+from l1kd.firmware import budgets, synth
 from l1kd.runs.run import evaluate_within_budgets
 from l1kd.training.target_transform import TargetTransform, save_target
 
@@ -309,3 +309,17 @@ def test_a_missed_budget_ends_with_1_and_the_page_says_so(l1kd, tiny, tmp_path):
     assert "over max_lut 1" in l1kd("compare", run).stdout
     again = l1kd("run", tiny, "--until", "evaluate", "--set", "choose.max_lut=1e6")
     assert again.returncode == 0, again.stderr
+
+
+def test_shares_are_of_what_the_user_says_that_a_part_has(tmp_path):
+    context = _context(tmp_path, max_share=0.05)
+    firmware = Firmware(part={"name": PART, "lut": 10_000, "ff": 20_000})
+    context = context.configured(context.config.model_copy(update={"firmware": firmware}))
+    stored = [_record(lut=1_000.0, ff=900.0), _record(part="xc7z020clg400-1", lut=532.0)]
+    synth._store(context, stored)
+    mine, other = run_files.read(tmp_path, "resources.json")
+    assert (mine.share, other.share) == ({"lut": 0.1, "ff": 0.045}, {"lut": 0.01})
+    metrics = Metrics(dataset={}, teacher=None, baselines={}, students={}, best="best")
+    run_files.write(tmp_path, "metrics.json", metrics)
+    with pytest.raises(CheckFailed, match=r"10\.0 %|share"):
+        budgets.check(context, [mine])

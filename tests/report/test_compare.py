@@ -6,9 +6,14 @@ import json
 
 import pytest
 
-from l1kd.core import run_files
+from l1kd.core import config_file, run_files
 from l1kd.core.errors import UserError
-from l1kd.report.export import Selection, compare
+from l1kd.report import export
+from l1kd.report.export import Selection
+
+
+def compare(runs, selection=None, form="markdown"):
+    return export.compare(runs, selection, form)
 
 
 def _lines(text):
@@ -99,7 +104,6 @@ def test_other_programs_read_the_same_numbers(whole_run, make):
     assert teacher["network"] == "teacher" and teacher["lut"] is None
     assert nothing["network"] is None and nothing["agreement"] == "not evaluated"
     assert read[0]["lut"] == "" and float(read[1]["lut"]) == 45_000.0
-    assert compare([whole_run], form="markdown") == compare([whole_run])
 
 
 def test_budgets_have_a_column_where_a_run_has_them(make, whole_run):
@@ -114,3 +118,53 @@ def test_budgets_have_a_column_where_a_run_has_them(make, whole_run):
     assert "budgets" in lines[0] and "budgets" not in compare([whole_run])
     assert sum("LUT 9: 1 over" in line for line in lines) == 1
     assert sum(line.rstrip(" |").endswith("within") for line in lines) == 1
+
+
+@pytest.mark.parametrize("width", [60, 80, 400])
+def test_a_table_for_a_terminal_fits_and_says_all(width, make, whole_run):
+    text = export.compare([whole_run, make("empty", stages=("train",))], form="text", width=width)
+    table = [line for line in text.splitlines() if line[:1] in "\u250f\u2503\u2521\u2502\u2514"]
+    assert max(map(len, table)) <= width
+    assert sum(line.startswith("\u250f") for line in table) == (
+        1 if width == 400 else len([line for line in table if line.startswith("\u2514")])
+    )
+    assert "[ns]" in text and "whole" in text, "no title is taken for markup"
+    for cell in ("teacher", "45,000", "0 of 155,933", "evaluated"):
+        assert cell in text
+
+
+def test_what_differs_between_runs_is_named(make, whole_run):
+    alike = make("alike")
+    assert "differ," not in compare([whole_run, alike]).split("Cost of")[1]
+    text = compare([whole_run, alike])
+    assert "Keys that differ" not in text and "DIFFER" not in text
+
+    config = config_file.load_resolved(alike / "config.yaml")
+    first, *others = config.students
+    changed = config.model_copy(
+        update={
+            "seed": 8,
+            "students": [
+                first.model_copy(update={"weight_bits": 5}),
+                *others,
+            ],
+        }
+    )
+    config_file.save(changed, alike / "config.yaml")
+    text = compare([whole_run, alike])
+    assert "seed: 7 | 8" in text and ".weight_bits: None | 5" in text
+    assert "DIFFER" not in text
+
+    moved = changed.data.model_copy(update={"directory": "/elsewhere"})
+    config_file.save(changed.model_copy(update={"data": moved}), alike / "config.yaml")
+    text = compare([whole_run, alike])
+    assert "data.directory: None | /elsewhere" in text and "DIFFER" not in text
+    fewer = changed.data.model_copy(update={"train_events": 9})
+    config_file.save(changed.model_copy(update={"data": fewer}), alike / "config.yaml")
+    assert "events DIFFER" in compare([whole_run, alike])
+    config_file.save(changed, alike / "config.yaml")
+
+    manifest = run_files.read(alike, "manifest.json")
+    manifest.data = {"other.h5": "0" * 64}
+    run_files.write(alike, "manifest.json", manifest)
+    assert "events DIFFER" in compare([whole_run, alike])

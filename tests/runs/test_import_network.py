@@ -17,7 +17,7 @@ from qkeras import QActivation, QDense
 from tensorflow import keras
 
 from l1kd import cli
-from l1kd.core.config import NAME_PATTERN
+from l1kd.core.config_types import NAME_PATTERN
 from l1kd.evaluation import import_network
 from tests.conftest import call_l1kd, copy_of_run, killed_before, made_once, tiny_arrays
 from tests.networks.foreign import cicada_v1, network, trained
@@ -316,7 +316,8 @@ def test_what_is_refused_before_anything_is_written(
         cli.main(["import", str(model), str(config)])
     said = capfd.readouterr().err
     assert end.value.code == 2, said
-    assert said.startswith("l1kd: error: ") and said.count("\n") == 1
+    *begun, said = said.splitlines()
+    assert said.startswith("l1kd: error: ") and len(begun) <= 1
     assert "m.h5" in said and all(word in said for word in words)
     assert sorted(tmp_path.rglob("*")) == before
 

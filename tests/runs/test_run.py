@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
+from l1kd.core import run_files
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import is_passing, passing_name
 from l1kd.core.stages import STAGES
@@ -84,6 +85,22 @@ def test_the_stages_after_a_failed_gate_run_all_the_same(
     assert answer.stderr.splitlines()[-1] == "l1kd: check failed: verify found a fault"
 
 
+def test_the_emulator_of_a_run_that_failed_says_so(
+    l1kd: Call, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of_run(finished_run, tmp_path / "run")
+    record = run_files.read(run, "manifest.json")
+    failed = run_files.StageRecord(state="failed", inputs="", message="3 of 9 differ")
+    record.stages |= {"verify": failed}
+    del record.stages["synth"]
+    run_files.write(run, "manifest.json", record)
+    monkeypatch.setattr("l1kd.firmware.hls.emulator.deliver", lambda *_: 1 / 0)
+    said = l1kd("emulator", run).stderr.splitlines()
+    assert said[0] == f"{run}: verify FAILED: 3 of 9 differ; its emulator is built"
+    assert said[1] == f"{run}: synth is not finished; its emulator is built"
+    assert said[2] == "building the emulator" and len(said) == 4
+
+
 def test_bad_input_leaves_no_run(l1kd: Call, tiny: Path, tmp_path: Path) -> None:
     config = yaml.safe_load(tiny.read_text(encoding="utf-8"))
     for change, words in (
@@ -96,8 +113,9 @@ def test_bad_input_leaves_no_run(l1kd: Call, tiny: Path, tmp_path: Path) -> None
         path.write_text(yaml.safe_dump({**config, **change}))
         answer = l1kd("run", path)
         assert answer.returncode == 2
-        assert words in answer.stderr
-        assert answer.stderr.strip().count("\n") == 0
+        *begun, said = answer.stderr.strip().splitlines()
+        assert words in said and said.startswith("l1kd: error: ")
+        assert not [line for line in begun if line.startswith("l1kd: ")]
         assert not (tmp_path / "runs").exists()
 
 

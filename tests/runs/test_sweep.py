@@ -16,7 +16,8 @@ from rich.console import Console
 
 from l1kd import __version__
 from l1kd.core import config_file
-from l1kd.core.config import NAME_PATTERN, Config, Group
+from l1kd.core.config import Config, Group
+from l1kd.core.config_types import NAME_PATTERN
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import passing_name
 from l1kd.data.sources import SOURCES

@@ -241,3 +241,14 @@ def test_a_training_with_heads_an_average_and_pruning_resumes(
 def test_what_makes_no_sense_is_refused(tiny: Path, own: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         config_file.load(tiny, [f"distillation={own}"])
+
+
+def test_tensorboard_gets_the_losses_of_every_epoch(tmp_path: Path) -> None:
+    from l1kd.training.epochs import TrainingLog
+
+    recipe = Distillation(tensorboard=True)
+    for wanted in (recipe.tensorboard, False):
+        log = TrainingLog(directory=tmp_path, tensorboard=wanted)
+        log.end_epoch(0, "teacher", {"teacher": 0.5}, {"teacher": 0.25}, {})
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    assert b"teacher_val_loss" in file.read_bytes()

@@ -28,7 +28,7 @@ class _Heard:
         self.error, self.last, self.passed, self.failed = "", "", False, False
 
     def line(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(text, highlight=False, markup=False, emoji=False)
         self.last = text.strip() or self.last
         self.passed |= self._passed in text
         self.failed |= text.strip().startswith("FAILED: ")

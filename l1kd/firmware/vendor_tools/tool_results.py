@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from l1kd.core import fpga_parts
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import (
@@ -26,7 +27,6 @@ from l1kd.core.files import (
     write_json,
 )
 from l1kd.core.run_files import COUNTS, LayerCost, Resources, Source, read_as
-from l1kd.firmware import fpga_parts
 from l1kd.firmware.hls.backends import LEFT_BY, STEPS, Step, backend_named
 from l1kd.firmware.hls.project import FILE, Description, Project
 from l1kd.firmware.hls.testbench import INPUTS, OUTPUTS, read_vectors

@@ -22,10 +22,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from l1kd.core import processes
+from l1kd.core import fpga_parts, processes
 from l1kd.core.errors import UserError
 from l1kd.core.files import content_hash, file_hash, read_json, write_json
-from l1kd.firmware import fpga_parts
 
 FILE = "yosys.json"  # the last result, beside the sources that it belongs to
 _FAMILIES = {"7 series": "xc7", "UltraScale": "xcu", "UltraScale+": "xcup"}

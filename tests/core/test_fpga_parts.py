@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from l1kd.firmware.fpga_parts import PARTS, family, part, share, share_text
+from l1kd.core.fpga_parts import PARTS, family, part, share
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,3 @@ def test_shares_are_of_what_is_known() -> None:
     assert found == {"lut": pytest.approx(0.021), "dsp": 0.0, "bram": 0.5}
     assert share("xc7z020clg400-1", lut=53_200, uram=3) == {"lut": 1.0}, "it has no URAM"
     assert share("xcvu11p", lut=1) == {}
-
-
-def test_a_share_in_words() -> None:
-    assert share_text("xcvu13p-flga2577-2-e", 0.021) == "2.1 % of a VU13P"
-    assert share_text("xc7z020clg400-1", 0.00042) == "0.042 % of a Zynq 7020"
-    assert share_text("xcvu9p", 0.0) == "0.0 % of a VU9P"
-    assert share_text("xcvu11p", 1.5) == "150.0 % of a xcvu11p"

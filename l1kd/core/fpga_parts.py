@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Family = Literal["7 series", "UltraScale", "UltraScale+"]
 
@@ -57,16 +57,12 @@ def family(name: str) -> Family | None:
     return next((kind for pattern, kind in _FAMILIES if re.match(pattern, name.lower())), None)
 
 
-def share(name: str, **counts: float | None) -> dict[str, float]:
-    """Known fractions of a part that counts of `lut`, `ff`, `dsp`, `bram` and `uram` take."""
-    if (device := part(name)) is None:
+def share(name: str, has: Any = None, **counts: float | None) -> dict[str, float]:
+    """Known fractions of a part that counts of `lut`, `ff`, `dsp`, `bram` and `uram` take.
+
+    `has` are the resources of a part that is not in `PARTS`, by the same names.
+    """
+    if (device := has or part(name)) is None:
         return {}
     known = {what: count for what, count in counts.items() if count is not None}
-    return {what: count / has for what, count in known.items() if (has := getattr(device, what))}
-
-
-def share_text(name: str, fraction: float) -> str:
-    """A fraction of a part in words, such as "2.1 % of a VU13P"."""
-    device, percent = part(name), 100 * fraction
-    digits = 1 if percent >= 0.1 or percent == 0 else 3
-    return f"{percent:.{digits}f} % of a {device.short if device else name}"
+    return {what: count / all_ for what, count in known.items() if (all_ := getattr(device, what))}
