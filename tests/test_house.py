@@ -30,9 +30,9 @@ RANKS = {
 }
 # What runs where no TensorFlow is installed; functions of it may look at Keras models.
 NO_FRAMEWORK = ("core", "exact", "data", "report")
-# Of the package; may only fall. 25,000 were the house. Since then: 1,300 that certify Verilog, 450 that
-# compare with baselines, 750 of repairs, rules, sums and bounds, 550 that score events, 800 that
-# describe the configuration and write one, and what exports a run.
+# Of the package; may only fall. 25,000 were the house. Since then: 1,300 that certify Verilog, 450
+# that compare with baselines, 750 of repairs, rules, sums and bounds, 550 that score events, 800
+# that describe the configuration and write one, and what exports a run.
 LINES = 29_100
 LONGEST = 700  # of a file
 

@@ -419,6 +419,7 @@ def test_a_manifest_does_not_choose_what_is_read(
     assert {str(path) for path in read} == {*manifest(finished_run)["data"]}
 
 
+@pytest.mark.full
 def test_without_utf_8(finished_run: Path, tmp_path: Path) -> None:
     """A locale of ASCII alone, which Python is not to mend by itself."""
     run = copy_of_run(finished_run, tmp_path / "run")
