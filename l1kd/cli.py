@@ -15,6 +15,7 @@ from typing import Literal, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from typer import Argument, Option
 
@@ -277,6 +278,37 @@ def emulator(
     from l1kd.runs.run import deliver_emulator
 
     typer.echo(deliver_emulator(run, student, out))
+
+
+@app.command(
+    epilog="Example: [bold]l1kd export runs/l1toy[/]; where it is unpacked, without Python: "
+    "[bold]make check[/]"
+)
+def export(
+    run: Path = RUN,
+    archive: Path | None = Argument(
+        None, metavar="[ARCHIVE]", help="A .tar.gz; by default RUN/<top>.tar.gz."
+    ),
+    student: str | None = Option(None, metavar="NAME", help="Which; by default the best one."),
+) -> None:
+    """Write a student's firmware as one archive for who builds it in: code, proofs, README."""
+    from l1kd.runs import archive as archives
+
+    typer.echo(archives.export(run, archive, student))
+
+
+@app.command(epilog="Example: [bold]l1kd check l1kd_best.tar.gz[/]; exit 1 if anything differs")
+def check(path: Path = Argument(metavar="ARCHIVE|RUN", help="What to judge.")) -> None:
+    """Check an archive or a run's best student: every byte, certificates, vectors."""
+    from l1kd.runs import archive as archives
+
+    findings = list(archives.check(path))
+    table = Table("part", "found")
+    for part, found, _ in findings:
+        table.add_row(escape(part), escape(found))
+    Console().print(table)
+    if wrong := [f"{part}: {found}" for part, found, right in findings if not right]:
+        raise CheckFailed(f"{path}: {wrong[0]}")
 
 
 @app.command(
