@@ -94,13 +94,17 @@ def read(path: Path) -> Files:
         tar = unpacker.decompress(data, _MOST)
         if not unpacker.eof or unpacker.unused_data:
             raise ValueError(f"not whole, more after its end, or over {_MOST} bytes")
-        with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as opened_tar:
-            found = {m.name: tar[m.offset_data : m.offset_data + m.size] for m in opened_tar}
+        found, place = {}, 0
+        while any(head := tar[place : place + 512]):
+            member = tarfile.TarInfo.frombuf(head, "ascii", "strict")
+            if _member(member.name, member.size).tobuf(tarfile.USTAR_FORMAT) != head:
+                raise ValueError(f"{member.name!r} is no plain file as l1kd writes it")
+            found[member.name] = tar[place + 512 : place + 512 + member.size]
+            place += 512 - (-member.size // 512) * 512
         top = min(found).partition("/")[0]
         files = {name.removeprefix(f"{top}/"): content for name, content in found.items()}
-        # Whatever is unusual (a link, an owner, a name twice, a byte behind) is not written so.
         if _tar(top, files) != tar:
-            raise ValueError("it holds more than plain files, as l1kd writes them")
+            raise ValueError("its files are not whole, not sorted, or not in one directory")
     return files
 
 
@@ -114,15 +118,20 @@ def _head(rest: bytes) -> bytes:
     return _HEAD + sha256(rest).hexdigest().encode() + b"\0"
 
 
+def _member(name: str, size: int) -> tarfile.TarInfo:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a file in an archive")
+    member = tarfile.TarInfo(name)
+    member.size = size
+    return member
+
+
 def _tar(top: str, files: Files) -> bytes:
     """Plain files in the order of their names: no owner, no time, mode 644."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, content in sorted(files.items()):
-            member = tarfile.TarInfo(f"{top}/{name}")
-            if not _NAME.fullmatch(member.name):
-                raise ValueError(f"{member.name!r} is no name of a file in an archive")
-            member.size = len(content)
+            member = _member(f"{top}/{name}", len(content))
             tar.addfile(member, io.BytesIO(content))
     return made.getvalue()
 
@@ -145,7 +154,6 @@ def _gathered(context: Context, name: str | None) -> tuple[str, Files]:
         "l1kd": __version__,
         "run": context.config.name,
         "student": name,
-        "top": student.projects[0].record.top,
         "state": "verified" if done and NOT_VERIFIED not in certificates.values() else NOT_VERIFIED,
         "certificates": certificates,
     }
@@ -243,7 +251,7 @@ def _findings(path: Path, files: Files, private: Path) -> Iterator[Finding]:
         texts = _texts(network, manifest, points, hls, logic)
     emulators = {f"emulator/{each.name}": each for each in sorted(private.glob("emulator/*"))}
     places = tuple(f"{place}/" for place in (*parts, *emulators))
-    odd = [name for name, content in texts.items() if own[name] != content]
+    odd = [name for name, content in texts.items() if own.get(name) != content]
     odd += [n for n in own.keys() - texts - {NETWORK, REPORT} if not n.startswith(places)]
     odd += claims.keys() ^ parts.keys()
     if odd:
@@ -278,7 +286,7 @@ def _emulator(name: str, directory: Path, projects: Iterable[Project]) -> Findin
         found = contents(directory)
     for project in projects:
         if project.description.namespace == theirs.namespace:
-            ours = emulator.build(project, directory.parent / f"{directory.name}.built")
+            ours = emulator.build(project, directory.parents[1] / ".built")
             wanted, what = contents(ours.directory), "source and library are those"
             if ours.manifest.compiler != theirs.compiler:
                 what = "source is that (not compared: the library, of another compiler)"
