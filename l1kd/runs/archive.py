@@ -30,11 +30,11 @@ from l1kd.exact.network import Network, load_network
 from l1kd.firmware.certificate.certify import certify
 from l1kd.firmware.certificate.cpp_reader import Unreadable
 from l1kd.firmware.certificate.findings import Certificate
-from l1kd.firmware.certificate.shipped_files import contents, fingerprint
+from l1kd.firmware.certificate.shipped_files import contents
 from l1kd.firmware.hls import emulator
 from l1kd.firmware.hls.project import NETWORK, Project, open_project
 from l1kd.firmware.hls.testbench import read_vectors
-from l1kd.firmware.run_firmware import open_student, projects_of
+from l1kd.firmware.run_firmware import certificate_of, open_student, projects_of
 from l1kd.firmware.verilog.project import Logic, open_logic
 from l1kd.runs.run import opened
 
@@ -144,22 +144,26 @@ def _gathered(context: Context, name: str | None) -> tuple[str, Files]:
         raise UserError(f"{run} has no project of a student {name!r}, but of {', '.join(groups)}")
     student = open_student(context, name, groups[name])
     hls = {f"hls/{each.directory.name}": each for each in student.projects}
-    parts = {**hls, **({"verilog": student.logic} if student.logic else {})}
-    files: Files = {NETWORK: _json(student.exact.to_json())}
-    told = {place: _put(files, place, part.directory) for place, part in parts.items()}
-    certificates = dict.fromkeys(parts, NOT_VERIFIED) | _certificates(run, name, told)
+    parts: dict[str, Any] = {**hls, **({"verilog": student.logic} if student.logic else {})}
     verify = run_files.read(run, MANIFEST).stages.get("verify")
-    done = verify is not None and verify.state == "done"
+    if verify is not None and verify.state == "failed":
+        raise CheckFailed(f"{run} failed `verify`, and is not exported: {verify.message}")
+    files: Files = {NETWORK: _json(student.exact.to_json())}
+    certificates = dict.fromkeys(parts, NOT_VERIFIED)
+    for place, part in parts.items():
+        if (record := certificate_of(run, part)) is not None:
+            certificates[place] = Certificate(tuple(record.layers), tuple(record.findings)).summary
+        _put(files, place, part.directory)
     manifest = {
         "l1kd": __version__,
         "run": context.config.name,
         "student": name,
-        "state": "verified" if done and NOT_VERIFIED not in certificates.values() else NOT_VERIFIED,
+        "state": NOT_VERIFIED if NOT_VERIFIED in certificates.values() else "verified",
         "certificates": certificates,
     }
     if (run / REPORT).is_file():
         files[REPORT] = read_bytes(run / REPORT)
-    for directory in sorted((run / "emulator").glob("*/")):
+    for directory in sorted((run / "emulator").glob("[!.]*/")):
         with reading(directory / MANIFEST, f"run `l1kd emulator {run}` again, or remove it"):
             built = emulator.Manifest.model_validate_json(read_bytes(directory / MANIFEST))
         if built.namespace in [each.description.namespace for each in student.projects]:
@@ -170,33 +174,12 @@ def _gathered(context: Context, name: str | None) -> tuple[str, Files]:
     return student.projects[0].record.top, files
 
 
-def _put(files: Files, place: str, directory: Path) -> str:
-    """Add a directory's files; the hash of all of them."""
+def _put(files: Files, place: str, directory: Path) -> None:
     try:
         found = contents(directory)
     except Unreadable as error:
         raise CheckFailed(f"{directory}: {error}") from error
     files |= {f"{place}/{name}": content for name, content in found.items()}
-    return fingerprint(found)
-
-
-def _certificates(run: Path, student: str, told: Mapping[str, str]) -> dict[str, str]:
-    """Certificates in words, by place; CheckFailed if one does not stand for the hashes `told`."""
-    records = run_files.read(run, "agreement.json") if (run / "agreement.json").exists() else []
-    found = {}
-    for record in (each for each in records if each.student == student):
-        if any(pair.mismatches and not pair.excused for pair in record.pairs):
-            raise CheckFailed(f"{run}: the firmware of {student!r} differs from its network")
-        for each in record.certificates:
-            place = f"hls/{each.project.replace(' ', '-')}" if each.backend else "verilog"
-            certificate = Certificate(tuple(each.layers), tuple(each.findings))
-            if each.content != told.get(place):
-                again = f"run `l1kd verify {run}` again"
-                raise CheckFailed(f"{run}: {place} is not the project that was judged; {again}")
-            if certificate.refused:
-                raise CheckFailed(f"{run}: {place}: {certificate.summary}")
-            found[place] = certificate.summary
-    return found
 
 
 def _json(value: Any) -> bytes:
@@ -291,7 +274,8 @@ def _emulator(name: str, directory: Path, projects: Iterable[Project]) -> Findin
             if ours.manifest.compiler != theirs.compiler:
                 what = "source is that (not compared: the library, of another compiler)"
                 for each in (found, wanted):
-                    del each[MANIFEST], each[ours.manifest.library.file]
+                    del each[MANIFEST]
+                    each.pop(ours.manifest.library.file, None)
             if found == wanted:
                 return name, f"its {what} of its project", True
     return name, "is not the emulator of a project here", False

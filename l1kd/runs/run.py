@@ -32,7 +32,7 @@ from l1kd.evaluation.evaluate import evaluate
 from l1kd.firmware import budgets
 from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
 from l1kd.firmware.hls.emulator import deliver
-from l1kd.firmware.run_firmware import certificates_stand, projects_of
+from l1kd.firmware.run_firmware import certificate_of, projects_of
 from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
 from l1kd.firmware.vendor_tools.tool_results import collect
 from l1kd.firmware.verify.comparison import compare_emulator
@@ -191,7 +191,7 @@ def run_vendor_tool(
                 f"convert anew: l1kd run CONFIG --set firmware.backend={backend.name}"
             )
         for project in projects:
-            certificates_stand(directory, project)
+            certificate_of(directory, project)
         program = backend.find(wanted)
         if program is None:
             for line in instructions(directory, projects, wanted):

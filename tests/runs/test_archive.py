@@ -136,9 +136,9 @@ def test_make_checks_an_archive_without_python(archive: Path, tmp_path: Path) ->
             text=True,
         )
 
-    done = make("-j2", "check")
+    done = make("check", f"PROJECTS={PROJECT}")  # one of two alike: g++ takes seconds
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("PASSED") == 3
+    assert done.stdout.count("PASSED") == 2
     random = np.random.default_rng(6)
     files = sorted(archives.read(archive))
     for name in ("SHA256SUMS", "manifest.json", "README.md", *random.choice(files, 5).tolist()):
@@ -180,11 +180,7 @@ def test_a_changed_weight_is_refused_though_all_checksums_are_right(
     [
         ("Makefile", lambda text: text.replace(b"sha256sum --check", b"true"), "Makefile: is not"),
         ("README.md", lambda text: text + b"\n", "README.md: is not"),
-        (
-            "manifest.json",
-            lambda text: text.replace(b"inputs", b"some inputs", 1),
-            "README.md: is not",
-        ),
+        ("manifest.json", lambda text: text.replace(b"all", b"few", 1), "README.md: is not"),
         ("thresholds.json", lambda text: text.replace(b'"lsb": 0.', b'"lsb": 1.'), "thresholds"),
         (f"{PROJECT}/tb_data/outputs.dat", lambda text: text.replace(b"1", b"2", 9), "tb_data"),
         ("hello.txt", lambda _: b"hello", "hello.txt: is not"),
@@ -286,16 +282,20 @@ def test_firmware_that_is_not_verified_says_so_and_a_changed_one_stays(
     assert b"**not verified**" in files["README.md"]
     assert all(right for _, _, right in archives.check(run / "l1kd_flat.tar.gz"))
 
-    record = json.loads(agreement)
-    record[0]["pairs"][1]["mismatches"] = 1
-    (run / "agreement.json").write_text(json.dumps(record))
-    assert "differs from its network" in l1kd("export", run).stderr
     (run / "agreement.json").write_text(agreement)
+    before = (run / "manifest.json").read_text()
+    manifest = json.loads(before)
+    manifest["stages"]["verify"] |= {"state": "failed", "message": "a bit differs"}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    refused = l1kd("export", run)
+    assert refused.returncode == 1
+    assert "not exported: a bit differs" in refused.stderr
+    (run / "manifest.json").write_text(before)
     for place in (PROJECT, "verilog"):
         (more := run / "firmware/flat" / place / "more.h").touch()
         refused = l1kd("export", run)
         assert refused.returncode == 1
-        assert f"{place} is not the project that was judged" in refused.stderr
+        assert f"{place}: the project is not the one that was judged" in refused.stderr
         more.unlink()
     change_weight(run / "firmware/flat" / PROJECT)
     assert l1kd("export", run).returncode == l1kd("check", run).returncode == 1
