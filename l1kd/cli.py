@@ -394,6 +394,34 @@ def emulator(
 
 
 @app.command(
+    epilog="Example: [bold]l1kd export runs/l1toy[/]; where it is unpacked, without Python: "
+    "[bold]make check[/]"
+)
+def export(
+    run: Path = RUN,
+    archive: Path | None = Argument(
+        None, metavar="[ARCHIVE]", help="A .tar.gz; by default RUN/<top>.tar.gz."
+    ),
+    student: str | None = Option(None, metavar="NAME", help="Which; by default the best one."),
+) -> None:
+    """Write a student's firmware as one archive for who builds it in: code, proofs, README."""
+    from l1kd.runs import archive as archives
+
+    typer.echo(archives.export(run, archive, student))
+
+
+@app.command(epilog="Example: [bold]l1kd check l1kd_best.tar.gz[/]; exit 1 if anything differs")
+def check(path: Path = Argument(metavar="ARCHIVE|RUN", help="What to judge.")) -> None:
+    """Check an archive or a run's best student: every byte, certificates, vectors."""
+    from l1kd.runs import archive as archives
+
+    findings = list(archives.check(path))
+    show_table(("part", "found"), [(part, found) for part, found, _ in findings], Console())
+    if wrong := [f"{part}: {found}" for part, found, right in findings if not right]:
+        raise CheckFailed(f"{path}: {wrong[0]}")
+
+
+@app.command(
     epilog="Example: [bold]l1kd search search --workers 2[/], then "
     "[bold]l1kd run runs/search-study/front/01.yaml[/]. The same command on another machine, on a "
     "shared directory, joins in; after a stop it goes on."

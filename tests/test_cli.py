@@ -47,6 +47,7 @@ def test_help_loads_no_tensorflow_and_every_verb_has_an_example(l1kd: Call) -> N
         [],
         *([v] for v in ("run", "train", "evaluate", "convert", "verify", "synth", "report")),
         *([v] for v in ("compare", "doctor", "import", "init", "list", "describe", "schema")),
+        *([v] for v in ("export", "check")),
         *(["data", v] for v in ("list", "fetch", "generate")),
     ]
     code = (

@@ -129,12 +129,16 @@ def agreement_now(run: Path) -> list[run_files.AgreementRecord]:
     return records
 
 
-def certificates_stand(run: Path, project: Project) -> None:
-    """Raise CheckFailed if a run's certificate of a project is about other files than it has."""
-    own = project.record
-    wanted = (own.student, own.backend, own.io_type, own.strategy)
+def certificate_of(run: Path, project: Project | Logic) -> run_files.CertificateRecord | None:
+    """A project's certificate, if there is one; CheckFailed if its files are others since."""
+    own, kind = project.record, ("", "", "")
+    if isinstance(own, run_files.FirmwareRecord):
+        kind = own.backend, own.io_type, own.strategy
     for record in agreement_now(run) if (run / "agreement.json").exists() else []:
         for each in record.certificates:
-            void = any(found.reason == _CHANGED for found in each.findings)
-            if void and (record.student, each.backend, each.io_type, each.strategy) == wanted:
-                raise CheckFailed(f"{project.directory}: {_CHANGED}")
+            found = each.backend or "", each.io_type or "", each.strategy or ""
+            if (record.student, found) == (own.student, kind):
+                if any(found.reason == _CHANGED for found in each.findings):
+                    raise CheckFailed(f"{project.directory}: {_CHANGED}")
+                return each
+    return None

@@ -182,7 +182,7 @@ def run_vendor_tool(
 ) -> None:
     """Run a vendor's tool on a student's projects: `steps`, by commas, `limit` seconds each."""
     from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
-    from l1kd.firmware.run_firmware import certificates_stand, projects_of
+    from l1kd.firmware.run_firmware import certificate_of, projects_of
     from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
 
     wanted = parse_steps(steps)
@@ -204,7 +204,7 @@ def run_vendor_tool(
                 f"convert anew: l1kd run CONFIG --set firmware.backend={backend.name}"
             )
         for project in projects:
-            certificates_stand(directory, project)
+            certificate_of(directory, project)
         program = backend.find(wanted)
         if program is None:
             for line in instructions(directory, projects, wanted):

@@ -40,7 +40,7 @@ from l1kd.core.processes import version_text
 from l1kd.firmware.hls import c_simulation, testbench
 from l1kd.firmware.hls.project import Port, Project, counts_of
 from l1kd.firmware.hls.testbench import template
-from l1kd.firmware.run_firmware import certificates_stand, projects_of
+from l1kd.firmware.run_firmware import certificate_of, projects_of
 
 _FORMAT = 1
 _FLAGS = (
@@ -278,7 +278,7 @@ def deliver(run: Path, student: str | None = None, out: Path | None = None) -> t
             f"{run} has no project of a student {student!r}; it has those of {', '.join(groups)}"
         )
     project = min(groups[student], key=lambda each: each.record.io_type != "io_parallel")
-    certificates_stand(run, project)
+    certificate_of(run, project)
     inputs, expected = testbench.read_vectors(project.directory)
 
     def check(built: Emulator) -> None:

@@ -22,7 +22,7 @@ from l1kd.firmware.hls import emulator
 from l1kd.firmware.hls.project import open_project
 from l1kd.firmware.run_firmware import (
     agreement_now,
-    certificates_stand,
+    certificate_of,
     open_student,
     projects_of,
 )
@@ -221,13 +221,13 @@ def test_a_certificate_is_about_bytes(verified: Context, tmp_path: Path) -> None
         return agreement_now(mine.directory)[0].certificates[0]
 
     assert record.content and now() == record
-    certificates_stand(mine.directory, project)
+    certificate_of(mine.directory, project)
     (project.directory / "tb_data" / "csim_results.log").touch()  # left by a vendor's tool
     assert now().certified
     change_weight(project.directory)
     assert not now().certified and not now().layers and now().findings[0].state == "refused"
     with pytest.raises(CheckFailed, match="not the one that was judged; run `l1kd verify` again"):
-        certificates_stand(mine.directory, project)
+        certificate_of(mine.directory, project)
     with pytest.raises(CheckFailed, match="not the one that was judged"):
         emulator.deliver(mine.directory, first.student, tmp_path / "e")
     shutil.rmtree(project.directory)
