@@ -458,7 +458,7 @@ class Verify(Strict):
     max_auc_loss: Annotated[Float, Field(ge=0, le=1)] = 0.05
     """Largest loss of mean AUC from the float teacher to the C simulation."""
     certificate: Literal["required", "optional"] = "required"
-    """Whether a project without a certificate fails; optional: tests are enough."""
+    """Whether an HLS project without a certificate fails; optional: tests are enough."""
 
 
 LIMIT = 10_000  # runs of a sweep

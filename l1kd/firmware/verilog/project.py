@@ -241,6 +241,10 @@ endmodule
 """
 
 
+def _last_word(line: str) -> str:
+    return line.split()[-1]
+
+
 def core_text(top: str, bits: list[int]) -> str:
     """Verilog of the pipeline: registers before, between and behind stages.
 
@@ -261,7 +265,9 @@ def core_text(top: str, bits: list[int]) -> str:
         )
         fills.append(f"{held[stage + 1]}[{last}:0] <= {outside}[{last}:0];")
     registers = [f"reg [{n - 1}:0] {each};" for n, each in zip(bits, held[:-1], strict=False)]
-    body = "\n    ".join([*wires, *registers, "", *instances, "", *reads])
+    # alkaid declares by names: 10 stands before 2.
+    declared = [*sorted(wires, key=_last_word), *sorted(registers, key=_last_word)]
+    body = "\n    ".join([*declared, "", *instances, "", *reads])
     filled = "\n        ".join(fills)
     return f"""`timescale 1 ns / 1 ps
 

@@ -25,7 +25,8 @@ from l1kd.firmware.certificate.verilog_proof import prove
 from l1kd.firmware.certificate.verilog_reader import Wire, read_module
 from l1kd.firmware.verilog import alkaid_convert
 from l1kd.firmware.verilog.project import ICARUS, Logic, open_logic
-from tests.firmware.networks import Projects
+from l1kd.networks.to_exact import read
+from tests.firmware.networks import Projects, little
 
 TOP, CORE = "src/l1kd_small.v", "src/l1kd_small_core.v"
 
@@ -194,6 +195,15 @@ def test_another_function_is_refused_by_its_layer(
     first = certificate.findings[0]
     assert (first.layer, first.step, first.state) == (layer, step, "refused"), first
     assert re.match(r"src/l1kd_small_logic\d\.v:\d+: not ", first.reason) or step == "sums"
+
+
+def test_a_pipeline_of_more_than_ten_stages_is_certified(tmp_path: Path) -> None:
+    """alkaid declares wires by name, `logic10` before `logic2`."""
+    network = read(little())
+    many = alkaid_convert.to_verilog(network, tmp_path / "many", clock_ns=0.9)
+    assert many.record.latency_cycles > 10
+    certificate = certify(many, network)
+    assert certificate.certified, certificate.summary
 
 
 def test_a_program_of_another_network_is_refused(logic: Logic, tmp_path: Path) -> None:

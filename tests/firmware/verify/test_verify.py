@@ -274,3 +274,9 @@ def test_a_project_without_a_certificate_fails_it(verified: Context, tmp_path: P
     optional = context_of(mine.directory, Config.model_validate(data))
     assert _certify(optional, student) == (records, [])
     assert [record.certified for record in records] == [False, False, True]  # the Verilog's stands
+    # The argument for Verilog does not reach every network: an open one is said, and no fault.
+    record = mine.firmware(name) / "verilog" / "l1kd.json"
+    record.write_text(record.read_text().replace('"0.8.2"', '"0.9.0"'))
+    student = open_student(mine, name, projects)
+    records, faults = _certify(mine, student)
+    assert len(faults) == 2 and [found.state for found in records[-1].findings] == ["open"]
