@@ -22,7 +22,7 @@ import pytest
 from numpy.typing import NDArray
 
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.firmware.hls import c_simulation, project
+from l1kd.firmware.hls import c_simulation, hls4ml_convert, project
 from l1kd.networks.lint.check import PARTS
 
 TOP = "together"
@@ -121,7 +121,9 @@ def write(
     The recipe is that of `l1kd.firmware.hls.hls4ml_convert`.
     """
     import hls4ml
+    from hls4ml.converters.keras_v2_to_hls import layer_handlers
 
+    layer_handlers["AxisSum"] = hls4ml_convert._parse_sum
     written = directory / f"{name}.project"
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         config = hls4ml.utils.config_from_keras_model(model, granularity="name", backend=backend)
