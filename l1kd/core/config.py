@@ -38,7 +38,7 @@ class _Type(Strict):
     integer: Int
     """Bits left of the binary point, the sign included."""
     signed: bool
-    """Whether there is a sign bit."""
+    """True for a type with a sign bit."""
 
     @property
     def type(self) -> FixedPoint:
@@ -114,7 +114,7 @@ class Score(_Type):
     integer: Annotated[Int, Field(ge=0, le=24)] = 8
     """Bits left of the binary point, fewer than `word`."""
     signed: bool = False
-    """Whether there is a sign bit; only of imported networks."""
+    """True for a type with a sign bit; only of imported networks."""
 
     @model_validator(mode="after")
     def _has_fraction(self) -> Score:
@@ -168,7 +168,7 @@ class Distillation(Strict):
     score: Score = Score()
     """Fixed-point type of the students' output."""
     tensorboard: bool = False
-    """Whether losses are also written for TensorBoard, into `tensorboard/` of the run."""
+    """Losses are also written for TensorBoard, into `tensorboard/` of the run."""
 
     @field_validator("exposure")
     @classmethod
@@ -226,7 +226,7 @@ class Grid(_Type):
     integer: Annotated[Int, Field(ge=0, le=48)]
     """Bits left of the binary point, the sign included."""
     signed: bool = True
-    """Whether there is a sign bit."""
+    """True for a type with a sign bit."""
 
     @model_validator(mode="after")
     def _quantizable(self) -> Grid:
@@ -249,7 +249,7 @@ class Teacher(Strict):
     """Inputs are counts, and the teacher sees sqrt(x + this), whose spread hardly depends on
     pile-up; null: it sees them as they are."""
     standardise: bool = False
-    """Whether each input is shifted and scaled to mean 0 and spread 1 of the training normals."""
+    """Each input is shifted and scaled to mean 0 and spread 1 of the training normals."""
     residual_power: Annotated[Float, Field(gt=0, le=16)] = 2.0
     """Power of the residual that the score is the mean of; 2: the mean square."""
     residual_scale: Annotated[Float, Field(ge=-4, le=4)] = 0.0
@@ -454,11 +454,11 @@ class Verify(Strict):
     events: Annotated[Int, Field(ge=1)] | None = None
     """Events of the test samples that are compared; null: all of them."""
     corners: bool = True
-    """Whether inputs at rounding ties and range ends are searched for and compared, too."""
+    """Inputs at rounding ties and range ends are searched for and compared, too."""
     max_auc_loss: Annotated[Float, Field(ge=0, le=1)] = 0.05
     """Largest loss of mean AUC from the float teacher to the C simulation."""
     certificate: Literal["required", "optional"] = "required"
-    """Whether an HLS project without a certificate fails; optional: tests are enough."""
+    """Required: an HLS project without a certificate fails; optional: tests are enough."""
 
 
 LIMIT = 10_000  # runs of a sweep
@@ -602,7 +602,7 @@ class Search(Strict):
     seed: Annotated[Int, Field(ge=0, lt=2**31)] | None = None
     """Seed of the proposals; null: the configuration's."""
     objectives: Annotated[list[Objective], Field(min_length=1)] = list(get_args(Objective))
-    """What makes the front: means over the signals' validation halves, LUT estimate, latency in
+    """Goals of the front: means over the signals' validation halves, LUT estimate, latency in
     cycles."""
     epochs: Annotated[Int, Field(ge=1, le=100_000)] = 12
     """Epochs of every candidate, the teacher frozen."""

@@ -63,7 +63,7 @@ class CaloData(RolesSection):
     source: Literal["calo"]
     """Calorimeter regions in CICADA's HDF5 files."""
     acceptance: Literal["ignore", "require"] = "ignore"
-    """Whether only events whose AcceptanceFlag is true are used, where a file has flags."""
+    """Require: only events whose AcceptanceFlag is true are used, where a file has flags."""
 
 
 class ToyData(DataSection):

@@ -143,7 +143,7 @@ def _values() -> dict[str, dict[str, str]]:
 
 
 def names() -> dict[str, dict[str, str]]:
-    """What `l1kd list` lists: by kind, a line about each name."""
+    """Names by kind, with a line about each: the lists of `l1kd list`."""
     values, configs = _values(), {}
     for name, path in config_file.shipped().items():
         head = path.read_text(encoding="utf-8").partition("\ndata:")[0].splitlines()
