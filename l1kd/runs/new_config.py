@@ -62,6 +62,8 @@ def init(
     try:
         dataset = open_dataset(config_file.load(path).data, config.seed)
     except UserError as error:
+        if not by_role:  # the configuration is right; its events are still to be fetched
+            return path, [str(error)]
         raise UserError(f"{path} is written, but needs an edit: {error}") from error
     samples = {"train": dataset.train, "validate": dataset.val, "test": dataset.test}
     counts = [f"{len(sample):,} {name}" for name, sample in samples.items()]

@@ -54,6 +54,12 @@ def test_what_is_written_is_a_configuration_with_every_default_named(
     jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(text))
 
 
+def test_events_that_are_still_to_be_fetched_are_no_error(l1kd: Call, tmp_path: Path) -> None:
+    answer = l1kd("init", "mine", "--source", "mnist", L1KD_DATA=str(tmp_path), HOME=str(tmp_path))
+    assert (answer.returncode, answer.stdout) == (0, "mine/l1kd.yaml\n")
+    assert "l1kd data fetch mnist" in answer.stderr
+
+
 def test_given_files_are_checked_and_counted(l1kd: Call, tmp_path: Path) -> None:
     files = [regions(tmp_path / name) for name in ("zerobias.h5", "a.h5", "b.h5")]
     signals = ("--signal", "tt=a.h5", "--signal", "tt=b.h5")
@@ -102,7 +108,7 @@ def test_only_what_nobody_edited_is_replaced(l1kd: Call, tmp_path: Path) -> None
     path = tmp_path / "mine" / "l1kd.yaml"
     assert l1kd("init", "mine", "--source", "l1toy").returncode == 0
     first = path.read_text()
-    assert l1kd("init", "mine", "--source", "mnist").returncode == 0
+    assert l1kd("init", "mine", "--source", "mnist", L1KD_DATA="nowhere").returncode == 0
     assert path.read_text() != first
     for text in (path.read_text().replace("#seed: 7", "seed: 8"), "data: {source: mnist}\n", ""):
         path.write_text(text)
