@@ -21,7 +21,7 @@ os.environ.setdefault(
     "L1KD_CSIM_CACHE", str(Path(tempfile.gettempdir(), f"l1kd-tests-csim-{os.getuid()}"))
 )
 # da4ml's numba functions compile for two minutes where their cache is empty, as in a fresh clone;
-# the networks of the tests are small enough for Python. The certificate proves what comes of either.
+# the networks of the tests are small enough for Python. Certificates prove what comes of either.
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 import numpy as np
