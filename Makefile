@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 # Ours, with its build tools; a Python without venv is no candidate.
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))
 PYTEST_WORKERS ?= auto
+# Tests start many processes: each would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1  - /'
