@@ -12,14 +12,14 @@ test: $(SIM)
 	@grep -q '^PASSED: ' build/said
 
 iverilog:
-	@mkdir -p build
-	@rm -f build/said
+	@rm -rf build
+	@mkdir build
 	iverilog -g2005 -s $(TOP)_test -o build/$@ $(SOURCES)
 	vvp -n build/$@ > build/said
 
 verilator:
-	@mkdir -p build
-	@rm -f build/said
+	@rm -rf build
+	@mkdir build
 	verilator --binary --timing -Wno-fatal -Wno-lint -Wno-style -CFLAGS -O0 --top-module $(TOP)_test \
 		--Mdir build/$@ -o run $(SOURCES)
 	build/$@/run > build/said

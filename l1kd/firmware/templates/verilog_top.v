@@ -7,10 +7,12 @@
 //            are lost, and so is one that comes with it. Data registers have no reset and need none: while
 //            valid_out is 0, model_out means nothing. Hold rst for one edge or more before the first event.
 // valid_in   1: model_inp is an event, which this edge samples. 0: model_inp may be anything.
-// model_inp  @INPUTS@ elements; element i is bits [i * @INPUT_WORD@ +: @INPUT_WORD@]: @INPUT_KIND@.
+// model_inp  @INPUTS@; element i is bits [i * @INPUT_WORD@ +: @INPUT_WORD@], @INPUT_TYPE@:
+//            @INPUT_KIND@.
 //            @ORDER@.
 // valid_out  1: model_out is the result of the event that was sampled LATENCY edges before.
-// model_out  @OUTPUTS@ elements; element i is bits [i * @OUTPUT_WORD@ +: @OUTPUT_WORD@]: @OUTPUT_KIND@.
+// model_out  @OUTPUTS@; element i is bits [i * @OUTPUT_WORD@ +: @OUTPUT_WORD@], @OUTPUT_TYPE@:
+//            @OUTPUT_KIND@.
 //
 // Latency: @LATENCY@ clock edges from the one that samples an event to the one after which its result is shown.
 // Interval: 1 clock cycle: an event may come with every edge. Nothing stalls: there is no ready.

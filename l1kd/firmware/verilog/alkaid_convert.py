@@ -25,7 +25,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import LayerCost, RtlRecord
 from l1kd.exact.network import Network
 from l1kd.firmware.hls.project import FILE, NETWORK, Port, counts_of
-from l1kd.firmware.stimuli.test_vectors import choose
+from l1kd.firmware.stimuli import corner_inputs
 from l1kd.firmware.verilog import lut_ff_estimate
 from l1kd.firmware.verilog.port_wrapper import texts, wrapper_text
 from l1kd.firmware.verilog.project import FORMAT, MODEL, Description, Logic
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 MAX_LUT = 1.5e6  # the largest network that is drawn: most of a VU13P
 _VECTORS = 500  # of the test bench, at most: simulators are slow
-_OWN_VECTORS = 64
+_PLAIN = 64  # where none are given
 PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 Words = NDArray[np.int64]  # of a port, (N, values)
 
@@ -95,7 +95,7 @@ def to_verilog(
         The type that events come in, where it is narrower than the network's first layer says.
     vectors
         Events (N, *shape) for the test bench, of which 500 or fewer are taken evenly; by default 64
-        corner inputs.
+        plain ones: constants, single inputs, random ones.
     advance
         Called with 1 for every layer that is drawn.
     model_hash
@@ -150,10 +150,13 @@ def to_verilog(
             input=Port(shape=network.shape, type=network.port.text),
             output=Port(shape=(outputs,), type=result.text),
         )
-        events = choose(network, limit=_OWN_VECTORS) if vectors is None else np.asarray(vectors)
-        if not len(events):
+        if vectors is None:
+            random = np.random.default_rng(0)
+            inputs = corner_inputs.plain(network.port, network.shape, random, _PLAIN)
+        elif len(events := np.asarray(vectors)):
+            inputs = counts_of(events[:: -(-len(events) // _VECTORS)], description.input, name)
+        else:
             raise UserError(f"{name}: a test bench needs at least one event in its vectors")
-        inputs = counts_of(events[:: -(-len(events) // _VECTORS)], description.input, name)
         _write(built, Logic(written, description), network, inputs)
         network.save(written / NETWORK)
         write_json(written / FILE, description.model_dump(mode="json"))

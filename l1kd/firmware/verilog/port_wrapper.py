@@ -50,13 +50,14 @@ class Interface:
         return {
             "top": self.top,
             "latency": self.latency,
+            "later": self.latency + 1,
             "order": _order(self.shape),
-            "inputs": self.inputs,
+            "inputs": _elements(self.inputs),
             "input_bits": self.input_bits,
             "input_word": self.port.word,
             "input_kind": _in_words(self.port),
             "input_type": _plain(self.port),
-            "outputs": self.outputs,
+            "outputs": _elements(self.outputs),
             "output_bits": self.output_bits,
             "output_word": self.result.word,
             "output_kind": _in_words(self.result),
@@ -69,10 +70,15 @@ def _plain(kind: FixedPoint) -> str:
     return f"{kind.text.split(',AP')[0].rstrip('>')}>"
 
 
+def _elements(number: int) -> str:
+    return f"{number} element{'s' * (number > 1)}"
+
+
 def _in_words(kind: FixedPoint) -> str:
-    sign = "two's complement, the sign among its" if kind.signed else "unsigned,"
+    sign = "two's complement, the sign one of its" if kind.signed else "unsigned,"
     split = f"{sign} {kind.integer} integer bits, {kind.fraction} fraction bits"
-    return f"{kind.word} bits, {split}; its value is that integer times 2^{-kind.fraction}"
+    scale = f" times 2^{-kind.fraction}" if kind.fraction else ""
+    return f"{kind.word} bits, {split}; its value is that integer{scale}"
 
 
 def _order(shape: tuple[int, ...]) -> str:
