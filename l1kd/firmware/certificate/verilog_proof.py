@@ -333,7 +333,7 @@ def _faults(
             if model != gzip.decompress(wanted[name]):
                 yield "code", f"{name} is not as alkaid writes it"
         elif line := first_difference(content, wanted[name]):
-            yield "code", f"{name}:{line} is not what l1kd writes of {MODEL}"
+            yield "code", f"{name}:{line} is not what l1kd writes of {MODEL} and {INPUTS}"
     for name in wanted:
         if name not in files:
             yield "code", f"{name} is missing"

@@ -20,7 +20,7 @@ iverilog:
 verilator:
 	@rm -rf build
 	@mkdir build
-	verilator --binary --timing -Wno-fatal -Wno-lint -Wno-style -CFLAGS -O0 --top-module $(TOP)_test \
+	verilator --binary --timing -Wno-fatal -Wno-lint -Wno-style -CFLAGS "-std=c++20 -O0" --top-module $(TOP)_test \
 		--Mdir build/$@ -o run $(SOURCES)
 	build/$@/run > build/said
 

@@ -166,7 +166,9 @@ def _results(
     driven = cycles(len(probes), len(events), latency, np.random.default_rng([7, number]))
     given = np.concatenate([probes, events])
     valid, shown, unknown = _run(outside, tool, program, place, driven, given)
-    hold = latency + _SPARE
+    due, hold = driven.due(latency), latency + _SPARE
+    if unknown[due >= 0].any():
+        raise CheckFailed(f"{top}: its output has unknown bits where a result is due")
     if len(probes):
         lead = shown[_FIRST : _FIRST + 2 * hold]
         changed = np.flatnonzero((lead[hold:] != lead[hold - 1]).any(axis=1))
@@ -176,15 +178,12 @@ def _results(
                 f"{top}: its result is shown {found} clock edges after the one that samples an "
                 f"event; {latency} are reported"
             )
-    due = driven.due(latency)
     if (wrong := np.flatnonzero(valid != (due >= 0))).size:
         edge = wrong[0]
         raise CheckFailed(
             f"{top}: valid_out is {'01x'[valid[edge]]} after clock edge {edge} and has to be "
             f"{int(due[edge] >= 0)}: valid_in {latency} edges before, unless there was a reset"
         )
-    if unknown[due >= 0].any():
-        raise CheckFailed(f"{top}: its output has unknown bits while valid_out is 1")
     results = np.empty((len(given), shown.shape[1]), np.uint8)
     results[due[due >= 0]] = shown[due >= 0]
     return results[len(probes) :]
