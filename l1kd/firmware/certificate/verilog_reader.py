@@ -246,9 +246,7 @@ def _assigned(module: _Module, text: str, width: int) -> Value:
     raise Unreadable(_SUBSET)
 
 
-def read_module(
-    space: Space, file: str, text: str, top: str, stage: int, inputs: Pieces
-) -> Pieces:
+def read_module(space: Space, file: str, text: str, top: str, stage: int, inputs: Pieces) -> Pieces:
     """The pieces of a stage's output port; Unreadable with file and line if it is anything else."""
     name = f"{top}_logic{stage}"
     frame, taken = _FRAME.fullmatch(text), sum(width for _, width in inputs)

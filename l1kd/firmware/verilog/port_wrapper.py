@@ -1,9 +1,8 @@
-"""The outside of a Verilog design: ports in words, its top module, and the files for who builds it in."""
+"""The outside of a Verilog design: ports in words, top module, files for who builds it in."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np

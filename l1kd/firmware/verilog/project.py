@@ -69,9 +69,7 @@ class Logic:
         """Ports and latency."""
         given, made = self.description.input, self.description.output
         types = self.input_type, self.output_type
-        return Interface(
-            self.record.top, given.shape, types[0], made.size, types[1], self.latency
-        )
+        return Interface(self.record.top, given.shape, types[0], made.size, types[1], self.latency)
 
     @cached_property
     def network(self) -> Network:

@@ -342,7 +342,8 @@ def test_modules_compute_what_the_reader_says(logic: Logic, tmp_path: Path) -> N
     text, pieces, space = _read(lines, results)
     total = sum(width for _, width in pieces)
     bench = (
-        f"module bench; reg [5:0] i; wire [{total - 1}:0] o; m_logic0 m (.model_inp(i), .model_out(o));\n"
+        f"module bench; reg [5:0] i; wire [{total - 1}:0] o;\n"
+        "m_logic0 m (.model_inp(i), .model_out(o));\n"
         'integer n; initial for (n = 0; n < 64; n = n + 1) begin i = n; #1 $display("%b", o); end\n'
         "endmodule\n"
     )

@@ -189,8 +189,14 @@ module both;
     reg [65:0] event_bits = 0;
     wire [1:0] valid_out;
     wire [15:0] one, other;
-    FIRST first (.clk(clk), .rst(rst), .valid_in(valid), .model_inp(event_bits), .valid_out(valid_out[0]), .model_out(one));
-    SECOND second (.clk(clk), .rst(rst), .valid_in(valid), .model_inp(event_bits), .valid_out(valid_out[1]), .model_out(other));
+    FIRST first (
+        .clk(clk), .rst(rst), .valid_in(valid), .model_inp(event_bits),
+        .valid_out(valid_out[0]), .model_out(one)
+    );
+    SECOND second (
+        .clk(clk), .rst(rst), .valid_in(valid), .model_inp(event_bits),
+        .valid_out(valid_out[1]), .model_out(other)
+    );
     initial begin
         repeat (30) begin
             #1 clk = 1;
@@ -212,7 +218,9 @@ def test_two_students_fit_into_one_design(change: str, logic: Logic, tmp_path: P
     other = alkaid_convert.to_verilog(model, tmp_path / "other")
     files = [path for each in (logic, other) for path in each.sources]
     assert len({path.name for path in files}) == len(files)
-    declared = [name for path in files for name in re.findall(r"^module (\w+)", path.read_text(), re.M)]
+    declared = [
+        name for path in files for name in re.findall(r"^module (\w+)", path.read_text(), re.M)
+    ]
     assert len(set(declared)) == len(declared) == len(files)
     tops = logic.record.top, other.record.top
     assert all(name.startswith(tops) for name in declared)

