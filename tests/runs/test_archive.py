@@ -68,9 +68,9 @@ def test_an_archive_is_whole_and_checks(l1kd: Call, run: Path, archive: Path) ->
     verilog = {"README.md", "Makefile", "vivado.tcl", f"{top}.xdc", f"test/{top}_test.v"}
     assert {f"verilog/{name}" for name in verilog} < {*files}
     # The run's own vectors, up to 500 of them.
-    _, total, _, values, _ = files[f"{PROJECT}/tb_data/inputs.dat"].split(b"\n")[0].rsplit(None, 4)
+    total = int(files[f"{PROJECT}/tb_data/inputs.dat"].split()[4])
     inputs = files["verilog/test/inputs.hex"].splitlines()
-    assert 400 < len(inputs) <= 500 < int(total) and values == b"24"
+    assert len(inputs) == -(-total // -(-total // 500)) > 100
     with tarfile.open(archive) as opened:  # as everybody's tar reads it
         assert {m.name for m in opened} == {f"l1kd_flat/{name}" for name in files}
     manifest = json.loads(files["manifest.json"])

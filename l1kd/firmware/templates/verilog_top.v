@@ -14,7 +14,7 @@
 // model_out  @OUTPUTS@; element i is bits [i * @OUTPUT_WORD@ +: @OUTPUT_WORD@], @OUTPUT_TYPE@:
 //            @OUTPUT_KIND@.
 //
-// Latency: @LATENCY@ clock edges from the one that samples an event to the one after which its result is shown.
+// Latency: @EDGES@ from the one that samples an event to the one after which its result is shown.
 // Interval: 1 clock cycle: an event may come with every edge. Nothing stalls: there is no ready.
 module @TOP@ (
     input wire clk,

@@ -50,13 +50,14 @@ class Interface:
             "top": self.top,
             "latency": self.latency,
             "later": self.latency + 1,
+            "edges": _count(self.latency, "clock edge"),
             "order": _order(self.shape),
-            "inputs": _elements(self.inputs),
+            "inputs": _count(self.inputs, "element"),
             "input_bits": self.input_bits,
             "input_word": self.port.word,
             "input_kind": _in_words(self.port),
             "input_type": _plain(self.port),
-            "outputs": _elements(self.outputs),
+            "outputs": _count(self.outputs, "element"),
             "output_bits": self.output_bits,
             "output_word": self.result.word,
             "output_kind": _in_words(self.result),
@@ -69,8 +70,8 @@ def _plain(kind: FixedPoint) -> str:
     return f"{kind.text.split(',AP')[0].rstrip('>')}>"
 
 
-def _elements(number: int) -> str:
-    return f"{number} element{'s' * (number > 1)}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number > 1)}"
 
 
 def _in_words(kind: FixedPoint) -> str:

@@ -65,7 +65,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_ports_are_told_in_words(tmp_path: Path) -> None:
-    signed, fine = FixedPoint(7, 3), FixedPoint(9, 12, False)
+    signed, coarse = FixedPoint(7, 3), FixedPoint(5, 6, False)
     nodes = (
         Input(name="in", sources=(), shape=(4, 3, 2), type=signed),
         Dense(
@@ -77,23 +77,23 @@ def test_ports_are_told_in_words(tmp_path: Path) -> None:
             bias=np.zeros(2, int),
             bias_fraction=0,
         ),
-        Quantize(name="out", sources=("sums",), shape=(4, 3, 2), type=fine),
+        Quantize(name="out", sources=("sums",), shape=(4, 3, 2), type=coarse),
     )
     network = Network("words", nodes, ("out",))
     logic = alkaid_convert.to_verilog(network, tmp_path / "p", clock_ns=2.5)
     top = (logic.directory / "src" / f"{logic.record.top}.v").read_text()
     readme = (logic.directory / "README.md").read_text()
     for text in (top, readme):
-        assert "24 elements" in text and "[i * 7 +: 7]" in text and "[i * 9 +: 9]" in text
+        assert "24 elements" in text and "[i * 7 +: 7]" in text and "[i * 5 +: 5]" in text
         assert "7 bits, two's complement, the sign one of its 3 integer bits, 4 fraction" in text
         assert "its value is that integer times 2^-4" in text
-        assert "9 bits, unsigned, 12 integer bits, -3 fraction bits; its value is that" in text
-        assert "integer times 2^3" in text
+        assert "5 bits, unsigned, 6 integer bits, -1 fraction bits; its value is that" in text
+        assert "integer times 2^1" in text
         order = "An event is 4 x 3 x 2, the last index fastest: (i0, i1, i2) is element"
         assert f"{order} (i0 * 3 + i1) * 2 + i2" in text
     latency = logic.latency
     assert f"localparam LATENCY = {latency};" in top and "localparam INTERVAL = 1;" in top
-    assert f"**Latency**: {latency} clock edges, {latency * 2.5:g} ns at 2.5 ns" in readme
+    assert f"**Latency**: {latency} clock edge, {latency * 2.5:g} ns at 2.5 ns" in readme
     assert certify(logic, network).certified
 
 
