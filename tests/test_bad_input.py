@@ -192,7 +192,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 }
 
 
-@pytest.mark.parametrize("damage", ["missing", "a directory", *DAMAGE])
+@pytest.mark.parametrize("damage", ["missing", "a directory", "a pipe", *DAMAGE])
 @pytest.mark.parametrize("kind", ["npz", "h5", "gz"])
 def test_files(kind: str, damage: str, refused: Refused, tmp_path: Path) -> None:
     images = {"source": "mnist", "directory": "."}
@@ -215,6 +215,9 @@ def test_files(kind: str, damage: str, refused: Refused, tmp_path: Path) -> None
     if damage == "a directory":
         path.mkdir()
         words.append("not there" if kind == "gz" else "a directory")
+    elif damage == "a pipe":
+        os.mkfifo(path)
+        words.append("not there" if kind == "gz" else "a pipe")
     elif damage == "missing":
         words.append("not there" if kind == "gz" else "no such file")
     else:
@@ -222,6 +225,26 @@ def test_files(kind: str, damage: str, refused: Refused, tmp_path: Path) -> None
         path.write_bytes(change(whole))
         words.append(word)
     run_on(refused, words, data)
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments"),
+    [
+        ("mine.yaml", ["run", "mine.yaml"]),
+        ("mine.yaml", ["sweep", "mine.yaml"]),
+        ("mine.yaml", ["search", "mine.yaml"]),
+        ("mine.keras", ["import", "mine.keras", "l1toy"]),
+        ("mine.h5", ["import", "mine.h5", "l1toy"]),
+        ("mine.yaml", ["import", "model", "mine.yaml"]),
+        ("mine.tar.gz", ["check", "mine.tar.gz"]),
+        ("train.h5", ["run", "l1toy", "--set", "data.directory=."]),
+        ("l1kd.yaml", ["init", "."]),
+    ],
+)
+def test_pipes(file: str, arguments: list[str], refused: Refused, tmp_path: Path) -> None:
+    """Who opened one would wait for ever."""
+    os.mkfifo(tmp_path / file)
+    refused([file, "not a regular file"], *arguments)
 
 
 def test_images_that_are_others(refused: Refused, tmp_path: Path) -> None:

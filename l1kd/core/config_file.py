@@ -16,7 +16,7 @@ from yaml.constructor import ConstructorError
 
 from l1kd.core.config import SOURCES, Config, Place, Setting
 from l1kd.core.errors import UserError, did_you_mean
-from l1kd.core.files import atomic, regular
+from l1kd.core.files import atomic, check_regular, regular
 
 Places = dict[Place, str]  # where each value of a configuration is said: `file:line`, `--set`
 
@@ -101,8 +101,7 @@ def find(argument: str) -> Path:
     """The file that a command's CONFIG means: a shipped name, or a path."""
     if "/" in argument or argument.endswith((".yaml", ".yml")):
         path = Path(argument)
-        if not path.is_file():
-            raise UserError(f"no configuration file at {argument}")
+        check_regular(path, f"no configuration file at {argument}")
         return path
     names = shipped()
     if argument not in names:

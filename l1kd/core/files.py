@@ -131,6 +131,14 @@ def regular(path: Path, most: int | None = None, flags: int = 0) -> Iterator[IO[
         yield handle
 
 
+def check_regular(path: Path, missing: str) -> None:
+    """Refuse what is no regular file: UserError, `missing` if there is nothing at all."""
+    if not path.is_file():
+        found = "a directory" if path.is_dir() else "a pipe, a socket or a device"
+        reason = f"{path} is {found}, not a regular file; name a file, or copy it into one"
+        raise UserError(reason if path.exists() else missing)
+
+
 @contextlib.contextmanager
 def reading(path: Path, remedy: str) -> Iterator[None]:
     """Blame a file for whatever a reader raises of it: UserError with a remedy."""

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.errors import UserError
+from l1kd.core.files import check_regular
 from l1kd.data.event_tables import Table
 
 # No compression of event data comes near: a file that declares more is not what it says.
@@ -39,9 +40,7 @@ def _opened(
     path: Path, kind: str, opener: Callable[[Path], contextlib.AbstractContextManager[_File]]
 ) -> Iterator[_File]:
     """Open a file for reading; whatever a library raises about it comes out as a UserError."""
-    if not path.is_file():
-        found = "a directory" if path.is_dir() else "no such file"
-        raise UserError(f"{path}: {found}; correct the path")
+    check_regular(path, f"{path}: no such file; correct the path")
     try:
         with opener(path) as file:
             yield file

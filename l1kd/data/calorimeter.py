@@ -252,7 +252,7 @@ def open_toy(data: ToyData, seed: int) -> Dataset:
 
 def _toy_table(directory: Path, role: str) -> Table:
     path = directory / f"{role}.h5"
-    if not path.is_file():
+    if not path.exists():
         if directory == embedded_directory():
             raise UserError(
                 f"{path}: the embedded sample is missing; install l1kd again, or make a sample "

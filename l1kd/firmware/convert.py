@@ -6,6 +6,9 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from l1kd.core import run_files
 from l1kd.core.config import IoType
 from l1kd.core.context import Context
@@ -84,7 +87,7 @@ def convert(context: Context) -> None:
     run_files.write(context.directory, "firmware.json", records)
     context.say(f"{len(records)} HLS projects in {context.directory / 'firmware'}")
     wanted = chosen(context, context.config.rtl.students, names)
-    logics = [_write_verilog(context, students[name]) for name in wanted]
+    logics = [_write_verilog(context, students[name], vectors[name]) for name in wanted]
     run_files.write(context.directory, "rtl.json", logics)
 
 
@@ -115,7 +118,9 @@ def _store(context: Context, student: _Student) -> None:
     student.exact.save(directory / NETWORK)
 
 
-def _write_verilog(context: Context, student: _Student) -> run_files.RtlRecord:
+def _write_verilog(
+    context: Context, student: _Student, vectors: NDArray[np.float64]
+) -> run_files.RtlRecord:
     """Write a student's Verilog project, or say why there is none."""
     name, path = student.name, verilog_path(student.name)
     directory, exact = context.directory / path, student.exact
@@ -125,7 +130,12 @@ def _write_verilog(context: Context, student: _Student) -> run_files.RtlRecord:
     try:
         with context.progress(f"{name}: Verilog", len(exact.nodes)) as advance:
             logic = alkaid_convert.to_verilog(
-                exact, directory, advance=advance, model_hash=student.hash, **options
+                exact,
+                directory,
+                vectors=vectors,
+                advance=advance,
+                model_hash=student.hash,
+                **options,
             )
     except UserError as error:
         shutil.rmtree(directory, ignore_errors=True)

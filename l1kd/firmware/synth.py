@@ -13,7 +13,13 @@ from l1kd.core.run_files import COUNTS, Resources, Source
 from l1kd.exact.layers import Merge
 from l1kd.firmware.budgets import check
 from l1kd.firmware.hls.project import Project
-from l1kd.firmware.run_firmware import chosen, hls_design, open_student, projects_of
+from l1kd.firmware.run_firmware import (
+    certificate_of,
+    chosen,
+    hls_design,
+    open_student,
+    projects_of,
+)
 from l1kd.firmware.vendor_tools.tool_results import collected
 from l1kd.firmware.verilog.lut_ff_estimate import Kernel, kernel_lut, kernels
 from l1kd.firmware.verilog.project import Logic
@@ -68,6 +74,7 @@ def _synthesized(context: Context, logic: Logic) -> list[Resources]:
     """The cost of a student's Verilog by Yosys; nothing if it is too large or took too long."""
     record, config = logic.record, context.config.rtl
     name, limit = record.student, config.tools_max_lut
+    certificate_of(context.directory, logic)  # nothing that was changed since is synthesised
     if (record.lut or 0) > limit:
         context.say(
             f"{name}: not synthesised: about {record.lut:,.0f} LUTs, and designs above "

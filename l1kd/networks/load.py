@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from tensorflow import keras
 
 from l1kd.core.errors import UserError, did_you_mean
-from l1kd.core.files import atomic
+from l1kd.core.files import atomic, check_regular
 from l1kd.core.run_files import RepairKind
 from l1kd.data.array_files import inside, judge
 from l1kd.exact.network import MAX_VALUES
@@ -71,8 +71,7 @@ def read_file(path: Path) -> tuple[Any, Weights]:
     if path.is_dir():
         remedy = "save the model as .keras or .h5"
         raise UserError(f"{path} is a directory: a SavedModel is a program, not loaded; {remedy}")
-    if not path.is_file():
-        raise UserError(f"no model file at {path}")
+    check_regular(path, f"no model file at {path}")
     return _read_keras(path) if zipfile.is_zipfile(path) else _read_h5(path)
 
 

@@ -233,9 +233,11 @@ def _findings(path: Path, files: Files, private: Path) -> Iterator[Finding]:
         parts: dict[str, Any] = {**hls, **({"verilog": logic} if logic else {})}
         texts = _texts(network, manifest, points, hls, logic)
     emulators = {f"emulator/{each.name}": each for each in sorted(private.glob("emulator/*"))}
-    places = tuple(f"{place}/" for place in (*parts, *emulators))
+    known: Files = {}  # without products of tools, which nobody looks into and make would take
+    for place in (*parts, *emulators):
+        _put(known, place, private / place)
     odd = [name for name, content in texts.items() if own.get(name) != content]
-    odd += [n for n in own.keys() - texts - {NETWORK, REPORT} if not n.startswith(places)]
+    odd += own.keys() - texts.keys() - known.keys() - {NETWORK, REPORT}
     odd += claims.keys() ^ parts.keys()
     if odd:
         yield min(odd), "is not what l1kd exports beside these projects", False

@@ -18,7 +18,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.processes import Program, version_text
 from l1kd.firmware.hls.backends import BACKENDS
 from l1kd.firmware.hls.c_simulation import COMPILER, compiler
-from l1kd.firmware.verilog.project import find_simulator
+from l1kd.firmware.verilog.simulate import find_simulator
 from l1kd.firmware.verilog.synthesize import find_yosys
 
 _PACKAGES = (

@@ -12,7 +12,7 @@ from l1kd.core import config_file
 from l1kd.core.config import Config
 from l1kd.core.config_types import NAME_PATTERN
 from l1kd.core.errors import UserError, did_you_mean
-from l1kd.core.files import atomic, content_hash
+from l1kd.core.files import atomic, content_hash, read_bytes
 from l1kd.data.sources import SOURCES, open_dataset
 from l1kd.runs.config_reference import commented, schema
 
@@ -49,7 +49,7 @@ def init(
     given = {"name": name[:64], "data": data, **SOURCES[source].defaults}
     config = Config.model_validate(given)
     path = directory / "l1kd.yaml"
-    if path.exists() and not _unedited(path.read_text(encoding="utf-8", errors="replace")):
+    if path.exists() and not _unedited(read_bytes(path).decode(errors="replace")):
         raise UserError(f"{path} exists and has been edited; name another directory, or move it")
     directory.mkdir(parents=True, exist_ok=True)
     text = f"# yaml-language-server: $schema={_SCHEMA}\n\n{commented(config)}"

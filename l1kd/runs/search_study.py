@@ -225,6 +225,7 @@ def _mend(path: Path, lock: Any) -> None:
     """Take away a last line that was not written to its end: a machine stopped in its midst."""
     if not path.exists():
         return
+    files.check_regular(path, f"no journal at {path}")
     lock.acquire()
     try:
         content = path.read_bytes()

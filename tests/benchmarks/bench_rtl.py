@@ -21,7 +21,7 @@ import pytest
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import write_json
 from l1kd.firmware.verilog import alkaid_convert
-from l1kd.firmware.verilog.project import find_simulator
+from l1kd.firmware.verilog.simulate import find_simulator
 from l1kd.networks.to_exact import read
 from tests.firmware.random_networks import draw, events_for
 

@@ -31,7 +31,8 @@ from l1kd.exact.network import Network
 from l1kd.firmware.certificate import verilog_proof
 from l1kd.firmware.stimuli.corner_inputs import corners
 from l1kd.firmware.verilog.alkaid_convert import to_verilog
-from l1kd.firmware.verilog.project import ICARUS, Logic, open_logic
+from l1kd.firmware.verilog.project import Logic, open_logic
+from l1kd.firmware.verilog.simulate import ICARUS
 from tests.firmware.breakages import usual
 
 RESULTS = Path(__file__).parent / "results" / "verilog_mutations.json"

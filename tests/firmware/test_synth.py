@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.firmware import synth as stage
+from l1kd.firmware.certificate.shipped_files import contents, fingerprint
 from l1kd.firmware.verilog.lut_ff_estimate import Kernel, kernel_lut, kernels
+from l1kd.firmware.verilog.synthesize import Synthesis
 from l1kd.networks.to_exact import read
 from tests.conftest import made_once
 from tests.firmware.networks import conv_counts, copy_of
@@ -87,6 +90,49 @@ def test_a_design_that_is_too_large_for_the_tools_is_estimated_only(
     mine = only(copy_of(run, tmp_path / "r", rtl=rtl), "flat")
     stage.synth(mine)
     assert {row.source for row in run_files.read(mine.directory, "resources.json")} == {"estimate"}
+
+
+def test_a_design_that_was_changed_after_its_certificate_is_not_synthesised(
+    run: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    counts: dict[str, Any] = {
+        "lut": 1,
+        "ff": 1,
+        "dsp": 0,
+        "bram": 0,
+        "uram": 0,
+        "seconds": 1.0,
+        "cells": {},
+    }
+
+    def synthesised(directory: Path, *_: object, **__: object) -> Synthesis:
+        made.append(directory)
+        return Synthesis(tool="Yosys", **counts)
+
+    monkeypatch.setattr(stage, "synthesize", synthesised)
+    mine = only(copy_of(run, tmp_path / "r", rtl={"synthesize": "all"}), "flat")
+    directory = mine.firmware("flat") / "verilog"
+    record = run_files.CertificateRecord(
+        backend=None,
+        io_type=None,
+        strategy=None,
+        certified=True,
+        layers=["output"],
+        findings=[],
+        content=fingerprint(contents(directory)),
+    )
+    judged = run_files.AgreementRecord(
+        student="flat", lsb=1.0, pairs=[], float32={}, simulated=None, certificates=[record]
+    )
+    run_files.write(mine.directory, "agreement.json", [judged])
+    stage.synth(mine)
+    assert made == [directory]
+    readme = directory / "README.md"
+    readme.write_text(readme.read_text() + "\n")
+    with pytest.raises(CheckFailed, match="verilog: the project is not the one that was judged"):
+        stage.synth(mine)
+    assert made == [directory]
 
 
 def test_of_the_projects_matrices_and_interval_are_known(

@@ -23,6 +23,7 @@ from tests.firmware.networks import change_weight
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 PROJECT = "hls/Vitis-io_parallel-latency"
+ICARUS = shutil.which("iverilog") is not None
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,14 @@ def test_an_archive_is_whole_and_checks(l1kd: Call, run: Path, archive: Path) ->
     files = archives.read(archive)
     assert {"README.md", "Makefile", "SHA256SUMS", "manifest.json", "thresholds.json"} < {*files}
     assert {"network.json", "report.html", f"{PROJECT}/LICENSE-Apache-2.0.txt"} < {*files}
-    assert {"verilog/src/l1kd_flat.v", "verilog/NOTICE", f"{PROJECT}/tb_data/inputs.dat"} < {*files}
+    top = json.loads(files["verilog/l1kd.json"])["record"]["top"]
+    assert {f"verilog/src/{top}.v", "verilog/NOTICE", f"{PROJECT}/tb_data/inputs.dat"} < {*files}
+    verilog = {"README.md", "Makefile", "vivado.tcl", f"{top}.xdc", f"test/{top}_test.v"}
+    assert {f"verilog/{name}" for name in verilog} < {*files}
+    # The run's own vectors, up to 500 of them.
+    total = int(files[f"{PROJECT}/tb_data/inputs.dat"].split()[4])
+    inputs = files["verilog/test/inputs.hex"].splitlines()
+    assert len(inputs) == -(-total // -(-total // 500)) > 100
     with tarfile.open(archive) as opened:  # as everybody's tar reads it
         assert {m.name for m in opened} == {f"l1kd_flat/{name}" for name in files}
     manifest = json.loads(files["manifest.json"])
@@ -122,7 +130,9 @@ def test_make_checks_an_archive_without_python(archive: Path, tmp_path: Path) ->
     """With make, g++ (and what it calls), a shell and coreutils; no Python is found."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("make", "g++", "as", "ld", "sh", "sha256sum", "cut", "cat", "test", "echo"):
+    names = ["make", "g++", "as", "ld", "sh", "sha256sum", "cut", "cat", "test", "echo"]
+    names += ["rm", "mkdir", "grep"]
+    for name in [*names, *(["iverilog", "vvp"] if ICARUS else [])]:
         (tools / name).symlink_to(str(shutil.which(name)))
     unpacked = tmp_path / "unpacked"
     with tarfile.open(archive) as opened:
@@ -138,7 +148,12 @@ def test_make_checks_an_archive_without_python(archive: Path, tmp_path: Path) ->
 
     done = make("check", f"PROJECTS={PROJECT}")  # one of two alike: g++ takes seconds
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("PASSED") == 2
+    assert done.stdout.count("PASSED: ") == 2 + ICARUS
+    assert ("not simulated: verilog/" in done.stdout) == (not ICARUS)
+    for name in ("iverilog", "vvp"):
+        (tools / name).unlink(missing_ok=True)
+    done = make("verilog")
+    assert done.returncode == 0 and "not simulated: verilog/" in done.stdout
     random = np.random.default_rng(6)
     files = sorted(archives.read(archive))
     for name in ("SHA256SUMS", "manifest.json", "README.md", *random.choice(files, 5).tolist()):
@@ -184,13 +199,24 @@ def test_a_changed_weight_is_refused_though_all_checksums_are_right(
         ("thresholds.json", lambda text: text.replace(b'"lsb": 0.', b'"lsb": 1.'), "thresholds"),
         (f"{PROJECT}/tb_data/outputs.dat", lambda text: text.replace(b"1", b"2", 9), "tb_data"),
         ("hello.txt", lambda _: b"hello", "hello.txt: is not"),
-        ("verilog/src/l1kd_flat_core.v", lambda text: text.replace(b"<=", b"= ", 1), "refused"),
+        ("verilog/src/TOP_core.v", lambda text: text.replace(b"<=", b"= ", 1), "refused"),
+        ("verilog/src/TOP.v", lambda text: text.replace(b"if (rst)", b"if (!rst)"), "refused"),
+        ("verilog/README.md", lambda text: text.replace(b"active high", b"active low"), "refused"),
+        ("verilog/test/outputs.hex", lambda text: text[1:2] + text[1:], "refused"),
+        # A certificate looks at no products of tools, but `make` would take them.
+        (
+            "verilog/build/verilator/run",
+            lambda _: b"#!/bin/sh\n",
+            "verilog/build/verilator/run: is",
+        ),
+        (f"{PROJECT}/l1kd_flat_test", lambda _: b"#!/bin/sh\n", f"{PROJECT}/l1kd_flat_test: is"),
     ],
 )
 def test_a_changed_file_is_found_though_all_checksums_are_right(
     name: str, change: Callable[[bytes], bytes], fault: str, archive: Path, tmp_path: Path
 ) -> None:
     files = archives.read(archive)
+    name = name.replace("TOP", json.loads(files["verilog/l1kd.json"])["record"]["top"])
     files[name] = change(files.get(name, b""))
     assert fault in told(write(tmp_path / "changed.tar.gz", listed(files)))
 

@@ -29,7 +29,7 @@ from l1kd.firmware.hls.project import FILE, NETWORK, Description
 _LIBRARY = "library.json"
 # What the bench, hls4ml's bridge, Yosys and the vendors' tools leave; nothing includes it.
 _PRODUCTS = (
-    r"yosys\.json|output_l1kd_\w+|"
+    r"build|yosys\.json|output_l1kd_\w+|"
     r"\w+_test|\w+_prj|\w+_vivado_accelerator|\.Xil|logs|[\w.]+\.(?:rpt|log|jou|str)|"
     r"tb_data/\w+_results\.log|firmware/\w+-l1kd\.so"
 )

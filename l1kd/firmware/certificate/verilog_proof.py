@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from l1kd.firmware.certificate.symbolic import Space, Unproved, Value
 from l1kd.firmware.certificate.verilog_reader import ALKAID, read_design
 from l1kd.firmware.hls.project import FILE, NETWORK
 from l1kd.firmware.verilog import alkaid_convert
+from l1kd.firmware.verilog.port_wrapper import INPUTS, Interface, parse_hex
 from l1kd.firmware.verilog.project import MODEL, Logic
 
 Values = NDArray[Any]  # of a layer, as `Value`
@@ -267,9 +267,10 @@ def _compare(proof: _Proof, files: Mapping[str, bytes], logic: Logic) -> None:
     ]
     terms, bases = len(space.terms), len(space.bases)
     inputs = proof.values[network.nodes[0].name].reshape(-1).tolist()
-    kinds = network.port, network.output_types[0]
+    types = network.port, len(wanted), network.output_types[0]
+    outside = Interface(logic.record.top, network.shape, *types, latency=0)
     try:
-        found, stages = read_design(space, files, logic.record.top, inputs, kinds, len(wanted))
+        found, stages = read_design(space, files, inputs, outside)
     except (Unreadable, Unproved) as error:
         state: State = "refused" if isinstance(error, Unreadable) else "open"
         proof.note(proof.here(), "code", str(error), state)
@@ -299,12 +300,22 @@ def _faults(
         record.interval_cycles,
     ) != (network.port.text, network.output_types[0].text, 1):
         yield "port", f"{FILE} states other ports than the network has"
-    plain = re.fullmatch(r"l1kd_\w+", record.top, re.ASCII)
+        return
+    named = record.student, record.clock_ns, description.versions["alkaid"]
+    plain = record.top == alkaid_convert.top_name(network, *named)
+    plain &= alkaid_convert.PART.fullmatch(record.part) is not None
     if not plain or not _PERIODS[0] <= record.clock_ns <= _PERIODS[1]:
-        yield "code", f"{FILE} states another name or clock than l1kd writes"
+        yield "code", f"{FILE} states another name, part or clock than l1kd writes"
         return
     try:
-        wanted = alkaid_convert.rewritten(logic.directory, description)
+        vectors = files.get(INPUTS, b"").decode("ascii")
+        if not len(inputs := parse_hex(vectors, network.port, description.input.size)):
+            raise ValueError("it is empty")
+    except (ArithmeticError, ValueError) as error:
+        yield "code", f"{INPUTS} is no file of events ({error})"
+        return
+    try:
+        wanted = alkaid_convert.rewritten(logic, network, inputs)
         model = gzip.decompress(files.get(MODEL, b""))
     except (ArithmeticError, AssertionError, AttributeError, LookupError, OSError) as error:
         yield "code", f"{MODEL} is no program of alkaid ({type(error).__name__}: {error})"
@@ -321,7 +332,7 @@ def _faults(
             if model != gzip.decompress(wanted[name]):
                 yield "code", f"{name} is not as alkaid writes it"
         elif line := first_difference(content, wanted[name]):
-            yield "code", f"{name}:{line} is not what l1kd writes of {MODEL}"
+            yield "code", f"{name}:{line} is not what l1kd writes of {MODEL} and {INPUTS}"
     for name in wanted:
         if name not in files:
             yield "code", f"{name} is missing"

@@ -7,16 +7,17 @@ by their hashes, compute what is said of them here, tests show on all small widt
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import NamedTuple
 
-from l1kd.core.fixed_point import FixedPoint
 from l1kd.firmware.certificate.cpp_reader import Unreadable
+from l1kd.firmware.certificate.shipped_files import first_difference
 from l1kd.firmware.certificate.symbolic import Space, Unproved, Value
-from l1kd.firmware.verilog.project import Kif, core_text, wrapper_text
+from l1kd.firmware.verilog.port_wrapper import Interface, Kif, core_text, wrapper_text
 
 ALKAID = "0.8.2"
 # SHA-256 of the modules that it ships, of which the argument is.
@@ -57,6 +58,7 @@ class _Module:
 
     space: Space
     inputs: Pieces
+    prefix: str  # of the names of all modules
     wires: dict[str, Wire] = field(default_factory=dict)
     declared: set[str] = field(default_factory=set)
 
@@ -188,9 +190,10 @@ _HIGHEST = {"w": _LARGEST, "s": 1, "p": _LARGEST, "o": 2, "i": _LARGEST}
 def _instance(module: _Module, text: str, width: int, number: str) -> Value:
     """The value of a wire that an instance drives: `negative #(1, 1, 0) op_4 (v3, v4[0:0]);`."""
     found = re.fullmatch(r"(\w+) #\(([-\d, ]+)\) op_(\d+) \(([\w\[\]:', ]+)\);", text, re.ASCII)
-    if not found or found[1] not in _INSTANCES or found[3] != number:
+    prefix, kind, named = found[1].rpartition(f"{module.prefix}_") if found else ("", "", "")
+    if not found or not kind or prefix or named not in _INSTANCES or found[3] != number:
         raise Unreadable(_SUBSET)
-    kinds, output, count, compute = _INSTANCES[found[1]]
+    kinds, output, count, compute = _INSTANCES[named]
     given, operands = re.split(", ?", found[2]), re.split(", ?", found[4])
     if not all(re.fullmatch("0|-?[1-9][0-9]{0,3}", each) for each in given):
         raise Unreadable(_SUBSET)
@@ -243,15 +246,16 @@ def _assigned(module: _Module, text: str, width: int) -> Value:
     raise Unreadable(_SUBSET)
 
 
-def read_module(space: Space, file: str, text: str, name: str, inputs: Pieces) -> Pieces:
+def read_module(space: Space, file: str, text: str, top: str, stage: int, inputs: Pieces) -> Pieces:
     """The pieces of a stage's output port; Unreadable with file and line if it is anything else."""
+    name = f"{top}_logic{stage}"
     frame, taken = _FRAME.fullmatch(text), sum(width for _, width in inputs)
     if not frame or (frame[1], int(frame[2]) + 1) != (name, taken):
         raise Unreadable(f"{file} is no module {name} of {taken} bits, or not as l1kd writes it")
     lines, last = frame[4].split("\n"), frame[5].split("\n")
     named = [set(re.findall(r"\bv\d+", line, re.ASCII)) for line in (*lines, *last)]
     uses = {each: place for place, line in enumerate(named) for each in line}
-    module, outputs, end = _Module(space, inputs), dict[tuple[int, int], Wire](), 0
+    module, outputs, end = _Module(space, inputs, top), dict[tuple[int, int], Wire](), 0
     for place, line in enumerate((*lines, *last)):
         space.place = f"{file}:{place + (11 if place < len(lines) else 14)}"
         try:
@@ -283,15 +287,13 @@ _PORT = re.compile(
 )
 
 
-def _ports(
-    text: str, top: str, sizes: tuple[int, int], kinds: tuple[FixedPoint, FixedPoint]
-) -> tuple[list[Kif], list[Kif]]:
-    """The types of the core's inputs and outputs, of which the outer module is exactly made."""
-    port, result = kinds
-    sources, sinks = ([(0, 0, 0)] * size for size in sizes)
+def _ports(text: str, outside: Interface) -> tuple[list[Kif], list[Kif]]:
+    """The types of the core's inputs and outputs, of which the top module is exactly made."""
+    kinds, file = (outside.port, outside.result), f"src/{outside.top}.v"
+    sources, sinks = ([(0, 0, 0)] * size for size in (outside.inputs, outside.outputs))
     for found in filter(None, map(_PORT.fullmatch, text.split("\n"))):
         width, low, to, shown, extended = (-1 if n is None else int(n) for n in found.groups())
-        kind, ends = (port, sources) if low >= 0 else (result, sinks)
+        kind, ends = (kinds[0], sources) if low >= 0 else (kinds[1], sinks)
         place, below = divmod(max(low, to, extended), kind.word)
         bits, fraction = (width if low >= 0 else shown), kind.fraction - below
         if place < len(ends):
@@ -299,47 +301,52 @@ def _ports(
             ends[place] = (
                 (1, one[1] - 1, one[2]) if extended >= 0 else (0, bits - fraction, fraction)
             )
-    if text != wrapper_text(top, sources, sinks, port, result):
-        raise Unreadable(f"src/{top}.v is not of the form that l1kd writes")
-    for kind, ends in ((port, sources), (result, sinks)):
+    wanted = wrapper_text(outside, sources, sinks)
+    if line := first_difference(text.encode(), wanted.encode()):
+        stages = f"of a pipeline of {outside.latency} stages"
+        raise Unreadable(f"{file}:{line} is not what l1kd writes around the ports {stages}")
+    for kind, ends in zip(kinds, (sources, sinks), strict=True):
         for sign, integer, fraction in ends:
             below, width = kind.fraction - fraction, sign + integer + fraction
             if width and not 0 <= below <= kind.word - width:
-                raise Unreadable(f"src/{top}.v: bits of a port are not of one value")
+                raise Unreadable(f"{file}: bits of a port are not of one value")
     return sources, sinks
 
 
+def _check_modules(files: Mapping[str, bytes], top: str) -> None:
+    """Refuse modules that are not alkaid's but for their names."""
+    for name, known in MODULES.items():
+        path, general = f"src/static/{top}_{name}.v", f"module {name} #(".encode()
+        before, renamed, after = files.get(path, b"").partition(f"module {top}_{name} #(".encode())
+        if not renamed or sha256(before + general + after).hexdigest() != known:
+            raise Unreadable(f"{path} is not the file that alkaid {ALKAID} ships")
+
+
 def read_design(
-    space: Space,
-    files: Mapping[str, bytes],
-    top: str,
-    inputs: list[Value],
-    kinds: tuple[FixedPoint, FixedPoint],
-    outputs: int,
+    space: Space, files: Mapping[str, bytes], inputs: list[Value], outside: Interface
 ) -> tuple[list[Value], int]:
-    """Counts of every output (of `kinds[1]`) for counts of inputs (of `kinds[0]`), and the stages.
+    """Counts of every output for counts of inputs, and the stages, whose number is not given.
 
     Raises Unreadable, with file and line where they are known, or Unproved.
     """
-    for name, known in MODULES.items():
-        path = f"src/static/{name}.v"
-        if sha256(files.get(path, b"")).hexdigest() != known:
-            raise Unreadable(f"{path} is not the file that alkaid {ALKAID} ships")
+    top, port, result = outside.top, outside.port, outside.result
+    _check_modules(files, top)
     texts = {name: text.decode("ascii", "replace") for name, text in files.items()}
-    space.place, (port, result) = f"src/{top}.v", kinds
-    sources, sinks = _ports(texts.get(space.place, ""), top, (len(inputs), outputs), kinds)
-    pieces, taken, stage = dict[tuple[int, int], Wire](), 0, 0
+    names = (f"src/{top}_logic{stage}.v" for stage in itertools.count())
+    stages = list(itertools.takewhile(texts.__contains__, names))
+    space.place = f"src/{top}.v"
+    sources, sinks = _ports(texts.get(space.place, ""), replace(outside, latency=len(stages)))
+    pieces, taken = dict[tuple[int, int], Wire](), 0
     for value, (sign, integer, fraction) in zip(inputs, sources, strict=True):
         if width := sign + integer + fraction:
             pieces[taken, width] = Wire(space.shifted(value, port.fraction - fraction), width)
             taken += width
     bits = [taken]
-    while (path := f"src/{top}_logic{stage}.v") in texts:
-        pieces = dict(read_module(space, path, texts[path], f"{top}_logic{stage}", pieces))
+    for stage, path in enumerate(stages):
+        pieces = dict(read_module(space, path, texts[path], top, stage, pieces))
         bits.append(sum(width for _, width in pieces))
-        stage += 1
     if texts.get(path := f"src/{top}_core.v") != core_text(top, bits):
-        raise Unreadable(f"{path} is not the pipeline of {stage} stages of their widths")
+        raise Unreadable(f"{path} is not the pipeline of {len(stages)} stages of their widths")
     values, given = list[Value](), 0
     for sign, integer, fraction in sinks:
         width, below = sign + integer + fraction, result.fraction - fraction
@@ -351,4 +358,4 @@ def read_design(
             shown = space.linear([(1 << below, space.wrapped(*pieces[given, width], signed))])
         values.append(space.wrapped(shown, result.word, result.signed))
         given += width
-    return values, stage
+    return values, len(stages)

