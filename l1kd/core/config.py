@@ -304,6 +304,8 @@ class Student(Strict):
     """Inputs of a filter, rows and columns; `conv` and `set` only; null: 2 x 2."""
     stride: Sides | None = None
     """Inputs between two windows, rows and columns; `conv` and `set` only; null: as the kernel."""
+    pointwise: Size | None = None
+    """Filters of a second convolution, which sees each window by itself; `set` only; null: none."""
     sum: Literal["phi", "eta", "all"] | None = None
     """Axes that are summed over; `set` only: phi (rows, also null), eta (columns), or all."""
     layers: dict[str, LayerWidths] = {}
@@ -314,6 +316,8 @@ class Student(Strict):
     """Drawings of the first weights; the one with the lowest validation loss is kept."""
     logic_penalty: Annotated[Float, Field(ge=0, le=1000)] = 0.0
     """Weight in the loss of the adders that the weights need in logic."""
+    learning_rate: Annotated[Float, Field(gt=0, le=1)] | None = None
+    """First learning rate; null: `distillation.student_learning_rate`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -326,8 +330,8 @@ class Student(Strict):
 
     @model_validator(mode="after")
     def _of_a_convolution(self) -> Student:
-        for key in ("filters", "kernel", "stride", "sum"):
-            of = ("set",) if key == "sum" else ("conv", "set")
+        for key in ("filters", "kernel", "stride", "sum", "pointwise"):
+            of = ("set",) if key in ("sum", "pointwise") else ("conv", "set")
             if getattr(self, key) is not None and self.architecture not in of:
                 named = " and ".join(map(repr, of))
                 raise ValueError(f"{key!r} is for {named}; other architectures have their own")
@@ -566,16 +570,18 @@ def differences(*trees: dict[str, Any]) -> dict[str, list[Any]]:
     return {key: values for key, values in every.items() if values.count(values[0]) < len(values)}
 
 
-Objective = Literal["auc", "efficiency", "lut", "latency"]
+Objective = Literal["auc", "efficiency", "band", "lut", "latency"]
 
 
 class Space(Strict):
     """Space of students. A pair is a range; equal ends, or one choice, fix a value."""
 
-    architectures: Annotated[list[Literal["conv", "dense"]], Field(min_length=1)] = ["conv"]
+    architectures: Annotated[list[Literal["conv", "dense", "set"]], Field(min_length=1)] = ["conv"]
     """Architectures to choose from."""
     filters: Range[Size] = (1, 6)
     """Filters of the convolution."""
+    pointwise: Range[Annotated[Int, Field(ge=0, le=64)]] = (0, 0)
+    """Filters of the second convolution of `set`; 0: none."""
     kernels: Annotated[list[Sides], Field(min_length=1)] = [(2, 2), (3, 2), (3, 3)]
     """Kernels to choose from; the stride is the same."""
     hidden_layers: Range[Annotated[Int, Field(ge=0, le=4)]] = (0, 1)
@@ -601,7 +607,12 @@ class Search(Strict):
     """Candidates that are trained, in all."""
     seed: Annotated[Int, Field(ge=0, lt=2**31)] | None = None
     """Seed of the proposals; null: the configuration's."""
-    objectives: Annotated[list[Objective], Field(min_length=1)] = list(get_args(Objective))
+    objectives: Annotated[list[Objective], Field(min_length=1)] = [
+        "auc",
+        "efficiency",
+        "lut",
+        "latency",
+    ]
     """Goals of the front: means over the signals' validation halves, LUT estimate, latency in
     cycles."""
     epochs: Annotated[Int, Field(ge=1, le=100_000)] = 12

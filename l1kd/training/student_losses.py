@@ -160,6 +160,12 @@ class StudentTrainer:
         # Adam works per element: one optimizer serves all students alike.
         self.optimizer = keras.optimizers.Adam(config.student_learning_rate)
         self.optimizer.build([self.vector])
+        # Adam's steps are as long as its rate: a student's own rate is a factor of its steps.
+        rates = {own.name: own.learning_rate for own in settings if own.learning_rate}
+        self._paces = np.ones(self.vector.shape, np.float32)
+        for name, rate in rates.items():
+            own_part = stack.slice_of(name)
+            self._paces[own_part] = rate / config.student_learning_rate
         self._penalties = {own.name: own.logic_penalty * unit for own in settings}
         self.sparsities: dict[tuple[str, str], float] = {}  # by student and layer
         for own in settings:
@@ -267,7 +273,10 @@ class StudentTrainer:
         with tf.GradientTape() as tape:
             losses = self.losses(events, target, latent, training=True, **options)
         gradient = tape.gradient(losses, self.vector)
+        before = tf.identity(self.vector)
         self.optimizer.apply_gradients([(gradient, self.vector)])
+        if (self._paces != 1).any():
+            self.vector.assign(before + self._paces * (self.vector - before))
         self.hold()
         if self.config.average:
             self.averaged.assign_sub((1 - self.config.average) * (self.averaged - self.vector))
