@@ -47,8 +47,8 @@ class Soft(Strict):
     width: Range[_Width] = (1.0, 6.0)
     """Standard deviation of a blob in inputs, drawn evenly on a logarithmic scale for each side."""
     deposit: Range[_Energy] | None = None
-    """Value of one deposit, drawn likewise for each blob; null: from a quarter of the inputs' spread
-    to the spread."""
+    """Value of one deposit, drawn likewise for each blob; null: from a quarter of the inputs'
+    spread to the spread."""
 
 
 class TeacherNetwork(Strict):
@@ -61,11 +61,11 @@ class TeacherNetwork(Strict):
     hidden: list[Annotated[Int, Field(ge=1, le=4096)]] = [128, 64]
     """Units of the encoder's layers, mirrored in the decoder, of `dense`; of the dense layers of
     `contrast`."""
-    filters: list[Annotated[Int, Field(ge=1, le=512)]] = [16, 16]
+    filters: list[Annotated[Int, Field(ge=1, le=512)]] = [16]
     """Filters of the convolutions 3 x 3 before them; `contrast` only, and images only."""
-    against: Annotated[list[Made], Field(min_length=1)] = ["jets", "soft", "patch", "shuffle"]
-    """Kinds of events, made of normal ones, that the classifier learns to tell from them; `contrast`
-    only."""
+    against: Annotated[list[Made], Field(min_length=1)] = ["jets", "soft"]
+    """Kinds of events, made of normal ones, that the classifier learns to tell from them;
+    `contrast` only."""
     square_root: Annotated[Float, Field(ge=0, le=1e6)] | None = None
     """Inputs are counts, and the teacher sees sqrt(x + this), whose spread hardly depends on
     pile-up; null: it sees them as they are."""
@@ -110,7 +110,9 @@ class Teacher(TeacherNetwork):
     @property
     def kinds(self) -> list[Made]:
         """Kinds of events that its classifiers learn to tell from normal ones."""
-        every = [kind for own in self.members if own.architecture == "contrast" for kind in own.against]
+        every = [
+            kind for own in self.members if own.architecture == "contrast" for kind in own.against
+        ]
         return list(dict.fromkeys(every))
 
     @property

@@ -60,7 +60,7 @@ class PowerMean(keras.layers.Layer):
 
 
 class Odds(keras.layers.Layer):
-    """The raw anomaly score of a classifier: exp(logit), the odds that an event is no normal one."""
+    """The raw anomaly score of a classifier: exp(logit), the odds against a normal event."""
 
     LARGEST = 60.0  # a logit beyond which float32 would overflow soon
 
@@ -73,8 +73,9 @@ class Odds(keras.layers.Layer):
 class LogEnsemble(keras.layers.Layer):
     """Several raw scores as one, exp(log sum exp z) or exp(mean z).
 
-    z is the log of a score, the median of the normals taken off, in units of their spread: half the
-    distance of the 16 and 84 % quantiles. Both are weights that no gradient changes.
+    z is the log of a score, in units that make its median over normals 0 and its 99 % quantile that
+    of a normal distribution: alike in the tail, where decisions are made, not around the middle.
+    Median and unit are weights that no gradient changes.
     """
 
     SMALLEST = 1e-12  # of a score
@@ -86,10 +87,10 @@ class LogEnsemble(keras.layers.Layer):
         self.combine = combine
 
     def build(self, input_shape: Any) -> None:
-        """A median and a spread for each score; ValueError if it is one alone."""
+        """A median and a unit for each score; ValueError if it is one alone."""
         if not isinstance(input_shape, list):
             raise ValueError(f"{self.name!r} combines two scores or more")
-        for name, start in (("median", "zeros"), ("spread", "ones")):
+        for name, start in (("median", "zeros"), ("unit", "ones")):
             size = (len(input_shape),)
             setattr(self, name, self.add_weight(name, size, initializer=start, trainable=False))
         super().build(input_shape)
@@ -100,9 +101,9 @@ class LogEnsemble(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Tensors (batch,), two or more, to scores (batch,)."""
-        units = (self.logs(inputs) - self.median) / self.spread
+        scaled = (self.logs(inputs) - self.median) / self.unit
         mean = self.combine == "mean"
-        together = tf.reduce_mean(units, -1) if mean else tf.reduce_logsumexp(units, -1)
+        together = tf.reduce_mean(scaled, -1) if mean else tf.reduce_logsumexp(scaled, -1)
         return tf.exp(tf.clip_by_value(together, -Odds.LARGEST, Odds.LARGEST))
 
     def get_config(self) -> dict[str, Any]:

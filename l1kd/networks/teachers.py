@@ -94,19 +94,27 @@ _Architecture = Callable[[Any, tuple[int, ...], TeacherNetwork, str], Any]
 AUTOENCODERS: dict[str, _Architecture] = {"paper": _paper, "cicada": _cicada, "dense": _dense}
 
 
+def _around(x: Any) -> Any:
+    """Images with their last row before the first and their first behind the last."""
+    last = int(x.shape[1]) - 1
+    ends = [layers.Cropping2D((cut, (0, 0)))(x) for cut in ((last, 0), (0, last))]
+    return layers.Concatenate(axis=1)([ends[0], x, ends[1]])
+
+
 def _contrast(
     x: Any, shape: tuple[int, ...], config: TeacherNetwork, name: str, *, ring: bool
 ) -> Any:
-    """A logit: of images convolutions, then mean and highest over rows if they are a ring; dense."""
+    """A logit: of images convolutions 3 x 3, then the mean over rows if they are a ring; dense."""
     if len(shape) > 1 and config.filters:
         x = layers.Reshape((*shape, 1))(x) if len(shape) == 2 else x
-        for number, filters in enumerate(config.filters):
-            x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
-            x = layers.AveragePooling2D(2, padding="same")(x) if not number else x
-        if ring:
-            rows = (int(x.shape[1]), 1)
-            pools = layers.AveragePooling2D(rows), layers.MaxPooling2D(rows)
-            x = layers.Concatenate()([pool(x) for pool in pools])
+        for filters in config.filters:
+            if ring:
+                x = layers.ZeroPadding2D((0, 1))(_around(x))
+                x = layers.Conv2D(filters, 3, activation="relu")(x)
+            else:
+                x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+        pool = (int(x.shape[1]), 1) if ring else (2, 2)
+        x = layers.AveragePooling2D(pool, padding="same")(x)
     named = {len(config.hidden): f"{name}latent"}  # the last layer before the logit
     x = layers.Flatten(name=named.get(0))(x)
     for number, units in enumerate(config.hidden, 1):
@@ -180,7 +188,7 @@ def _fitted(config: TeacherNetwork, events: Any, normal: Sample, name: str = "")
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def build_teacher(config: Teacher, dataset: Dataset) -> keras.Model:
-    """A teacher, events (batch, *shape) to raw scores (batch,), whose members learn or are fitted."""
+    """A teacher, events (batch, *shape) to raw scores (batch,), untrained or fitted."""
     events, several, scores = keras.Input(dataset.shape, name="events"), bool(config.of), []
     for number, own in enumerate(config.members, 1):
         name, axes = f"{number}_" if several else "", dataset.standardise_axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -28,8 +28,8 @@ class InputRange:
     largest: float  # the largest value seen
     mean: np.ndarray | float = 0.0  # type: ignore[type-arg] # of each input, (rows, columns)
     ring: bool = False  # rows: the last is beside the first
-    jets: Jets = Jets()
-    soft: Soft = Soft()
+    jets: Jets = field(default_factory=Jets)
+    soft: Soft = field(default_factory=Soft)
 
     def round(self, events: np.ndarray) -> Events:  # type: ignore[type-arg]
         """Events rounded to the grid and clipped to the range."""
@@ -219,7 +219,7 @@ def _between_logs(
     random: np.random.Generator, limits: tuple[float, float], count: int
 ) -> np.ndarray:  # type: ignore[type-arg]
     """Numbers (count,), even on a logarithmic scale."""
-    return np.exp(random.uniform(*np.log(limits), count))
+    return np.exp(random.uniform(np.log(limits[0]), np.log(limits[1]), count))
 
 
 def _window_at(
@@ -229,12 +229,13 @@ def _window_at(
     ring: bool,
 ) -> tuple[list[np.ndarray], np.ndarray]:  # type: ignore[type-arg]
     """Rows (N, w, 1) and columns (N, 1, w) of windows around middles, and which are inside."""
-    places, inside = [], np.True_
+    places: list[np.ndarray] = []  # type: ignore[type-arg]
+    inside = np.array(True)
     for axis, (centre, side) in enumerate(zip(middle, sides, strict=True)):
         place = np.expand_dims(np.asarray(centre)[:, None] + window, 2 - axis)
         inside = inside & ((place >= 0) & (place < side) | (ring and axis == 0))
         places.append(place % side)
-    return places, np.asarray(inside)
+    return places, inside
 
 
 def _plane(shape: tuple[int, ...]) -> tuple[int, int]:

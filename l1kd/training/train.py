@@ -5,7 +5,7 @@ Both modes end with a phase in which the teacher is frozen at its best epoch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,8 @@ from l1kd.training.student_losses import StudentTrainer, only_best, standardise
 
 # Values of events and exposure that are kept for a frozen teacher, at most: 1 GB of 16-bit counts.
 _MOST_KEPT = 500_000_000
+# Quantiles of normals that give an ensemble's units, and the second one's place in them.
+_TAIL, _TAIL_AT = (0.5, 0.99), 2.326
 # Layers of a teacher that its loss and its score are computed of.
 _PARTS = ("standardised", "reconstruction", "logit", "raw_score")
 # Nothing here needs AutoGraph, which would take longer than the tracing itself.
@@ -94,8 +96,8 @@ class Distiller:
             elif made is not None:
                 losses.append(tf.reduce_mean(tf.math.softplus(found[f"{member}logit"])) / 2)
         if self.logits is not None and made is not None:
-            for logit in tf.nest.flatten(self.logits(made, training=training)):
-                losses.append(tf.reduce_mean(tf.math.softplus(-logit)) / 2)
+            logits = tf.nest.flatten(self.logits(made, training=training))
+            losses += [tf.reduce_mean(tf.math.softplus(-logit)) / 2 for logit in logits]
         return tf.add_n(losses), found, tf.concat(latents, 1)
 
     def _follow(self, found: Mapping[str, Any]) -> Any:
@@ -105,16 +107,17 @@ class Distiller:
         rate = tf.maximum(1.0 / (seen + 1.0), 0.02)
         if self.ensemble is not None:
             scores = [found[f"{member}raw_score"] for member in self.members]
-            median, spread = _quantiles(self.ensemble.logs(scores))
+            median, tail = _quantiles(self.ensemble.logs(scores), _TAIL)
             self.ensemble.median.assign_add(rate * (median - self.ensemble.median))
-            spread = tf.maximum(spread, targets.MIN_SPREAD)
-            self.ensemble.spread.assign_add(rate * (spread - self.ensemble.spread))
+            unit = tf.maximum((tail - median) / _TAIL_AT, targets.MIN_SPREAD)
+            self.ensemble.unit.assign_add(rate * (unit - self.ensemble.unit))
             raw = self.ensemble(scores)
         middle, spread = self.moving[0], self.moving[1]
         if self.follow:
-            median, width = _quantiles(tf.math.log(tf.maximum(raw, targets.TINY)))
+            log = tf.math.log(tf.maximum(raw, targets.TINY))
+            low, median, high = _quantiles(log, targets.QUANTILES)
             middle += rate * (median - middle)
-            spread += rate * (width - spread)
+            spread += rate * ((high - low) / 2 - spread)
             unit = self.transform.fitted(0.0, 1.0)
             gain = unit.gain / tf.maximum(spread, targets.MIN_SPREAD)
             self.affine.assign([gain, unit.offset - gain * middle])
@@ -126,8 +129,9 @@ class Distiller:
         if self.ensemble is not None:
             scores = keras.Model(self.teacher.input, self.ensemble.input)
             logs = np.concatenate([self.ensemble.logs(scores(own)).numpy() for own in chunks()])
-            low, median, high = np.quantile(logs, targets.QUANTILES, axis=0)
-            self.ensemble.set_weights([median, np.maximum((high - low) / 2, targets.MIN_SPREAD)])
+            median, tail = np.quantile(logs, _TAIL, axis=0)
+            unit = np.maximum((tail - median) / _TAIL_AT, targets.MIN_SPREAD)
+            self.ensemble.set_weights([median, unit])
         if self.follow:
             raw = raw_scores(self.teacher, chunks())
             self.set_transform(self.transform.fitted(*targets.log_quantiles(raw)))
@@ -175,9 +179,7 @@ class Distiller:
         return tf.concat(losses, 0)
 
     @_graph
-    def losses(
-        self, events: Any, exposure: Any, made: Any = None, *, students: bool = True
-    ) -> Any:
+    def losses(self, events: Any, exposure: Any, made: Any = None, *, students: bool = True) -> Any:
         """The losses (1 + students,) on validation events, nothing changed."""
         loss, found, latent = self._teach(events, made, training=False)
         if not students:
@@ -204,14 +206,11 @@ class Distiller:
         return named
 
 
-def _quantiles(values: Any) -> tuple[Any, Any]:
-    """Median and half the distance of the 16 and 84 % quantiles over a batch, by column."""
+def _quantiles(values: Any, shares: Sequence[float]) -> list[Any]:
+    """Quantiles over a batch, by column."""
     ordered = tf.sort(values, axis=0)
     size = tf.cast(tf.shape(ordered)[0] - 1, tf.float32)
-    low, median, high = (
-        tf.gather(ordered, tf.cast(tf.round(q * size), tf.int32)) for q in targets.QUANTILES
-    )
-    return median, (high - low) / 2
+    return [tf.gather(ordered, tf.cast(tf.round(q * size), tf.int32)) for q in shares]
 
 
 def streamed_epochs(
