@@ -21,11 +21,11 @@ _Width = Annotated[Float, Field(gt=0, le=64)]
 class Jets(Strict):
     """Deposits cut out of other normal events, their mean taken off, and added to a normal one."""
 
-    number: Range[_Number] = (1, 4)
+    number: Range[_Number] = (1, 6)
     """Jets of an event, drawn evenly."""
     energy: Range[_Energy] | None = None
     """Sum of a jet's inputs, drawn evenly on a logarithmic scale; null: from 3 times the inputs'
-    spread to the largest input."""
+    spread to 3 times the largest input."""
     width: Annotated[Int, Field(ge=1, le=15)] = 3
     """Sides of the window that is cut out around the highest input, odd."""
 

@@ -161,7 +161,7 @@ def jets(events: Events, random: np.random.Generator, inputs: InputRange) -> Eve
     sides, event = made.shape[1:], np.arange(count)[:, None, None]
     above = np.maximum(made - inputs.mean, 0)
     peaks = above.reshape(count, -1)
-    energy = own.energy or (3 * inputs.spread, max(inputs.largest, 6 * inputs.spread))
+    energy = own.energy or (3 * inputs.spread, 3 * max(inputs.largest, 2 * inputs.spread))
     # Hard jets look unlike bumps of the pile-up that are scaled up: they are taken more often.
     chance = np.cumsum(peaks.max(1) + 1e-6)
     number = random.integers(own.number[0], own.number[1] + 1, count)
