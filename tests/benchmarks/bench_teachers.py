@@ -90,7 +90,8 @@ def settings(name: str, seed: int, more: Sequence[str]) -> list[str]:
     own = [f"teacher={teacher}", f"students=[{STUDENT}]", f"distillation.exposure=[{exposure}]"]
     epochs, final = EPOCHS[name == BEFORE]
     own += [f"distillation.epochs={epochs}", f"distillation.final_epochs={final}"]
-    return [*own, f"seed={seed}", "threads=1", *(() if name == BEFORE else more)]
+    rate = ["distillation.learning_rate=1e-3"]
+    return [*own, f"seed={seed}", "threads=1", *(rate if name == BEFORE else more)]
 
 
 def taught(name: str, seed: int, work: Path, more: Sequence[str]) -> Context:
@@ -266,6 +267,8 @@ def write_page(tables: Mapping[str, list[str]]) -> None:
     text = PAGE.read_text(encoding="utf-8")
     for name, lines in tables.items():
         begin, end = f"<!-- {name}: made by bench_teachers -->", f"<!-- end of {name} -->"
+        if begin not in text:
+            continue
         head, _, rest = text.partition(begin)
         text = "\n".join([f"{head}{begin}", "", *lines, "", f"{end}{rest.partition(end)[2]}"])
     PAGE.write_text(text, encoding="utf-8")
