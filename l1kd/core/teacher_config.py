@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -91,15 +91,24 @@ class Teacher(TeacherNetwork):
     architecture: Literal[TeacherArchitecture, "ensemble"]  # type: ignore[assignment]
     """Layers of the teacher: `l1kd list teachers`."""
     of: list[TeacherNetwork] = []
-    """Members of an `ensemble`, each with keys of its own; they learn side by side."""
+    """Members of an `ensemble`, each with keys of its own, which learn side by side; of other
+    architectures it is dropped."""
     combine: Literal["soft_maximum", "mean"] = "soft_maximum"
     """The score of an `ensemble` out of its members' log scores, median and spread of the normals
     removed."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_ensemble(cls, value: Any) -> Any:
+        # A source's default may be an ensemble, where a file says `architecture: cicada`.
+        if isinstance(value, dict) and value.get("architecture") != "ensemble":
+            return {key: each for key, each in value.items() if key != "of"}
+        return value
+
     @model_validator(mode="after")
-    def _of_members(self) -> Teacher:
-        if (self.architecture == "ensemble") != bool(self.of) or len(self.of) == 1:
-            raise ValueError("'of' is for architecture: ensemble, which needs two members or more")
+    def _of_several(self) -> Teacher:
+        if self.architecture == "ensemble" and len(self.of) < 2:
+            raise ValueError("an ensemble needs two members or more, in 'of'")
         return self
 
     @property

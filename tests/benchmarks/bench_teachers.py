@@ -53,10 +53,12 @@ def _of(*members: str) -> str:
 
 BOTH, HARD = "jets, soft", "jets, patch"
 # By name: the teacher, and the exposure that its students see. The first is what the others are
-# compared with: the default before there were classifiers.
+# compared with: the default before there were classifiers, with its epochs.
+BEFORE = "dense_before"
+EPOCHS = {True: (16, 8), False: (8, 24)}  # with a moving teacher, with a frozen one
 TEACHERS = {
-    "dense": (DENSE, "patch, shuffle"),
-    "dense_exposed": (DENSE, BOTH),
+    BEFORE: (DENSE, "patch, shuffle"),
+    "dense": (DENSE, BOTH),
     "mahalanobis": (MAHALANOBIS, BOTH),
     "contrast": (_contrast(BOTH), BOTH),
     "mahalanobis_contrast": (_of(MAHALANOBIS, _contrast(BOTH)), BOTH),
@@ -86,7 +88,10 @@ def settings(name: str, seed: int, more: Sequence[str]) -> list[str]:
     """Settings of a teacher's run."""
     teacher, exposure = TEACHERS[name]
     own = [f"teacher={teacher}", f"students=[{STUDENT}]", f"distillation.exposure=[{exposure}]"]
-    return [*own, f"seed={seed}", "threads=1", *more]
+    epochs, final = EPOCHS[name == BEFORE]
+    own += [f"distillation.epochs={epochs}", f"distillation.final_epochs={final}"]
+    rate = ["distillation.learning_rate=1e-3"]
+    return [*own, f"seed={seed}", "threads=1", *(rate if name == BEFORE else more)]
 
 
 def taught(name: str, seed: int, work: Path, more: Sequence[str]) -> Context:
@@ -262,6 +267,8 @@ def write_page(tables: Mapping[str, list[str]]) -> None:
     text = PAGE.read_text(encoding="utf-8")
     for name, lines in tables.items():
         begin, end = f"<!-- {name}: made by bench_teachers -->", f"<!-- end of {name} -->"
+        if begin not in text:
+            continue
         head, _, rest = text.partition(begin)
         text = "\n".join([f"{head}{begin}", "", *lines, "", f"{end}{rest.partition(end)[2]}"])
     PAGE.write_text(text, encoding="utf-8")
