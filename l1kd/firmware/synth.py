@@ -74,9 +74,7 @@ def _to_begin(context: Context) -> dict[str, Logic]:
     return {}
 
 
-def _yosys(
-    context: Context, logic: Logic, stop: Callable[[], bool] = lambda: False
-) -> Synthesis:
+def _yosys(context: Context, logic: Logic, stop: Callable[[], bool] = lambda: False) -> Synthesis:
     record, limit = logic.record, context.config.rtl.time_limit_s
     run = context.directory / record.top  # beside which temporary files lie: in no project
     options: dict[str, Any] = {"time_limit_s": limit, "say": context.say, "beside": run}

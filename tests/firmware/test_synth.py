@@ -167,7 +167,7 @@ def test_no_yosys_goes_on_when_the_stages_before_end(
         assert killed.returncode == -9, killed.stderr
     else:
         error = {"error": CheckFailed("a gate"), "interruption": KeyboardInterrupt()}[end]
-        with pytest.raises(type(error)), stage.beside(mine):  # noqa: PT012
+        with pytest.raises(type(error)), stage.beside(mine):
             while not (pids.exists() and pids.read_text()):
                 threading.Event().wait(0.01)
             raise error
