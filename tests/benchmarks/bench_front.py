@@ -1,14 +1,17 @@
 """Small students of the demo's events: quality against logic as Yosys counts it, and latency.
 
 `python -m tests.benchmarks.bench_front [CONFIG] [--seeds 1 2] [--only NAME ...] [--epochs N]
-[--teacher RUN] [--work DIR] [--page]` trains the students of CONFIG (default `front.yaml` beside
-this file) against one frozen teacher, all students of a seed side by side; writes the Verilog of
-each and synthesises it. Records `results/front.json`, and with --page the table of docs/silicon.md:
-by student and seed AUC, efficiency and band on validation and on test halves, LUTs and flip-flops
-by Yosys, pipeline stages. A point of the front is one that no student beats in LUTs and in the band
-of *validation* halves, means over seeds. The teacher is that of a RUN, or trained once by CONFIG.
+[--teacher RUN] [--train] [--work DIR] [--page]` trains the students of CONFIG (default `front.yaml`
+beside this file) against one frozen teacher, those that are asked for side by side; then writes the
+Verilog of each, the least first, and synthesises it. Records `results/front.json`, and with --page
+the table of docs/silicon.md: by student and seed AUC and band on validation and on test halves,
+LUTs and flip-flops by Yosys, pipeline stages. A point of the front is one that no student beats in
+LUTs and in the band of *validation* halves (at thresholds of training and validation normals: a
+student learns scores, not who is normal), means over seeds. The teacher is that of a RUN, or
+trained once by CONFIG; --train ends before the synthesis.
 
 Every finished piece is kept in DIR (default `runs/bench-front`): stopped, it goes on where it was.
+What is recorded are all pieces of CONFIG's students that are there, whatever their epochs.
 """
 
 from __future__ import annotations
@@ -20,12 +23,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import l1kd
 from l1kd.core import config_file
 from l1kd.core.config import Student
 from l1kd.core.context import Context
 from l1kd.core.files import content_hash, file_hash, read_json, write_json
 from l1kd.evaluation.evaluate import scorer
+from l1kd.evaluation.metrics import mean_over_signals, quality
+from l1kd.evaluation.scores import score_samples
 from l1kd.firmware.run_firmware import stated_port
 from l1kd.firmware.verilog import alkaid_convert
 from l1kd.firmware.verilog.synthesize import synthesize
@@ -34,13 +41,13 @@ from l1kd.networks.to_exact import read
 from l1kd.runs.run import context_of
 from l1kd.training.frozen_teacher import LabelledEvents, train_students
 from tests.benchmarks.bench_ablations import environment
-from tests.benchmarks.bench_students import cost, figures, labels, setting, taught
+from tests.benchmarks.bench_students import labels, setting, taught
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results" / "front.json", HERE.parents[1] / "docs" / "silicon.md"
 MARKS = ("<!-- front: made by bench_front -->\n", "<!-- end of front -->")
 PART, CLOCK_NS = "xcvu13p-flga2577-2-e", 5.0
-QUALITY = ("auc", "efficiency", "band")
+QUALITY = ("auc", "band")
 Row = dict[str, Any]
 
 
@@ -68,6 +75,27 @@ def wanted(own: Student, seed: int, context: Context, epochs: int) -> dict[str, 
     return {**whole, "teacher": file_hash(context.teacher_file)}
 
 
+def judged(model: Any, context: Context) -> Row:
+    """Quality of a student on validation halves and on test halves, means over signals."""
+    dataset = context.dataset
+    parts = {"train": dataset.train, "val": dataset.val}
+    parts |= {f"val:{name}": signal.val for name, signal in dataset.signals.items()}
+    parts |= {f"test:{name}": sample for name, sample in dataset.judged.items()}
+    arrays = score_samples({"own": scorer(model, dataset.shape)}, parts)
+    scores = {name: arrays[f"own_{name}"] for name in parts}
+    normal = {
+        "validation": np.concatenate([scores["train"], scores["val"]]),
+        "test": scores["test:test"],
+    }
+    found: Row = {}
+    for half, first in (("validation", "val:"), ("test", "test:")):
+        signals = {name: scores[f"{first}{name}"] for name in dataset.signals}
+        own = quality({"test": normal[half], **signals})
+        values = {key: mean_over_signals(getattr(own, key)) for key in QUALITY}
+        found[half] = {key: round(value or 0.0, 4) for key, value in values.items()}
+    return found
+
+
 def train(
     students: Sequence[Student], seed: int, context: Context, work: Path, epochs: int
 ) -> None:
@@ -85,10 +113,9 @@ def train(
     for own in missing:
         model = trained[own.name]
         save_model(model, work / f"{own.name}-{seed}.keras")
-        row = {**figures(scorer(model, context.dataset.shape), context), **cost(model)}
-        row |= {"setting": wanted(own, seed, context, epochs)}
+        row = {"setting": wanted(own, seed, context, epochs), **judged(model, context)}
         write_json(work / f"{own.name}-{seed}.json", row)
-        say(f"{own.name} {seed}: {row['validation']}, about {row['lut']:,} LUT")
+        say(f"{own.name} {seed}: {row['validation']}")
 
 
 def synthesised(own: Student, seed: int, context: Context, work: Path) -> Row:
@@ -108,7 +135,15 @@ def synthesised(own: Student, seed: int, context: Context, work: Path) -> Row:
         "model": file_hash(work / f"{own.name}-{seed}.keras"),
         **{key: getattr(made, key) for key in ("lut", "ff", "dsp", "tool")},
         "stages": logic.record.latency_cycles,
+        "weights": int(model.count_params()),
+        "estimate": round(logic.record.lut or 0),
+        "lut_by_layer": {layer.name: round(layer.lut) for layer in logic.record.layers},
     }
+
+
+def size(own: Student, seed: int, work: Path) -> int:
+    """Weights of a trained student: the least is synthesised first."""
+    return int(l1kd.load_model(work / f"{own.name}-{seed}.keras").count_params())
 
 
 def say(line: str) -> None:
@@ -133,7 +168,7 @@ def summary(rows: Mapping[str, Row]) -> Row:
         found[half]["band_error"] = None if error is None else round(error, 5)
     for key in ("lut", "ff", "stages"):
         found[key] = mean([row["yosys"][key] for row in rows.values()], 1)
-    found["weights"] = next(iter(rows.values()))["weights"]
+    found["weights"] = next(iter(rows.values()))["yosys"]["weights"]
     return found
 
 
@@ -149,7 +184,7 @@ def front(students: Mapping[str, Row]) -> list[str]:
     return found
 
 
-def record(context: Context, work: Path, epochs: int) -> None:
+def record(context: Context, work: Path) -> None:
     """Write what is there of the configuration's students."""
     students = {}
     for own in context.config.students:
@@ -158,8 +193,9 @@ def record(context: Context, work: Path, epochs: int) -> None:
             row, seed = read_json(file), file.stem.removeprefix(f"{own.name}-")
             if not seed.isdigit() or "yosys" not in row:
                 continue
-            if row.pop("setting") == wanted(own, int(seed), context, epochs):
-                rows[seed] = row
+            made = row.pop("setting")
+            if made == wanted(own, int(seed), context, made["epochs"]):
+                rows[seed] = {**row, "epochs": made["epochs"]}
         if rows:
             described = own.model_dump(mode="json", exclude_defaults=True)
             students[own.name] = {
@@ -167,10 +203,8 @@ def record(context: Context, work: Path, epochs: int) -> None:
                 "summary": summary(rows),
                 "seeds": rows,
             }
-    teacher = figures(scorer(l1kd.load_model(context.teacher_file), context.dataset.shape), context)
-    about = {"environment": environment(), "epochs": epochs, "part": PART, "clock_ns": CLOCK_NS}
-    found = {"teacher": teacher, "students": students, "front": front(students)}
-    write_json(RESULTS, {**about, **found})
+    about = {"environment": environment(), "part": PART, "clock_ns": CLOCK_NS}
+    write_json(RESULTS, {**about, "students": students, "front": front(students)})
 
 
 def table(found: Row) -> str:
@@ -210,6 +244,7 @@ def main() -> int:
     arguments.add_argument("--only", nargs="*", default=[])
     arguments.add_argument("--epochs", type=int, help="default: all those of the configuration")
     arguments.add_argument("--teacher", type=Path, help="a run whose teacher is taken")
+    arguments.add_argument("--train", action="store_true", help="no synthesis")
     arguments.add_argument("--work", type=Path, default=Path("runs/bench-front"))
     arguments.add_argument("--page", action="store_true", help="write the table of docs/silicon.md")
     options = arguments.parse_args()
@@ -220,13 +255,14 @@ def main() -> int:
     chosen = [o for o in context.config.students if not options.only or o.name in options.only]
     for seed in options.seeds:
         train(chosen, seed, context, options.work, epochs)
-        for own in chosen:
+        least = chosen if not options.train else []
+        for own in sorted(least, key=lambda own: size(own, seed, options.work)):
             file = options.work / f"{own.name}-{seed}.json"
             row, model = read_json(file), file.with_suffix(".keras")
             if row.get("yosys", {}).get("model") != file_hash(model):
                 write_json(file, {**row, "yosys": synthesised(own, seed, context, options.work)})
-                record(context, options.work, epochs)
-    record(context, options.work, epochs)
+                record(context, options.work)
+    record(context, options.work)
     if options.page:
         PAGE.write_text(in_page(PAGE.read_text(encoding="utf-8"), read_json(RESULTS)), "utf-8")
     return 0
