@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BeforeValidator,
@@ -23,6 +23,7 @@ from l1kd.core.config_types import Bits, Float, Int, Name, Part, Range, Share, S
 from l1kd.core.errors import did_you_mean
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.stages import Stage
+from l1kd.core.teacher_config import Exposure, Jets, Soft, Teacher
 
 Backend = Literal["Vitis", "Vivado"]  # of hls4ml; `firmware.hls.backends` has an object for each
 VendorTool = Literal["vitis", "vivado"]  # the same in lower case, on the command line
@@ -91,7 +92,6 @@ def _of_its_source(value: Any, info: ValidationInfo) -> Any:
 
 Data = Annotated[SerializeAsAny[DataSection], BeforeValidator(_of_its_source)]
 
-Exposure = Literal["dataset", "noise", "shuffle", "patch", "warp", "pieces"]
 TargetTransform = Literal["fitted", "paper", "cicada"]
 
 
@@ -152,6 +152,10 @@ class Distillation(Strict):
     """Kinds of other events that students also see, labelled by the teacher; shared evenly."""
     exposure_ratio: Annotated[Float, Field(gt=0, le=100)] = 1.0
     """Exposure events per normal event."""
+    jets: Jets = Jets()
+    """Events `jets`, of the exposure or of a classifier."""
+    soft: Soft = Soft()
+    """Events `soft`, likewise."""
     draws: Annotated[Int, Field(ge=1, le=1000)] = 4
     """Draws of exposure against a frozen teacher, each labelled once; epochs take turns."""
     average: Annotated[Float, Field(ge=0, lt=1)] = 0.0
@@ -214,7 +218,6 @@ class Distillation(Strict):
         return found if start else found[1:]
 
 
-TeacherArchitecture = Literal["paper", "cicada", "dense", "pca", "mahalanobis"]
 StudentArchitecture = Literal[
     "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense", "set"
 ]
@@ -234,34 +237,6 @@ class Grid(_Type):
         if self.signed and self.integer < 1:
             raise ValueError("a signed grid needs integer >= 1; scale the inputs by a power of two")
         return self
-
-
-class Teacher(Strict):
-    """The float autoencoder, and what its residual is measured in."""
-
-    architecture: TeacherArchitecture
-    """Layers of the autoencoder: `l1kd list teachers`."""
-    latent: Annotated[Int, Field(ge=1, le=4096)] = 20
-    """Numbers in the latent space."""
-    hidden: list[Annotated[Int, Field(ge=1, le=4096)]] = [128, 64]
-    """Units of the encoder's layers, mirrored in the decoder; `dense` only."""
-    square_root: Annotated[Float, Field(ge=0, le=1e6)] | None = None
-    """Inputs are counts, and the teacher sees sqrt(x + this), whose spread hardly depends on
-    pile-up; null: it sees them as they are."""
-    standardise: bool = False
-    """Each input is shifted and scaled to mean 0 and spread 1 of the training normals."""
-    residual_power: Annotated[Float, Field(gt=0, le=16)] = 2.0
-    """Power of the residual that the score is the mean of; 2: the mean square."""
-    residual_scale: Annotated[Float, Field(ge=-4, le=4)] = 0.0
-    """Weight of each input in the score: its standard deviation over training normals to this
-    power; 0: all alike."""
-    components: Annotated[Int, Field(ge=1, le=2048)] = 1
-    """Principal components that are kept; `pca` only."""
-
-    @property
-    def closed_form(self) -> bool:
-        """Fitted, not trained: `square_root` and `components` apply, nothing else does."""
-        return self.architecture in ("pca", "mahalanobis")
 
 
 class LayerWidths(Strict):
@@ -304,6 +279,8 @@ class Student(Strict):
     """Inputs of a filter, rows and columns; `conv` and `set` only; null: 2 x 2."""
     stride: Sides | None = None
     """Inputs between two windows, rows and columns; `conv` and `set` only; null: as the kernel."""
+    pointwise: Size | None = None
+    """Filters of a second convolution, which sees each window by itself; `set` only; null: none."""
     sum: Literal["phi", "eta", "all"] | None = None
     """Axes that are summed over; `set` only: phi (rows, also null), eta (columns), or all."""
     layers: dict[str, LayerWidths] = {}
@@ -314,6 +291,8 @@ class Student(Strict):
     """Drawings of the first weights; the one with the lowest validation loss is kept."""
     logic_penalty: Annotated[Float, Field(ge=0, le=1000)] = 0.0
     """Weight in the loss of the adders that the weights need in logic."""
+    learning_rate: Annotated[Float, Field(gt=0, le=1)] | None = None
+    """First learning rate; null: `distillation.student_learning_rate`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -326,8 +305,8 @@ class Student(Strict):
 
     @model_validator(mode="after")
     def _of_a_convolution(self) -> Student:
-        for key in ("filters", "kernel", "stride", "sum"):
-            of = ("set",) if key == "sum" else ("conv", "set")
+        for key in ("filters", "kernel", "stride", "sum", "pointwise"):
+            of = ("set",) if key in ("sum", "pointwise") else ("conv", "set")
             if getattr(self, key) is not None and self.architecture not in of:
                 named = " and ".join(map(repr, of))
                 raise ValueError(f"{key!r} is for {named}; other architectures have their own")
@@ -566,16 +545,18 @@ def differences(*trees: dict[str, Any]) -> dict[str, list[Any]]:
     return {key: values for key, values in every.items() if values.count(values[0]) < len(values)}
 
 
-Objective = Literal["auc", "efficiency", "lut", "latency"]
+Objective = Literal["auc", "efficiency", "band", "lut", "latency"]
 
 
 class Space(Strict):
     """Space of students. A pair is a range; equal ends, or one choice, fix a value."""
 
-    architectures: Annotated[list[Literal["conv", "dense"]], Field(min_length=1)] = ["conv"]
+    architectures: Annotated[list[Literal["conv", "dense", "set"]], Field(min_length=1)] = ["conv"]
     """Architectures to choose from."""
     filters: Range[Size] = (1, 6)
     """Filters of the convolution."""
+    pointwise: Range[Annotated[Int, Field(ge=0, le=64)]] = (0, 0)
+    """Filters of the second convolution of `set`; 0: none."""
     kernels: Annotated[list[Sides], Field(min_length=1)] = [(2, 2), (3, 2), (3, 3)]
     """Kernels to choose from; the stride is the same."""
     hidden_layers: Range[Annotated[Int, Field(ge=0, le=4)]] = (0, 1)
@@ -601,7 +582,12 @@ class Search(Strict):
     """Candidates that are trained, in all."""
     seed: Annotated[Int, Field(ge=0, lt=2**31)] | None = None
     """Seed of the proposals; null: the configuration's."""
-    objectives: Annotated[list[Objective], Field(min_length=1)] = list(get_args(Objective))
+    objectives: Annotated[list[Objective], Field(min_length=1)] = [
+        "auc",
+        "efficiency",
+        "lut",
+        "latency",
+    ]
     """Goals of the front: means over the signals' validation halves, LUT estimate, latency in
     cycles."""
     epochs: Annotated[Int, Field(ge=1, le=100_000)] = 12
@@ -626,7 +612,7 @@ class Config(Strict):
     data: Data
     """Events: normal ones to learn, signals to judge by."""
     teacher: Teacher
-    """The float autoencoder whose residual is the score; by default what suits the source."""
+    """The float network whose score students learn; by default what suits the source."""
     students: Annotated[list[Student], Field(min_length=1)]
     """The quantized networks that learn its score; by default what suits the source."""
     distillation: Distillation = Distillation()

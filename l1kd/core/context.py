@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ class Context:
     config: Config  # resolved
     console: Console = field(default_factory=lambda: Console(stderr=True))  # shows progress
     open_events: Callable[[], Any] | None = None  # given by `runs`, which knows the sources
+    # work that was begun beside earlier stages, by student: `synth` takes its results
+    begun: dict[str, Future[Any]] = field(default_factory=dict, repr=False, compare=False)
     # when something was told last
     _told: list[float] = field(default_factory=lambda: [0.0], repr=False, compare=False)
 

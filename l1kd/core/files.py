@@ -270,7 +270,9 @@ def check_own_files(run: Path) -> None:
 def sweep(run: Path) -> None:
     """Delete what killed processes had begun to write into a run that this process holds."""
     for place in _places(run):
-        for left in [path for path in place.iterdir() if is_passing(path.name, ".part", ".old")]:
+        # Only who holds a run has `processes.scratch` directories right in it.
+        endings = (".part", ".old", ".scratch") if place == run else (".part", ".old")
+        for left in [path for path in place.iterdir() if is_passing(path.name, *endings)]:
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left, ignore_errors=True)
             else:

@@ -29,7 +29,17 @@ PHI_AXIS = 0
 # Chosen for the efficiency at a trigger's rate, measured on the toy calorimeter (docs/training.md).
 DEFAULTS: dict[str, Any] = {
     "teacher": {
-        "architecture": "dense",
+        "architecture": "ensemble",
+        "of": [
+            {"architecture": "mahalanobis", "square_root": 1.0},
+            {
+                "architecture": "contrast",
+                "hidden": [32],
+                "square_root": 1.0,
+                "standardise": True,
+            },
+        ],
+        # Of other architectures, where a configuration asks for one.
         "hidden": [128, 64],
         "latent": 8,
         "square_root": 1.0,
@@ -41,11 +51,12 @@ DEFAULTS: dict[str, Any] = {
         {"architecture": "set", "hidden": [12, 12]},
     ],
     "distillation": {
-        "epochs": 16,
-        "final_epochs": 8,
+        "epochs": 8,
+        "final_epochs": 24,
         "batch": 256,
+        "learning_rate": 3e-3,
         "student_learning_rate": 1e-2,
-        "exposure": ["patch", "shuffle"],
+        "exposure": ["jets", "soft"],
     },
     "choose": {"by": "efficiency"},
 }

@@ -148,7 +148,7 @@ def calibration_sample(config: Config, dataset: Dataset) -> Sample | None:
     """Training normals and as much exposure; None if students were shown none."""
     if not config.distillation.exposure:
         return None
-    mix = mixer(config.distillation.exposure, 1.0, dataset)
+    mix = mixer(config.distillation.exposure, 1.0, dataset, config.distillation)
     normal = dataset.train.events(_EVENTS)
     exposure = mix(normal, np.random.default_rng([config.seed, _STREAM]))
     return Sample.of("calibration", np.concatenate([normal, exposure]))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any
 
@@ -23,7 +27,7 @@ from l1kd.firmware.run_firmware import (
 from l1kd.firmware.vendor_tools.tool_results import collected
 from l1kd.firmware.verilog.lut_ff_estimate import Kernel, kernel_lut, kernels
 from l1kd.firmware.verilog.project import Logic
-from l1kd.firmware.verilog.synthesize import synthesize
+from l1kd.firmware.verilog.synthesize import Synthesis, synthesize
 
 
 def synth(context: Context) -> None:
@@ -43,6 +47,44 @@ def synth(context: Context) -> None:
         found += _synthesized(context, written[name])
     _store(context, found)
     check(context, found)
+
+
+@contextlib.contextmanager
+def beside(context: Context) -> Iterator[None]:
+    """Run Yosys beside what is done inside, in a process of its own; `synth` takes the results.
+
+    However the block is left, no Yosys goes on.
+    """
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        for name, logic in _to_begin(context).items():
+            context.say(f"{name}: Yosys begins beside the next stage")
+            context.begun[name] = pool.submit(_yosys, context, logic, stop.is_set)
+        try:
+            yield
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            context.begun.clear()
+
+
+def _to_begin(context: Context) -> dict[str, Logic]:
+    """What `synth` would give to Yosys, by student; nothing if it cannot tell."""
+    with contextlib.suppress(UserError):  # the stages themselves say what is wrong
+        groups = projects_of(context.directory)
+        students = [open_student(context, name, projects) for name, projects in groups.items()]
+        written = {each.name: each.logic for each in students if each.logic is not None}
+        names = chosen(context, context.config.rtl.synthesize, list(written))
+        limit = context.config.rtl.tools_max_lut
+        return {name: written[name] for name in names if (written[name].record.lut or 0) <= limit}
+    return {}
+
+
+def _yosys(context: Context, logic: Logic, stop: Callable[[], bool] = lambda: False) -> Synthesis:
+    record, limit = logic.record, context.config.rtl.time_limit_s
+    run = context.directory / record.top  # beside which temporary files lie: in no project
+    options: dict[str, Any] = {"time_limit_s": limit, "say": context.say, "beside": run}
+    return synthesize(logic.directory, record.top, part=record.part, stop=stop, **options)
 
 
 def _store(context: Context, found: list[Resources]) -> None:
@@ -81,9 +123,9 @@ def _synthesized(context: Context, logic: Logic) -> list[Resources]:
             f"{limit:,.0f} are not (rtl.tools_max_lut)"
         )
         return []
-    options: dict[str, Any] = {"time_limit_s": config.time_limit_s, "say": context.say}
     try:
-        made = synthesize(logic.directory, record.top, part=record.part, **options)
+        begun = context.begun.pop(name, None)
+        made = begun.result() if begun else _yosys(context, logic)
     except UserError as error:
         context.say(f"{name}: not synthesised: {error}")
         return []

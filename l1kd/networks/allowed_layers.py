@@ -1,4 +1,4 @@
-"""The layers and quantizers that a model file may hold, three of our own, and their arguments.
+"""The layers and quantizers that a model file may hold, five of our own, and their arguments.
 
 No function, class or module that a file names is looked up anywhere else. The tables are broader
 than what can become firmware, so that the lint can name the layer that cannot, and why.
@@ -59,6 +59,58 @@ class PowerMean(keras.layers.Layer):
         return {**super().get_config(), "power": self.power, "weights": self.residual_weights}
 
 
+class Odds(keras.layers.Layer):
+    """The raw anomaly score of a classifier: exp(logit), the odds against a normal event."""
+
+    LARGEST = 60.0  # a logit beyond which float32 would overflow soon
+
+    def call(self, inputs: Any) -> Any:
+        """Logits (batch, 1) to scores (batch,)."""
+        logit = tf.reshape(inputs, (-1,))
+        return tf.exp(tf.clip_by_value(logit, -self.LARGEST, self.LARGEST))
+
+
+class LogEnsemble(keras.layers.Layer):
+    """Several raw scores as one, exp(log sum exp z) or exp(mean z).
+
+    z is the log of a score, in units that make its median over normals 0 and its 99 % quantile that
+    of a normal distribution: alike in the tail, where decisions are made, not around the middle.
+    Median and unit are weights that no gradient changes.
+    """
+
+    SMALLEST = 1e-12  # of a score
+
+    def __init__(self, combine: str = "soft_maximum", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if combine not in ("soft_maximum", "mean"):
+            raise ValueError(f"combine is {combine!r}, and has to be 'soft_maximum' or 'mean'")
+        self.combine = combine
+
+    def build(self, input_shape: Any) -> None:
+        """A median and a unit for each score; ValueError if it is one alone."""
+        if not isinstance(input_shape, list):
+            raise ValueError(f"{self.name!r} combines two scores or more")
+        for name, start in (("median", "zeros"), ("unit", "ones")):
+            size = (len(input_shape),)
+            setattr(self, name, self.add_weight(name, size, initializer=start, trainable=False))
+        super().build(input_shape)
+
+    def logs(self, inputs: Any) -> Any:
+        """Logs of scores, (batch, scores)."""
+        return tf.stack([tf.math.log(tf.maximum(one, self.SMALLEST)) for one in inputs], -1)
+
+    def call(self, inputs: Any) -> Any:
+        """Tensors (batch,), two or more, to scores (batch,)."""
+        scaled = (self.logs(inputs) - self.median) / self.unit
+        mean = self.combine == "mean"
+        together = tf.reduce_mean(scaled, -1) if mean else tf.reduce_logsumexp(scaled, -1)
+        return tf.exp(tf.clip_by_value(together, -Odds.LARGEST, Odds.LARGEST))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, for `l1kd.load_model`."""
+        return {**super().get_config(), "combine": self.combine}
+
+
 class AxisSum(keras.layers.Layer):
     """Sums of an image or a sequence over axes, which stay with the length 1: trees of adders.
 
@@ -116,6 +168,8 @@ LAYERS: dict[str, Any] = {
     **{name: getattr(keras.layers, name) for name in _KERAS.split()},
     **{name: getattr(qkeras, name) for name in _QKERAS.split()},
     "AxisSum": AxisSum,
+    "LogEnsemble": LogEnsemble,
+    "Odds": Odds,
     "PowerMean": PowerMean,
     "SquareRoot": SquareRoot,
 }

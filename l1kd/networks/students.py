@@ -176,6 +176,8 @@ def _conv(build: _Builder) -> None:
         least = f"images of at least {kernel[0]}x{kernel[1]}"
         raise build.refuse(f" ({config.architecture}) needs {least}, not {build.shape}")
     build.conv(config.filters or (6 if summed else 4), kernel, stride, bias=not cicada)
+    if config.pointwise:
+        build.conv(config.pointwise, 1, 1)
     if summed:
         build.x = AxisSum(_SUMS[config.sum or "phi"], name="sum1")(build.x)
     build.dense((16,) if cicada else config.hidden)

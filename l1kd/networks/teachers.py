@@ -1,6 +1,8 @@
-"""Teachers: float autoencoders, learned or in closed form, whose output is the raw anomaly score.
+"""Teachers: float networks, learned or in closed form, whose output is the raw anomaly score.
 
-The training finds their layers `standardised`, `latent`, `reconstruction` and `raw_score` by name.
+The training finds layers by name: `standardised`, `latent`, `reconstruction` and `raw_score` of an
+autoencoder, `latent`, `logit` and `raw_score` of a classifier. Of an ensemble's members the names
+begin with `1_`, `2_` ...; its own layer is `raw_score`.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from l1kd.core.config import Teacher
 from l1kd.core.errors import UserError
-from l1kd.data.dataset import Sample
-from l1kd.data.moments import Spread, principal_axes
-from l1kd.networks.allowed_layers import PowerMean, SquareRoot
+from l1kd.core.teacher_config import Teacher, TeacherNetwork
+from l1kd.data.dataset import Dataset, Sample
+from l1kd.data.moments import Spread, measure_spread, principal_axes
+from l1kd.networks.allowed_layers import LogEnsemble, Odds, PowerMean, SquareRoot
 
 layers = keras.layers
 
@@ -32,7 +34,7 @@ def _image(x: Any, shape: tuple[int, ...], architecture: str) -> Any:
     return x
 
 
-def _paper(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
+def _paper(x: Any, shape: tuple[int, ...], config: TeacherNetwork, name: str) -> Any:
     """19,357 parameters on 28x28 with latent 20 (arXiv 2310.06047): convolutions 3x3, `valid`."""
     if tuple(shape[:2]) != (28, 28):
         raise UserError(
@@ -45,7 +47,7 @@ def _paper(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
     x = layers.Cropping2D(((0, 3), (0, 3)))(x)
     for filters, stride in ((8, 1), (16, 1), (16, 1), (16, 2), (8, 2)):
         x = layers.LeakyReLU(0.3)(layers.Conv2D(filters, 3, strides=stride)(x))
-    x = layers.Dense(config.latent, name="latent")(layers.Flatten()(x))
+    x = layers.Dense(config.latent, name=f"{name}latent")(layers.Flatten()(x))
     x = layers.LeakyReLU(0.3)(layers.Dense(128)(x))
     x = layers.Reshape((4, 4, 8))(x)
     for _ in range(3):  # 8, 16, 32 a side
@@ -54,7 +56,7 @@ def _paper(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
     return layers.Conv2D(1, 3, activation="sigmoid")(x)
 
 
-def _cicada(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
+def _cicada(x: Any, shape: tuple[int, ...], config: TeacherNetwork, name: str) -> Any:
     """CICADA's (323,731 parameters on 18x14 with latent 80); sizes are halved once."""
     x, (height, width) = _image(x, shape, "cicada"), shape[:2]
     if height % 2 or width % 2:
@@ -66,7 +68,7 @@ def _cicada(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
     x = layers.Conv2D(20, 3, padding="same", activation="relu")(x)
     x = layers.AveragePooling2D(2)(x)
     x = layers.Conv2D(30, 3, padding="same", activation="relu")(x)
-    x = layers.Dense(config.latent, activation="relu", name="latent")(layers.Flatten()(x))
+    x = layers.Dense(config.latent, activation="relu", name=f"{name}latent")(layers.Flatten()(x))
     x = layers.Dense(int(np.prod(half)))(x)
     x = layers.Activation("relu")(layers.Reshape(half)(x))
     x = layers.Conv2D(30, 3, padding="same", activation="relu")(x)
@@ -77,75 +79,129 @@ def _cicada(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
     return layers.Conv2D(1, 3, padding="same", activation=last)(x)
 
 
-def _dense(x: Any, shape: tuple[int, ...], config: Teacher) -> Any:
+def _dense(x: Any, shape: tuple[int, ...], config: TeacherNetwork, name: str) -> Any:
     """Any shape: `hidden` units down to `latent` and up again."""
     x = layers.Flatten()(x)
     for units in config.hidden:
         x = layers.Dense(units, activation="relu")(x)
-    x = layers.Dense(config.latent, name="latent")(x)
+    x = layers.Dense(config.latent, name=f"{name}latent")(x)
     for units in reversed(config.hidden):
         x = layers.Dense(units, activation="relu")(x)
     return layers.Dense(int(np.prod(shape)))(x)
 
 
-_Architecture = Callable[[Any, tuple[int, ...], Teacher], Any]
-TEACHERS: dict[str, _Architecture] = {"paper": _paper, "cicada": _cicada, "dense": _dense}
+_Architecture = Callable[[Any, tuple[int, ...], TeacherNetwork, str], Any]
+AUTOENCODERS: dict[str, _Architecture] = {"paper": _paper, "cicada": _cicada, "dense": _dense}
 
 
-@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
-def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> keras.Model:
-    """An untrained teacher: events (batch, *shape) to raw scores (batch,)."""
-    events = keras.Input(shape, name="events")
-    (mean, deviation), units = spread, events
-    if config.square_root is not None:
-        units = SquareRoot(config.square_root, name="square_root")(events)
+def _around(x: Any) -> Any:
+    """Images with their last row before the first and their first behind the last."""
+    last = int(x.shape[1]) - 1
+    ends = [layers.Cropping2D((cut, (0, 0)))(x) for cut in ((last, 0), (0, last))]
+    return layers.Concatenate(axis=1)([ends[0], x, ends[1]])
+
+
+def _contrast(
+    x: Any, shape: tuple[int, ...], config: TeacherNetwork, name: str, *, ring: bool
+) -> Any:
+    """A logit: of images convolutions 3 x 3, then the mean over rows if they are a ring; dense."""
+    if len(shape) > 1 and config.filters:
+        x = layers.Reshape((*shape, 1))(x) if len(shape) == 2 else x
+        for filters in config.filters:
+            if ring:
+                x = layers.ZeroPadding2D((0, 1))(_around(x))
+                x = layers.Conv2D(filters, 3, activation="relu")(x)
+            else:
+                x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+        pool = (int(x.shape[1]), 1) if ring else (2, 2)
+        x = layers.AveragePooling2D(pool, padding="same")(x)
+    named = {len(config.hidden): f"{name}latent"}  # the last layer before the logit
+    x = layers.Flatten(name=named.get(0))(x)
+    for number, units in enumerate(config.hidden, 1):
+        x = layers.Dense(units, activation="relu", name=named.get(number))(x)
+    return layers.Dense(1, name=f"{name}logit")(x)
+
+
+def _units(events: Any, config: TeacherNetwork, name: str) -> Any:
+    """Inputs as a teacher sees them."""
+    if config.square_root is None:
+        return events
+    return SquareRoot(config.square_root, name=f"{name}square_root")(events)
+
+
+def _learning(
+    config: TeacherNetwork, events: Any, spread: Spread, name: str = "", *, ring: bool = False
+) -> Any:
+    """Raw scores of an untrained teacher."""
+    shape, (mean, deviation) = tuple(events.shape[1:]), spread
     if config.standardise:
         standardise = layers.Normalization(
             # axis=None would ask for one mean in all; every axis named keeps one per input.
             axis=tuple(range(1, len(shape) + 1)),
             mean=mean.astype(np.float32).tolist(),
             variance=np.square(deviation).astype(np.float32).tolist(),
-            name="standardised",
+            name=f"{name}standardised",
         )
     else:
-        standardise = layers.Activation("linear", name="standardised")
-    standardised = standardise(units)
-    decoded = TEACHERS[config.architecture](standardised, shape, config)
-    reconstruction = layers.Reshape(shape, name="reconstruction")(decoded)
+        standardise = layers.Activation("linear", name=f"{name}standardised")
+    standardised = standardise(_units(events, config, name))
+    if config.architecture == "contrast":
+        logit = _contrast(standardised, shape, config, name, ring=ring)
+        return Odds(name=f"{name}raw_score")(logit)
+    decoded = AUTOENCODERS[config.architecture](standardised, shape, config, name)
+    reconstruction = layers.Reshape(shape, name=f"{name}reconstruction")(decoded)
     weights = None
     if config.residual_scale:
         weight = deviation**config.residual_scale
         weights = (weight / weight.mean()).astype(np.float32).tolist()
-    score = PowerMean(config.residual_power, weights, name="raw_score")
-    return keras.Model(events, score([standardised, reconstruction]), name="teacher")
+    score = PowerMean(config.residual_power, weights, name=f"{name}raw_score")
+    return score([standardised, reconstruction])
 
 
-@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
-def fit_teacher(config: Teacher, normal: Sample) -> keras.Model:
-    """A teacher in closed form, of normal events; it does not learn, its residual is squared."""
+def _fitted(config: TeacherNetwork, events: Any, normal: Sample, name: str = "") -> Any:
+    """Raw scores of a teacher in closed form, of normal events; its residual is squared."""
     mean, axes, whitening = principal_axes(normal, config.square_root)
-    events = keras.Input(normal.shape, name="events")
-    units = events
-    if config.square_root is not None:
-        units = SquareRoot(config.square_root, name="square_root")(events)
+
+    def dense(x: Any, kernel: Any, bias: Any, called: str) -> Any:
+        layer = layers.Dense(len(bias), name=f"{name}{called}", trainable=False)
+        found = layer(x)
+        layer.set_weights([kernel, bias])
+        return found
+
+    units = _units(events, config, name)
     if config.architecture == "pca":
         if config.components >= len(mean):
             many = f"{config.components} components leave nothing of {len(mean)} inputs"
             raise UserError(f"teacher 'pca': {many}; set teacher.components to fewer")
         basis = axes[:, -config.components :]
-        weights = {"latent": (basis, -mean @ basis), "decoded": (basis.T, mean)}
-        standardised = layers.Activation("linear", name="standardised")(units)
-        latent = layers.Dense(config.components, name="latent")(layers.Flatten()(standardised))
-        decoded = layers.Dense(len(mean), name="decoded")(latent)
-        reconstruction = layers.Reshape(normal.shape, name="reconstruction")(decoded)
+        standardised = layers.Activation("linear", name=f"{name}standardised")(units)
+        latent = dense(layers.Flatten()(standardised), basis, -mean @ basis, "latent")
+        decoded = dense(latent, basis.T, mean, "decoded")
+        reconstruction = layers.Reshape(normal.shape, name=f"{name}reconstruction")(decoded)
     else:  # Mahalanobis: the mean square of whitened inputs, with nothing to reconstruct
-        weights = {"latent": (whitening, -mean @ whitening)}
-        latent = layers.Dense(len(mean), name="latent")(layers.Flatten()(units))
-        standardised = layers.Reshape(normal.shape, name="standardised")(latent)
-        reconstruction = layers.Subtract(name="reconstruction")([standardised, standardised])
-    score = PowerMean(2.0, name="raw_score")([standardised, reconstruction])
-    model = keras.Model(events, score, name="teacher")
-    for name, values in weights.items():
-        model.get_layer(name).set_weights(values)
-    model.trainable = False
-    return model
+        latent = dense(layers.Flatten()(units), whitening, -mean @ whitening, "latent")
+        standardised = layers.Reshape(normal.shape, name=f"{name}standardised")(latent)
+        both = [standardised, standardised]
+        reconstruction = layers.Subtract(name=f"{name}reconstruction")(both)
+    return PowerMean(2.0, name=f"{name}raw_score")([standardised, reconstruction])
+
+
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+def build_teacher(config: Teacher, dataset: Dataset) -> keras.Model:
+    """A teacher, events (batch, *shape) to raw scores (batch,), untrained or fitted."""
+    events, several, scores = keras.Input(dataset.shape, name="events"), bool(config.of), []
+    for number, own in enumerate(config.members, 1):
+        name, axes = f"{number}_" if several else "", dataset.standardise_axes
+        if own.closed_form:
+            scores.append(_fitted(own, events, dataset.train, name))
+            continue
+        spread = measure_spread(dataset.train, axes, own.square_root)
+        scores.append(_learning(own, events, spread, name, ring=0 in axes))
+    score = LogEnsemble(config.combine, name="raw_score")(scores) if several else scores[0]
+    return keras.Model(events, score, name="teacher")
+
+
+def latents_of(teacher: keras.Model) -> list[Any]:
+    """A teacher's latents, tensors (batch, numbers), of each member one."""
+    named = [layer for layer in teacher.layers if layer.name.rpartition("_")[2] == "latent"]
+    return [layer.output for layer in named]

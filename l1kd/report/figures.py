@@ -180,7 +180,7 @@ def learning(run: RunFiles) -> Group | None:
     styles = {"teacher": TEACHER, **_student_lines(run)}
     curves = {name: curve for name in styles if (curve := history.curve(name)) is not None}
     group = Group({name: styles[name] for name in curves})
-    teacher = "Teacher: mean reconstruction error", "mean raw score"
+    teacher = "Teacher: what it minimises", "mean loss"
     students = "Students: mean absolute error of the score", "mean absolute error [output units]"
     for caption, loss in (teacher, students):
         own = [name for name in curves if (name == "teacher") == (caption in teacher)]

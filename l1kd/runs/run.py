@@ -336,12 +336,17 @@ class Runner:
     def execute_each(self, stages: Sequence[AnyStage]) -> None:
         """Run stages whose result is not there; a gate that fails does not stop those after it."""
         failure: CheckFailed | None = None
-        for stage in stages:
-            try:
-                self.execute(stage, always=False)
-            except CheckFailed as error:
-                self.context.say(f"{stage}: FAILED: {error}")
-                failure = failure or error
+        with contextlib.ExitStack() as beside:
+            for stage in stages:
+                if stage == "verify" and "synth" in stages and not self.finished("synth"):
+                    from l1kd.firmware import synth
+
+                    beside.enter_context(synth.beside(self.context))
+                try:
+                    self.execute(stage, always=False)
+                except CheckFailed as error:
+                    self.context.say(f"{stage}: FAILED: {error}")
+                    failure = failure or error
         if failure is not None:
             raise failure
 

@@ -82,10 +82,11 @@ def _check(config: Config) -> None:
             "none; add data.signals"
         )
     space = (config.search or Search()).space
-    if len(dataset.shape) not in (2, 3) and "conv" in space.architectures:
+    of_images = [name for name in space.architectures if name != "dense"]
+    if len(dataset.shape) not in (2, 3) and of_images:
         raise UserError(
-            f"search.space.architectures: 'conv' reads images, and these events have the shape "
-            f"{dataset.shape}; use [dense]"
+            f"search.space.architectures: {of_images[0]!r} reads images, and these events have the "
+            f"shape {dataset.shape}; use [dense]"
         )
 
 
@@ -214,6 +215,7 @@ def judge(model: keras.Model, context: Context) -> Judged:
     return Judged(
         auc=mean_over_signals(found.auc) or 0.0,
         efficiency=mean_over_signals(found.efficiency) or 0.0,
+        band=mean_over_signals(found.band),
         lut=float(round(expected.lut)),
         ff=float(round(expected.ff)),
         latency_cycles=expected.latency_cycles,

@@ -47,26 +47,29 @@ def propose(trial: optuna.trial.BaseTrial, space: Space) -> Student:
     architecture = trial.suggest_categorical("architecture", space.architectures)
     options: dict[str, Any] = {"name": NAME, "architecture": architecture}
     layers = []
-    if architecture == "conv":
+    if architecture in ("conv", "set"):
         options["filters"] = trial.suggest_int("filters", *space.filters)
         chosen = trial.suggest_categorical("kernel", [_text(sides) for sides in space.kernels])
         options["kernel"] = tuple(int(side) for side in chosen.split("x"))
         layers.append("conv1")
+    if architecture == "set" and (own := trial.suggest_int("pointwise", *space.pointwise)):
+        options["pointwise"] = own
+        layers.append("conv2")
     count = trial.suggest_int("hidden_layers", *space.hidden_layers)
     names = [f"dense{number}" for number in range(1, count + 1)]
     options["hidden"] = [trial.suggest_int(f"{name}.units", *space.hidden) for name in names]
-    own: dict[str, dict[str, Any]] = {}
+    widths: dict[str, dict[str, Any]] = {}
     for layer in (*layers, *names, "output"):
         bits = trial.suggest_int(f"{layer}.weight_bits", *space.weight_bits)
         integer = trial.suggest_int(f"{layer}.weight_integer", *space.weight_integer)
-        own[layer] = {"weight_bits": bits, "weight_integer": integer}
+        widths[layer] = {"weight_bits": bits, "weight_integer": integer}
         if layer != "output":
             bits = trial.suggest_int(f"{layer}.activation_bits", *space.activation_bits)
-            own[layer]["activation_bits"] = bits
+            widths[layer]["activation_bits"] = bits
     lowest, highest = space.sparsity
     steps = trial.suggest_int("pruned", 0, int((highest - lowest) / _STEP + 1e-9))
-    own[[*names, "output"][0]]["sparsity"] = round(lowest + steps * _STEP, 6)
-    options["layers"] = own
+    widths[[*names, "output"][0]]["sparsity"] = round(lowest + steps * _STEP, 6)
+    options["layers"] = widths
     options["logic_penalty"] = trial.suggest_float("logic_penalty", *space.logic_penalty, log=True)
     return Student.model_validate(options)
 
@@ -104,6 +107,7 @@ class Judged(BaseModel, frozen=True):
 
     auc: float
     efficiency: float  # at a false-positive rate of 1e-3
+    band: float | None = None  # over false-positive rates from 3e-4 to 3e-3; older studies: none
     lut: float  # by the estimate of its adder-only logic
     ff: float
     latency_cycles: int
@@ -131,9 +135,14 @@ def describe(student: Student) -> str:
         return f" ({width}b)" if width else ""
 
     parts = []
-    if student.architecture == "conv":
-        parts.append(f"{student.filters or 4}@{_text(student.kernel or (2, 2))}{bits('conv1')}")
-    if student.architecture in ("conv", "dense"):
+    if student.architecture in ("conv", "set"):
+        filters = student.filters or (6 if student.architecture == "set" else 4)
+        parts.append(f"{filters}@{_text(student.kernel or (2, 2))}{bits('conv1')}")
+    if student.pointwise:
+        parts.append(f"{student.pointwise}@1x1{bits('conv2')}")
+    if student.architecture == "set":
+        parts.append(f"sum {student.sum or 'phi'}")
+    if student.architecture in ("conv", "dense", "set"):
         parts += [f"{u}{bits(f'dense{n}')}" for n, u in enumerate(student.hidden, 1)]
         return " - ".join([*parts, f"1{bits('output')}"])
     return student.architecture

@@ -88,7 +88,8 @@ def distill(
         Normal events (N, *shape), values of the students' input type.
     exposure
         Other events (M, *shape) that only students see, labelled by the teacher, or names of kinds
-        that are made of normal events: `noise`, `shuffle`, `patch`, `warp`, `pieces`.
+        that are made of normal events: `noise`, `shuffle`, `patch`, `warp`, `pieces`, `jets`,
+        `soft`, `turn`.
     exposure_ratio
         Exposure events per normal one.
     epochs, batch, learning_rate

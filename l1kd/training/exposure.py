@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -13,18 +13,23 @@ import numpy as np
 from l1kd.core.config import Distillation
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.teacher_config import Jets, Soft
 from l1kd.data.dataset import Dataset, Events
 
 
 @dataclass(frozen=True)
 class InputRange:
-    """Range and spread of the training inputs."""
+    """Range and spread of the training inputs, and settings of events that are made of them."""
 
     grid: FixedPoint
     low: float  # the lowest value seen
     high: float  # the grid's highest
     spread: float  # root mean square of the inputs around their mean
     largest: float  # the largest value seen
+    mean: np.ndarray | float = 0.0  # type: ignore[type-arg] # of each input, (rows, columns)
+    ring: bool = False  # rows: the last is beside the first
+    jets: Jets = field(default_factory=Jets)
+    soft: Soft = field(default_factory=Soft)
 
     def round(self, events: np.ndarray) -> Events:  # type: ignore[type-arg]
         """Events rounded to the grid and clipped to the range."""
@@ -32,16 +37,20 @@ class InputRange:
         return self.grid.quantize(clipped).astype(np.float32)
 
 
-def measure_inputs(dataset: Dataset) -> InputRange:
+def measure_inputs(dataset: Dataset, recipe: Distillation) -> InputRange:
     """Read the training events once."""
-    low, high, count, total, square = np.inf, -np.inf, 0, 0.0, 0.0
+    low, high, square = np.inf, -np.inf, 0.0
+    total = np.zeros(dataset.shape)
     for chunk in dataset.train.chunks():
         low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
         values = chunk.astype(np.float64)
-        count, total = count + values.size, total + values.sum()
+        total += values.sum(0)
         square += np.square(values).sum()
-    spread = float(np.sqrt(max(square / count - (total / count) ** 2, 0)))
-    return InputRange(dataset.grid, low, dataset.grid.high, max(spread, dataset.grid.lsb), high)
+    mean, count = total / len(dataset.train), len(dataset.train) * total.size
+    spread = max(float(np.sqrt(max(square / count - mean.mean() ** 2, 0))), dataset.grid.lsb)
+    ring, plane = 0 in dataset.standardise_axes, mean.reshape(_plane(dataset.shape))
+    limits = dataset.grid, low, dataset.grid.high, spread, high
+    return InputRange(*limits, plane, ring, recipe.jets, recipe.soft)
 
 
 def noise(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
@@ -145,6 +154,90 @@ def pieces(events: Events, random: np.random.Generator, inputs: InputRange) -> E
     return inputs.round(made.reshape(events.shape))
 
 
+def jets(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
+    """Jets of other events, of random energies at random places, added to a normal one."""
+    own, count = inputs.jets, len(events)
+    made = events.astype(np.float32).reshape(count, *_plane(events.shape[1:]))
+    sides, event = made.shape[1:], np.arange(count)[:, None, None]
+    above = np.maximum(made - inputs.mean, 0)
+    peaks = above.reshape(count, -1)
+    energy = own.energy or (3 * inputs.spread, 3 * max(inputs.largest, 2 * inputs.spread))
+    # Hard jets look unlike bumps of the pile-up that are scaled up: they are taken more often.
+    chance = np.cumsum(peaks.max(1) + 1e-6)
+    number = random.integers(own.number[0], own.number[1] + 1, count)
+    window = np.arange(own.width) - own.width // 2
+    for jet in range(own.number[1]):
+        source = np.searchsorted(chance, random.random(count) * chance[-1])
+        peak = np.unravel_index(peaks[source].argmax(1), sides)
+        place = [random.integers(0, side, count) for side in sides]
+        (rows, columns), inside = _window_at(peak, window, sides, inputs.ring)
+        cut = above[source[:, None, None], rows, columns] * inside
+        scale = _between_logs(random, energy, count) / np.maximum(cut.sum((1, 2)), 1e-6)
+        cut *= (scale * (number > jet))[:, None, None]
+        (rows, columns), inside = _window_at(place, window, sides, inputs.ring)
+        np.add.at(made, (event, rows, columns), cut * inside)
+    return inputs.round(made.reshape(events.shape))
+
+
+def soft(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
+    """Wide blobs added to a normal event: deposits of one value, a Poisson number in each input."""
+    own, count = inputs.soft, len(events)
+    made = events.astype(np.float32).reshape(count, *_plane(events.shape[1:]))
+    usual = max(float(np.sum(inputs.mean)), 20 * inputs.spread)
+    energy = own.energy or (10 * inputs.spread, usual)
+    deposit = own.deposit or (max(inputs.spread / 4, inputs.grid.lsb), inputs.spread)
+    number = random.integers(own.number[0], own.number[1] + 1, count)
+    for blob in range(own.number[1]):
+        profile = np.ones((count, 1, 1))
+        for axis, side in enumerate(made.shape[1:]):
+            apart = np.abs(np.arange(side) - random.integers(0, side, count)[:, None])
+            if inputs.ring and axis == 0:
+                apart = np.minimum(apart, side - apart)
+            width = _between_logs(random, own.width, count)
+            shape = np.exp(-0.5 * np.square(apart / width[:, None]))
+            profile = profile * np.expand_dims(shape, 2 - axis)
+        profile /= profile.sum((1, 2), keepdims=True)
+        value = _between_logs(random, deposit, count)
+        deposits = _between_logs(random, energy, count) / value * (number > blob)
+        made += random.poisson(deposits[:, None, None] * profile) * value[:, None, None]
+    return inputs.round(made.reshape(events.shape))
+
+
+def turn(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
+    """A normal event with its columns mirrored in half of the cases, its rows turned if a ring."""
+    planes = events.reshape(len(events), *_plane(events.shape[1:]))
+    rows, columns = (np.tile(np.arange(side), (len(events), 1)) for side in planes.shape[1:])
+    if inputs.ring:
+        rows = (rows + random.integers(0, rows.shape[1], len(events))[:, None]) % rows.shape[1]
+    mirrored = (random.random(len(events)) < 0.5)[:, None]
+    columns = np.where(mirrored, columns[:, ::-1], columns)
+    event = np.arange(len(events))[:, None, None]
+    return planes[event, rows[:, :, None], columns[:, None, :]].reshape(events.shape)
+
+
+def _between_logs(
+    random: np.random.Generator, limits: tuple[float, float], count: int
+) -> np.ndarray:  # type: ignore[type-arg]
+    """Numbers (count,), even on a logarithmic scale."""
+    return np.exp(random.uniform(np.log(limits[0]), np.log(limits[1]), count))
+
+
+def _window_at(
+    middle: Sequence[np.ndarray],  # type: ignore[type-arg]
+    window: np.ndarray,  # type: ignore[type-arg]
+    sides: Sequence[int],
+    ring: bool,
+) -> tuple[list[np.ndarray], np.ndarray]:  # type: ignore[type-arg]
+    """Rows (N, w, 1) and columns (N, 1, w) of windows around middles, and which are inside."""
+    places: list[np.ndarray] = []  # type: ignore[type-arg]
+    inside = np.array(True)
+    for axis, (centre, side) in enumerate(zip(middle, sides, strict=True)):
+        place = np.expand_dims(np.asarray(centre)[:, None] + window, 2 - axis)
+        inside = inside & ((place >= 0) & (place < side) | (ring and axis == 0))
+        places.append(place % side)
+    return places, inside
+
+
 def _plane(shape: tuple[int, ...]) -> tuple[int, int]:
     """An event as rows and columns: an image, or one row."""
     size = int(np.prod(shape))
@@ -159,13 +252,15 @@ def _window(shape: tuple[int, ...], random: np.random.Generator, largest: int) -
 
 
 EXPOSURES: dict[str, Callable[[Events, np.random.Generator, InputRange], Events]] = {
-    own.__name__: own for own in (noise, shuffle, patch, warp, pieces)
+    own.__name__: own for own in (noise, shuffle, patch, warp, pieces, jets, soft, turn)
 }
 Mixer = Callable[[Events, np.random.Generator], Events]
 
 
-def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset) -> Mixer:
-    """A function that makes `ratio` exposure events per normal one, evenly of all `kinds`."""
+def mixer(
+    kinds: Sequence[str], ratio: float, dataset: Dataset, recipe: Distillation | None = None
+) -> Mixer:
+    """A function that makes `ratio` events per normal one, evenly of all `kinds` of exposure."""
     if "dataset" in kinds and dataset.exposure is None:
         reason = dataset.description.get("exposure", "this source has no other data set")
         raise UserError(
@@ -175,7 +270,7 @@ def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset) -> Mixer:
 
     @cache  # what is not needed is not read
     def inputs() -> InputRange:
-        return measure_inputs(dataset)
+        return measure_inputs(dataset, recipe or Distillation())
 
     @cache
     def others() -> Events:
@@ -198,20 +293,27 @@ def mixer(kinds: Sequence[str], ratio: float, dataset: Dataset) -> Mixer:
     return make
 
 
-Batch = tuple[Events, Events]
+Batch = tuple[Events, ...]
 
 _VALIDATION = 1 << 30  # as an epoch's number: validation exposure is the same in every epoch
 _VALIDATION_EVENTS = 20_000
+_AGAINST = 0xC7  # random stream of the events that a classifier tells from normal ones
 AT_ONCE = 256  # events in a forward pass that is no step: more do not fit a cache
 _AHEAD = 4  # batches that are made while the networks learn
 
 
 class Batches:
-    """Batches of normal events and their exposure; all random follows from (seed, epoch, step)."""
+    """Batches of normal events, their exposure, and events of the kinds `against`, one a normal.
 
-    def __init__(self, dataset: Dataset, recipe: Distillation, seed: int) -> None:
+    All random follows from (seed, epoch, step).
+    """
+
+    def __init__(
+        self, dataset: Dataset, recipe: Distillation, seed: int, against: Sequence[str] = ()
+    ) -> None:
         self.dataset, self.batch, self.seed = dataset, recipe.batch, seed
-        self.mixer = mixer(recipe.exposure, recipe.exposure_ratio, dataset)
+        self.mixer = mixer(recipe.exposure, recipe.exposure_ratio, dataset, recipe)
+        self.against = mixer(against, 1.0, dataset, recipe)
 
     @property
     def steps(self) -> int:
@@ -219,12 +321,15 @@ class Batches:
         return -(-len(self.dataset.train) // self.batch)
 
     def exposed(self, chunks: Iterable[Events], epoch: int) -> Iterator[Batch]:
-        """Chunks of normal events with the exposure of an epoch's steps."""
+        """Chunks of normal events with the other events of an epoch's steps."""
         for step, events in enumerate(chunks):
-            yield events, self.mixer(events, np.random.default_rng([self.seed, epoch, step]))
+            place = [self.seed, epoch, step]
+            exposure = self.mixer(events, np.random.default_rng(place))
+            made = self.against(events, np.random.default_rng([*place, _AGAINST]))
+            yield events, exposure, made
 
     def training(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch: events and their exposure, both (batch, \\*shape)."""
+        """The batches of an epoch: events, exposure, made events, each (batch, \\*shape)."""
         batches = self.exposed(self.dataset.train.shuffled(self.batch, self.seed, epoch), epoch)
         with ThreadPoolExecutor(1) as thread:
             waiting = deque(thread.submit(next, batches, None) for _ in range(_AHEAD))
@@ -233,6 +338,6 @@ class Batches:
                 yield batch
 
     def validation(self) -> list[Batch]:
-        """Validation normals with an exposure that never changes."""
+        """Validation normals with other events that never change."""
         chunks = self.dataset.val.chunks(1024, _VALIDATION_EVENTS)
         return list(self.exposed(chunks, _VALIDATION))

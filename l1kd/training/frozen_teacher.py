@@ -21,6 +21,7 @@ from l1kd.core.config import Config, Distillation, Student
 from l1kd.core.files import read_arrays, reading, write_arrays
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset
+from l1kd.networks.teachers import latents_of
 from l1kd.training.epochs import Epochs, StudentSchedule, Trainer, TrainingLog
 from l1kd.training.exposure import AT_ONCE, Batches
 from l1kd.training.student_losses import StudentTrainer
@@ -78,7 +79,7 @@ class LabelledEvents:
 
         chunks = list(dataset.train.chunks(recipe.batch, limit))
         normal = counts(chunks)
-        exposure = counts(own for d in range(draws) for _, own in batches.exposed(chunks, d))
+        exposure = counts(own for d in range(draws) for _, own, _ in batches.exposed(chunks, d))
         val = counts(chain.from_iterable(batches.validation()))
         normal_targets, own = label(normal)
         exposure_targets, further = label(exposure)
@@ -135,19 +136,19 @@ def scores_and_latents(
     """The teacher's scores (events,) and latents (events, numbers), of no number unless asked."""
     forward, width = teacher, 0
     if isinstance(teacher, keras.Model):
-        wanted = [teacher.output, *([teacher.get_layer("latent").output] if latents else [])]
-        model = keras.Model(teacher.input, wanted)
-        width = int(wanted[1].shape[-1]) if latents else 0
+        told = latents_of(teacher) if latents else []
+        model = keras.Model(teacher.input, [teacher.output, *told])
+        width = sum(int(each.shape[-1]) for each in told)
         forward = tf.function(
             lambda events: model(events, training=False), reduce_retracing=True, autograph=False
         )
-    raw, told = [np.empty(0, np.float32)], [np.empty((0, width), np.float32)]
+    raw, found = [np.empty(0, np.float32)], [np.empty((0, width), np.float32)]
     for chunk in chunks:
         given = tf.constant(chunk) if forward is not teacher else chunk
         scores, *rest = tf.nest.flatten(forward(given))
         raw.append(np.asarray(scores).ravel())
-        told.append(rest[0].numpy() if latents else np.empty((len(chunk), 0), np.float32))
-    return np.concatenate(raw), np.concatenate(told)
+        found.append(np.concatenate([np.empty((len(chunk), 0), np.float32), *rest], axis=1))
+    return np.concatenate(raw), np.concatenate(found)
 
 
 def raw_scores(teacher: Teacher, chunks: Iterator[NDArray[Any]]) -> NDArray[Any]:

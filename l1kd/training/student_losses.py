@@ -20,6 +20,7 @@ from l1kd.training.target_transform import SPREAD_AS
 
 Vector = NDArray[np.float32]
 _BEYOND = 8  # terms of the surrogate above a weight's own bits; the rest is below 1e-4
+_FEWEST = -3.0  # logarithm of the share of windows that pass the highest first threshold
 _MARK = "/"  # between a student's name and the number of its start; in no name of a configuration
 
 
@@ -160,6 +161,12 @@ class StudentTrainer:
         # Adam works per element: one optimizer serves all students alike.
         self.optimizer = keras.optimizers.Adam(config.student_learning_rate)
         self.optimizer.build([self.vector])
+        # Adam's steps are as long as its rate: a student's own rate is a factor of its steps.
+        rates = {own.name: own.learning_rate for own in settings if own.learning_rate}
+        self._paces = np.ones(self.vector.shape, np.float32)
+        for name, rate in rates.items():
+            own_part = stack.slice_of(name)
+            self._paces[own_part] = rate / config.student_learning_rate
         self._penalties = {own.name: own.logic_penalty * unit for own in settings}
         self.sparsities: dict[tuple[str, str], float] = {}  # by student and layer
         for own in settings:
@@ -197,6 +204,8 @@ class StudentTrainer:
                     usual = np.quantile(entering.reshape(-1, entering.shape[-1]), quantile, axis=0)
                     kernel, bias = layer.get_weights()
                     layer.set_weights([kernel, bias + np.maximum(-usual, 0)])
+            if own.pointwise:
+                _set_thresholds(student, events)
             output = student.layers[-2]
             kernel, bias = output.get_weights()
             output.set_weights([kernel, np.full_like(bias, middle)])
@@ -267,7 +276,10 @@ class StudentTrainer:
         with tf.GradientTape() as tape:
             losses = self.losses(events, target, latent, training=True, **options)
         gradient = tape.gradient(losses, self.vector)
+        before = tf.identity(self.vector)
         self.optimizer.apply_gradients([(gradient, self.vector)])
+        if (self._paces != 1).any():
+            self.vector.assign(before + self._paces * (self.vector - before))
         self.hold()
         if self.config.average:
             self.averaged.assign_sub((1 - self.config.average) * (self.averaged - self.vector))
@@ -293,6 +305,21 @@ class StudentTrainer:
             self.mask.assign(mask)
             self.vector.assign(vector * mask)
             self.averaged.assign(self.averaged * mask)
+
+
+def _set_thresholds(student: keras.Model, events: Any) -> None:
+    """Let the second convolution's filters begin at thresholds: that all windows pass, to few."""
+    for name in ("conv1", "conv2"):
+        kernel, bias = student.get_layer(name).get_weights()
+        student.get_layer(name).set_weights([np.abs(kernel), bias * 0])
+    layer = student.get_layer("conv2")
+    entering = keras.Model(student.input, layer.output)(events).numpy()
+    shares = np.logspace(0, _FEWEST, entering.shape[-1])
+    levels = [
+        np.quantile(values, 1 - share)
+        for values, share in zip(entering.reshape(-1, len(shares)).T, shares, strict=True)
+    ]
+    layer.set_weights([layer.get_weights()[0], -np.array(levels)])
 
 
 def _raw_error(reached: Any, target: Any, gain: Any) -> Any:

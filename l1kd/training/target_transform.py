@@ -20,6 +20,7 @@ _FILE = "target.json"
 TINY = 1e-12
 MEDIAN_AT, SPREAD_AS = 1 / 4, 1 / 16
 MIN_SPREAD = 1e-3
+QUANTILES = 0.16, 0.5, 0.84  # median, and a spread that the tail does not change
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class TargetTransform:
 
 def log_quantiles(raw: ArrayLike) -> tuple[float, float]:
     """Median of log(raw) and half the distance of its 16 and 84 % quantiles."""
-    low, median, high = np.quantile(np.log(np.maximum(raw, TINY)), (0.16, 0.5, 0.84))
+    low, median, high = np.quantile(np.log(np.maximum(raw, TINY)), QUANTILES)
     return float(median), float(high - low) / 2
 
 

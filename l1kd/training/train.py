@@ -5,7 +5,7 @@ Both modes end with a phase in which the teacher is frozen at its best epoch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,9 +17,9 @@ from l1kd.core.config import Config, Phase
 from l1kd.core.context import Context
 from l1kd.core.files import content_hash
 from l1kd.data.dataset import Dataset
-from l1kd.data.moments import measure_spread
+from l1kd.networks.allowed_layers import LogEnsemble
 from l1kd.networks.load import save_model
-from l1kd.networks.teachers import build_teacher, fit_teacher
+from l1kd.networks.teachers import build_teacher, latents_of
 from l1kd.networks.tensorflow_setup import prepare_tensorflow
 from l1kd.training import epochs
 from l1kd.training import target_transform as targets
@@ -30,6 +30,10 @@ from l1kd.training.student_losses import StudentTrainer, only_best, standardise
 
 # Values of events and exposure that are kept for a frozen teacher, at most: 1 GB of 16-bit counts.
 _MOST_KEPT = 500_000_000
+# Quantiles of normals that give an ensemble's units, and the second one's place in them.
+_TAIL, _TAIL_AT = (0.5, 0.99), 2.326
+# Layers of a teacher that its loss and its score are computed of.
+_PARTS = ("standardised", "reconstruction", "logit", "raw_score")
 # Nothing here needs AutoGraph, which would take longer than the tracing itself.
 _graph = partial(tf.function, reduce_retracing=True, autograph=False)
 
@@ -43,11 +47,18 @@ class Distiller:
         # TensorFlow's convolutions refuse an empty exposure: nothing is computed on it.
         self.exposed = bool(recipe.exposure)
         self.transform = transform = targets.TARGETS[recipe.target](recipe.score.type)
-        names = ("standardised", "reconstruction", "latent")
-        self.reconstruct = keras.Model(
-            teacher.input, [teacher.get_layer(name).output for name in names]
-        )
-        self.score_layer = teacher.get_layer("raw_score")
+        score = teacher.get_layer("raw_score")
+        self.ensemble = score if isinstance(score, LogEnsemble) else None
+        self.members = [""]
+        if self.ensemble is not None:
+            self.members = [f"{number}_" for number, _ in enumerate(score.input, 1)]
+        layers = {layer.name: layer.output for layer in teacher.layers}
+        parts = [m + part for part in _PARTS for m in self.members if m + part in layers]
+        inner = {name: layers[name] for name in dict.fromkeys([*parts, "raw_score"])}
+        self.inner = keras.Model(teacher.input, [inner, latents_of(teacher)])
+        logits = [layers[name] for name in parts if name.endswith("logit")]
+        # They compute what no other member reads: made events are for classifiers alone.
+        self.logits = keras.Model(teacher.input, logits) if logits else None
         # gain, offset; and median, spread, steps seen of the moving fit
         self.affine = tf.Variable([transform.gain, transform.offset], trainable=False)
         self.moving = tf.Variable([0.0, 1.0, 0.0], trainable=False)
@@ -66,40 +77,72 @@ class Distiller:
         score = self.transform.score
         return tf.clip_by_value(self.affine[1] + self.affine[0] * log, score.low, score.high)
 
-    def _teach(self, events: Any, training: bool) -> tuple[Any, Any, Any]:
-        """The teacher's loss, raw scores (batch,) and latents (batch, numbers)."""
-        standardised, reconstruction, latent = self.reconstruct(events, training=training)
-        raw = self.score_layer([standardised, reconstruction])
-        # Training minimises the mean square in the score's own weights, whatever its power:
-        # higher powers follow single outliers and learn slowly.
-        square = tf.square(standardised - reconstruction)
-        if self.score_layer._factor is not None:
-            square *= self.score_layer._factor
-        return tf.reduce_mean(square), raw, latent
+    def _teach(self, events: Any, made: Any, training: bool) -> tuple[Any, Any, Any]:
+        """The teacher's loss, its members' layers (batch, ...) and latents (batch, numbers).
 
-    def _move_fit(self, raw: Any) -> None:
-        """Let the fitted transform move with the teacher: running quantiles of log(raw)."""
-        log = tf.sort(tf.math.log(tf.maximum(raw, targets.TINY)))
-        size = tf.cast(tf.shape(log)[0] - 1, tf.float32)
-        low, median, high = (
-            tf.gather(log, tf.cast(tf.round(q * size), tf.int32)) for q in (0.16, 0.5, 0.84)
-        )
-        middle, spread, seen = self.moving[0], self.moving[1], self.moving[2]
+        With `made` events, which classifiers tell from normal ones; without, their loss is missing.
+        """
+        found, latents = self.inner(events, training=training)
+        losses = [tf.zeros(())]
+        for member in self.members:
+            if not self.teacher.get_layer(f"{member}latent").trainable:
+                continue  # in closed form
+            if (reconstruction := found.get(f"{member}reconstruction")) is not None:
+                # Training minimises the mean square in the score's own weights, whatever its
+                # power: higher powers follow single outliers and learn slowly.
+                square = tf.square(found[f"{member}standardised"] - reconstruction)
+                factor = self.teacher.get_layer(f"{member}raw_score")._factor
+                losses.append(tf.reduce_mean(square if factor is None else square * factor))
+            elif made is not None:
+                losses.append(tf.reduce_mean(tf.math.softplus(found[f"{member}logit"])) / 2)
+        if self.logits is not None and made is not None:
+            logits = tf.nest.flatten(self.logits(made, training=training))
+            losses += [tf.reduce_mean(tf.math.softplus(-logit)) / 2 for logit in logits]
+        return tf.add_n(losses), found, tf.concat(latents, 1)
+
+    def _follow(self, found: Mapping[str, Any]) -> Any:
+        """Let what is fitted to the normals move with the teacher; raw scores (batch,)."""
+        raw, seen = found["raw_score"], self.moving[2]
         # A plain mean over the first steps, then a memory of 50.
         rate = tf.maximum(1.0 / (seen + 1.0), 0.02)
-        middle += rate * (median - middle)
-        spread += rate * ((high - low) / 2 - spread)
+        if self.ensemble is not None:
+            scores = [found[f"{member}raw_score"] for member in self.members]
+            median, tail = _quantiles(self.ensemble.logs(scores), _TAIL)
+            self.ensemble.median.assign_add(rate * (median - self.ensemble.median))
+            unit = tf.maximum((tail - median) / _TAIL_AT, targets.MIN_SPREAD)
+            self.ensemble.unit.assign_add(rate * (unit - self.ensemble.unit))
+            raw = self.ensemble(scores)
+        middle, spread = self.moving[0], self.moving[1]
+        if self.follow:
+            log = tf.math.log(tf.maximum(raw, targets.TINY))
+            low, median, high = _quantiles(log, targets.QUANTILES)
+            middle += rate * (median - middle)
+            spread += rate * ((high - low) / 2 - spread)
+            unit = self.transform.fitted(0.0, 1.0)
+            gain = unit.gain / tf.maximum(spread, targets.MIN_SPREAD)
+            self.affine.assign([gain, unit.offset - gain * middle])
         self.moving.assign([middle, spread, seen + 1.0])
-        unit = self.transform.fitted(0.0, 1.0)
-        gain = unit.gain / tf.maximum(spread, targets.MIN_SPREAD)
-        self.affine.assign([gain, unit.offset - gain * middle])
+        return raw
+
+    def settle(self, chunks: Callable[[], Iterator[Any]]) -> None:
+        """Fit to the normals, exactly, what followed the teacher while it learned."""
+        if self.ensemble is not None:
+            scores = keras.Model(self.teacher.input, self.ensemble.input)
+            logs = np.concatenate([self.ensemble.logs(scores(own)).numpy() for own in chunks()])
+            median, tail = np.quantile(logs, _TAIL, axis=0)
+            unit = np.maximum((tail - median) / _TAIL_AT, targets.MIN_SPREAD)
+            self.ensemble.set_weights([median, unit])
+        if self.follow:
+            raw = raw_scores(self.teacher, chunks())
+            self.set_transform(self.transform.fitted(*targets.log_quantiles(raw)))
 
     def _label(self, events: Any, raw: Any, latent: Any, exposure: Any) -> tuple[Any, ...]:
         """The students' batch, normal events and exposure, with targets and latents."""
         normals = tf.shape(events)[0]
         if self.exposed:
-            _, further, beyond = self._teach(exposure, training=False)
-            events, raw = tf.concat([events, exposure], 0), tf.concat([raw, further], 0)
+            _, further, beyond = self._teach(exposure, None, training=False)
+            events = tf.concat([events, exposure], 0)
+            raw = tf.concat([raw, further["raw_score"]], 0)
             latent = tf.concat([latent, beyond], 0)
         told = None
         if self.trainer.heads:
@@ -111,6 +154,7 @@ class Distiller:
         self,
         events: Any,
         exposure: Any,
+        made: Any = None,
         quantize: bool = True,
         *,
         teacher: bool = True,
@@ -121,14 +165,13 @@ class Distiller:
         Returns the losses (teacher + students,).
         """
         with tf.GradientTape() as tape:
-            loss, raw, latent = self._teach(events, training=teacher)
-        losses = []
+            loss, found, latent = self._teach(events, made if teacher else None, training=teacher)
+        losses, raw = [], found["raw_score"]
         if teacher:
             variables = self.teacher.trainable_variables
             gradients = tape.gradient(loss, variables)
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            if self.follow:
-                self._move_fit(raw)
+            raw = self._follow(found)
             losses.append(loss[None])
         if students:
             batch = self._label(events, raw, latent, exposure)
@@ -136,12 +179,12 @@ class Distiller:
         return tf.concat(losses, 0)
 
     @_graph
-    def losses(self, events: Any, exposure: Any, *, students: bool = True) -> Any:
+    def losses(self, events: Any, exposure: Any, made: Any = None, *, students: bool = True) -> Any:
         """The losses (1 + students,) on validation events, nothing changed."""
-        loss, raw, latent = self._teach(events, training=False)
+        loss, found, latent = self._teach(events, made, training=False)
         if not students:
             return loss[None]
-        shown, target, _ = self._label(events, raw, latent, exposure)
+        shown, target, _ = self._label(events, found["raw_score"], latent, exposure)
         return tf.concat([loss[None], self.trainer.losses(shown, target)], 0)
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -163,17 +206,25 @@ class Distiller:
         return named
 
 
+def _quantiles(values: Any, shares: Sequence[float]) -> list[Any]:
+    """Quantiles over a batch, by column."""
+    ordered = tf.sort(values, axis=0)
+    size = tf.cast(tf.shape(ordered)[0] - 1, tf.float32)
+    return [tf.gather(ordered, tf.cast(tf.round(q * size), tf.int32)) for q in shares]
+
+
 def streamed_epochs(
     distiller: Distiller, batches: Batches, *, teacher: bool, students: bool
 ) -> Epochs:
     """Epochs in which the teacher scores every event; `teacher` and `students` learn or not."""
     names = ["teacher"] * teacher + distiller.trainer.names * students
     parts = []
-    for normal, exposure in batches.validation():
+    for batch in batches.validation():
         # No part without exposure, if there is any.
+        normal, exposure, _ = batch
         pieces = min(-(-len(normal) // AT_ONCE), len(exposure) or len(normal))
-        both = (np.array_split(own, pieces) for own in (normal, exposure))
-        parts += [(tf.constant(a), tf.constant(b)) for a, b in zip(*both, strict=True)]
+        split = (map(tf.constant, np.array_split(own, pieces)) for own in batch)
+        parts += list(zip(*split, strict=True))
 
     def step(quantize: bool, *batch: Any) -> Any:
         given = map(tf.constant, batch)
@@ -181,10 +232,11 @@ def streamed_epochs(
 
     def validation() -> Any:
         total: Any = 0.0
-        for normal, exposure in parts:
-            found = distiller.losses(normal, exposure, students=students)
+        for normal, exposure, made in parts:
+            told = made if teacher else None
+            found = distiller.losses(normal, exposure, told, students=students)
             total += len(normal) * found.numpy().astype(np.float64)
-        return (total / sum(len(normal) for normal, _ in parts))[-len(names) :]
+        return (total / sum(len(normal) for normal, *_ in parts))[-len(names) :]
 
     return Epochs(names, batches.steps, batches.training, step, validation)
 
@@ -192,12 +244,8 @@ def streamed_epochs(
 def build(config: Config, dataset: Dataset) -> Distiller:
     """Untrained networks of a configuration; a `UserError` if one cannot read the events."""
     keras.utils.set_random_seed(config.seed)
-    if config.teacher.closed_form:
-        teacher = fit_teacher(config.teacher, dataset.train)
-    else:
-        spread = measure_spread(dataset.train, dataset.standardise_axes, config.teacher.square_root)
-        teacher = build_teacher(config.teacher, dataset.shape, spread)
-    latent, recipe = int(teacher.get_layer("latent").output.shape[-1]), config.distillation
+    teacher, recipe = build_teacher(config.teacher, dataset), config.distillation
+    latent = sum(int(each.shape[-1]) for each in latents_of(teacher))
     students, grid = config.students, dataset.grid
     return Distiller(
         teacher, StudentTrainer.build(students, recipe, dataset.shape, grid, latent=latent)
@@ -239,9 +287,7 @@ def train(context: Context) -> None:
         if not phase.teacher:  # frozen at its best epoch, with the transform that fits it exactly
             if not config.teacher.closed_form:
                 teacher.set_weights(log.best["teacher"])
-            if distiller.follow:
-                raw = raw_scores(teacher, dataset.train.chunks())
-                distiller.set_transform(distiller.transform.fitted(*targets.log_quantiles(raw)))
+            distiller.settle(dataset.train.chunks)
         if log.progress.epoch < phase.last:
             _run(context, distiller, phase, log)
 
@@ -300,7 +346,10 @@ def _epochs(context: Context, distiller: Distiller, phase: Phase) -> epochs.Epoc
     if phase.teacher or events * int(np.prod(dataset.shape)) > _MOST_KEPT:
         shown = recipe if phase.students else recipe.model_copy(update={"exposure": []})
         return streamed_epochs(
-            distiller, Batches(dataset, shown, seed), teacher=phase.teacher, students=phase.students
+            distiller,
+            Batches(dataset, shown, seed, config.teacher.kinds if phase.teacher else ()),
+            teacher=phase.teacher,
+            students=phase.students,
         )
     teacher, transform = distiller.teacher, distiller.transform
     labelled = LabelledEvents.label(recipe, seed, dataset, teacher, transform, draws=draws)

@@ -1,9 +1,9 @@
 """Cheaper students: CICADA v2 at its authors' widths against one that `l1kd search` found.
 
-`python -m tests.benchmarks.bench_search [WORK]` searches on the embedded sample (the shipped
-configuration `search`), chooses on validation halves, trains both students with three seeds in the
-demo's recipe, writes their Verilog for one part and clock, synthesises it with Yosys, and records
-`results/search.json` and the tables of docs/results.md.
+`python -m tests.benchmarks.bench_search [WORK]` searches on the embedded sample
+(`search_conv.yaml` beside this file), chooses on validation halves, trains both students with three
+seeds in the demo's recipe, writes their Verilog for one part and clock, synthesises it with Yosys,
+and records `results/search.json` and the tables of docs/results.md.
 Everything is kept in WORK (default `runs/bench-search`): stopped, it goes on where it was.
 """
 
@@ -32,6 +32,7 @@ from l1kd.runs.run import context_of, run_configuration
 from l1kd.runs.search import search
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
+SPACE = Path(__file__).parent / "search_conv.yaml"
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 MARKS = ("<!-- search: made by bench_search -->", "<!-- end of search -->")
 PART, CLOCK_NS = "xcvu13p-flga2577-2-e", 5.0
@@ -152,7 +153,7 @@ def compared(seeds: dict[str, dict[str, dict[str, Any]]], found: str) -> dict[st
 
 def main(work: Path) -> None:
     """Search, choose, train, synthesise, record."""
-    study = search("search", work / "study", overrides=["threads=1"])
+    study = search(str(SPACE), work / "study", overrides=["threads=1"])
     front = read_json(study / "front.json")
     found = candidates(front)
     directories = {seed: trained(work, found, seed) for seed in SEEDS}

@@ -171,7 +171,6 @@ def predict(model: Any, events: np.ndarray) -> np.ndarray:
 
 def make_run(directory: Path, **sections: Any) -> Context:
     """A run of untrained students as the stages before `convert` leave it."""
-    from l1kd.data.moments import measure_spread
     from l1kd.data.sources import open_dataset
     from l1kd.evaluation.evaluate import evaluate
     from l1kd.networks.load import save_model
@@ -197,8 +196,7 @@ def make_run(directory: Path, **sections: Any) -> Context:
     dataset = open_dataset(config.data, config.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        spread = measure_spread(dataset.train, dataset.standardise_axes)
-        save_model(build_teacher(config.teacher, dataset.shape, spread), context.teacher_file)
+        save_model(build_teacher(config.teacher, dataset), context.teacher_file)
         score = config.distillation.score
         for index, student in enumerate(config.students):
             model = build_student(student, dataset.shape, dataset.grid, score)

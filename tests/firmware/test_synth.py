@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from l1kd.core import run_files
+from l1kd.core import config_file, run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import CheckFailed
+from l1kd.core.files import is_passing
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.firmware import synth as stage
 from l1kd.firmware.certificate.shipped_files import contents, fingerprint
+from l1kd.firmware.verilog import synthesize as synthesis
 from l1kd.firmware.verilog.lut_ff_estimate import Kernel, kernel_lut, kernels
-from l1kd.firmware.verilog.synthesize import Synthesis
+from l1kd.firmware.verilog.project import open_logic
+from l1kd.firmware.verilog.synthesize import FILE, Synthesis
 from l1kd.networks.to_exact import read
+from l1kd.runs.run import locked
 from tests.conftest import made_once
 from tests.firmware.networks import conv_counts, copy_of
+from tests.firmware.verilog.test_synthesize import SLOW, stand_in, stopped
 
 UNKNOWN = ("latency_cycles", "latency_ns", "ff", "dsp", "bram", "uram")
 
@@ -133,6 +141,86 @@ def test_a_design_that_was_changed_after_its_certificate_is_not_synthesised(
     with pytest.raises(CheckFailed, match="verilog: the project is not the one that was judged"):
         stage.synth(mine)
     assert made == [directory]
+
+
+def test_what_yosys_finds_beside_other_stages_is_taken(
+    run: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, called = [synthesis.count({"LUT2": 77}, tool="Yosys 0.1", seconds=1.0)], []
+
+    def once(*_: object, **__: object) -> synthesis.Synthesis:
+        called.append(threading.current_thread())
+        return found.pop()
+
+    monkeypatch.setattr(stage, "synthesize", once)
+    mine = only(copy_of(run, tmp_path / "r", rtl={"synthesize": "all"}), "flat")
+    with stage.beside(mine):
+        stage.synth(mine)
+    rows = run_files.read(mine.directory, "resources.json")
+    assert [row.lut for row in rows if row.source == "yosys"] == [77]
+    assert called != [threading.current_thread()] and not mine.begun
+
+    # by itself the stage does the work
+    found.append(synthesis.count({"LUT2": 78}, tool="Yosys 0.1", seconds=1.0))
+    stage.synth(mine)
+    rows = run_files.read(mine.directory, "resources.json")
+    assert [row.lut for row in rows if row.source == "yosys"] == [78]
+    assert called[-1] is threading.current_thread()
+
+
+def test_why_yosys_found_nothing_beside_other_stages_is_told(
+    run: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    stand_in(tmp_path / "bin", "sys.exit('no')")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    mine = only(copy_of(run, tmp_path / "r", rtl={"synthesize": "all"}), "flat")
+    with stage.beside(mine):
+        stage.synth(mine)
+    assert "flat: not synthesised: " in capsys.readouterr().err
+    assert {row.source for row in run_files.read(mine.directory, "resources.json")} == {"estimate"}
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from l1kd.core import config_file
+from l1kd.firmware import synth
+from l1kd.runs.run import context_of
+
+run, pids = map(Path, sys.argv[1:])
+with synth.beside(context_of(run, config_file.load_resolved(run / "config.yaml"))):
+    while not (pids.exists() and pids.read_text()):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux for processes")
+@pytest.mark.parametrize("end", ["error", "interruption", "kill -9"])
+def test_no_yosys_goes_on_when_the_stages_before_end(
+    run: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    pids = tmp_path / "pids"
+    stand_in(tmp_path / "bin", SLOW.format(pids=str(pids)))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    mine = only(copy_of(run, tmp_path / "r", rtl={"synthesize": "all"}), "flat")
+    if end == "kill -9":
+        config_file.save(mine.config, mine.directory / "config.yaml")
+        arguments = [sys.executable, "-c", KILLED, str(mine.directory), str(pids)]
+        killed = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
+        assert killed.returncode == -9, killed.stderr
+    else:
+        error = {"error": CheckFailed("a gate"), "interruption": KeyboardInterrupt()}[end]
+        with pytest.raises(type(error)), stage.beside(mine):
+            while not (pids.exists() and pids.read_text()):
+                threading.Event().wait(0.01)
+            raise error
+    assert stopped(pids)
+    with locked(mine.directory):
+        pass  # deletes what a killed process left
+    left = [path for path in mine.directory.rglob("*") if is_passing(path.name, ".")]
+    assert not left
+    assert not (open_logic(mine.directory / "firmware/flat/verilog").directory / FILE).exists()
 
 
 def test_of_the_projects_matrices_and_interval_are_known(

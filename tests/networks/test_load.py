@@ -19,11 +19,11 @@ from tensorflow import keras
 from tensorflow.python.autograph.core import ag_ctx
 
 import l1kd
-from l1kd.core.config import Score, Student, Teacher
+from l1kd.core.config import Score, Student
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.data.dataset import Sample
-from l1kd.data.moments import measure_spread
+from l1kd.core.teacher_config import Teacher
+from l1kd.data.dataset import Dataset, Sample
 from l1kd.networks.allowed_layers import quantizer
 from l1kd.networks.load import Graph, read_model, save_model
 from l1kd.networks.students import STUDENTS, build_student
@@ -78,10 +78,11 @@ def test_students_come_back_the_same(architecture: str, suffix: str, tmp_path: P
     assert (twice(EVENTS).numpy() == model(EVENTS).numpy()).all()
 
 
-@pytest.mark.parametrize("architecture", ["paper", "cicada", "dense"])
+@pytest.mark.parametrize("architecture", ["paper", "cicada", "dense", "contrast"])
 def test_teachers_come_back_the_same(architecture: str, tmp_path: Path) -> None:
     config = Teacher(architecture=architecture, standardise=True, residual_scale=1.0)  # type: ignore[arg-type]
-    model = build_teacher(config, SHAPE, measure_spread(Sample.of("train", EVENTS), ()))
+    sample = Sample.of("train", EVENTS)
+    model = build_teacher(config, Dataset(sample, sample, sample, {}, FixedPoint(9, 1)))
     save_model(model, tmp_path / "teacher.keras")
     again = l1kd.load_model(tmp_path / "teacher.keras")
     assert (again(EVENTS).numpy() == model(EVENTS).numpy()).all()

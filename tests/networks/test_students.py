@@ -112,6 +112,14 @@ def test_a_set_sums_over_what_it_is_told(over: str, shape: tuple[int, ...]) -> N
         Student(name="x", architecture="conv", **{"sum": over})  # type: ignore[arg-type]
 
 
+def test_a_set_may_see_each_window_by_a_second_convolution() -> None:
+    model = build("set", (18, 14, 1), filters=1, pointwise=4, hidden=[5])
+    assert model.get_layer("conv2").kernel.shape == (1, 1, 1, 4)
+    assert model.get_layer("sum1").output_shape == (None, 1, 7, 4)
+    with pytest.raises(ValueError, match="'pointwise' is for 'set'"):
+        Student(name="x", architecture="conv", pointwise=4)
+
+
 @pytest.mark.parametrize(
     ("architecture", "shape", "options", "words"),
     [

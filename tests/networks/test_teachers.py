@@ -11,20 +11,22 @@ from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 from tensorflow import keras
 
-from l1kd.core.config import Teacher, TeacherArchitecture
 from l1kd.core.errors import UserError
-from l1kd.data.dataset import Sample
+from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.teacher_config import Teacher, TeacherArchitecture
+from l1kd.data.dataset import Dataset, Sample
 from l1kd.data.moments import measure_spread
 from l1kd.networks.load import load_model, save_model
-from l1kd.networks.teachers import TEACHERS, build_teacher, fit_teacher
+from l1kd.networks.teachers import AUTOENCODERS, build_teacher, latents_of
 
 CALO = np.random.default_rng(0).poisson(3, (300, 18, 14, 1)).astype(np.float32)
 
 
 def teacher(architecture: str, events: np.ndarray, axes: tuple[int, ...] = (), **options: object):  # type: ignore[no-untyped-def,type-arg]
     config = Teacher(architecture=architecture, **options)  # type: ignore[arg-type]
-    spread = measure_spread(Sample.of("train", events), axes)
-    return build_teacher(config, events.shape[1:], spread)
+    sample = Sample.of("train", events)
+    own = Dataset(sample, sample, sample, {}, FixedPoint(11, 11), standardise_axes=axes)
+    return build_teacher(config, own)
 
 
 def test_published_sizes() -> None:
@@ -96,7 +98,7 @@ def test_every_architecture_of_the_configuration_is_there() -> None:
         each for each in get_args(TeacherArchitecture) if Teacher(architecture=each).closed_form
     }
     assert fitted == {"pca", "mahalanobis"}
-    assert set(get_args(TeacherArchitecture)) == set(TEACHERS) | fitted
+    assert set(get_args(TeacherArchitecture)) == {*AUTOENCODERS, "contrast", *fitted}
 
 
 @pytest.mark.parametrize(
@@ -110,13 +112,13 @@ def test_every_architecture_of_the_configuration_is_there() -> None:
 def test_a_teacher_in_closed_form_is_scikit_learns_and_survives_a_file(
     architecture: str, options: dict[str, float], params: int, tmp_path: Path
 ) -> None:
-    config = Teacher(architecture=architecture, residual_power=4, standardise=True, **options)  # type: ignore[arg-type]
-    model = fit_teacher(config, Sample.of("train", CALO))
+    model = teacher(architecture, CALO, residual_power=4, standardise=True, **options)
+    square_root = options.get("square_root")
     units = CALO.reshape(len(CALO), -1).astype(np.float64)
-    if config.square_root is not None:
-        units = np.sqrt(units + config.square_root)
+    if square_root is not None:
+        units = np.sqrt(units + square_root)
     if architecture == "pca":
-        pca = PCA(config.components, svd_solver="full").fit(units)
+        pca = PCA(options.get("components", 1), svd_solver="full").fit(units)
         residual = units - pca.inverse_transform(pca.transform(units))
         expected = np.square(residual).mean(1)
     else:
@@ -131,6 +133,48 @@ def test_a_teacher_in_closed_form_is_scikit_learns_and_survives_a_file(
 
 
 def test_as_many_components_as_inputs_leave_nothing_to_score() -> None:
-    config = Teacher(architecture="pca", components=252)
     with pytest.raises(UserError, match=r"252 inputs; set teacher\.components"):
-        fit_teacher(config, Sample.of("train", CALO))
+        teacher("pca", CALO, components=252)
+
+
+def test_a_classifier_s_score_is_the_odds_and_a_ring_may_be_turned() -> None:
+    model = teacher("contrast", CALO, (0,), standardise=True, hidden=[5])
+    logit = keras.Model(model.input, model.get_layer("logit").output)(CALO).numpy()[:, 0]
+    np.testing.assert_allclose(np.log(model(CALO)), logit, rtol=1e-4, atol=1e-5)
+    (latent,) = latents_of(model)
+    assert latent.shape[1:] == (5,)
+    assert keras.Model(model.input, latent)(CALO).shape == (300, 5)
+    model.get_layer("logit").set_weights([np.full((5, 1), 1e4), np.zeros(1)])
+    assert np.isfinite(model(CALO)).all()
+    for ring, same in (((0,), True), ((), False)):
+        model = teacher("contrast", CALO, ring, standardise=True)
+        turned = model(np.roll(CALO, 1, 1)).numpy()
+        assert np.allclose(turned, model(CALO).numpy(), rtol=1e-4) == same
+
+
+@pytest.mark.parametrize("combine", ["soft_maximum", "mean"])
+def test_an_ensemble_is_its_members_logs_in_units_of_the_normals(
+    combine: str, tmp_path: Path
+) -> None:
+    members = [{"architecture": "pca"}, {"architecture": "contrast", "standardise": True}]
+    model = teacher("ensemble", CALO, of=members, combine=combine)
+    model.get_layer("raw_score").set_weights([np.array([1.0, -2.0]), np.array([0.5, 3.0])])
+    scores = keras.Model(model.input, [model.get_layer(f"{n}_raw_score").output for n in (1, 2)])
+    logs = np.log(np.stack(scores(CALO), 1).astype(np.float64))
+    units = (logs - [1.0, -2.0]) / [0.5, 3.0]
+    expected = units.mean(1) if combine == "mean" else np.log(np.exp(units).sum(1))
+    np.testing.assert_allclose(np.log(model(CALO)), expected, rtol=1e-4, atol=1e-5)
+    assert sum(int(each.shape[-1]) for each in latents_of(model)) == 1 + 64
+    # The first is fitted: it does not learn.
+    assert not {"1_latent", "1_decoded"} & {w.name.split("/")[0] for w in model.trainable_weights}
+    save_model(model, tmp_path / "teacher.keras")
+    again = load_model(tmp_path / "teacher.keras")
+    np.testing.assert_array_equal(again(CALO).numpy(), model(CALO).numpy())
+
+
+def test_an_ensemble_has_members_and_nobody_else() -> None:
+    for few in ([], [{"architecture": "pca"}]):
+        with pytest.raises(ValueError, match="two members or more"):
+            Teacher.model_validate({"architecture": "ensemble", "of": few})
+    other = Teacher.model_validate({"architecture": "pca", "of": [{"architecture": "pca"}] * 2})
+    assert other.of == [] and other.members == [other]

@@ -14,15 +14,9 @@ import pytest
 import yaml
 
 from l1kd.core import config_file
-from l1kd.core.config import (
-    Choose,
-    Config,
-    Exposure,
-    Student,
-    TargetTransform,
-    TeacherArchitecture,
-)
+from l1kd.core.config import Choose, Config, Student, TargetTransform
 from l1kd.core.errors import UserError
+from l1kd.core.teacher_config import Exposure, Teacher
 from l1kd.data.sources import SOURCES
 from l1kd.runs import config_reference
 
@@ -55,7 +49,7 @@ def test_the_page_is_current() -> None:
 def test_values_with_a_meaning_are_those_that_exist() -> None:
     meanings = config_reference._values()
     known = {
-        "teacher.architecture": get_args(TeacherArchitecture),
+        "teacher.architecture": get_args(Teacher.model_fields["architecture"].annotation),
         "students.architecture": get_args(Student.model_fields["architecture"].annotation),
         "distillation.exposure": get_args(Exposure),
         "distillation.target": get_args(TargetTransform),

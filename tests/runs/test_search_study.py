@@ -62,13 +62,16 @@ def finish(worker: Worker, trial: Any, auc: float, lut: float) -> None:
 def test_every_proposal_is_a_student_that_can_be_built() -> None:
     from l1kd.networks.students import build_student
 
-    space = Space(architectures=["conv", "dense"], hidden_layers=(0, 2))
+    space = Space(architectures=["conv", "dense", "set"], hidden_layers=(0, 2), pointwise=(0, 4))
     memory = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
-    for _ in range(8):
+    seen = set()
+    for _ in range(16):
         student = propose(memory.ask(), space)
         build_student(student, (6, 4, 1), FixedPoint(6, 6), Score())
         assert Student.model_validate(student.model_dump(exclude_defaults=True)) == student
         assert describe(student).endswith("b)")
+        seen.add((student.architecture, bool(student.pointwise)))
+    assert seen == {("conv", False), ("dense", False), ("set", False), ("set", True)}
 
 
 def test_a_search_begins_inside_its_space() -> None:

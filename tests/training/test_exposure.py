@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from l1kd.core.config import Distillation
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.teacher_config import Jets, Soft
 from l1kd.data.dataset import Dataset, Sample
 from l1kd.training.exposure import EXPOSURES, InputRange, measure_inputs, mixer
 
+RECIPE = Distillation()
 SHAPES = [(28, 28, 1), (18, 14, 1), (57,), (5, 3)]
 
 
@@ -24,7 +27,7 @@ def dataset(shape: tuple[int, ...], *, other: bool = False) -> Dataset:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_made_events_are_on_the_grid_and_in_range(kind: str, shape: tuple[int, ...]) -> None:
     data = dataset(shape)
-    inputs = measure_inputs(data)
+    inputs = measure_inputs(data, RECIPE)
     events = data.train.events()
     before = events.copy()
     made = EXPOSURES[kind](events, np.random.default_rng(1), inputs)
@@ -40,14 +43,16 @@ def test_made_events_are_on_the_grid_and_in_range(kind: str, shape: tuple[int, .
 
 def test_shuffle_keeps_every_value_of_an_event() -> None:
     data = dataset((5, 3))
-    made = EXPOSURES["shuffle"](data.train.events(), np.random.default_rng(1), measure_inputs(data))
+    made = EXPOSURES["shuffle"](
+        data.train.events(), np.random.default_rng(1), measure_inputs(data, RECIPE)
+    )
     assert (np.sort(made.reshape(200, -1)) == np.sort(data.train.events().reshape(200, -1))).all()
 
 
 def test_patches_only_add() -> None:
     data = dataset((18, 14, 1))
     events = data.train.events()
-    made = EXPOSURES["patch"](events, np.random.default_rng(1), measure_inputs(data))
+    made = EXPOSURES["patch"](events, np.random.default_rng(1), measure_inputs(data, RECIPE))
     assert (made >= events).all()
 
 
@@ -101,7 +106,7 @@ def test_a_warp_by_nothing_gives_the_event() -> None:
             return np.ones(size)
 
     events = dataset((7, 4, 2)).train.events()
-    inputs = measure_inputs(dataset((7, 4, 2)))
+    inputs = measure_inputs(dataset((7, 4, 2)), RECIPE)
     assert (EXPOSURES["warp"](events, Still(), inputs) == events).all()  # type: ignore[arg-type]
 
 
@@ -115,3 +120,68 @@ def test_pieces_are_of_normal_events() -> None:
     assert (own < 1).mean() > 0.6  # a piece of itself is no change here
     assert 0.2 < own.mean() < 0.8
     assert max(map(len, kinds)) == 3  # its own, another's, the lowest
+
+
+def test_jets_are_pieces_of_other_events_with_the_energy_that_is_asked() -> None:
+    """Above the mean, at random places, around the end of a ring."""
+    events = np.full((400, 18, 14, 1), 5, np.float32)
+    events[:, 8:11, 6:9] += 1
+    events[:, 9, 7] = 45
+    settings = Jets(number=(1, 1), energy=(96, 96))
+    inputs = InputRange(FixedPoint(11, 11), 0, 1023, 10, 45, np.full((18, 14), 5), True, settings)
+    made = EXPOSURES["jets"](events, np.random.default_rng(1), inputs)
+    added = (made - events)[..., 0]
+    inside = added.sum((1, 2)) > 90  # of 96, rounded; the others stick out at the ends of eta
+    assert 0.7 < inside.mean() < 0.95
+    assert (added.max((1, 2))[inside] == 80).all() and (added.max((1, 2)) <= 80).all()
+    assert ((added > 0).sum((1, 2))[inside] == 9).all()
+    rows, columns = np.divmod(added.reshape(400, -1).argmax(1), 14)
+    assert set(rows) == set(range(18)) and len(set(columns)) == 14
+    around = inside & (rows == 0)
+    assert around.any() and (added[around, -1].sum(1) > 0).all()
+
+
+def test_soft_blobs_are_many_small_deposits_of_the_energy_that_is_asked() -> None:
+    events = np.zeros((300, 18, 14, 1), np.float32)
+    sums = []
+    for width in (1.0, 4.0):
+        own = Soft(number=(2, 2), energy=(300, 300), width=(width, width), deposit=(2, 2))
+        inputs = InputRange(
+            FixedPoint(11, 11), 0, 1023, 10, 45, np.full((18, 14), 5), True, soft=own
+        )
+        made = EXPOSURES["soft"](events, np.random.default_rng(1), inputs)
+        assert (made % 2 == 0).all()
+        sums.append((made.sum((1, 2, 3)).mean(), (made > 0).sum((1, 2, 3)).mean()))
+        assert abs(sums[-1][0] - 600) < 10
+    assert sums[1][1] > 2 * sums[0][1]
+
+
+def test_energies_that_are_not_asked_follow_the_inputs() -> None:
+    """Ten times the counts, ten times the energies."""
+    for kind in ("jets", "soft"):
+        added = []
+        for scale in (1, 10):
+            events = scale * np.random.default_rng(0).poisson(3, (900, 18, 14, 1))
+            sample = Sample.of("train", events)
+            data = Dataset(sample, sample, sample, {}, FixedPoint(14, 14))
+            inputs = measure_inputs(data, RECIPE)
+            values = data.train.events()
+            made = EXPOSURES[kind](values, np.random.default_rng(1), inputs)
+            added.append((made - values).sum())
+        assert 9 < added[1] / added[0] < 11
+
+
+def test_a_turned_event_is_one_of_its_ring() -> None:
+    events = np.random.default_rng(0).poisson(3, (200, 5, 3, 1)).astype(np.float32)
+    for ring in (True, False):
+        inputs = InputRange(FixedPoint(11, 11), 0, 1023, 1, 45, ring=ring)
+        made = EXPOSURES["turn"](events, np.random.default_rng(1), inputs)
+        turns = range(5) if ring else range(1)
+        images = [np.roll(e, turn, 1) for e in (events, events[:, :, ::-1]) for turn in turns]
+        alike = np.array([(made == image).all((1, 2, 3)) for image in images])
+        assert alike.any(0).all() and alike.any(1).all()
+
+
+def test_windows_have_a_middle() -> None:
+    with pytest.raises(ValueError, match="odd"):
+        Jets(width=4)

@@ -108,6 +108,29 @@ def test_sparsity_rises_by_the_cubic_law() -> None:
     assert [epoch for epoch in range(10, 20) if schedule.candidates(epoch)] == [16, 17, 18, 19]
 
 
+def test_a_student_takes_steps_of_its_own_rate() -> None:
+    from l1kd.networks.students import build_student
+
+    recipe = Distillation(student_learning_rate=1e-2)
+    rates = {"usual": None, "slow": 2.5e-3}
+    settings = [
+        Student(name=name, architecture="dense", hidden=[4], learning_rate=rate)
+        for name, rate in rates.items()
+    ]
+    models = {
+        own.name: build_student(own, (6,), FixedPoint(6, 6), recipe.score) for own in settings
+    }
+    models["slow"].set_weights(models["usual"].get_weights())
+    trainer = StudentTrainer(models, recipe, settings)
+    before = trainer.vector.numpy()
+    random = np.random.default_rng(0)
+    trainer.step(random.integers(0, 20, (50, 6)).astype(np.float32), np.full(50, 40, np.float32))
+    moved = trainer.vector.numpy() - before
+    usual, slow = (moved[trainer.stack.slice_of(name)] for name in rates)
+    assert abs(usual).max() > 5e-3
+    assert slow == pytest.approx(usual / 4, abs=1e-6)
+
+
 def test_the_smallest_weights_go_and_stay() -> None:
     from l1kd.networks.students import build_student
 

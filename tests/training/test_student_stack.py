@@ -27,6 +27,7 @@ TRIGGER: list[dict[str, Any]] = [
     {"architecture": "cicada_v2"},
     {"architecture": "conv", "hidden": [16]},
     {"architecture": "set", "hidden": [12]},
+    {"name": "pointwise", "architecture": "set", "filters": 1, "pointwise": 4, "hidden": [8]},
     {
         "name": "few",
         "architecture": "set",

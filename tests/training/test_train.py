@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import l1kd
 from l1kd.core.config import Distillation, Phase
-from l1kd.networks.teachers import fit_teacher
+from l1kd.networks.teachers import build_teacher
 from l1kd.training import train
 from l1kd.training.epochs import TrainingLog
 from l1kd.training.target_transform import load_target
@@ -208,9 +208,79 @@ def test_a_teacher_in_closed_form_is_distilled_from_the_first_epoch(
     # The teacher is the fit, and the target has its middle where a trained one's has it.
     events = here.dataset.train.events()
     raw = l1kd.load_model(here.teacher_file)(events).numpy()
-    fitted = fit_teacher(here.config.teacher, here.dataset.train)(events).numpy()
+    fitted = build_teacher(here.config.teacher, here.dataset)(events).numpy()
     np.testing.assert_array_equal(raw, fitted)
     assert abs(np.median(load_target(here.directory).forward(raw)) - 64) < 0.1
+
+
+_CONTRAST = "{architecture: contrast, hidden: [4], filters: [2], standardise: true}"
+_DENSE = "{architecture: dense, latent: 2, hidden: [8]}"
+_BOTH = f"{{architecture: ensemble, of: [{_DENSE}, {_CONTRAST}]}}"
+_FITTED = f"{{architecture: ensemble, of: [{{architecture: pca}}, {_CONTRAST}], combine: mean}}"
+
+
+@pytest.mark.parametrize(
+    ("teacher", "mode", "target"),
+    [
+        (_BOTH, "colearning", "fitted"),
+        pytest.param(_CONTRAST, "sequential", "fitted", marks=full),
+        pytest.param(_FITTED, "colearning", "paper", marks=full),
+    ],
+)
+def test_a_classifier_and_an_ensemble_learn_stop_and_go_on(
+    tiny: Path,
+    tmp_path: Path,
+    teacher: str,
+    mode: str,
+    target: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = f"teacher={teacher}", f"distillation.mode={mode}", f"distillation.target={target}"
+    own += ("distillation.learning_rate=1e-2",)
+    whole, broken = (context_of(tiny, tmp_path / name, *own) for name in ("whole", "broken"))
+    train.train(whole)
+    kept = TrainingLog.end_epoch
+
+    def killed(self: TrainingLog, epoch: int, *rest: Any) -> None:
+        kept(self, epoch, *rest)
+        raise Killed
+
+    monkeypatch.setattr(TrainingLog, "end_epoch", killed)
+    with pytest.raises(Killed):
+        train.train(broken)
+    monkeypatch.setattr(TrainingLog, "end_epoch", kept)
+    train.train(broken)
+    for a, b in zip(weights(whole.directory), weights(broken.directory), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (whole.directory / "history.csv").read_text() == (
+        broken.directory / "history.csv"
+    ).read_text()
+    losses = [row["teacher_val_loss"] for row in history(whole.directory)]
+    assert float(losses[1]) < float(losses[0])
+
+    model, events = l1kd.load_model(whole.teacher_file), whole.dataset.train.events()
+    raw = model(events).numpy()
+    if target == "fitted":
+        assert abs(np.median(load_target(whole.directory).forward(raw)) - 64) < 0.1
+    if "ensemble" in teacher:
+        last = model.get_layer("raw_score")
+        logs = last.logs(tf.keras.Model(model.input, last.input)(events)).numpy()
+        median, tail = np.quantile(logs, (0.5, 0.99), axis=0)
+        found = last.get_weights()
+        np.testing.assert_allclose(found, [median, (tail - median) / 2.326], rtol=1e-4, atol=1e-4)
+
+
+def test_a_classifier_learns_from_made_events_not_from_exposure(tiny: Path, tmp_path: Path) -> None:
+    own = f"teacher={_CONTRAST}", "distillation.epochs=1", "distillation.final_epochs=1"
+    kinds = {"a": ("jets", "patch"), "b": ("jets", "shuffle"), "c": ("soft", "patch")}
+    found = {}
+    for name, (against, exposure) in kinds.items():
+        more = f"teacher.against=[{against}]", f"distillation.exposure=[{exposure}]"
+        here = context_of(tiny, tmp_path / name, *own, *more)
+        train.train(here)
+        found[name] = l1kd.load_model(here.teacher_file).get_weights()
+    assert all((a == b).all() for a, b in zip(found["a"], found["b"], strict=True))
+    assert any((a != c).any() for a, c in zip(found["a"], found["c"], strict=True))
 
 
 @full

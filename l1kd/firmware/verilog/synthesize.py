@@ -89,8 +89,13 @@ def synthesize(
     part: str,
     time_limit_s: float = 1800.0,
     say: Callable[[str], None] = lambda line: None,
+    stop: Callable[[], bool] = lambda: False,
+    beside: Path | None = None,
 ) -> Synthesis:
-    """Synthesise a project's Verilog for a device, unless these very files have been already."""
+    """Synthesise a project's Verilog for a device, unless these very files have been already.
+
+    Temporary files lie beside the project, or `beside` another path.
+    """
     kind = fpga_parts.family(part)
     if kind is None:
         raise UserError(
@@ -113,15 +118,18 @@ def synthesize(
             say(f"{tool.name}: {directory.name} is as it was: the result of the last run")
             return kept.result
     started = time.monotonic()
-    with processes.scratch(directory) as work:
+    with processes.scratch(beside or directory) as work:
         for name, path in files.items():
             shutil.copyfile(path, work / name)
         (work / "script.ys").write_text(script, encoding="utf-8")
-        run_yosys(tool, work / "script.ys", time_limit_s=time_limit_s, say=say, what=str(directory))
+        script_file, told = work / "script.ys", {"say": say, "what": str(directory)}
+        run_yosys(tool, script_file, time_limit_s=time_limit_s, stop=stop, **told)
         stat = read_json(work / "stat.json")
         cells = {k: int(n) for k, n in stat["design"]["num_cells_by_type"].items()}
-    result = count(cells, tool=tool.name, seconds=round(time.monotonic() - started, 1))
-    write_json(directory / FILE, _Stored(key=key, result=result).model_dump(mode="json"))
+        result = count(cells, tool=tool.name, seconds=round(time.monotonic() - started, 1))
+        # Others may read the project meanwhile: nothing unfinished appears in it.
+        write_json(work / FILE, _Stored(key=key, result=result).model_dump(mode="json"))
+        (work / FILE).replace(directory / FILE)
     return result
 
 
@@ -217,7 +225,13 @@ def find_yosys() -> Tool:
 
 
 def run_yosys(
-    tool: Tool, script: Path, *, time_limit_s: float, say: Callable[[str], None], what: str
+    tool: Tool,
+    script: Path,
+    *,
+    time_limit_s: float,
+    say: Callable[[str], None],
+    what: str,
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run a script for the design `what` in the script's directory; `say` is told the stage."""
     directory = script.parent.absolute()
@@ -227,6 +241,7 @@ def run_yosys(
         directory,
         line=listener.hear,
         limit=time_limit_s,
+        stop=stop,
         grace=0.0,
         environment={**os.environ, "TMPDIR": str(directory.resolve())},
     )

@@ -1,0 +1,355 @@
+"""Teachers of the toy calorimeter, and the student `set` that learns from each, over seeds.
+
+`python -m tests.benchmarks.bench_teachers [--teachers NAME ...] [--variants NAME ...]
+[--seeds 1 2 3] [--set KEY=VALUE ...] [--test] [--record] [--page] [--work DIR]` trains each of
+`TEACHERS` with the student by the recipe of `l1toy` and the exposure in `TEACHERS`, once for every
+seed; then, for each of `VARIANTS` of the distillation, the student again against the teacher
+`FROZEN`. All is judged on signals' validation halves, at thresholds of training and validation
+normals: 6,000 validation normals alone leave two events at the band's lower end. `--test` judges
+what is asked for on the test halves, too, when the choice is made. Records `results/teachers.json`:
+AUC, efficiency and band, means over signals, all six and without SUEP, and paired differences to
+the first of a table, of the same seed. `--record` trains nothing, `--page` writes the tables into
+docs/training.md. Finished pieces are kept in DIR (default `runs/bench-teachers`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import l1kd
+from l1kd.core import config_file
+from l1kd.core.context import Context
+from l1kd.core.files import read_arrays, read_json, write_arrays, write_json
+from l1kd.evaluation.comparison import Comparison
+from l1kd.evaluation.metrics import mean_over_signals
+from l1kd.evaluation.rates import events_per_collision
+from l1kd.runs.run import context_of, run_configuration
+from tests.benchmarks.bench_ablations import environment
+
+RESULTS = Path(__file__).parent / "results" / "teachers.json"
+PAGE = Path(__file__).parents[2] / "docs" / "training.md"
+CONFIG, STUDENT = "l1toy", "{name: set, architecture: set, hidden: [12, 12]}"
+_UNITS = "square_root: 1.0, standardise: true"
+DENSE = f"{{architecture: dense, hidden: [128, 64], latent: 8, {_UNITS}, residual_power: 2.25}}"
+PCA, MAHALANOBIS = (
+    f"{{architecture: {name}, square_root: 1.0}}" for name in ("pca", "mahalanobis")
+)
+
+
+def _contrast(kinds: str) -> str:
+    return f"{{architecture: contrast, hidden: [32], against: [{kinds}], {_UNITS}}}"
+
+
+def _of(*members: str) -> str:
+    return f"{{architecture: ensemble, of: [{', '.join(members)}]}}"
+
+
+BOTH, HARD = "jets, soft", "jets, patch"
+# By name: the teacher, and the exposure that its students see. The first is what the others are
+# compared with: the default before there were classifiers, with its epochs.
+BEFORE = "dense_before"
+EPOCHS = {True: (16, 8), False: (8, 24)}  # with a moving teacher, with a frozen one
+TEACHERS = {
+    BEFORE: (DENSE, "patch, shuffle"),
+    "dense": (DENSE, BOTH),
+    "mahalanobis": (MAHALANOBIS, BOTH),
+    "contrast": (_contrast(BOTH), BOTH),
+    "mahalanobis_contrast": (_of(MAHALANOBIS, _contrast(BOTH)), BOTH),
+    "mahalanobis_contrast_no_soft": (_of(MAHALANOBIS, _contrast(HARD)), HARD),
+    "pca_contrast": (_of(PCA, _contrast(BOTH)), BOTH),
+    "dense_contrast": (_of(DENSE, _contrast(BOTH)), BOTH),
+}
+FROZEN = "mahalanobis_contrast"  # the teacher of the variants
+# Settings of the distillation; `student` is the student's.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "recipe": {},
+    "turned": {"exposure": ["jets", "soft", "turn"]},
+    "patch_shuffle": {"exposure": ["patch", "shuffle"]},
+    "double_exposure": {"exposure_ratio": 2.0},
+    "rate_2e-2": {"student_learning_rate": 2e-2},
+    "raw_weight": {"raw_weight": 0.3},
+    "tail": {"_tail": 3.0},
+    "ranking": {"_ranking": 1.0},
+    "double_epochs": {"_epochs": 2.0},
+    "12_filters": {"student": {"filters": 12}},
+    "32_16": {"student": {"hidden": [32, 16]}},
+    "3_starts": {"student": {"starts": 3}},
+}
+
+
+def settings(name: str, seed: int, more: Sequence[str]) -> list[str]:
+    """Settings of a teacher's run."""
+    teacher, exposure = TEACHERS[name]
+    own = [f"teacher={teacher}", f"students=[{STUDENT}]", f"distillation.exposure=[{exposure}]"]
+    epochs, final = EPOCHS[name == BEFORE]
+    own += [f"distillation.epochs={epochs}", f"distillation.final_epochs={final}"]
+    rate = ["distillation.learning_rate=1e-3"]
+    return [*own, f"seed={seed}", "threads=1", *(rate if name == BEFORE else more)]
+
+
+def taught(name: str, seed: int, work: Path, more: Sequence[str]) -> Context:
+    """A run whose teacher and student are trained."""
+    directory, given = work / f"{name}-{seed}", settings(name, seed, more)
+    run_configuration(CONFIG, directory, until="train", overrides=given)
+    return context_of(directory, config_file.load(config_file.find(CONFIG), given))
+
+
+def scored(model: Any, context: Context, file: Path, *, test: bool) -> dict[str, Any]:
+    """Scores by sample, `test` of normals, kept in a file."""
+    from l1kd.evaluation.evaluate import scorer
+
+    dataset = context.dataset
+    if not file.is_file():
+        samples = {"train": dataset.train, "test": dataset.val}
+        samples |= {name: own.val for name, own in dataset.signals.items()}
+        score = scorer(model, dataset.shape)
+        write_arrays(
+            file,
+            {
+                name: np.concatenate([np.ravel(score(chunk)) for chunk in own.chunks(1024)])
+                for name, own in (dataset.judged if test else samples).items()
+            },
+        )
+    found = dict(read_arrays(file))
+    if not test:
+        found["test"] = np.concatenate([found.pop("train"), found["test"]])
+    return found
+
+
+def varied(name: str, context: Context) -> Any:
+    """The student, trained against a run's teacher, frozen, by a variant of the recipe."""
+    from l1kd.training import frozen_teacher
+    from l1kd.training.frozen_teacher import LabelledEvents
+    from l1kd.training.target_transform import load_target
+
+    config, change = context.config, dict(VARIANTS[name])
+    student = config.students[0].model_copy(update=change.pop("student", {}))
+    own = {key: change.pop(key) for key in ("_tail", "_ranking", "_epochs") if key in change}
+    recipe = config.distillation.model_copy(update=change)
+    config = config.model_copy(update={"distillation": recipe})
+    epochs = round((recipe.epochs + recipe.final_epochs) * own.pop("_epochs", 1.0))
+    labelled = LabelledEvents.label(
+        recipe,
+        config.seed,
+        context.dataset,
+        l1kd.load_model(context.teacher_file),
+        load_target(context.directory),
+        draws=min(recipe.draws, epochs),
+    )
+    trainer = frozen_teacher.StudentTrainer
+    try:
+        frozen_teacher.StudentTrainer = _trainer(trainer, labelled, **own)  # type: ignore[misc]
+        trained = frozen_teacher.train_students(
+            [student], labelled, config, context.dataset.grid, epochs=epochs, seed=config.seed
+        )
+    finally:
+        frozen_teacher.StudentTrainer = trainer  # type: ignore[misc]
+    return trained[student.name]
+
+
+def _trainer(base: Any, labelled: Any, _tail: float = 0.0, _ranking: float = 0.0) -> Any:
+    """Student losses with weight on the tail, or on the order of events around a threshold."""
+    import tensorflow as tf
+
+    from l1kd.training.student_losses import clip_below
+
+    low, high = np.quantile(labelled.normal_targets, (0.95, 0.999))
+
+    class Trainer(base):  # type: ignore[misc]
+        """Of one student."""
+
+        def losses(self, events: Any, target: Any, *rest: Any, **options: Any) -> Any:
+            found = super().losses(events, target, *rest, **options)
+            if not options.get("training") or not (_tail or _ranking):
+                return found
+            quantize = options.get("quantize", True)
+            weights = self.stack.weights(self.vector[: self.stack.size], quantize=quantize)
+            seen = self.stack.forward(weights, events, quantize=quantize)
+            reached = clip_below(seen.scores[self.names[0]], target, self.score.low)
+            # Exposure beyond the normals' tail has no say: its order decides nothing.
+            near = tf.cast((target > low) & (target < high + (high - low)), tf.float32)
+            if _tail:
+                missed = tf.abs(reached - target) * near
+                found += _tail * tf.reduce_mean(missed)
+            if _ranking:
+                order = tf.sign(target[:, None] - target[None, :])
+                unit = (high - low) / 4
+                wrong = tf.nn.relu(unit - order * (reached[:, None] - reached[None, :]))
+                pairs = near[:, None] * near[None, :] * tf.abs(order)
+                found += _ranking * tf.reduce_sum(wrong * pairs) / (tf.reduce_sum(pairs) + 1.0)
+            return found
+
+    return Trainer
+
+
+def figures(scores: Mapping[str, Mapping[str, Any]], context: Context, *, test: bool) -> Any:
+    """Of networks judged together: means over signals, and paired differences to the first."""
+    known = context.dataset.description.get("distinct_collisions", {})
+    description = {"distinct_collisions": {"test": known.get("test" if test else "train", {})}}
+    first = next(iter(scores))
+    found = {}
+    for without in ((), ("suep",)):
+        kept = {
+            name: {key: own for key, own in each.items() if key not in without}
+            for name, each in scores.items()
+        }
+        normals = len(kept[first]["test"])
+        compared = Comparison(kept, events_per_collision(description, normals))
+        for name in kept:
+            row = found.setdefault(name, {})
+            own = compared.qualities[name]
+            key = "no_suep" if without else "all"
+            row[key] = {
+                kind: round(mean_over_signals(getattr(own, kind)) or 0.0, 5)
+                for kind in ("auc", "efficiency", "band")
+            }
+            if name != first:
+                apart = compared.differences(name, {first: first})[first]["band"]["mean"]
+                row[key]["minus_first"] = [round(apart.value, 5), round(apart.error, 5)]
+            if not without:
+                row["signals"] = {k: round(v, 4) for k, v in own.band.items()}
+    return found
+
+
+def over(values: Iterable[float]) -> list[float]:
+    """Mean and its standard error."""
+    each = list(values)
+    error = statistics.stdev(each) / len(each) ** 0.5 if len(each) > 1 else 0.0
+    return [round(statistics.mean(each), 5), round(error, 5)]
+
+
+def summary(seeds: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over seeds by network; errors are the seeds', `events` those of the bootstrap."""
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(name for rows in seeds.values() for name in rows):
+        rows = [own[name] for own in seeds.values() if name in own]
+        found[name] = {"seeds": len(rows)}
+        for key in ("all", "no_suep"):
+            found[name][key] = {
+                kind: over(row[key][kind] for row in rows) for kind in ("auc", "efficiency", "band")
+            }
+            if apart := [row[key]["minus_first"] for row in rows if "minus_first" in row[key]]:
+                mean, error = over(value for value, _ in apart)
+                events = round(statistics.mean(own for _, own in apart), 5)
+                found[name][key]["minus_first"] = {"value": mean, "seeds": error, "events": events}
+        found[name]["signals"] = {
+            signal: round(statistics.mean(row["signals"][signal] for row in rows), 4)
+            for signal in rows[0]["signals"]
+        }
+    return found
+
+
+def table(found: Mapping[str, Any]) -> list[str]:
+    """Lines of a table in docs/training.md."""
+    lines = ["| network | seeds | AUC | band | minus first | band without SUEP | minus first |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for name, row in found.items():
+        cells = [f"`{name}`", str(row["seeds"]), f"{row['all']['auc'][0]:.3f}"]
+        for key in ("all", "no_suep"):
+            mean, error = row[key]["band"]
+            cells.append(f"{100 * mean:.1f} +- {100 * error:.1f} %")
+            apart = row[key].get("minus_first")
+            text = "{:+.1f} +- {:.1f} (events {:.1f})"
+            cells.append(text.format(*(100 * own for own in apart.values())) if apart else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def write_page(tables: Mapping[str, list[str]]) -> None:
+    """Put the tables between their marks in docs/training.md."""
+    text = PAGE.read_text(encoding="utf-8")
+    for name, lines in tables.items():
+        begin, end = f"<!-- {name}: made by bench_teachers -->", f"<!-- end of {name} -->"
+        if begin not in text:
+            continue
+        head, _, rest = text.partition(begin)
+        text = "\n".join([f"{head}{begin}", "", *lines, "", f"{end}{rest.partition(end)[2]}"])
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def main() -> int:
+    """Train what is missing, record, print."""
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    arguments.add_argument("--teachers", nargs="*", default=list(TEACHERS), choices=list(TEACHERS))
+    arguments.add_argument("--variants", nargs="*", default=[], choices=list(VARIANTS))
+    arguments.add_argument("--seeds", nargs="*", type=int, default=[1])
+    arguments.add_argument("--set", nargs="*", default=[], dest="more")
+    arguments.add_argument("--test", action="store_true")
+    arguments.add_argument("--page", action="store_true")
+    arguments.add_argument("--record", action="store_true", help="train nothing")
+    arguments.add_argument("--work", type=Path, default=Path("runs/bench-teachers"))
+    options = arguments.parse_args()
+    work, more = options.work, options.more
+    contexts: dict[tuple[str, int], Context] = {}
+    for seed in () if options.record else options.seeds:
+        for name in options.teachers:
+            context = contexts[name, seed] = taught(name, seed, work, more)
+            judge(l1kd.load_model(context.teacher_file), context, f"{name}-{seed}-teacher", options)
+            student = l1kd.load_model(context.student_file("set"))
+            judge(student, context, f"{name}-{seed}-student", options)
+        for name in options.variants:
+            if not (work / f"variant-{name}-{seed}.npz").is_file():
+                context = contexts.get((FROZEN, seed)) or taught(FROZEN, seed, work, more)
+                judge(varied(name, context), context, f"variant-{name}-{seed}", options)
+    record(work, more, page=options.page)
+    return 0
+
+
+def judge(model: Any, context: Context, name: str, options: Any) -> None:
+    """Score validation halves, and test halves where that is asked."""
+    for test in (False, True) if options.test else (False,):
+        file = options.work / f"{name}{'-judged' if test else ''}.npz"
+        if not file.is_file():
+            scored(model, context, file, test=test)
+            sys.stdout.write(f"{file.stem}\n")
+            sys.stdout.flush()
+
+
+def record(work: Path, more: Sequence[str], *, page: bool) -> None:
+    """Write and print what is there."""
+    found: dict[str, Any] = {}
+    groups = {
+        "teachers": {name: f"{name}-{{}}-teacher" for name in TEACHERS},
+        "students": {name: f"{name}-{{}}-student" for name in TEACHERS},
+        "variants": {name: f"variant-{name}-{{}}" for name in VARIANTS},
+    }
+    seeds = sorted({int(file.name.split("-")[1]) for file in work.glob("*-*-student.npz")})
+    for test in (False, True):
+        for group, patterns in groups.items():
+            rows = {}
+            for seed in seeds:
+                ending = f"{'-judged' * test}.npz"
+                files = {name: work / f"{p.format(seed)}{ending}" for name, p in patterns.items()}
+                there = {name: file for name, file in files.items() if file.is_file()}
+                if next(iter(patterns)) not in there:
+                    continue
+                context = context_of(
+                    work, config_file.load(config_file.find(CONFIG), [f"seed={seed}"])
+                )
+                scores = {n: scored(None, context, file, test=test) for n, file in there.items()}
+                cached = work / f"figures-{group}-{seed}{'-judged' * test}.json"
+                if not cached.is_file() or list(read_json(cached)) != list(scores):
+                    write_json(cached, figures(scores, context, test=test))
+                rows[str(seed)] = read_json(cached)
+            if rows:
+                found[f"{group}_{'test' if test else 'validation'}"] = {
+                    "summary": summary(rows),
+                    "seeds": rows,
+                }
+    write_json(RESULTS, {"environment": environment(), "settings": list(more), **found})
+    tables = {name: table(own["summary"]) for name, own in found.items()}
+    for name, lines in tables.items():
+        sys.stdout.write("\n".join([f"{name}:", *lines, ""]))
+    if page:
+        write_page(tables)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
