@@ -15,6 +15,7 @@ import re
 import warnings
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -460,12 +461,15 @@ def load_model(path: str | Path, *, cut: str | None = None) -> keras.Model:
     return read_model(path, cut)[0]
 
 
-def read_model(path: str | Path, cut: str | None = None) -> tuple[keras.Model, list[Repair]]:
-    """A model as `load_model` returns it, and the batch normalizations that were folded."""
+def read_model(
+    path: str | Path, cut: str | None = None, change: Callable[[Graph], None] = lambda graph: None
+) -> tuple[keras.Model, list[Repair]]:
+    """A model as `load_model` returns it, changed, and the batch normalizations that were folded."""
     path = Path(path)
     try:
         graph = Graph.read(*read_file(path), str(path), cut)
         folded = [fold(node) for node in graph.nodes if node.kind == "QDenseBatchnorm"]
+        change(graph)
         return graph.build(), folded
     except UserError:
         raise

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from tensorflow import keras
 
 from l1kd.core.config import Teacher
@@ -92,6 +93,14 @@ _Architecture = Callable[[Any, tuple[int, ...], Teacher], Any]
 TEACHERS: dict[str, _Architecture] = {"paper": _paper, "cicada": _cicada, "dense": _dense}
 
 
+def residual_weights(config: Teacher, deviation: NDArray[Any]) -> list[Any] | None:
+    """Weights of the inputs' residuals, (*shape), from the deviations of normal events."""
+    if not config.residual_scale:
+        return None
+    weights = deviation**config.residual_scale
+    return (weights / weights.mean()).astype(np.float32).tolist()
+
+
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> keras.Model:
     """An untrained teacher: events (batch, *shape) to raw scores (batch,)."""
@@ -112,11 +121,7 @@ def build_teacher(config: Teacher, shape: tuple[int, ...], spread: Spread) -> ke
     standardised = standardise(units)
     decoded = TEACHERS[config.architecture](standardised, shape, config)
     reconstruction = layers.Reshape(shape, name="reconstruction")(decoded)
-    weights = None
-    if config.residual_scale:
-        weight = deviation**config.residual_scale
-        weights = (weight / weight.mean()).astype(np.float32).tolist()
-    score = PowerMean(config.residual_power, weights, name="raw_score")
+    score = PowerMean(config.residual_power, residual_weights(config, deviation), name="raw_score")
     return keras.Model(events, score([standardised, reconstruction]), name="teacher")
 
 

@@ -8,24 +8,26 @@ import logging
 import os
 import pkgutil
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 from rich.console import Console
 
 from l1kd import __version__
 from l1kd.core import config_file, files, run_files
-from l1kd.core.config import Config, IoType, VendorTool, differences
+from l1kd.core.config import Config, IoType, Student, Teacher, VendorTool
 from l1kd.core.context import Context, plain_console
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import call, held, temporary_files_in
-from l1kd.core.stages import SPECS, STAGES, AnyStage, Stage, order
+from l1kd.core.stages import GIVEN, SPECS, STAGES, AnyStage, Stage, order
+from l1kd.core.sweep_config import differences
 from l1kd.data.sources import open_dataset
 from l1kd.networks.tensorflow_setup import check_memory, prepare_tensorflow
 
@@ -40,6 +42,7 @@ RUN = files.DirectoryKind(
     version=run_files.FORMAT_VERSION,
     begun=r"\.lock|l1kd\.log",
 )
+_Named = TypeVar("_Named", Student, Teacher)
 _EVENTS = (b"PK", b"\x1f\x8b", b"\0\0\x08")  # NPZ, gzip, IDX; beside HDF5
 # A change of these is another experiment: its run is not overwritten by accident.
 _IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
@@ -256,6 +259,7 @@ def is_done(directory: Path, config: Config, until: Stage) -> bool:
     RUN.check(directory)
     if _is_new(directory):
         return False
+    config = _with_copies(config)[0]
     _changes(directory, config, _IDENTITY)
     runner = Runner(context_of(directory, config))
     return all(runner.finished(stage) for stage in STAGES[: STAGES.index(until) + 1])
@@ -514,8 +518,15 @@ def _is_new(directory: Path) -> bool:
 
 
 def _prepare(context: Context, imported: run_files.Imported | None = None) -> Runner:
-    """The run with its manifest, new or as it was; the configuration stored with it."""
+    """The run with its manifest, new or as it was; configuration and its networks stored with it."""
     directory, config = context.directory, context.config
+    if imported is None:
+        config, networks = _with_copies(config)
+        context = context.configured(config)
+        for name, path in networks.items():
+            if not (directory / name).is_file():
+                with files.atomic(directory / name) as temporary:
+                    shutil.copyfile(path, temporary)
     if _is_new(directory):
         manifest = run_files.Manifest(
             name=config.name,
@@ -534,6 +545,27 @@ def _prepare(context: Context, imported: run_files.Imported | None = None) -> Ru
         config_file.save(config, directory / "config.yaml")
         context.say(f"configuration changed: {'; '.join(changed)}")
     return Runner(context)
+
+
+def _with_copies(config: Config) -> tuple[Config, dict[str, Path]]:
+    """The configuration with its networks' files as the run names its copies; these, by name.
+
+    A copy is named by its content, so that the same network under another path is the same run.
+    """
+    found: dict[str, Path] = {}
+
+    def stored(network: _Named) -> _Named:
+        if network.file is None:
+            return network
+        if not (path := Path(network.file)).is_file():
+            raise UserError(f"no model file at {path}")
+        name = f"{GIVEN}/{files.file_hash(path)[:16]}{path.suffix.lower()}"
+        found[name] = path
+        return network.model_copy(update={"file": name})
+
+    students = [stored(each) for each in config.students]
+    named = {"teacher": stored(config.teacher), "students": students}
+    return config.model_copy(update=named), found
 
 
 def _changes(directory: Path, config: Config, identity: tuple[str, ...]) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,18 @@ from tensorflow import keras
 
 from l1kd.core.config import Config, Phase
 from l1kd.core.context import Context
+from l1kd.core.errors import UserError
 from l1kd.core.files import content_hash
 from l1kd.data.dataset import Dataset
 from l1kd.data.moments import measure_spread
+from l1kd.networks.from_file import read_student, read_teacher
 from l1kd.networks.load import save_model
+from l1kd.networks.students import build_student
 from l1kd.networks.teachers import build_teacher, fit_teacher
 from l1kd.networks.tensorflow_setup import prepare_tensorflow
 from l1kd.training import epochs
 from l1kd.training import target_transform as targets
+from l1kd.training.distill import KerasTrainer
 from l1kd.training.epochs import Epochs, StudentSchedule, TrainingLog
 from l1kd.training.exposure import AT_ONCE, Batches
 from l1kd.training.frozen_teacher import LabelledEvents, frozen_epochs, raw_scores
@@ -37,16 +42,15 @@ _graph = partial(tf.function, reduce_retracing=True, autograph=False)
 class Distiller:
     """A teacher and its students; with `follow`, the target transform follows the teacher."""
 
-    def __init__(self, teacher: keras.Model, trainer: StudentTrainer) -> None:
+    def __init__(self, teacher: keras.Model, trainer: StudentTrainer | KerasTrainer) -> None:
         self.teacher, self.trainer, recipe = teacher, trainer, trainer.config
         self.follow = recipe.target == "fitted"
         # TensorFlow's convolutions refuse an empty exposure: nothing is computed on it.
         self.exposed = bool(recipe.exposure)
         self.transform = transform = targets.TARGETS[recipe.target](recipe.score.type)
-        names = ("standardised", "reconstruction", "latent")
-        self.reconstruct = keras.Model(
-            teacher.input, [teacher.get_layer(name).output for name in names]
-        )
+        names = ("standardised", "reconstruction")
+        ends = [teacher.get_layer(name).output for name in names]
+        self.reconstruct = keras.Model(teacher.input, [*ends, latent_of(teacher)])
         self.score_layer = teacher.get_layer("raw_score")
         # gain, offset; and median, spread, steps seen of the moving fit
         self.affine = tf.Variable([transform.gain, transform.offset], trainable=False)
@@ -156,7 +160,7 @@ class Distiller:
     def _variables(self) -> dict[str, Any]:
         own = self.trainer
         named = {"affine": self.affine, "moving": self.moving}
-        named |= {"learners": own.vector, "averaged": own.averaged, "mask": own.mask}
+        named |= own.state
         several = {"teacher": self.teacher, "teacher_optimizer": self.optimizer}
         for name, owner in {**several, "student_optimizer": own.optimizer}.items():
             named |= {f"{name}/{n}": variable for n, variable in enumerate(owner.variables)}
@@ -189,33 +193,59 @@ def streamed_epochs(
     return Epochs(names, batches.steps, batches.training, step, validation)
 
 
-def build(config: Config, dataset: Dataset) -> Distiller:
-    """Untrained networks of a configuration; a `UserError` if one cannot read the events."""
+def latent_of(teacher: keras.Model) -> Any:
+    """The teacher's latent, (batch, numbers); of a file's network without one, its score."""
+    found = [layer for layer in teacher.layers if layer.name == "latent"]
+    return found[0].output if found else teacher.output[:, None]
+
+
+def build(config: Config, dataset: Dataset, run: Path = Path()) -> Distiller:
+    """Untrained networks of a configuration; a `UserError` if one cannot read the events.
+
+    Networks that are named as files are found relative to the run.
+    """
     keras.utils.set_random_seed(config.seed)
-    if config.teacher.closed_form:
-        teacher = fit_teacher(config.teacher, dataset.train)
+    own, shape, grid = config.teacher, dataset.shape, dataset.grid
+    if own.closed_form:
+        teacher = fit_teacher(own, dataset.train)
     else:
-        spread = measure_spread(dataset.train, dataset.standardise_axes, config.teacher.square_root)
-        teacher = build_teacher(config.teacher, dataset.shape, spread)
-    latent, recipe = int(teacher.get_layer("latent").output.shape[-1]), config.distillation
-    students, grid = config.students, dataset.grid
-    return Distiller(
-        teacher, StudentTrainer.build(students, recipe, dataset.shape, grid, latent=latent)
-    )
+        spread = measure_spread(dataset.train, dataset.standardise_axes, own.square_root)
+        if own.file:
+            teacher = read_teacher(own, run / own.file, dataset.train, spread)
+        else:
+            teacher = build_teacher(own, shape, spread)
+    latent, recipe = latent_of(teacher), config.distillation
+    if recipe.feature_weight and (latent.shape.rank != 2 or latent.shape[-1] < 2):
+        raise UserError(
+            f"{own.file}: distillation.feature_weight needs the teacher's latent; name that layer "
+            "'latent', or leave it out"
+        )
+    if not any(student.file for student in config.students):
+        numbers = int(latent.shape[-1])
+        return Distiller(
+            teacher, StudentTrainer.build(config.students, recipe, shape, grid, latent=numbers)
+        )
+    students = {
+        each.name: read_student(each.name, run / each.file, shape, grid, recipe.score)
+        if each.file
+        else build_student(each, shape, grid, recipe.score)
+        for each in config.students
+    }
+    return Distiller(teacher, KerasTrainer(students, recipe.score.type, recipe))
 
 
 def check(context: Context) -> None:
     """Open the events and build everything once, to find errors before a run is made."""
     prepare_tensorflow(context.threads)
     Batches(context.dataset, context.config.distillation, context.config.seed)
-    build(context.config, context.dataset)
+    build(context.config, context.dataset, context.directory)
 
 
 def train(context: Context) -> None:
     """Run or resume the training; leave `teacher.keras`, `students/` and `target.json`."""
     prepare_tensorflow(context.threads)
     config, dataset, directory = context.config, context.dataset, context.directory
-    distiller, recipe = build(config, dataset), config.distillation
+    distiller, recipe = build(config, dataset, directory), config.distillation
     trainer, teacher, transform = distiller.trainer, distiller.teacher, distiller.transform
     events = next(iter(dataset.train.chunks(1024, 1024)))
     middle = transform.score.high * targets.MEDIAN_AT
@@ -230,14 +260,15 @@ def train(context: Context) -> None:
         distiller.restore(arrays)
         context.say(f"resuming after epoch {log.progress.epoch}")
 
-    if config.teacher.closed_form:
+    if config.teacher.finished:
         last, kind = config.phases[-1].last, config.teacher.architecture
-        context.say(f"the teacher {kind!r} is fitted, not trained: students learn {last} epochs")
+        how = "comes trained" if config.teacher.file else "is fitted, not trained"
+        context.say(f"the teacher {kind!r} {how}: students learn {last} epochs")
     for phase in config.phases:
         if log.progress.epoch < phase.first:
             continue
         if not phase.teacher:  # frozen at its best epoch, with the transform that fits it exactly
-            if not config.teacher.closed_form:
+            if not config.teacher.finished:
                 teacher.set_weights(log.best["teacher"])
             if distiller.follow:
                 raw = raw_scores(teacher, dataset.train.chunks())

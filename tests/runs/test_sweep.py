@@ -16,10 +16,11 @@ from rich.console import Console
 
 from l1kd import __version__
 from l1kd.core import config_file
-from l1kd.core.config import Config, Group
+from l1kd.core.config import Config
 from l1kd.core.config_types import NAME_PATTERN
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import passing_name
+from l1kd.core.sweep_config import Group
 from l1kd.data.sources import SOURCES
 from l1kd.runs import sweep as sweeping
 from l1kd.runs.sweep import Watch, connected, duration, look, sweep
