@@ -110,7 +110,6 @@ def test_a_run_as_an_object(finished_run: Path, tmp_path: Path) -> None:
     normal = _test_scores(directory, run.best, network.output_types[0].lsb)
     level = run.threshold(rate_khz=1000)
     allowed = int(1000 / 28_610 * len(normal))
-    assert isinstance(level, int)
     assert np.sum(normal >= level) <= allowed < np.sum(normal >= level - 1)
     with pytest.raises(l1kd.UserError, match="ask for a higher rate"):
         run.threshold(rate_khz=1e-3)

@@ -224,7 +224,7 @@ class Distillation(Strict):
         return found if start else found[1:]
 
 
-TeacherArchitecture = Literal["paper", "cicada", "dense", "pca", "mahalanobis"]
+TeacherArchitecture = Literal["paper", "cicada", "dense", "pca", "mahalanobis", "file"]
 StudentArchitecture = Literal[
     "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense", "set"
 ]
@@ -271,7 +271,7 @@ def _nothing_else(network: _Network, allowed: tuple[str, ...]) -> _Network:
 class Teacher(Strict):
     """The float autoencoder, and what its residual is measured in."""
 
-    architecture: Literal[TeacherArchitecture, "file"]
+    architecture: TeacherArchitecture
     """Layers of the autoencoder: `l1kd list teachers`."""
     file: ModelPath | None = None
     """A trained Keras network of yours, .keras or .h5, in place of an architecture: events to

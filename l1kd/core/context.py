@@ -52,6 +52,7 @@ class Context:
     config: Config  # resolved
     console: Console = field(default_factory=lambda: Console(stderr=True))  # shows progress
     open_events: Callable[[], Any] | None = None  # given by `runs`, which knows the sources
+    aside: Path | None = None  # for results, where the run itself cannot be written
     # when something was told last
     _told: list[float] = field(default_factory=lambda: [0.0], repr=False, compare=False)
 
@@ -65,6 +66,11 @@ class Context:
     def configured(self, config: Config) -> Context:
         """The same run, its events opened already, with another configuration of the rest."""
         return replace(self, config=config, open_events=lambda: self.dataset)
+
+    @property
+    def results(self) -> Path:
+        """Where a gate writes: the run, unless it is judged read-only."""
+        return self.aside or self.directory
 
     @property
     def threads(self) -> int:

@@ -42,12 +42,12 @@ def read_teacher(config: Teacher, path: Path, normal: Sample, spread: Spread) ->
         if np.prod(end, dtype=int) == np.prod(shape):
             _check_residual(graph, events, found.reshape(events.shape))
             weights = residual_weights(config, spread[1])
-            _append(graph, "Reshape", "standardised", graph.inputs, target_shape=shape)
-            _append(graph, "Reshape", "reconstruction", [output], target_shape=shape)
+            _append(graph, "Reshape", "standardised", graph.inputs, target_shape=list(shape))
+            _append(graph, "Reshape", "reconstruction", [output], target_shape=list(shape))
         elif np.prod(end, dtype=int) == 1:
             _check_scores(graph, config, found)
             power = 1.0  # |score - 0|
-            _append(graph, "Reshape", "own_score", [output], target_shape=(1,))
+            _append(graph, "Reshape", "own_score", [output], target_shape=[1])
             _append(graph, "ReLU", "standardised", ["own_score"])
             _append(graph, "Subtract", "reconstruction", ["own_score", "own_score"])
         else:
@@ -100,10 +100,7 @@ def read_student(
 
 
 def _append(graph: Graph, kind: str, name: str, sources: list[str], **config: Any) -> None:
-    stored = {
-        key: list(value) if isinstance(value, tuple) else value for key, value in config.items()
-    }
-    graph.nodes.append(Node(kind, name, {"name": name, **stored}, list(sources)))
+    graph.nodes.append(Node(kind, name, {"name": name, **config}, list(sources)))
 
 
 def _check_ends(graph: Graph) -> None:

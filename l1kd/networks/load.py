@@ -464,7 +464,7 @@ def load_model(path: str | Path, *, cut: str | None = None) -> keras.Model:
 def read_model(
     path: str | Path, cut: str | None = None, change: Callable[[Graph], None] = lambda graph: None
 ) -> tuple[keras.Model, list[Repair]]:
-    """A model as `load_model` returns it, changed, and the batch normalizations that were folded."""
+    """A model as `load_model` returns it, `change` applied, and what was folded."""
     path = Path(path)
     try:
         graph = Graph.read(*read_file(path), str(path), cut)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -100,8 +101,8 @@ class Run:
         Returns
         -------
         Threshold
-            An int, in LSBs of the output type. It is compared with integer scores, as `score` gives
-            them; comparison with floats is a TypeError.
+            An integer, in LSBs of the output type. It is compared with integer scores, as `score`
+            gives them; comparison with floats is a TypeError.
 
         Raises
         ------
@@ -122,7 +123,11 @@ class Run:
         return rates.threshold(normal, rate_khz / frequency)
 
     def rate(
-        self, threshold: int, student: str | None = None, *, crossings_mhz: float | None = None
+        self,
+        threshold: SupportsIndex,
+        student: str | None = None,
+        *,
+        crossings_mhz: float | None = None,
     ) -> Rate:
         """The rate of normal crossings at a threshold in LSBs, with its 68 % interval, in kHz.
 

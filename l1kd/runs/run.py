@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
 import pkgutil
 import platform
+import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -125,8 +128,12 @@ def import_network(
 
 
 def run_stage(stage: Stage, directory: Path) -> None:
-    """Run one stage of an existing run, also if its result is there, unless that is a training."""
-    with opened(directory) as runner:
+    """Run one stage of an existing run, also if its result is there, unless that is a training.
+
+    The gate `verify` judges a run that cannot be written, too, and stores nothing.
+    """
+    aside = stage == "verify" and not _writable(directory)
+    with opened(directory, writable=not aside) as runner:
         imported, stages = runner.context.config.imported, runner.manifest.stages
         sequence = order(imported)
         if stage not in sequence:
@@ -147,7 +154,10 @@ def run_stage(stage: Stage, directory: Path) -> None:
                     f"{directory}: the stage '{earlier}' has not finished, and '{stage}' needs it; "
                     f"run `{remedy}` first"
                 )
-        runner.execute_gate(stage, always=stage != "train")
+        if aside:
+            runner.judge(stage)
+        else:
+            runner.execute_gate(stage, always=stage != "train")
 
 
 def deliver_emulator(directory: Path, student: str | None = None, out: Path | None = None) -> Path:
@@ -155,7 +165,7 @@ def deliver_emulator(directory: Path, student: str | None = None, out: Path | No
     from l1kd.firmware.hls.emulator import deliver
     from l1kd.firmware.verify.comparison import compare_emulator
 
-    writable = out is None or os.access(directory, os.W_OK)
+    writable = out is None or _writable(directory)
     with opened(directory, writable=writable) as runner:
         for stage in order(runner.context.config.imported)[:-1]:  # all but the report
             record = runner.manifest.stages.get(stage)
@@ -292,6 +302,10 @@ def locked(directory: Path) -> Iterator[None]:
             yield
 
 
+def _writable(directory: Path) -> bool:
+    return os.access(directory, os.W_OK)
+
+
 class _Log(logging.FileHandler):
     """On a full disk the stage itself says what is wrong; a traceback of the log's says less."""
 
@@ -299,12 +313,26 @@ class _Log(logging.FileHandler):
         """Go on without the line."""
 
 
+class _WithoutPlace(logging.Formatter):
+    """Calls the run `RUN` in its log, which may be moved with it."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        places = {str(each) for each in (directory, directory.absolute(), directory.resolve())}
+        names = "|".join(re.escape(each) for each in sorted(places, key=len, reverse=True))
+        self._place = re.compile(rf"(?<![\w./-])(?:{names})(?![\w.-])")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with `RUN` for the run's directory."""
+        return self._place.sub("RUN", super().format(record))
+
+
 @contextlib.contextmanager
 def at_work(directory: Path) -> Iterator[None]:
     """Hold the run and write its `l1kd.log`."""
     with locked(directory):
         handler = _Log(directory / "l1kd.log", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(_WithoutPlace(directory))
         logger.addHandler(handler)
         logger.propagate = False  # absl, TensorFlow's logging, would print everything once more
         logger.setLevel(logging.INFO)
@@ -319,8 +347,14 @@ def at_work(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def opened(directory: Path, *, writable: bool = True) -> Iterator[Runner]:
-    """An existing run to work in; one that is not `writable` is neither held nor logged."""
+    """An existing run to work in; if it need not be `writable` it is neither held nor logged."""
     context = open_context(directory)
+    if writable and not _writable(directory):
+        raise UserError(
+            f"{directory} cannot be written; copy the run (cp -r {directory} COPY) and use the "
+            "copy. A run that stays as it is can be scored, compared, checked, verified; `emulator "
+            "--out DIR` and `export RUN ARCHIVE` write elsewhere"
+        )
     with at_work(directory) if writable else contextlib.nullcontext():
         yield Runner(context)
 
@@ -392,6 +426,16 @@ class Runner:
         if failure:
             raise failure
         context.say(f"{stage}: done in {duration:.0f} s")
+
+    def judge(self, stage: AnyStage) -> None:
+        """Run a gate whose results are told and not stored."""
+        context, started = self.context, time.monotonic()
+        prepare_tensorflow(context.threads)
+        context.say(f"{stage}: {context.directory} cannot be written; nothing will be stored")
+        with tempfile.TemporaryDirectory(prefix="l1kd-aside-") as aside, context.clock(stage):
+            function = pkgutil.resolve_name(SPECS[stage].function)
+            function(dataclasses.replace(context, aside=Path(aside)))
+        context.say(f"{stage}: passed in {time.monotonic() - started:.0f} s; nothing was stored")
 
     def refresh_report(self) -> None:
         """Write the report anew, where there is one."""
@@ -518,7 +562,7 @@ def _is_new(directory: Path) -> bool:
 
 
 def _prepare(context: Context, imported: run_files.Imported | None = None) -> Runner:
-    """The run with its manifest, new or as it was; configuration and its networks stored with it."""
+    """The run with its manifest, new or as it was; configuration and networks stored with it."""
     directory, config = context.directory, context.config
     if imported is None:
         config, networks = _with_copies(config)

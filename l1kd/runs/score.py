@@ -68,7 +68,7 @@ def score_files(
         "run": name,
         "student": student,
         "lsb": lsb,
-        "threshold": level,
+        "threshold": None if level is None else int(level),
         "rate_khz": rate,
         "network_sha256": file_hash(context.firmware(student) / "network.json"),
         "files": [
@@ -193,7 +193,7 @@ def rate_table(
         texts.append(
             {
                 "aimed at [kHz]": numbers.quantity(target),
-                "threshold [LSB]": numbers.count(level),
+                "threshold [LSB]": numbers.count(int(level)),
                 "threshold [score]": numbers.score(row["threshold_score"], lsb),
                 "normals accepted": numbers.count(row["normals_accepted"]),
                 "rate [kHz]": numbers.quantity(rate.khz),

@@ -1,5 +1,6 @@
 """Thresholds never let more pass than asked, in integers as in floats."""
 
+import copy
 import json
 import operator
 
@@ -34,7 +35,7 @@ RATES = st.one_of(st.floats(0, 1, exclude_max=True), st.integers(0, 59).map(lamb
 def test_rate_is_never_exceeded_and_the_threshold_is_the_lowest(scores, fpr):
     level = threshold(scores, fpr)
     assert np.sum(accept(scores, level)) <= fpr * len(scores) * (1 + 1e-12)
-    below = level - 1 if isinstance(level, int) else np.nextafter(level, -np.inf)
+    below = level - 1 if isinstance(level, Threshold) else np.nextafter(level, -np.inf)
     assert np.mean(accept(scores, below)) > fpr
 
 
@@ -156,6 +157,8 @@ def test_a_threshold_is_an_integer_from_either_side(name, scores, level):
         np.zeros((2, 1), np.float16),
         np.float64(1),
         np.bool_(1),
+        0.5,
+        float("nan"),
     ],
     ids=repr,
 )
@@ -169,10 +172,16 @@ def test_scores_in_units_are_not_compared_with_a_threshold(name, scores):
         accept(np.asarray(scores, np.float32), mark)
 
 
-def test_a_threshold_is_an_int_otherwise():
+def test_a_threshold_stands_where_an_integer_does():
     level = threshold(np.arange(10), 0.2)
-    assert isinstance(level, Threshold) and isinstance(level, int)
-    assert (json.dumps(level), f"{level:,}", hash(level)) == ("8", "8", hash(8))
+    assert isinstance(level, Threshold)
+    assert (json.dumps(int(level)), f"{level + 1_000:,}", hash(level)) == ("8", "1,008", hash(8))
+    assert (
+        [*range(level)] == [*range(8)]
+        and level - 1 == 7
+        and (str(level), repr(level)) == ("8", "Threshold(8)")
+    )
+    assert copy.copy(level) == level
     assert level != "8" and level is not None and {8: "x"}[level] == "x"
     with pytest.raises(TypeError):
         _ = np.arange(3.0) - level
