@@ -282,7 +282,17 @@ def open_context(directory: Path) -> Context:
             f"{directory} is not a run (no manifest.json); runs are made by `l1kd run CONFIG`"
         )
     RUN.check_version(directory)
-    return context_of(directory, config_file.load_resolved(directory / "config.yaml"))
+    context = context_of(directory, config_file.load_resolved(directory / "config.yaml"))
+
+    def events() -> Any:
+        try:
+            return open_dataset(context.config.data, context.config.seed)
+        except UserError as error:
+            raise UserError(
+                f"{error} ({directory / 'config.yaml'} names its events in the section `data`)"
+            ) from error
+
+    return dataclasses.replace(context, open_events=events)
 
 
 def context_of(directory: Path, config: Config, console: Console | None = None) -> Context:
