@@ -115,6 +115,28 @@ def threshold(normal: Numbers, fpr: float) -> Threshold | float:
     return float(np.nextafter(np.float64(edge), np.inf))
 
 
+def score_histogram(kind: FixedPoint, scores: Any = ()) -> Any:
+    """Events by integer score of an output type: a `hist.Hist`; those of many files add up."""
+    import hist
+
+    low, high = kind.bounds
+    axis = hist.axis.Integer(low, high + 1, name="score", label="score [LSB]", flow=False)
+    return hist.Hist(axis, storage=hist.storage.Int64()).fill(np.asarray(scores, np.int64))
+
+
+def accepted(normal: Any, threshold: SupportsIndex) -> int:
+    """Events of a histogram of scores that a threshold accepts."""
+    first = operator.index(threshold) - int(normal.axes[0].edges[0])
+    return int(normal.values()[max(first, 0) :].sum())
+
+
+def threshold_for(normal: Any, fpr: float) -> Threshold:
+    """As `threshold`, of a histogram of normal scores."""
+    above = normal.values()[::-1].cumsum()[::-1]  # events at or above each score
+    place = np.searchsorted(-above, -_allowed(int(above[0]), fpr))
+    return Threshold(int(normal.axes[0].edges[0]) + int(place))
+
+
 def accept(scores: Numbers, threshold: Threshold | float) -> NDArray[np.bool_]:
     """Decide: True where an event's score is `>=` the threshold."""
     scores = np.asarray(scores)
