@@ -18,9 +18,12 @@ from l1kd.evaluation.rates import (
     independent_share,
     interval,
     out_of_reach,
+    score_histogram,
     threshold,
+    threshold_for,
     working_points,
 )
+from l1kd.evaluation.rates import accepted as accepted_of
 
 INTEGERS = hnp.arrays(np.int64, st.integers(1, 60), elements=st.integers(-8, 8))
 FLOATS = hnp.arrays(
@@ -51,6 +54,19 @@ def test_integers_and_floats_decide_alike(scores, fpr):
     np.testing.assert_array_equal(
         accept(scores, threshold(scores, fpr)), accept(floats, threshold(floats, fpr))
     )
+
+
+@given(st.lists(INTEGERS, min_size=1, max_size=3), RATES)
+def test_a_histogram_of_parts_decides_like_all_scores(parts, fpr):
+    kind = FixedPoint(5, 4)  # -16 to 15, in halves
+    total = sum(
+        (score_histogram(kind, part) for part in parts[1:]), score_histogram(kind, parts[0])
+    )
+    scores = np.concatenate(parts)
+    level = threshold_for(total, fpr)
+    assert level == threshold(scores, fpr)
+    assert accepted_of(total, level) == np.sum(scores >= level)
+    assert [accepted_of(total, end) for end in (-99, 99)] == [len(scores), 0]
 
 
 @given(INTEGERS, RATES)
