@@ -37,6 +37,7 @@ from l1kd.report.tables import Table as ShownTable
 from l1kd.runs.open_run import Run
 from l1kd.runs.run import open_context
 
+FORMAT_VERSION = 1  # of files of scores
 Columns = dict[str, NDArray[Any]]
 Write = Callable[[Columns], None]
 
@@ -135,6 +136,7 @@ def score_files(
     if level is not None and run.config.crossings_mhz is not None:
         rate = run.rate(level, student)._asdict()
     about = {
+        "format_version": FORMAT_VERSION,
         "l1kd": __version__,
         "run": name,
         "student": student,
