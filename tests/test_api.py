@@ -83,8 +83,9 @@ def test_ten_lines_from_a_network_to_certified_firmware(tmp_path: Path) -> None:
 
 def test_what_can_be_made_exact_is() -> None:
     from qkeras import QActivation, QDense
-    from tensorflow.keras import Input, Model, layers
+    from tensorflow.keras import Input, Model, layers, utils
 
+    utils.set_random_seed(1)
     weights = "quantized_bits(6,1,0,alpha=1)"
     events = Input((4,))
     x = QDense(3, kernel_quantizer=weights, bias_quantizer=weights, name="d")(events)

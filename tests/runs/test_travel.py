@@ -72,6 +72,8 @@ def test_nothing_of_a_run_names_its_place(moved: Path, finished_run: Path) -> No
     assert "RUN/report.html" in (moved / "l1kd.log").read_text()
 
 
+@pytest.mark.full
+@pytest.mark.csim
 def test_all_verbs_work_on_a_run_that_cannot_be_written(
     command: Call, moved: Path, finished_run: Path, tmp_path: Path
 ) -> None:
@@ -102,13 +104,20 @@ def test_all_verbs_work_on_a_run_that_cannot_be_written(
     assert "verify: passed" in told and told.count("nothing was stored") == 1
 
 
-@pytest.mark.parametrize("verb", ["report", "emulator", "export", "synth", "evaluate", "train"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        pytest.param(verb, marks=pytest.mark.full if verb in {"synth", "evaluate", "train"} else ())
+        for verb in ("report", "emulator", "export", "synth", "evaluate", "train")
+    ],
+)
 def test_who_needs_to_write_says_so_in_one_line(command: Call, moved: Path, verb: str) -> None:
     done = command(verb, moved)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert f"{moved} cannot be written; copy the run (cp -r {moved} COPY)" in done.stderr
 
 
+@pytest.mark.csim
 def test_a_read_only_run_that_is_wrong_is_refused(
     command: Call, finished_run: Path, tmp_path: Path
 ) -> None:
