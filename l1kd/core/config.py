@@ -260,11 +260,10 @@ def _nothing_else(network: _Network, allowed: tuple[str, ...]) -> _Network:
     """Refuse settings of an architecture beside a file, which has its own."""
     if (network.architecture == "file") != (network.file is not None):
         raise ValueError("'file' takes the place of 'architecture': give one of them")
-    for key, field in type(network).model_fields.items():
-        if network.file is not None and key not in ("name", "architecture", "file", *allowed):
-            value = getattr(network, key)
-            if value != (field.default_factory() if field.default_factory else field.default):
-                raise ValueError(f"{key!r} is of an architecture; a file has its own")
+    for key, field in type(network).model_fields.items() if network.file else ():
+        own = getattr(network, key) != field.get_default(call_default_factory=True)
+        if own and key not in ("name", "architecture", "file", *allowed):
+            raise ValueError(f"{key!r} is of an architecture; a file has its own")
     return network
 
 

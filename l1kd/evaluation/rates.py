@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,13 @@ class Threshold:
 
     def __init__(self, counts: SupportsIndex) -> None:
         self._counts = operator.index(counts)  # no float is cut off
+
+    if TYPE_CHECKING:  # what `_comparison` makes
+
+        def __lt__(self, scores: Any) -> Any: ...
+        def __le__(self, scores: Any) -> Any: ...
+        def __gt__(self, scores: Any) -> Any: ...
+        def __ge__(self, scores: Any) -> Any: ...
 
     def __index__(self) -> int:
         return self._counts

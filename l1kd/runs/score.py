@@ -63,6 +63,7 @@ class Cluster:
     ) -> Any:
         """The histogram of all scores, as `score_histogram`."""
         kind = network.output_types[0]
+        found: Iterator[Any]
         if self == Cluster():
             found = (score_histogram(kind, own) for _, _, own in score_tables(network, tables))
         else:
