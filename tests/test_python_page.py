@@ -15,6 +15,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="ut
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 
 
+@pytest.mark.full
 @pytest.mark.csim
 @pytest.mark.filterwarnings("ignore:The initializer .* is unseeded:UserWarning")
 def test_ten_lines_from_a_teacher_to_certified_firmware(
