@@ -22,7 +22,7 @@ def test_intervals_cover() -> None:
     for repeated in (False, True):
         for chosen in (False, True):
             held = [
-                sum(holds([study, pool], repeated, chosen)[0] for pool in range(POOLS))
+                sum(bool(holds([study, pool], repeated, chosen)[0]) for pool in range(POOLS))
                 for study in range(100, 100 + STUDIES)
             ]
             name = f"{'repeated' if repeated else 'once'}, {'chosen' if chosen else 'given'}"

@@ -368,9 +368,9 @@ def test_outcomes_in_words() -> None:
     class KilledWorker(Exception):  # noqa: N818 - as distributed has it
         pass
 
-    assert "every worker that tried it died" in sweeping._plain(KilledWorker())
-    assert "lacks this version" in sweeping._plain(ModuleNotFoundError("no l1kd"))
-    assert sweeping._plain(OSError("disk")) == "OSError: disk"
+    assert "every worker that tried it died" in sweeping.plain_fault(KilledWorker())
+    assert "lacks this version" in sweeping.plain_fault(ModuleNotFoundError("no l1kd"))
+    assert sweeping.plain_fault(OSError("disk")) == "OSError: disk"
 
 
 @pytest.mark.parametrize("address", ["login", "tcp://login", "login:8786", "tcp:/login:1"])
