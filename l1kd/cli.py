@@ -43,6 +43,10 @@ RUN = Argument(metavar="RUN", help="The run's directory.")
 NEW_RUN = Option(None, "--run", metavar="DIR", help="The run; by default runs/<name>.")
 UNTIL = Option("report", help="The last stage, inclusive.")
 STUDENT = Option(None, metavar="NAME", help="Which; by default the best one.")
+SCHEDULER = Option(
+    None, metavar="tcp://...", help="A Dask scheduler; by default this machine's cores."
+)
+WORKERS = Option(None, metavar="N", min=1, help="Processes here, on Dask.")
 SET = Option([], "--set", metavar="KEY=VALUE", help="Override any key, e.g. seed=3; repeat.")
 
 app = typer.Typer(
@@ -224,6 +228,12 @@ def schema(
         typer.echo(json.dumps(config_reference.schema(), indent=1))
 
 
+def _workers(scheduler: str | None, workers: int | None) -> int | None:
+    if scheduler and workers:
+        raise typer.BadParameter("--workers is of this machine; a --scheduler has its own")
+    return workers
+
+
 def _stage(stage: Stage, directory: Path) -> None:
     from l1kd.runs.run import run_stage
 
@@ -349,14 +359,18 @@ def score(
         None, metavar="FILE", help=".parquet or .h5; by default <run>-scores.parquet."
     ),
     student: str | None = STUDENT,
+    scheduler: str | None = SCHEDULER,
+    workers: int | None = WORKERS,
 ) -> None:
     """Score new events, bit by bit as the firmware does: Parquet or HDF5, no TensorFlow."""
-    from l1kd.runs.score import score_files
+    from l1kd.runs.score import Cluster, score_files
 
+    cluster = Cluster(scheduler, _workers(scheduler, workers))
     if threshold is not None and rate_khz is not None:
         raise typer.BadParameter("--threshold and --rate-khz exclude each other: give one of them")
     given = {"threshold": threshold, "rate_khz": rate_khz}
-    typer.echo(score_files(run, files, student=student, out=out, **given))  # type: ignore[arg-type]
+    written = score_files(run, files, student=student, out=out, cluster=cluster, **given)  # type: ignore[arg-type]
+    typer.echo(written)
 
 
 @app.command(
@@ -365,15 +379,22 @@ def score(
 )
 def rates(
     run: Path = RUN,
+    files: list[str] = Argument(
+        None, metavar="[FILE]...", help="Normal events, as `score` reads them; else the run's."
+    ),
     khz: list[float] = Option([], metavar="X", help="A rate; repeat. Default: rates.khz."),
     threshold: int | None = Option(None, metavar="N", help="In LSBs: what is its rate?"),
     student: str | None = STUDENT,
     form: Literal["text", "json"] = Option("text", "--format", help="Of the output."),
+    scheduler: str | None = SCHEDULER,
+    workers: int | None = WORKERS,
 ) -> None:
     """Print thresholds for rates, and rates for a threshold, with 68 % intervals."""
-    from l1kd.runs.score import rate_table
+    from l1kd.runs.score import Cluster, rate_table
 
-    typer.echo(rate_table(run, khz, threshold, student=student, form=form))
+    cluster = Cluster(scheduler, _workers(scheduler, workers))
+    options = {"student": student, "form": form, "cluster": cluster, "files": files or ()}
+    typer.echo(rate_table(run, khz, threshold, **options))  # type: ignore[arg-type]
 
 
 @app.command(
@@ -461,17 +482,14 @@ def sweep(
     only: list[str] = Option(
         [], metavar="PATTERN", help="Runs whose name fits, e.g. 'noise-*'; repeat."
     ),
-    scheduler: str | None = Option(
-        None, metavar="tcp://...", help="A Dask scheduler; by default this machine's cores."
-    ),
-    workers: int | None = Option(None, metavar="N", min=1, help="Here; by default one per core."),
+    scheduler: str | None = SCHEDULER,
+    workers: int | None = WORKERS,
     set_: list[str] = SET,
 ) -> None:
     """Make a grid of runs, on all cores or on a cluster; write one table of them."""
     from l1kd.runs.sweep import sweep as sweeping
 
-    if scheduler and workers:
-        raise typer.BadParameter("--workers is of this machine; a --scheduler has its own")
+    workers = _workers(scheduler, workers)
     made = sweeping(
         config, directory, only=only, scheduler=scheduler, workers=workers, overrides=set_
     )

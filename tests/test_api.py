@@ -83,8 +83,9 @@ def test_ten_lines_from_a_network_to_certified_firmware(tmp_path: Path) -> None:
 
 def test_what_can_be_made_exact_is() -> None:
     from qkeras import QActivation, QDense
-    from tensorflow.keras import Input, Model, layers
+    from tensorflow.keras import Input, Model, layers, utils
 
+    utils.set_random_seed(1)
     weights = "quantized_bits(6,1,0,alpha=1)"
     events = Input((4,))
     x = QDense(3, kernel_quantizer=weights, bias_quantizer=weights, name="d")(events)
@@ -110,7 +111,6 @@ def test_a_run_as_an_object(finished_run: Path, tmp_path: Path) -> None:
     normal = _test_scores(directory, run.best, network.output_types[0].lsb)
     level = run.threshold(rate_khz=1000)
     allowed = int(1000 / 28_610 * len(normal))
-    assert isinstance(level, int)
     assert np.sum(normal >= level) <= allowed < np.sum(normal >= level - 1)
     with pytest.raises(l1kd.UserError, match="ask for a higher rate"):
         run.threshold(rate_khz=1e-3)

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
-from l1kd.core.config import SOURCES, Config, Place, Setting
+from l1kd.core.config import SOURCES, Config
 from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.files import atomic, check_regular, regular
+from l1kd.core.sweep_config import Place, Setting
 
 Places = dict[Place, str]  # where each value of a configuration is said: `file:line`, `--set`
 
@@ -134,7 +135,11 @@ def load_each(
         data = tree.get("data")
         name = data.get("source") if isinstance(data, dict) else None
         source = SOURCES.get(name) if isinstance(name, str) else None
-        merged = _merge(copy.deepcopy(source.defaults), tree) if source else tree
+        defaults = copy.deepcopy(source.defaults) if source else {}
+        own, keys = tree.get("teacher"), [setting.key for setting in settings]
+        if ("teacher", "file") in keys or (isinstance(own, dict) and "file" in own):
+            defaults.pop("teacher", None)  # they are of an architecture
+        merged = _merge(defaults, tree) if source else tree
         # After the merge: `students.0.weight_bits` may mean a student that the source brings.
         for setting in settings:
             if setting.key[0] != "data":

@@ -56,6 +56,7 @@ Int = Annotated[int, BeforeValidator(_no_bool)]
 Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 EventPath = Annotated[str, AfterValidator(_absolute)]
+ModelPath = Annotated[EventPath, Field(pattern=r"(?i)^.+\.(keras|h5|hdf5)$")]
 _TEXT, _SIDE = {"type": "string"}, {"type": "integer", "minimum": 1, "maximum": 64}
 Paths = Annotated[
     list[Annotated[EventPath, Field(min_length=1)]],

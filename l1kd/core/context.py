@@ -55,6 +55,7 @@ class Context:
     open_events: Callable[[], Any] | None = None  # given by `runs`, which knows the sources
     # work that was begun beside earlier stages, by student: `synth` takes its results
     begun: dict[str, Future[Any]] = field(default_factory=dict, repr=False, compare=False)
+    aside: Path | None = None  # for results, where the run itself cannot be written
     # when something was told last
     _told: list[float] = field(default_factory=lambda: [0.0], repr=False, compare=False)
 
@@ -68,6 +69,11 @@ class Context:
     def configured(self, config: Config) -> Context:
         """The same run, its events opened already, with another configuration of the rest."""
         return replace(self, config=config, open_events=lambda: self.dataset)
+
+    @property
+    def results(self) -> Path:
+        """Where a gate writes: the run, unless it is judged read-only."""
+        return self.aside or self.directory
 
     @property
     def threads(self) -> int:

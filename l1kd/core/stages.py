@@ -22,6 +22,7 @@ class StageSpec:
     tensorflow: bool = True  # computes with Keras models
 
 
+GIVEN = "given"  # copies of the networks that the configuration names as files
 MODELS = ("teacher.keras", "students/*.keras", "target.json")
 EXACT = ("firmware.json", "rtl.json", "firmware/*/student.json", "firmware/*/network.json")
 # Sources, weights and scripts of HLS and Verilog projects; not what was compiled or synthesised.
@@ -34,7 +35,7 @@ SPECS: dict[AnyStage, StageSpec] = {
     "train": StageSpec(
         "l1kd.training.train:train",
         ("seed", "threads", "data", "teacher", "students", "distillation"),
-        (),
+        (f"{GIVEN}/*",),
         (*MODELS, "history.csv"),
     ),
     "evaluate": StageSpec(

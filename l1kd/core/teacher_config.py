@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from l1kd.core.config_types import Float, Int, Range, Strict
+from l1kd.core.config_types import Float, Int, ModelPath, Range, Strict
 
 Made = Literal["noise", "shuffle", "patch", "warp", "pieces", "jets", "soft", "turn"]
 Exposure = Literal["dataset", Made]
@@ -51,6 +51,28 @@ class Soft(Strict):
     spread to the spread."""
 
 
+def from_file(value: Any) -> Any:
+    """A network's settings, their architecture `file` where a file is given."""
+    if isinstance(value, dict) and value.get("file") and "architecture" not in value:
+        return {**value, "architecture": "file"}
+    return value
+
+
+_Network = TypeVar("_Network", bound=Strict)
+
+
+def nothing_else(network: _Network, allowed: tuple[str, ...]) -> _Network:
+    """Refuse settings of an architecture beside a file, which has its own."""
+    own: Any = network
+    if (own.architecture == "file") != (own.file is not None):
+        raise ValueError("'file' takes the place of 'architecture': give one of them")
+    for key, field in type(network).model_fields.items() if own.file else ():
+        changed = getattr(own, key) != field.get_default(call_default_factory=True)
+        if changed and key not in ("name", "architecture", "file", *allowed):
+            raise ValueError(f"{key!r} is of an architecture; a file has its own")
+    return network
+
+
 class TeacherNetwork(Strict):
     """A teacher, or a member of an ensemble."""
 
@@ -88,8 +110,11 @@ class TeacherNetwork(Strict):
 class Teacher(TeacherNetwork):
     """The float network that says how abnormal an event is."""
 
-    architecture: Literal[TeacherArchitecture, "ensemble"]  # type: ignore[assignment]
+    architecture: Literal[TeacherArchitecture, "ensemble", "file"]  # type: ignore[assignment]
     """Layers of the teacher: `l1kd list teachers`."""
+    file: ModelPath | None = None
+    """A trained Keras network of yours, .keras or .h5, in place of an architecture: events to
+    events (the score is its residual) or to a score. It stays as it is."""
     of: list[TeacherNetwork] = []
     """Members of an `ensemble`, each with keys of its own, which learn side by side; of other
     architectures it is dropped."""
@@ -100,6 +125,7 @@ class Teacher(TeacherNetwork):
     @model_validator(mode="before")
     @classmethod
     def _of_an_ensemble(cls, value: Any) -> Any:
+        value = from_file(value)
         # A source's default may be an ensemble, where a file says `architecture: cicada`.
         if isinstance(value, dict) and value.get("architecture") != "ensemble":
             return {key: each for key, each in value.items() if key != "of"}
@@ -109,7 +135,7 @@ class Teacher(TeacherNetwork):
     def _of_several(self) -> Teacher:
         if self.architecture == "ensemble" and len(self.of) < 2:
             raise ValueError("an ensemble needs two members or more, in 'of'")
-        return self
+        return nothing_else(self, ("residual_power", "residual_scale"))
 
     @property
     def members(self) -> list[TeacherNetwork]:
@@ -128,3 +154,8 @@ class Teacher(TeacherNetwork):
     def closed_form(self) -> bool:
         """No member learns."""
         return all(own.architecture in _CLOSED_FORM for own in self.members)
+
+    @property
+    def finished(self) -> bool:
+        """It does not learn: in closed form, or trained before."""
+        return self.closed_form or self.file is not None

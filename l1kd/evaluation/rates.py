@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,24 +27,55 @@ _QUANTILES = (0.15866, 0.84134)
 Numbers = NDArray[Any]
 
 
-class Threshold(int):
-    """A threshold on integer scores, in LSBs of the output type; an int in all but comparisons.
+class Threshold:
+    """A threshold on integer scores, in LSBs of the output type; `int` of it is the number.
 
-    Arrays of integer scores are compared with it from either side. Floats are refused with a
-    TypeError: they are scores in the output type's units.
+    Integers and arrays of them are compared with it from either side. Floats are refused with a
+    TypeError: they are scores in the output type's units. No subclass of int, which Python would
+    compare with a float on its left without asking.
     """
 
+    __slots__ = ("_counts",)
     __array_ufunc__ = None  # NumPy leaves comparisons to this class
 
-    def __new__(cls, counts: Any) -> Threshold:
-        return super().__new__(cls, operator.index(counts))  # no float is cut off
+    def __init__(self, counts: SupportsIndex) -> None:
+        self._counts = operator.index(counts)  # no float is cut off
+
+    if TYPE_CHECKING:  # what `_comparison` makes
+
+        def __lt__(self, scores: Any) -> Any: ...
+        def __le__(self, scores: Any) -> Any: ...
+        def __gt__(self, scores: Any) -> Any: ...
+        def __ge__(self, scores: Any) -> Any: ...
+
+    def __index__(self) -> int:
+        return self._counts
+
+    def __hash__(self) -> int:
+        return hash(self._counts)
+
+    def __repr__(self) -> str:
+        return f"Threshold({self._counts})"
+
+    def __str__(self) -> str:
+        return str(self._counts)
+
+    def __format__(self, form: str) -> str:
+        return format(self._counts, form)
+
+    def __add__(self, counts: SupportsIndex) -> Threshold:
+        return Threshold(self._counts + operator.index(counts))
+
+    def __sub__(self, counts: SupportsIndex) -> Threshold:
+        return Threshold(self._counts - operator.index(counts))
 
 
 def _comparison(name: str) -> Callable[[Threshold, Any], Any]:
     """A threshold's method for a comparison."""
 
     def compare(threshold: Threshold, scores: Any) -> Any:
-        numbers = int(scores) if isinstance(scores, int) else np.asarray(scores)
+        whole = isinstance(scores, (int, Threshold)) and not isinstance(scores, bool)
+        numbers = int(scores) if whole else np.asarray(scores)
         if not isinstance(numbers, int) and numbers.dtype.kind not in "iu":
             if numbers.dtype.kind not in "fcb":
                 return NotImplemented
@@ -73,7 +104,7 @@ class Rate(NamedTuple):
 def threshold(normal: NDArray[np.integer[Any]], fpr: float) -> Threshold: ...
 @overload
 def threshold(normal: NDArray[np.floating[Any]], fpr: float) -> float: ...
-def threshold(normal: Numbers, fpr: float) -> float:
+def threshold(normal: Numbers, fpr: float) -> Threshold | float:
     """Find the lowest threshold that accepts at most a share `fpr` of normal scores (N,)."""
     # The next number above the (k+1)-th largest score, with k the events that `fpr` allows: a tie
     # is never split. Above every value of the scores' type it accepts nothing.
@@ -91,7 +122,29 @@ def threshold(normal: Numbers, fpr: float) -> float:
     return float(np.nextafter(np.float64(edge), np.inf))
 
 
-def accept(scores: Numbers, threshold: float) -> NDArray[np.bool_]:
+def score_histogram(kind: FixedPoint, scores: Any = ()) -> Any:
+    """Events by integer score of an output type: a `hist.Hist`; those of many files add up."""
+    import hist
+
+    low, high = kind.bounds
+    axis = hist.axis.Integer(low, high + 1, name="score", label="score [LSB]", flow=False)
+    return hist.Hist(axis, storage=hist.storage.Int64()).fill(np.asarray(scores, np.int64))
+
+
+def accepted(normal: Any, threshold: SupportsIndex) -> int:
+    """Events of a histogram of scores that a threshold accepts."""
+    first = operator.index(threshold) - int(normal.axes[0].edges[0])
+    return int(normal.values()[max(first, 0) :].sum())
+
+
+def threshold_for(normal: Any, fpr: float) -> Threshold:
+    """As `threshold`, of a histogram of normal scores."""
+    above = normal.values()[::-1].cumsum()[::-1]  # events at or above each score
+    place = np.searchsorted(-above, -_allowed(int(above[0]), fpr))
+    return Threshold(int(normal.axes[0].edges[0]) + int(place))
+
+
+def accept(scores: Numbers, threshold: Threshold | float) -> NDArray[np.bool_]:
     """Decide: True where an event's score is `>=` the threshold."""
     scores = np.asarray(scores)
     if np.issubdtype(scores.dtype, np.floating):
@@ -145,7 +198,7 @@ def working_points(
         points.append(
             WorkingPoint(
                 target_fpr=fpr,
-                threshold=level,
+                threshold=int(level),
                 fpr=reached,
                 rate_khz=None if frequency is None else reached * frequency,
                 efficiency=shares,

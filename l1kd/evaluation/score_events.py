@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,25 +28,37 @@ def score_tables(network: Network, tables: Sequence[Table]) -> Iterator[Scored]:
 
     NumPy and HDF5 let other threads work meanwhile, so threads are enough.
     """
+    check(network, tables)
     for table in tables:
-        _check(network, table)
         if table.kept_because and table.rows:
             table.read(0, 1)  # here, not by every thread at once
-    threads = cores()
-    waiting: deque[Future[Scored]] = deque()
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(cores())
     # Else every thread's matrix products would start as many threads again.
     with threadpool_limits(1):
         try:
-            for place, table in enumerate(tables):
-                for start, stop in table.ranges(_EVENTS):
-                    waiting.append(pool.submit(_score, network, table, place, start, stop))
-                    if len(waiting) > threads:
-                        yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            jobs = ((score, network, tables[place], place, *rows) for place, *rows in parts(tables))
+            yield from in_order(jobs, pool.submit, cores())
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def parts(tables: Sequence[Table]) -> Iterator[tuple[int, int, int]]:
+    """Place, first and last row of what is scored at a time."""
+    for place, table in enumerate(tables):
+        yield from ((place, *rows) for rows in table.ranges(_EVENTS))
+
+
+def in_order(
+    jobs: Iterable[tuple[Any, ...]], submit: Callable[..., Any], at_once: int
+) -> Iterator[Any]:
+    """Results of jobs (function, *arguments) in their order, about `at_once` of them submitted."""
+    waiting: deque[Any] = deque()
+    for job in jobs:
+        waiting.append(submit(*job))
+        if len(waiting) > at_once:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def score_array(network: Network, events: ArrayLike) -> NDArray[np.int64]:
@@ -55,24 +68,25 @@ def score_array(network: Network, events: ArrayLike) -> NDArray[np.int64]:
         raise UserError("events are an array (events, ...), not one number")
     table = Table.of("events", array)
     if table.rows <= _EVENTS:  # threads would cost more than they bring
-        _check(network, table)
-        return _score(network, table, 0, 0, table.rows)[2]
+        check(network, [table])
+        return score(network, table, 0, 0, table.rows)[2]
     found = score_tables(network, [table])
     return np.concatenate([scores for _, _, scores in found])
 
 
-def _check(network: Network, table: Table) -> None:
+def check(network: Network, tables: Iterable[Table]) -> None:
     """Refuse events of another shape than the network's; axes of one cell do not matter."""
-    given, shape = ([n for n in each if n != 1] for each in (table.shape, network.shape))
-    if given != shape and table.shape != (network.nodes[0].size,):
-        raise UserError(
-            f"{table.name}: events of shape {table.shape}; the network reads {network.shape}"
-        )
-    if table.dtype.kind not in "biuf":
-        raise UserError(f"{table.name} holds {table.dtype}, numbers are expected")
+    for table in tables:
+        given, shape = ([n for n in each if n != 1] for each in (table.shape, network.shape))
+        if given != shape and table.shape != (network.nodes[0].size,):
+            raise UserError(
+                f"{table.name}: events of shape {table.shape}; the network reads {network.shape}"
+            )
+        if table.dtype.kind not in "biuf":
+            raise UserError(f"{table.name} holds {table.dtype}, numbers are expected")
 
 
-def _score(network: Network, table: Table, place: int, start: int, stop: int) -> Scored:
+def score(network: Network, table: Table, place: int, start: int, stop: int) -> Scored:
     """Scores of the rows from `start` up to `stop`."""
     events, port = table.read(start, stop).reshape(stop - start, *network.shape), network.port
     try:

@@ -145,14 +145,14 @@ class AxisSum(keras.layers.Layer):
 
 
 _KERAS = (
-    "Activation Add AlphaDropout Average AveragePooling1D AveragePooling2D "
-    "BatchNormalization Concatenate Conv1D Conv2D Conv2DTranspose Cropping1D Cropping2D "
-    "Dense DepthwiseConv2D Dot Dropout ELU Flatten GaussianDropout GaussianNoise "
-    "GlobalAveragePooling1D GlobalAveragePooling2D GlobalMaxPooling1D GlobalMaxPooling2D "
-    "LeakyReLU MaxPooling1D MaxPooling2D Maximum Minimum Multiply Normalization PReLU "
-    "Permute ReLU RepeatVector Reshape SeparableConv1D SeparableConv2D Softmax "
-    "SpatialDropout1D SpatialDropout2D Subtract ThresholdedReLU UpSampling1D UpSampling2D "
-    "ZeroPadding1D ZeroPadding2D"
+    "Activation ActivityRegularization Add AlphaDropout Average AveragePooling1D AveragePooling2D "
+    "BatchNormalization Concatenate Conv1D Conv1DTranspose Conv2D Conv2DTranspose Cropping1D "
+    "Cropping2D Dense DepthwiseConv1D DepthwiseConv2D Dot Dropout ELU Flatten GaussianDropout "
+    "GaussianNoise GlobalAveragePooling1D GlobalAveragePooling2D GlobalMaxPooling1D "
+    "GlobalMaxPooling2D GroupNormalization LayerNormalization LeakyReLU MaxPooling1D MaxPooling2D "
+    "Maximum Minimum Multiply Normalization PReLU Permute ReLU RepeatVector Rescaling Reshape "
+    "SeparableConv1D SeparableConv2D Softmax SpatialDropout1D SpatialDropout2D Subtract "
+    "ThresholdedReLU UnitNormalization UpSampling1D UpSampling2D ZeroPadding1D ZeroPadding2D"
 )
 _QKERAS = (
     "QActivation QAveragePooling2D QBatchNormalization QConv1D QConv2D QConv2DBatchnorm "
@@ -177,6 +177,7 @@ QUANTIZERS: dict[str, Any] = {name: getattr(qkeras, name) for name in _QUANTIZER
 # Functions by name: of Keras, and of QKeras where QKeras looks names up.
 _FUNCTIONS = {
     *("linear", "relu", "sigmoid", "softmax", "softplus", "tanh", "elu", "leaky_relu"),
+    *("exponential", "gelu", "mish", "selu", "softsign", "swish"),
     *("binary_sigmoid", "binary_tanh", "hard_sigmoid", "hard_tanh"),
     *("smooth_sigmoid", "smooth_tanh"),
 }

@@ -15,6 +15,7 @@ import re
 import warnings
 import zipfile
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,14 +48,14 @@ _MAX_LAYERS = 1000
 _NAMES = (re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]{0,199}"), re.compile(".{1,200}"))
 # Where `.keras` files have the layers' weights: since Keras 2.15, and up to 2.14.
 _FOLDERS = ("layers", "_layer_checkpoint_dependencies")
-_INSIDE = "; put the layers of the model inside into the one around it"
+_MODELS = ("Functional", "Model", "Sequential")  # classes without code, also inside another model
 _PRUNED = "; strip the pruning from the model before it is saved"
 _CODE = (
     ": code computes with tensors; use a layer (Add, Multiply, Cropping1D, ...), put a factor "
     "into the weights before, or end the network before it (`l1kd import --cut LAYER`)"
 )
 _HINTS = {
-    **{"PruneLowMagnitude": _PRUNED, "Functional": _INSIDE, "Sequential": _INSIDE},
+    "PruneLowMagnitude": _PRUNED,
     **dict.fromkeys(("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"), _CODE),
 }
 # Arguments of the batch normalization inside a layer, besides those of `_PREFIXES`.
@@ -78,7 +79,7 @@ def read_file(path: Path) -> tuple[Any, Weights]:
 def layer_list(config: Any, where: object) -> list[dict[str, Any]]:
     """The layers of a stored configuration; a model class that brings code is refused."""
     kind = config["class_name"]
-    if kind not in ("Functional", "Model", "Sequential"):
+    if kind not in _MODELS:
         raise UserError(
             f"{where}: a model of class {kind!r} carries its own code; "
             "only Functional and Sequential models are loaded"
@@ -107,27 +108,39 @@ def _read_keras(path: Path) -> tuple[Any, Weights]:
         layers = layer_list(config, path)
         stored = io.BytesIO(archive.read("model.weights.h5"))
     with h5py.File(stored, "r") as file:
-        found: dict[str, list[Any]] = {}
-        counts: Counter[str] = Counter()
         folder = next((each for each in _FOLDERS if inside(file, path, each)), _FOLDERS[0])
-        for layer in layers:
-            # Keras files weights under the class's name in snake case, counted.
-            kind = re.sub(r"\W+", "", str(layer["class_name"]))
-            kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)
-            kind = re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
-            key = f"{folder}/{kind}_{counts[kind]}" if counts[kind] else f"{folder}/{kind}"
-            counts[kind] += 1
-            own = _variables(file, f"{key}/vars", path)
-            if layer["class_name"] in FOLDED:
-                given = layer["config"]
-                names = ["kernel"] + ["bias"] * bool(given["use_bias"]) + ["iteration"]
-                within = ["gamma"] * bool(given["scale"]) + ["beta"] * bool(given["center"])
-                within += ["moving_mean", "moving_variance"]
-                inner = _variables(file, f"{key}/batchnorm/vars", path)
-                own = _ordered(dict([*zip(names, own), *zip(within, inner)]))  # noqa: B905
-            if own:
-                found[layer["config"]["name"]] = own
-        return config, _arrays(found, path)
+        return config, _arrays(dict(_keras_weights(file, layers, path, folder)), path)
+
+
+def _keras_weights(
+    file: Any, layers: list[Any], path: Path, folder: str, above: str = "", before: str = ""
+) -> Iterator[tuple[str, list[Any]]]:
+    """Weights by layer, those of a model inside named behind it, from a group `above`."""
+    counts: Counter[str] = Counter()
+    for layer in layers:
+        # Keras files weights under the class's name in snake case, counted.
+        kind = re.sub(r"\W+", "", str(layer["class_name"]))
+        kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)
+        kind = re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
+        key = (
+            f"{above}{folder}/{kind}_{counts[kind]}" if counts[kind] else f"{above}{folder}/{kind}"
+        )
+        counts[kind] += 1
+        name = before + layer["config"]["name"]
+        if layer["class_name"] in _MODELS:
+            inner = layer_list(layer, path)
+            yield from _keras_weights(file, inner, path, folder, f"{key}/", f"{name}_")
+            continue
+        own = _variables(file, f"{key}/vars", path)
+        if layer["class_name"] in FOLDED:
+            given = layer["config"]
+            names = ["kernel"] + ["bias"] * bool(given["use_bias"]) + ["iteration"]
+            within = ["gamma"] * bool(given["scale"]) + ["beta"] * bool(given["center"])
+            within += ["moving_mean", "moving_variance"]
+            inner = _variables(file, f"{key}/batchnorm/vars", path)
+            own = _ordered(dict([*zip(names, own), *zip(within, inner)]))  # noqa: B905
+        if own:
+            yield name, own
 
 
 def _variables(file: Any, key: str, path: Path) -> list[Any]:
@@ -156,12 +169,31 @@ def _read_h5(path: Path) -> tuple[Any, Weights]:
                 continue
             names = [_text(item) for item in group.attrs.get("weight_names", [])]
             own = [_weight(file, f"model_weights/{name}/{item}", path) for item in names]
-            if layer["class_name"] in FOLDED:
-                last = [re.sub(r":\d+$", "", item).rpartition("/")[2] for item in names]
-                keys = [key.removeprefix("depthwise_") for key in last]
-                own = _ordered(dict(zip(keys, own, strict=True)))
-            found[name] = own
+            found |= _h5_weights(layer, dict(zip(names, own, strict=True)), path, "")
         return config, _arrays(found, path)
+
+
+def _h5_weights(
+    layer: Any, stored: dict[str, Any], path: Path, before: str
+) -> dict[str, list[Any]]:
+    """A layer's weights, or those of the layers of a model inside, named behind it."""
+    name, own = before + layer["config"]["name"], list(stored.values())
+    if layer["class_name"] in _MODELS:
+        found: dict[str, list[Any]] = {}
+        for inner in layer_list(layer, path):
+            wanted, nested = inner["config"]["name"], inner["class_name"] in _MODELS
+            within = {
+                item: weight
+                for item, weight in stored.items()
+                if nested or item.split("/")[-2:-1] == [wanted]
+            }
+            found |= _h5_weights(inner, within, path, f"{name}_")
+        return found
+    if layer["class_name"] in FOLDED:
+        last = [re.sub(r":\d+$", "", item).rpartition("/")[2] for item in stored]
+        keys = [key.removeprefix("depthwise_") for key in last]
+        own = _ordered(dict(zip(keys, own, strict=True)))
+    return {name: own}
 
 
 def _text(stored: Any) -> str:
@@ -231,25 +263,12 @@ class Graph:
 
     @classmethod
     def read(cls, config: Any, weights: Weights, where: str, cut: str | None = None) -> Graph:
-        """The graph of a stored configuration, to the layer `cut`; shared layers are refused."""
-        stored = layer_list(config, where)
-        chain = config["class_name"] == "Sequential"
+        """The graph of a stored configuration, to the layer `cut`; shared layers are refused.
+
+        Layers of a model inside are named behind it: `encoder_dense`.
+        """
         nodes: list[Node] = []
-        for layer in stored:
-            kind, own = str(layer["class_name"]), dict(layer["config"])
-            name = str(own["name"])
-            if chain and not nodes and kind != "InputLayer":
-                shape = own["batch_input_shape"]
-                nodes.append(Node("InputLayer", f"{name}_input", {"batch_input_shape": shape}, []))
-            sources: list[str] = []
-            if kind in LAYERS or kind in FOLDED:
-                sources = [nodes[-1].name] if chain else _sources(layer, name, where)
-            nodes.append(Node(kind, name, own, sources, list(weights.get(name, []))))
-        if chain:
-            inputs, outputs = [nodes[0].name], [nodes[-1].name]
-        else:
-            inputs = _ends(config["config"]["input_layers"])
-            outputs = _ends(config["config"]["output_layers"])
+        inputs, outputs = _add(nodes, config, weights, where)
         name = re.sub(r"\W", "_", str(config["config"].get("name", "model")))
         graph = cls(name, nodes, inputs, outputs, where)
         if cut is not None:
@@ -272,8 +291,7 @@ class Graph:
                 config = json.loads(model.to_json())
         except (NotImplementedError, TypeError, ValueError) as error:
             raise UserError(f"the model {model.name!r} cannot be described ({error})") from error
-        weights = {layer.name: layer.get_weights() for layer in model.layers}
-        return cls.read(config, weights, f"the model {model.name!r}")
+        return cls.read(config, dict(_weights_of(model)), f"the model {model.name!r}")
 
     def _end_in(self, name: str) -> None:
         """End in a layer; a softmax or another plain function that it is or has is left out."""
@@ -405,6 +423,61 @@ class Graph:
         return made
 
 
+def _add(
+    nodes: list[Node],
+    config: Any,
+    weights: Weights,
+    where: str,
+    before: str = "",
+    source: str | None = None,
+) -> tuple[list[str], list[str]]:
+    """Append a stored model's layers to the nodes; its inputs and outputs.
+
+    A model inside another reads the node `source`, and its layers are named behind `before`.
+    """
+    chain, at = config["class_name"] == "Sequential", dict[str, str]()  # node by own name
+    first, last, stored = source, source, layer_list(config, where)
+    models = {str(each["config"]["name"]) for each in stored if each["class_name"] in _MODELS}
+    for layer in stored:
+        kind, own = str(layer["class_name"]), dict(layer["config"])
+        plain = str(own["name"])
+        own["name"] = name = before + plain
+        if chain and last is None and kind != "InputLayer":
+            shape, last = own["batch_input_shape"], f"{name}_input"
+            nodes.append(Node("InputLayer", last, {"batch_input_shape": shape}, []))
+            first = last
+        sources: list[str] = []
+        if kind in LAYERS or kind in FOLDED or kind in _MODELS:
+            given = [str(last)] if chain else _sources(layer, name, where, models)
+            sources = given if chain else [at.get(each, before + each) for each in given]
+        if kind == "InputLayer" and source is not None:
+            name = source
+        elif kind in _MODELS:
+            ends = [_add(nodes, layer, weights, where, f"{name}_", each) for each in sources]
+            if len(ends) != 1 or [len(end) for end in ends[0]] != [1, 1]:
+                raise UserError(f"{where}: the model {name!r} inside has not one input, one output")
+            name = ends[0][1][0]
+        else:
+            nodes.append(Node(kind, name, own, sources, list(weights.get(name, []))))
+        if len(nodes) > _MAX_LAYERS:
+            raise UserError(f"{where}: more than {_MAX_LAYERS} layers, the most that are read")
+        at[plain], last = name, name
+        first = first or last
+    if chain:
+        return [str(first)], [str(last)]
+    named = (_ends(config["config"][f"{end}_layers"]) for end in ("input", "output"))
+    inputs, outputs = ([at.get(each, before + each) for each in names] for names in named)
+    return inputs, outputs
+
+
+def _weights_of(model: keras.Model, before: str = "") -> Iterator[tuple[str, list[NDArray[Any]]]]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _weights_of(layer, f"{before}{layer.name}_")
+        else:
+            yield before + layer.name, layer.get_weights()
+
+
 def _check_size(shape: Any, place: str) -> None:
     if (size := math.prod(side or 1 for side in shape)) > MAX_VALUES:
         raise UserError(f"{place} gives {size} values for an event; at most {MAX_VALUES} are read")
@@ -415,14 +488,16 @@ def _ends(stored: Any) -> list[str]:
     return [str(stored[0])] if flat else [str(end[0]) for end in stored]
 
 
-def _sources(layer: Any, name: str, where: str) -> list[str]:
+def _sources(layer: Any, name: str, where: str, models: set[str]) -> list[str]:
+    """Names of the layers that a layer reads; of `models`, which are used once, any call."""
     nodes = layer["inbound_nodes"]
     if len(nodes) != 1:
         raise UserError(
             f"{where}: layer {name!r} is used {len(nodes)} times; shared layers are not read"
         )
     for source in nodes[0]:
-        if source[1] != 0 or source[2] != 0 or (len(source) > 3 and source[3]):
+        first = source[1] == 0 or source[0] in models
+        if not first or source[2] != 0 or (len(source) > 3 and source[3]):
             raise UserError(f"{where}: layer {name!r} is called with more than its input")
     return [str(source[0]) for source in nodes[0]]
 
@@ -459,12 +534,15 @@ def load_model(path: str | Path, *, cut: str | None = None) -> keras.Model:
     return read_model(path, cut)[0]
 
 
-def read_model(path: str | Path, cut: str | None = None) -> tuple[keras.Model, list[Repair]]:
-    """A model as `load_model` returns it, and the batch normalizations that were folded."""
+def read_model(
+    path: str | Path, cut: str | None = None, change: Callable[[Graph], None] = lambda graph: None
+) -> tuple[keras.Model, list[Repair]]:
+    """A model as `load_model` returns it, `change` applied, and what was folded."""
     path = Path(path)
     try:
         graph = Graph.read(*read_file(path), str(path), cut)
         folded = [fold(node) for node in graph.nodes if node.kind == "QDenseBatchnorm"]
+        change(graph)
         return graph.build(), folded
     except UserError:
         raise

@@ -139,8 +139,8 @@ def apply_repairs(
         _averages(graph),
         _rectified(graph),
         _plain(graph),
-        _shaped(graph, shape),
-        _port(graph, grid),
+        shaped(graph, shape),
+        ported(graph, grid),
         _repeated(graph),
         _flattened(graph),
         _symmetric(graph, grid),
@@ -538,7 +538,7 @@ def contains(outer: FixedPoint, inner: FixedPoint) -> bool:
     return outer.lsb <= inner.lsb and outer.low <= inner.low and inner.high <= outer.high
 
 
-def _shaped(graph: Graph, shape: tuple[int, ...] | None) -> Iterator[Repair]:
+def shaped(graph: Graph, shape: tuple[int, ...] | None) -> Iterator[Repair]:
     """Let a network that reads flat events read images, and the other way round."""
     added = ""
     first = graph.node(graph.inputs[0])
@@ -578,7 +578,7 @@ def _without_detours(graph: Graph) -> Iterator[Repair]:
                 yield Repair(node.name, f"{node.kind} removed: events have that shape")
 
 
-def _port(graph: Graph, grid: FixedPoint) -> Iterator[Repair]:
+def ported(graph: Graph, grid: FixedPoint) -> Iterator[Repair]:
     """Quantize events right at the input, and nowhere else on the way to the first layer."""
     if len(graph.inputs) != 1:
         return

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from tensorflow import keras
 
 from l1kd.core.errors import UserError
@@ -129,6 +130,14 @@ def _units(events: Any, config: TeacherNetwork, name: str) -> Any:
     return SquareRoot(config.square_root, name=f"{name}square_root")(events)
 
 
+def residual_weights(config: TeacherNetwork, deviation: NDArray[Any]) -> list[Any] | None:
+    """Weights of the inputs' residuals, (*shape), from the deviations of normal events."""
+    if not config.residual_scale:
+        return None
+    weights = deviation**config.residual_scale
+    return (weights / weights.mean()).astype(np.float32).tolist()
+
+
 def _learning(
     config: TeacherNetwork, events: Any, spread: Spread, name: str = "", *, ring: bool = False
 ) -> Any:
@@ -150,10 +159,7 @@ def _learning(
         return Odds(name=f"{name}raw_score")(logit)
     decoded = AUTOENCODERS[config.architecture](standardised, shape, config, name)
     reconstruction = layers.Reshape(shape, name=f"{name}reconstruction")(decoded)
-    weights = None
-    if config.residual_scale:
-        weight = deviation**config.residual_scale
-        weights = (weight / weight.mean()).astype(np.float32).tolist()
+    weights = residual_weights(config, deviation)
     score = PowerMean(config.residual_power, weights, name=f"{name}raw_score")
     return score([standardised, reconstruction])
 
@@ -202,6 +208,6 @@ def build_teacher(config: Teacher, dataset: Dataset) -> keras.Model:
 
 
 def latents_of(teacher: keras.Model) -> list[Any]:
-    """A teacher's latents, tensors (batch, numbers), of each member one."""
+    """A teacher's latents, tensors (batch, numbers), of each member one; without one, its score."""
     named = [layer for layer in teacher.layers if layer.name.rpartition("_")[2] == "latent"]
-    return [layer.output for layer in named]
+    return [layer.output for layer in named] or [teacher.output[:, None]]

@@ -14,10 +14,10 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from rich.console import Console
 
-from l1kd.core.config import differences
 from l1kd.core.context import show_table
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import COUNTS, SOURCES, Resources, Source, StudentMetrics, TeacherMetrics
+from l1kd.core.sweep_config import differences
 from l1kd.report import tables
 from l1kd.report.load_run import AMOUNTS, SPACING_NS, Cost, RunFiles, read_run
 from l1kd.report.number_format import quantity

@@ -54,7 +54,7 @@ def export(run: Path, archive: Path | None = None, student: str | None = None) -
 
     CheckFailed if `verify` found a fault in its firmware, or the firmware was changed since.
     """
-    with opened(run) as runner:
+    with opened(run, writable=archive is None) as runner:
         top, files = _gathered(runner.context, student)
         archive = archive or run / f"{top}.tar.gz"
         if archive.is_symlink() or (archive.exists() and not _is_ours(archive)):

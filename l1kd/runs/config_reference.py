@@ -42,7 +42,7 @@ def schema() -> dict[str, Any]:
     # Students may be names alone, the part's name is in `part`; defaults come from the source.
     known = [{"$ref": "#/$defs/Student"}, {"enum": list(_values()["students.architecture"])}]
     definitions["Config"]["properties"]["students"]["items"] = {"anyOf": known}
-    definitions["Student"]["required"] = ["architecture"]
+    del definitions["Student"]["required"]  # an architecture, or a name and a file
     firmware = definitions["Firmware"]["properties"]
     name, has = firmware["part"], definitions["PartHas"]
     part = {"name": {key: name[key] for key in ("type", "pattern")}, **has["properties"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,7 +81,12 @@ class Run:
         return score_array(self.network(student), events)
 
     def threshold(
-        self, rate_khz: float, student: str | None = None, *, crossings_mhz: float | None = None
+        self,
+        rate_khz: float,
+        student: str | None = None,
+        *,
+        crossings_mhz: float | None = None,
+        normal: Any = None,
     ) -> Threshold:
         """The lowest threshold at which at most this rate of normal crossings is accepted.
 
@@ -96,45 +102,61 @@ class Run:
         crossings_mhz
             Crossings per second, in MHz; by default the configuration's `rates.crossings_mhz`, or
             what the source of the events has: 28.61, the filled crossings of the LHC.
+        normal
+            `hist.Hist` of the scores of other normal events, as `normals` has those of the run.
 
         Returns
         -------
         Threshold
-            An int, in LSBs of the output type. It is compared with integer scores, as `score` gives
-            them; comparison with floats is a TypeError.
+            An integer, in LSBs of the output type. It is compared with integer scores, as `score`
+            gives them; comparison with floats is a TypeError.
 
         Raises
         ------
         UserError
-            If the test sample is too small to speak of so low a rate, or events are no crossings.
+            If the normal events are too few to speak of so low a rate, or are no crossings.
         """
         frequency = self._crossings_khz(crossings_mhz)
         if not 0 < rate_khz < frequency:
             raise UserError(
                 f"a rate of {rate_khz:g} kHz is not between 0 and {frequency:g} kHz, the crossings'"
             )
-        normal = self.test_scores(student)["test"]
-        if rate_khz / frequency * len(normal) < 1:
+        which = "test normals" if normal is None else "normal events"
+        normal = self.normals(student) if normal is None else normal
+        if rate_khz / frequency * (events := int(normal.sum())) < 1:
             raise UserError(
-                f"{len(normal)} test normals say nothing of {rate_khz:g} kHz: one event of them is "
-                f"{frequency / len(normal):.3g} kHz; ask for a higher rate, or test on more events"
+                f"{events} {which} say nothing of {rate_khz:g} kHz: one event of them is "
+                f"{frequency / max(events, 1):.3g} kHz; ask for a higher rate, or give more events"
             )
-        return rates.threshold(normal, rate_khz / frequency)
+        return rates.threshold_for(normal, rate_khz / frequency)
 
     def rate(
-        self, threshold: int, student: str | None = None, *, crossings_mhz: float | None = None
+        self,
+        threshold: SupportsIndex,
+        student: str | None = None,
+        *,
+        crossings_mhz: float | None = None,
+        normal: Any = None,
     ) -> Rate:
         """The rate of normal crossings at a threshold in LSBs, with its 68 % interval, in kHz.
 
-        Arguments and errors are those of `threshold`. Where the sample knows how often collisions
-        are repeated, the interval is that of the effective number of distinct ones.
+        Arguments and errors are those of `threshold`. Where the run's sample knows how often
+        collisions are repeated, the interval is that of the effective number of distinct ones.
         """
         frequency = self._crossings_khz(crossings_mhz)
-        normal = self.test_scores(student)["test"]
-        accepted = int(np.sum(normal >= Threshold(threshold)))
-        share = rates.independent_share(accepted / len(normal), len(normal), self.distinct)
-        low, high = rates.interval(accepted, len(normal), share)
-        return Rate(accepted / len(normal) * frequency, low * frequency, high * frequency)
+        distinct = self.distinct if normal is None else {}
+        normal = self.normals(student) if normal is None else normal
+        accepted, events = rates.accepted(normal, threshold), int(normal.sum())
+        if not events:
+            raise UserError("there are no normal events, and so no rate; give some")
+        share = rates.independent_share(accepted / events, events, distinct)
+        low, high = rates.interval(accepted, events, share)
+        return Rate(accepted / events * frequency, low * frequency, high * frequency)
+
+    def normals(self, student: str | None = None) -> Any:
+        """Scores of the test normals in LSBs, as a `hist.Hist`; histograms can be added."""
+        kind = self.network(student).output_types[0]
+        return rates.score_histogram(kind, self.test_scores(student)["test"])
 
     @property
     def distinct(self) -> dict[str, float]:

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
 import pkgutil
 import platform
+import re
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 from rich.console import Console
 
 from l1kd import __version__
 from l1kd.core import config_file, files, run_files
-from l1kd.core.config import Config, IoType, VendorTool, differences
+from l1kd.core.config import Config, IoType, Student, VendorTool
 from l1kd.core.context import Context, plain_console
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import call, held, temporary_files_in
-from l1kd.core.stages import SPECS, STAGES, AnyStage, Stage, order
+from l1kd.core.stages import GIVEN, SPECS, STAGES, AnyStage, Stage, order
+from l1kd.core.sweep_config import differences
+from l1kd.core.teacher_config import Teacher
 from l1kd.data.sources import open_dataset
 from l1kd.networks.tensorflow_setup import check_memory, prepare_tensorflow
 
@@ -40,6 +46,7 @@ RUN = files.DirectoryKind(
     version=run_files.FORMAT_VERSION,
     begun=r"\.lock|l1kd\.log",
 )
+_Named = TypeVar("_Named", Student, Teacher)
 _EVENTS = (b"PK", b"\x1f\x8b", b"\0\0\x08")  # NPZ, gzip, IDX; beside HDF5
 # A change of these is another experiment: its run is not overwritten by accident.
 _IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
@@ -122,8 +129,12 @@ def import_network(
 
 
 def run_stage(stage: Stage, directory: Path) -> None:
-    """Run one stage of an existing run, also if its result is there, unless that is a training."""
-    with opened(directory) as runner:
+    """Run one stage of an existing run, also if its result is there, unless that is a training.
+
+    The gate `verify` judges a run that cannot be written, too, and stores nothing.
+    """
+    aside = stage == "verify" and not _writable(directory)
+    with opened(directory, writable=not aside) as runner:
         imported, stages = runner.context.config.imported, runner.manifest.stages
         sequence = order(imported)
         if stage not in sequence:
@@ -144,7 +155,10 @@ def run_stage(stage: Stage, directory: Path) -> None:
                     f"{directory}: the stage '{earlier}' has not finished, and '{stage}' needs it; "
                     f"run `{remedy}` first"
                 )
-        runner.execute_gate(stage, always=stage != "train")
+        if aside:
+            runner.judge(stage)
+        else:
+            runner.execute_gate(stage, always=stage != "train")
 
 
 def deliver_emulator(directory: Path, student: str | None = None, out: Path | None = None) -> Path:
@@ -152,7 +166,7 @@ def deliver_emulator(directory: Path, student: str | None = None, out: Path | No
     from l1kd.firmware.hls.emulator import deliver
     from l1kd.firmware.verify.comparison import compare_emulator
 
-    writable = out is None or os.access(directory, os.W_OK)
+    writable = out is None or _writable(directory)
     with opened(directory, writable=writable) as runner:
         for stage in order(runner.context.config.imported)[:-1]:  # all but the report
             record = runner.manifest.stages.get(stage)
@@ -256,6 +270,7 @@ def is_done(directory: Path, config: Config, until: Stage) -> bool:
     RUN.check(directory)
     if _is_new(directory):
         return False
+    config = _with_copies(config)[0]
     _changes(directory, config, _IDENTITY)
     runner = Runner(context_of(directory, config))
     return all(runner.finished(stage) for stage in STAGES[: STAGES.index(until) + 1])
@@ -268,7 +283,17 @@ def open_context(directory: Path) -> Context:
             f"{directory} is not a run (no manifest.json); runs are made by `l1kd run CONFIG`"
         )
     RUN.check_version(directory)
-    return context_of(directory, config_file.load_resolved(directory / "config.yaml"))
+    context = context_of(directory, config_file.load_resolved(directory / "config.yaml"))
+
+    def events() -> Any:
+        try:
+            return open_dataset(context.config.data, context.config.seed)
+        except UserError as error:
+            raise UserError(
+                f"{error} ({directory / 'config.yaml'} names its events in the section `data`)"
+            ) from error
+
+    return dataclasses.replace(context, open_events=events)
 
 
 def context_of(directory: Path, config: Config, console: Console | None = None) -> Context:
@@ -288,6 +313,10 @@ def locked(directory: Path) -> Iterator[None]:
             yield
 
 
+def _writable(directory: Path) -> bool:
+    return os.access(directory, os.W_OK)
+
+
 class _Log(logging.FileHandler):
     """On a full disk the stage itself says what is wrong; a traceback of the log's says less."""
 
@@ -295,12 +324,26 @@ class _Log(logging.FileHandler):
         """Go on without the line."""
 
 
+class _WithoutPlace(logging.Formatter):
+    """Calls the run `RUN` in its log, which may be moved with it."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        places = {str(each) for each in (directory, directory.absolute(), directory.resolve())}
+        names = "|".join(re.escape(each) for each in sorted(places, key=len, reverse=True))
+        self._place = re.compile(rf"(?<![\w./-])(?:{names})(?![\w.-])")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with `RUN` for the run's directory."""
+        return self._place.sub("RUN", super().format(record))
+
+
 @contextlib.contextmanager
 def at_work(directory: Path) -> Iterator[None]:
     """Hold the run and write its `l1kd.log`."""
     with locked(directory):
         handler = _Log(directory / "l1kd.log", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(_WithoutPlace(directory))
         logger.addHandler(handler)
         logger.propagate = False  # absl, TensorFlow's logging, would print everything once more
         logger.setLevel(logging.INFO)
@@ -315,8 +358,14 @@ def at_work(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def opened(directory: Path, *, writable: bool = True) -> Iterator[Runner]:
-    """An existing run to work in; one that is not `writable` is neither held nor logged."""
+    """An existing run to work in; if it need not be `writable` it is neither held nor logged."""
     context = open_context(directory)
+    if writable and not _writable(directory):
+        raise UserError(
+            f"{directory} cannot be written; copy the run (cp -r {directory} COPY) and use the "
+            "copy. A run that stays as it is can be scored, compared, checked, verified; `emulator "
+            "--out DIR` and `export RUN ARCHIVE` write elsewhere"
+        )
     with at_work(directory) if writable else contextlib.nullcontext():
         yield Runner(context)
 
@@ -393,6 +442,16 @@ class Runner:
         if failure:
             raise failure
         context.say(f"{stage}: done in {duration:.0f} s")
+
+    def judge(self, stage: AnyStage) -> None:
+        """Run a gate whose results are told and not stored."""
+        context, started = self.context, time.monotonic()
+        prepare_tensorflow(context.threads)
+        context.say(f"{stage}: {context.directory} cannot be written; nothing will be stored")
+        with tempfile.TemporaryDirectory(prefix="l1kd-aside-") as aside, context.clock(stage):
+            function = pkgutil.resolve_name(SPECS[stage].function)
+            function(dataclasses.replace(context, aside=Path(aside)))
+        context.say(f"{stage}: passed in {time.monotonic() - started:.0f} s; nothing was stored")
 
     def refresh_report(self) -> None:
         """Write the report anew, where there is one."""
@@ -519,8 +578,15 @@ def _is_new(directory: Path) -> bool:
 
 
 def _prepare(context: Context, imported: run_files.Imported | None = None) -> Runner:
-    """The run with its manifest, new or as it was; the configuration stored with it."""
+    """The run with its manifest, new or as it was; configuration and networks stored with it."""
     directory, config = context.directory, context.config
+    if imported is None:
+        config, networks = _with_copies(config)
+        context = context.configured(config)
+        for name, path in networks.items():
+            if not (directory / name).is_file():
+                with files.atomic(directory / name) as temporary:
+                    shutil.copyfile(path, temporary)
     if _is_new(directory):
         manifest = run_files.Manifest(
             name=config.name,
@@ -539,6 +605,27 @@ def _prepare(context: Context, imported: run_files.Imported | None = None) -> Ru
         config_file.save(config, directory / "config.yaml")
         context.say(f"configuration changed: {'; '.join(changed)}")
     return Runner(context)
+
+
+def _with_copies(config: Config) -> tuple[Config, dict[str, Path]]:
+    """The configuration with its networks' files as the run names its copies; these, by name.
+
+    A copy is named by its content, so that the same network under another path is the same run.
+    """
+    found: dict[str, Path] = {}
+
+    def stored(network: _Named) -> _Named:
+        if network.file is None:
+            return network
+        if not (path := Path(network.file)).is_file():
+            raise UserError(f"no model file at {path}")
+        name = f"{GIVEN}/{files.file_hash(path)[:16]}{path.suffix.lower()}"
+        found[name] = path
+        return network.model_copy(update={"file": name})
+
+    students = [stored(each) for each in config.students]
+    named = {"teacher": stored(config.teacher), "students": students}
+    return config.model_copy(update=named), found
 
 
 def _changes(directory: Path, config: Config, identity: tuple[str, ...]) -> list[str]:

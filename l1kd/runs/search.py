@@ -20,10 +20,11 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from l1kd.core import config_file, files
-from l1kd.core.config import Config, Search, Student
+from l1kd.core.config import Config, Student
 from l1kd.core.context import Context, plain_console
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import run_side_by_side
+from l1kd.core.sweep_config import Search
 from l1kd.data.sources import open_dataset
 from l1kd.evaluation.evaluate import scorer
 from l1kd.evaluation.metrics import mean_over_signals, quality

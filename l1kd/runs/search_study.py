@@ -25,10 +25,11 @@ from optuna.trial import TrialState
 from pydantic import BaseModel
 
 from l1kd.core import config_file, files
-from l1kd.core.config import Config, Objective, Search, Space, Student
+from l1kd.core.config import Config, Student
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.processes import held
+from l1kd.core.sweep_config import Objective, Search, Space
 from l1kd.runs.run import context_of
 
 STUDY = files.DirectoryKind("study", "study.json", damaged="make a new study")

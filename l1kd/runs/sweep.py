@@ -216,7 +216,7 @@ def _make(
 def _result(future: Future) -> Outcome | None:
     """Outcome of a run, None while it goes on."""
     if future.status == "error":
-        return Outcome(2, _plain(future.exception(timeout=_PATIENCE)), 0.0, "")
+        return Outcome(2, plain_fault(future.exception(timeout=_PATIENCE)), 0.0, "")
     if future.status == "finished":
         # If its worker is gone, and the answer with it, it will be asked again.
         with contextlib.suppress(Exception):
@@ -225,7 +225,8 @@ def _result(future: Future) -> Outcome | None:
     return None
 
 
-def _plain(error: BaseException) -> str:
+def plain_fault(error: BaseException) -> str:
+    """A worker's error in words."""
     kind = type(error).__name__
     if kind == "KilledWorker":
         return "every worker that tried it died (too little memory?)"

@@ -17,8 +17,9 @@ from typing import IO, Any
 import l1kd.data.sources  # noqa: F401 - configurations know the sources by it
 from l1kd import __version__
 from l1kd.core import config_file, files, processes
-from l1kd.core.config import Config, Point, Sweep
+from l1kd.core.config import Config
 from l1kd.core.errors import UserError
+from l1kd.core.sweep_config import Point, Sweep
 
 _LONGEST = 64  # of a name
 _LONGEST_PART = 24

@@ -160,12 +160,12 @@ def distill(
         transform = transform.fitted(*log_quantiles(raw))
     draws = min(draws, epochs) if recipe.exposure else 1
     labelled = LabelledEvents.label(recipe, seed, dataset, function, transform, draws=draws)
-    trainer = KerasTrainer(students, score)
+    trainer = KerasTrainer(students, score, recipe)
     trainer.start(dataset.train.events(1024), float(np.median(labelled.normal_targets)))
     log = train_frozen(trainer, labelled, recipe, epochs=epochs, seed=seed, advance=advance)
-    for student in students.values():
-        call_back(student)
-    return Distilled(dict(students), log.progress.history, transform, function)
+    return Distilled(
+        trainer.best_students(log.progress.best), log.progress.history, transform, function
+    )
 
 
 class KerasTrainer:
@@ -174,8 +174,14 @@ class KerasTrainer:
     heads = None
     sparsities: Mapping[tuple[str, str], float] = {}  # as of a configuration's students
 
-    def __init__(self, students: Mapping[str, keras.Model], score: FixedPoint) -> None:
+    def __init__(
+        self,
+        students: Mapping[str, keras.Model],
+        score: FixedPoint,
+        config: Distillation,
+    ) -> None:
         self.students, self.names, self.score = dict(students), list(students), score
+        self.config = config
         self._entering = dict(students)
         for name, model in students.items():
             last = output_layer(model)
@@ -220,6 +226,21 @@ class KerasTrainer:
         """Give the students weights that `part` returned."""
         for name, weights in best.items():
             self.students[name].set_weights(weights)
+
+    def best_students(self, losses: Mapping[str, float]) -> dict[str, keras.Model]:
+        """The students, ready to be stored."""
+        for student in self.students.values():
+            call_back(student)
+        return self.students
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Variables that training changes, besides the optimizer's, for a checkpoint."""
+        return {
+            f"student/{name}/{number}": variable
+            for name, model in self.students.items()
+            for number, variable in enumerate(model.weights)
+        }
 
 
 def _ends(

@@ -234,6 +234,11 @@ class StudentTrainer:
         return found
 
     @property
+    def state(self) -> dict[str, Any]:
+        """Variables that training changes, besides the optimizer's, for a checkpoint."""
+        return {"learners": self.vector, "averaged": self.averaged, "mask": self.mask}
+
+    @property
     def judged(self) -> Any:
         """The vector that validation sees: the moving average where there is one."""
         return self.averaged if self.config.average else self.vector

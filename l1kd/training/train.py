@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,19 @@ from tensorflow import keras
 
 from l1kd.core.config import Config, Phase
 from l1kd.core.context import Context
+from l1kd.core.errors import UserError
 from l1kd.core.files import content_hash
 from l1kd.data.dataset import Dataset
+from l1kd.data.moments import measure_spread
 from l1kd.networks.allowed_layers import LogEnsemble
+from l1kd.networks.from_file import read_student, read_teacher
 from l1kd.networks.load import save_model
+from l1kd.networks.students import build_student
 from l1kd.networks.teachers import build_teacher, latents_of
 from l1kd.networks.tensorflow_setup import prepare_tensorflow
 from l1kd.training import epochs
 from l1kd.training import target_transform as targets
+from l1kd.training.distill import KerasTrainer
 from l1kd.training.epochs import Epochs, StudentSchedule, TrainingLog
 from l1kd.training.exposure import AT_ONCE, Batches
 from l1kd.training.frozen_teacher import LabelledEvents, frozen_epochs, raw_scores
@@ -41,7 +47,7 @@ _graph = partial(tf.function, reduce_retracing=True, autograph=False)
 class Distiller:
     """A teacher and its students; with `follow`, the target transform follows the teacher."""
 
-    def __init__(self, teacher: keras.Model, trainer: StudentTrainer) -> None:
+    def __init__(self, teacher: keras.Model, trainer: StudentTrainer | KerasTrainer) -> None:
         self.teacher, self.trainer, recipe = teacher, trainer, trainer.config
         self.follow = recipe.target == "fitted"
         # TensorFlow's convolutions refuse an empty exposure: nothing is computed on it.
@@ -52,11 +58,14 @@ class Distiller:
         self.members = [""]
         if self.ensemble is not None:
             self.members = [f"{number}_" for number, _ in enumerate(score.input, 1)]
-        layers = {layer.name: layer.output for layer in teacher.layers}
-        parts = [m + part for part in _PARTS for m in self.members if m + part in layers]
-        inner = {name: layers[name] for name in dict.fromkeys([*parts, "raw_score"])}
+        named = {layer.name: layer for layer in teacher.layers}
+        latents = {member: named.get(f"{member}latent") for member in self.members}
+        # Neither members in closed form nor networks of files.
+        self.learning = [member for member, own in latents.items() if own and own.trainable]
+        parts = [m + part for part in _PARTS for m in self.members if m + part in named]
+        inner = {name: named[name].output for name in dict.fromkeys([*parts, "raw_score"])}
         self.inner = keras.Model(teacher.input, [inner, latents_of(teacher)])
-        logits = [layers[name] for name in parts if name.endswith("logit")]
+        logits = [named[name].output for name in parts if name.endswith("logit")]
         # They compute what no other member reads: made events are for classifiers alone.
         self.logits = keras.Model(teacher.input, logits) if logits else None
         # gain, offset; and median, spread, steps seen of the moving fit
@@ -84,9 +93,7 @@ class Distiller:
         """
         found, latents = self.inner(events, training=training)
         losses = [tf.zeros(())]
-        for member in self.members:
-            if not self.teacher.get_layer(f"{member}latent").trainable:
-                continue  # in closed form
+        for member in self.learning:
             if (reconstruction := found.get(f"{member}reconstruction")) is not None:
                 # Training minimises the mean square in the score's own weights, whatever its
                 # power: higher powers follow single outliers and learn slowly.
@@ -199,7 +206,7 @@ class Distiller:
     def _variables(self) -> dict[str, Any]:
         own = self.trainer
         named = {"affine": self.affine, "moving": self.moving}
-        named |= {"learners": own.vector, "averaged": own.averaged, "mask": own.mask}
+        named |= own.state
         several = {"teacher": self.teacher, "teacher_optimizer": self.optimizer}
         for name, owner in {**several, "student_optimizer": own.optimizer}.items():
             named |= {f"{name}/{n}": variable for n, variable in enumerate(owner.variables)}
@@ -241,29 +248,50 @@ def streamed_epochs(
     return Epochs(names, batches.steps, batches.training, step, validation)
 
 
-def build(config: Config, dataset: Dataset) -> Distiller:
-    """Untrained networks of a configuration; a `UserError` if one cannot read the events."""
+def build(config: Config, dataset: Dataset, run: Path = Path()) -> Distiller:
+    """Untrained networks of a configuration; a `UserError` if one cannot read the events.
+
+    Networks that are named as files are found relative to the run.
+    """
     keras.utils.set_random_seed(config.seed)
-    teacher, recipe = build_teacher(config.teacher, dataset), config.distillation
-    latent = sum(int(each.shape[-1]) for each in latents_of(teacher))
-    students, grid = config.students, dataset.grid
-    return Distiller(
-        teacher, StudentTrainer.build(students, recipe, dataset.shape, grid, latent=latent)
-    )
+    own, shape, grid, recipe = config.teacher, dataset.shape, dataset.grid, config.distillation
+    if own.file:
+        spread = measure_spread(dataset.train, dataset.standardise_axes)
+        teacher = read_teacher(own, run / own.file, dataset.train, spread)
+    else:
+        teacher = build_teacher(own, dataset)
+    latents = latents_of(teacher)
+    numbers = sum(int(each.shape[-1]) for each in latents)
+    if recipe.feature_weight and (numbers < 2 or any(each.shape.rank != 2 for each in latents)):
+        raise UserError(
+            f"{own.file}: distillation.feature_weight needs the teacher's latent; name that layer "
+            "'latent', or leave it out"
+        )
+    if not any(student.file for student in config.students):
+        return Distiller(
+            teacher, StudentTrainer.build(config.students, recipe, shape, grid, latent=numbers)
+        )
+    students = {
+        each.name: read_student(each.name, run / each.file, shape, grid, recipe.score)
+        if each.file
+        else build_student(each, shape, grid, recipe.score)
+        for each in config.students
+    }
+    return Distiller(teacher, KerasTrainer(students, recipe.score.type, recipe))
 
 
 def check(context: Context) -> None:
     """Open the events and build everything once, to find errors before a run is made."""
     prepare_tensorflow(context.threads)
     Batches(context.dataset, context.config.distillation, context.config.seed)
-    build(context.config, context.dataset)
+    build(context.config, context.dataset, context.directory)
 
 
 def train(context: Context) -> None:
     """Run or resume the training; leave `teacher.keras`, `students/` and `target.json`."""
     prepare_tensorflow(context.threads)
     config, dataset, directory = context.config, context.dataset, context.directory
-    distiller, recipe = build(config, dataset), config.distillation
+    distiller, recipe = build(config, dataset, directory), config.distillation
     trainer, teacher, transform = distiller.trainer, distiller.teacher, distiller.transform
     events = next(iter(dataset.train.chunks(1024, 1024)))
     middle = transform.score.high * targets.MEDIAN_AT
@@ -278,14 +306,15 @@ def train(context: Context) -> None:
         distiller.restore(arrays)
         context.say(f"resuming after epoch {log.progress.epoch}")
 
-    if config.teacher.closed_form:
+    if config.teacher.finished:
         last, kind = config.phases[-1].last, config.teacher.architecture
-        context.say(f"the teacher {kind!r} is fitted, not trained: students learn {last} epochs")
+        how = "comes trained" if config.teacher.file else "is fitted, not trained"
+        context.say(f"the teacher {kind!r} {how}: students learn {last} epochs")
     for phase in config.phases:
         if log.progress.epoch < phase.first:
             continue
         if not phase.teacher:  # frozen at its best epoch, with the transform that fits it exactly
-            if not config.teacher.closed_form:
+            if not config.teacher.finished:
                 teacher.set_weights(log.best["teacher"])
             distiller.settle(dataset.train.chunks)
         if log.progress.epoch < phase.last:

@@ -1,4 +1,8 @@
-"""`l1kd score`: events per second of the demo's student, memory, and what limits both.
+"""`l1kd score`: events per second of the demo's student, memory, what limits both, and two peers.
+
+Times are of the cores, which other programs on the machine change little. The peers, on the same
+events in memory: one dense layer of 12 units in plain NumPy (float32, no quantizer), and Keras'
+`predict` of the same student, which is not exact beyond 24 bits and gives no integers.
 
 `make bench` runs it and records `results/score.json`; 10^7 events need 1.5 GB under `$TMPDIR`.
 """
@@ -71,6 +75,16 @@ def cpu_us(function: Callable[[], Any], events: int) -> float:
     return round(min(found) / events * 1e6, 2)
 
 
+def keras_student() -> Any:
+    """The demo's student, untrained, as Keras computes it."""
+    from l1kd.core.config import Score, Student
+    from l1kd.core.fixed_point import FixedPoint
+    from l1kd.networks.students import build_student
+
+    student = Student.model_validate({"architecture": "set", "hidden": [12, 12]})
+    return build_student(student, (18, 14, 1), FixedPoint(11, 11), Score())
+
+
 def test_score_speed_and_memory(tmp_path: Path) -> None:
     network = demo_student()
     run = scored_run(tmp_path / "run", network)
@@ -90,6 +104,11 @@ def test_score_speed_and_memory(tmp_path: Path) -> None:
             "port": cpu_us(lambda: network.port_counts(part), 32_000),
             "network": cpu_us(lambda: network.counts(part), 32_000),
         }
+    kernel = np.ones((252, 12), np.float32)
+    with threadpool_limits(1):
+        layer = cpu_us(lambda: part.reshape(-1, 252).astype(np.float32) @ kernel, 32_000)
+    model, floats = keras_student(), part.astype(np.float32)
+    predict = cpu_us(lambda: model.predict(floats, batch_size=4096, verbose=0), 32_000)
     whole = (large["cpu_seconds"] - nothing["cpu_seconds"]) / SIZES[1] * 1e6
     taken = large["cpu_seconds"] / large["seconds"]
     found = {
@@ -101,6 +120,12 @@ def test_score_speed_and_memory(tmp_path: Path) -> None:
         },
         "cases": {"1": nothing, **cases},
         "cpu_us_per_event": {**steps, "all": round(whole, 2)},
+        "peers": {
+            "numpy_dense_layer_us": layer,
+            "keras_predict_us": predict,
+            "network_over_numpy_dense_layer": round(steps["network"] / layer, 2),
+            "keras_predict_over_network": round(predict / steps["network"], 2),
+        },
         "events_per_s": round(SIZES[1] / (large["seconds"] - nothing["seconds"])),
         "events_per_s_of_a_core": round(1e6 / whole),
         "events_per_s_of_two_cores": round(2e6 / whole),

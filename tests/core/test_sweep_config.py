@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l1kd.core import config_file
-from l1kd.core.config import LIMIT, Group, Sweep
 from l1kd.core.errors import UserError
+from l1kd.core.sweep_config import LIMIT, Group, Sweep
 
 KEYS = st.text("abcdefgh", min_size=1, max_size=3)
 VALUES = st.lists(st.integers(0, 50), min_size=1, max_size=3, unique=True)

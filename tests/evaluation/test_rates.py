@@ -1,5 +1,6 @@
 """Thresholds never let more pass than asked, in integers as in floats."""
 
+import copy
 import json
 import operator
 
@@ -17,9 +18,12 @@ from l1kd.evaluation.rates import (
     independent_share,
     interval,
     out_of_reach,
+    score_histogram,
     threshold,
+    threshold_for,
     working_points,
 )
+from l1kd.evaluation.rates import accepted as accepted_of
 
 INTEGERS = hnp.arrays(np.int64, st.integers(1, 60), elements=st.integers(-8, 8))
 FLOATS = hnp.arrays(
@@ -34,7 +38,7 @@ RATES = st.one_of(st.floats(0, 1, exclude_max=True), st.integers(0, 59).map(lamb
 def test_rate_is_never_exceeded_and_the_threshold_is_the_lowest(scores, fpr):
     level = threshold(scores, fpr)
     assert np.sum(accept(scores, level)) <= fpr * len(scores) * (1 + 1e-12)
-    below = level - 1 if isinstance(level, int) else np.nextafter(level, -np.inf)
+    below = level - 1 if isinstance(level, Threshold) else np.nextafter(level, -np.inf)
     assert np.mean(accept(scores, below)) > fpr
 
 
@@ -50,6 +54,19 @@ def test_integers_and_floats_decide_alike(scores, fpr):
     np.testing.assert_array_equal(
         accept(scores, threshold(scores, fpr)), accept(floats, threshold(floats, fpr))
     )
+
+
+@given(st.lists(INTEGERS, min_size=1, max_size=3), RATES)
+def test_a_histogram_of_parts_decides_like_all_scores(parts, fpr):
+    kind = FixedPoint(5, 4)  # -16 to 15, in halves
+    total = sum(
+        (score_histogram(kind, part) for part in parts[1:]), score_histogram(kind, parts[0])
+    )
+    scores = np.concatenate(parts)
+    level = threshold_for(total, fpr)
+    assert level == threshold(scores, fpr)
+    assert accepted_of(total, level) == np.sum(scores >= level)
+    assert [accepted_of(total, end) for end in (-99, 99)] == [len(scores), 0]
 
 
 @given(INTEGERS, RATES)
@@ -156,6 +173,8 @@ def test_a_threshold_is_an_integer_from_either_side(name, scores, level):
         np.zeros((2, 1), np.float16),
         np.float64(1),
         np.bool_(1),
+        0.5,
+        float("nan"),
     ],
     ids=repr,
 )
@@ -169,10 +188,16 @@ def test_scores_in_units_are_not_compared_with_a_threshold(name, scores):
         accept(np.asarray(scores, np.float32), mark)
 
 
-def test_a_threshold_is_an_int_otherwise():
+def test_a_threshold_stands_where_an_integer_does():
     level = threshold(np.arange(10), 0.2)
-    assert isinstance(level, Threshold) and isinstance(level, int)
-    assert (json.dumps(level), f"{level:,}", hash(level)) == ("8", "8", hash(8))
+    assert isinstance(level, Threshold)
+    assert (json.dumps(int(level)), f"{level + 1_000:,}", hash(level)) == ("8", "1,008", hash(8))
+    assert (
+        [*range(level)] == [*range(8)]
+        and level - 1 == 7
+        and (str(level), repr(level)) == ("8", "Threshold(8)")
+    )
+    assert copy.copy(level) == level
     assert level != "8" and level is not None and {8: "x"}[level] == "x"
     with pytest.raises(TypeError):
         _ = np.arange(3.0) - level
@@ -212,23 +237,24 @@ def _pool(random, repeated):
     return random.exponential(size=EVENTS)[names], names
 
 
+def holds(seed, repeated, chosen):
+    """If a pool's interval holds the true rate; if one that takes no notice of repeats does."""
+    scores, names = _pool(np.random.default_rng(seed), repeated)
+    level = threshold(scores, TRUE) if chosen else -np.log(TRUE)
+    truth = np.exp(-level)
+    passed = int(np.sum(scores >= level))
+    distinct = {
+        str(rate): effective_number(names[accepted(scores, rate)]) for rate in (1e-2, 1e-3, 1e-4)
+    }
+    share = independent_share(passed / EVENTS, EVENTS, distinct)
+    both = interval(passed, EVENTS, share), interval(passed, EVENTS)
+    return tuple(low <= truth <= high for low, high in both)
+
+
 @pytest.mark.parametrize("chosen", [False, True], ids=["fixed", "chosen"])
 @pytest.mark.parametrize("repeated", [False, True], ids=["once", "repeated"])
 def test_intervals_hold_in_68_of_100_pools(repeated, chosen):
-    held, naive = 0, 0
-    for seed in range(POOLS):
-        scores, names = _pool(np.random.default_rng([seed, 2]), repeated)
-        level = threshold(scores, TRUE) if chosen else -np.log(TRUE)
-        truth = np.exp(-level)
-        passed = int(np.sum(scores >= level))
-        distinct = {
-            str(rate): effective_number(names[accepted(scores, rate)])
-            for rate in (1e-2, 1e-3, 1e-4)
-        }
-        share = independent_share(passed / EVENTS, EVENTS, distinct)
-        low, high = interval(passed, EVENTS, share)
-        held += low <= truth <= high
-        low, high = interval(passed, EVENTS)
-        naive += low <= truth <= high
+    found = [holds([seed, 2], repeated, chosen) for seed in range(POOLS)]
+    held, naive = (sum(each) for each in zip(*found, strict=True))
     assert 60 <= held <= 76
     assert not repeated or naive < 50

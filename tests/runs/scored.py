@@ -19,7 +19,7 @@ PORT = FixedPoint(10, 10, signed=False)
 
 
 def demo_student(shape: tuple[int, int, int] = (18, 14, 1), port: FixedPoint = PORT) -> Network:
-    """The layers and widths of the demo's student `conv`, with random weights."""
+    """The layers and widths of the demo's student `set`, with random weights."""
     random = np.random.default_rng(0)
     rows, columns = shape[0] // 2, shape[1] // 2
     nodes: list[layers.Node] = [layers.Input(name="in", sources=(), shape=shape, type=port)]
@@ -32,14 +32,16 @@ def demo_student(shape: tuple[int, int, int] = (18, 14, 1), port: FixedPoint = P
         kernel = abs(integers(random, sides, bits))
         return {"kernel": kernel, "kernel_fraction": shift, "bias": bias, "bias_fraction": 3}
 
-    relu = FixedPoint(10, 6, signed=False)
-    kernel = weights(2, 2, 1, 4, bits=4, shift=6)
-    add(layers.Conv, "conv1", rows, columns, 4, **kernel, strides=(2, 2))
-    add(layers.Quantize, "conv1_relu", rows, columns, 4, type=relu)
-    add(layers.Reshape, "flatten", rows * columns * 4)
-    add(layers.Dense, "dense1", 16, **weights(rows * columns * 4, 16, bits=8, shift=11))
-    add(layers.Quantize, "dense1_relu", 16, type=relu)
-    add(layers.Dense, "output", 1, **weights(16, 1, bits=8, shift=6))
+    relu = FixedPoint(10, 8, signed=False)
+    kernel = weights(2, 2, 1, 6, bits=4, shift=3)
+    add(layers.Conv, "conv1", rows, columns, 6, **kernel, strides=(2, 2))
+    add(layers.Quantize, "conv1_relu", rows, columns, 6, type=relu)
+    add(layers.Sum, "sum1", 1, columns, 6, axes=(0,))
+    add(layers.Reshape, "flatten", columns * 6)
+    for number, inputs in enumerate((columns * 6, 12), 1):
+        add(layers.Dense, f"dense{number}", 12, **weights(inputs, 12, bits=6, shift=11 - number))
+        add(layers.Quantize, f"dense{number}_relu", 12, type=relu)
+    add(layers.Dense, "output", 1, **weights(12, 1, bits=8, shift=9))
     add(layers.Quantize, "score", 1, type=FixedPoint(16, 8, signed=False))
     return Network("demo", tuple(nodes), ("score",))
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from l1kd.core import config_file
-from l1kd.core.config import leaves
+from l1kd.core.sweep_config import leaves
 from l1kd.data.sources import SOURCES, open_dataset
 from l1kd.runs.config_reference import commented
 

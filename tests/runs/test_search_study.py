@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from l1kd.core import config_file
-from l1kd.core.config import Config, Score, Space, Student
+from l1kd.core.config import Config, Score, Student
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
+from l1kd.core.sweep_config import Space
 from l1kd.runs.search import points, write_front
 from l1kd.runs.search_study import Place, Worker, beginnings, describe, propose
 

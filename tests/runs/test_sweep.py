@@ -16,10 +16,11 @@ from rich.console import Console
 
 from l1kd import __version__
 from l1kd.core import config_file
-from l1kd.core.config import Config, Group
+from l1kd.core.config import Config
 from l1kd.core.config_types import NAME_PATTERN
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import passing_name
+from l1kd.core.sweep_config import Group
 from l1kd.data.sources import SOURCES
 from l1kd.runs import sweep as sweeping
 from l1kd.runs.sweep import Watch, connected, duration, look, sweep
@@ -367,9 +368,9 @@ def test_outcomes_in_words() -> None:
     class KilledWorker(Exception):  # noqa: N818 - as distributed has it
         pass
 
-    assert "every worker that tried it died" in sweeping._plain(KilledWorker())
-    assert "lacks this version" in sweeping._plain(ModuleNotFoundError("no l1kd"))
-    assert sweeping._plain(OSError("disk")) == "OSError: disk"
+    assert "every worker that tried it died" in sweeping.plain_fault(KilledWorker())
+    assert "lacks this version" in sweeping.plain_fault(ModuleNotFoundError("no l1kd"))
+    assert sweeping.plain_fault(OSError("disk")) == "OSError: disk"
 
 
 @pytest.mark.parametrize("address", ["login", "tcp://login", "login:8786", "tcp:/login:1"])

@@ -45,7 +45,7 @@ def verify(context: Context) -> None:
         raw = {name: stored.teacher(name)[:limit] for name in samples}
     groups = projects_of(context.directory)
     students = [open_student(context, name, group) for name, group in groups.items()]
-    reproducers = context.directory / REPRODUCERS
+    reproducers = context.results / REPRODUCERS
     check_replaceable(reproducers)
     _compile(context, [project for group in groups.values() for project in group])
     shutil.rmtree(reproducers, ignore_errors=True)
@@ -68,7 +68,7 @@ def verify(context: Context) -> None:
         simulated, late = _simulation(context, student, samples["test"])
         comparisons, scores = compare_student(context, student, read, simulated is not None)
         for comparison in comparisons:
-            comparison.explain(student.exact, context.directory, name)
+            comparison.explain(student.exact, context.results, name)
             context.say(f"{name} {comparison.told}")
         records.append(
             run_files.AgreementRecord(
@@ -92,8 +92,8 @@ def verify(context: Context) -> None:
             if each.fault
         ]
         faults += [*different, *refused, *late]
-    run_files.write(context.directory, "agreement.json", records)
-    run_files.write(context.directory, "fidelity.json", ladders)
+    run_files.write(context.results, "agreement.json", records)
+    run_files.write(context.results, "fidelity.json", ladders)
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise CheckFailed(f"{faults[0]}{more}")
