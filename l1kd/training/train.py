@@ -215,7 +215,11 @@ def build(config: Config, dataset: Dataset, run: Path = Path()) -> Distiller:
         else:
             teacher = build_teacher(own, shape, spread)
     latent, recipe = latent_of(teacher), config.distillation
-    if recipe.feature_weight and (latent.shape.rank != 2 or latent.shape[-1] < 2):
+    if (
+        recipe.feature_weight
+        and own.file
+        and "latent" not in (each.name for each in teacher.layers)
+    ):
         raise UserError(
             f"{own.file}: distillation.feature_weight needs the teacher's latent; name that layer "
             "'latent', or leave it out"

@@ -47,7 +47,7 @@ def scoring(*, last: Any = "softplus", outputs: int = 1) -> keras.Model:
     return keras.Sequential(
         [
             keras.Input((8,)),
-            layers.Dense(5, "swish"),
+            layers.Dense(5, "swish", name="score"),
             layers.Dense(outputs, last, name="standardised"),
         ]
     )
