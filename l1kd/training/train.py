@@ -215,11 +215,8 @@ def build(config: Config, dataset: Dataset, run: Path = Path()) -> Distiller:
         else:
             teacher = build_teacher(own, shape, spread)
     latent, recipe = latent_of(teacher), config.distillation
-    if (
-        recipe.feature_weight
-        and own.file
-        and "latent" not in (each.name for each in teacher.layers)
-    ):
+    named = {layer.name for layer in teacher.layers}
+    if recipe.feature_weight and "latent" not in named:
         raise UserError(
             f"{own.file}: distillation.feature_weight needs the teacher's latent; name that layer "
             "'latent', or leave it out"
