@@ -18,9 +18,9 @@ import l1kd
 # Short, as who only wants to see whether it works at all would set it.
 SHORT = (
     "distillation.epochs=3",
-    "distillation.final_epochs=3",
+    "distillation.final_epochs=10",
     "distillation.batch=64",
-    "students=[{name: tiny, architecture: dense, hidden: [4]}]",
+    "students=[{name: tiny, architecture: dense, hidden: [16]}]",
     "firmware.io_type=io_parallel",
     "rtl.simulate=none",
     "rtl.synthesize=none",

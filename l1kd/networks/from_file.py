@@ -48,9 +48,9 @@ def read_teacher(config: Teacher, path: Path, normal: Sample, spread: Spread) ->
         elif np.prod(end, dtype=int) == 1:
             _check_scores(graph, config, found)
             power = 1.0  # |score - 0|
-            _append(graph, "Reshape", "own_score", [output], target_shape=[1])
-            _append(graph, "ReLU", "standardised", ["own_score"])
-            _append(graph, "Subtract", "reconstruction", ["own_score", "own_score"])
+            _append(graph, "Reshape", "score", [output], target_shape=[1])
+            _append(graph, "ReLU", "standardised", ["score"])
+            _append(graph, "Subtract", "reconstruction", ["score", "score"])
         else:
             raise UserError(
                 f"{path}: the teacher's output has the shape {end}; an autoencoder returns the "

@@ -36,7 +36,7 @@ from l1kd.firmware.hls.project import NETWORK, Project, open_project
 from l1kd.firmware.hls.testbench import read_vectors
 from l1kd.firmware.run_firmware import certificate_of, open_student, projects_of
 from l1kd.firmware.verilog.project import Logic, open_logic
-from l1kd.runs.run import opened
+from l1kd.runs.run import opened, writable
 
 MANIFEST, SUMS, THRESHOLDS, REPORT = "manifest.json", "SHA256SUMS", "thresholds.json", "report.html"
 NOT_VERIFIED = "not verified"
@@ -54,7 +54,7 @@ def export(run: Path, archive: Path | None = None, student: str | None = None) -
 
     CheckFailed if `verify` found a fault in its firmware, or the firmware was changed since.
     """
-    with opened(run, writable=archive is None) as runner:
+    with opened(run, lock=archive is None or writable(run)) as runner:
         top, files = _gathered(runner.context, student)
         archive = archive or run / f"{top}.tar.gz"
         if archive.is_symlink() or (archive.exists() and not _is_ours(archive)):
@@ -74,7 +74,7 @@ def check(path: Path) -> Iterator[Finding]:
     UserError if it is neither; CheckFailed as `read` and `export`.
     """
     if path.is_dir():
-        with opened(path, writable=False) as runner:
+        with opened(path, lock=False) as runner:
             files = _gathered(runner.context, None)[1]
     else:
         files = read(path)

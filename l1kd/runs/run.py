@@ -133,8 +133,8 @@ def run_stage(stage: Stage, directory: Path) -> None:
 
     The gate `verify` judges a run that cannot be written, too, and stores nothing.
     """
-    aside = stage == "verify" and not _writable(directory)
-    with opened(directory, writable=not aside) as runner:
+    aside = stage == "verify" and not writable(directory)
+    with opened(directory, lock=not aside) as runner:
         imported, stages = runner.context.config.imported, runner.manifest.stages
         sequence = order(imported)
         if stage not in sequence:
@@ -166,8 +166,8 @@ def deliver_emulator(directory: Path, student: str | None = None, out: Path | No
     from l1kd.firmware.hls.emulator import deliver
     from l1kd.firmware.verify.comparison import compare_emulator
 
-    writable = out is None or _writable(directory)
-    with opened(directory, writable=writable) as runner:
+    lock = out is None or writable(directory)
+    with opened(directory, lock=lock) as runner:
         for stage in order(runner.context.config.imported)[:-1]:  # all but the report
             record = runner.manifest.stages.get(stage)
             if record is None or record.state != "done":
@@ -180,7 +180,7 @@ def deliver_emulator(directory: Path, student: str | None = None, out: Path | No
         try:
             compare_emulator(runner.context, name, emulator)
         finally:
-            if writable:
+            if lock:
                 runner.refresh_report()
     return emulator.directory
 
@@ -313,7 +313,8 @@ def locked(directory: Path) -> Iterator[None]:
             yield
 
 
-def _writable(directory: Path) -> bool:
+def writable(directory: Path) -> bool:
+    """Whether this user may write into a run."""
     return os.access(directory, os.W_OK)
 
 
@@ -357,16 +358,16 @@ def at_work(directory: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened(directory: Path, *, writable: bool = True) -> Iterator[Runner]:
-    """An existing run to work in; if it need not be `writable` it is neither held nor logged."""
+def opened(directory: Path, *, lock: bool = True) -> Iterator[Runner]:
+    """An existing run to work in, which is held and logged, or only read."""
     context = open_context(directory)
-    if writable and not _writable(directory):
+    if lock and not writable(directory):
         raise UserError(
             f"{directory} cannot be written; copy the run (cp -r {directory} COPY) and use the "
             "copy. A run that stays as it is can be scored, compared, checked, verified; `emulator "
             "--out DIR` and `export RUN ARCHIVE` write elsewhere"
         )
-    with at_work(directory) if writable else contextlib.nullcontext():
+    with at_work(directory) if lock else contextlib.nullcontext():
         yield Runner(context)
 
 

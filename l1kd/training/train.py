@@ -260,9 +260,9 @@ def build(config: Config, dataset: Dataset, run: Path = Path()) -> Distiller:
         teacher = read_teacher(own, run / own.file, dataset.train, spread)
     else:
         teacher = build_teacher(own, dataset)
-    latents = latents_of(teacher)
-    numbers = sum(int(each.shape[-1]) for each in latents)
-    if recipe.feature_weight and (numbers < 2 or any(each.shape.rank != 2 for each in latents)):
+    numbers = sum(int(each.shape[-1]) for each in latents_of(teacher))
+    named = {layer.name.rpartition("_")[2] for layer in teacher.layers}
+    if recipe.feature_weight and "latent" not in named:
         raise UserError(
             f"{own.file}: distillation.feature_weight needs the teacher's latent; name that layer "
             "'latent', or leave it out"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import qkeras
 from tensorflow import keras
 
 import l1kd
@@ -18,7 +19,7 @@ from l1kd.data.dataset import Sample
 from l1kd.data.moments import measure_spread
 from l1kd.networks.from_file import read_student, read_teacher
 from l1kd.networks.load import Graph, save_model
-from tests.training.test_distill import user_student
+from tests.training.test_distill import WEIGHTS, user_student
 
 pytestmark = pytest.mark.filterwarnings("ignore:The initializer .* is unseeded:UserWarning")
 
@@ -46,7 +47,7 @@ def scoring(*, last: Any = "softplus", outputs: int = 1) -> keras.Model:
     return keras.Sequential(
         [
             keras.Input((8,)),
-            layers.Dense(5, "swish"),
+            layers.Dense(5, "swish", name="score"),
             layers.Dense(outputs, last, name="standardised"),
         ]
     )
@@ -163,6 +164,15 @@ def test_a_student_reads_the_run_s_events_and_keeps_its_weights(tmp_path: Path) 
     assert np.array_equal(own(NORMAL), theirs(NORMAL.reshape(-1, 8)))
     pairs = zip(own.get_weights(), theirs.get_weights(), strict=True)
     assert all(np.array_equal(one, other) for one, other in pairs)  # floats: no weight is rounded
+
+
+@pytest.mark.parametrize("function", ["exponential", "gelu", "mish", "selu", "softsign", "swish"])
+def test_functions_of_teachers_are_none_of_firmware(function: str) -> None:
+    port = qkeras.QActivation("quantized_bits(6,5,alpha=1)", input_shape=(8,))
+    for inside in (True, False):
+        last = qkeras.QDense(1, activation=function if inside else None, **WEIGHTS)
+        model = keras.Sequential([port, last] + [layers.Activation(function)] * (not inside))
+        assert any(function in problem.construct for problem in l1kd.check(model))
 
 
 def test_no_student(tmp_path: Path) -> None:

@@ -136,6 +136,13 @@ def test_what_does_not_fit_is_one_line_and_no_run(
     assert not (tmp_path / "runs").exists()
 
 
+def test_features_are_of_a_layer_that_is_named(l1kd: Call, mine: Path) -> None:
+    students = "students=[{architecture: dense}]"
+    settings = ("--set", students, "--set", "distillation.feature_weight=1")
+    done = l1kd("run", "mine/mine.yaml", *settings)
+    assert done.returncode == 2 and "name that layer 'latent'" in done.stderr, done.stderr
+
+
 def test_a_file_takes_the_place_of_the_source_s_teacher(mine: Path, tmp_path: Path) -> None:
     text = f"data: {{source: calo, background: [{tmp_path}/none.h5]}}\n"
     (mine / "calo.yaml").write_text(text + "teacher: {file: teacher.keras}\n")
