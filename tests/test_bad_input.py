@@ -231,8 +231,6 @@ def test_files(kind: str, damage: str, refused: Refused, tmp_path: Path) -> None
     ("file", "arguments"),
     [
         ("mine.yaml", ["run", "mine.yaml"]),
-        ("mine.yaml", ["sweep", "mine.yaml"]),
-        ("mine.yaml", ["search", "mine.yaml"]),
         ("mine.keras", ["import", "mine.keras", "l1toy"]),
         ("mine.h5", ["import", "mine.h5", "l1toy"]),
         ("mine.yaml", ["import", "model", "mine.yaml"]),

@@ -2,8 +2,9 @@
 
 The network and the Verilog, as it is read back, become values of one `Space`, in which the same
 functions of the inputs are equal: no rounding, overflow or weight can be another one. Shared
-modules are pinned by their hashes, registers and latency by the text of the pipeline, and every
-file has to be the one that is written of the program that the project's interpreter runs.
+modules are pinned by their hashes; registers, latency, valid and reset by the text around as many
+stages as were read. Every file has to be the one that is written of the program that the project's
+interpreter runs, and of the inputs of its test vectors.
 """
 
 from __future__ import annotations

@@ -89,8 +89,8 @@ def _order(shape: tuple[int, ...]) -> str:
     place = names[0]
     for size, name in zip(shape[1:], names[1:], strict=True):
         place = f"{f'({place})' if ' ' in place else place} * {size} + {name}"
-    size = " x ".join(map(str, shape))
-    return f"An event is {size}, the last index fastest: ({', '.join(names)}) is element {place}"
+    sides = " x ".join(map(str, shape))
+    return f"An event is {sides}, the last index fastest: ({', '.join(names)}) is element {place}"
 
 
 def wrapper_text(outside: Interface, sources: list[Kif], sinks: list[Kif]) -> str:

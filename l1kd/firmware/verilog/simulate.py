@@ -208,7 +208,8 @@ def _run(
         )
         (work / "cycles.txt").write_text("".join(lines), encoding="utf-8")
         _call(("vvp", "-n", str(program.absolute())), work, what)
-        rows = [each.split() for each in (work / "shown.txt").read_text("utf-8").splitlines()]
+        said = (work / "shown.txt").read_text(encoding="utf-8")
+    rows = [line.split() for line in said.splitlines()]
     valid = np.array(["01".find(row[0]) for row in rows]) % 3
     unknown = np.array([bool(_UNKNOWN.search(row[1])) for row in rows])
     # Where nothing is due, bits may be unknown, and nobody looks at them.
