@@ -47,8 +47,19 @@ DEFAULTS: dict[str, Any] = {
         "residual_power": 2.25,
     },
     "students": [
-        {"architecture": "cicada_v2"},
-        {"architecture": "set", "hidden": [12, 12]},
+        {"architecture": "cicada_v2", "learning_rate": 5e-3},
+        # The front of quality and logic: docs/silicon.md.
+        {
+            "architecture": "set",
+            "filters": 4,
+            "kernel": [3, 2],
+            "hidden": [12],
+            "weight_bits": 4,
+            "layers": {
+                "conv1": {"weight_bits": 2, "activation_bits": 8},
+                "output": {"weight_bits": 8},
+            },
+        },
     ],
     "distillation": {
         "epochs": 8,
@@ -58,7 +69,7 @@ DEFAULTS: dict[str, Any] = {
         "student_learning_rate": 1e-2,
         "exposure": ["jets", "soft"],
     },
-    "choose": {"by": "efficiency"},
+    "choose": {"by": "band"},
 }
 _MAX = 1023
 # An array (N, 18, 14) or (N, 252) of whole numbers of any type, under one of these names.

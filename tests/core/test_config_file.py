@@ -29,7 +29,7 @@ def test_only_data_is_required_and_the_rest_suits_the_source(tmp_path: Path) -> 
     toy = load(tmp_path, "data: {source: l1toy}")
     assert toy.name == "mine"
     assert toy.teacher.square_root == 1
-    assert toy.choose.by == "efficiency"
+    assert toy.choose.by == "band"
     images = load(tmp_path, "data: {source: mnist}")
     assert [student.name for student in images.students] == [f"s{i}" for i in range(1, 8)]
     assert images.choose.by == "auc"

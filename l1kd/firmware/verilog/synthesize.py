@@ -122,8 +122,14 @@ def synthesize(
         for name, path in files.items():
             shutil.copyfile(path, work / name)
         (work / "script.ys").write_text(script, encoding="utf-8")
-        script_file, told = work / "script.ys", {"say": say, "what": str(directory)}
-        run_yosys(tool, script_file, time_limit_s=time_limit_s, stop=stop, **told)
+        run_yosys(
+            tool,
+            work / "script.ys",
+            time_limit_s=time_limit_s,
+            say=say,
+            what=str(directory),
+            stop=stop,
+        )
         stat = read_json(work / "stat.json")
         cells = {k: int(n) for k, n in stat["design"]["num_cells_by_type"].items()}
         result = count(cells, tool=tool.name, seconds=round(time.monotonic() - started, 1))
