@@ -239,7 +239,8 @@ def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
     lines, pictures = [], dict[str, bytes]()
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "markdown":
-            lines += [cell.source, ""]
+            text = re.sub(r"\]\(\.\./docs/", "](../", cell.source)
+            lines += [re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.md)", text), ""]
             continue
         lines += ["```python", cell.source, "```", ""]
         for output in cell.outputs:

@@ -202,3 +202,18 @@ def test_notebooks_have_outputs_small_and_of_no_machine(path: Path) -> None:
     printed = json.dumps([cell["outputs"] for cell in cells])
     plain = re.sub(r'"image/png": "[^"]*"', "", printed)
     assert not re.search(r"/(home|root|tmp|work|usr|opt|Users)/|\\u001b", plain)
+
+
+@pytest.mark.full
+@pytest.mark.csim
+def test_the_tutorial_for_keras_users_prints_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = TEXTS["docs/tutorials/keras.md"]
+    blocks = re.findall(r"^```python\n(.*?)^```(?:\s*^```text\n(.*?)^```)?", text, re.M | re.S)
+    space: dict[str, Any] = {}
+    for block, said in blocks:
+        exec(block, space)
+        assert capsys.readouterr().out == said
+    assert len(blocks) == 6 and all(said for _, said in blocks)
