@@ -153,7 +153,7 @@ def api_page() -> str:
     import l1kd
 
     lines = [
-        "# Python",
+        "# Python reference",
         "",
         "`import l1kd` has these names and nothing else, and loads no TensorFlow. The types that "
         "the functions return stand behind them.",

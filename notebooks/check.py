@@ -44,8 +44,9 @@ def executed(path: Path, directory: Path) -> Any:
 
 
 def _joined(outputs: list[Any], directory: str) -> Iterator[Any]:
-    """Streams as one each, of results one kind, paths without the directory."""
-    text = "".join(o.text for o in outputs if o.output_type == "stream")
+    """What was printed as one, of results one kind; warnings and the directory are left out."""
+    streams = [o for o in outputs if o.output_type == "stream" and o.name == "stdout"]
+    text = "".join(output.text for output in streams)
     if text:
         text = (
             re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r\n", "\n").replace(f"{directory}/", "")

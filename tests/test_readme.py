@@ -69,6 +69,7 @@ def test_the_table_and_the_pictures_of_the_demo_are_the_recorded_run() -> None:
         path.name: readme.hash_of(found) for path in readme.PICTURES
     }
     assert found["mismatches"] == 0 and len(set(found["certified"])) == 1
+    assert f"runs/demo/students/{found['best']}.keras" in text
 
 
 def test_other_figures_in_readme_are_recorded_ones() -> None:

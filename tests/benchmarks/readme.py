@@ -9,9 +9,11 @@ with the record's hash in it. `tests/test_readme.py` holds all of them to the re
 from __future__ import annotations
 
 import csv
+import json
 import re
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,10 @@ from l1kd.core.files import content_hash, write_json
 from l1kd.core.run_files import Measured, StudentMetrics
 from l1kd.data.sources import open_dataset
 from l1kd.evaluation.baselines import BASELINES
-from l1kd.evaluation.comparison import points
+from l1kd.evaluation.comparison import outcome, points
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.report.figures import STYLE
 from l1kd.report.load_run import RunFiles, read_run
-from l1kd.report.verdict import good
 from l1kd.runs.open_run import Run, open_run
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +79,7 @@ def measured(run: RunFiles) -> dict[str, Any]:
         "events": {key: events[key] for key in ("train", "test")},
         "signals": len(events["signals"]),
         "table": table,
-        "verdict": good(run).headline,
+        "outcomes": [outcome(each) for name, each in best.difference.items() if name != "teacher"],
         "comparisons": sum(pair.events for pair in pairs),
         "mismatches": sum(pair.mismatches for pair in pairs if pair.excused is None),
         "certified": [sum(proof.certified for proof in proofs), len(proofs)],
@@ -112,19 +113,21 @@ def table(found: dict[str, Any]) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     proved, projects = found["certified"]
-    lines += [
-        "",
-        f"The page says in words: **{found['verdict']}**. Seed {found['seed']}, "
-        f"{events['train']:,} events to train on, {events['test']:,} held out; means over "
-        f"{found['signals']} signals.",
-        "",
+    outcomes = found["outcomes"]
+    words = (
+        f"Of {len(outcomes)} scores without a network the student is better than "
+        f"{outcomes.count('better')} and **worse than {outcomes.count('worse')}**, at two standard "
+        f"errors. Seed {found['seed']}, {events['train']:,} events to train on, "
+        f"{events['test']:,} held out; means over {found['signals']} signals.",
         f"**{proved} of {projects}** HLS and Verilog projects certified for all inputs; "
         f"**{found['mismatches']} mismatches** in {found['comparisons']:,} comparisons. The chosen "
         f"student's Verilog takes {cost['lut']:,.0f} LUT, {cost['ff']:,.0f} FF and "
         f"{cost['dsp'] or 0:.0f} DSP ({cost['tool']}), {cost['latency_cycles']} cycles of "
         f"{cost['clock_ns']:g} ns, and an event every {_times(cost['interval_cycles'])}.",
-        "",
-    ]
+    )
+    for each in words:
+        lines += ["", *textwrap.wrap(each, 110)]
+    lines.append("")
     return "\n".join(lines)
 
 
@@ -151,7 +154,7 @@ def hash_in(picture: Path) -> str:
 
 def hash_of(found: dict[str, Any]) -> str:
     """The hash of a record."""
-    return content_hash(repr(found))
+    return content_hash(json.dumps(found, sort_keys=True))
 
 
 class Drawing:
@@ -175,7 +178,9 @@ class Drawing:
             image = axis.imshow(self.event(*where), cmap="cividis", vmin=0, vmax=80)
             axis.set(title=title, xlabel="eta region", ylabel="phi region", xticks=[], yticks=[])
             axis.grid(False)
-        axes[0].figure.colorbar(image, ax=list(axes), label="counts of 0.5 GeV", extend="max")
+        axes[0].figure.colorbar(
+            image, ax=list(axes), label="counts of 0.5 GeV", extend="max", shrink=0.6
+        )
 
     def distributions(self, axis: Any) -> None:
         """The student's score of normal events and two signals, and the threshold of a rate."""
@@ -194,13 +199,15 @@ class Drawing:
             )
         axis.axvline(int(level) * lsb, color="#1f2933", ls="--", lw=1, label=f"{KHZ} kHz")
         axis.set(yscale="log", xlabel="anomaly score", ylabel="share of events")
-        axis.legend(loc="upper right")
+        axis.set_ylim(top=2)
+        axis.legend(loc="upper right", ncols=2)
 
-    def comparison(self, axis: Any) -> None:
+    def comparison(self, axis: Any, baselines: Sequence[str] = tuple(BASELINES)) -> None:
         """The band of teacher, students and baselines, the worst below."""
         metrics = self.files.metrics
         assert metrics and metrics.teacher
-        rows: dict[str, Any] = {"teacher": metrics.teacher, **metrics.students, **metrics.baselines}
+        rows: dict[str, Any] = {"teacher": metrics.teacher, **metrics.students}
+        rows |= {name: metrics.baselines[name] for name in baselines}
         values = {name: 100 * (mean_over_signals(own.band) or 0) for name, own in rows.items()}
         order = sorted(rows, key=lambda name: values[name])
         for place, name in enumerate(order):
@@ -211,10 +218,8 @@ class Drawing:
                 values[name], place, xerr=100 * own.error["band"], fmt="o", ms=4, color=colour
             )
         texts = [BASELINES.get(name, name) for name in order]
-        axis.set(
-            yticks=range(len(order)), yticklabels=texts, xlabel="mean efficiency in the band [%]"
-        )
-        axis.set_title("blue: students, black: teacher, grey: no network")
+        axis.set(yticks=range(len(order)), yticklabels=texts)
+        axis.set_xlabel("mean efficiency in the band [%]", loc="right")
 
     def learning(self, axis: Any) -> None:
         """Validation losses by epoch."""
@@ -252,16 +257,16 @@ def draw(directory: Path, text: str) -> None:
 
 def _figures(drawing: Drawing, three: dict[str, Any]) -> Iterator[tuple[Path, Figure]]:
     whole, events, learning, scores, comparison = PICTURES
-    figure = Figure((11, 3.6))
-    left, middle, right = figure.subfigures(1, 3, width_ratios=(1.05, 1, 1.25))
+    figure = Figure((11, 3))
+    left, middle, right = figure.subfigures(1, 3, width_ratios=(1, 0.9, 1.2))
     left.suptitle("252 numbers an event", fontsize=10)
     middle.suptitle("one score, of integers", fontsize=10)
-    right.suptitle("beside what needs no network", fontsize=10)
+    right.suptitle("students (blue), teacher, and no network (grey)", fontsize=10)
     drawing.events(left.subplots(1, 2), {"normal": ("test", 0.5), "ttbar": ("ttbar", 0.5)})
     drawing.distributions(middle.subplots())
-    drawing.comparison(right.subplots())
+    drawing.comparison(right.subplots(), SHOWN)
     yield whole, figure
-    figure = Figure((8, 3.4))
+    figure = Figure((8, 3))
     drawing.events(figure.subplots(1, 3), three)
     yield events, figure
     for path, method, size in (
