@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from l1kd.core import config_file
 from l1kd.core.config_types import NAME_PATTERN
 from l1kd.runs import config_reference
 
@@ -189,6 +190,20 @@ def test_generated_pages_have_all_of_it() -> None:
     assert all(f".{name}\n" in MADE["api.md"] for name in dir(l1kd))
     assert all(f"`{name}`" in MADE["run_files.md"] for name in run_files._FILES)
     assert "| `threshold` | int | in LSBs of the output type |" in MADE["run_files.md"]
+
+
+def test_every_key_is_in_the_reference_and_in_a_test_or_a_shipped_configuration() -> None:
+    """All parts of a dotted key in one file: a word alone is also a word of something else."""
+    keys = config_reference.keys()
+    assert not [
+        key.name for key in keys if f"| `{key.name}` |" not in TEXTS["docs/configuration.md"]
+    ]
+    lists = {"test_docs.py", "test_config_reference.py"}  # of all keys
+    paths = [path for path in (ROOT / "tests").rglob("*.py") if path.name not in lists]
+    paths += config_file.shipped().values()
+    words = [set(re.findall(r"\w+", path.read_text(encoding="utf-8"))) for path in paths]
+    parts = {key.name: {*key.name.split(".")} - {"NAME", "data"} for key in keys}
+    assert not [name for name, own in parts.items() if not any(own <= each for each in words)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
