@@ -63,17 +63,18 @@ def test_the_recorded_epoch_is_of_the_same_networks_and_takes_half_of_the_peers(
 
 
 def test_the_table_and_the_pictures_of_the_demo_are_the_recorded_run() -> None:
-    text, found = readme.README.read_text(), json.loads(readme.RESULTS.read_text())
-    assert readme.in_page(text, found) == text
+    found = json.loads(readme.RESULTS.read_text())
+    texts = [page.read_text(encoding="utf-8") for page in readme.PAGES]
+    assert [readme.in_page(text, found) for text in texts] == texts
     assert {path.name: readme.hash_in(path) for path in readme.PICTURES} == {
         path.name: readme.hash_of(found) for path in readme.PICTURES
     }
     assert found["mismatches"] == 0 and len(set(found["certified"])) == 1
-    assert f"runs/demo/students/{found['best']}.keras" in text
+    assert f"runs/demo/students/{found['best']}.keras" in texts[0]
 
 
 def test_other_figures_in_readme_are_recorded_ones() -> None:
-    text = readme.README.read_text()
+    text = readme.PAGES[0].read_text(encoding="utf-8")
     random = json.loads((readme.RESULTS.parent / "random_networks.json").read_text())["summary"]
     broken = json.loads((readme.RESULTS.parent / "certificate.json").read_text())["summary"]
     said = re.findall(r"(\d+) of (\d+) (random networks equal|broken projects refused)", text)
@@ -84,4 +85,4 @@ def test_other_figures_in_readme_are_recorded_ones() -> None:
 
 
 def test_readme_fits_on_a_few_screens() -> None:
-    assert len(readme.README.read_text().splitlines()) <= 200
+    assert len(readme.PAGES[0].read_text(encoding="utf-8").splitlines()) <= 200

@@ -1,9 +1,9 @@
-"""README's table, and the pictures of README and docs/tour.md, from a finished run of the demo.
+"""The table and the pictures of README and docs/tour.md, from a finished run of the demo.
 
     python -m tests.benchmarks.readme runs/demo
 
-Records `results/readme.json`, writes README's part between its marks, and draws the pictures, each
-with the record's hash in it. `tests/test_readme.py` holds all of them to the record.
+Records `results/readme.json`, writes the pages' parts between their marks, and draws the pictures,
+each with the record's hash in it. `tests/test_readme.py` holds all of them to the record.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from l1kd.runs.open_run import Run, open_run
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results" / "readme.json"
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "tour.md")
 PICTURES = tuple(
     ROOT / "docs" / f"{name}.png"
     for name in ("demo", "tour_events", "tour_learning", "tour_scores", "tour_comparison")
@@ -49,7 +49,7 @@ _KEY = "Description"  # of a picture's metadata
 
 
 def measured(run: RunFiles) -> dict[str, Any]:
-    """Everything that README says of the demo."""
+    """Everything that the pages say of the demo."""
     metrics = run.metrics
     assert metrics and metrics.teacher
     best = metrics.students[metrics.best]
@@ -91,7 +91,7 @@ _COST = ("lut", "ff", "dsp", "latency_cycles", "interval_cycles", "clock_ns")
 
 
 def table(found: dict[str, Any]) -> str:
-    """README's part: the table, the verdict, the bits, the logic."""
+    """The pages' part: the table, the verdict, the bits, the logic."""
     best, cost, events = found["best"], found["cost"], found["events"]
     lines = [
         f"| score | AUC | efficiency | band | `{best}` minus it, band |",
@@ -136,11 +136,11 @@ def _times(cycles: int) -> str:
 
 
 def in_page(text: str, found: dict[str, Any]) -> str:
-    """README with the part in its place."""
+    """A page with the part in its place."""
     start, end = MARKS
     pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(text):
-        raise SystemExit("README.md has no place for the demo's table")
+        raise SystemExit("a page has no place for the demo's table")
     return pattern.sub(lambda _: f"{start}{table(found)}{end}", text)
 
 
@@ -282,7 +282,8 @@ def _figures(drawing: Drawing, three: dict[str, Any]) -> Iterator[tuple[Path, Fi
 def main(directory: Path) -> None:
     """Record, write, draw."""
     found = measured(read_run(directory, scores=False))
-    README.write_text(in_page(README.read_text(encoding="utf-8"), found), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(in_page(page.read_text(encoding="utf-8"), found), encoding="utf-8")
     draw(directory, hash_of(found))
     write_json(RESULTS, found)
     sys.stdout.write(table(found))
