@@ -43,7 +43,7 @@ lint: $(VENV)/.dev ## ruff and mypy --strict
 	$(BIN)/mypy
 
 docs: $(VENV)/.dev ## the documentation's site, build/docs/index.html; needs Python 3.11
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo build/docs/index.html
 
 bench: $(VENV)/.dev ## what takes long: recorded in tests/benchmarks/results/
