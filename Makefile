@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but make, a C++ compiler and Python 3.10 or 3.11 (or uv).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint bench zoo clean lock
+.PHONY: help demo test test-full lint docs bench zoo clean lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -43,6 +43,10 @@ lint: $(VENV)/.dev ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.dev ## the documentation's site, build/docs/index.html; needs Python 3.11
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo build/docs/index.html
 
 bench: $(VENV)/.dev ## what takes long: recorded in tests/benchmarks/results/
 	$(BIN)/python -m pytest -q -p no:xdist tests/benchmarks/bench_*.py

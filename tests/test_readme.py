@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from l1kd.evaluation.baselines import BASELINES
 from l1kd.report import paper_numbers
-from tests.benchmarks import bench_baselines, bench_colearning, bench_paper, bench_search, bench_zoo
+from tests.benchmarks import (
+    bench_baselines,
+    bench_colearning,
+    bench_paper,
+    bench_search,
+    bench_zoo,
+    readme,
+)
 
 
 def test_the_table_of_students_is_the_recorded_one() -> None:
@@ -54,6 +62,27 @@ def test_the_recorded_epoch_is_of_the_same_networks_and_takes_half_of_the_peers(
     assert found["environment"]["taken_by_others"] <= bench_colearning.QUIET
 
 
+def test_the_table_and_the_pictures_of_the_demo_are_the_recorded_run() -> None:
+    found = json.loads(readme.RESULTS.read_text())
+    texts = [page.read_text(encoding="utf-8") for page in readme.PAGES]
+    assert [readme.in_page(text, found) for text in texts] == texts
+    assert {path.name: readme.hash_in(path) for path in readme.PICTURES} == {
+        path.name: readme.hash_of(found) for path in readme.PICTURES
+    }
+    assert found["mismatches"] == 0 and len(set(found["certified"])) == 1
+    assert f"runs/demo/students/{found['best']}.keras" in texts[0]
+
+
+def test_other_figures_in_readme_are_recorded_ones() -> None:
+    text = readme.PAGES[0].read_text(encoding="utf-8")
+    random = json.loads((readme.RESULTS.parent / "random_networks.json").read_text())["summary"]
+    broken = json.loads((readme.RESULTS.parent / "certificate.json").read_text())["summary"]
+    said = re.findall(r"(\d+) of (\d+) (random networks equal|broken projects refused)", text)
+    assert said == [
+        (str(random["equal"]), str(random["networks"]), "random networks equal"),
+        (str(broken["with_the_right_layer"]), str(broken["broken"]), "broken projects refused"),
+    ]
+
+
 def test_readme_fits_on_a_few_screens() -> None:
-    readme = bench_zoo.PAGE.parents[1] / "README.md"
-    assert len(readme.read_text().splitlines()) <= 200
+    assert len(readme.PAGES[0].read_text(encoding="utf-8").splitlines()) <= 200

@@ -92,8 +92,12 @@ def distill(
         `soft`, `turn`.
     exposure_ratio
         Exposure events per normal one.
-    epochs, batch, learning_rate
-        Of the students; normal events per batch; of Adam, falling along a cosine.
+    epochs
+        Of the students.
+    batch
+        Normal events per step.
+    learning_rate
+        Of Adam; it falls along a cosine.
     draws
         Draws of exposure; each is labelled once, epochs take turns.
     validation

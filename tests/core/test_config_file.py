@@ -257,13 +257,13 @@ verify: {events: null, corners: true, max_auc_loss: 0.05}
 
 
 def test_a_part_that_is_not_known_is_told_by_what_it_has(tmp_path: Path) -> None:
-    part = "{name: xcku15p-ffve1517-2-e, lut: 522720, ff: 1045440, dsp: 1968}"
+    part = "{name: xcku15p-ffve1517-2-e, lut: 522720, ff: 1045440, dsp: 1968, uram: 128}"
     config = load(tmp_path, f"data: {{source: mnist}}\nfirmware: {{part: {part}}}")
     assert config.firmware.part == "xcku15p-ffve1517-2-e"
     has = config.firmware.part_has
     assert has is not None
-    found = share(config.firmware.part, has, lut=52_272, ff=None, dsp=0, bram=3)
-    assert found == {"lut": 0.1, "dsp": 0.0}
+    found = share(config.firmware.part, has, lut=52_272, ff=None, dsp=0, bram=3, uram=64)
+    assert found == {"lut": 0.1, "dsp": 0.0, "uram": 0.5}
     config_file.save(config, tmp_path / "config.yaml")
     assert config_file.load_resolved(tmp_path / "config.yaml") == config
     # a run of before may have any part

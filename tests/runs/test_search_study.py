@@ -238,3 +238,12 @@ def test_the_section_survives_being_stored(config: Config, tmp_path: Path) -> No
     config_file.save(config, tmp_path / "c.yaml")
     assert config_file.load_resolved(tmp_path / "c.yaml") == config
     assert yaml.safe_load((tmp_path / "c.yaml").read_text())["search"]["trials"] == 20
+
+
+def test_widths_that_are_proposed_are_of_the_search_space() -> None:
+    space = Space(weight_integer=(2, 2), activation_bits=(8, 9), hidden_layers=(1, 1))
+    for parameters in beginnings(space):
+        widths = {name: value for name, value in parameters.items() if "." in name}
+        assert {v for name, v in widths.items() if name.endswith(".weight_integer")} == {2}
+        assert {v for name, v in widths.items() if name.endswith(".activation_bits")} <= {8, 9}
+        assert "conv1.activation_bits" in widths and "dense1.activation_bits" in widths

@@ -66,12 +66,18 @@ def to_hls(
         A `quantized_bits` QActivation first, a QActivation last, layers that convert exactly.
     directory
         The project's; an existing one is replaced.
-    backend, io_type, strategy
-        hls4ml's names; the strategy holds for dense layers and convolutions.
+    backend
+        `Vitis` or `Vivado`.
+    io_type
+        hls4ml's name of the ports: whole events at once, or streams.
+    strategy
+        hls4ml's name; it holds for dense layers and convolutions.
     reuse
         Uses of one multiplier per event.
-    part, clock_ns
-        The device and its clock period in nanoseconds.
+    part
+        The device.
+    clock_ns
+        Its clock period in nanoseconds.
     name
         The network's, by default `model.name`; the top function is `l1kd_<name>`.
     unroll
