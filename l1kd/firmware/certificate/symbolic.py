@@ -258,6 +258,14 @@ class Space:
             self._tables[function] = factor, constant, key
         return self._tables[function]
 
+    # Told by a reader of Verilog; whoever evaluates events in place of all values counts them.
+
+    def drives(self, text: str, value: Value, width: int) -> None:
+        """A wire of so many bits is driven by this right side."""
+
+    def registers(self, wires: Iterable[tuple[Value, int]]) -> None:
+        """Values and their bits enter a stage from registers."""
+
     # Values
 
     def input(self, number: int, low: int, high: int) -> Value:

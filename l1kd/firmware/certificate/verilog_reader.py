@@ -69,6 +69,7 @@ class _Module:
         value = _instance(self, found[4], width, name) if drives is None else drives
         self.declared.add(name)
         self.wires[f"v{name}"] = Wire(value, width)
+        self.space.drives(found[4], value, width)
 
     def driven(self, line: str, start: int) -> tuple[int, Wire]:
         """Read a line that drives bits of the output, from `start` on: their number and wire."""
@@ -252,6 +253,7 @@ def read_module(space: Space, file: str, text: str, name: str, inputs: Pieces) -
     named = [set(re.findall(r"\bv\d+", line, re.ASCII)) for line in (*lines, *last)]
     uses = {each: place for place, line in enumerate(named) for each in line}
     module, outputs, end = _Module(space, inputs), dict[tuple[int, int], Wire](), 0
+    space.registers(inputs.values())
     for place, line in enumerate((*lines, *last)):
         space.place = f"{file}:{place + (11 if place < len(lines) else 14)}"
         try:
