@@ -48,6 +48,7 @@ class Sum:
 
 
 Value = int | Single | Sum
+Wires = Iterable[tuple[Value, int]]  # values and their bits
 
 
 class Base(NamedTuple):
@@ -263,8 +264,8 @@ class Space:
     def drives(self, text: str, value: Value, width: int) -> None:
         """A wire of so many bits is driven by this right side."""
 
-    def registers(self, wires: Iterable[tuple[Value, int]]) -> None:
-        """Values and their bits enter a stage from registers."""
+    def stage(self, inputs: Wires, outputs: Wires) -> None:
+        """Values and their bits enter a stage from registers, and leave it into others."""
 
     # Values
 

@@ -253,7 +253,6 @@ def read_module(space: Space, file: str, text: str, name: str, inputs: Pieces) -
     named = [set(re.findall(r"\bv\d+", line, re.ASCII)) for line in (*lines, *last)]
     uses = {each: place for place, line in enumerate(named) for each in line}
     module, outputs, end = _Module(space, inputs), dict[tuple[int, int], Wire](), 0
-    space.registers(inputs.values())
     for place, line in enumerate((*lines, *last)):
         space.place = f"{file}:{place + (11 if place < len(lines) else 14)}"
         try:
@@ -274,6 +273,7 @@ def read_module(space: Space, file: str, text: str, name: str, inputs: Pieces) -
                 module.wires.pop(each, None)
     if end != int(frame[3]) + 1:
         raise Unreadable(f"{file}: {end} bits of the output are driven")
+    space.stage(inputs.values(), outputs.values())
     return outputs
 
 

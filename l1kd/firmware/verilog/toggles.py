@@ -7,7 +7,7 @@ glitches are not seen. The text is read back as it stands; nothing is compiled.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -33,6 +33,7 @@ class _Number(NamedTuple):
 
 
 _Given = _Number | int
+_Wires = Iterable[tuple[_Given, int]]
 
 
 def _number(value: _Given) -> _Number:
@@ -49,6 +50,11 @@ class Evaluation:
     register_toggles: int = 0
     place: str = ""
     near: tuple[_Given, ...] = ()
+    last: list[tuple[_Given, int]] = field(default_factory=list)
+
+    def events(self, values: ArrayLike, low: int, high: int) -> _Number:
+        """Numbers of a stream of events (N,), none of them beyond a range."""
+        return self._made(np.ascontiguousarray(values, np.int64), low, high)
 
     def _made(self, values: Any, low: int, high: int) -> _Number:
         if max(-low, high) >= _LARGEST:
@@ -119,8 +125,13 @@ class Evaluation:
             self.nets += width
             self.net_toggles += _changes(value, width)
 
-    def registers(self, wires: Iterable[tuple[_Given, int]]) -> None:
-        """Count registers before a stage."""
+    def stage(self, inputs: _Wires, outputs: _Wires) -> None:
+        """Count registers before a stage; those behind it are before the next one."""
+        self.count_registers(inputs)
+        self.last = list(outputs)
+
+    def count_registers(self, wires: _Wires) -> None:
+        """Count registers that hold some wires."""
         for value, width in wires:
             self.register_bits += width
             self.register_toggles += _changes(value, width)
@@ -142,7 +153,7 @@ def evaluate(logic: Logic, events: ArrayLike) -> tuple[NDArray[np.float64], Eval
     """
     counts, evaluation = logic.counts(events), Evaluation()
     low, high = logic.input_type.bounds
-    inputs = [_Number(np.ascontiguousarray(column), low, high) for column in counts.T]
+    inputs = [evaluation.events(column, low, high) for column in counts.T]
     found, _ = read_design(
         cast(Space, evaluation),
         contents(logic.directory),
@@ -151,9 +162,9 @@ def evaluate(logic: Logic, events: ArrayLike) -> tuple[NDArray[np.float64], Eval
         (logic.input_type, logic.output_type),
         logic.description.output.size,
     )
-    shown = [cast(_Given, value) for value in found]
-    evaluation.registers((value, logic.output_type.word) for value in shown)
-    columns = [np.broadcast_to(_number(value).values, len(counts)) for value in shown]
+    evaluation.count_registers(evaluation.last)
+    shown = (_number(cast(_Given, value)).values for value in found)
+    columns = [np.broadcast_to(values, len(counts)) for values in shown]
     return np.stack(columns, axis=1) * logic.output_type.lsb, evaluation
 
 
