@@ -88,7 +88,7 @@ def processor_joules(root: Path | None = None) -> Callable[[], float] | None:
     packages = [name for name in names if name.name.count(":") == 1]
 
     def read(package: Path, name: str) -> int:
-        return int((package / name).read_text())
+        return int((package / name).read_text(encoding="utf-8"))
 
     try:
         ranges = [read(package, "max_energy_range_uj") for package in packages]
@@ -151,9 +151,10 @@ def student_cost(context: Context, student: Student) -> NetworkCost:
     macs, bits, params, size = operations(student.exact)
     sample = context.dataset.test
     events = sample.events(limit=BATCH)
-    twin = float_twin(l1kd.load_model(context.student_file(student.name)))
-    cpu = _both(KERAS, scorer(twin, context.dataset.shape), events)
-    cpu += _both(EXACT, student.exact.counts, events)
+    cpu = _both(EXACT, student.exact.counts, events)
+    if not context.config.imported:  # others' networks have layers without a float twin
+        twin = float_twin(l1kd.load_model(context.student_file(student.name)))
+        cpu += _both(KERAS, scorer(twin, context.dataset.shape), events)
     toggles, note = _toggles(context, student, sample.events(limit=_TOGGLED))
     return NetworkCost(
         student=student.name,

@@ -101,7 +101,7 @@ def test_teacher_and_students_of_a_run(run: Context, tmp_path: Path) -> None:
     assert student.macs == 24 * 4 + 4 and student.bit_operations < teacher.bit_operations
     kinds = [(each.implementation, each.batch > 1) for each in student.cpu]
     assert kinds == [
-        (name, large) for name in (costs.KERAS, costs.EXACT) for large in (False, True)
+        (name, large) for name in (costs.EXACT, costs.KERAS) for large in (False, True)
     ]
     assert all(each.seconds > 0 for each in (*teacher.cpu, *student.cpu))
     assert student.toggles is not None and student.note is None
