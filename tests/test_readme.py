@@ -54,6 +54,18 @@ def test_the_recorded_epoch_is_of_the_same_networks_and_takes_half_of_the_peers(
     assert found["environment"]["taken_by_others"] <= bench_colearning.QUIET
 
 
+def test_the_rows_about_verilog_are_the_recorded_ones() -> None:
+    text, records = bench_zoo.PAGE.read_text(), bench_zoo.RESULTS.parent
+    found = json.loads((records / "verilog_mutations.json").read_text())["summary"]
+    assert f"{found['refused']} of {found['unnoticed']} refused" in text
+    assert found["unnoticed"] - found["refused"] <= 2 and not found["real_and_proved_equal"]
+    students = json.loads((records / "verilog_certificates.json").read_text())["students"]
+    written = [name for name, each in students.items() if each["written"]]
+    certified = [name for name in written if students[name]["certified"]]
+    told = f"{len(certified)} of {len(written)} certified for all inputs: {', '.join(certified)}"
+    assert told in text and certified == written
+
+
 def test_readme_fits_on_a_few_screens() -> None:
     readme = bench_zoo.PAGE.parents[1] / "README.md"
     assert len(readme.read_text().splitlines()) <= 200
