@@ -84,5 +84,17 @@ def test_other_figures_in_readme_are_recorded_ones() -> None:
     ]
 
 
+def test_the_rows_about_verilog_are_the_recorded_ones() -> None:
+    text, records = bench_zoo.PAGE.read_text(), bench_zoo.RESULTS.parent
+    found = json.loads((records / "verilog_mutations.json").read_text())["summary"]
+    assert f"{found['refused']} of {found['unnoticed']} refused" in text
+    assert found["unnoticed"] - found["refused"] <= 2 and not found["real_and_proved_equal"]
+    students = json.loads((records / "verilog_certificates.json").read_text())["students"]
+    written = [name for name, each in students.items() if each["written"]]
+    certified = [name for name in written if students[name]["certified"]]
+    told = f"{len(certified)} of {len(written)} certified for all inputs: {', '.join(certified)}"
+    assert told in text and certified == written
+
+
 def test_readme_fits_on_a_few_screens() -> None:
     assert len(readme.PAGES[0].read_text(encoding="utf-8").splitlines()) <= 200

@@ -351,6 +351,38 @@ class Resources(_Record):
         return {"lut": self.lut, **times, "share": self.largest_share}
 
 
+class Toggles(_Record):
+    """Bits of written Verilog that change from an event to the next, without delays."""
+
+    events: int  # consecutive ones of the test split
+    nets: int  # bits that logic drives
+    registers: int  # bits
+    net_toggles: float  # per event
+    register_toggles: float
+
+
+class CpuTime(_Record):
+    """CPU time of a network per event, summed over threads."""
+
+    implementation: str
+    batch: int
+    seconds: float
+    joules: float | None = None  # of the processor meanwhile, by RAPL; null: it cannot be read
+
+
+class NetworkCost(_Record):
+    """`energy.json` is a list of these: what one event costs in the teacher or in a student."""
+
+    student: str | None  # null: the teacher
+    params: int
+    weight_bytes: float
+    macs: int  # multiply-accumulates
+    bit_operations: float
+    cpu: list[CpuTime]
+    toggles: Toggles | None = None  # of a student's Verilog
+    note: str | None = None  # why there are none
+
+
 class LayerRecord(_Record):
     """A layer of a written project, with its precisions as `ap_fixed` text."""
 
@@ -420,6 +452,7 @@ _FILES: dict[str, Any] = {
     "firmware.json": list[FirmwareRecord],
     "rtl.json": list[RtlRecord],
     "student.json": StudentRecord,
+    "energy.json": list[NetworkCost],
 }
 
 

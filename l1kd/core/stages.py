@@ -54,7 +54,7 @@ SPECS: dict[AnyStage, StageSpec] = {
         "l1kd.firmware.verify.verify:verify",
         ("data", "verify", "rtl"),
         (*MODELS, "scores.npz", "metrics.json", *EXACT, *PROJECTS),
-        ("agreement.json", "fidelity.json"),
+        ("agreement.json", "fidelity.json", "energy.json"),
     ),
     "synth": StageSpec(
         "l1kd.firmware.synth:synth",

@@ -18,7 +18,7 @@ from l1kd.core.context import show_table
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import COUNTS, SOURCES, Resources, Source, StudentMetrics, TeacherMetrics
 from l1kd.core.sweep_config import differences
-from l1kd.report import tables
+from l1kd.report import energy, tables
 from l1kd.report.load_run import AMOUNTS, SPACING_NS, Cost, RunFiles, read_run
 from l1kd.report.number_format import quantity
 from l1kd.report.tables import Column, Table, text, words
@@ -90,6 +90,7 @@ def _json(run: RunFiles) -> str:
             "verilog": run.rtl,
             "timing": tables.TIMING,
             "resources": None if run.resources is None else resources,
+            "energy": None if run.energy is None else energy.as_rows(run),
         }
     )
 
@@ -126,6 +127,8 @@ def _markdown(run: RunFiles) -> str:
     section("Choice within the budgets", tables.choice_table(run))
     section("Logic and latency", tables.resource_table(run), run.absent("synth"))
     parts += [f"{tables.TIMING} A dash is unknown, never zero.", *tables.cost_notes(run)]
+    section("What compression buys, per event", energy.energy_table(run))
+    parts += energy.energy_notes(run)
     for table in tables.beside_tables(run):
         section(f"Estimate beside synthesis, {table.caption}", table)
     for table in tables.layer_cost_tables(run):

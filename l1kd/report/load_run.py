@@ -98,6 +98,7 @@ class RunFiles:
     fidelity: run_files.Fidelity | None = None
     resources: list[run_files.Resources] | None = None
     rtl: list[run_files.RtlRecord] | None = None
+    energy: list[run_files.NetworkCost] | None = None
     history: History | None = None
 
     @property
@@ -200,12 +201,12 @@ def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
         ended = record is not None and record.state != "running"
         return ended and (directory / name).is_file()
 
-    names = ("metrics", "firmware", "agreement", "fidelity", "resources", "rtl")
+    names = ("metrics", "firmware", "agreement", "fidelity", "resources", "rtl", "energy")
     found = {n: run_files.read(directory, f"{n}.json") for n in names if there(f"{n}.json")}
     if "agreement" in found:
         found["agreement"] = agreement_now(directory)
     config = config_file.load_resolved(directory / "config.yaml")
-    known = {student.name for student in config.students}
+    known = {None, *(student.name for student in config.students)}
     for name, value in found.items():
         told = value.students if name == "metrics" else value
         named = told if isinstance(told, dict) else [each.student for each in told]

@@ -16,7 +16,7 @@ from l1kd.core.stages import order
 from l1kd.evaluation.rates import REPORTED_FPR
 from l1kd.firmware.budgets import of_best
 from l1kd.firmware.hls.backends import backend_named
-from l1kd.report import number_format, tables
+from l1kd.report import energy, number_format, tables
 from l1kd.report.figures import FIGURES, SMALL_COUNT
 from l1kd.report.load_run import SPACING_NS, RunFiles, read_run
 from l1kd.report.number_format import count, plural
@@ -45,6 +45,7 @@ def render(run: RunFiles) -> str:
     page = environment.get_template("report.html.j2").render(
         run=run,
         tables=tables,
+        energy=energy,
         numbers=number_format,
         backend_named=backend_named,
         version=__version__,

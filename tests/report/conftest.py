@@ -280,6 +280,46 @@ def _verify(directory, config, students, mismatches, auc_loss):
         ladder[student] = rungs
     run_files.write(directory, "agreement.json", records)
     run_files.write(directory, "fidelity.json", ladder)
+    _energy(directory, students)
+
+
+def _energy(directory, students):
+    keras, exact = "TensorFlow, float32", "exact network, NumPy"
+    teacher = {
+        "student": None,
+        "params": 323_731,
+        "weight_bytes": 4 * 323_731,
+        "macs": 2_000_000,
+        "bit_operations": 2.2e9,
+        "cpu": [
+            {"implementation": keras, "batch": 1, "seconds": 800e-6},
+            {"implementation": keras, "batch": 1024, "seconds": 200e-6},
+        ],
+    }
+    records = [teacher]
+    for place, student in enumerate(students):
+        cpu = [
+            {"implementation": name, "batch": batch, "seconds": seconds}
+            for name, batch, seconds in (
+                (keras, 1, 300e-6), (keras, 1024, 5e-6), (exact, 1, 90e-6), (exact, 1024, 2e-6)
+            )
+        ]  # fmt: skip
+        toggles = {"events": 1_000, "nets": 20_000, "registers": 4_000,
+                   "net_toggles": 5_000.0, "register_toggles": 1_000.0}  # fmt: skip
+        records.append(
+            {
+                "student": student,
+                "params": 4_073,
+                "weight_bytes": 4_100.0,
+                "macs": 5_000,
+                "bit_operations": 500_000.0,
+                "cpu": cpu,
+                # one of them has no Verilog
+                "toggles": toggles if place < 2 else None,
+                "note": None if place < 2 else "no Verilog that can be read",
+            }
+        )
+    run_files.write(directory, "energy.json", records)
 
 
 def _synth(directory, config, students):

@@ -19,6 +19,7 @@ from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.arithmetic import halved
 
 _BLOCKS = 1 << 22  # of one function at a time
+_GLANCE = 1 << 16  # of one whose very values may show that it does not overflow
 _MOST = 1 << 62  # magnitude of a value
 _WHOLE = 64  # a block as small is judged value by value
 _PARTS = 16  # of a larger one
@@ -48,6 +49,7 @@ class Sum:
 
 
 Value = int | Single | Sum
+Wires = Iterable[tuple[Value, int]]  # values and their bits
 
 
 class Base(NamedTuple):
@@ -147,6 +149,7 @@ class Space:
         self._sums: dict[int, tuple[dict[int, int], int]] = {}  # functions that are sums of others
         self._tables: dict[int, tuple[int, int, bytes]] = {}
         self._spread: dict[Single, Sum] = {}
+        self._wide: set[int] = set()  # functions of too many steps for a glance
 
     def _function(
         self,
@@ -219,12 +222,14 @@ class Space:
         low, high = found[function]
         return np.broadcast_to(low, base[0].shape), np.broadcast_to(high, base[0].shape)
 
-    def _runs(self, function: int, low: int, high: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _runs(
+        self, function: int, low: int, high: int, most: int = _BLOCKS
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Where a function changes on its base's values, from the lowest on, and to what."""
         first, last = np.array([low]), np.array([high])
         begins, values = [], []
         while len(first):
-            if len(first) > _BLOCKS:
+            if len(first) > most:
                 raise Unproved("a quantizer has too many steps")
             ends = self._evaluated(function, (first, last))
             done = (ends[0] == ends[1]) | (first == last)
@@ -242,11 +247,11 @@ class Space:
         changed = np.append(True, value[1:] != value[:-1])
         return begin[changed], value[changed]
 
-    def _table(self, base: int, function: int) -> tuple[int, int, bytes]:
+    def _table(self, base: int, function: int, most: int = _BLOCKS) -> tuple[int, int, bytes]:
         """Factor, constant and hash of the scaled function; an empty hash if it is the identity."""
         if function not in self._tables:
             low, high = self.bases[base][2:4]
-            begin, value = self._runs(function, low, high)
+            begin, value = self._runs(function, low, high, most)
             self._ends[function] = int(value.min()), int(value.max())
             rest, constant, key = value - value[0], int(value[0]), b"constant"
             factor = int(np.gcd.reduce(rest)) * (1 if len(rest) > 1 and rest[1] > 0 else -1)
@@ -257,6 +262,14 @@ class Space:
                 key = b"" if plain else sha256(begin.tobytes() + rest.tobytes()).digest()
             self._tables[function] = factor, constant, key
         return self._tables[function]
+
+    # Told by a reader of Verilog; whoever evaluates events in place of all values counts them.
+
+    def drives(self, text: str, value: Value, width: int) -> None:
+        """A wire of so many bits is driven by this right side."""
+
+    def stage(self, inputs: Wires, outputs: Wires) -> None:
+        """Values and their bits enter a stage from registers, and leave it into others."""
 
     # Values
 
@@ -432,8 +445,12 @@ class Space:
             low, high = self.range(value)
             if lowest <= low and high <= highest:
                 return value
-            if isinstance(value, Single):  # by its very values
-                self._table(*value)
+            if not isinstance(value, Single) or value.function in self._wide:
+                break
+            try:  # by its very values
+                self._table(*value, _GLANCE)
+            except Unproved:  # of too many steps: it overflows, or does not and it makes no odds
+                self._wide.add(value.function)
         if width > _WIDEST:
             raise Unproved(f"overflow of {width} bits")
         return self.apply(("wrap", width, signed), partial(_wrapped, width, signed), value)

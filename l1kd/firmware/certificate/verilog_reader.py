@@ -71,6 +71,7 @@ class _Module:
         value = _instance(self, found[4], width, name) if drives is None else drives
         self.declared.add(name)
         self.wires[f"v{name}"] = Wire(value, width)
+        self.space.drives(found[4], value, width)
 
     def driven(self, line: str, start: int) -> tuple[int, Wire]:
         """Read a line that drives bits of the output, from `start` on: their number and wire."""
@@ -276,6 +277,7 @@ def read_module(space: Space, file: str, text: str, top: str, stage: int, inputs
                 module.wires.pop(each, None)
     if end != int(frame[3]) + 1:
         raise Unreadable(f"{file}: {end} bits of the output are driven")
+    space.stage(inputs.values(), outputs.values())
     return outputs
 
 

@@ -15,6 +15,7 @@ from l1kd.data.dataset import Sample
 from l1kd.evaluation.metrics import auc_loss, check_auc_loss, rung
 from l1kd.evaluation.scores import Scores
 from l1kd.firmware.certificate.certify import certify
+from l1kd.firmware.costs import student_cost, teacher_cost
 from l1kd.firmware.hls.project import NETWORK, Project
 from l1kd.firmware.run_firmware import (
     Student,
@@ -33,7 +34,8 @@ from l1kd.training.target_transform import load_target
 def verify(context: Context) -> None:
     """Compare every implementation with the exact network and the teacher; CheckFailed if it fails.
 
-    Writes `agreement.json` and `fidelity.json`. The AUC counts of the best student alone: a run may
+    Writes `agreement.json`, `fidelity.json` and, as networks and projects are open here,
+    `energy.json`. The AUC counts of the best student alone: a run may
     hold others that are small on purpose.
     """
     metrics: run_files.Metrics = run_files.read(context.directory, "metrics.json")
@@ -52,6 +54,7 @@ def verify(context: Context) -> None:
 
     records: list[run_files.AgreementRecord] = []
     ladders: dict[str, list[run_files.Rung]] = {}
+    costs = [teacher_cost(context)] if taught else []
     faults: list[str] = []
     for student in students:
         name = student.name
@@ -80,6 +83,7 @@ def verify(context: Context) -> None:
                 certificates=certificates,
             )
         )
+        costs.append(student_cost(context, student))
         ladder = [rung(stage, values, raw, target) for stage, values in scores.items()]  # type: ignore[arg-type]
         ladders[name] = [*([rung("teacher", raw, raw)] if raw is not None else []), *ladder]
         if (loss := auc_loss(ladders[name])) is not None:
@@ -94,6 +98,7 @@ def verify(context: Context) -> None:
         faults += [*different, *refused, *late]
     run_files.write(context.results, "agreement.json", records)
     run_files.write(context.results, "fidelity.json", ladders)
+    run_files.write(context.results, "energy.json", costs)
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise CheckFailed(f"{faults[0]}{more}")

@@ -109,6 +109,19 @@ def test_every_kind_of_layer_is_certified(tmp_path: Path) -> None:
     assert certificate.certified, certificate.summary
 
 
+def test_a_sum_of_more_values_than_are_looked_at(tmp_path: Path) -> None:
+    """A tie to even asks for two low bits of it: functions that change at every value."""
+    nodes: list[Node] = [Input(name="in", sources=(), shape=(2,), type=FixedPoint(12, 12))]
+    weights = {"kernel": np.array([[2047], [1001]]), "kernel_fraction": 6}
+    weights |= {"bias": np.array([3]), "bias_fraction": 6}
+    nodes.append(simple("sum", "in", Dense, shape=(1,), **weights))
+    nodes.append(simple("relu", "sum", Quantize, shape=(1,), type=FixedPoint(10, 5, False)))
+    network = Network("wide", tuple(nodes), ("relu",))
+    assert network.bounds["sum"].highest - network.bounds["sum"].lowest > 1 << 23
+    certificate = prove(alkaid_convert.to_verilog(network, tmp_path / "p"), network)
+    assert certificate.certified, certificate.summary
+
+
 @dataclass(frozen=True)
 class Edit:
     """An edit of one file: a pattern, and what replaces its first match."""

@@ -77,6 +77,15 @@ def test_every_project_agrees_on_test_events_and_corners(verified: Context) -> N
         assert (record.simulated is not None) == simulated
 
 
+def test_what_an_event_costs_is_counted_where_everything_is_open(verified: Context) -> None:
+    teacher, *students = run_files.read(verified.directory, "energy.json")
+    assert teacher.student is None and teacher.macs > 0
+    assert [each.student for each in students] == ["flat", "image"]
+    for each in students:
+        assert each.toggles is not None and each.note is None
+        assert each.toggles.events == min(1000, len(verified.dataset.test))
+
+
 def test_the_simulated_latency_is_the_reported_one(verified: Context) -> None:
     if not ICARUS:
         pytest.skip("no Icarus Verilog here; see README")
