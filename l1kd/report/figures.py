@@ -35,7 +35,7 @@ INK, FAINT, GRID, SHADE = "#1f2933", "#52606d", "#e4e7eb", "#f1f3f5"  # GRID as 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#6b4c2a")
 _DASHES = ((), (6, 2), (2, 2), (8, 2, 2, 2))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
-_BLUE, _RED = (((*to_rgb(c), 0.12), (*to_rgb(c), 1.0)) for c in ("#1f88c9", "#d55e00"))
+_BLUE, _RED = (((*to_rgb(c), 0.1), (*to_rgb(c), 1.0)) for c in ("#1f88c9", "#d55e00"))
 SMALL_COUNT = 50  # fewer accepted events than this say little about a rate
 MANY = 6  # more signals than this are pooled where each would be a line among the others
 MOST_LAYERS = 24  # more bars than these do not read; the table has them all
@@ -413,8 +413,9 @@ def events(run: RunFiles) -> Group | None:
     values = np.array([event.values for event in shown.events]).reshape(-1, *shown.shape)
     flat = values.ndim not in (3, 4)
     images = values.reshape(len(values), *((-1, 1, 1) if flat else (*shown.shape, 1)[:3]))
-    high, signed = float(np.abs(values).max()) or 1.0, bool(values.min() < 0)
-    lsb, words = run.config.distillation.score.type.lsb, {"lowest": "least", "highest": "most"}
+    # A few cells above the rest would leave no colours to the others.
+    high, signed = float(np.quantile(np.abs(values), 0.998)) or 1.0, bool(values.min() < 0)
+    words = {"lowest": "least", "highest": "most"}
     names: tuple[list[str], ...] = ()
     if images.shape[1:3] == REGIONS:
         ends = [f"{edge:.2f}" for edge in ETA_EDGES[::4]]
@@ -427,7 +428,7 @@ def events(run: RunFiles) -> Group | None:
         about = "" if event.sample == "test" else event.sample
         what = f"{about}: the median" if about else f"the {words.get(event.place)} abnormal normal"
         for channel in range(image.shape[-1]):
-            caption = f"{what}, score {number_format.score(event.score, lsb)}"
+            caption = f"{what}, score {number_format.quantity(event.score)}"
             caption += f", channel {channel}" if image.shape[-1] > 1 else ""
             with group.draw(caption, f"Event: {caption}", about, names) as axes:
                 axes.figure.set_size_inches(3.3, 2.9)
@@ -453,6 +454,7 @@ def _cells(axes: Any, cells: Values, high: float, signed: bool) -> None:
         aspect="auto" if regions else "equal",
         zorder=2,
     )
+    axes.grid(visible=False)
     _colour_bar(axes, image, "counts" if regions else "value")
     if regions:
         every = range(0, REGIONS[1] + 1, 2)

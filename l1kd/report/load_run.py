@@ -221,7 +221,7 @@ def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
         ended = record is not None and record.state != "running"
         return ended and (directory / name).is_file()
 
-    names = ("metrics", "firmware", "agreement", "fidelity", "resources", "rtl", "display")
+    names = ("metrics", "firmware", "agreement", "fidelity", "resources", "rtl")
     found = {n: run_files.read(directory, f"{n}.json") for n in names if there(f"{n}.json")}
     if "agreement" in found:
         found["agreement"] = agreement_now(directory)
@@ -235,6 +235,8 @@ def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
                 f"{directory / name}.json is about a student {strange[0]!r}, which the run does "
                 "not have; delete it and run its stage again"
             )
+    if there("display.json"):
+        found["display"] = run_files.read(directory, "display.json")
     return RunFiles(
         directory,
         manifest,

@@ -238,13 +238,16 @@ def comparison_table(run: RunFiles) -> Table:
     return Table.of(
         [
             text("compared with", lambda name, _: metrics and in_words(metrics, name)),
-            text("the student is", lambda _, own: outcome(own)),
+            text(
+                "the student is",
+                lambda _, own: outcome(own),
+                mark=lambda _, own: "bad" if outcome(own) == "worse" else "",
+            ),
             apart("efficiency", "efficiency", "mean"),
             apart("band", "band", "mean"),
             *(apart(signal, "band", signal) for signal in run.signals),
         ],
         metrics.students[metrics.best].difference.items() if metrics else [],
-        mark=lambda _, own: "bad" if outcome(own) == "worse" else "",
         caption=f"{run.best} minus others, in points: means over signals, then the band by signal.",
     )
 
