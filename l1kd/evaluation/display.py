@@ -7,6 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from l1kd.core import run_files
 from l1kd.core.context import Context
@@ -43,7 +44,7 @@ def write_display(
     run_files.write(context.directory, "display.json", shown)
 
 
-def event_of(sample: Sample, index: int) -> np.ndarray:
+def event_of(sample: Sample, index: int) -> NDArray[np.float64]:
     """One event of a sample; only its block is read."""
     for block in sample.blocks:
         if index < block.events:

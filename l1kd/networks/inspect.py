@@ -41,7 +41,9 @@ def drawn_layers(model: keras.Model) -> list[DrawnLayer]:
     model.trainable = True  # a stored teacher is frozen; constants are not weights either way
     found = []
     for layer in model.layers:
-        shape = layer.output_shape[0] if isinstance(layer.output_shape, list) else layer.output_shape
+        shape = (
+            layer.output_shape[0] if isinstance(layer.output_shape, list) else layer.output_shape
+        )
         after = getattr(layer, "quantizer", None) or getattr(layer, "activation", None)
         kernel = getattr(layer, "kernel_quantizer_internal", None)
         bits = [getattr(each, "bits", None) for each in (kernel, after)]

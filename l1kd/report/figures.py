@@ -133,7 +133,7 @@ def _readable(axes: Any, names: Sequence[Sequence[str]]) -> dict[str, Any]:
         "y": scale(axes.yaxis, height * (1 - place.y0), height * (1 - place.y1)),
     }
     for image in axes.images:
-        cells = np.ma.filled(np.ma.masked_invalid(image.get_array()), 0.0)
+        cells = np.nan_to_num(np.asarray(image.get_array().data))
         left, right, bottom, top = map(float, image.get_extent())
         found["cells"] = {
             "extent": [left, right, bottom, top],

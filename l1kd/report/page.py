@@ -164,7 +164,7 @@ def drawn(run: RunFiles) -> dict[str, list[Block]]:
                 continue
             weights = plural(layer.params, "weight") if layer.params else ""
             weights += f" of {layer.weight_bits} bits" if weights and layer.weight_bits else ""
-            shape, then = " × ".join(map(str, layer.shape)) or "1", [bits.strip()] * bool(bits)
+            shape, then = " x ".join(map(str, layer.shape)) or "1", [bits.strip()] * bool(bits)
             width = round(100 * math.log1p(size) / math.log1p(most), 1)
             blocks.append(Block(f"{layer.name} ({layer.kind})", shape, width, weights, then))
             before = size
@@ -191,8 +191,8 @@ def next_steps(run: RunFiles) -> Iterator[Step]:
         if (record := run.manifest.stages.get(stage)) is None or record.state != "done"
     ]
     if open_stages:
-        commands = [(stage, f"l1kd {stage} {here}") for stage in open_stages]
-        yield Step("Finish the run", "What has not run, or failed.", commands)
+        again = [(str(stage), f"l1kd {stage} {here}") for stage in open_stages]
+        yield Step("Finish the run", "What has not run, or failed.", again)
     if best is None or "convert" in open_stages:
         return
     point = next(iter(best.working_points[-1:]), None)
@@ -207,7 +207,8 @@ def next_steps(run: RunFiles) -> Iterator[Step]:
         "The shared library that trigger software loads, compared with the network.",
         [("build and check it", build)],
     )
-    tool = backend_named(run.config.firmware.backend).tool
+    written = [each.backend for each in run.firmware or [] if each.student == run.best]
+    tool = backend_named((*written, run.config.firmware.backend)[0]).tool
     synth = f"l1kd synth {here}"
     yield Step(
         "Run the vendor's tool",

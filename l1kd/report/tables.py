@@ -290,7 +290,7 @@ def likeness_table(run: RunFiles) -> Table:
 def working_point_table(run: RunFiles, student: str) -> Table:
     """Integer thresholds of a student, the rates they give and what they accept."""
     kind, events, khz = run.config.distillation.score.type, run.events, run.config.crossings_mhz
-    normals, signals = events.get("test"), events.get("signals", {})
+    normals, signals = int(events.get("test", 0)), events.get("signals", {})
 
     def beyond(point: run_files.WorkingPoint) -> bool:
         return out_of_reach(point.threshold, kind)
@@ -550,7 +550,9 @@ def _beside(run: RunFiles, which: str, caption: str) -> Table:
     ]
     columns = [SHOWN["student"], SHOWN["implementation"], text("quantity", 1)]
     columns += [Column(source, place, str) for place, source in enumerate(sources, 2)]
-    caption += ": the same design by every source that measures it; in parentheses, over the estimate."
+    caption += (
+        ": the same design by every source that measures it; in parentheses, over the estimate."
+    )
     return Table.of(columns, items, kind="student", chosen="best", caption=caption)
 
 
@@ -571,8 +573,8 @@ def layer_cost_tables(run: RunFiles) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-# Further tables under “Logic and latency”: a title, and a function of the run that gives tables with
-# captions; without tables there is no title.
+# Further tables under “Logic and latency”: a title, which needs tables to be shown, and a function
+# that gives them with their captions.
 COST_TABLES: tuple[tuple[str, Callable[[RunFiles], list[Table]]], ...] = (
     ("Estimate beside synthesis", beside_tables),
     ("Cost by layer", layer_cost_tables),

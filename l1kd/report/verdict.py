@@ -123,7 +123,9 @@ def judge(run: RunFiles) -> Verdict:
         return Verdict("open", "Not verified", detail, gates)
     if proofs and all(each.certified for each in proofs):
         counted = f"Every project is certified for all inputs; {counted}"
-    detail = f"{counted}. The firmware gives the scores of the quantized network, every bit of them."
+    detail = (
+        f"{counted}. The firmware gives the scores of the quantized network, every bit of them."
+    )
     return Verdict("passed", "Verified", detail, gates)
 
 

@@ -71,9 +71,7 @@ class Browser:
             **{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call(
-            "Emulation.setEmulatedMedia", media="print" if printed else "", features=[scheme]
-        )
+        self.call("Emulation.setEmulatedMedia", media="print" if printed else "", features=[scheme])
         self.events.clear()
         self.call("Page.navigate", url=page.resolve().as_uri())
         while not any(told.get("method") == "Page.loadEventFired" for told in self.events):
