@@ -126,10 +126,11 @@ def axe(tmp_path_factory):
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_contrast_and_alternatives_of_texts(tab, page, axe, dark):
-    tab.open(page, 1400, dark=dark)
-    # Shadows at the edges are images to axe, on which it does not judge a text.
+    tab.open(page, 3000, dark=dark)
+    # axe judges no text on an image, as shadows at the edges are, or that is scrolled away.
     tab.run(OPEN + "document.head.insertAdjacentHTML('beforeend',"
-            "'<style>.scroll { background: none !important }</style>')")  # fmt: skip
+            "'<style>.scroll { background: none !important; }' +"
+            "'.page { max-width: none !important; }</style>')")  # fmt: skip
     tab.run(f"{axe};0")
     found = tab.run(
         "axe.run().then(all => [...all.violations, ...all.incomplete.filter(each => "
@@ -168,16 +169,17 @@ def test_values_under_the_pointer(tab, page, whole_run):
     values = run_files.read(whole_run, "display.json").events[0].values
     row, column = 7, 3
     told = _hover(tab, "#events svg[data-axes]", (column + 0.5) / 14, (row + 0.5) / 18)
-    assert told == f"η -1.04 to -0.70, φ {20 * row}°: {values[14 * row + column]:g}"
+    assert told == f"η -1.39 to -1.04, φ {20 * row}°: {values[14 * row + column]:g}"
     told = _hover(tab, "#scores svg[data-axes]", 0.3, 0.5)
     first, *others = told.splitlines()
     assert first.startswith("score of teacher [output units] ")
     assert {each.split(":")[0] for each in others} == {
         "normal", *read_run(whole_run, scores=False).signals
     }  # fmt: skip
-    # A ROC curve: at a false-positive rate of 1 everything is accepted.
+    # A ROC curve: at a false-positive rate near 1 everything is accepted.
     told = _hover(tab, "#separation figure[data-about] svg", 0.999, 0.5)
-    assert "teacher: 100 %" in told.splitlines()
+    (accepted,) = re.findall(r"^teacher: ([\d.]+) %$", told, re.MULTILINE)
+    assert float(accepted) > 99
     assert _hover(tab, "#scores svg[data-axes]", -0.05, 0.5) == ""
 
 
