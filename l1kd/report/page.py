@@ -71,14 +71,16 @@ def render(run: RunFiles) -> str:
         compared=list(intervals(run)),
         drawn=drawn(run),
         next=next_steps(run),
-        cards=list(_cards(run)),
+        cards=list(cards(run)),
         facts=events(run),
         rate_note=rate_note(run),
         figures={name: draw(run) for name, draw in FIGURES.items()},
         spacing_ns=SPACING_NS,
         projects=sorted(run.firmware or [], key=lambda record: record.student != run.best),
         stages=order(run.config.imported)[:-1],
-        configuration=yaml.safe_dump(_placed(run.config.model_dump(mode="json")), sort_keys=False),
+        configuration=yaml.safe_dump(
+            _placed(run.config.model_dump(mode="json")), sort_keys=False, allow_unicode=True
+        ),
         students=[n for n in run.students if run.metrics and n in run.metrics.students],
     )
     return page.strip() + "\n"  # macros leave empty lines before the doctype
@@ -312,7 +314,8 @@ class Card:
     bad: bool = False
 
 
-def _cards(run: RunFiles) -> Iterator[Card]:
+def cards(run: RunFiles) -> Iterator[Card]:
+    """Key figures, each with who says it."""
     if run.metrics is None:
         return
     best, teacher = run.metrics.students[run.metrics.best], run.metrics.teacher
