@@ -463,13 +463,13 @@ class Display(_Record):
 _FILES: dict[str, Any] = {
     "manifest.json": Manifest,
     "metrics.json": Metrics,
+    "display.json": Display,
     "agreement.json": list[AgreementRecord],
     "fidelity.json": Fidelity,
     "resources.json": list[Resources],
     "firmware.json": list[FirmwareRecord],
     "rtl.json": list[RtlRecord],
     "student.json": StudentRecord,
-    "display.json": Display,
 }
 
 
