@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from l1kd.core.errors import UserError
@@ -23,6 +24,7 @@ SOURCES: dict[Source, str] = {
     "vsynth": "logic synthesis",
     "impl": "place and route",
 }
+MOST_DRAWN = 1 << 14  # values of an event
 COUNTS = ("lut", "ff", "dsp", "bram", "uram")  # `bram` in blocks of 18 Kb
 RepairKind = Literal["exact", "settled", "lossy", "offered", "impossible"]
 Step = Literal["port", "code", "weights", "sums", "quantizer", "compiled"]  # of a certificate
@@ -326,6 +328,18 @@ class Resources(_Record):
         which = " ".join(filter(None, (self.backend, self.io_type)))
         return f"{self.source} ({self.tool}) of {language}" + (f", {which}" if which else "")
 
+    def origin_of(self, amount: str) -> str:
+        """Who says an amount: a netlist has no cycles, they come from what it was made of."""
+        if amount in (*COUNTS, "share") or not self.of_netlist:
+            return self.origin
+        alkaid = self.implementation == "alkaid"
+        return "pipeline of alkaid's Verilog" if alkaid else "cycles of the C synthesis"
+
+    @property
+    def of_netlist(self) -> bool:
+        """True if the source sees gates: its cycles are another's."""
+        return self.source in ("yosys", "vsynth", "impl")
+
     @property
     def counts(self) -> dict[str, float | None]:
         """LUT, FF, DSP, BRAM and URAM."""
@@ -443,9 +457,45 @@ class RtlRecord(_Record):
     layers: list[LayerCost] = []
 
 
+class DrawnEvent(_Record):
+    """An event for the page, by its best student's score among those of its sample."""
+
+    sample: str  # `test`, or a signal's name
+    place: Literal["lowest", "median", "highest"]
+    score: FiniteFloat  # in output units
+    values: list[FiniteFloat]  # flat
+
+
+class DrawnLayer(_Record):
+    """A layer of a Keras network for the page."""
+
+    name: str
+    kind: str
+    shape: list[int]  # of its output, without the batch
+    params: int
+    weight_bits: int | None = None  # null: no weights, or float ones
+    output_bits: int | None = None
+
+
+class Display(_Record):
+    """`display.json`: events and networks that the page draws."""
+
+    shape: list[Annotated[int, Field(ge=1, le=MOST_DRAWN)]]  # of an event
+    events: list[DrawnEvent]  # none of more than `MOST_DRAWN` values
+    networks: dict[str, list[DrawnLayer]]  # `teacher` and students
+
+    @model_validator(mode="after")
+    def _of_its_shape(self) -> Display:
+        size = prod(self.shape)
+        if any(len(event.values) != size for event in self.events) or size > MOST_DRAWN:
+            raise ValueError(f"an event does not have the shape {self.shape}")
+        return self
+
+
 _FILES: dict[str, Any] = {
     "manifest.json": Manifest,
     "metrics.json": Metrics,
+    "display.json": Display,
     "agreement.json": list[AgreementRecord],
     "fidelity.json": Fidelity,
     "resources.json": list[Resources],

@@ -20,6 +20,7 @@ class StageSpec:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     tensorflow: bool = True  # computes with Keras models
+    also: tuple[str, ...] = ()  # what it writes too, and runs of older versions lack
 
 
 GIVEN = "given"  # copies of the networks that the configuration names as files
@@ -43,6 +44,7 @@ SPECS: dict[AnyStage, StageSpec] = {
         ("data", "rates", "choose", "firmware", "rtl"),  # budgets are of a part, a clock, a size
         MODELS,
         ("scores.npz", "metrics.json"),
+        also=("display.json",),
     ),
     "convert": StageSpec(
         "l1kd.firmware.convert:convert",

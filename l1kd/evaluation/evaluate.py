@@ -20,6 +20,7 @@ from l1kd.core.run_files import BaselineMetrics, Metrics, Resources, StudentMetr
 from l1kd.data.dataset import Dataset, Sample
 from l1kd.evaluation.baselines import Settings, fit_baselines
 from l1kd.evaluation.comparison import Comparison, sentences
+from l1kd.evaluation.display import write_display
 from l1kd.evaluation.metrics import likeness, mean_over_signals, quality, spearman
 from l1kd.evaluation.rates import events_per_collision, out_of_reach, working_points
 from l1kd.evaluation.scores import Scorer, Scores, check_names, score_samples
@@ -96,6 +97,7 @@ def evaluate(context: Context, costs: Mapping[str, Resources] | None = None) -> 
         khz=config.rates.khz,
     )
     run_files.write(context.directory, "metrics.json", metrics)
+    write_display(context, models, scores, metrics.best)
     _tell(context, metrics, score_type)
     return metrics
 

@@ -110,19 +110,19 @@ def of_best(
 ) -> Judged:
     """The best student's design of the best founded source; of several, the best within budgets."""
     own = [each for each in resources if each.student == metrics.best]
-    known = [(each.trust, each.design, each.origin, each.budgeted) for each in own]
+    known = [(each, each.budgeted) for each in own]
     for candidate in metrics.choice[:1]:  # the estimate that chose it
         chosen = _alkaid(candidate.student, candidate.tool)
         estimated = {name: getattr(candidate, name) for name in BUDGETS.values()}
-        known.append((chosen.trust, chosen.design, chosen.origin, estimated))
+        known.append((chosen, estimated))
     designs: dict[tuple[str, ...], Judged] = {}
     ranks: dict[tuple[str, ...], tuple[int, bool]] = {}
-    for rank, key, source, values in sorted(known, key=lambda each: each[0]):
+    for each, values in sorted(known, key=lambda one: one[0].trust):
         if found := {name: value for name, value in values.items() if value is not None}:
-            design = designs.setdefault(key, Judged({}, {}))
+            design = designs.setdefault(each.design, Judged({}, {}))
             design.amounts.update(found)
-            design.sources.update(dict.fromkeys(found, source))
-            ranks[key] = rank
+            design.sources.update({name: each.origin_of(name) for name in found})
+            ranks[each.design] = each.trust
     best = [designs[key] for key, rank in ranks.items() if rank == max(ranks.values())]
     nothing = Judged({}, {})
     return min(best, key=lambda each: largest_ratio(each.amounts, budgets), default=nothing)

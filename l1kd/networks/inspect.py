@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l1kd.core.run_files import DrawnLayer
+
 if TYPE_CHECKING:
     from tensorflow import keras
 
@@ -32,6 +34,31 @@ def multiplications(layer: Any) -> int | None:
     if getattr(layer, "kernel", None) is None:
         return None
     return math.prod(layer.kernel.shape) * math.prod(layer.output_shape[1:-1])
+
+
+def drawn_layers(model: keras.Model) -> list[DrawnLayer]:
+    """Layers of a network in their order, with weights that training can change."""
+    model.trainable = True  # a stored teacher is frozen; constants are not weights either way
+    found = []
+    for layer in model.layers:
+        shape = (
+            layer.output_shape[0] if isinstance(layer.output_shape, list) else layer.output_shape
+        )
+        after = getattr(layer, "quantizer", None) or getattr(layer, "activation", None)
+        kernel = getattr(layer, "kernel_quantizer_internal", None)
+        bits = [getattr(each, "bits", None) for each in (kernel, after)]
+        weight_bits, output_bits = (None if each is None else int(each) for each in bits)
+        found.append(
+            DrawnLayer(
+                name=layer.name,
+                kind=type(layer).__name__,
+                shape=list(shape[1:]),
+                params=sum(math.prod(weight.shape) for weight in layer.trainable_weights),
+                weight_bits=weight_bits,
+                output_bits=output_bits,
+            )
+        )
+    return found
 
 
 def layer_outputs(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 import io
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -15,12 +16,13 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, PowerNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from l1kd.core import run_files
+from l1kd.data.pythia_toy.detector import ETA_EDGES, REGIONS
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.rates import REPORTED_FPR, threshold
 from l1kd.report import number_format
@@ -28,14 +30,16 @@ from l1kd.report.load_run import RunFiles
 from l1kd.report.tables import MEANS, QUALITIES, RUNGS
 
 STYLE = Path(__file__).parent / "templates" / "l1kd.mplstyle"
-INK, FAINT = "#1f2933", "#52606d"
+INK, FAINT, GRID, SHADE = "#1f2933", "#52606d", "#e4e7eb", "#f1f3f5"  # GRID as in the style file
 # Okabe and Ito's colours, which people with any colour vision can tell apart; yellow left out.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#6b4c2a")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#6b4c2a")
 _DASHES = ((), (6, 2), (2, 2), (8, 2, 2, 2))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+_BLUE, _RED = (((*to_rgb(c), 0.1), (*to_rgb(c), 1.0)) for c in ("#1f88c9", "#d55e00"))
 SMALL_COUNT = 50  # fewer accepted events than this say little about a rate
 MANY = 6  # more signals than this are pooled where each would be a line among the others
 MOST_LAYERS = 24  # more bars than these do not read; the table has them all
+SERIES = "series: "  # before a line's name, where matplotlib has ids
 Values = NDArray[np.float64]
 
 
@@ -47,25 +51,31 @@ class Line:
     dash: tuple[float, ...] = ()
     width: float = 1.6
     marker: str = "o"
+    name: str = ""  # what a reader of the page switches on and off
 
-    def options(self) -> dict[str, Any]:
+    def options(self, what: str = "") -> dict[str, Any]:
         """As matplotlib's keyword arguments; its dashes are in line widths."""
         dash = (0, tuple(length / self.width for length in self.dash)) if self.dash else "-"
-        return {"color": self.colour, "linestyle": dash, "linewidth": self.width}
+        return {
+            "color": self.colour,
+            "linestyle": dash,
+            "linewidth": self.width,
+            "gid": f"{SERIES}{self.name}{what}" if self.name else None,
+        }
 
 
-TEACHER = Line(INK, (), 2.2, "*")
+TEACHER = Line(INK, (), 2.2, "*", "teacher")
 BASELINE = Line("#8a949e", (5, 2), 1.8, "_")
-NORMAL = Line("#9aa5b1")
+NORMAL = Line("#9aa5b1", name="normal")
 
 
 def lines(names: Iterable[str]) -> dict[str, Line]:
     """A line for each name: colours first, then the same colours dashed."""
     found = {}
     for index, name in enumerate(names):
-        again, place = divmod(index, len(_COLOURS))
+        again, place = divmod(index, len(COLOURS))
         marker = _MARKERS[(index + again) % len(_MARKERS)]
-        found[name] = Line(_COLOURS[place], _DASHES[again % len(_DASHES)], marker=marker)
+        found[name] = Line(COLOURS[place], _DASHES[again % len(_DASHES)], 1.6, marker, name)
     return found
 
 
@@ -75,6 +85,7 @@ class Drawing:
 
     svg: str
     caption: str
+    about: str = ""  # the one thing that it is about: it is switched off with it
 
 
 @dataclass
@@ -83,19 +94,59 @@ class Group:
 
     legend: Mapping[str, Line] = field(default_factory=dict)
     markers: bool = False
+    small: bool = False  # three or four beside each other
     drawings: list[Drawing] = field(default_factory=list)
 
     @contextmanager
-    def draw(self, caption: str, label: str) -> Iterator[Any]:
-        """Axes of a new figure; `label`, for those who do not see it, makes its ids its own."""
+    def draw(
+        self, caption: str, label: str, about: str = "", cells: Sequence[Sequence[str]] = ()
+    ) -> Iterator[Any]:
+        """Axes of a new figure; `label`, for those who do not see it, makes its ids its own.
+
+        `cells`: names of an image's columns and rows.
+        """
         with matplotlib.rc_context({"svg.hashsalt": label}, STYLE):
             figure, buffer = Figure(), io.StringIO()
-            yield figure.add_subplot()
+            axes = figure.add_subplot()
+            yield axes
             figure.savefig(buffer, format="svg", metadata={"Date": None})
-        self.drawings.append(Drawing(_inline(buffer.getvalue(), label), caption))
+            svg = _inline(buffer.getvalue(), label, _readable(axes, cells))
+        self.drawings.append(Drawing(svg, caption, about))
 
 
-def _inline(text: str, label: str) -> str:
+def _readable(axes: Any, names: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Data for a script that tells values: scales of drawn axes, and an image's cells."""
+    place, size = axes.get_position(), 72 * axes.figure.get_size_inches()
+    width, height = size
+
+    def scale(axis: Any, near: float, far: float) -> dict[str, Any]:
+        low, high = axis.get_view_interval()
+        return {
+            "ends": [round(near, 2), round(far, 2), float(low), float(high)],
+            "log": axis.get_scale() == "log",
+            "share": str(axis.get_major_formatter()(0.5, 0)).endswith("%"),
+            "label": axis.get_label_text(),
+        }
+
+    found: dict[str, Any] = {
+        "x": scale(axes.xaxis, width * place.x0, width * place.x1),
+        "y": scale(axes.yaxis, height * (1 - place.y0), height * (1 - place.y1)),
+    }
+    for image in axes.images:
+        cells = np.nan_to_num(np.asarray(image.get_array().data))
+        left, right, bottom, top = map(float, image.get_extent())
+        found["cells"] = {
+            "extent": [left, right, bottom, top],
+            "shape": cells.shape,
+            "up": image.origin == "lower",
+            "names": names,
+            # A comma between cells, nothing for an empty one: most of a picture is empty.
+            "values": ",".join(f"{each:.4g}" if each else "" for each in cells.reshape(-1)),
+        }
+    return found
+
+
+def _inline(text: str, label: str, readable: dict[str, Any]) -> str:
     """matplotlib's SVG as an element of a page: no prolog, no fixed size, no ids but those used."""
     size = text.split('viewBox="')[1].split('"')[0]
     text = text[text.index("<svg") :].partition(">")[2]
@@ -103,13 +154,16 @@ def _inline(text: str, label: str) -> str:
     text = text.replace("xlink:href", "href")
     # Matplotlib names every group, alike in every figure; what is pointed at is named by a hash.
     used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
+    text = text.replace(f'id="{SERIES}', 'data-series="')
     text = re.sub(r'\sid="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
     # Widths were measured in matplotlib's own font, which is wider than what pages use.
     text = re.sub(r"font(-family)?: ([^;\"]*?)'[^;\"]*", r"font\1: \2system-ui, sans-serif", text)
     text = re.sub(r"(\d\.\d{2})\d+", r"\1", text)
     text = re.sub(r"\n\s*", "\n", text)
     description = html.escape(label, quote=True)
-    return f'<svg viewBox="{size}" role="img" aria-label="{description}">{text}'.strip()
+    data = html.escape(json.dumps(readable), quote=True)
+    start = f'<svg viewBox="{size}" role="img" aria-label="{description}" data-axes="{data}">'
+    return f"{start}{text}".strip()
 
 
 def power_of_ten(value: float, _: int | None = None) -> str:
@@ -152,6 +206,19 @@ def _bars(axes: Any, rows: Sequence[tuple[str, float, str]], colours: Sequence[s
     axes.set_xlim(0, 1.18 * widest or 1)
 
 
+def _ramp(*ends: Any) -> LinearSegmentedColormap:
+    """Colours that begin transparent: they read on a light ground and on a dark one."""
+    return LinearSegmentedColormap.from_list("ramp", ends)
+
+
+def _colour_bar(axes: Any, image: Any, label: str) -> Any:
+    bar = axes.figure.colorbar(image, ax=axes, label=label)
+    bar.solids.set_rasterized(True)
+    bar.outline.set_visible(False)
+    bar.ax.grid(visible=False)
+    return bar.ax
+
+
 def _positive(values: Any) -> Values:
     """NaN in place of what a logarithmic axis cannot show: the line has a gap."""
     return np.where(np.asarray(values, np.float64) > 0, values, np.nan)
@@ -190,9 +257,9 @@ def learning(run: RunFiles) -> Group | None:
         with group.draw(caption, label) as axes:
             for name in own:
                 training, validation = map(_positive, curves[name])
-                options = styles[name].options()
-                axes.plot(epochs, training, **options | {"linewidth": 0.8, "alpha": 0.55})
-                axes.plot(epochs, validation, **options)
+                thin = {**styles[name].options(", training"), "linewidth": 0.8, "alpha": 0.55}
+                axes.plot(epochs, training, **thin)
+                axes.plot(epochs, validation, **styles[name].options())
             for start in starts:
                 axes.axvline(start - 0.5, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
             margin = 0.03 * max(epochs[-1] - epochs[0], 1)
@@ -222,7 +289,7 @@ def distributions(run: RunFiles) -> Group | None:
     def shares(values: Values) -> Values:
         return _positive(np.histogram(values, edges)[0] / max(len(values), 1))
 
-    group = Group({"normal": Line(NORMAL.colour, (), 6), **styles})
+    group = Group({"normal": replace(NORMAL, width=6), **styles})
     for name, parts in taken.items():
         normal = parts.pop("test")
         if many:
@@ -232,7 +299,7 @@ def distributions(run: RunFiles) -> Group | None:
         label = f"Distribution of {score}: normal events and {len(parts)} signals"
         with group.draw(caption, label) as axes:
             ground = 0.5 / len(normal)
-            filled: dict[str, Any] = {"fill": True, "color": NORMAL.colour, "alpha": 0.55}
+            filled = NORMAL.options() | {"fill": True, "alpha": 0.55, "linewidth": 0}
             axes.stairs(shares(normal), edges, baseline=ground, **filled)
             for signal, values in parts.items():
                 options = styles[signal].options() | {"linewidth": 1.2}
@@ -266,7 +333,7 @@ def roc(run: RunFiles) -> Group | None:
     if baselines := run.metrics.baselines:
         best = max(baselines, key=lambda name: [q.mean(baselines[name]) or 0.0 for q in QUALITIES])
         read[f"baseline {best}"] = partial(scores.baseline, best)
-        styles[f"baseline {best}"] = BASELINE
+        styles[f"baseline {best}"] = replace(BASELINE, name=f"baseline {best}")
     if run.taught:
         read["teacher"], styles["teacher"] = scores.teacher, TEACHER
     read |= {name: partial(scores.student, name) for name in run.students}
@@ -276,7 +343,7 @@ def roc(run: RunFiles) -> Group | None:
     group = Group(styles)
     for signal in run.signals:
         label = f"ROC curves of {', '.join(read)} for {signal}"
-        with group.draw(signal, label) as axes:
+        with group.draw(signal, label, signal) as axes:
             axes.figure.set_figheight(3.3 if run.of_crossings else 3.1)
             for name, of in read.items():
                 axes.plot(*roc_curve(of("test"), of(signal)), **styles[name].options())
@@ -285,7 +352,7 @@ def roc(run: RunFiles) -> Group | None:
             _decades(axes.xaxis)
             _percent(axes.yaxis)
             few = min(SMALL_COUNT / events, 1)
-            axes.axvspan(1 / events, few, color="#f1f3f5", linewidth=0, zorder=0)
+            axes.axvspan(1 / events, few, color=SHADE, linewidth=0, zorder=0)
             if 1 / events < REPORTED_FPR:
                 axes.axvline(REPORTED_FPR, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
             if run.of_crossings:
@@ -326,20 +393,75 @@ def densities(run: RunFiles) -> Group | None:
                 _positive(counts.T),
                 origin="lower",
                 extent=ends * 2,
-                cmap="viridis_r",
+                cmap=_ramp(*_BLUE),
                 norm=LogNorm(1, max(float(counts.max()), 10.0)),
                 interpolation="none",
                 aspect="auto",
                 zorder=2,
             )
-            bar = axes.figure.colorbar(image, ax=axes, label="events per bin")
-            bar.solids.set_rasterized(True)
-            bar.outline.set_visible(False)
-            bar.ax.grid(visible=False)
-            _decades(bar.ax.yaxis)
+            _decades(_colour_bar(axes, image, "events per bin").yaxis)
             axes.set_xlabel("teacher's score [output units]")
             axes.set_ylabel(f"{best}'s score [output units]")
     return group
+
+
+def events(run: RunFiles) -> Group | None:
+    """Stored events on the detector's axes, as an image, or as bars."""
+    shown = run.display
+    if shown is None or not shown.events:
+        return None
+    values = np.array([event.values for event in shown.events]).reshape(-1, *shown.shape)
+    flat = values.ndim not in (3, 4)
+    images = values.reshape(len(values), *((-1, 1, 1) if flat else (*shown.shape, 1)[:3]))
+    # A few cells above the rest would leave no colours to the others.
+    high, signed = float(np.quantile(np.abs(values), 0.998)) or 1.0, bool(values.min() < 0)
+    words = {"lowest": "least", "highest": "most"}
+    names: tuple[list[str], ...] = ()
+    if images.shape[1:3] == REGIONS:
+        ends = [f"{edge:.2f}" for edge in ETA_EDGES[::4]]
+        names = (
+            [f"η {low} to {high}" for low, high in pairwise(ends)],
+            [f"φ {20 * row}°" for row in range(REGIONS[0])],
+        )
+    group = Group(small=True)
+    for event, image in zip(shown.events, images, strict=True):
+        about = "" if event.sample == "test" else event.sample
+        what = f"{about}: the median" if about else f"the {words.get(event.place)} abnormal normal"
+        for channel in range(image.shape[-1]):
+            caption = f"{what}, score {number_format.quantity(event.score)}"
+            caption += f", channel {channel}" if image.shape[-1] > 1 else ""
+            with group.draw(caption, f"Event: {caption}", about, names) as axes:
+                axes.figure.set_size_inches(3.3, 2.9)
+                if flat:
+                    axes.stairs(image[:, 0, 0], fill=True, **lines(["value"])["value"].options())
+                    axes.set(xlabel="input", ylabel="value", ylim=(-high * signed, high))
+                else:
+                    _cells(axes, image[..., channel], high, signed)
+    return group
+
+
+def _cells(axes: Any, cells: Values, high: float, signed: bool) -> None:
+    """An image; of a calorimeter with phi and eta, the first row at the bottom."""
+    norm = Normalize(-high, high) if signed else PowerNorm(0.5, 0, high)
+    regions = cells.shape == REGIONS
+    image = axes.imshow(
+        np.where(cells == 0, np.nan, cells),
+        origin="lower" if regions else "upper",
+        extent=(0, cells.shape[1], *((0, cells.shape[0]) if regions else (cells.shape[0], 0))),
+        cmap=_ramp(*_BLUE[::-1], *_RED) if signed else _ramp(*_RED),
+        norm=norm,
+        interpolation="none",
+        aspect="auto" if regions else "equal",
+        zorder=2,
+    )
+    axes.grid(visible=False)
+    _colour_bar(axes, image, "counts" if regions else "value")
+    if regions:
+        every = range(0, REGIONS[1] + 1, 2)
+        axes.set_xticks(every, [f"{ETA_EDGES[4 * place]:.1f}" for place in every])
+        rows = range(0, REGIONS[0], 3)
+        axes.set_yticks([row + 0.5 for row in rows], [f"{20 * row}°" for row in rows])
+        axes.set(xlabel="η", ylabel="φ")
 
 
 def qualities(run: RunFiles) -> Group | None:
@@ -371,7 +493,8 @@ def qualities(run: RunFiles) -> Group | None:
                 points = [
                     (row[signal], place) for place, (_, row) in enumerate(rows) if signal in row
                 ]
-                axes.plot(*np.transpose(points), line.marker, color=line.colour, markersize=4.2)
+                options = line.options() | {"linestyle": "", "marker": line.marker}
+                axes.plot(*np.transpose(points), markersize=4.2, **options)
             axes.set(xlim=(low, high), xlabel=each.title)
     return group
 
@@ -437,5 +560,5 @@ def cost(run: RunFiles) -> Group | None:
 
 FIGURES: dict[str, Callable[[RunFiles], Group | None]] = {
     draw.__name__: draw
-    for draw in (learning, distributions, roc, densities, qualities, ladders, cost)
+    for draw in (events, learning, distributions, roc, densities, qualities, ladders, cost)
 }

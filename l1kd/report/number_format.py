@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 DASH = "\N{EN DASH}"
 
@@ -67,3 +69,13 @@ def duration(seconds: float | None) -> str:
 def plural(number: int, noun: str, many: str | None = None) -> str:
     """`1 pair`, `2 pairs`."""
     return f"{number:,} {noun if number == 1 else many or noun + 's'}"
+
+
+def spread(value: float, ends: tuple[float, float], show: Callable[[float], str]) -> str:
+    """A number above its interval, in two lines."""
+    return f"{show(value)}\n{show(ends[0])} to {show(ends[1])}"
+
+
+def place(text: str) -> str:
+    """A path without the directories of the machine that it is of; other texts as they are."""
+    return "/".join(["…", *Path(text).parts[-2:]]) if text.startswith("/") else text

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from l1kd.core import run_files
 from l1kd.evaluation.comparison import in_words, outcome, points
 from l1kd.evaluation.metrics import POOLED, mean_over_signals, shared_decisions
-from l1kd.evaluation.rates import out_of_reach
+from l1kd.evaluation.rates import independent_share, interval, out_of_reach
 from l1kd.evaluation.student_choice import BUDGETS, amount
 from l1kd.report import number_format as numbers
 from l1kd.report.load_run import AMOUNTS, Cost, RunFiles
@@ -107,7 +109,7 @@ class Table:
     def markdown(self) -> str:
         """As a Markdown table whose columns line up in a terminal."""
         lines = [self.columns, *([cell.text for cell in row.cells] for row in self.rows)]
-        lines = [[cell.replace("|", "/") for cell in line] for line in lines]
+        lines = [[cell.replace("|", "/").replace("\n", ", ") for cell in line] for line in lines]
         widths = [max(len(line[place]) for line in lines) for place in range(len(self.columns))]
 
         def joined(line: Sequence[str]) -> str:
@@ -236,13 +238,16 @@ def comparison_table(run: RunFiles) -> Table:
     return Table.of(
         [
             text("compared with", lambda name, _: metrics and in_words(metrics, name)),
-            text("the student is", lambda _, own: outcome(own)),
+            text(
+                "the student is",
+                lambda _, own: outcome(own),
+                mark=lambda _, own: "bad" if outcome(own) == "worse" else "",
+            ),
             apart("efficiency", "efficiency", "mean"),
             apart("band", "band", "mean"),
             *(apart(signal, "band", signal) for signal in run.signals),
         ],
         metrics.students[metrics.best].difference.items() if metrics else [],
-        mark=lambda _, own: "bad" if outcome(own) == "worse" else "",
         caption=f"{run.best} minus others, in points: means over signals, then the band by signal.",
     )
 
@@ -284,8 +289,8 @@ def likeness_table(run: RunFiles) -> Table:
 
 def working_point_table(run: RunFiles, student: str) -> Table:
     """Integer thresholds of a student, the rates they give and what they accept."""
-    kind = run.config.distillation.score.type
-    events = run.events.get("test")
+    kind, events, khz = run.config.distillation.score.type, run.events, run.config.crossings_mhz
+    normals, signals = int(events.get("test", 0)), events.get("signals", {})
 
     def beyond(point: run_files.WorkingPoint) -> bool:
         return out_of_reach(point.threshold, kind)
@@ -295,21 +300,44 @@ def working_point_table(run: RunFiles, student: str) -> Table:
             "above range" if beyond(point) else numbers.score(point.threshold * kind.lsb, kind.lsb)
         )
 
-    def signal_column(signal: str) -> Column:
-        return Column(signal, lambda point: point.efficiency.get(signal), numbers.percent)
+    def rate(point: run_files.WorkingPoint, scale: float, show: Callable[[float], str]) -> str:
+        share = independent_share(point.fpr, normals, run.distinct)
+        low, high = interval(round(point.fpr * normals), normals, share)
+        return numbers.spread(point.fpr * scale, (low * scale, high * scale), show)
 
+    def ends(point: run_files.WorkingPoint, signal: str) -> tuple[float, float]:
+        size = signals[signal]["test"]
+        return interval(round(point.efficiency[signal] * size), size)
+
+    def mean(point: run_files.WorkingPoint) -> str | None:
+        """The mean, whose interval has the signals' in quadrature."""
+        value = mean_over_signals(point.efficiency)
+        if value is None:
+            return None
+        apart = [(own - low, high - own) for name, own in point.efficiency.items()
+                 for low, high in [ends(point, name)]]  # fmt: skip
+        below, above = (math.hypot(*side) / len(apart) for side in zip(*apart, strict=True))
+        return numbers.spread(value, (value - below, value + above), numbers.percent)
+
+    def signal_column(signal: str) -> Column:
+        def of(point: run_files.WorkingPoint) -> str:
+            return numbers.spread(point.efficiency[signal], ends(point, signal), numbers.percent)
+
+        return Column(signal, of, str)
+
+    rates = {"FPR reached": (1.0, numbers.rate)}
+    if khz is not None:
+        rates["rate [kHz]"] = (1000 * khz, numbers.quantity)
     columns = [
         Column("aimed at", "target_fpr", numbers.rate, left=True),
         Column("threshold [LSB]", "threshold"),
         Column("threshold [score]", threshold, str),
-        Column("normals accepted", lambda point: None if events is None else point.fpr * events),
-        Column("FPR reached", "fpr", numbers.rate),
-        *([Column("rate [kHz]", "rate_khz", numbers.quantity)] if run.of_crossings else []),
-        Column(
-            "mean efficiency", lambda point: mean_over_signals(point.efficiency), numbers.percent
-        ),
+        Column("normals accepted", lambda point: point.fpr * normals),
+        *(Column(title, partial(rate, scale=scale, show=show), str)
+          for title, (scale, show) in rates.items()),
+        *[Column("mean efficiency", mean, words)] * bool(run.signals),
         *map(signal_column, run.signals),
-    ]
+    ]  # fmt: skip
     points = run.metrics.students[student].working_points if run.metrics else []
     return Table.of(columns, points, mark=lambda point: "bad" if beyond(point) else "")
 
@@ -455,6 +483,7 @@ SHOWN: dict[str, Column] = {
     "latency_ns": Column("latency [ns]", "latency_ns", numbers.quantity),
     "interval_cycles": Column("interval [cycles]", "interval_cycles"),
     "interval_ns": Column("interval [ns]", "interval_ns", numbers.quantity),
+    "cycles_by": text("cycles by", "cycles_by"),
     "clock_ns": Column("clock [ns]", "clock_ns", numbers.quantity),
     "estimated_clock_ns": Column(
         "longest path by the tool [ns]", "estimated_clock_ns", numbers.quantity
@@ -500,11 +529,14 @@ def _beside(run: RunFiles, which: str, caption: str) -> Table:
         source for design in designs.values() if len(design) > 1 for source in design
     )
 
+    def amount_of(cost: Cost | None, name: str) -> float | None:
+        """An amount that this source knows itself."""
+        own = cost is not None and (name in run_files.COUNTS or not cost.of_netlist)
+        return getattr(cost, name) if own else None
+
     def text_of(cost: Cost | None, name: str) -> str:
-        if cost is None:
-            return numbers.DASH
-        ratio = cost.over_estimate.get(name)
-        return numbers.count(getattr(cost, name)) + ("" if ratio is None else f" ({ratio:.2f} x)")
+        ratio = cost.over_estimate.get(name) if cost else None
+        return numbers.count(amount_of(cost, name)) + (f" ({ratio:.2f} x)" if ratio else "")
 
     items = [
         (
@@ -514,10 +546,13 @@ def _beside(run: RunFiles, which: str, caption: str) -> Table:
         )
         for design in designs.values()
         for name in AMOUNTS
-        if sum(getattr(each, name) is not None for each in design.values()) > 1
+        if sum(amount_of(each, name) is not None for each in design.values()) > 1
     ]
     columns = [SHOWN["student"], SHOWN["implementation"], text("quantity", 1)]
     columns += [Column(source, place, str) for place, source in enumerate(sources, 2)]
+    caption += (
+        ": the same design by every source that measures it; in parentheses, over the estimate."
+    )
     return Table.of(columns, items, kind="student", chosen="best", caption=caption)
 
 
@@ -536,6 +571,14 @@ def layer_cost_tables(run: RunFiles) -> list[Table]:
         items = [(layer, total) for layer in cost.layers]
         tables.append(Table.of(columns, items, caption=caption))
     return [table for table in tables if table.rows]
+
+
+# Further tables under “Logic and latency”: a title, which needs tables to be shown, and a function
+# that gives them with their captions.
+COST_TABLES: tuple[tuple[str, Callable[[RunFiles], list[Table]]], ...] = (
+    ("Estimate beside synthesis", beside_tables),
+    ("Cost by layer", layer_cost_tables),
+)
 
 
 def cost_notes(run: RunFiles) -> list[str]:

