@@ -66,9 +66,10 @@ class Source:
     open: Callable[[Any, int], Any]  # (section, seed) -> l1kd.data.dataset.Dataset
     # Where its events are (None: nowhere, or where the configuration says), and what to do then.
     find: Callable[[], tuple[str | None, str]]
-    # Opens a file of events without a label, (path, port) -> l1kd.data.event_tables.Table; None:
-    # as an array of values on the port's grid.
-    table: Callable[[Path, FixedPoint], Any] | None = None
+    # Opens a file of events without a label, (section, path, port) ->
+    # l1kd.data.event_tables.Table; None: as an array of values on the port's grid.
+    table: Callable[[Any, Path, FixedPoint], Any] | None = None
+    keyed: bool = False  # its files may be given as `path:key`
 
 
 SOURCES: dict[str, Source] = {}  # filled by l1kd.data.sources
