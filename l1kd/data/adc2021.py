@@ -97,8 +97,8 @@ def particle_table(argument: str, saturated: Saturated) -> Table:
         if not (finite := np.isfinite(values)).all():
             event = int(np.argmin(finite.all(axis=(1, 2))))
             raise UserError(
-                f"{argument}: event {start + event} has the value {values[~finite][0]}; every value "
-                "must be a finite number: leave such events out"
+                f"{argument}: event {start + event} has the value {values[~finite][0]}; every "
+                "value must be a finite number: leave such events out"
             )
         rounded = grid.quantize(values)
         saturated.add(values, np.abs(rounded - values) > grid.lsb / 2, argument, start)

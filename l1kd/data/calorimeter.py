@@ -70,7 +70,7 @@ class CaloData(RolesSection):
     """Calorimeter regions in CICADA's HDF5 files."""
     acceptance: Literal["ignore", "require"] = "ignore"
     """Require: only events whose AcceptanceFlag is true are used, where a file has flags."""
-    channels: Annotated[list[Channel], Field(min_length=1)] = ["et"]
+    channels: list[Channel] = Field(["et"], min_length=1)
     """Numbers of a region that the network sees: counts, tau bit, e/gamma bit; et comes first."""
 
     @field_validator("channels")

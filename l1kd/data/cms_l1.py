@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -95,8 +95,8 @@ class CmsL1Data(RolesSection):
     objects: Objects = Objects()
     """Numbers of objects."""
     saturated: Literal["keep", "drop"] = "keep"
-    """Drop: events are left out in which the energy of such an object is at the end of its range."""
-    without_seeds: list[Annotated[str, Field(pattern=r"^\w+$", max_length=100)]] = []
+    """Drop: events with an object whose energy is at the end of its range are left out."""
+    without_seeds: list[Annotated[str, Field(pattern=r"^\w+$", max_length=100)]] = Field([])
     """Trigger seeds by name, or L1bit for any; events that one of them accepted are left out."""
     npv: Range[Float] | None = None
     """Pile-up, nPV_True, from one to another; null: any."""
@@ -104,7 +104,7 @@ class CmsL1Data(RolesSection):
 
 @dataclass(frozen=True)
 class _Place:
-    """Where events are: a file with all columns (Hugging Face), or a directory of folders (Zenodo)."""
+    """Where events are: a file of all columns (Hugging Face), a directory of folders (Zenodo)."""
 
     path: Path
 
@@ -231,8 +231,8 @@ class _Events:
             if not good.all():
                 place = int(np.argmin(good))
                 raise UserError(
-                    f"{self.path}: event {start + event[place]} has {name} = {values[place]}; whole "
-                    f"numbers from {low} to {high} are expected, in the hardware's units"
+                    f"{self.path}: event {start + event[place]} has {name} = {values[place]}; "
+                    f"whole numbers from {low} to {high} are expected, in the hardware's units"
                 )
             checked.append(values.astype(np.int16))
         et, eta, phi = checked if own.branches[1] else (checked[0], 0 * checked[0], checked[1])
@@ -339,8 +339,8 @@ def open_cms_l1(data: CmsL1Data, seed: int) -> Dataset:
             files += its
     description: dict[str, Any] = {
         "source": "cmsl1",
-        "about": "CMS Level-1 trigger objects (Et, eta, phi) in hardware units: Et 0.5 GeV, of muons "
-        "minus 1; eta 0.0870/2, phi 2 pi/144, of muons 0.0870/8 and 2 pi/576",
+        "about": "CMS Level-1 trigger objects (Et, eta, phi) in hardware units: Et 0.5 GeV, of "
+        "muons minus 1; eta 0.0870/2, phi 2 pi/144, of muons 0.0870/8 and 2 pi/576",
         "objects": data.objects.numbers,
         "files": {role: [table.name for table in row] for role, row in tables.items()},
         "split": "as published" if published else "at random",

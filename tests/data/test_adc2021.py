@@ -79,7 +79,7 @@ def test_derived_files(key: str, shape: tuple[int, ...], tmp_path: Path) -> None
 def test_one_of_several_arrays_is_named(tmp_path: Path) -> None:
     parts = {"X_train": EVENTS[:50, :, :3], "X_val": EVENTS[50:, :, :3]}
     path = write_h5(tmp_path / "d.h5", **parts)
-    with pytest.raises(UserError, match="X_train, X_val are in it; say which as d.h5:KEY"):
+    with pytest.raises(UserError, match=r"X_train, X_val are in it; say which as d\.h5:KEY"):
         open_dataset(configured(path), 1)
     dataset = open_dataset(configured(f"{path}:X_train", test=[f"{path}:X_val"]), 1)
     assert len(dataset.test) == 30
@@ -120,9 +120,9 @@ def test_what_saturates_is_counted_and_told(
         ({"Muons": EVENTS}, "no Particles in it .there is: Muons"),
         ({}, "there is: no arrays"),
         ({"Particles": EVENTS[:, ::-1]}, r"event \d+ has the class \d in row \d+, \d or 0 is exp"),
-        ({"Particles": EVENTS + [0, 0, 0, 0.5]}, "has the class 1.5 in row 0"),
-        ({"Particles": EVENTS + [0, np.nan, 0, 0]}, "event 0 has the value nan"),
-        ({"Particles": EVENTS + [np.inf, 0, 0, 0]}, "event 0 has the value inf"),
+        ({"Particles": EVENTS + np.array([0, 0, 0, 0.5])}, "has the class 1.5 in row 0"),
+        ({"Particles": EVENTS + np.array([0, np.nan, 0, 0])}, "event 0 has the value nan"),
+        ({"Particles": EVENTS + np.array([np.inf, 0, 0, 0])}, "event 0 has the value inf"),
         ({"Particles": np.array([b"x"] * 9)}, "real numbers"),
         ({"Particles": EVENTS[:0]}, "no event left"),
     ],
