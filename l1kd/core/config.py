@@ -423,7 +423,8 @@ class Choose(Strict):
     """Criterion and budgets by which the best student is chosen."""
 
     by: Literal["auc", "efficiency", "band"] = "auc"
-    """Mean over the signals' validation halves that decides."""
+    """Mean over the signals' validation halves that decides; at thresholds of the normals of
+    training and validation."""
     max_lut: Annotated[Float, Field(gt=0)] | None = None
     """Most LUTs that a student may take; null: no limit, here and below."""
     max_latency_ns: Annotated[Float, Field(gt=0)] | None = None
