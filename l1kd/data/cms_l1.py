@@ -244,10 +244,10 @@ class _Events:
             order = np.lexsort((-et, event))
         rank = np.arange(len(et)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         there = (rank < number) & (et[order] > 0)  # of an object that is none nothing counts
-        place, order = (event[there], rank[there]), order[there]
+        order = order[there]
         made = np.zeros((len(lengths), number, 3), np.int16)
         for feature, values in enumerate((et - own.offset, eta, phi)):
-            made[(*place, feature)] = values[order]
+            made[event[there], rank[there], feature] = values[order]
         return made, full
 
     def _chosen(

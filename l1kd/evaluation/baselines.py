@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -109,25 +110,30 @@ def fit_baselines(dataset: Dataset) -> dict[str, Baseline]:
         return found
     if dataset.shape[2:] in ((), (1,)):
         return found | _calorimeter(dataset, spread[0])
-    first = _kept(lambda events: events[..., :1])
+    first: Any = _kept(lambda events: np.asarray(events[..., :1], np.float64))
     for name, (score, settings) in _calorimeter(_counts(dataset), spread[0][..., :1]).items():
-        found[name] = (lambda events, score=score: score(first(events)), settings)
+        found[name] = _after(first, score), settings
     return found
+
+
+def _after(first: Any, score: Scorer) -> Scorer:
+    return lambda events: score(first(events))
+
+
+def _first(load: Callable[[], Any]) -> Any:
+    return load()[..., :1]
 
 
 def _counts(dataset: Dataset) -> Dataset:
     """The first channel of a calorimeter's events: the counts, without the bits beside them."""
 
     def of(sample: Sample) -> Sample:
-        blocks = (
-            Block(block.events, lambda load=block.load: load()[..., :1])  # type: ignore[misc]
-            for block in sample.blocks
-        )
+        blocks = (Block(block.events, partial(_first, block.load)) for block in sample.blocks)
         return Sample(sample.name, (*sample.shape[:-1], 1), tuple(blocks))
 
     signals = {name: Signal(of(own.val), of(own.test)) for name, own in dataset.signals.items()}
-    kept = {name: of(getattr(dataset, name)) for name in ("train", "val", "test")}
-    return replace(dataset, signals=signals, **kept)
+    train, val, test = of(dataset.train), of(dataset.val), of(dataset.test)
+    return replace(dataset, signals=signals, train=train, val=val, test=test)
 
 
 def plain(mean: Values, deviation: Values) -> dict[str, Scorer]:
