@@ -79,12 +79,11 @@ class Objects(Strict):
         """Of one event: objects, and Et, eta, phi of each."""
         return sum(self.numbers.values()), 3
 
-    @property
-    def grid(self) -> FixedPoint:
-        """The narrowest integers for all of them."""
+    def grid(self, fraction: int) -> FixedPoint:
+        """The narrowest integers for all of them, with so many bits right of the point."""
         chosen = [COLLECTIONS[kind] for kind in self.numbers]
         low, high = max(each.eta for each in chosen), max(max(e.et, e.phi) for e in chosen)
-        return FixedPoint.holding(-max(low, 1), high, 0)
+        return FixedPoint.holding(-max(low, 1), high, fraction)
 
 
 class CmsL1Data(RolesSection):
@@ -94,6 +93,9 @@ class CmsL1Data(RolesSection):
     """Objects of the CMS Level-1 trigger in the Parquet files of the CC0 set."""
     objects: Objects = Objects()
     """Numbers of objects."""
+    fraction_bits: Annotated[Int, Field(ge=0, le=9)] = 7
+    """Bits right of the binary point: the network sees the hardware's integers divided by 2 to
+    this. The bits are the same; sums and activations are of a size that students learn well."""
     saturated: Literal["keep", "drop"] = "keep"
     """Drop: events with an object whose energy is at the end of its range are left out."""
     without_seeds: list[Annotated[str, Field(pattern=r"^\w+$", max_length=100)]] = Field([])
@@ -194,7 +196,7 @@ class _Events:
     seeds: Sequence[str] = ()
     counts: Counter[str] | None = None  # of events left out, by reason; None: all are taken
 
-    def read(self, start: int, stop: int) -> NDArray[np.int16]:
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Events (events, objects, 3) of a range of rows."""
         columns, parts = self.rows.read(start, stop), []
         saturated = np.zeros(stop - start, bool)
@@ -202,7 +204,7 @@ class _Events:
             features, at_end = self._padded(columns, kind, number, start)
             parts.append(features)
             saturated |= at_end
-        events = np.concatenate(parts, axis=1)
+        events = np.ldexp(np.concatenate(parts, axis=1, dtype=np.float32), -self.data.fraction_bits)
         return events if self.counts is None else events[self._chosen(columns, saturated, start)]
 
     def _padded(
@@ -300,7 +302,7 @@ def _table(place: _Place, data: CmsL1Data, counts: Counter[str] | None) -> tuple
     events = _Events(ParquetRows(chains), place.path, data, seeds, counts)
     first = chains[0].files[0].path
     files = [file.path for chain in chains for file in chain.files]
-    dtype = np.dtype(np.int16)
+    dtype = np.dtype(np.float32)
     return Table(
         str(place.path), first, "", chains[0].rows, objects.shape, dtype, events.read
     ), files
@@ -342,11 +344,12 @@ def open_cms_l1(data: CmsL1Data, seed: int) -> Dataset:
         "about": "CMS Level-1 trigger objects (Et, eta, phi) in hardware units: Et 0.5 GeV, of "
         "muons minus 1; eta 0.0870/2, phi 2 pi/144, of muons 0.0870/8 and 2 pi/576",
         "objects": data.objects.numbers,
+        "unit": f"hardware integers divided by {2**data.fraction_bits}",
         "files": {role: [table.name for table in row] for role, row in tables.items()},
         "split": "as published" if published else "at random",
         "exposure": "none in data.exposure",
     }
-    dataset = assemble(tables, seed, data.objects.grid, description, data.split)
+    dataset = assemble(tables, seed, data.objects.grid(data.fraction_bits), description, data.split)
     told = "; ".join(f"{number:,} {reason}" for reason, number in counts.items())
     description["acceptance"] = f"events left out, each for its first reason: {told}"
     every = tuple(dict.fromkeys(map(str, files)))

@@ -25,7 +25,8 @@ from tests.data.event_files import (
 
 NUMBERS = {"met": 1, "muons": 4, "jets": 10, "egammas": 12}
 EVENTS = cms_events(120)
-GRID = FixedPoint(13, 13)
+GRID = FixedPoint(13, 6)
+POINT = 1 << 7  # counts of 1/128
 
 
 def configured(background: Path | list[Path], **more: Any) -> CmsL1Data:
@@ -60,24 +61,29 @@ def test_both_layouts_give_the_integers_of_the_schema(
     path = request.getfixturevalue(layout)
     table = open_table(configured(path), str(path), GRID)
     assert (table.rows, table.shape) == (120, (27, 3))
-    got = table.read(0, 120)
+    got = table.read(0, 120) * POINT
     np.testing.assert_array_equal(got, cms_features(EVENTS, NUMBERS))
-    np.testing.assert_array_equal(table.read(67, 74), got[67:74])  # over the edge of two files
+    np.testing.assert_array_equal(
+        table.read(67, 74) * POINT, got[67:74]
+    )  # over the edge of two files
     dataset = open_dataset(configured(path), 3)
     assert (dataset.shape, dataset.grid, dataset.port) == ((27, 3), GRID, None)
     assert [len(dataset.train), len(dataset.val), len(dataset.test)] == [60, 12, 48]
-    np.testing.assert_array_equal(in_order(everything(dataset)), in_order(got))
+    np.testing.assert_array_equal(in_order(everything(dataset) * POINT), in_order(got))
+    whole = open_dataset(configured(path, fraction_bits=0), 3)
+    np.testing.assert_array_equal(everything(whole), everything(dataset) * POINT)
+    assert whole.grid == FixedPoint(13, 13)
     assert dataset.grid.holds(everything(dataset)).all()
 
 
 def test_numbers_of_objects(hugging_face: Path) -> None:
     numbers = {"met": 0, "muons": 8, "jets": 2, "egammas": 0, "taus": 3}
     data = configured(hugging_face, objects=Objects(**numbers))
-    got = object_table(data, hugging_face, GRID).read(0, 120)
+    got = object_table(data, hugging_face, GRID).read(0, 120) * POINT
     wanted = {kind: number for kind, number in numbers.items() if number}
     np.testing.assert_array_equal(got, cms_features(EVENTS, wanted))
-    assert Objects(met=0, jets=0).grid == FixedPoint(11, 11)  # muons' phi reaches 1023
-    assert Objects(met=0).grid == FixedPoint(12, 12)  # jets' Et 2047
+    assert Objects(met=0, jets=0).grid(0) == FixedPoint(11, 11)  # muons' phi reaches 1023
+    assert Objects(met=0).grid(3) == FixedPoint(12, 9)  # jets' Et 2047
     none = configured(hugging_face, objects=Objects(met=0, muons=0, jets=0, egammas=0))
     with pytest.raises(UserError, match="no object is left"):
         open_dataset(none, 1)
@@ -91,7 +97,7 @@ def one(**changes: Any) -> list[Event]:
 
 
 def read(path: Path, **more: Any) -> Any:
-    return object_table(configured(path, **more), path, GRID).read(0, 10)[0].tolist()
+    return (object_table(configured(path, **more), path, GRID).read(0, 10)[0] * POINT).tolist()
 
 
 def test_muons_are_sorted_and_one_count_means_nothing(tmp_path: Path) -> None:
@@ -146,7 +152,7 @@ def test_seeds_are_found_by_name_whatever_their_order(layout: Any, tmp_path: Pat
         if not event["seeds"]["L1_Seed1"] and not event["seeds"]["L1_Seed4"]
     ]
     assert len(wanted) < 75
-    got = in_order(everything(dataset))
+    got = in_order(everything(dataset) * POINT)
     np.testing.assert_array_equal(got, in_order(cms_features(wanted, NUMBERS)))
     with pytest.raises(UserError, match=r"simulation.*no seed 'L1_Seed7'.*share only some"):
         open_dataset(configured(paths, without_seeds=["L1_Seed7"]), 1)
@@ -163,7 +169,7 @@ def test_pile_up_is_float_in_data_and_an_integer_in_simulation(tmp_path: Path) -
     simulation = write_hugging_face(tmp_path / "b.parquet", EVENTS[60:], pyarrow.int32())
     dataset = open_dataset(configured([data, simulation], npv=(30, 50)), 1)
     wanted = [event for event in EVENTS if 30 <= event["nPV_True"] <= 50]
-    got = in_order(everything(dataset))
+    got = in_order(everything(dataset) * POINT)
     np.testing.assert_array_equal(got, in_order(cms_features(wanted, NUMBERS)))
 
 
@@ -195,7 +201,7 @@ def test_the_published_split_is_kept(layout: str, tmp_path: Path) -> None:
     for sample, events in zip(
         (dataset.train, dataset.val, dataset.test), parts.values(), strict=True
     ):
-        np.testing.assert_array_equal(sample.events(), cms_features(events, NUMBERS))
+        np.testing.assert_array_equal(sample.events() * POINT, cms_features(events, NUMBERS))
     assert len(dataset.signals["s"].val) + len(dataset.signals["s"].test) == 20
     other = write_hugging_face(tmp_path / "other.parquet", cms_events(30, 7))
     held_out = open_dataset(configured(directory, test=[str(other)]), 1)
@@ -214,7 +220,7 @@ def test_rows_in_any_order_of_threads(tmp_path: Path, monkeypatch: pytest.Monkey
     for _ in range(60):
         start, stop = np.sort(random.integers(0, 121, 2)).tolist()
         if start < stop:
-            np.testing.assert_array_equal(table.read(start, stop), wanted[start:stop])
+            np.testing.assert_array_equal(table.read(start, stop) * POINT, wanted[start:stop])
 
 
 def test_a_file_is_decoded_once_by_whoever_reads_on(
