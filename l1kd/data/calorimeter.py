@@ -223,7 +223,10 @@ def open_calo(data: CaloData, seed: int) -> Dataset:
             description["exposure"] = "the embedded Pythia 8 toy calorimeter's training events"
         except UserError as error:
             description["exposure"] = f"none: {error}"
-    return assemble(tables, seed, GRID, description, data.split, standardise_axes=(PHI_AXIS,))
+    dataset = assemble(tables, seed, GRID, description, data.split, standardise_axes=(PHI_AXIS,))
+    if len(data.channels) == 1:
+        return dataset
+    return replace(dataset, highest=tuple(float(_MAX[channel]) for channel in data.channels))
 
 
 def _in_words(flags: Mapping[str, Flags], required: bool) -> str:

@@ -353,7 +353,10 @@ def open_cms_l1(data: CmsL1Data, seed: int) -> Dataset:
     told = "; ".join(f"{number:,} {reason}" for reason, number in counts.items())
     description["acceptance"] = f"events left out, each for its first reason: {told}"
     every = tuple(dict.fromkeys(map(str, files)))
-    return replace(dataset, description=description, files=every)
+    chosen = [COLLECTIONS[kind] for kind in data.objects.numbers]
+    highest = (max(own.et for own in chosen), max(max(own.eta, 1) for own in chosen) - 1)
+    highest = np.array([*highest, max(own.phi for own in chosen)]) / 2**data.fraction_bits
+    return replace(dataset, description=description, files=every, highest=tuple(highest.tolist()))
 
 
 SOURCE = Source(

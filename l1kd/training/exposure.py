@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +23,10 @@ class InputRange:
 
     grid: FixedPoint
     low: float  # the lowest value seen
-    high: float  # the grid's highest
+    high: Any  # the grid's highest, or that of each kind of input along the last axis
     spread: float  # root mean square of the inputs around their mean
     largest: float  # the largest value seen
+    kinds: int = 1  # of inputs, along the last axis
 
     def round(self, events: np.ndarray) -> Events:  # type: ignore[type-arg]
         """Events rounded to the grid and clipped to the range."""
@@ -41,7 +43,9 @@ def measure_inputs(dataset: Dataset) -> InputRange:
         count, total = count + values.size, total + values.sum()
         square += np.square(values).sum()
     spread = float(np.sqrt(max(square / count - (total / count) ** 2, 0)))
-    return InputRange(dataset.grid, low, dataset.grid.high, max(spread, dataset.grid.lsb), high)
+    top = dataset.grid.high if dataset.highest is None else np.array(dataset.highest)
+    kinds, spread = np.size(top), max(spread, dataset.grid.lsb)
+    return InputRange(dataset.grid, low, top, spread, high, kinds)
 
 
 def noise(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
@@ -51,8 +55,8 @@ def noise(events: Events, random: np.random.Generator, inputs: InputRange) -> Ev
 
 
 def shuffle(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
-    """Every event's inputs in random order."""
-    flat = events.reshape(len(events), -1)
+    """Every event's inputs in random order, those of each kind among themselves."""
+    flat = events.reshape(len(events), -1, inputs.kinds)
     return random.permuted(flat, axis=1).reshape(events.shape)
 
 

@@ -134,3 +134,21 @@ def test_as_many_components_as_inputs_leave_nothing_to_score() -> None:
     config = Teacher(architecture="pca", components=252)
     with pytest.raises(UserError, match=r"252 inputs; set teacher\.components"):
         fit_teacher(config, Sample.of("train", CALO))
+
+
+@pytest.mark.parametrize("architecture", ["cicada", "dense", "pca"])
+def test_regions_with_bits_beside_their_counts(architecture: str) -> None:
+    random = np.random.default_rng(1)
+    events = random.integers(0, 2, (300, 18, 14, 3)).astype(np.float32)
+    events[..., 0] = random.poisson(3, (300, 18, 14))
+    if architecture == "pca":
+        model = fit_teacher(Teacher(architecture="pca", square_root=1.0), Sample.of("t", events))
+    else:
+        model = teacher(architecture, events, (0,), standardise=True)
+    assert model.get_layer("reconstruction").output.shape[1:] == (18, 14, 3)
+    assert np.isfinite(model(events).numpy()).all()
+
+
+def test_the_paper_s_teacher_says_what_fits_several_channels() -> None:
+    with pytest.raises(UserError, match=r"one channel.*\(28, 28, 3\).*architecture: dense"):
+        teacher("paper", np.zeros((9, 28, 28, 3), np.float32))

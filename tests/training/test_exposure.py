@@ -115,3 +115,17 @@ def test_pieces_are_of_normal_events() -> None:
     assert (own < 1).mean() > 0.6  # a piece of itself is no change here
     assert 0.2 < own.mean() < 0.8
     assert max(map(len, kinds)) == 3  # its own, another's, the lowest
+
+
+@pytest.mark.parametrize("kind", EXPOSURES)
+def test_kinds_of_inputs_keep_their_ranges(kind):
+    """A bit beside a count stays a bit, whatever is done to the event."""
+    random = np.random.default_rng(2)
+    events = random.integers(0, 2, (60, 6, 5, 2)).astype(np.float32)
+    events[..., 0] = random.poisson(20, (60, 6, 5))
+    sample, grid = Sample.of("train", events), FixedPoint(11, 11)
+    data = Dataset(sample, sample, sample, {}, grid, highest=(1023.0, 1.0))
+    made = EXPOSURES[kind](events, np.random.default_rng(1), measure_inputs(data))
+    assert made.shape == events.shape and made[..., 0].max() > 20
+    assert set(np.unique(made[..., 1])) <= {0.0, 1.0}
+    assert grid.holds(made).all()
