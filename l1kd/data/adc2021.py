@@ -172,7 +172,11 @@ SOURCE = Source(
             {"architecture": "dense", "hidden": [32, 16]},
             {"name": "small", "architecture": "dense", "hidden": [16, 8]},
         ],
-        "distillation": {"batch": 256, "exposure": ["pieces", "shuffle"]},
+        "distillation": {
+            "batch": 256,
+            "student_learning_rate": 1e-2,
+            "exposure": ["pieces", "shuffle"],
+        },
         "choose": {"by": "efficiency"},
     },
     port=None,

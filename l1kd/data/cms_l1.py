@@ -93,7 +93,7 @@ class CmsL1Data(RolesSection):
     """Objects of the CMS Level-1 trigger in the Parquet files of the CC0 set."""
     objects: Objects = Objects()
     """Numbers of objects."""
-    fraction_bits: Annotated[Int, Field(ge=0, le=9)] = 7
+    fraction_bits: Annotated[Int, Field(ge=0, le=9)] = 4
     """Bits right of the binary point: the network sees the hardware's integers divided by 2 to
     this. The bits are the same; sums and activations are of a size that students learn well."""
     saturated: Literal["keep", "drop"] = "keep"
@@ -374,7 +374,11 @@ SOURCE = Source(
             {"architecture": "dense", "hidden": [32, 16]},
             {"name": "small", "architecture": "dense", "hidden": [16, 8]},
         ],
-        "distillation": {"batch": 256, "exposure": ["pieces", "shuffle"]},
+        "distillation": {
+            "batch": 256,
+            "student_learning_rate": 1e-2,
+            "exposure": ["pieces", "shuffle"],
+        },
         "choose": {"by": "efficiency"},
     },
     port=None,

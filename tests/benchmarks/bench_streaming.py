@@ -109,7 +109,7 @@ def write_regions(path: Path, events: int) -> Path:
 def dense_student() -> Network:
     """A dense network of the default's size on objects, with random weights."""
     random = np.random.default_rng(0)
-    port, relu = FixedPoint(13, 6), FixedPoint(10, 5, signed=False)
+    port, relu = FixedPoint(13, 9), FixedPoint(10, 5, signed=False)
     nodes: list[layers.Node] = [layers.Input(name="in", sources=(), shape=(27, 3), type=port)]
 
     def add(kind: Any, name: str, *to: int, **more: Any) -> None:

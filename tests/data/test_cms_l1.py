@@ -25,8 +25,8 @@ from tests.data.event_files import (
 
 NUMBERS = {"met": 1, "muons": 4, "jets": 10, "egammas": 12}
 EVENTS = cms_events(120)
-GRID = FixedPoint(13, 6)
-POINT = 1 << 7  # counts of 1/128
+GRID = FixedPoint(13, 9)
+POINT = 1 << 4  # counts of 1/16
 
 
 def configured(background: Path | list[Path], **more: Any) -> CmsL1Data:
