@@ -15,19 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l1kd.core.context import cores
 from l1kd.core.errors import UserError
 from l1kd.data.array_files import opened, replaced
 
-# Rows that are decoded at a time, and how many such pieces are kept: threads that ask for
-# neighbouring rows come in any order.
-PIECE = 1 << 14
-_KEPT = 8
+Columns = dict[str, Any]  # Arrow arrays
+
+# Rows that are decoded at a time, and how many such pieces are kept, of all files together: as
+# many threads as there are cores ask for neighbouring ranges of a few pieces in any order.
+PIECE = 1 << 13
+_KEPT = 4 * (cores() + 1)
+_recent: OrderedDict[tuple[int, int], Columns] = OrderedDict()  # by rows' and piece's number
+_lock, _number = threading.Lock(), itertools.count()
 # Numbers in a column per row, on average: events have fewer.
 _MAX_PER_ROW = 1000
 _BUFFER = 1 << 18
-
-
-Columns = dict[str, Any]  # Arrow arrays
 
 
 def parquet(path: Path) -> contextlib.AbstractContextManager[Any]:
@@ -112,8 +114,7 @@ class ParquetRows:
 
     def __init__(self, chains: Sequence[Chain]) -> None:
         self.rows, self._chains = chains[0].rows, chains
-        self._lock = threading.Lock()
-        self._recent: OrderedDict[int, Columns] = OrderedDict()
+        self._number = next(_number)
         self._streams: list[_Stream] = []
         self._next = -_KEPT  # the piece that comes next of the streams
 
@@ -122,7 +123,7 @@ class ParquetRows:
         import pyarrow
 
         parts = []
-        with self._lock:
+        with _lock:
             for number in range(start // PIECE, -(-stop // PIECE)):
                 piece, low = self._piece(number), max(start - number * PIECE, 0)
                 length = min(stop - number * PIECE, PIECE) - low
@@ -132,21 +133,25 @@ class ParquetRows:
         return {name: pyarrow.concat_arrays([each[name] for each in parts]) for name in parts[0]}
 
     def _piece(self, number: int) -> Columns:
-        if number in self._recent:
-            return self._recent[number]
+        if (found := _recent.get((self._number, number))) is not None:
+            return found
         if not 0 <= number - self._next < _KEPT:
             self._streams = [_Stream(chain, number * PIECE) for chain in self._chains]
             self._next = number
         upcoming, self._next = self._next, -_KEPT  # the streams are of no use after an error
         for each in range(upcoming, number + 1):  # other threads are about to ask for the others
             rows = min(PIECE, self.rows - each * PIECE)
-            self._recent[each] = dict(
-                itertools.chain.from_iterable(own.take(rows).items() for own in self._streams)
-            )
-            while len(self._recent) > _KEPT:
-                self._recent.popitem(last=False)
+            found = {}
+            for stream in self._streams:
+                found |= stream.take(rows)
+            _recent[self._number, each] = found
+            while len(_recent) > _KEPT:
+                _recent.popitem(last=False)
         self._next = number + 1
-        return self._recent[number]
+        if self._next * PIECE >= self.rows:  # files are closed
+            self._streams, self._next = [], -_KEPT
+        assert found is not None
+        return found
 
 
 class _Stream:

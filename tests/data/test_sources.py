@@ -106,3 +106,12 @@ def test_reading_events_needs_no_tensorflow():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", ["cmsl1", "adc2021"])
+def test_a_source_is_listed_and_described(name, l1kd):
+    listed = l1kd("list", "sources")
+    assert listed.returncode == 0 and name in listed.stdout
+    described = l1kd("describe", name)
+    assert described.returncode == 0
+    assert described.stdout.startswith(f"{name} (source): {SOURCES[name].about}")
