@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from l1kd.core.files import file_hash
 from l1kd.runs.open_run import open_run
+from l1kd.runs.run import _event_hash
 from tests.data.event_files import (
     cms_events,
     cms_features,
@@ -49,6 +51,18 @@ def scores(l1kd: Call, directory: Path, file: str) -> Any:
     answer = l1kd("score", "run", file, "--out", "new.parquet")
     assert answer.returncode == 0, answer.stderr
     return parquet.read_table(directory / "new.parquet")["score_lsb"].to_numpy()
+
+
+def test_every_source_s_files_are_known_by_their_content(tmp_path: Path) -> None:
+    """Else a run would not notice that its events are others."""
+    files = [
+        write_hugging_face(tmp_path / "a.parquet", cms_events(5)),
+        Path(write_h5(tmp_path / "a.h5", Particles=particles(5))),
+    ]
+    for file in files:
+        status = file.stat()
+        found = _event_hash(str(file), status.st_size, status.st_mtime_ns)
+        assert found == file_hash(file)
 
 
 @pytest.mark.full
