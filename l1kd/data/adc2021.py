@@ -9,12 +9,14 @@ import logging
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from l1kd.core.config import LHC_CROSSINGS_MHZ, Grid, Source
+from l1kd.core.config_types import Bits, Int
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.array_files import hdf5_array, hdf5_names
@@ -31,12 +33,21 @@ _KEYS = ("Particles", "Data", "X_train", "X_val", "X_test")
 _SHAPES = ((OBJECTS, 4), (OBJECTS, FEATURES), (OBJECTS * FEATURES,))
 
 
+class ParticleGrid(Grid):
+    """The fixed-point grid of pT (GeV), eta and phi."""
+
+    word: Bits = 16
+    """Bits in all, the sign included."""
+    integer: Annotated[Int, Field(ge=0, le=48)] = 11
+    """Bits left of the binary point, the sign included."""
+
+
 class Adc2021Data(RolesSection):
     """Files of the ADC2021 challenge by role, each as `path` or `path:key`."""
 
     source: Literal["adc2021"]
     """Events of the anomaly detection challenge of 2021, HDF5."""
-    grid: Grid = Grid(word=16, integer=11)
+    grid: ParticleGrid = ParticleGrid()
     """Fixed-point type of pT (GeV), eta and phi; what lies beyond its range saturates."""
 
 

@@ -63,7 +63,7 @@ class Objects(Strict):
     muons: Annotated[Int, Field(ge=0, le=8)] = 4
     """Muons, at the vertex."""
     jets: Annotated[Int, Field(ge=0, le=12)] = 10
-    """Jets."""
+    """Jets, as all of them the highest in Et."""
     egammas: Annotated[Int, Field(ge=0, le=12)] = 12
     """Electrons and photons."""
     taus: Annotated[Int, Field(ge=0, le=12)] = 0

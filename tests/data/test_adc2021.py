@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l1kd.core.config import Grid
 from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data import event_tables
-from l1kd.data.adc2021 import Adc2021Data
+from l1kd.data.adc2021 import Adc2021Data, ParticleGrid
 from l1kd.data.sources import open_dataset, open_table
 from tests.data.event_files import particles, write_h5
 
@@ -104,7 +103,7 @@ def test_what_saturates_is_counted_and_told(
     assert dataset.description["saturated"].startswith("2 of ")
     assert "2 of" in caplog.text and "a.h5: event 7 has 5000" in caplog.text
     assert everything(dataset).max() == 1024 - 1 / 32
-    wide = configured(path, grid=Grid(word=20, integer=14))
+    wide = configured(path, grid=ParticleGrid(word=20, integer=14))
     assert everything(open_dataset(wide, 1)).max() == 5000
     caplog.clear()
     with caplog.at_level(logging.WARNING, "l1kd"):

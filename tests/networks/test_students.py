@@ -150,8 +150,7 @@ def test_regions_with_bits_beside_their_counts(name: str) -> None:
     model = build(name, (18, 14, 3), weight_bits=8)
     for layer in model.layers:
         if kernels := layer.get_weights():
-            weights = [np.round(random.normal(0, 0.1, k.shape) * 64) / 64 for k in kernels]
-            layer.set_weights(weights)
+            layer.set_weights([(random.random(k.shape) < 0.4) / 16 for k in kernels])
     network = read(model)
     assert (network.predict(events) == model(events).numpy()).all()
     assert (network.predict(events) != network.predict(events * [1, 0, 1])).any()
