@@ -61,7 +61,7 @@ app = typer.Typer(
     "runs/l1toy/report.html. Exit codes: 0 done, 1 a check failed, 2 you can mend it, "
     "70 a fault of ours, 130 interrupted.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Events: list, fetch, generate.")
+data_app = typer.Typer(no_args_is_help=True, help="Events: list, fetch, convert, generate.")
 app.add_typer(data_app, name="data")
 
 
@@ -96,6 +96,22 @@ def data_fetch(
 
     progress = sys.stderr.isatty()  # a log needs no bars
     typer.echo(fetch(name, out, mirrors=mirror or None, progress=progress))
+
+
+@data_app.command(
+    "convert",
+    epilog="Example: [bold]l1kd data convert L1Ntuple_*.root --out regions.h5[/], then "
+    "[bold]l1kd init mine --source calo --background regions.h5[/]",
+)
+def data_convert(
+    files: list[Path] = Argument(metavar="FILE...", help="ROOT ntuples with calorimeter towers."),
+    out: Path = Option(metavar="FILE", help="The HDF5 file, for the source calo."),
+) -> None:
+    """Make calorimeter regions of CICADA's ROOT ntuples. Needs the extra l1kd\\[root]."""
+    from l1kd.data.root_files import convert
+
+    typer.echo(f"{convert(files, out):,} events", err=True)
+    typer.echo(out)
 
 
 @data_app.command(

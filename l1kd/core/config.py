@@ -77,9 +77,10 @@ class Source:
     open: Callable[[Any, int], Any]  # (section, seed) -> l1kd.data.dataset.Dataset
     # Where its events are (None: nowhere, or where the configuration says), and what to do then.
     find: Callable[[], tuple[str | None, str]]
-    # Opens a file of events without a label, (path, port) -> l1kd.data.event_tables.Table; None:
-    # as an array of values on the port's grid.
-    table: Callable[[Path, FixedPoint], Any] | None = None
+    # Opens a file of events without a label, (section, path, port) ->
+    # l1kd.data.event_tables.Table; None: as an array of values on the port's grid.
+    table: Callable[[Any, Path, FixedPoint], Any] | None = None
+    keyed: bool = False  # its files may be given as `path:key`
 
 
 SOURCES: dict[str, Source] = {}  # filled by l1kd.data.sources
@@ -414,7 +415,8 @@ class Choose(Strict):
     """Criterion and budgets by which the best student is chosen."""
 
     by: Literal["auc", "efficiency", "band"] = "auc"
-    """Mean over the signals' validation halves that decides."""
+    """Mean over the signals' validation halves that decides; at thresholds of the normals of
+    training and validation."""
     max_lut: Annotated[Float, Field(gt=0)] | None = None
     """Most LUTs that a student may take; null: no limit, here and below."""
     max_latency_ns: Annotated[Float, Field(gt=0)] | None = None

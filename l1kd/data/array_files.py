@@ -36,7 +36,7 @@ _File = TypeVar("_File")
 
 
 @contextlib.contextmanager
-def _opened(
+def opened(
     path: Path, kind: str, opener: Callable[[Path], contextlib.AbstractContextManager[_File]]
 ) -> Iterator[_File]:
     """Open a file for reading; whatever a library raises about it comes out as a UserError."""
@@ -47,8 +47,9 @@ def _opened(
     except UserError:
         raise
     except _DAMAGED as error:
+        why = str(error).partition("\n")[0]
         raise UserError(
-            f"{path}: not an {kind} file, or truncated or damaged ({error}); "
+            f"{path}: not {kind} file, or truncated or damaged ({why}); "
             "fetch or write the file again"
         ) from error
 
@@ -60,14 +61,14 @@ def _check_rows_of_numbers(path: Path, key: str, dtype: np.dtype[Any], shape: An
         raise UserError(f"{path}: {key} has the shape {shape}; events are (events, ...)")
 
 
-def _replaced(path: Path) -> UserError:
+def replaced(path: Path) -> UserError:
     return UserError(f"{path}: shorter than it was; was the file replaced meanwhile?")
 
 
 def hdf5(path: Path) -> contextlib.AbstractContextManager[h5py.File]:
     """Open an HDF5 file for reading; errors are UserErrors."""
     # File systems without locks are common where data is kept; nobody writes here.
-    return _opened(path, "HDF5", lambda path: h5py.File(path, "r", locking="best-effort"))
+    return opened(path, "an HDF5", lambda path: h5py.File(path, "r", locking="best-effort"))
 
 
 def hdf5_names(path: Path) -> list[str]:
@@ -131,7 +132,7 @@ def _hdf5_rows(path: Path, key: str, start: int, stop: int) -> NDArray[Any]:
             raise UserError(f"{path}: {key} is gone; was the file replaced meanwhile?")
         rows = np.asarray(node[start:stop])
     if len(rows) != stop - start:
-        raise _replaced(path)
+        raise replaced(path)
     return rows
 
 
@@ -154,7 +155,7 @@ def inside(file: h5py.File, path: Path, key: str) -> h5py.Group | h5py.Dataset |
 
 
 def _npz(path: Path) -> contextlib.AbstractContextManager[zipfile.ZipFile]:
-    return _opened(path, "NPZ", zipfile.ZipFile)
+    return opened(path, "an NPZ", zipfile.ZipFile)
 
 
 def npz_names(path: Path) -> list[str]:
@@ -216,7 +217,7 @@ def npz_array(path: Path, key: str) -> Table | None:
             file.seek(first + start * row * dtype.itemsize)
             flat = np.fromfile(file, dtype, (stop - start) * row)
         if flat.size != (stop - start) * row:
-            raise _replaced(path)
+            raise replaced(path)
         return flat.reshape(stop - start, *row_shape)
 
     return table(read)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from l1kd.core.config import LHC_CROSSINGS_MHZ, DataSection, Source
 from l1kd.core.config_types import NAME_PATTERN, EventPath, Int
@@ -71,9 +71,15 @@ DEFAULTS: dict[str, Any] = {
     },
     "choose": {"by": "band"},
 }
-_MAX = 1023
-# An array (N, 18, 14) or (N, 252) of whole numbers of any type, under one of these names.
-_KEYS = ("CaloRegions", "CaloRegions/et", "et")
+Channel = Literal["et", "taubit", "egbit"]
+# Of a channel: arrays (N, 18, 14) or (N, 252) of whole numbers of any type, under one of these
+# names, and the highest number.
+_KEYS = {
+    "et": ("CaloRegions", "CaloRegions/et", "et"),
+    "taubit": ("CaloRegions/taubit", "taubit", "tauBits"),
+    "egbit": ("CaloRegions/egbit", "egbit", "egBits"),
+}
+_MAX = {"et": 1023, "taubit": 1, "egbit": 1}
 _FLAG = "AcceptanceFlag"
 # Of the toy's file with training events, so much trains and the rest validates.
 _TRAINING_SHARE = 5 / 6
@@ -86,6 +92,15 @@ class CaloData(RolesSection):
     """Calorimeter regions in CICADA's HDF5 files."""
     acceptance: Literal["ignore", "require"] = "ignore"
     """Require: only events whose AcceptanceFlag is true are used, where a file has flags."""
+    channels: list[Channel] = Field(["et"], min_length=1)
+    """Numbers of a region that the network sees: counts, tau bit, e/gamma bit; et comes first."""
+
+    @field_validator("channels")
+    @classmethod
+    def _counts_first(cls, value: list[Channel]) -> list[Channel]:
+        if value[0] != "et" or len(set(value)) < len(value):
+            raise ValueError("channels are et, then taubit or egbit or both, each once")
+        return value
 
 
 class ToyData(DataSection):
@@ -109,21 +124,33 @@ class Flags(NamedTuple):
     accepted: int = 0
 
 
-def region_table(path: Path, select: bool = False) -> Table:
+def region_table(path: Path, select: bool = False, channels: Sequence[Channel] = ("et",)) -> Table:
     """The regions of one file; `select`: only of events whose acceptance flag is true."""
-    regions = _regions(path)
+    arrays = {channel: _regions(path, channel) for channel in channels}
     flags = hdf5_array(path, _FLAG) if select else None
+    first = arrays[channels[0]]
+    for array in arrays.values():
+        if array.rows != first.rows:
+            raise UserError(
+                f"{path}: {first.rows} events in {first.key} and {array.rows} in {array.key}; they "
+                "are of the same events: write the file again"
+            )
 
     def read(start: int, stop: int) -> NDArray[Any]:
-        counts = _counts(regions.read(start, stop), path, start)
-        return counts if flags is None else counts[flags.read(start, stop).astype(bool)]
+        counts = [
+            _counts(array.read(start, stop), path, start, channel)
+            for channel, array in arrays.items()
+        ]
+        events = np.concatenate(counts, axis=-1) if len(counts) > 1 else counts[0]
+        return events if flags is None else events[flags.read(start, stop).astype(bool)]
 
-    return replace(regions, shape=SHAPE, dtype=np.dtype(np.int16), read=read)
+    shape = (*SHAPE[:2], len(channels))
+    return replace(first, shape=shape, dtype=np.dtype(np.int16), read=read)
 
 
-def _regions(path: Path) -> Table:
-    """The regions of a file, unchecked."""
-    for key in _KEYS:
+def _regions(path: Path, channel: Channel = "et") -> Table:
+    """A channel of the regions of a file, unchecked."""
+    for key in _KEYS[channel]:
         found = hdf5_array(path, key)
         if found is None:
             continue
@@ -134,21 +161,29 @@ def _regions(path: Path) -> Table:
             f"{path}: {key} has the shape {shape}; calorimeter regions are (events, 18, 14)"
         )
     there = ", ".join(hdf5_names(path)[:12]) or "no arrays"
+    if channel != "et":
+        raise UserError(
+            f"{path}: no {channel} is in it (there is: {there}); leave it out of data.channels, or "
+            "the file out"
+        )
     raise UserError(
         f"{path}: neither CaloRegions nor et is in it (there is: {there}); "
         "for other arrays use the source `arrays`"
     )
 
 
-def _counts(raw: NDArray[Any], path: Path, start: int) -> NDArray[np.int16]:
+def _counts(
+    raw: NDArray[Any], path: Path, start: int, channel: Channel = "et"
+) -> NDArray[np.int16]:
     with np.errstate(invalid="ignore"):  # what NaN becomes differs from it, which is all we need
         counts = raw.astype(np.int16)
-    good = (counts == raw) & (counts >= 0) & (counts <= _MAX)
+    good = (counts == raw) & (counts >= 0) & (counts <= _MAX[channel])
     if not good.all():
         row, value = int(np.argmin(good.reshape(len(raw), -1).all(axis=1))), raw[~good][0]
+        kind = "region" if channel == "et" else channel
         raise UserError(
-            f"{path}: event {start + row} has a region of {value:g}; regions are whole numbers "
-            f"from 0 to {_MAX}: round and clip the file's values, or leave the event out"
+            f"{path}: event {start + row} has a {kind} of {value:g}; {kind}s are whole numbers "
+            f"from 0 to {_MAX[channel]}: round and clip the file's values, or leave the event out"
         )
     return counts.reshape(-1, *SHAPE)
 
@@ -191,22 +226,29 @@ def open_calo(data: CaloData, seed: int) -> Dataset:
                     "set it to `ignore` or leave the file out"
                 )
         tables[role] = [
-            region_table(Path(path), required and counted[path].flagged > 0) for path in paths
+            region_table(Path(path), required and counted[path].flagged > 0, data.channels)
+            for path in paths
         ]
     description: dict[str, Any] = {
         "source": "calo",
-        "about": "CICADA calorimeter regions, 10-bit counts",
+        "about": "CICADA calorimeter regions, 10-bit counts"
+        + "".join(f", {channel}" for channel in data.channels[1:]),
         "files": {role: [table.name for table in row] for role, row in tables.items()},
         "acceptance": _in_words(flags, required),
     }
-    if "exposure" not in tables:
+    if "exposure" not in tables and len(data.channels) > 1:
+        description["exposure"] = "none: the toy calorimeter has no bits; give data.exposure"
+    elif "exposure" not in tables:
         # Another data set's events of the same shape, always at hand.
         try:
             tables["exposure"] = [_toy_training(embedded_directory())[0]]
             description["exposure"] = "the embedded Pythia 8 toy calorimeter's training events"
         except UserError as error:
             description["exposure"] = f"none: {error}"
-    return assemble(tables, seed, GRID, description, data.split, standardise_axes=(PHI_AXIS,))
+    dataset = assemble(tables, seed, GRID, description, data.split, standardise_axes=(PHI_AXIS,))
+    if len(data.channels) == 1:
+        return dataset
+    return replace(dataset, highest=tuple(float(_MAX[channel]) for channel in data.channels))
 
 
 def _in_words(flags: Mapping[str, Flags], required: bool) -> str:
@@ -350,7 +392,7 @@ CALO = Source(
     crossings_mhz=LHC_CROSSINGS_MHZ,
     open=open_calo,
     find=lambda: (None, ""),
-    table=lambda path, port: region_table(path),
+    table=lambda data, path, port: region_table(path, channels=data.channels),
 )
 TOY = Source(
     name="l1toy",
@@ -361,5 +403,5 @@ TOY = Source(
     crossings_mhz=LHC_CROSSINGS_MHZ,
     open=open_toy,
     find=_find_toy,
-    table=lambda path, port: region_table(path),
+    table=lambda data, path, port: region_table(path),
 )

@@ -105,6 +105,9 @@ class Dataset:
     # The axes of an event along which inputs are of one kind and share mean and spread (phi of a
     # calorimeter: rings of equal eta); empty if every input is a kind of its own
     standardise_axes: tuple[int, ...] = ()
+    # Highest value of each kind of input where the last axis has several (a count and bits; energy
+    # and angles): exposure stays below; None: all inputs are of one kind
+    highest: tuple[float, ...] | None = None
     # What stands beside every number made with these events: source, files, whether the acceptance
     # flag was applied and what it means, numbers of distinct collisions
     description: Mapping[str, Any] = field(default_factory=dict)

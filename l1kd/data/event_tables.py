@@ -5,8 +5,10 @@ Roles are `background` (split at random), `train`, `val`, `test`, `exposure` and
 
 from __future__ import annotations
 
-import functools
 import math
+import os
+import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +24,9 @@ from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Block, Dataset, Sample, Signal
 
-# Above this much data in all, a data set is read block by block when events are asked for.
-MEMORY_LIMIT = 1 << 30
+# Above this much data in all, events wait in a temporary file and not in memory.
+MEMORY_LIMIT = 1 << 27
+KEPT_LIMIT = 1 << 30  # of what cannot be read in parts
 # A block is at most so many events, and at most so many values (64 MiB as float32).
 BLOCK_EVENTS = 1 << 16
 BLOCK_VALUES = 1 << 24
@@ -119,13 +122,40 @@ def window(table: Table, start: int, stop: int) -> Table:
     return replace(table, key=f"{table.key}[{start}:{stop}]", rows=stop - start, read=read)
 
 
-def blocks(table: Table, in_memory: bool) -> Iterator[Block]:
-    """Read a whole table once, so that bad data shows before hours of training."""
+class TemporaryEvents:
+    """Events in a temporary file under `$TMPDIR`, which nobody else sees and which leaves nothing.
+
+    They are read at the speed of a disk however slowly their own files are read: compressed, in
+    another order, with conversion and checks.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
+        self._size = 0
+
+    def keep(self, events: NDArray[Any]) -> Block:
+        """Write events (events, *shape), to be read whenever they are needed."""
+        start, self._size = self._size, self._size + events.nbytes
+        self._file.write(np.ascontiguousarray(events).data)
+        self._file.flush()
+        shape, dtype, size = events.shape, events.dtype, events.nbytes
+
+        def load() -> NDArray[Any]:
+            # Read by many threads, which share no position; at most 2 GiB, which a block is below.
+            content = os.pread(self._file.fileno(), size, start)
+            return np.frombuffer(content, dtype).reshape(shape)
+
+        return Block(len(events), load)
+
+
+Keep = Callable[[NDArray[Any]], Block]
+
+
+def pieces(table: Table) -> Iterator[NDArray[Any]]:
+    """All events, some at a time, so that bad data shows before hours of training."""
     for start, stop in table.ranges():
-        block = Block.of(table.read(start, stop))
-        if not in_memory:  # the events are freed before others work on the block
-            block = Block(block.events, functools.partial(table.read, start, stop))
-        yield block
+        yield table.read(start, stop)
 
 
 def part_sizes(fractions: Sequence[float], start: int, stop: int) -> list[int]:
@@ -143,30 +173,20 @@ def part_sizes(fractions: Sequence[float], start: int, stop: int) -> list[int]:
 
 
 def split(
-    whole: Iterable[Block], fractions: Sequence[float], key: tuple[int, ...], in_memory: bool
+    whole: Iterable[NDArray[Any]], fractions: Sequence[float], key: tuple[int, ...], keep: Keep
 ) -> list[tuple[Block, ...]]:
-    """Assign every event to one part, at random inside its block, by `key`; each part's blocks."""
+    """Assign every event to one part, at random inside its piece, by `key`; each part's blocks."""
     fractions = [fraction / sum(fractions) for fraction in fractions]
     parts: list[list[Block]] = [[] for _ in fractions]
     start = 0
-    for number, block in enumerate(whole):
-        sizes = part_sizes(fractions, start, start + block.events)
-        start += block.events
-        edges = np.cumsum([0, *sizes]).tolist()
-        for part, low, high in zip(parts, edges[:-1], edges[1:], strict=True):
-            if high == low:
-                continue
-            load = functools.partial(_select, block, (*key, number), low, high)
-            part.append(Block.of(load()) if in_memory else Block(high - low, load))
+    for number, events in enumerate(whole):
+        sizes = part_sizes(fractions, start, start + len(events))
+        start += len(events)
+        order = np.random.default_rng((*key, number)).permutation(len(events))
+        for part, chosen in zip(parts, np.split(order, np.cumsum(sizes)[:-1]), strict=True):
+            if len(chosen):
+                part.append(keep(events[np.sort(chosen)]))
     return [tuple(part) for part in parts]
-
-
-def _select(block: Block, key: tuple[int, ...], low: int, high: int) -> NDArray[Any]:
-    # Drawn again at every load: kept, the choices would grow with the data.
-    order = np.random.default_rng(key).permutation(block.events)
-    events = block.load()[np.sort(order[low:high])]
-    events.flags.writeable = False  # chunks may be views of it
-    return events
 
 
 def assemble(
@@ -184,18 +204,19 @@ def assemble(
     roles = ("background", "train", "val", "test", "exposure", *signals_given)
     whole = {role: concatenate(tables[role]) for role in roles if role in tables}
     _check_shapes(whole.values())
-    in_memory = sum(table.size for table in whole.values()) <= MEMORY_LIMIT
+    size = sum(table.size for table in whole.values())
+    keep = Block.of if size <= MEMORY_LIMIT else TemporaryEvents().keep
     samples, signals = {}, {}
     for role, table in whole.items():
         if (name := role.removeprefix(_SIGNALS)) != role:
-            signals[name] = _halves(name, table, seed, in_memory)
+            signals[name] = _halves(name, table, seed, keep)
             continue
         if role == "background":
             given = fractions[:2] if "test" in whole else fractions
-            parts = split(blocks(table, in_memory), given, (seed, _BACKGROUND), in_memory)
+            parts = split(pieces(table), given, (seed, _BACKGROUND), keep)
             found = dict(zip(("train", "val", "test"), parts, strict=False))
         else:
-            found = {role: tuple(blocks(table, in_memory))}
+            found = {role: tuple(keep(part) for part in pieces(table) if len(part))}
         for name, part in found.items():
             samples[name] = sample = Sample(name, table.shape, part)
             if name == "exposure" and not len(sample):
@@ -218,9 +239,9 @@ def assemble(
     )
 
 
-def _halves(name: str, table: Table, seed: int, in_memory: bool) -> Signal:
+def _halves(name: str, table: Table, seed: int, keep: Keep) -> Signal:
     """A signal's events, one random half to choose with and one to judge with."""
-    parts = split(blocks(table, in_memory), [0.5, 0.5], (seed, _SIGNAL), in_memory)
+    parts = split(pieces(table), [0.5, 0.5], (seed, _SIGNAL), keep)
     val, test = (Sample(name, table.shape, part) for part in parts)
     if min(len(val), len(test)) < 1:
         raise UserError(

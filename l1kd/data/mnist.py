@@ -328,7 +328,7 @@ def _exposure(data: ImagesData) -> tuple[Sample | None, str, tuple[str, ...]]:
     return _sample("exposure", images.train), told, images.files[:2]
 
 
-def image_table(path: Path, port: FixedPoint) -> Table:
+def image_table(data: DataSection, path: Path, port: FixedPoint) -> Table:
     """The images of an IDX file, or of an array of pixels n/256."""
     if path.suffix.lower() in READERS:
         return array_table(str(path), port)

@@ -8,13 +8,20 @@ from pathlib import Path
 from l1kd.core.config import SOURCES as SOURCES
 from l1kd.core.config import DataSection
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.data import calorimeter, mnist, user_arrays
+from l1kd.data import adc2021, calorimeter, cms_l1, mnist, user_arrays
 from l1kd.data.dataset import Dataset
 from l1kd.data.event_tables import Table
 
 SOURCES.update(
     (source.name, source)
-    for source in (calorimeter.TOY, *mnist.SOURCES, calorimeter.CALO, user_arrays.SOURCE)
+    for source in (
+        calorimeter.TOY,
+        *mnist.SOURCES,
+        calorimeter.CALO,
+        cms_l1.SOURCE,
+        adc2021.SOURCE,
+        user_arrays.SOURCE,
+    )
 )
 
 
@@ -27,9 +34,9 @@ def open_dataset(data: DataSection, seed: int) -> Dataset:
 
 def open_table(data: DataSection, argument: str, port: FixedPoint) -> Table:
     """Events without a label, in a file of the source's or as an array `path` or `path:key`."""
-    path, own = Path(argument), SOURCES[data.source].table
-    with_key = ":" in argument and not path.exists()
-    if own is None or with_key or path.suffix.lower() == ".npz":
+    path, source = Path(argument), SOURCES[data.source]
+    own, with_key = source.table, ":" in argument and not path.exists()
+    if own is None or (with_key and not source.keyed) or path.suffix.lower() == ".npz":
         return user_arrays.array_table(argument, port)
-    table: Table = own(path, port)
+    table: Table = own(data, path, port)
     return table

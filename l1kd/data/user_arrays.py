@@ -60,7 +60,7 @@ def array_table(argument: str, grid: FixedPoint) -> Table:
 def check_kept(tables: Iterable[Table]) -> None:
     """Refuse more than fits in memory of what cannot be read in parts."""
     kept = [table for table in tables if table.kept_because]
-    if sum(table.size for table in kept) > event_tables.MEMORY_LIMIT:
+    if sum(table.size for table in kept) > event_tables.KEPT_LIMIT:
         raise UserError(
             f"{kept[0].file}: {kept[0].key} ({kept[0].size / 2**20:.0f} MiB) is "
             f"{kept[0].kept_because}: too much data in all to keep in memory, and this cannot be "
@@ -68,12 +68,18 @@ def check_kept(tables: Iterable[Table]) -> None:
         )
 
 
+def path_and_key(argument: str) -> tuple[Path, str]:
+    """The file that `path` or `path:key` means, and the key; empty if there is none."""
+    path = Path(argument)
+    if path.exists() or ":" not in argument:
+        return path, ""
+    file, _, key = argument.rpartition(":")
+    return Path(file), key.strip("/")
+
+
 def _locate(argument: str) -> Table:
     """The array that `path` or `path:key` means, its values not checked yet."""
-    path, key = Path(argument), ""
-    if not path.exists() and ":" in argument:
-        file, _, key = argument.rpartition(":")
-        path = Path(file)
+    path, key = path_and_key(argument)
     if path.suffix.lower() not in READERS:
         raise UserError(f"{argument}: neither .npz nor .h5; save it as one of them")
     names, open_array = READERS[path.suffix.lower()]
@@ -86,7 +92,6 @@ def _locate(argument: str) -> Table:
                 f"{path}: {1 + len(others)} arrays in it ({', '.join([key, *others][:12])}); say "
                 f"which one as {path.name}:KEY"
             )
-    key = key.strip("/")
     table = open_array(path, key)
     if table is None:
         there = ", ".join(names(path)[:12])

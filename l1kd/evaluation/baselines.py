@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from l1kd.data.dataset import Dataset, Events
+from l1kd.data.dataset import Block, Dataset, Events, Sample, Signal
 from l1kd.data.moments import MOST_EVENTS, measure_spread, principal_axes, square_root
 from l1kd.evaluation.metrics import band
 from l1kd.evaluation.scores import Scorer, Values
@@ -104,7 +106,34 @@ def fit_baselines(dataset: Dataset) -> dict[str, Baseline]:
     """The baselines of a data set by name, all of them where inputs form rings of one kind."""
     spread = measure_spread(dataset.train, dataset.standardise_axes)
     found: dict[str, Baseline] = {name: (score, {}) for name, score in plain(*spread).items()}
-    return found | (_calorimeter(dataset, spread[0]) if dataset.standardise_axes else {})
+    if not dataset.standardise_axes:
+        return found
+    if dataset.shape[2:] in ((), (1,)):
+        return found | _calorimeter(dataset, spread[0])
+    first: Any = _kept(lambda events: np.asarray(events[..., :1], np.float64))
+    for name, (score, settings) in _calorimeter(_counts(dataset), spread[0][..., :1]).items():
+        found[name] = _after(first, score), settings
+    return found
+
+
+def _after(first: Any, score: Scorer) -> Scorer:
+    return lambda events: score(first(events))
+
+
+def _first(load: Callable[[], Any]) -> Any:
+    return load()[..., :1]
+
+
+def _counts(dataset: Dataset) -> Dataset:
+    """The first channel of a calorimeter's events: the counts, without the bits beside them."""
+
+    def of(sample: Sample) -> Sample:
+        blocks = (Block(block.events, partial(_first, block.load)) for block in sample.blocks)
+        return Sample(sample.name, (*sample.shape[:-1], 1), tuple(blocks))
+
+    signals = {name: Signal(of(own.val), of(own.test)) for name, own in dataset.signals.items()}
+    train, val, test = of(dataset.train), of(dataset.val), of(dataset.test)
+    return replace(dataset, signals=signals, train=train, val=val, test=test)
 
 
 def plain(mean: Values, deviation: Values) -> dict[str, Scorer]:

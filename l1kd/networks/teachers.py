@@ -24,12 +24,12 @@ from l1kd.networks.allowed_layers import LogEnsemble, Odds, PowerMean, SquareRoo
 layers = keras.layers
 
 
-def _image(x: Any, shape: tuple[int, ...], architecture: str) -> Any:
+def _image(x: Any, shape: tuple[int, ...], architecture: str, channels: str = "") -> Any:
     if len(shape) == 2:
         x = layers.Reshape((*shape, 1))(x)
-    elif len(shape) != 3 or shape[2] != 1:
+    elif len(shape) != 3 or (channels and shape[2] != 1):
         raise UserError(
-            f"teacher {architecture!r} reads images of one channel; these events have the shape "
+            f"teacher {architecture!r} reads images{channels}; these events have the shape "
             f"{shape}; use `teacher: {{architecture: dense}}`"
         )
     return x
@@ -42,7 +42,7 @@ def _paper(x: Any, shape: tuple[int, ...], config: TeacherNetwork, name: str) ->
             f"teacher 'paper' reads 28x28 images; these events have the shape {shape}; "
             "use `teacher: {architecture: cicada}` or `dense`"
         )
-    x = _image(x, shape, "paper")
+    x = _image(x, shape, "paper", " of one channel")
     # Of 10 rows the last window of stride 2 leaves one unread, of 22 the one before it: so nobody
     # reads the last 3 of 28, nor what the convolutions in between would make of them.
     x = layers.Cropping2D(((0, 3), (0, 3)))(x)
@@ -77,7 +77,8 @@ def _cicada(x: Any, shape: tuple[int, ...], config: TeacherNetwork, name: str) -
     x = layers.Conv2D(20, 3, padding="same", activation="relu")(x)
     # CICADA ends in a ReLU, right for counts; a standardised input is negative half of the time.
     last = None if config.standardise else "relu"
-    return layers.Conv2D(1, 3, padding="same", activation=last)(x)
+    channels = shape[2] if len(shape) > 2 else 1
+    return layers.Conv2D(channels, 3, padding="same", activation=last)(x)
 
 
 def _dense(x: Any, shape: tuple[int, ...], config: TeacherNetwork, name: str) -> Any:

@@ -44,7 +44,10 @@ def init(
                 raise UserError(f"--signal {each}: write NAME=FILE, as ttbar=ttbar.h5; {rule}")
             data["signals"].setdefault(name, []).append(str(Path(file).absolute()))
     elif background or signals:
-        raise UserError(f"the source {source!r} has events of its own; files are for calo, arrays")
+        others = [n for n, each in SOURCES.items() if "background" in each.section.model_fields]
+        raise UserError(
+            f"the source {source!r} has events of its own; files are for {', '.join(others)}"
+        )
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", directory.resolve().name).lstrip("_.-") or "mine"
     given = {"name": name[:64], "data": data, **SOURCES[source].defaults}
     config = Config.model_validate(given)

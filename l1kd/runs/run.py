@@ -47,7 +47,7 @@ RUN = files.DirectoryKind(
     begun=r"\.lock|l1kd\.log",
 )
 _Named = TypeVar("_Named", Student, Teacher)
-_EVENTS = (b"PK", b"\x1f\x8b", b"\0\0\x08")  # NPZ, gzip, IDX; beside HDF5
+_EVENTS = (b"PK", b"\x1f\x8b", b"\0\0\x08", b"PAR1")  # NPZ, gzip, IDX, Parquet; beside HDF5
 # A change of these is another experiment: its run is not overwritten by accident.
 _IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
 # Teacher and training are not used; the output type is the network's own.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +24,14 @@ class InputRange:
 
     grid: FixedPoint
     low: float  # the lowest value seen
-    high: float  # the grid's highest
+    high: Any  # the grid's highest, or that of each kind of input along the last axis
     spread: float  # root mean square of the inputs around their mean
     largest: float  # the largest value seen
-    mean: np.ndarray | float = 0.0  # type: ignore[type-arg] # of each input, (rows, columns)
+    mean: np.ndarray | float = 0.0  # type: ignore[type-arg] # of the first kind, (rows, columns)
     ring: bool = False  # rows: the last is beside the first
     jets: Jets = field(default_factory=Jets)
     soft: Soft = field(default_factory=Soft)
+    kinds: int = 1  # of inputs, along the last axis
 
     def round(self, events: np.ndarray) -> Events:  # type: ignore[type-arg]
         """Events rounded to the grid and clipped to the range."""
@@ -48,9 +50,11 @@ def measure_inputs(dataset: Dataset, recipe: Distillation) -> InputRange:
         square += np.square(values).sum()
     mean, count = total / len(dataset.train), len(dataset.train) * total.size
     spread = max(float(np.sqrt(max(square / count - mean.mean() ** 2, 0))), dataset.grid.lsb)
-    ring, plane = 0 in dataset.standardise_axes, mean.reshape(_plane(dataset.shape))
-    limits = dataset.grid, low, dataset.grid.high, spread, high
-    return InputRange(*limits, plane, ring, recipe.jets, recipe.soft)
+    top = dataset.grid.high if dataset.highest is None else np.array(dataset.highest)
+    ring, kinds = 0 in dataset.standardise_axes, np.size(top)
+    first = _planes(mean[None], kinds)[0, :, :, 0]
+    limits = dataset.grid, low, top, spread, high
+    return InputRange(*limits, first, ring, recipe.jets, recipe.soft, kinds)
 
 
 def noise(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
@@ -60,8 +64,8 @@ def noise(events: Events, random: np.random.Generator, inputs: InputRange) -> Ev
 
 
 def shuffle(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
-    """Every event's inputs in random order."""
-    flat = events.reshape(len(events), -1)
+    """Every event's inputs in random order, those of each kind among themselves."""
+    flat = events.reshape(len(events), -1, inputs.kinds)
     return random.permuted(flat, axis=1).reshape(events.shape)
 
 
@@ -157,9 +161,10 @@ def pieces(events: Events, random: np.random.Generator, inputs: InputRange) -> E
 def jets(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
     """Jets of other events, of random energies at random places, added to a normal one."""
     own, count = inputs.jets, len(events)
-    made = events.astype(np.float32).reshape(count, *_plane(events.shape[1:]))
-    sides, event = made.shape[1:], np.arange(count)[:, None, None]
-    above = np.maximum(made - inputs.mean, 0)
+    made = events.astype(np.float32)
+    first = _planes(made, inputs.kinds)[..., 0]
+    sides, event = first.shape[1:], np.arange(count)[:, None, None]
+    above = np.maximum(first - inputs.mean, 0)
     peaks = above.reshape(count, -1)
     energy = own.energy or (3 * inputs.spread, 3 * max(inputs.largest, 2 * inputs.spread))
     # Hard jets look unlike bumps of the pile-up that are scaled up: they are taken more often.
@@ -175,21 +180,22 @@ def jets(events: Events, random: np.random.Generator, inputs: InputRange) -> Eve
         scale = _between_logs(random, energy, count) / np.maximum(cut.sum((1, 2)), 1e-6)
         cut *= (scale * (number > jet))[:, None, None]
         (rows, columns), inside = _window_at(place, window, sides, inputs.ring)
-        np.add.at(made, (event, rows, columns), cut * inside)
-    return inputs.round(made.reshape(events.shape))
+        np.add.at(first, (event, rows, columns), cut * inside)
+    return inputs.round(made)
 
 
 def soft(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
     """Wide blobs added to a normal event: deposits of one value, a Poisson number in each input."""
     own, count = inputs.soft, len(events)
-    made = events.astype(np.float32).reshape(count, *_plane(events.shape[1:]))
+    made = events.astype(np.float32)
+    first = _planes(made, inputs.kinds)[..., 0]
     usual = max(float(np.sum(inputs.mean)), 20 * inputs.spread)
     energy = own.energy or (10 * inputs.spread, usual)
     deposit = own.deposit or (max(inputs.spread / 4, inputs.grid.lsb), inputs.spread)
     number = random.integers(own.number[0], own.number[1] + 1, count)
     for blob in range(own.number[1]):
         profile = np.ones((count, 1, 1))
-        for axis, side in enumerate(made.shape[1:]):
+        for axis, side in enumerate(first.shape[1:]):
             apart = np.abs(np.arange(side) - random.integers(0, side, count)[:, None])
             if inputs.ring and axis == 0:
                 apart = np.minimum(apart, side - apart)
@@ -199,14 +205,14 @@ def soft(events: Events, random: np.random.Generator, inputs: InputRange) -> Eve
         profile /= profile.sum((1, 2), keepdims=True)
         value = _between_logs(random, deposit, count)
         deposits = _between_logs(random, energy, count) / value * (number > blob)
-        made += random.poisson(deposits[:, None, None] * profile) * value[:, None, None]
-    return inputs.round(made.reshape(events.shape))
+        first += random.poisson(deposits[:, None, None] * profile) * value[:, None, None]
+    return inputs.round(made)
 
 
 def turn(events: Events, random: np.random.Generator, inputs: InputRange) -> Events:
     """A normal event with its columns mirrored in half of the cases, its rows turned if a ring."""
-    planes = events.reshape(len(events), *_plane(events.shape[1:]))
-    rows, columns = (np.tile(np.arange(side), (len(events), 1)) for side in planes.shape[1:])
+    planes = _planes(events, inputs.kinds)
+    rows, columns = (np.tile(np.arange(side), (len(events), 1)) for side in planes.shape[1:3])
     if inputs.ring:
         rows = (rows + random.integers(0, rows.shape[1], len(events))[:, None]) % rows.shape[1]
     mirrored = (random.random(len(events)) < 0.5)[:, None]
@@ -236,6 +242,12 @@ def _window_at(
         inside = inside & ((place >= 0) & (place < side) | (ring and axis == 0))
         places.append(place % side)
     return places, inside
+
+
+def _planes(events: np.ndarray, kinds: int) -> np.ndarray:  # type: ignore[type-arg]
+    """Events as (N, rows, columns, kinds of inputs), the same memory."""
+    rows, columns = _plane(events.shape[1:])
+    return events.reshape(len(events), rows, columns // kinds, kinds)
 
 
 def _plane(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import pytest
 from l1kd.core.errors import UserError
 from l1kd.data import calorimeter, event_tables
 from l1kd.data.calorimeter import CaloData
-from l1kd.data.sources import open_dataset
+from l1kd.data.sources import open_dataset, open_table
 
 RNG = np.random.default_rng(1)
 
@@ -317,12 +317,63 @@ def test_a_file_in_two_roles(tmp_path, events):
 
 
 def test_a_file_that_shrinks_while_it_is_used(tmp_path, monkeypatch):
+    """What was read and checked stays; whoever reads on says so."""
     monkeypatch.setattr(event_tables, "MEMORY_LIMIT", 0)
     path = write(tmp_path / "a.h5", {"CaloRegions": regions(60)})
-    dataset = open_dataset(configured(path), 3)
+    dataset, table = open_dataset(configured(path), 3), calorimeter.region_table(tmp_path / "a.h5")
+    before = dataset.train.events()
     write(path, {"CaloRegions": regions(50)})
+    np.testing.assert_array_equal(dataset.train.events(), before)
     with pytest.raises(UserError, match="replaced meanwhile"):
-        dataset.train.events()
+        table.read(0, 60)
+
+
+def bits(events):
+    return RNG.random((events, 18, 14)) < 0.1
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("et", "taubit", "egbit"),
+        ("et", "tauBits", "egBits"),
+        ("CaloRegions/et", "CaloRegions/taubit", "CaloRegions/egbit"),
+    ],
+)
+def test_channels(tmp_path, events, names):
+    given = (events, bits(60), bits(60).astype(np.float32))
+    arrays = dict(zip(names, given, strict=True))
+    arrays |= {"PV_npvs": np.zeros(60), "AcceptanceFlag": np.zeros(0, bool)}
+    path = write(tmp_path / "a.h5", arrays)
+    wanted = np.stack([np.asarray(own, np.int64) for own in given], axis=-1)
+    data = configured(path, channels=["et", "taubit", "egbit"])
+    dataset = open_dataset(data, 3)
+    assert (dataset.shape, dataset.grid) == ((18, 14, 3), calorimeter.GRID)
+    assert dataset.port == calorimeter.PORT
+    np.testing.assert_array_equal(in_order(everything(dataset)), in_order(wanted))
+    table = open_table(data, path, calorimeter.PORT)
+    np.testing.assert_array_equal(table.read(7, 31), wanted[7:31])
+    one = open_table(configured(path, channels=["et", "egbit"]), path, calorimeter.PORT)
+    np.testing.assert_array_equal(one.read(0, 60), wanted[..., [0, 2]])
+    assert open_dataset(configured(path), 3).shape == (18, 14, 1)
+
+
+def test_channels_that_are_not_as_they_should_be(tmp_path, events):
+    def refused(message, **arrays):
+        path = write(tmp_path / "a.h5", arrays)
+        with pytest.raises(UserError, match=message) as caught:
+            open_dataset(configured(path, channels=["et", "taubit"]), 3)
+        assert "a.h5" in str(caught.value)
+
+    refused("no taubit is in it .there is: CaloRegions.*data.channels", CaloRegions=events)
+    refused("60 events in et and 59 in taubit", et=events, taubit=bits(59))
+    refused(r"taubit has the shape \(60, 14, 18\)", et=events, taubit=bits(60).reshape(60, 14, 18))
+    refused(
+        "has a taubit of 2; taubits are whole numbers from 0 to 1", et=events, taubit=bits(60) * 2
+    )
+    for channels in (["taubit"], ["et", "et"], []):
+        with pytest.raises(ValueError, match="channels"):
+            configured("x.h5", channels=channels)
 
 
 def test_exposure_without_a_sample_says_why(tmp_path, events):

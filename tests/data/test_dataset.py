@@ -16,7 +16,16 @@ from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data import event_tables
 from l1kd.data.dataset import Block, Sample
-from l1kd.data.event_tables import Table, assemble, blocks, concatenate, part_sizes, split, window
+from l1kd.data.event_tables import (
+    Table,
+    TemporaryEvents,
+    assemble,
+    concatenate,
+    part_sizes,
+    pieces,
+    split,
+    window,
+)
 
 GRID = FixedPoint(20, 20)
 SHAPE = (2, 3)
@@ -119,8 +128,10 @@ def test_events_in_memory_cannot_be_overwritten():
 )
 def test_a_split_is_disjoint_complete_and_of_the_right_sizes(fractions, sizes, seed):
     whole = of_blocks(sizes).blocks
-    kept = split(whole, fractions, (seed, 1), in_memory=True)
-    read = split(whole, fractions, (seed, 1), in_memory=False)
+    kept, read = (
+        split((block.load() for block in whole), fractions, (seed, 1), keep)
+        for keep in (Block.of, TemporaryEvents().keep)
+    )
     parts = [Sample("part", SHAPE, part) for part in kept]
     for part, other in zip(parts, read, strict=True):
         other = Sample("part", SHAPE, other)
@@ -144,9 +155,9 @@ def test_sizes_of_ranges_add_up(edges, fractions):
 
 
 def test_a_seed_decides_the_split_and_nothing_else():
-    whole = of_blocks([40, 40]).blocks
+    whole = [block.load() for block in of_blocks([40, 40]).blocks]
     one, again, other = (
-        identities([Sample("s", SHAPE, split(whole, (0.5, 0.5), key, True)[0]).events()])
+        identities([Sample("s", SHAPE, split(whole, (0.5, 0.5), key, Block.of)[0]).events()])
         for key in ((1, 1), (1, 1), (2, 1))
     )
     assert one == again != other
@@ -155,7 +166,8 @@ def test_a_seed_decides_the_split_and_nothing_else():
 
 
 def test_a_split_is_the_same_on_every_machine():
-    train, rest = split(of_blocks([8, 3]).blocks, (0.5, 0.5), (7, 1), True)
+    whole = [block.load() for block in of_blocks([8, 3]).blocks]
+    train, rest = split(whole, (0.5, 0.5), (7, 1), Block.of)
     got = [identities([Sample("s", SHAPE, part).events()]) for part in (train, rest)]
     assert got == [[0, 1, 3, 6, 8, 10], [2, 4, 5, 7, 9]]
 
@@ -207,7 +219,7 @@ def test_streamed_and_kept_are_the_same(monkeypatch, held_out):
 def test_blocks_are_bounded(monkeypatch):
     monkeypatch.setattr(event_tables, "BLOCK_EVENTS", 10)
     monkeypatch.setattr(event_tables, "BLOCK_VALUES", 30)
-    assert [block.events for block in blocks(table(12), True)] == [5, 5, 2]
+    assert [len(part) for part in pieces(table(12))] == [5, 5, 2]
     assert math.prod(SHAPE) * 5 == 30
 
 

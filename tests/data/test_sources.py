@@ -22,7 +22,9 @@ from l1kd.data.user_arrays import ArraysData
 
 
 def test_every_source_of_the_configuration_is_there():
-    assert list(SOURCES) == ["l1toy", "mnist", "fashion_mnist", "calo", "arrays"]
+    assert list(SOURCES) == [
+        *("l1toy", "mnist", "fashion_mnist", "calo", "cmsl1", "adc2021", "arrays")
+    ]
     for name, source in SOURCES.items():
         assert source.name == name in get_args(source.section.model_fields["source"].annotation)
 
@@ -31,7 +33,8 @@ def test_a_port_has_no_sign_where_no_value_is_negative():
     ports = {name: source.port for name, source in SOURCES.items()}
     assert ports["l1toy"] == ports["calo"] == FixedPoint(10, 10, signed=False)
     assert ports["mnist"] == ports["fashion_mnist"] == FixedPoint(8, 0, signed=False)
-    assert ports["arrays"] is None  # data.grid says it
+    # the grid of the data, which has a sign
+    assert ports["arrays"] is ports["cmsl1"] is ports["adc2021"] is None
 
 
 def test_only_bunch_crossings_have_a_rate():
@@ -103,3 +106,12 @@ def test_reading_events_needs_no_tensorflow():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", ["cmsl1", "adc2021"])
+def test_a_source_is_listed_and_described(name, l1kd):
+    listed = l1kd("list", "sources")
+    assert listed.returncode == 0 and name in listed.stdout
+    described = l1kd("describe", name)
+    assert described.returncode == 0
+    assert described.stdout.startswith(f"{name} (source): {SOURCES[name].about}")

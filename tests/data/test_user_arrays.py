@@ -323,6 +323,7 @@ def test_large_archives_stream_or_say_how(tmp_path, monkeypatch):
     fortran = save(tmp_path / "c.npz", x=np.asfortranarray(events))
     kept = opened([stored])
     monkeypatch.setattr(event_tables, "MEMORY_LIMIT", 1000)
+    monkeypatch.setattr(event_tables, "KEPT_LIMIT", 1000)
     read = opened([stored])
     for one, other in zip(kept.train.shuffled(8, 1, 1), read.train.shuffled(8, 1, 1), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -335,9 +336,7 @@ def test_large_archives_stream_or_say_how(tmp_path, monkeypatch):
     (tmp_path / "a.npz").write_bytes(damaged)
     with pytest.raises(UserError, match=r"a\.npz"):
         opened([stored])
-    (tmp_path / "a.npz").write_bytes(damaged[:2000])
-    with pytest.raises(UserError, match=r"replaced meanwhile|truncated"):
-        read.train.events()
+    assert len(read.train) == len(read.train.events())  # what was read and checked stays
 
 
 def test_hdf5_in_one_huge_piece(tmp_path, monkeypatch):

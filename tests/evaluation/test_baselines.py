@@ -238,3 +238,24 @@ def test_a_menu_accepts_what_a_seed_accepts_at_its_share_of_the_rate():
     louder = levels.copy()
     louder[3] += 100
     np.testing.assert_array_equal(menu(louder, **shares), score)
+
+
+def test_bits_beside_counts_do_not_change_a_calorimeter_s_baselines():
+    random = np.random.default_rng(5)
+
+    def of(sample):
+        bits = random.integers(0, 2, (len(sample), *SHAPE[:2], 2)).astype(np.float32)
+        return Sample.of(sample.name, np.concatenate([sample.events(), bits], axis=-1))
+
+    counts = _dataset()
+    samples = {name: of(getattr(counts, name)) for name in ("train", "val", "test")}
+    signals = {n: Signal(of(own.val), of(own.test)) for n, own in counts.signals.items()}
+    grid, axes = counts.grid, counts.standardise_axes
+    several = Dataset(**samples, signals=signals, grid=grid, standardise_axes=axes)
+    plain_ones = set(itertools.islice(BASELINES, 6))
+    one, other = fit_baselines(counts), fit_baselines(several)
+    assert one.keys() == other.keys() > plain_ones
+    for name in one.keys() - plain_ones:
+        assert one[name][1] == other[name][1]
+        expected = one[name][0](counts.test.events())
+        np.testing.assert_allclose(other[name][0](several.test.events()), expected)

@@ -174,6 +174,34 @@ def test_the_best_is_chosen_by_what_the_configuration_says(by, best):
     assert metrics.best == best
 
 
+@pytest.mark.parametrize("by", ["efficiency", "band"])
+def test_one_hot_validation_normal_does_not_decide(by):
+    """A rate of 1e-3 of the validation normals alone is less than one event."""
+    students = {"good": lambda raw: 10 * raw, "poor": lambda raw: 60 + 4 * raw}
+    dataset, weak = _dataset(), np.random.default_rng(3)
+    scores = _scores(dataset, students)
+    arrays = {**scores.arrays}
+    arrays["student_poor_val_near"] = weak.permutation(arrays["student_poor_val"])[:150]
+    for name in ("good", "poor"):
+        arrays[f"student_{name}_train"] = np.tile(arrays[f"student_{name}_train"], 20)
+    arrays["student_good_val"][7] = SCORE.high
+
+    def summary(**changed):
+        own = {
+            "params": {"teacher": 99, "good": 1, "poor": 1},
+            "weight_bits": {"good": 8, "poor": 8},
+        }
+        given = Scores({**arrays, **changed})
+        return summarise(given, Line(), SCORE, dataset, **own, choose=Choose(by=by))
+
+    metrics = summary()
+    assert metrics.best == "good"
+    assert metrics.validation["good"].efficiency["far"] > 0.5
+    alone = summary(**{f"student_{n}_train": arrays[f"student_{n}_val"] for n in students})
+    assert alone.validation["good"].efficiency["far"] == 0 and alone.best == "poor"
+    assert alone.validation["good"].auc == metrics.validation["good"].auc
+
+
 def test_the_best_by_quality_gives_way_to_the_best_within_the_budgets():
     students = {"like": lambda raw: 10 * raw, "coarse": lambda raw: np.floor(raw) * 10}
     params, dataset = {"like": 9, "coarse": 1}, _dataset()

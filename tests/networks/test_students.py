@@ -145,3 +145,21 @@ def test_every_architecture_of_the_configuration_is_there() -> None:
     from l1kd.core.config import StudentArchitecture
 
     assert set(get_args(StudentArchitecture)) == set(STUDENTS)
+
+
+@pytest.mark.parametrize("name", ["cicada_v1", "cicada_v2", "conv", "set", "dense"])
+def test_regions_with_bits_beside_their_counts(name: str) -> None:
+    """Three channels are read exactly, and every one of them counts."""
+    from l1kd import read
+
+    random = np.random.default_rng(1)
+    events = random.integers(0, 2, (40, 18, 14, 3)).astype(np.float32)
+    events[..., 0] = random.poisson(3, (40, 18, 14))
+    model = build(name, (18, 14, 3), weight_bits=8)
+    for layer in model.layers:
+        if kernels := layer.get_weights():
+            layer.set_weights([(random.random(k.shape) < 0.4) / 16 for k in kernels])
+    network = read(model)
+    assert (network.predict(events) == model(events).numpy()).all()
+    assert (network.predict(events) != network.predict(events * [1, 0, 1])).any()
+    assert (network.predict(events) != network.predict(events * [1, 1, 0])).any()

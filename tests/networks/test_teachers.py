@@ -178,3 +178,18 @@ def test_an_ensemble_has_members_and_nobody_else() -> None:
             Teacher.model_validate({"architecture": "ensemble", "of": few})
     other = Teacher.model_validate({"architecture": "pca", "of": [{"architecture": "pca"}] * 2})
     assert other.of == [] and other.members == [other]
+
+
+@pytest.mark.parametrize("architecture", ["cicada", "dense", "pca"])
+def test_regions_with_bits_beside_their_counts(architecture: str) -> None:
+    random = np.random.default_rng(1)
+    events = random.integers(0, 2, (300, 18, 14, 3)).astype(np.float32)
+    events[..., 0] = random.poisson(3, (300, 18, 14))
+    model = teacher(architecture, events, (0,), standardise=True, square_root=1.0)
+    assert model.get_layer("reconstruction").output.shape[1:] == (18, 14, 3)
+    assert np.isfinite(model(events).numpy()).all()
+
+
+def test_the_paper_s_teacher_says_what_fits_several_channels() -> None:
+    with pytest.raises(UserError, match=r"one channel.*\(28, 28, 3\).*architecture: dense"):
+        teacher("paper", np.zeros((9, 28, 28, 3), np.float32))

@@ -185,3 +185,17 @@ def test_a_turned_event_is_one_of_its_ring() -> None:
 def test_windows_have_a_middle() -> None:
     with pytest.raises(ValueError, match="odd"):
         Jets(width=4)
+
+
+@pytest.mark.parametrize("kind", EXPOSURES)
+def test_kinds_of_inputs_keep_their_ranges(kind):
+    """A bit beside a count stays a bit, whatever is done to the event."""
+    random = np.random.default_rng(2)
+    events = random.integers(0, 2, (60, 6, 5, 2)).astype(np.float32)
+    events[..., 0] = random.poisson(20, (60, 6, 5))
+    sample, grid = Sample.of("train", events), FixedPoint(11, 11)
+    data = Dataset(sample, sample, sample, {}, grid, highest=(1023.0, 1.0))
+    made = EXPOSURES[kind](events, np.random.default_rng(1), measure_inputs(data, RECIPE))
+    assert made.shape == events.shape and made[..., 0].max() > 20
+    assert set(np.unique(made[..., 1])) <= {0.0, 1.0}
+    assert grid.holds(made).all()
