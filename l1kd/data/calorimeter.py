@@ -52,7 +52,8 @@ DEFAULTS: dict[str, Any] = {
     ],
     "distillation": {
         "epochs": 8,
-        "final_epochs": 24,
+        "head_start": 7,
+        "final_epochs": 32,
         "batch": 256,
         "learning_rate": 3e-3,
         "student_learning_rate": 1e-2,
