@@ -52,8 +52,7 @@ DEFAULTS: dict[str, Any] = {
     ],
     "distillation": {
         "epochs": 8,
-        "head_start": 7,
-        "final_epochs": 32,
+        "final_epochs": 24,
         "batch": 256,
         "learning_rate": 3e-3,
         "student_learning_rate": 1e-2,

@@ -56,8 +56,8 @@ def _of(*members: str) -> str:
 BOTH, HARD = "jets, soft", "jets, patch"
 # By name: the teacher, and the exposure that its students see. The first is what the others are
 # compared with: the default before there were classifiers, with its epochs.
-BEFORE, SHIPPED = "dense_before", "shipped"
-EPOCHS = {BEFORE: (16, 0, 8), SHIPPED: (8, 7, 32)}  # of the teacher, alone of these, then frozen
+BEFORE, WAITING = "dense_before", "head_start"
+EPOCHS = {BEFORE: (16, 0, 8), WAITING: (8, 7, 32)}  # of the teacher, alone of these, then frozen
 TEACHERS = {
     BEFORE: (DENSE, "patch, shuffle"),
     "dense": (DENSE, BOTH),
@@ -67,7 +67,7 @@ TEACHERS = {
     "mahalanobis_contrast_no_soft": (_of(MAHALANOBIS, _contrast(HARD)), HARD),
     "pca_contrast": (_of(PCA, _contrast(BOTH)), BOTH),
     "dense_contrast": (_of(DENSE, _contrast(BOTH)), BOTH),
-    SHIPPED: (_of(MAHALANOBIS, _contrast(BOTH)), BOTH),
+    WAITING: (_of(MAHALANOBIS, _contrast(BOTH)), BOTH),
 }
 FROZEN = "mahalanobis_contrast"  # the teacher of the variants
 # Settings of the distillation; `student` is the student's.
