@@ -143,7 +143,7 @@ class Distillation(Strict):
     epochs: Annotated[Int, Field(ge=1, le=100_000)] = 40
     """Epochs in which the teacher learns; with mode: sequential, as many again for the students."""
     head_start: Annotated[Int, Field(ge=0, le=100_000)] = 0
-    """Epochs of these that the teacher learns alone."""
+    """Epochs of these that the teacher learns alone, at most all but the last; colearning only."""
     final_epochs: Annotated[Int, Field(ge=0, le=100_000)] = 10
     """Epochs after these in which students learn from the best teacher, frozen; colearning only."""
     patience: Annotated[Int, Field(ge=1, le=100_000)] | None = None
@@ -194,13 +194,6 @@ class Distillation(Strict):
 
     @model_validator(mode="after")
     def _begins_before_it_ends(self) -> Distillation:
-        if self.mode == "colearning" and self.head_start >= self.epochs:
-            raise ValueError(
-                f"'head_start' is {self.head_start} of {self.epochs} 'epochs': students would "
-                "never learn with their teacher; use mode: sequential, or fewer"
-            )
-        if self.mode == "sequential" and self.head_start:
-            raise ValueError("'head_start' is for mode: colearning; sequential is all of it")
         learning = sum(phase.last - phase.first for phase in self.phases if phase.students)
         if self.float_epochs >= learning:
             raise ValueError(
@@ -212,7 +205,7 @@ class Distillation(Strict):
     @property
     def phases(self) -> list[Phase]:
         """Phases of the training, in order."""
-        start, middle = self.head_start, self.epochs
+        middle, start = self.epochs, min(self.head_start, self.epochs - 1)
         if self.mode == "sequential":
             return [
                 Phase("teacher", 0, middle, teacher=True, students=False),

@@ -5,11 +5,12 @@
 `TEACHERS` with the student by the recipe of `l1toy` and the exposure in `TEACHERS`, once for every
 seed; then, for each of `VARIANTS` of the distillation, the student again against the teacher
 `FROZEN`. All is judged on signals' validation halves, at thresholds of training and validation
-normals: 6,000 validation normals alone leave two events at the band's lower end. `--test` judges
-what is asked for on the test halves, too, when the choice is made. Records `results/teachers.json`:
-AUC, efficiency and band, means over signals, all six and without SUEP, and paired differences to
-the first of a table, of the same seed. `--record` trains nothing, `--page` writes the tables into
-docs/training.md. Finished pieces are kept in DIR (default `runs/bench-teachers`).
+normals: 6,000 validation normals alone leave two events at the band's lower end. Records
+`results/teachers.json`: AUC, efficiency and band, means over signals, all six and without SUEP, and
+paired differences to the first of a table, of the same seed. `--test`, when the choice is made: the
+runs of the teachers asked for are evaluated on test halves, and their students compared with the
+baselines. `--record` trains nothing, `--page` writes the tables into docs/training.md. Finished
+pieces are kept in DIR (default `runs/bench-teachers`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import l1kd
 from l1kd.core import config_file
 from l1kd.core.context import Context
 from l1kd.core.files import read_arrays, read_json, write_arrays, write_json
+from l1kd.core.stages import Stage
 from l1kd.evaluation.comparison import Comparison
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.rates import events_per_collision
@@ -54,8 +56,8 @@ def _of(*members: str) -> str:
 BOTH, HARD = "jets, soft", "jets, patch"
 # By name: the teacher, and the exposure that its students see. The first is what the others are
 # compared with: the default before there were classifiers, with its epochs.
-BEFORE = "dense_before"
-EPOCHS = {True: (16, 8), False: (8, 24)}  # with a moving teacher, with a frozen one
+BEFORE, WAITING = "dense_before", "head_start"
+EPOCHS = {BEFORE: (16, 0, 8), WAITING: (8, 7, 32)}  # of the teacher, alone of these, then frozen
 TEACHERS = {
     BEFORE: (DENSE, "patch, shuffle"),
     "dense": (DENSE, BOTH),
@@ -65,6 +67,7 @@ TEACHERS = {
     "mahalanobis_contrast_no_soft": (_of(MAHALANOBIS, _contrast(HARD)), HARD),
     "pca_contrast": (_of(PCA, _contrast(BOTH)), BOTH),
     "dense_contrast": (_of(DENSE, _contrast(BOTH)), BOTH),
+    WAITING: (_of(MAHALANOBIS, _contrast(BOTH)), BOTH),
 }
 FROZEN = "mahalanobis_contrast"  # the teacher of the variants
 # Settings of the distillation; `student` is the student's.
@@ -88,21 +91,24 @@ def settings(name: str, seed: int, more: Sequence[str]) -> list[str]:
     """Settings of a teacher's run."""
     teacher, exposure = TEACHERS[name]
     own = [f"teacher={teacher}", f"students=[{STUDENT}]", f"distillation.exposure=[{exposure}]"]
-    epochs, final = EPOCHS[name == BEFORE]
-    own += [f"distillation.epochs={epochs}", f"distillation.final_epochs={final}"]
+    keys = "epochs", "head_start", "final_epochs"
+    given = zip(keys, EPOCHS.get(name, (8, 0, 24)), strict=True)
+    own += [f"distillation.{key}={number}" for key, number in given]
     rate = ["distillation.learning_rate=1e-3"]
     return [*own, f"seed={seed}", "threads=1", *(rate if name == BEFORE else more)]
 
 
-def taught(name: str, seed: int, work: Path, more: Sequence[str]) -> Context:
+def taught(
+    name: str, seed: int, work: Path, more: Sequence[str], until: Stage = "train"
+) -> Context:
     """A run whose teacher and student are trained."""
     directory, given = work / f"{name}-{seed}", settings(name, seed, more)
-    run_configuration(CONFIG, directory, until="train", overrides=given)
+    run_configuration(CONFIG, directory, until=until, overrides=given)
     return context_of(directory, config_file.load(config_file.find(CONFIG), given))
 
 
-def scored(model: Any, context: Context, file: Path, *, test: bool) -> dict[str, Any]:
-    """Scores by sample, `test` of normals, kept in a file."""
+def scored(model: Any, context: Context, file: Path) -> dict[str, Any]:
+    """Scores on validation halves by sample, `test` of normals, kept in a file."""
     from l1kd.evaluation.evaluate import scorer
 
     dataset = context.dataset
@@ -114,12 +120,11 @@ def scored(model: Any, context: Context, file: Path, *, test: bool) -> dict[str,
             file,
             {
                 name: np.concatenate([np.ravel(score(chunk)) for chunk in own.chunks(1024)])
-                for name, own in (dataset.judged if test else samples).items()
+                for name, own in samples.items()
             },
         )
     found = dict(read_arrays(file))
-    if not test:
-        found["test"] = np.concatenate([found.pop("train"), found["test"]])
+    found["test"] = np.concatenate([found.pop("train"), found["test"]])
     return found
 
 
@@ -189,10 +194,10 @@ def _trainer(base: Any, labelled: Any, _tail: float = 0.0, _ranking: float = 0.0
     return Trainer
 
 
-def figures(scores: Mapping[str, Mapping[str, Any]], context: Context, *, test: bool) -> Any:
+def figures(scores: Mapping[str, Mapping[str, Any]], context: Context) -> Any:
     """Of networks judged together: means over signals, and paired differences to the first."""
-    known = context.dataset.description.get("distinct_collisions", {})
-    description = {"distinct_collisions": {"test": known.get("test" if test else "train", {})}}
+    known = context.dataset.description["distinct_collisions"]
+    description = {"distinct_collisions": {"test": known["train"]}}
     first = next(iter(scores))
     found = {}
     for without in ((), ("suep",)):
@@ -246,6 +251,57 @@ def summary(seeds: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def against_baselines(work: Path, name: str) -> dict[str, Any]:
+    """Of evaluated runs of a teacher: their students' bands, and minus teacher and baselines."""
+    files = sorted(work.glob(f"{name}-*/metrics.json"))
+    rows = [read_json(file) for file in files]
+    if not rows:
+        return {}
+    students = [row["students"]["set"] for row in rows]
+    found: dict[str, Any] = {"seeds": len(rows)}
+    for kind in ("auc", "efficiency", "band"):
+        found[kind] = over(
+            statistics.mean(v for k, v in own[kind].items() if k != "all") for own in students
+        )
+    found["minus"] = {}
+    for other in students[0]["difference"]:
+        row = found["minus"][other] = {}
+        for key, left_out in (("all", ()), ("no_suep", ("suep", "mean"))):
+            parts = [own["difference"][other]["band"] for own in students]
+            if key == "all":
+                row[key] = {
+                    "value": over(part["mean"]["value"] for part in parts)[0],
+                    "seeds": over(part["mean"]["value"] for part in parts)[1],
+                    "events": over(part["mean"]["error"] for part in parts)[0],
+                }
+            else:
+                each = [
+                    statistics.mean(v["value"] for k, v in part.items() if k not in left_out)
+                    for part in parts
+                ]
+                row[key] = dict(zip(("value", "seeds"), over(each), strict=True))
+    return found
+
+
+def baseline_table(found: Mapping[str, Any]) -> list[str]:
+    """Lines of the table of students on test halves."""
+    lines = ["| `set` taught by | minus | band | events | without SUEP |", "|---|---|---|---|---|"]
+    for name, own in found.items():
+        mean, error = own["band"]
+        lines.append(
+            f"| `{name}`, {own['seeds']} seeds | | {100 * mean:.1f} +- {100 * error:.1f} | | |"
+        )
+        for other, row in own["minus"].items():
+            whole, rest = row["all"], row["no_suep"]
+            cells = [
+                f"{100 * whole['value']:+.1f} +- {100 * whole['seeds']:.1f}",
+                f"{100 * whole['events']:.1f}",
+                f"{100 * rest['value']:+.1f} +- {100 * rest['seeds']:.1f}",
+            ]
+            lines.append(f"| | `{other}` | {' | '.join(cells)} |")
+    return lines
+
+
 def table(found: Mapping[str, Any]) -> list[str]:
     """Lines of a table in docs/training.md."""
     lines = ["| network | seeds | AUC | band | minus first | band without SUEP | minus first |"]
@@ -290,61 +346,56 @@ def main() -> int:
     contexts: dict[tuple[str, int], Context] = {}
     for seed in () if options.record else options.seeds:
         for name in options.teachers:
-            context = contexts[name, seed] = taught(name, seed, work, more)
-            judge(l1kd.load_model(context.teacher_file), context, f"{name}-{seed}-teacher", options)
+            until: Stage = "evaluate" if options.test else "train"
+            context = contexts[name, seed] = taught(name, seed, work, more, until)
+            judge(l1kd.load_model(context.teacher_file), context, f"{name}-{seed}-teacher", work)
             student = l1kd.load_model(context.student_file("set"))
-            judge(student, context, f"{name}-{seed}-student", options)
+            judge(student, context, f"{name}-{seed}-student", work)
         for name in options.variants:
             if not (work / f"variant-{name}-{seed}.npz").is_file():
                 context = contexts.get((FROZEN, seed)) or taught(FROZEN, seed, work, more)
-                judge(varied(name, context), context, f"variant-{name}-{seed}", options)
+                judge(varied(name, context), context, f"variant-{name}-{seed}", work)
     record(work, more, page=options.page)
     return 0
 
 
-def judge(model: Any, context: Context, name: str, options: Any) -> None:
-    """Score validation halves, and test halves where that is asked."""
-    for test in (False, True) if options.test else (False,):
-        file = options.work / f"{name}{'-judged' if test else ''}.npz"
-        if not file.is_file():
-            scored(model, context, file, test=test)
-            sys.stdout.write(f"{file.stem}\n")
-            sys.stdout.flush()
+def judge(model: Any, context: Context, name: str, work: Path) -> None:
+    """Score what has no scores yet."""
+    if not (file := work / f"{name}.npz").is_file():
+        scored(model, context, file)
+        sys.stdout.write(f"{name}\n")
+        sys.stdout.flush()
 
 
 def record(work: Path, more: Sequence[str], *, page: bool) -> None:
     """Write and print what is there."""
     found: dict[str, Any] = {}
     groups = {
-        "teachers": {name: f"{name}-{{}}-teacher" for name in TEACHERS},
-        "students": {name: f"{name}-{{}}-student" for name in TEACHERS},
-        "variants": {name: f"variant-{name}-{{}}" for name in VARIANTS},
+        "teachers": {name: f"{name}-{{}}-teacher.npz" for name in TEACHERS},
+        "students": {name: f"{name}-{{}}-student.npz" for name in TEACHERS},
+        "variants": {name: f"variant-{name}-{{}}.npz" for name in VARIANTS},
     }
-    seeds = sorted({int(file.name.split("-")[1]) for file in work.glob("*-*-student.npz")})
-    for test in (False, True):
-        for group, patterns in groups.items():
-            rows = {}
-            for seed in seeds:
-                ending = f"{'-judged' * test}.npz"
-                files = {name: work / f"{p.format(seed)}{ending}" for name, p in patterns.items()}
-                there = {name: file for name, file in files.items() if file.is_file()}
-                if next(iter(patterns)) not in there:
-                    continue
-                context = context_of(
-                    work, config_file.load(config_file.find(CONFIG), [f"seed={seed}"])
-                )
-                scores = {n: scored(None, context, file, test=test) for n, file in there.items()}
-                cached = work / f"figures-{group}-{seed}{'-judged' * test}.json"
-                if not cached.is_file() or list(read_json(cached)) != list(scores):
-                    write_json(cached, figures(scores, context, test=test))
-                rows[str(seed)] = read_json(cached)
-            if rows:
-                found[f"{group}_{'test' if test else 'validation'}"] = {
-                    "summary": summary(rows),
-                    "seeds": rows,
-                }
-    write_json(RESULTS, {"environment": environment(), "settings": list(more), **found})
+    for group, patterns in groups.items():
+        rows = {}
+        first = next(iter(patterns))
+        for path in sorted(work.glob(patterns[first].format("*"))):
+            seed = path.stem.replace("variant-", "").split("-")[1]
+            files = {name: work / pattern.format(seed) for name, pattern in patterns.items()}
+            there = {name: file for name, file in files.items() if file.is_file()}
+            given = config_file.load(config_file.find(CONFIG), [f"seed={seed}"])
+            context = context_of(work, given)
+            scores = {name: scored(None, context, file) for name, file in there.items()}
+            cached = work / f"figures-{group}-{seed}.json"
+            if not cached.is_file() or list(read_json(cached)) != list(scores):
+                write_json(cached, figures(scores, context))
+            rows[seed] = read_json(cached)
+        if rows:
+            found[group] = {"summary": summary(rows), "seeds": rows}
     tables = {name: table(own["summary"]) for name, own in found.items()}
+    judged = {name: own for name in TEACHERS if (own := against_baselines(work, name))}
+    tables["judged"] = baseline_table(judged)
+    settings = {"environment": environment(), "settings": list(more), "test_halves": judged}
+    write_json(RESULTS, {**settings, **found})
     for name, lines in tables.items():
         sys.stdout.write("\n".join([f"{name}:", *lines, ""]))
     if page:

@@ -152,6 +152,12 @@ def test_a_classifier_s_score_is_the_odds_and_a_ring_may_be_turned() -> None:
         assert np.allclose(turned, model(CALO).numpy(), rtol=1e-4) == same
 
 
+def test_a_classifier_reads_events_of_any_shape() -> None:
+    for events in (CALO.reshape(300, 252), CALO[..., 0], CALO[:, :5, :3]):
+        model = teacher("contrast", events, hidden=[])
+        assert model(events).shape == (300,) and len(latents_of(model)) == 1
+
+
 @pytest.mark.parametrize("combine", ["soft_maximum", "mean"])
 def test_an_ensemble_is_its_members_logs_in_units_of_the_normals(
     combine: str, tmp_path: Path

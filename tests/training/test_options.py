@@ -232,8 +232,6 @@ def test_a_training_with_heads_an_average_and_pruning_resumes(
 @pytest.mark.parametrize(
     ("own", "words"),
     [
-        ("{epochs: 4, head_start: 4}", "'head_start' is 4 of 4"),
-        ("{mode: sequential, head_start: 1}", "sequential is all of it"),
         ("{epochs: 4, final_epochs: 2, float_epochs: 6}", "'float_epochs' is 6 of the 6"),
         ("{average: 1}", "average"),
     ],

@@ -164,6 +164,14 @@ def test_a_checkpoint_of_another_configuration_is_not_resumed(
     assert all(float(row[f"{name}_loss"]) != loss for name, loss in first.items())
 
 
+def test_a_head_start_leaves_the_last_epoch_and_is_for_co_learning() -> None:
+    for epochs, start in ((8, 7), (3, 2), (1, 0)):
+        phases = Distillation(epochs=epochs, head_start=7).phases
+        assert phases[-2] == Phase("together", start, epochs, teacher=True, students=True)
+    alone = [Distillation(mode="sequential", head_start=start).phases for start in (0, 7)]
+    assert alone[0] == alone[1]
+
+
 def test_phases_end_with_a_frozen_teacher() -> None:
     for mode in ("sequential", "colearning"):
         for final in (0, 3):
