@@ -66,6 +66,27 @@ if len(files) > 1:
     turns = range(1, 1 + int(repeats))
     rows = [[taken(each, int(most), epoch) for each in sets] for epoch in turns]
     found["us"] = [statistics.median(column) for column in zip(*rows)]
+    from l1kd.networks.tensorflow_setup import prepare_tensorflow
+    prepare_tensorflow(1)
+    import tensorflow as tf
+    from l1kd.training import train
+    from l1kd.training.exposure import Batches
+    config = config_file.load(Path(files[0]))
+    distiller = train.build(config, sets[0])
+
+    def trained(dataset, epoch, steps=40):
+        batches, events = Batches(dataset, config.distillation, 7).training(epoch), 0
+        next(batches)
+        started = time.process_time()
+        for _, batch in zip(range(steps), batches):
+            distiller.step(*map(tf.constant, batch), True, teacher=True, students=True)
+            events += len(batch[0])
+        batches.close()
+        return (time.process_time() - started) / events * 1e6
+
+    trained(sets[0], 99, 3)
+    rows = [[trained(each, epoch) for each in sets] for epoch in turns]
+    found["trained_us"] = [statistics.median(column) for column in zip(*rows)]
 print(json.dumps(found))
 """
 
@@ -184,6 +205,10 @@ def test_streaming(source: str, tmp_path: Path) -> None:
             "throughput_ratio": round(large["us"][1] / large["us"][0], 3),
             "opening_cpu_us_per_training_event": round(large["opened_us"], 2),
         },
+        "training": {
+            "cpu_us_per_event": [round(us, 3) for us in reversed(large["trained_us"])],
+            "throughput_ratio": round(large["trained_us"][1] / large["trained_us"][0], 3),
+        },
         "scoring": {
             "peak_mb": [round(peaks[SMALL]), round(peaks[LARGE])],
             "growth_mb": round(peaks[LARGE] - peaks[SMALL]),
@@ -195,4 +220,5 @@ def test_streaming(source: str, tmp_path: Path) -> None:
     write_json(RESULTS, {**whole, source: found})
     for part in ("training_input", "scoring"):
         assert found[part]["growth_mb"] <= MOST_MB, found
+    for part in ("training", "scoring"):
         assert found[part]["throughput_ratio"] >= LEAST_RATIO, found
