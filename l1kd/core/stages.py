@@ -56,7 +56,8 @@ SPECS: dict[AnyStage, StageSpec] = {
         "l1kd.firmware.verify.verify:verify",
         ("data", "verify", "rtl"),
         (*MODELS, "scores.npz", "metrics.json", *EXACT, *PROJECTS),
-        ("agreement.json", "fidelity.json", "energy.json"),
+        ("agreement.json", "fidelity.json"),
+        also=("energy.json",),
     ),
     "synth": StageSpec(
         "l1kd.firmware.synth:synth",

@@ -18,6 +18,7 @@ from l1kd.core.run_files import Toggles
 from l1kd.firmware.certificate.shipped_files import contents
 from l1kd.firmware.certificate.symbolic import Space, Unproved, Value
 from l1kd.firmware.certificate.verilog_reader import read_design
+from l1kd.firmware.verilog.port_wrapper import Interface
 from l1kd.firmware.verilog.project import Logic
 
 _LARGEST = 1 << 62  # magnitude of a number
@@ -154,14 +155,10 @@ def evaluate(logic: Logic, events: ArrayLike) -> tuple[NDArray[np.float64], Eval
     counts, evaluation = logic.counts(events), Evaluation()
     low, high = logic.input_type.bounds
     inputs = [evaluation.events(column, low, high) for column in counts.T]
-    found, _ = read_design(
-        cast(Space, evaluation),
-        contents(logic.directory),
-        logic.record.top,
-        cast(list[Value], inputs),
-        (logic.input_type, logic.output_type),
-        logic.description.output.size,
-    )
+    types = logic.input_type, logic.description.output.size, logic.output_type
+    outside = Interface(logic.record.top, logic.network.shape, *types, latency=0)
+    given = cast(Space, evaluation), contents(logic.directory), cast(list[Value], inputs)
+    found, _ = read_design(*given, outside)
     evaluation.count_registers(evaluation.last)
     shown = (_number(cast(_Given, value)).values for value in found)
     columns = [np.broadcast_to(values, len(counts)) for values in shown]
