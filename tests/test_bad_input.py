@@ -524,7 +524,7 @@ l1kd("report", "disk/run")
     check(*new, ["disk/new", "Read-only", "can be written"])
     assert len(old) == 2
     for code, stderr in old:
-        check(code, stderr, ["disk/run", "Read-only"])
+        check(code, stderr, ["disk/run", "cannot be written", "copy the run"])
     check_left(tmp_path / "after", before)
 
 

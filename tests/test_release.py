@@ -34,7 +34,7 @@ def test_the_formats_in_the_documentation_are_those_that_are_written() -> None:
         "sweep, study": str(sweep_grid.SWEEP.version),
         "exact network": str(network.FORMAT_VERSION),
         "HLS project": str(project._FORMAT),
-        "Verilog project": str(verilog._FORMAT),
+        "Verilog project": str(verilog.FORMAT),
         "emulator": str(emulator._FORMAT),
         "archive": of_archive.decode(),
         "scores": str(score.FORMAT_VERSION),

