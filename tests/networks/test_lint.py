@@ -119,6 +119,7 @@ def test_what_hls4ml_writes_does_not_compile_where_the_lint_refuses(tmp_path: Pa
     assert said.keys() == given.keys(), (said, given)
 
 
+@pytest.mark.full  # of hls4ml, whose version is pinned
 @pytest.mark.csim
 def test_hls4ml_is_wrong_where_the_lint_refuses(tmp_path: Path) -> None:
     """One compilation for all that are wrong as whole networks, and for those with many heads."""
@@ -185,7 +186,8 @@ BOTH = ("io_parallel", "io_stream")
 
 
 @pytest.mark.csim
-@pytest.mark.parametrize("each", [True, pytest.param(False, marks=pytest.mark.full)])
+@pytest.mark.full  # likewise; other tests show every kind of project exact
+@pytest.mark.parametrize("each", [True, False])
 def test_what_is_clean_is_exact(each: bool, tmp_path: Path) -> None:
     """With one interface in turn and then with the other; all in one compilation."""
     io_types = {

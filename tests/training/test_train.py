@@ -222,6 +222,7 @@ def test_a_teacher_in_closed_form_is_distilled_from_the_first_epoch(
 
 
 _CONTRAST = "{architecture: contrast, hidden: [4], filters: [2], standardise: true}"
+_ONE = "students=[{name: flat, architecture: dense, hidden: [4]}]"
 _DENSE = "{architecture: dense, latent: 2, hidden: [8]}"
 _BOTH = f"{{architecture: ensemble, of: [{_DENSE}, {_CONTRAST}]}}"
 _FITTED = f"{{architecture: ensemble, of: [{{architecture: pca}}, {_CONTRAST}], combine: mean}}"
@@ -279,7 +280,7 @@ def test_a_classifier_and_an_ensemble_learn_stop_and_go_on(
 
 
 def test_a_classifier_learns_from_made_events_not_from_exposure(tiny: Path, tmp_path: Path) -> None:
-    own = f"teacher={_CONTRAST}", "distillation.epochs=1", "distillation.final_epochs=1"
+    own = f"teacher={_CONTRAST}", "distillation.epochs=1", "distillation.final_epochs=1", _ONE
     kinds = {"a": ("jets", "patch"), "b": ("jets", "shuffle"), "c": ("soft", "patch")}
     found = {}
     for name, (against, exposure) in kinds.items():
