@@ -20,6 +20,7 @@ SHORT = (
     "distillation.epochs=3",
     "distillation.final_epochs=10",
     "distillation.batch=64",
+    "verify.max_auc_loss=1",  # such a student is not good
     "students=[{name: tiny, architecture: dense, hidden: [16]}]",
     "firmware.io_type=io_parallel",
     "rtl.simulate=none",
