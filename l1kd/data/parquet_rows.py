@@ -54,7 +54,7 @@ class ParquetFile:
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """Number of rows."""
         return self.edges[-1]
 
     @classmethod

@@ -69,7 +69,7 @@ def beside(context: Context) -> Iterator[None]:
 
 
 def _to_begin(context: Context) -> dict[str, Logic]:
-    """What `synth` would give to Yosys, by student; nothing if it cannot tell."""
+    """Designs that `synth` will give to Yosys, by student; none if the run cannot be read."""
     with contextlib.suppress(UserError):  # the stages themselves say what is wrong
         groups = projects_of(context.directory)
         students = [open_student(context, name, projects) for name, projects in groups.items()]

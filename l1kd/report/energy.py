@@ -1,4 +1,4 @@
-"""What one event costs in the teacher, in students and in their firmware, each with its method.
+"""Cost of one event in the teacher, in students and in their firmware, each with its method.
 
 Energies are products of what was counted and of what a stated source says that a count costs.
 """
@@ -180,5 +180,5 @@ def energy_notes(run: RunFiles) -> list[str]:
 
 
 def as_rows(run: RunFiles) -> list[dict[str, Any]]:
-    """What is stored, and the quantities that follow from it; None is unknown."""
+    """Stored quantities and those that follow from them; None is unknown."""
     return [cost.model_dump(mode="json") | quantities(run, cost) for cost in run.energy or []]

@@ -176,7 +176,7 @@ def drawn(run: RunFiles) -> dict[str, list[Block]]:
 
 @dataclass(frozen=True)
 class Step:
-    """What a reader may do next: commands, each after its purpose."""
+    """Next steps of a reader: commands, each after its purpose."""
 
     title: str
     about: str
@@ -184,7 +184,7 @@ class Step:
 
 
 def next_steps(run: RunFiles) -> Iterator[Step]:
-    """What to do with the run, for each reader; its commands run where the run's directory is."""
+    """Next steps for each reader; commands run in the parent of the run's directory."""
     place = run.directory.resolve()
     here = shlex.quote(f"runs/{place.name}" if place.parent.name == "runs" else place.name)
     best = run.metrics.students[run.metrics.best] if run.metrics else None

@@ -78,7 +78,7 @@ def good(run: RunFiles) -> Gate:
 
 
 def _advice(run: RunFiles, state: State, best: Compared) -> str:
-    """What a physicist should do, from the comparison with the best baseline."""
+    """Advice to a physicist, from the comparison with the best baseline."""
     by = f"{100 * abs(best.value):.1f} ± {100 * best.error:.1f} points"
     if state == "failed":
         return (

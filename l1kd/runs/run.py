@@ -314,7 +314,7 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def writable(directory: Path) -> bool:
-    """Whether this user may write into a run."""
+    """True if this user may write into a run."""
     return os.access(directory, os.W_OK)
 
 

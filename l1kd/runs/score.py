@@ -83,7 +83,7 @@ class Cluster:
         tables: Sequence[Table],
         function: Callable[..., Any],
     ) -> Iterator[Any]:
-        """What a function makes of every part of the files, in order; workers open them again."""
+        """Results of a function for every part of the files, in order; workers open them again."""
         from l1kd.runs.sweep import connected, plain_fault
 
         check(network, tables)

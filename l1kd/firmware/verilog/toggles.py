@@ -139,7 +139,7 @@ class Evaluation:
 
 
 def _changes(value: _Given, width: int) -> int:
-    """How often the lowest bits change from an event to the next."""
+    """Number of changes of the lowest bits from one event to the next."""
     values = _number(value).values
     if not values.ndim:
         return 0
