@@ -21,7 +21,7 @@ from l1kd.core.errors import UserError
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.array_files import hdf5_array, hdf5_names
 from l1kd.data.dataset import Dataset
-from l1kd.data.event_tables import RolesSection, Table, assemble
+from l1kd.data.event_tables import OBJECT_DEFAULTS, RolesSection, Table, assemble
 from l1kd.data.user_arrays import path_and_key
 
 logger = logging.getLogger("l1kd")
@@ -172,24 +172,7 @@ SOURCE = Source(
     name="adc2021",
     about="the ADC2021 challenge's HDF5 files by role, 19 objects of pT, eta, phi",
     section=Adc2021Data,
-    defaults={
-        "teacher": {
-            "architecture": "dense",
-            "hidden": [64, 32],
-            "latent": 8,
-            "standardise": True,
-        },
-        "students": [
-            {"architecture": "dense", "hidden": [32, 16]},
-            {"name": "small", "architecture": "dense", "hidden": [16, 8]},
-        ],
-        "distillation": {
-            "batch": 256,
-            "student_learning_rate": 1e-2,
-            "exposure": ["pieces", "shuffle"],
-        },
-        "choose": {"by": "efficiency"},
-    },
+    defaults=OBJECT_DEFAULTS,
     port=None,
     crossings_mhz=LHC_CROSSINGS_MHZ,
     open=open_adc2021,

@@ -21,7 +21,7 @@ from l1kd.core.config_types import Float, Int, Range, Strict
 from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset
-from l1kd.data.event_tables import RolesSection, Table, assemble
+from l1kd.data.event_tables import OBJECT_DEFAULTS, RolesSection, Table, assemble
 from l1kd.data.parquet_rows import Chain, Columns, ParquetFile, ParquetRows, lists
 
 _SPLITS = {"train": "train", "valid": "val", "test": "test"}  # theirs and ours
@@ -363,24 +363,7 @@ SOURCE = Source(
     name="cmsl1",
     about="the CC0 CMS Level-1 set, Parquet of Zenodo or Hugging Face by role",
     section=CmsL1Data,
-    defaults={
-        "teacher": {
-            "architecture": "dense",
-            "hidden": [64, 32],
-            "latent": 8,
-            "standardise": True,
-        },
-        "students": [
-            {"architecture": "dense", "hidden": [32, 16]},
-            {"name": "small", "architecture": "dense", "hidden": [16, 8]},
-        ],
-        "distillation": {
-            "batch": 256,
-            "student_learning_rate": 1e-2,
-            "exposure": ["pieces", "shuffle"],
-        },
-        "choose": {"by": "efficiency"},
-    },
+    defaults=OBJECT_DEFAULTS,
     port=None,
     crossings_mhz=LHC_CROSSINGS_MHZ,
     open=open_cms_l1,

@@ -36,6 +36,27 @@ _SIGNALS = "signals."
 _RESERVED = ("train", "val", "test", "all")
 
 
+# Of sources whose events are lists of objects: small dense networks, as AXOL1TL has them.
+OBJECT_DEFAULTS: dict[str, Any] = {
+    "teacher": {
+        "architecture": "dense",
+        "hidden": [64, 32],
+        "latent": 8,
+        "standardise": True,
+    },
+    "students": [
+        {"architecture": "dense", "hidden": [32, 16]},
+        {"name": "small", "architecture": "dense", "hidden": [16, 8]},
+    ],
+    "distillation": {
+        "batch": 256,
+        "student_learning_rate": 1e-2,
+        "exposure": ["pieces", "shuffle"],
+    },
+    "choose": {"by": "efficiency"},
+}
+
+
 class RolesSection(DataSection):
     """The section `data` of a source whose files are given by role."""
 
