@@ -525,7 +525,7 @@ class Config(Strict):
         of_training = ("average", "float_epochs", "raw_weight", "feature_weight")
         asked = [f"distillation.{key}" for key in of_training if getattr(self.distillation, key)]
         for number, own in enumerate(self.students):
-            defaults = {"sparsity": 0.0, "starts": 1, "logic_penalty": 0.0}
+            defaults = {"sparsity": 0.0, "starts": 1, "logic_penalty": 0.0, "learning_rate": None}
             given = [key for key, value in defaults.items() if getattr(own, key) != value]
             asked += [f"students.{number}.{key}" for key in given]
         if asked:

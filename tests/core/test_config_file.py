@@ -283,3 +283,17 @@ def test_all_mistakes_are_said_at_once_each_with_its_place(tmp_path: Path) -> No
         ("--set", "distillation.epochs"),
         (":5", "rtl.maxlut"),
     ]
+
+
+@pytest.mark.parametrize(
+    "setting", ["starts: 2", "sparsity: 0.5", "logic_penalty: 1e-2", "learning_rate: 1e-3"]
+)
+def test_beside_a_student_from_a_file_nothing_is_dropped_in_silence(
+    setting: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.yaml"
+    other = f"{{architecture: set, hidden: [4], {setting}}}"
+    path.write_text(f"data: {{source: l1toy}}\nstudents: [{{name: a, file: a.keras}}, {other}]\n")
+    key = setting.partition(":")[0]
+    with pytest.raises(UserError, match=rf"students\.1\.{key} is not for a run with students from"):
+        config_file.load(path)
