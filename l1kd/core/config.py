@@ -23,6 +23,7 @@ from l1kd.core.config_types import (
     Int,
     ModelPath,
     Name,
+    OneOf,
     Part,
     Range,
     Share,
@@ -103,8 +104,6 @@ def _of_its_source(value: Any, info: ValidationInfo) -> Any:
 
 Data = Annotated[SerializeAsAny[DataSection], BeforeValidator(_of_its_source)]
 
-TargetTransform = Literal["fitted", "paper", "cicada"]
-
 
 @dataclass(frozen=True)
 class Phase:
@@ -178,7 +177,7 @@ class Distillation(Strict):
     """Weight of the students' error on the raw score (the tail), beside that on its logarithm."""
     feature_weight: Annotated[Float, Field(ge=0, le=1000)] = 0.0
     """Weight of auxiliary heads that predict the teacher's latent from a student's last layer."""
-    target: TargetTransform = "fitted"
+    target: Annotated[str, OneOf("distillation.target")] = "fitted"
     """Transform of the teacher's raw score that students learn."""
     score: Score = Score()
     """Fixed-point type of the students' output."""
@@ -222,11 +221,6 @@ class Distillation(Strict):
         return found if start else found[1:]
 
 
-StudentArchitecture = Literal[
-    "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense", "set"
-]
-
-
 class Grid(_Type):
     """The fixed-point grid of the input."""
 
@@ -265,7 +259,7 @@ class Student(Strict):
 
     name: Name
     """Name in files, tables and firmware; by default the architecture's."""
-    architecture: Literal[StudentArchitecture, "file", "imported"]
+    architecture: Annotated[str, OneOf("students.architecture")]
     """Layers of the network: `l1kd list students`; `imported` is of `l1kd import` alone."""
     file: ModelPath | None = None
     """A QKeras network of yours, .keras or .h5, in place of an architecture; weights that it has
@@ -407,7 +401,7 @@ class Rtl(Strict):
 class Choose(Strict):
     """Criterion and budgets by which the best student is chosen."""
 
-    by: Literal["auc", "efficiency", "band"] = "auc"
+    by: Annotated[str, OneOf("choose.by")] = "auc"
     """Mean over the signals' validation halves that decides; at thresholds of the normals of
     training and validation."""
     max_lut: Annotated[Float, Field(gt=0)] | None = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -16,12 +18,26 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from l1kd.core.errors import did_you_mean
 
 _T = TypeVar("_T", int, float)
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+# The values of some keys with their meanings, by key: the only list of them.
+VALUES: dict[str, dict[str, str]] = yaml.safe_load(
+    resources.files("l1kd.core").joinpath("config_values.yaml").read_text(encoding="utf-8")
+)
+
+
+class OneOf:
+    """One of the values of a key in `config_values.yaml`, but for some."""
+
+    def __init__(self, key: str, *, but: tuple[str, ...] = ()) -> None:
+        self.names = [name for name in VALUES[key] if name not in but]
+
+    def __get_pydantic_core_schema__(self, *_: Any) -> core_schema.CoreSchema:
+        return core_schema.literal_schema(self.names)
 
 
 def _no_bool(value: Any) -> Any:
