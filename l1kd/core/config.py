@@ -18,6 +18,7 @@ from pydantic import (
 
 from l1kd.core import fpga_parts
 from l1kd.core.config_types import (
+    PART_PATTERN,
     Bits,
     Float,
     Int,
@@ -336,9 +337,7 @@ class Firmware(Strict):
     """HLS tool that the projects are written for."""
     part_has: PartHas | None = None
     """Resources of the part; null: l1kd knows it."""
-    part: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)] = (
-        "xcvu13p-flga2577-2-e"
-    )
+    part: Annotated[str, Field(pattern=PART_PATTERN, max_length=64)] = "xcvu13p-flga2577-2-e"
     """Full name of the FPGA: `l1kd list parts`; of another one {name, lut, ff, dsp, bram, uram}."""
     clock_ns: Annotated[Float, Field(gt=0, le=1000)] = 5.0
     """Target clock period in ns."""

@@ -24,6 +24,8 @@ from l1kd.core.errors import did_you_mean
 
 _T = TypeVar("_T", int, float)
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+PART_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+MODEL_PATTERN = r"(?i)^.+\.(keras|h5|hdf5)$"
 # The values of some keys with their meanings, by key: the only list of them.
 VALUES: dict[str, dict[str, str]] = yaml.safe_load(
     resources.files("l1kd.core").joinpath("config_values.yaml").read_text(encoding="utf-8")
@@ -72,7 +74,7 @@ Int = Annotated[int, BeforeValidator(_no_bool)]
 Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 EventPath = Annotated[str, AfterValidator(_absolute)]
-ModelPath = Annotated[EventPath, Field(pattern=r"(?i)^.+\.(keras|h5|hdf5)$")]
+ModelPath = Annotated[EventPath, Field(pattern=MODEL_PATTERN)]
 _TEXT, _SIDE = {"type": "string"}, {"type": "integer", "minimum": 1, "maximum": 64}
 Paths = Annotated[
     list[Annotated[EventPath, Field(min_length=1)]],

@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from l1kd import __version__
-from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.errors import CheckFailed, UserError, first_fault
 
 # A directory of a run with one of these was made by l1kd, which may replace it.
 MARKERS = ("student.json", "l1kd.json")
@@ -147,8 +147,7 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
     except (UserError, CheckFailed, MemoryError):
         raise
     except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        fault = f"is damaged, or not as l1kd writes it ({reason})"
+        fault = f"is damaged, or not as l1kd writes it ({first_fault(error)})"
         if isinstance(error, OSError) and error.strerror:
             fault = f"cannot be read ({error.strerror})"
         raise UserError(f"{path} {fault}; {remedy}") from error

@@ -521,9 +521,15 @@ def read(directory: Path, name: str) -> Any:
     return read_as(_FILES[name], directory / name, missing, remedy)
 
 
-def read_as(kind: Any, path: Path, missing: str, remedy: str) -> Any:
+def read_as(kind: Any, path: Path, missing: str, remedy: str, *, version: int | None = None) -> Any:
     """A JSON file as a type; UserError says that it is `missing`, or what is wrong and a remedy."""
     if not path.exists():
         raise UserError(missing)
     with reading(path, remedy):
-        return TypeAdapter(kind).validate_python(read_json(path))
+        value = read_json(path)
+        written = value.get("format_version", version) if isinstance(value, dict) else version
+        if version is not None and written != version:
+            raise UserError(
+                f"{path} was written in format {written}, this version reads {version}; {remedy}"
+            )
+        return TypeAdapter(kind).validate_python(value)

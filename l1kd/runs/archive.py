@@ -164,8 +164,7 @@ def _gathered(context: Context, name: str | None) -> tuple[str, Files]:
     if (run / REPORT).is_file():
         files[REPORT] = read_bytes(run / REPORT)
     for directory in sorted((run / "emulator").glob("[!.]*/")):
-        with reading(directory / MANIFEST, f"run `l1kd emulator {run}` again, or remove it"):
-            built = emulator.Manifest.model_validate_json(read_bytes(directory / MANIFEST))
+        built = emulator.read_manifest(directory, f"run `l1kd emulator {run}` again, or remove it")
         if built.namespace in [each.description.namespace for each in student.projects]:
             _put(files, f"emulator/{directory.name}", directory)
     points = [each.model_dump() for each in metrics.students[name].working_points]
@@ -267,8 +266,7 @@ def _certified(name: str, project: Project | Logic, network: Network, claim: Any
 def _emulator(name: str, directory: Path, projects: Iterable[Project]) -> Finding:
     """Build an emulator anew, of the project that it is of, and compare all files."""
     with reading(directory, _AGAIN):
-        theirs = emulator.Manifest.model_validate_json(read_bytes(directory / MANIFEST))
-        found = contents(directory)
+        theirs, found = emulator.read_manifest(directory, _AGAIN), contents(directory)
     for project in projects:
         if project.description.namespace == theirs.namespace:
             ours = emulator.build(project, directory.parents[1] / ".built")
