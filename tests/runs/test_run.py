@@ -282,17 +282,29 @@ def emulator_pairs(run: Path) -> list[dict[str, Any]]:
     return [p for record in records for p in record["pairs"] if p["candidate"] == "emulator"]
 
 
+# `verify` is not among these: it compares QKeras' network, too.
 _WITHOUT_TENSORFLOW = """
 import sys
 from l1kd.cli import main
 
-run = sys.argv[1]
-for arguments in (["synth", run], ["report", run], ["compare", run], ["emulator", run]):
+run, events = sys.argv[1:]
+out = ["--out", run + "/scored.h5"]
+for arguments in (
+    ["synth", run],
+    ["report", run],
+    ["report", run, "--format", "json"],
+    ["compare", run],
+    ["score", run, events, "--threshold", "9", *out],
+    ["rates", run, "--threshold", "9"],
+    ["export", run],
+    ["check", run],
+    ["emulator", run],
+):
     try:
         main(arguments)
     except SystemExit as end:
         assert not end.code, arguments
-    assert "tensorflow" not in sys.modules, arguments
+    assert not {"tensorflow", "qkeras", "hls4ml"} & set(sys.modules), arguments
 """
 
 
@@ -305,7 +317,8 @@ def test_a_copied_run_is_itself_and_needs_no_tensorflow(
     for name in ("firmware.json", "rtl.json"):
         for record in json.loads((run / name).read_text()):
             assert record["directory"].startswith(f"firmware/{record['student']}/")
-    code = [sys.executable, "-c", _WITHOUT_TENSORFLOW, str(run)]
+    events = str(finished_run.parent / "data" / "normal.npz")
+    code = [sys.executable, "-c", _WITHOUT_TENSORFLOW, str(run), events]
     done = subprocess.run(code, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
 
