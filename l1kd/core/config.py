@@ -78,7 +78,7 @@ class Source:
     crossings_mhz: float | None  # of the normal events; None: they are no bunch crossings
     open: Callable[[Any, int], Any]  # (section, seed) -> l1kd.data.dataset.Dataset
     # Where its events are (None: nowhere, or where the configuration says), and what to do then.
-    find: Callable[[], tuple[str | None, str]]
+    find: Callable[[], tuple[str | None, str]] = lambda: (None, "")
     # Opens a file of events without a label, (section, path, port) ->
     # l1kd.data.event_tables.Table; None: as an array of values on the port's grid.
     table: Callable[[Any, Path, FixedPoint], Any] | None = None

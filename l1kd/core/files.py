@@ -139,6 +139,12 @@ def check_regular(path: Path, missing: str) -> None:
         raise UserError(reason if path.exists() else missing)
 
 
+def check_free(out: Path) -> None:
+    """Refuse to write a file where something is."""
+    if out.exists() or out.is_symlink():
+        raise UserError(f"{out} is there already, and is not replaced; name another --out")
+
+
 @contextlib.contextmanager
 def reading(path: Path, remedy: str) -> Iterator[None]:
     """Blame a file for whatever a reader raises of it: UserError with a remedy."""

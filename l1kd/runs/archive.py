@@ -34,7 +34,7 @@ from l1kd.firmware.certificate.shipped_files import contents
 from l1kd.firmware.hls import emulator
 from l1kd.firmware.hls.project import NETWORK, Project, open_project
 from l1kd.firmware.hls.testbench import read_vectors
-from l1kd.firmware.run_firmware import certificate_of, open_student, projects_of
+from l1kd.firmware.run_firmware import certificate_of, open_student, projects_of_student
 from l1kd.firmware.verilog.project import Logic, open_logic
 from l1kd.runs.run import opened, writable
 
@@ -138,11 +138,10 @@ def _tar(top: str, files: Files) -> bytes:
 
 def _gathered(context: Context, name: str | None) -> tuple[str, Files]:
     """Name of the archive's directory, and its files: a student as it is in the run now."""
-    run, groups = context.directory, projects_of(context.directory)
+    run = context.directory
     metrics: run_files.Metrics = run_files.read(run, "metrics.json")
-    if (name := name or metrics.best) not in groups:
-        raise UserError(f"{run} has no project of a student {name!r}, but of {', '.join(groups)}")
-    student = open_student(context, name, groups[name])
+    name, projects = projects_of_student(run, name or metrics.best)
+    student = open_student(context, name, projects)
     hls = {f"hls/{each.directory.name}": each for each in student.projects}
     parts: dict[str, Any] = {**hls, **({"verilog": student.logic} if student.logic else {})}
     verify = run_files.read(run, MANIFEST).stages.get("verify")

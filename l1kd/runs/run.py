@@ -29,6 +29,7 @@ from l1kd.core.config import Config, IoType, Student, VendorTool
 from l1kd.core.context import Context, plain_console
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import call, held, temporary_files_in
+from l1kd.core.run_files import RUN
 from l1kd.core.stages import GIVEN, SPECS, STAGES, AnyStage, Stage, order
 from l1kd.core.sweep_config import differences
 from l1kd.core.teacher_config import Teacher
@@ -39,13 +40,6 @@ from l1kd.networks.tensorflow_setup import check_memory, prepare_tensorflow
 
 logger = logging.getLogger("l1kd")
 
-RUN = files.DirectoryKind(
-    "run",
-    "manifest.json",
-    damaged="make a new run",
-    version=run_files.FORMAT_VERSION,
-    begun=r"\.lock|l1kd\.log",
-)
 _Named = TypeVar("_Named", Student, Teacher)
 _EVENTS = (b"PK", b"\x1f\x8b", b"\0\0\x08", b"PAR1")  # NPZ, gzip, IDX, Parquet; beside HDF5
 # A change of these is another experiment: its run is not overwritten by accident.
@@ -196,20 +190,18 @@ def run_vendor_tool(
 ) -> None:
     """Run a vendor's tool on a student's projects: `steps`, by commas, `limit` seconds each."""
     from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
-    from l1kd.firmware.run_firmware import certificate_of, projects_of
+    from l1kd.firmware.run_firmware import certificate_of, projects_of_student
     from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
 
     wanted = parse_steps(steps)
     (backend,) = (each for each in BACKENDS.values() if each.tool == tool)
     with opened(directory) as runner:
-        name = student or run_files.read(directory, "metrics.json").best
-        own = projects_of(directory).get(name, [])
+        name, own = projects_of_student(directory, student)
         projects = [each for each in own if io_type in (None, each.record.io_type)]
         if not projects:
-            have = [each.label for each in own]
             raise UserError(
-                f"{directory}: there is no {io_type or 'HLS'} project of the student {name!r}"
-                + (f", there is {', '.join(have)}" if have else "; see its firmware.json")
+                f"{directory}: there is no {io_type} project of the student {name!r}; it has "
+                f"{', '.join(each.label for each in own)}"
             )
         if other := [each for each in projects if each.record.backend != backend.name]:
             kind = backend_named(other[0].record.backend)
@@ -223,9 +215,9 @@ def run_vendor_tool(
         if program is None:
             for line in instructions(directory, projects, wanted):
                 runner.context.say(line)
-            names = " nor ".join(each.name for each in backend.programs)
+            names = " or ".join(each.name for each in backend.programs)
             raise UserError(
-                f"neither {names} is on the PATH; source the tool's "
+                f"no {names} is on the PATH; source the tool's "
                 "settings64.sh, or run the commands above where it is and bring the results back: "
                 f"l1kd synth {directory} --collect DIR"
             )
@@ -278,11 +270,7 @@ def is_done(directory: Path, config: Config, until: Stage) -> bool:
 
 def open_context(directory: Path) -> Context:
     """An existing run as its stages see it; UserError if it is none, or of another version."""
-    if not (directory / "manifest.json").is_file() or not (directory / "config.yaml").is_file():
-        raise UserError(
-            f"{directory} is not a run (no manifest.json); runs are made by `l1kd run CONFIG`"
-        )
-    RUN.check_version(directory)
+    run_files.check_run(directory)
     context = context_of(directory, config_file.load_resolved(directory / "config.yaml"))
 
     def events() -> Any:

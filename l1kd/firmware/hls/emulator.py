@@ -38,7 +38,7 @@ from l1kd.core.processes import version_text
 from l1kd.firmware.hls import c_simulation, testbench
 from l1kd.firmware.hls.project import Port, Project, counts_of
 from l1kd.firmware.hls.testbench import template
-from l1kd.firmware.run_firmware import certificate_of, projects_of
+from l1kd.firmware.run_firmware import certificate_of, projects_of_student
 
 _FORMAT = 1
 _FLAGS = (
@@ -270,15 +270,8 @@ def _check_elf(copy: Path, path: Path) -> None:
 
 def deliver(run: Path, student: str | None = None, out: Path | None = None) -> tuple[str, Emulator]:
     """Build the emulator of a student (the best one); it is kept if the test vectors agree."""
-    groups = projects_of(run)
-    if student is None:
-        student = next(iter(groups)) if len(groups) == 1 else None
-        student = student or run_files.read(run, "metrics.json").best
-    if student not in groups:
-        raise UserError(
-            f"{run} has no project of a student {student!r}; it has those of {', '.join(groups)}"
-        )
-    project = min(groups[student], key=lambda each: each.record.io_type != "io_parallel")
+    student, projects = projects_of_student(run, student)
+    project = min(projects, key=lambda each: each.record.io_type != "io_parallel")
     certificate_of(run, project)
     inputs, expected = testbench.read_vectors(project.directory)
 
