@@ -245,8 +245,9 @@ def run_vendor_tool(
 def collect_results(directory: Path, results: Path) -> Sequence[str]:
     """Put vendors' results that were brought back into the run; names of their projects."""
     from l1kd.firmware.run_firmware import projects_of
-    from l1kd.firmware.vendor_tools.tool_results import collect
+    from l1kd.firmware.vendor_tools.tool_results import collect, folders
 
+    folders(results)  # says what is wrong
     with opened(directory) as runner:
         projects = [each for group in projects_of(directory).values() for each in group]
         with _results_kept(runner):
@@ -326,7 +327,8 @@ def locked(directory: Path) -> Iterator[None]:
 
 def writable(directory: Path) -> bool:
     """True if this user may write into a run."""
-    return os.access(directory, os.W_OK)
+    read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
+    return os.access(directory, os.W_OK) and not read_only
 
 
 class _Log(logging.FileHandler):
