@@ -206,5 +206,5 @@ def test_only_directories_that_l1kd_made_are_replaced(state: str, tmp_path: Path
     if state in ("ours", "empty", "absent"):
         check_replaceable(target, inside=run)
     else:
-        with pytest.raises(UserError, match="not made by l1kd|symbolic link|is a file"):
+        with pytest.raises(UserError, match=r"not made by l1kd|symbolic link|is a file"):
             check_replaceable(target, inside=run)
