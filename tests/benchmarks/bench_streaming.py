@@ -78,7 +78,8 @@ config = config_file.load(Path(files[0]))
 distiller = train.build(config, sets[0])
 
 def trained(dataset, epoch, steps=40):
-    batches, events = Batches(dataset, config.distillation, 7).training(epoch), 0
+    kinds = config.teacher.kinds
+    batches, events = Batches(dataset, config.distillation, 7, kinds).training(epoch), 0
     next(batches)
     started = time.process_time()
     for _, batch in zip(range(steps), batches):
