@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
@@ -119,13 +119,21 @@ def find(argument: str) -> Path:
     return names[argument]
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """A YAML file over its source's defaults, and `--set KEY=VALUE` over both; errors say where."""
-    return next(load_each(path, overrides, [()]))
+def load(
+    path: Path, overrides: Sequence[str] = (), known: Mapping[str, str] | None = None
+) -> Config:
+    """A YAML file over its source's defaults, and `--set KEY=VALUE` over both; errors say where.
+
+    Paths of events by names that the file has for them may be known.
+    """
+    return next(load_each(path, overrides, [()], known))
 
 
 def load_each(
-    path: Path, overrides: Sequence[str], points: Iterable[Sequence[Setting]]
+    path: Path,
+    overrides: Sequence[str],
+    points: Iterable[Sequence[Setting]],
+    known: Mapping[str, str] | None = None,
 ) -> Iterator[Config]:
     """As `load`, once for every point of a grid: its settings lie between file and `--set`."""
     raw, places = _read(path)
@@ -150,7 +158,7 @@ def load_each(
         for setting in settings:
             if setting.key[0] != "data":
                 _lay(merged, setting, said, path)
-        yield _validate(merged, path, said, {"beside": path.parent})
+        yield _validate(merged, path, said, {"beside": path.parent, "known": known or {}})
 
 
 def load_resolved(path: Path) -> Config:

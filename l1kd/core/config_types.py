@@ -59,6 +59,10 @@ def _absolute(value: str, info: ValidationInfo) -> str:
         return value
     if "\0" in value:
         raise ValueError("no usable path (there is a null byte in it)")
+    name, colon, key = value.rpartition(":")
+    known = info.context.get("known", {})
+    if value in known or name in known:
+        return known[value] if value in known else f"{known[name]}{colon}{key}"
     try:
         here, there = Path(value).expanduser(), Path(info.context["beside"], value)
         found_here, found_there = (

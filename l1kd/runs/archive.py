@@ -57,6 +57,8 @@ def export(run: Path, archive: Path | None = None, student: str | None = None) -
     with opened(run, lock=archive is None or writable(run)) as runner:
         top, files = _gathered(runner.context, student)
         archive = archive or run / f"{top}.tar.gz"
+        if not archive.name.endswith((".tar.gz", ".tgz")):
+            raise UserError(f"{archive}: an archive is written as .tar.gz; end the name so")
         if archive.is_symlink() or (archive.exists() and not _is_ours(archive)):
             raise UserError(f"{archive} exists and is no archive of l1kd; name another place")
         with reading(run, "rename what is named so, or remove it"):

@@ -12,9 +12,11 @@ import pytest
 from l1kd.core import files, run_files
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import (
+    MARKERS,
     atomic,
     atomic_directory,
     check_own_files,
+    check_replaceable,
     content_hash,
     file_hash,
     is_passing,
@@ -203,3 +205,32 @@ def test_nothing_is_written_through_links_of_a_run(name: str, tmp_path: Path) ->
         os.mkfifo(run / name)
         with pytest.raises(UserError, match="or no file"):
             check_own_files(run)
+
+
+@pytest.mark.parametrize(
+    "state", ["file", "theirs", "link", "link above", "ours", "empty", "absent"]
+)
+def test_only_directories_that_l1kd_made_are_replaced(state: str, tmp_path: Path) -> None:
+    run, theirs = tmp_path / "run", tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis.tex").touch()
+    (target := run / "above" / "csim").parent.mkdir(parents=True)
+    if state == "file":
+        target.touch()
+    elif state == "theirs":
+        target.mkdir()
+        (target / "thesis.tex").touch()
+    elif state == "link":
+        target.symlink_to(theirs)
+    elif state == "link above":
+        target.parent.rmdir()
+        target.parent.symlink_to(theirs)
+    elif state != "absent":
+        target.mkdir()
+        if state == "ours":
+            (target / MARKERS[0]).touch()
+    if state in ("ours", "empty", "absent"):
+        check_replaceable(target, inside=run)
+    else:
+        with pytest.raises(UserError, match=r"not made by l1kd|symbolic link|is a file"):
+            check_replaceable(target, inside=run)

@@ -22,7 +22,8 @@ from l1kd.core import run_files
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import is_passing, passing_name
 from l1kd.core.stages import STAGES
-from l1kd.runs.run import _differences, _event_hash, link_projects, locked
+from l1kd.runs.event_files import _hash, event_hash, find
+from l1kd.runs.run import _differences, link_projects, locked
 from tests.conftest import copy_of_run, killed_before
 from tests.firmware.networks import change_weight
 
@@ -424,12 +425,12 @@ def test_a_manifest_does_not_choose_what_is_read(
     (run / "manifest.json").write_text(json.dumps(record), encoding="utf-8")
     read: list[Path] = []
     monkeypatch.setattr("l1kd.core.files.file_hash", lambda path: read.append(path) or "0")
-    _event_hash.cache_clear()
-    for file in record["data"]:
-        status = Path(file).stat()
-        _event_hash(file, status.st_size, status.st_mtime_ns)
-    _event_hash.cache_clear()
-    assert {str(path) for path in read} == {*manifest(finished_run)["data"]}
+    _hash.cache_clear()
+    for name, digest in record["data"].items():
+        place = find(name, digest, run)
+        assert place and event_hash(place)
+    _hash.cache_clear()
+    assert {path.name for path in read} == {Path(name).name for name in record["data"]} - {"secret"}
 
 
 @pytest.mark.full
