@@ -8,7 +8,6 @@ nothing is compiled. `make bench` runs it, resumes where it was stopped, and rec
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 import warnings

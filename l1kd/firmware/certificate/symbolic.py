@@ -13,7 +13,7 @@ from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.arithmetic import halved
@@ -85,6 +85,10 @@ class Term(NamedTuple):
     high: int
 
 
+def _where(found: NDArray[Any], one: Ends, other: Ends) -> Ends:
+    return Ends(*(np.where(found, a, b) for a, b in zip(one, other, strict=True)))
+
+
 def _times(factor: Any, step: NDArray[Any]) -> NDArray[Any]:
     return np.where(step == _BENT, _BENT, factor * step)
 
@@ -110,22 +114,21 @@ def _bitwise(name: str, one: Ends, other: Ends) -> Ends:
     exact = (one.low == one.high) & (other.low == other.high)
     low = np.where(exact, function(one.low, other.low), -(1 << bits) * (min(map(np.min, ends)) < 0))
     high = np.where(exact, function(one.low, other.low), (1 << bits) - 1)
-    step = np.full_like(low, _BENT)
+    made = Ends(low, high, np.full_like(low, _BENT))
     if name != "xor":
         neutral, fixed = (-1, 0) if name == "and" else (0, -1)
         for first, second in ((one, other), (other, one)):
             for number, kept in ((neutral, second), (fixed, first)):
-                found = (first.low == number) & (first.high == number)
-                low, high, step = map(partial(np.where, found), kept, (low, high, step))
-    return Ends(low, high, step)
+                made = _where((first.low == number) & (first.high == number), kept, made)
+    return made
 
 
 def _chosen(key: Ends, one: Ends, other: Ends) -> Ends:
     low, high = np.minimum(one.low, other.low), np.maximum(one.high, other.high)
-    made = low, high, np.full_like(low, _BENT)
+    made = Ends(low, high, np.full_like(low, _BENT))
     for certain, kept in ((key.low == 1, one), (key.high == 0, other)):
-        made = tuple(map(partial(np.where, certain), kept, made))
-    return Ends(*made)
+        made = _where(certain, kept, made)
+    return made
 
 
 def _product(one: Ends, other: Ends) -> Ends:
@@ -260,11 +263,8 @@ class Space:
                 begin, end = begin + factor * first, end + factor * last
                 step, bent = step + factor * each.step, bent | (each.step == _BENT)
             # Of lines the sum is one, whose ends are closer than those of its parts.
-            low, high = (
-                np.where(bent, low, np.minimum(begin, end)),
-                np.where(bent, high, np.maximum(begin, end)),
-            )
-            return Ends(low, high, np.where(bent, _BENT, step))
+            line = Ends(np.minimum(begin, end), np.maximum(begin, end), step)
+            return _where(bent, Ends(low, high, np.array(_BENT)), line)
 
         turned = [
             sorted(factor * end for end in self._ends[each]) for each, factor in parts.items()
@@ -355,9 +355,9 @@ class Space:
             self._tables[function] = factor, constant, key
         return self._tables[function]
 
-    def _at(self, base: int, function: int, points: Sequence[int]) -> NDArray[Any]:
+    def _at(self, base: int, function: int, points: ArrayLike) -> NDArray[Any]:
         """A function of a base at some of its values."""
-        each = np.array(points)
+        each = np.asarray(points)
         return self._evaluated(function, Ends(each, each, np.zeros_like(each))).low
 
     def _same(self, base: int, function: int) -> int | None:
