@@ -275,7 +275,7 @@ def rate_table(
     context = open_context(directory)
     run = Run(context.directory, context.config)
     rows: list[dict[str, Any]] = []
-    texts, notes = [], []
+    points, efficiencies, notes = [], [], []
     student = student or run.best
     scores, network = run.test_scores(student), run.network(student)
     lsb, given = network.output_types[0].lsb, None
@@ -306,15 +306,23 @@ def rate_table(
             "efficiency": {name: float(np.mean(own >= level)) for name, own in scores.items()},
         }
         rows.append(row)
-        texts.append(
+        point = {
+            "aimed at [kHz]": numbers.quantity(target),
+            "threshold [LSB]": numbers.count(int(level)),
+        }
+        points.append(
             {
-                "aimed at [kHz]": numbers.quantity(target),
-                "threshold [LSB]": numbers.count(int(level)),
-                "threshold [score]": numbers.score(row["threshold_score"], lsb),
-                "normals accepted": numbers.count(row["normals_accepted"]),
+                **point,
+                "[score]": numbers.score(row["threshold_score"], lsb),
+                "accepted": numbers.count(row["normals_accepted"]),
                 "rate [kHz]": numbers.quantity(rate.khz),
                 "68 % interval": f"{numbers.quantity(rate.low)} to {numbers.quantity(rate.high)}",
-                "mean efficiency": numbers.percent(mean_over_signals(row["efficiency"])),
+            }
+        )
+        efficiencies.append(
+            {
+                "threshold [LSB]": point["threshold [LSB]"],
+                "mean": numbers.percent(mean_over_signals(row["efficiency"])),
                 **{name: numbers.percent(own) for name, own in row["efficiency"].items()},
             }
         )
@@ -330,5 +338,8 @@ def rate_table(
         f"{student} of {run.directory}: {events:,} {which} at {crossings:g} MHz of "
         f"crossings; accepted is a score >= the threshold. In the 68 % intervals {repeats}."
     )
-    table = ShownTable.of([Column(title, itemgetter(title), str) for title in texts[0]], texts)
-    return "\n\n".join([table.markdown(), about, *notes])
+    tables = [
+        ShownTable.of([Column(title, itemgetter(title), str) for title in own[0]], own).markdown()
+        for own in (points, efficiencies)
+    ]
+    return "\n\n".join([tables[0], "Efficiencies:", tables[1], about, *notes])
