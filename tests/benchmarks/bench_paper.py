@@ -45,6 +45,7 @@ SWEEP = "L1KD_PAPER_SWEEP"  # `make bench` records this sweep, if it is set
 Row = dict[str, Any]
 
 EXPOSURE = "exposure"
+ALONE = "alone"  # the sweep's group that is like for like
 ALL_CLASSES, COMMON_CLASSES = tuple(range(10)), (0, 4, 8)
 WIDEST, NARROW, NARROW_STUDENTS = 8, 4, STUDENTS[:4]
 GAIN, NARROW_LOSS, MAX_EPOCHS = 0.01, 0.02, 100
@@ -123,7 +124,8 @@ def collected(sweeps: Sequence[Path], earlier: Sequence[Row] = ()) -> list[Row]:
 
 def record(rows: Sequence[Row]) -> dict[str, Any]:
     """What the runs of a sweep found."""
-    rows = selected(rows)
+    alone = [row for row in rows if row.get("group") == ALONE]
+    rows = selected([row for row in rows if row.get("group") != ALONE])
     common = [row for row in rows if row["normal"] in COMMON_CLASSES]
     widths = {(c["data"], c["model"]): c["weight_bits"] for c in main_cells(cells_of(rows))}
     chosen = [
@@ -145,6 +147,7 @@ def record(rows: Sequence[Row]) -> dict[str, Any]:
         },
         "cells": cells_of(rows),
         "common": {"classes": list(COMMON_CLASSES), "cells": cells_of(common)},
+        "alone": cells_of(alone),
         "chosen": [
             {key: row[key] for key in ("data", "normal", "seed", "model", "mismatches", "compared")}
             for row in chosen
@@ -334,7 +337,46 @@ def table(found: dict[str, Any]) -> str:
     for data in DATA:
         for mode in MODES:
             lines += _ways(found["common"]["cells"], data, mode)
-    return "\n" + "\n".join(lines) + "\n\n"
+    return "\n" + "\n".join([*lines, *like_for_like(found["alone"])]) + "\n\n"
+
+
+def like_for_like(cells: Sequence[Row]) -> Iterator[str]:
+    """Markdown: the paper's exposure alone, scores as they are, one drawing of each student."""
+    if not cells:
+        return
+    yield from (
+        "",
+        "Like for like (`l1kd sweep paper --only 'alone-*'`): exposure is the other data",
+    )
+    yield "set and nothing else, one drawing of each student, scores not calibrated:"
+    yield from (
+        "",
+        "| normal classes of | network | weights | AUC | paper, float | | EMD | paper |",
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+    for data in DATA:
+        if not (own := [cell for cell in cells if cell["data"] == data]):
+            continue
+        higher = lower = nearer = 0
+        for cell in own:
+            theirs, se = paper(data, EXPOSURE, cell["model"]), cell["auc_se"]
+            gain, emd = cell["auc_mean"] - theirs.auc, ("", "")
+            bits = "float" if cell["model"] == TEACHER else f"{cell['weight_bits']} bits"
+            if theirs.emd_anomalous is not None:
+                higher, lower = higher + (gain > se), lower + (gain < -se)
+                distance = cell["emd_anomalous_uncalibrated"]
+                nearer += distance <= theirs.emd_anomalous + ROUNDING
+                emd = (f"{distance:.4f}", f"{theirs.emd_anomalous:.3f}")
+            yield (
+                f"| {NAMES[data]} | {cell['model']} | {bits} | {_auc(cell['auc_mean'])} +- "
+                f"{_auc(se)} | {_auc(theirs.auc)} | {gain:+.3f} | {' | '.join(emd)} |"
+            )
+        students = len(own) - any(cell["model"] == TEACHER for cell in own)
+        classes = max(len(cell["classes"]) for cell in own)
+        yield (
+            f"| {NAMES[data]} | {classes} classes | | higher by a standard error "
+            f"{higher}, lower {lower}, of {students} | | | nearer {nearer} of {students} | |"
+        )
 
 
 def _ways(cells: Sequence[Row], data: str, mode: str) -> Iterator[str]:

@@ -83,6 +83,22 @@ def test_distances_are_those_of_calibrated_scores(tmp_path):
     assert "| 0.0010 | 0.5000 | 0.007 |" in bench_paper.table(found)
 
 
+def test_like_for_like_is_a_table_of_its_own(tmp_path):
+    alone = [
+        row("mnist", "exposure", model, normal, 0.9005 + 0.001 * normal)
+        | {"group": "alone", "recipe": "alone", "emd_anomalous_calibrated": 0.0001}
+        for model in paper_numbers.MODELS
+        for normal in range(10)
+    ]
+    found = write(tmp_path, [*good(), *alone])
+    assert found | {"alone": []} == write(tmp_path, good())
+    text = bench_paper.table(found)
+    assert "| MNIST | s4 | 8 bits | .905 +- .001 | .895 | +0.010 | 0.0050 | 0.005 |" in text
+    wins = "| MNIST | 10 classes | | higher by a standard error 4, lower 3, of 7 | | "
+    assert wins + "| nearer 7 of 7 | |" in text
+    assert "| Fashion-MNIST | 10 classes" not in text
+
+
 @pytest.mark.parametrize(
     ("spoil", "names"),
     [
