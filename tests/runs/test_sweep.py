@@ -141,12 +141,15 @@ def test_the_documented_grid_is_one(tmp_path: Path) -> None:
 
 def test_the_paper_s_grid_has_all_that_its_table_has() -> None:
     found = expand(config_file.find("paper"), [])[2]
-    assert len(found) == 2 * (10 + 4 * 3)
+    assert len(found) == 2 * (10 + 10 + 4 * 3)
     assert all(job.config.firmware.students == "best" for job in found)
     assert all(job.config.rtl.simulate == "none" for job in found)
     widths = {job.group: {s.weight_bits for s in job.config.students} for job in found}
     assert widths["four_bits"] == {4}
-    assert widths["exposure"] == {8}
+    assert widths["exposure"] == widths["alone"] == {8}
+    alone = [job.config for job in found if job.group == "alone"]
+    assert all(config.distillation.exposure == ["dataset"] for config in alone)
+    assert {student.starts for config in alone for student in config.students} == {1}
 
 
 def test_a_configuration_without_a_sweep(tmp_path: Path) -> None:
