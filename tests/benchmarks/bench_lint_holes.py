@@ -1,6 +1,6 @@
 """Every pair of layer kinds, and the likely triples: lint-clean means equal, refused means not.
 
-    python -m tests.benchmarks.bench_lint_holes --seconds 3600 [--compile] [--share 1/2]
+    python -m tests.benchmarks.bench_lint_holes --seconds 3600 [--compile | --compare] [--share 1/2]
 
 goes on where it was and records `results/lint_holes.json`; several may run at the same time, each
 with its share of the chains. A chain of kinds stands between a port and a quantizer.
@@ -8,7 +8,7 @@ with its share of the chains. A chain of kinds stands between a port and a quant
 - *Certified*: what the lint lets through, or an exact repair makes clean, is converted, and its
   certificate proves the written project equal to the exact network for every input. That takes a
   tenth of a second; nothing is compiled.
-- *Compared* (in the same mode, when nothing is left to certify): the exact network of each of these
+- *Compared* (`--compare`, or when nothing is left to certify): the exact network of each of these
   chains with QKeras' own values on 300 events, computed in float64. A certificate says nothing of
   what reads the network: an error there would be in both of its sides.
 - *Compiled* (`--compile`): what the certificate leaves open, and one in ten of what it proves, is
@@ -539,7 +539,7 @@ def judged(trials: list[Trial], directory: Path) -> Iterator[tuple[Trial, str]]:
         if len(rest) < len(trials):
             yield from judged(rest, directory)
         elif len(trials) == 1:
-            yield trials[0], f"{error}"[:160]
+            yield trials[0], f"g++: {error}".replace(f"{directory}/", "")[:160]
         else:
             half = len(trials) // 2
             yield from judged(trials[:half], directory)
@@ -549,7 +549,8 @@ def judged(trials: list[Trial], directory: Path) -> Iterator[tuple[Trial, str]]:
         try:
             found = together.values(each.project.name, each.events)
         except UserError as error:
-            yield each, f"{error}"[:160]
+            said = f"{error}".partition("; convert")[0].rpartition(": ")[2]
+            yield each, f"run: {said}"[:160]
             continue
         wrong = int((found != each.expected).any(axis=1).sum())
         yield each, f"{wrong} of {len(found)} events differ" if wrong else ""
@@ -711,7 +712,9 @@ def record(found: Found) -> dict[str, Any]:
     return told
 
 
-def measure(seconds: float, *, compiling: bool = False, share: str = "1/1") -> dict[str, Any]:
+def measure(
+    seconds: float, *, compiling: bool = False, comparing: bool = False, share: str = "1/1"
+) -> dict[str, Any]:
     """Go on for some seconds, with one share of the chains."""
     import tensorflow as tf
 
@@ -742,14 +745,14 @@ def measure(seconds: float, *, compiling: bool = False, share: str = "1/1") -> d
                     if digest(chain, "share") % of == number - 1
                     and (left := [k for k in places if row_of(recorded, chain)[k] == "."])
                 )
-                todo_now = list(itertools.islice(missing, 40))
+                todo_now = [] if comparing else list(itertools.islice(missing, 40))
                 with tempfile.TemporaryDirectory() as work:
                     for chain, left in todo_now:
                         certified(chain, left, Path(work), found)
                 if not todo_now:
                     unread = [
                         (chain, row)
-                        for chain, row in recorded["cases"].items()
+                        for chain, row in _shuffled(recorded["cases"])
                         if set(row.upper()) & set("CPOQ")
                         and chain not in recorded["misread"]
                         and digest(chain, "share") % of == number - 1
@@ -783,8 +786,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--compare", action="store_true")
     parser.add_argument("--share", default="1/1")
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     with contextlib.suppress(KeyboardInterrupt):
-        measure(given.seconds, compiling=given.compile, share=given.share)
+        measure(
+            given.seconds,
+            compiling=given.compile,
+            comparing=given.compare,
+            share=given.share,
+        )

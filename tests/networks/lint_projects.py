@@ -193,7 +193,7 @@ def _move(written: Path, together: Path, name: str) -> None:
     """What is the network's own goes to `together/<name>`, with include guards of its own."""
     for path in sorted(written.rglob("*.*")):
         relative = path.relative_to(written).as_posix()
-        text = path.read_text()
+        text = re.sub(r"(?<![\w:])bit_shift<(?=-?\d)", "nnet::bit_shift<", path.read_text())
         if relative.startswith(("ap_types/", "nnet_utils/")) and path.name != "nnet_code_gen.h":
             target = together / relative
             assert not target.exists() or target.read_text() == text, "a library is the same"
