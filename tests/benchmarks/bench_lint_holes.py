@@ -608,8 +608,9 @@ def compiled(batch: list[tuple[str, int, str]], recorded: dict[str, Any], found:
     for chain, place, scope, told in results:
         if scope:
             key = f"{chain} | {scope}"
-            reason, equal, _ = found.refusals.get(key) or recorded["refusals"][key]
-            shown = f"{' '.join(VARIANTS[place])}: {told}" if told else ""
+            reason, equal, shown = found.refusals.get(key) or recorded["refusals"][key]
+            if told and not shown:
+                shown = f"{' '.join(VARIANTS[place])}: {told}"
             equal = equal if told else [*equal, place]
             found.refusals[key] = (reason, equal, shown)
             continue

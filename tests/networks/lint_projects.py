@@ -202,6 +202,8 @@ def _move(written: Path, together: Path, name: str) -> None:
             text = c_simulation.rewrite(relative, text).replace(
                 '#include "nnet_', '#include "nnet_utils/nnet_'
             )
+            # hls4ml's code for distributed arithmetic takes its own names to be in `nnet`.
+            text = re.sub(r"\bnnet::(?=(?:dense_da|fill_buffer)_\d)", "", text)
             text = text.replace("nnet_utils/nnet_utils/", "nnet_utils/")
             lines = [
                 f"{line}{name}_" if line.startswith(("#ifndef ", "#define ")) else line
