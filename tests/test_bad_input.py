@@ -26,6 +26,7 @@ import pytest
 import yaml
 
 from l1kd import cli
+from l1kd.core.files import is_passing
 from l1kd.data.mnist import FILES
 from tests.conftest import copy_of_run
 
@@ -505,6 +506,46 @@ for room in {rooms}:
         check(code, stderr, ["No space left", "free some space"], "evaluate")
         shutil.copytree(run / "firmware", tmp_path / f"after{room}" / "firmware")
         check_left(tmp_path / f"after{room}", tree(run))
+
+
+@pytest.mark.full
+def test_a_full_disk_while_hls4ml_writes(
+    on_disk: Call, finished_run: Path, run: Path, tmp_path: Path
+) -> None:
+    rooms = (65_536, 400_000, 1_500_000)  # a project has some 3 MB
+    (tmp_path / "commands.py").write_text(
+        f"""{COMMANDS}
+import contextlib, shutil
+from pathlib import Path
+shutil.copytree("run", "disk/run", ignore=shutil.ignore_patterns("l1kd.log", "firmware*"))
+for room in {rooms}:
+    Path("disk/room").write_bytes(bytes(room))
+    with contextlib.suppress(OSError), open("disk/filler", "wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(1024))
+    Path("disk/room").unlink()
+    l1kd("convert", "disk/run")
+    Path("disk/filler").unlink()
+    shutil.copytree("disk/run", f"after{{room}}")
+l1kd("convert", "disk/run")
+shutil.copytree("disk/run", "whole")
+"""
+    )
+    *full, again = said(on_disk("size=64m", '"$PYTHON" commands.py'))
+    for room, (code, stderr) in zip(rooms, full, strict=True):
+        check(code, stderr, ["No space left", "free some space"], "convert")
+        after = tmp_path / f"after{room}"
+        assert not [path for path in after.rglob("*") if is_passing(path.name, "")]
+        assert not (after / "firmware.json").exists()
+        # Projects are whole or absent.
+        assert not [*after.glob("firmware/*/verilog")]
+        for project in after.glob("firmware/*/hls/*"):
+            assert tree(project) == tree(tmp_path / "whole" / project.relative_to(after))
+    assert again[0] == 0, again[1]
+    records = [
+        json.loads((each / "firmware.json").read_text()) for each in (tmp_path / "whole", run)
+    ]
+    assert records[0] == records[1]
 
 
 def test_a_read_only_disk(on_disk: Call, finished_run: Path, run: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import reduce
+from functools import cache, reduce
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -31,6 +31,12 @@ def _array(stored: Any) -> NDArray[np.int64]:
 def _stored(array: NDArray[np.int64]) -> dict[str, list[int]]:
     """Weights as a JSON value."""
     return {"shape": list(array.shape), "values": array.reshape(-1).tolist()}
+
+
+@cache
+def _adapter(kind: type[Node]) -> TypeAdapter[Any]:
+    """Reader and writer of a layer kind's JSON: making one takes longer than to use it."""
+    return TypeAdapter(kind)
 
 
 Weights = Annotated[NDArray[np.int64], PlainValidator(_array), PlainSerializer(_stored)]
@@ -126,7 +132,7 @@ class Node(ABC):
 
     def to_json(self) -> dict[str, Any]:
         """The layer as a JSON value."""
-        written = TypeAdapter(type(self)).dump_python(self, mode="json")
+        written = _adapter(type(self)).dump_python(self, mode="json")
         return {"kind": type(self).__name__.lower(), **written}
 
     @staticmethod
@@ -137,7 +143,7 @@ class Node(ABC):
             known = f"a layer of kind {stored['kind']}"
             raise ValueError(f"{known} has other keys than {sorted(stored)}")
         # As JSON: strictly read, integers are no floats or truth values, but lists are tuples.
-        return TypeAdapter(kind).validate_json(to_json(stored), strict=True)
+        return _adapter(kind).validate_json(to_json(stored), strict=True)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

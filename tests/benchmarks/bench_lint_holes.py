@@ -1,11 +1,26 @@
 """Every pair of layer kinds, and the likely triples: lint-clean means equal, refused means not.
 
-    python -m tests.benchmarks.bench_lint_holes --seconds 3600
+    python -m tests.benchmarks.bench_lint_holes --seconds 3600 [--compile | --compare] [--share 1/2]
 
-goes on where it was and records `results/lint_holes.json`. A chain of kinds stands between a port
-and a quantizer, in every kind of project. If the lint lets it through, or a repair makes it clean,
-its C simulation has to equal the exact network; if the lint refuses it, hls4ml converts it all the
-same, and has to differ from QKeras or fail in one of the variants.
+goes on where it was and records `results/lint_holes.json`; several may run at the same time, each
+with its share of the chains. A chain of kinds stands between a port and a quantizer.
+
+- *Certified*: what the lint lets through, or an exact repair makes clean, is converted, and its
+  certificate proves the written project equal to the exact network for every input. That takes a
+  tenth of a second; nothing is compiled.
+- *Compared* (`--compare`, or when nothing is left to certify): the exact network of each of these
+  chains with QKeras' own values on 300 events, computed in float64. A certificate says nothing of
+  what reads the network: an error there would be in both of its sides.
+- *Compiled* (`--compile`): what the certificate leaves open, and one in ten of what it proves, is
+  compiled, many networks at a time, and compared with QKeras' own values, which know neither the
+  exact network nor a repair. A network that the lint refuses is
+  converted all the same, variant by variant, until hls4ml's result differs from QKeras', or
+  there is none: that shows the refusal necessary. A refusal is of a network (rules of every
+  io_type), of its io_stream projects, or of a variant (limits of hls4ml's code). Each reason has
+  its turn.
+
+The strategy is a matter of layers with weights: chains without any are converted with the latency
+strategy, and one in ten with all three.
 """
 
 from __future__ import annotations
@@ -16,17 +31,21 @@ import hashlib
 import itertools
 import json
 import os
+import re
+import shutil
 import sys
 import tempfile
 import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
+from filelock import FileLock
 
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import write_json
@@ -41,35 +60,44 @@ from tests.networks.lint_networks import (
     layers,
     network,
     qkeras_layer,
+    unconverted,
 )
 
 RESULTS = Path(__file__).parent / "results" / "lint_holes.json"
 SECONDS = float(os.environ.get("L1KD_LINT_SECONDS", "3600"))
 SHAPES = {"vector": (8,), "sequence": (4, 2), "image": (4, 4, 2)}
-VARIANTS = [  # the backend of each comes from a hash
-    (io_type, strategy)
+VARIANTS = [
+    (io_type, strategy, backend)
     for io_type in ("io_stream", "io_parallel")
     for strategy in ("latency", "resource", "distributed_arithmetic")
+    for backend in ("Vitis", "Vivado")
 ]
 EVENTS = 300
-BATCH = 64  # networks at a time, in one compilation for each backend
+BATCH = 48  # networks at a time, in one compilation for each backend
 SCORE = "quantized_bits(24,8,0,alpha=1)"
 Body = Callable[[Any, str], Any]  # a tensor and a name to a tensor
 
 # One letter for each variant of a chain.
 LETTERS = {
-    ".": "not run yet",
+    ".": "not tried",
     "-": "no such network: Keras cannot build it",
-    "C": "clean: equal, certified for all inputs",
-    "O": "clean: equal, its certificate open",
-    "P": "repaired: equal to the network before the repair",
-    "R": "refused: hls4ml's result differs, or there is none",
-    "E": "refused: hls4ml's result is equal",
-    "D": "clean: differs",
-    "F": "clean: is not converted, compiled or run",
-    "W": "clean: equal, its certificate refused",
+    "C": "clean: certified for all inputs",
+    "c": "clean: certified for all inputs, and equal in C simulation",
+    "P": "repaired exactly: certified for all inputs",
+    "p": "repaired exactly: certified for all inputs, and equal in C simulation",
+    "O": "clean: its certificate is open",
+    "o": "clean: its certificate is open, equal in C simulation",
+    "Q": "repaired exactly: its certificate is open",
+    "q": "repaired exactly: its certificate is open, equal in C simulation",
+    "R": "refused by the lint",
+    "L": "refused by a limit of l1kd's own",
+    "D": "clean or repaired: differs",
+    "F": "clean or repaired: is not converted, compiled or run",
+    "W": "clean or repaired: its certificate is refused",
 }
 HOLES = "DFW"
+COMPILED = dict(zip("CPOQ", "cpoq", strict=True))
+PARTS = ("cases", "refusals", "notes", "misread")
 
 
 def quantizer(text: str) -> Body:
@@ -230,6 +258,15 @@ def rank_behind(rank: int, kind: str) -> int:
     return 1 if kind == "Flatten" or whole else rank
 
 
+def weighted(chain: str) -> bool:
+    """True if the strategy of layers with weights can matter."""
+    kinds_of = chain.partition(": ")[2].split(" > ")
+    return any(
+        each.startswith("Q") or each == "read twice" or (each in MERGES and "of one" not in each)
+        for each in kinds_of
+    )
+
+
 def chains() -> Iterator[tuple[int, str]]:
     """Every chain with its round: pairs, then triples of sums and of what has no weights."""
     ranks = {"vector": 1, "sequence": 2, "image": 3}
@@ -270,246 +307,494 @@ def build(chain: str) -> Any:
     return network(SHAPES[start], body, score=None)
 
 
-def digest(chain: str, variant: int) -> bytes:
-    return hashlib.sha256(f"{chain} {variant}".encode()).digest()
+def digest(chain: str, word: str = "") -> int:
+    return int.from_bytes(hashlib.sha256(f"{chain} {word}".encode()).digest()[:6], "big")
 
 
-def backend_of(chain: str, variant: int) -> str:
-    return ("Vitis", "Vivado")[digest(chain, variant)[-1] % 2]
+def jobs() -> Iterator[tuple[int, str, list[int]]]:
+    """Every round, chain and places in `VARIANTS`, in the order in which they are tried.
 
-
-def jobs() -> list[tuple[int, bytes, str, int]]:
-    """Every round, place, chain and place in `VARIANTS`, in the order in which they are run.
-
-    Pairs with one strategy for each io type, then triples so, then pairs with the others.
+    Pairs with a strategy and a backend for each io type; then with the other strategies, where
+    there are weights; triples; pairs with the other backend.
     """
     found = []
     for triple, chain in chains():
-        for io_type in range(0, len(VARIANTS), 3):
-            order = sorted(range(io_type, io_type + 3), key=lambda v: digest(chain, v))
-            found.append((triple, digest(chain, order[0]), chain, order[0]))
-            if not triple:
-                found += [(2, digest(chain, v), chain, v) for v in order[1:]]
-    return sorted(found)
+        number = digest(chain)
+        has, tenth = weighted(chain), number % 10 == 0
+        first, others, backends = [], [], []
+        for io_type in (0, 6):
+            chosen = digest(chain, f"{io_type}") % 3 if has else 0
+            for strategy in range(3):
+                backend = digest(chain, f"{io_type} {strategy}") % 2
+                place = io_type + 2 * strategy + backend
+                if strategy == chosen:
+                    first.append(place)
+                elif has or tenth:
+                    others.append(place)
+                if strategy == chosen or has or tenth:
+                    backends.append(place ^ 1)
+        if triple:
+            found.append((2, number, chain, first))
+        else:
+            found.append((0, number, chain, first))
+            found.append((1, number, chain, others))
+            found.append((3, number, chain, backends))
+    for order, _, chain, places in sorted(found):
+        if places:
+            yield order, chain, places
+
+
+def places_of(scope: str) -> list[int]:
+    """The variants that a refusal is of: those with all words of the scope."""
+    return [k for k, each in enumerate(VARIANTS) if set(scope.split()) <= {*each, "all"}]
+
+
+@dataclass
+class Found:
+    """Results of some chains."""
+
+    cells: dict[tuple[str, int], tuple[str, str]]  # letter and note
+    # By chain and scope: reason, variants in which it is equal, variant and fact that show it.
+    refusals: dict[str, tuple[str, list[int], str]]
+    # By chain: events on which the exact network is not QKeras, of `EVENTS`.
+    misread: dict[str, int] = field(default_factory=dict)
+
+    def put(self, chain: str, places: list[int], letter: str, note: str = "") -> None:
+        self.cells |= {(chain, place): (letter, note) for place in places}
+
+    def refused(self, chain: str, scope: str, reason: str, letter: str = "R") -> None:
+        self.refusals[f"{chain} | {scope}"] = (reason, [], "")
+        if letter:
+            self.put(chain, places_of(scope), letter, reason if letter == "L" else "")
+
+
+def certified(chain: str, places: list[int], directory: Path, found: Found) -> None:
+    """Judge a chain in some variants without compiling anything."""
+    from l1kd.firmware.hls.backends import backend_named
+    from l1kd.firmware.hls.hls4ml_convert import check_size
+    from l1kd.networks.lint.check import check
+    from l1kd.networks.repair import apply_repairs
+    from l1kd.networks.to_exact import beyond, read
+
+    try:
+        given = unconverted(lambda: build(chain))
+    except (ValueError, ZeroDivisionError):
+        found.put(chain, list(range(len(VARIANTS))), "-")
+        return
+    general = check(given)
+    repaired: Any = None
+    networks: dict[int, Any] = {}
+    for io_type in ("io_stream", "io_parallel"):
+        own = [each for each in places if VARIANTS[each][0] == io_type]
+        model, clean = given, "C"
+        if problems := check(given, io_type=io_type):
+            scope = "all" if general else io_type
+            reason = "; ".join(sorted({each.construct for each in problems}))
+            repaired = repaired or apply_repairs(given, grid=lint_projects.port_of(given))
+            mended = repaired.exact and not check(repaired.model, io_type=io_type)
+            found.refused(chain, scope, reason, "")
+            if not mended:
+                found.put(chain, places_of(io_type), "R")
+                continue
+            model, clean = repaired.model, "P"
+        if (problem := beyond(model)) is not None:
+            found.refused(chain, "all", f"limit: {problem.construct}", "")
+            found.put(chain, places_of(io_type), "L", problem.construct)
+            continue
+        for place in own:
+            _, strategy, backend = VARIANTS[place]
+            try:
+                check_size(model, backend_named(backend), io_type, strategy)
+            except CheckFailed as error:
+                reason = f"limit: {str(error).partition(': ')[2][:90]}"
+                found.refused(chain, f"{io_type} {strategy}", reason, "L")
+                continue
+            try:
+                if id(model) not in networks:
+                    networks[id(model)] = read(model)
+            except CheckFailed as error:
+                reason = f"limit: {str(error).partition(': ')[2][:90]}"
+                found.refused(chain, "all", reason, "")
+                found.put(chain, places_of(io_type), "L", reason)
+                break
+            letter, note = _certificate(model, networks[id(model)], place, directory)
+            found.put(
+                chain, [place], {"C": clean, "O": "OQ"[clean == "P"]}.get(letter, letter), note
+            )
+
+
+def _certificate(model: Any, exact: Any, place: int, directory: Path) -> tuple[str, str]:
+    from l1kd.firmware.certificate.proof import follow
+    from l1kd.firmware.certificate.shipped_files import contents
+
+    try:
+        own = _converted(model, exact, place, directory / "own", "n0")
+    except CheckFailed as error:
+        return "L", f"limit: {error}"[:120]
+    except Exception as error:
+        return "F", f"{type(error).__name__}: {error}"[:240]
+    proof = follow(contents(own.directory), exact, own.description).certificate
+    shutil.rmtree(own.directory)
+    if proof.certified:
+        return "C", ""
+    return "W" if proof.refused else "O", proof.summary[:160]
+
+
+def _converted(model: Any, exact: Any, place: int, directory: Path, name: str) -> Any:
+    from l1kd.firmware.hls.hls4ml_convert import to_hls
+
+    io_type, strategy, backend = VARIANTS[place]
+    reuse = 2 if strategy == "resource" else 1
+    options: Any = {"io_type": io_type, "strategy": strategy, "backend": backend, "reuse": reuse}
+    vectors = np.zeros((1, *model.input_shape[1:]))
+    return to_hls(model, directory, **options, network=exact, vectors=vectors, name=name)
 
 
 @dataclass
 class Trial:
-    """A network that is converted, and what its C simulation has to give."""
+    """A network that is converted, and the values that its C simulation has to give."""
 
     chain: str
-    variant: int
-    letter: str  # if it is equal
+    place: int
+    scope: str  # of the refusal that is tried; empty for a network that is clean or repaired
     project: lint_projects.Project
     events: Any
     expected: Any
-    note: str = ""
 
 
-def prepared(chain: str, variant: int, directory: Path, name: str) -> Trial | tuple[str, str]:
-    """A trial; or a letter and a note, if it ends before there is one."""
-    from l1kd.firmware.certificate.proof import follow
-    from l1kd.firmware.certificate.shipped_files import contents
-    from l1kd.firmware.hls.backends import backend_named
-    from l1kd.firmware.hls.hls4ml_convert import check_size, to_hls
+def prepared(chain: str, place: int, scope: str, directory: Path, name: str) -> Trial | str:
+    """A trial; or the error that ends it before there is one."""
     from l1kd.networks.lint.check import check
     from l1kd.networks.repair import apply_repairs
-    from l1kd.networks.to_exact import beyond, read
+    from l1kd.networks.to_exact import read
     from tests.firmware.random_networks import events_for
-    from tests.networks.lint_networks import unconverted
 
-    (io_type, strategy), backend = VARIANTS[variant], backend_of(chain, variant)
-    try:
-        model = unconverted(lambda: build(chain))
-    except (ValueError, ZeroDivisionError) as error:
-        return "-", f"{error}"[:80]
-    problems, letter, note = check(model, io_type=io_type), "C", ""
+    io_type, strategy, backend = VARIANTS[place]
+    model = unconverted(lambda: build(chain))
     port = lint_projects.port_of(model)
-    events = events_for(port, model.input_shape[1:], EVENTS, variant)
-    expected = None
-    if problems:
-        note = "; ".join(sorted({each.construct for each in problems}))
-        expected = qkeras_values(model, events)
-        repaired = apply_repairs(model, grid=port)
-        if repaired.exact and not check(repaired.model, io_type=io_type):
-            model, letter = repaired.model, "P"
-            note = "; ".join(sorted({each.what[:60] for each in repaired.repairs}))
-    elif (problem := beyond(model)) is not None:
-        return "R", f"beyond: {problem.construct}"
+    events = events_for(port, model.input_shape[1:], EVENTS, place)
+    expected = qkeras_values(chain, model, events)
     try:
-        if problems and letter != "P":
-            letter = "R"
+        if scope:
             project = lint_projects.write(model, name, directory, io_type, backend, strategy)
         else:
-            check_size(model, backend_named(backend), io_type, strategy)
-            exact = read(model)
-            found = exact.predict(events)
-            if expected is not None and (found != expected).any():
-                return "D", f"the repair changes values: {note}"
-            expected = found
-            reuse = 2 if strategy == "resource" else 1
-            own = to_hls(
-                model,
-                directory / f"{name}.project",
-                **{"io_type": io_type, "strategy": strategy, "backend": backend, "reuse": reuse},
-                network=exact,
-                vectors=events[:2],
-                name=name,
-            )
-            proof = follow(contents(own.directory), exact, own.description).certificate
-            if not proof.certified:
-                letter = "W" if proof.refused else "O" if letter == "C" else letter
-                note = f"{note}; {proof.summary}".strip("; ")
+            if check(model, io_type=io_type):
+                model = apply_repairs(model, grid=port).model
+            own = _converted(model, read(model), place, directory / f"{name}.project", name)
             project = lint_projects.gathered(own, name, directory)
-    except CheckFailed as error:
-        return "R", f"limit: {error}"[:120]
     except Exception as error:
-        kind = "R" if letter == "R" else "F"
-        return kind, f"{note}; {type(error).__name__}: {error}".strip("; ")[:240]
-    return Trial(chain, variant, letter, project, events, expected, note)
+        return f"{type(error).__name__}: {error}"[:160]
+    return Trial(chain, place, scope, project, events, expected)
 
 
-def qkeras_values(model: Any, events: Any) -> Any:
-    return np.asarray(model(events.astype(np.float32)), np.float64).reshape(len(events), -1)
+def qkeras_values(chain: str, model: Any, events: Any) -> Any:
+    """The values of a chain's network as QKeras computes them in float64.
+
+    TensorFlow has not every layer in it: float32 then, which holds the sums of so small a network.
+    """
+    import tensorflow as tf
+
+    tf.keras.backend.set_floatx("float64")
+    try:
+        wide = unconverted(lambda: build(chain))
+        wide.set_weights(model.get_weights())
+        found = wide(events)
+    except tf.errors.InvalidArgumentError:
+        found = model(events.astype(np.float32))
+    finally:
+        tf.keras.backend.set_floatx("float32")
+    return np.asarray(found, np.float64).reshape(len(events), -1)
 
 
-def judged(trials: list[Trial], directory: Path) -> Iterator[tuple[Trial, str, str]]:
-    """Each trial with its letter and its note; those that do not compile are found by halving."""
+def compared(chain: str, row: str, found: Found) -> None:
+    """Compare the exact network of a chain with QKeras."""
+    from l1kd.networks.repair import apply_repairs
+    from l1kd.networks.to_exact import read
+    from tests.firmware.random_networks import events_for
+
+    given = unconverted(lambda: build(chain))
+    port = lint_projects.port_of(given)
+    events = events_for(port, given.input_shape[1:], EVENTS, 0)
+    models = [given] if set(row) & set("CcOoD") else []
+    if set(row) & set("PpQq"):
+        models.append(apply_repairs(given, grid=port).model)
+    expected = qkeras_values(chain, given, events)
+    found.misread[chain] = sum(
+        int((read(model).predict(events) != expected).any(axis=1).sum()) for model in models
+    )
+
+
+def judged(trials: list[Trial], directory: Path) -> Iterator[tuple[Trial, str]]:
+    """Each trial with an error, or how many events differ; empty if none does."""
     if not trials:
         return
     try:
         together = lint_projects.Together([each.project for each in trials], directory)
     except UserError as error:
-        if len(trials) == 1:
-            (one,) = trials
-            yield one, "R" if one.letter == "R" else "F", f"{one.note}; {error}"[:300]
-            return
-        half = len(trials) // 2
-        yield from judged(trials[:half], directory)
-        yield from judged(trials[half:], directory)
+        refused = lint_projects.refusals([each.project for each in trials], directory)
+        for each in trials:
+            if each.project.name in refused:
+                yield each, f"g++: {refused[each.project.name]}"[:160]
+        rest = [each for each in trials if each.project.name not in refused]
+        if len(rest) < len(trials):
+            yield from judged(rest, directory)
+        elif len(trials) == 1:
+            yield trials[0], f"g++: {error}".replace(f"{directory}/", "")[:160]
+        else:
+            half = len(trials) // 2
+            yield from judged(trials[:half], directory)
+            yield from judged(trials[half:], directory)
         return
     for each in trials:
         try:
             found = together.values(each.project.name, each.events)
         except UserError as error:
-            letter = "R" if each.letter == "R" else "F"
-            yield each, letter, f"{each.note}; {error}"[:300]
+            said = f"{error}".partition("; convert")[0].rpartition(": ")[2]
+            yield each, f"run: {said}"[:160]
             continue
         wrong = int((found != each.expected).any(axis=1).sum())
-        told = f"{each.note}; {wrong} of {len(found)} events differ".strip("; ")
-        if each.letter == "R":
-            yield each, "R" if wrong else "E", each.note
-        else:
-            yield each, "D" if wrong else each.letter, told if wrong else each.note
+        yield each, f"{wrong} of {len(found)} events differ" if wrong else ""
     together.program.unlink(missing_ok=True)
 
 
+def waiting(recorded: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
+    """Chains, places and scopes that are to be compiled; every reason in turn."""
+    groups: dict[str, list[tuple[str, int, str]]] = defaultdict(list)
+    done: Counter[str] = Counter()
+    for key, (reason, equal, shown) in _shuffled(recorded["refusals"]):
+        chain, _, scope = key.rpartition(" | ")
+        # Parallel, latency and Vitis first: the least that a refusal can be about.
+        rest = sorted(set(places_of(scope)) - set(equal), key=lambda k: (-(k // 6), k % 6))
+        if not shown and rest:
+            groups[reason].append((chain, rest[0], scope))
+        else:
+            done[reason] += 1
+    for chain, row in _shuffled(recorded["cases"]):
+        for place, letter in enumerate(row):
+            note = recorded["notes"].get(f"{chain} | {place}", "")
+            group = letter.upper() + re.sub(r"\b\w*\d\w*\b", "*", note)
+            chosen = letter in "OQ" or digest(chain, f"{place} compiled") % 10 == 0
+            if letter in COMPILED and chosen:
+                groups[group].append((chain, place, ""))
+            elif letter in COMPILED.values():
+                done[group] += 1
+    turns = [
+        (done[group] + number, each)
+        for group, several in groups.items()
+        for number, each in enumerate(several)
+    ]
+    for _, each in sorted(turns, key=lambda turn: turn[0]):
+        yield each
+
+
+def _shuffled(items: dict[str, Any]) -> list[tuple[str, Any]]:
+    return sorted(items.items(), key=lambda each: digest(each[0]))
+
+
+def compiled(batch: list[tuple[str, int, str]], recorded: dict[str, Any], found: Found) -> None:
+    """Compile and run some networks of one backend."""
+    with tempfile.TemporaryDirectory() as work:
+        trials = []
+        results: list[tuple[str, int, str, str]] = []
+        for number, (chain, place, scope) in enumerate(batch):
+            made = prepared(chain, place, scope, Path(work), f"n{number}")
+            if isinstance(made, Trial):
+                trials.append(made)
+            else:
+                results.append((chain, place, scope, made))
+        results += [
+            (each.chain, each.place, each.scope, told) for each, told in judged(trials, Path(work))
+        ]
+    for chain, place, scope, told in results:
+        if scope:
+            key = f"{chain} | {scope}"
+            reason, equal, shown = found.refusals.get(key) or recorded["refusals"][key]
+            if told and not shown:
+                shown = f"{' '.join(VARIANTS[place])}: {told}"
+            equal = equal if told else [*equal, place]
+            found.refusals[key] = (reason, equal, shown)
+            continue
+        letter = recorded["cases"][chain][place]
+        note = recorded["notes"].get(f"{chain} | {place}", "")
+        if told:
+            letter, note = "D" if told.endswith("differ") else "F", told
+        found.put(chain, [place], COMPILED.get(letter, letter), note)
+
+
 def version() -> str:
-    """A hash of lint, repairs and certificate: what is not simply right is measured again."""
+    """A hash of lint, repairs and certificate."""
     import l1kd
 
     place = Path(l1kd.__file__).parent
-    names = ("networks/lint/check.py", "networks/lint/problems.yaml", "networks/repair.py")
+    names = ("networks/lint/check.py", "networks/repair.py", "networks/to_exact.py")
     paths = [*(place / each for each in names), *sorted(place.glob("firmware/certificate/*.py"))]
     return hashlib.sha256(b"".join(each.read_bytes() for each in paths)).hexdigest()[:16]
 
 
-def summary(cases: dict[str, str], notes: dict[str, str]) -> dict[str, Any]:
-    """How many of how many, by letter and by kind; refusals that were never shown necessary."""
-    rounds: dict[int, list[int]] = {}
-    for number, _, chain, variant in jobs():
-        rounds.setdefault(number, []).append(_letter(cases, chain, variant) != ".")
+def summary(recorded: dict[str, Any]) -> dict[str, Any]:
+    """Counts by round and letter; holes; refusals that are not shown necessary."""
+    cases, notes = recorded["cases"], recorded["notes"]
+    rounds: dict[int, Counter[str]] = defaultdict(Counter)
+    for number, chain, places in jobs():
+        row = cases.get(chain, "." * len(VARIANTS))
+        rounds[number].update(row[place] for place in places)
+    names = (
+        "pairs, a strategy and a backend for each io type",
+        "pairs, the other strategies",
+        "triples, a strategy and a backend for each io type",
+        "pairs, the other backend",
+    )
     letters = Counter("".join(cases.values()))
-    by_kind: dict[str, Counter[str]] = defaultdict(Counter)
-    for chain, found in cases.items():
-        for kind in chain.partition(": ")[2].split(" > ")[-2:]:
-            by_kind[kind].update(found.replace(".", ""))
-    refusals: dict[str, Counter[str]] = defaultdict(Counter)
-    holes = []
-    for key, note in notes.items():
-        chain, _, variant = key.rpartition(" | ")
-        if (letter := _letter(cases, chain, int(variant))) in "RE":
-            refusals[note.partition(";")[0]].update(letter)
-        if letter in HOLES:
-            holes.append(key)
-    never = sorted(construct for construct, found in refusals.items() if not found["R"])
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
+    unnecessary = []
+    for key, (reason, equal, shown) in recorded["refusals"].items():
+        scope = key.rpartition(" | ")[2]
+        done = len(equal) == len(places_of(scope))
+        reasons[reason]["necessary" if shown else "equal in all" if done else "not tried"] += 1
+        if done and not shown:
+            unnecessary.append(key)
     return {
-        "rounds": [f"{sum(found)} of {len(found)}" for _, found in sorted(rounds.items())],
-        "letters": {f"{each}: {LETTERS[each]}": letters[each] for each in LETTERS if each != "."},
-        "holes": sorted(holes),
-        "refused_and_never_different": never,
-        "by_kind": {kind: dict(sorted(found.items())) for kind, found in sorted(by_kind.items())},
+        "rounds": {
+            names[number]: {"cases": sum(found.values()), **dict(sorted(found.items()))}
+            for number, found in sorted(rounds.items())
+        },
+        "letters": {f"{each}: {LETTERS[each]}": letters[each] for each in LETTERS},
+        "holes": {
+            f"{chain} | {' '.join(VARIANTS[place])}": f"{row[place]} {notes[f'{chain} | {place}']}"
+            for chain, row in sorted(cases.items())
+            for place in range(len(VARIANTS))
+            if row[place] in HOLES
+        },
+        "compared_with_qkeras": {
+            "chains": len(recorded["misread"]),
+            "events": EVENTS * len(recorded["misread"]),
+            "differ": {chain: n for chain, n in sorted(recorded["misread"].items()) if n},
+        },
+        "refusals": {
+            reason: dict(sorted(each.items())) for reason, each in sorted(reasons.items())
+        },
+        "refused_and_equal_in_all_variants": sorted(unnecessary),
     }
 
 
-def _letter(cases: dict[str, str], chain: str, variant: int) -> str:
-    return cases.get(chain, "." * len(VARIANTS))[variant]
-
-
-def measure(seconds: float) -> dict[str, Any]:
-    """Go on for some seconds."""
-    import tensorflow as tf
-
+def load() -> dict[str, Any]:
     recorded = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    cases, notes = recorded.get("cases", {}), recorded.get("notes", {})
-    lint = version()
-    if recorded.get("lint") != lint:
-        for chain, found in cases.items():
-            for place, letter in enumerate(found):
-                if letter in f"{HOLES}EO":
-                    notes.pop(f"{chain} | {place}", None)
-            cases[chain] = "".join("." if each in f"{HOLES}EO" else each for each in found)
-    ends = time.monotonic() + seconds
-    waiting = (
-        (chain, variant) for _, _, chain, variant in jobs() if _letter(cases, chain, variant) == "."
-    )
-    while time.monotonic() < ends and (batch := list(itertools.islice(waiting, BATCH))):
-        tf.keras.backend.clear_session()
-        for backend in ("Vitis", "Vivado"):
-            with tempfile.TemporaryDirectory() as work:
-                found: list[tuple[str, int, str, str]] = []
-                trials = []
-                for number, (chain, variant) in enumerate(batch):
-                    if backend_of(chain, variant) != backend:
-                        continue
-                    made = prepared(chain, variant, Path(work), f"n{number}")
-                    if isinstance(made, Trial):
-                        trials.append(made)
-                    else:
-                        found.append((chain, variant, *made))
-                for trial, letter, note in judged(trials, Path(work)):
-                    found.append((trial.chain, trial.variant, letter, note))
-            for chain, variant, letter, note in found:
-                row = list(cases.get(chain, "." * len(VARIANTS)))
-                row[variant] = letter
-                cases[chain] = "".join(row)
-                if note and letter not in "-CP":
-                    notes[f"{chain} | {variant}"] = note
-                if letter in HOLES:
-                    sys.stderr.write(f"{letter} {chain} | {VARIANTS[variant]}: {note}\n")
+    return {"cases": {}, "refusals": {}, "notes": {}, "misread": {}, **recorded}
+
+
+def record(found: Found) -> dict[str, Any]:
+    """Add what was found to the recorded results."""
+    with FileLock(RESULTS.with_suffix(".lock")):
+        recorded = load()
+        for (chain, place), (letter, note) in found.cells.items():
+            row = list(recorded["cases"].get(chain, "." * len(VARIANTS)))
+            row[place] = letter
+            recorded["cases"][chain] = "".join(row)
+            recorded["notes"].pop(f"{chain} | {place}", None)
+            if note and letter != "L":
+                recorded["notes"][f"{chain} | {place}"] = note
+        for key, (reason, equal, shown) in found.refusals.items():
+            if equal or shown or recorded["refusals"].get(key, [""])[0] != reason:
+                recorded["refusals"][key] = [reason, equal, shown]
+        recorded["misread"] |= found.misread
         told = {
-            "lint": lint,
+            "lint": version(),
             "variants": [" ".join(each) for each in VARIANTS],
-            "summary": summary(cases, notes),
-            "cases": dict(sorted(cases.items())),
-            "notes": dict(sorted(notes.items())),
+            "summary": summary(recorded),
+            **{key: dict(sorted(recorded[key].items())) for key in PARTS},
         }
         write_json(RESULTS, told)
-        sys.stderr.write(f"{told['summary']['rounds']}\n")
-    return json.loads(RESULTS.read_text())
+    for (chain, place), (letter, note) in found.cells.items():
+        if letter in HOLES:
+            sys.stderr.write(f"{letter} {chain} | {VARIANTS[place]}: {note}\n")
+    for chain, wrong in found.misread.items():
+        if wrong:
+            sys.stderr.write(f"{chain}: {wrong} events of the exact network are not QKeras'\n")
+    return told
+
+
+def measure(
+    seconds: float, *, compiling: bool = False, comparing: bool = False, share: str = "1/1"
+) -> dict[str, Any]:
+    """Go on for some seconds, with one share of the chains."""
+    import tensorflow as tf
+
+    number, of = map(int, share.split("/"))
+    ends = time.monotonic() + seconds
+    if Path("/dev/shm").is_dir():
+        tempfile.tempdir = "/dev/shm"  # what is written is read once
+    recorded = record(Found({}, {}))
+    with mock.patch("l1kd.core.files._sync"):
+        while time.monotonic() < ends:
+            found = Found({}, {})
+            tf.keras.backend.clear_session()
+            if compiling:
+                todo = (
+                    each
+                    for each in waiting(recorded)
+                    if digest(each[0], "share") % of == number - 1
+                )
+                first = next(todo, None)
+                if first is None:
+                    break
+                same = (each for each in todo if VARIANTS[each[1]][2] == VARIANTS[first[1]][2])
+                compiled([first, *itertools.islice(same, BATCH - 1)], recorded, found)
+            else:
+                missing = (
+                    (chain, left)
+                    for _, chain, places in jobs()
+                    if digest(chain, "share") % of == number - 1
+                    and (left := [k for k in places if row_of(recorded, chain)[k] == "."])
+                )
+                todo_now = [] if comparing else list(itertools.islice(missing, 40))
+                with tempfile.TemporaryDirectory() as work:
+                    for chain, left in todo_now:
+                        certified(chain, left, Path(work), found)
+                if not todo_now:
+                    unread = [
+                        (chain, row)
+                        for chain, row in _shuffled(recorded["cases"])
+                        if set(row.upper()) & set("CPOQ")
+                        and chain not in recorded["misread"]
+                        and digest(chain, "share") % of == number - 1
+                    ]
+                    if not unread:
+                        break
+                    for chain, row in unread[:100]:
+                        compared(chain, row, found)
+            recorded = record(found)
+            counts = recorded["summary"]["letters"]
+            sys.stderr.write(f"{time.process_time():.0f} s: {list(counts.values())}\n")
+    return recorded
+
+
+def row_of(recorded: dict[str, Any], chain: str) -> str:
+    return recorded["cases"].get(chain, "." * len(VARIANTS))
 
 
 def test_lint_clean_is_equal() -> None:
     """What `make bench` runs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = measure(SECONDS)["summary"]
+        measure(SECONDS / 2)
+        found = measure(SECONDS / 2, compiling=True)["summary"]
     assert not found["holes"]
+    assert not found["compared_with_qkeras"]["differ"]
+    assert not found["refused_and_equal_in_all_variants"]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--compare", action="store_true")
+    parser.add_argument("--share", default="1/1")
+    given = parser.parse_args()
     warnings.filterwarnings("ignore")
     with contextlib.suppress(KeyboardInterrupt):
-        measure(parser.parse_args().seconds)
+        measure(
+            given.seconds,
+            compiling=given.compile,
+            comparing=given.compare,
+            share=given.share,
+        )

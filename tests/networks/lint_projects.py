@@ -193,7 +193,7 @@ def _move(written: Path, together: Path, name: str) -> None:
     """What is the network's own goes to `together/<name>`, with include guards of its own."""
     for path in sorted(written.rglob("*.*")):
         relative = path.relative_to(written).as_posix()
-        text = path.read_text()
+        text = re.sub(r"(?<![\w:])bit_shift<(?=-?\d)", "nnet::bit_shift<", path.read_text())
         if relative.startswith(("ap_types/", "nnet_utils/")) and path.name != "nnet_code_gen.h":
             target = together / relative
             assert not target.exists() or target.read_text() == text, "a library is the same"
@@ -202,6 +202,8 @@ def _move(written: Path, together: Path, name: str) -> None:
             text = c_simulation.rewrite(relative, text).replace(
                 '#include "nnet_', '#include "nnet_utils/nnet_'
             )
+            # hls4ml's code for distributed arithmetic takes its own names to be in `nnet`.
+            text = re.sub(r"\bnnet::(?=(?:dense_da|fill_buffer)_\d)", "", text)
             text = text.replace("nnet_utils/nnet_utils/", "nnet_utils/")
             lines = [
                 f"{line}{name}_" if line.startswith(("#ifndef ", "#define ")) else line

@@ -195,14 +195,28 @@ def finish(config: Path, run: Path, *more: str) -> subprocess.CompletedProcess[s
     )
 
 
+def passing(run: Path) -> list[Path]:
+    """Temporary files and directories of l1kd's in a run."""
+    return [path for path in run.rglob("*") if is_passing(path.name, "")]
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory for temporary files, of this test alone."""
+    (place := tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    return place
+
+
 def test_kill_9_in_training_and_the_same_command_gives_the_same(
-    l1kd: Call, finished_run: Path, tmp_path: Path
+    l1kd: Call, finished_run: Path, tmp_path: Path, temporary: Path
 ) -> None:
     config, run = finished_run.parent / "tiny.yaml", tmp_path / "broken"
     # One epoch is stored; the next one's checkpoint is whole and not in place.
     killed_before("checkpoint.npz", 2, tmp_path, "run", config, "--run", run)
     assert manifest(run)["stages"]["train"]["state"] == "running"
     assert (run / "checkpoint.npz").exists()
+    assert passing(run)
 
     again = finish(config, run, "--until", "evaluate")
     assert again.returncode == 0, again.stderr
@@ -210,7 +224,7 @@ def test_kill_9_in_training_and_the_same_command_gives_the_same(
     whole, found = arrays(finished_run), arrays(run)
     assert found == {key: whole[key] for key in found}
     assert len(found) > 10 and "metrics.json" in found
-    assert not [path for path in run.rglob("*") if is_passing(path.name, "")]
+    assert not passing(run) and not [*temporary.iterdir()]
     skipped = l1kd("verify", run)
     assert skipped.returncode == 2 and "'convert' has not finished" in skipped.stderr
 
@@ -240,7 +254,7 @@ def test_a_full_disk_in_training_and_the_same_command_gives_the_same(
 @pytest.mark.full
 @pytest.mark.csim
 def test_kill_9_in_every_stage_and_the_same_command_gives_the_same(
-    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished_run: Path, tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, run, programs = finished_run.parent / "tiny.yaml", tmp_path / "run", tmp_path / "cache"
     monkeypatch.setenv("L1KD_CSIM_CACHE", str(programs))  # nobody has compiled for this run yet
@@ -275,7 +289,7 @@ def test_kill_9_in_every_stage_and_the_same_command_gives_the_same(
     again = finish(config, run)
     assert again.returncode == 0, again.stderr
     assert arrays(finished_run) == arrays(run)
-    assert not [path for path in run.rglob("*") if is_passing(path.name, "")]
+    assert not passing(run) and not [*temporary.iterdir()]
 
 
 def emulator_pairs(run: Path) -> list[dict[str, Any]]:

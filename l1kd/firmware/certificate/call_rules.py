@@ -293,9 +293,11 @@ def _adders(walk: Walk, code: str, node: Dense | Conv) -> None:
         raise Doubt("code", f"{adders.name} has another size than the layer")
     if isinstance(node, Dense):
         low, high = before.low.reshape(-1), before.high.reshape(-1)
-    else:  # the same code at every position, where padding shows zeros
-        low = np.full(len(matrix), min(before.lowest, 0), object)
-        high = np.full(len(matrix), max(before.highest, 0), object)
+    else:  # the same code at every position, where padding shows zeros: in some cells, nothing else
+        seen = (window_table(node, walk.network[node.sources[0]].shape) >= 0).any(axis=0)
+        low = np.where(seen, min(before.lowest, 0), 0).astype(object)
+        high = np.where(seen, max(before.highest, 0), 0).astype(object)
+        matrix = np.where(seen[:, None], matrix, 0)
     try:
         forms = adders.forms(before.fraction, low, high)
     except ValueError as error:

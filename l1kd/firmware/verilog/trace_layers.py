@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import frexp
 from operator import add, mul, sub
 from typing import Any
 
@@ -21,7 +20,7 @@ from l1kd.exact.network import Network
 
 Variables = NDArray[Any]  # of alkaid's FVariable
 _WIDTH = 52  # bits of a sum; alkaid's ranges are float64
-_CONSTANT = 31  # bits of a constant that alkaid adds; its word has 32
+_NUMBER = 24  # bits of a number whose last bit alkaid finds: it looks in float32
 # Of a matrix' decompositions the one without is taken: measured on an 18x14 student, 5 % less logic
 # than alkaid's own choice among all of them, in an eighth of the time.
 SOLVER = {"decompose_dc": 0, "search_all_decompose_dc": False}
@@ -48,7 +47,8 @@ def draw(
         parts = [held[name] for name in node.sources] or [raw]
         drawn = layers.of_kind(TRACES, NO_TRACE, node, UnfitError)(pen, node, parts)
         held[node.name] = drawn.reshape(node.shape)
-        pen.count(node, held[node.name])
+        wide = any(network.bounds[each].bits > _NUMBER for each in (node.name, *node.sources))
+        pen.count(node, held[node.name], wide=wide)
         advance(1)
     outputs = np.concatenate([held[name].reshape(-1) for name in network.outputs])
     return np.asarray(raw, dtype=object).reshape(-1), outputs, pen.costs
@@ -74,14 +74,16 @@ class _Pen:
     solved: dict[Any, Any] = field(default_factory=dict)
     seen: set[Any] = field(default_factory=set)
 
-    def count(self, node: layers.Node, values: Variables) -> None:
-        """Add up what a layer's new variables cost."""
+    def count(self, node: layers.Node, values: Variables, *, wide: bool) -> None:
+        """Add up what a layer's new variables cost; check the numbers of those of wide sums."""
         waiting = values.reshape(-1).tolist()
         total = 0.0
         while waiting:
             value = waiting.pop()
             if value.id not in self.seen:
                 self.seen.add(value.id)
+                if wide:
+                    _check_numbers(node, value)
                 total += _cost(value)
                 waiting.extend(value._from)
         if total:
@@ -140,6 +142,8 @@ def _convolution(pen: _Pen, node: layers.Conv, parts: list[Variables]) -> Variab
 def _sums(pen: _Pen, node: layers.Affine, rows: Variables, kernel: NDArray[np.int64]) -> Variables:
     """Rows of variables (rows, inputs) times a kernel (inputs, outputs), and the bias."""
     matrix = kernel * 2.0**-node.kernel_fraction
+    if (matrix != matrix.astype(np.float32)).any():
+        raise UnfitError(f"layer {node.name!r} has weights of more than {_NUMBER} bits")
     bias = node.bias * 2.0**-node.bias_fraction
     sums = np.empty((len(rows), matrix.shape[1]), dtype=object)
     for index, row in enumerate(rows):
@@ -229,6 +233,21 @@ def _tree(values: list[Any], function: Callable[[Any, Any], Any]) -> Any:
     return values[0]
 
 
+def _check_numbers(node: layers.Node, value: Any) -> None:
+    """Refuse a sum with numbers whose last bit alkaid does not find."""
+    form = value._affine
+    numbers = [form.bias, *form.coeffs.values()]
+    if value.opr == "cadd":
+        (source,) = value._from
+        numbers.append(form.bias * source._factor / value._factor - source._affine.bias)
+    for number in numbers:
+        if number != np.float32(number):
+            raise UnfitError(
+                f"layer {node.name!r} needs a constant, {number:.17g}, of more than {_NUMBER} "
+                "bits; use narrower weights and quantizers"
+            )
+
+
 def _cost(value: Any) -> float:
     """LUTs of one variable, as alkaid counts them."""
     from alkaid.trace.passes import surrogate
@@ -270,14 +289,6 @@ def plus(value: Any, number: float) -> Any:
     """A variable plus a constant, which alkaid joins with a constant that was added before."""
     if not number:
         return value
-    whole = number
-    if value.opr == "cadd":
-        data, shift = value._data & 0xFFFFFFFF, (value._data >> 32) & 0xFFFFFFFF
-        data, shift = ((each ^ 0x80000000) - 0x80000000 for each in (data, shift))
-        whole += data * 2.0**-shift * value._factor
-    digits = int(abs(frexp(whole)[0]) * 2**53)
-    if digits and (digits // (digits & -digits)).bit_length() > _CONSTANT:
-        raise UnfitError(f"a constant, {whole:g}, has more than {_CONSTANT} bits")
     return value + number
 
 

@@ -355,6 +355,17 @@ ARGUED: dict[str, tuple[str, tuple[int, ...], Callable[[Any], Any]]] = {
 }
 
 
+def test_cells_that_are_padding_in_every_window_need_no_adders(tmp_path: Path) -> None:
+    """hls4ml knows that they are 0, and writes no code for their weights."""
+    body = lint.conv(2, 2, "k", 1, padding="causal")
+    model = lint.unconverted(lambda: lint.network((1, 2), body, score=lint.FINE))
+    exact = read(model)
+    assert exact["k"].kernel.any(axis=(2, 3)).all()
+    strategy = "distributed_arithmetic"
+    project = to_hls(model, tmp_path / "p", strategy=strategy, network=exact, name="calls")
+    assert prove(project).certified, prove(project).summary
+
+
 @pytest.mark.csim
 @pytest.mark.parametrize("name", ARGUED)
 def test_it_is_argued_for(name: str, tmp_path: Path) -> None:

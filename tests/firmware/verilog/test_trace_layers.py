@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from l1kd.core.fixed_point import FixedPoint, Overflow, Rounding
-from l1kd.exact.layers import Dense, Input, Node
+from l1kd.exact.layers import Dense, Input, Node, Quantize
 from l1kd.exact.network import Network
 from l1kd.firmware.verilog import alkaid_convert
 from l1kd.firmware.verilog.trace_layers import UnfitError, draw, expected_lut, plus, quantized
@@ -102,12 +102,11 @@ def test_a_shorter_clock_period_takes_more_stages() -> None:
     assert cycles[0] > cycles[1] > cycles[2] == 1
 
 
-def wide(bits: int, bias: int = 0) -> Network:
-    """One weight of so many bits on an input of as many."""
-    port = FixedPoint(bits, bits)
+def wide(bits: int, bias: int = 0, *, port: int = 0) -> Network:
+    """One weight of so many bits on an input of as many, or of others."""
     kernel = np.array([[2 ** (bits - 2) + 1]], np.int64)
     nodes: tuple[Node, ...] = (
-        Input(name="in", sources=(), shape=(1,), type=port),
+        Input(name="in", sources=(), shape=(1,), type=FixedPoint(port or bits, port or bits)),
         Dense(
             name="sum",
             sources=("in",),
@@ -121,9 +120,40 @@ def wide(bits: int, bias: int = 0) -> Network:
     return Network("wide", nodes, ("sum",))
 
 
+def clamped(port: int, kind: FixedPoint) -> Network:
+    """A quantizer of the port's values."""
+    given = Input(name="in", sources=(), shape=(1,), type=FixedPoint(port, port))
+    behind = Quantize(name="clamp", sources=("in",), shape=(1,), type=kind)
+    return Network("clamped", (given, behind), ("clamp",))
+
+
 def test_what_alkaid_cannot_hold_is_refused() -> None:
-    draw(wide(24, 2**30 + 1))
     with pytest.raises(UnfitError, match="layer 'sum' has sums of 54 bits"):
         draw(wide(28))
-    with pytest.raises(UnfitError, match="more than 31 bits"):
-        draw(wide(24, 2**32 + 1))
+    # alkaid looks for the last bit of a number in float32.
+    with pytest.raises(UnfitError, match="layer 'sum' needs a constant, 16777217, of more than 24"):
+        draw(wide(24, 2**24 + 1))
+    with pytest.raises(UnfitError, match="layer 'sum' has weights of more than 24 bits"):
+        draw(wide(28, port=10))
+    with pytest.raises(UnfitError, match="layer 'clamp' needs a constant, 33554431, of more"):
+        draw(clamped(30, FixedPoint(26, 26, True, "RND_CONV", "SAT")))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        wide(24, 2**24 - 1),
+        wide(25, -(2**23) - 1, port=12),
+        clamped(30, FixedPoint(25, 25, True, "RND_CONV", "SAT")),
+        clamped(40, FixedPoint(30, 30, False, "RND_CONV", "SAT")),
+        clamped(40, FixedPoint(30, 30, True, "RND_CONV", "WRAP")),
+    ],
+    ids=lambda network: f"{network.name}-{network.port.text}",
+)
+def test_the_widest_that_it_holds_are_exact(network: Network, tmp_path: Any) -> None:
+    logic = alkaid_convert.to_verilog(network, tmp_path / "rtl")
+    low, high = network.port.bounds
+    random = np.random.default_rng(0)
+    ends = random.choice([low, low + 1, -1, 0, 1, high - 1, high], (50, 1))
+    events = np.concatenate([ends, random.integers(low, high + 1, (250, 1))]).astype(float)
+    assert np.array_equal(logic.predict(events), network.predict(events))
