@@ -262,7 +262,8 @@ def main() -> int:
             if row.get("yosys", {}).get("model") != file_hash(model):
                 write_json(file, {**row, "yosys": synthesised(own, seed, context, options.work)})
                 record(context, options.work)
-    record(context, options.work)
+    if not options.train:
+        record(context, options.work)
     if options.page:
         PAGE.write_text(in_page(PAGE.read_text(encoding="utf-8"), read_json(RESULTS)), "utf-8")
     return 0

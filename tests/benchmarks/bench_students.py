@@ -146,7 +146,8 @@ def labels(context: Context, epochs: int) -> Any:
 def setting(own: Student, seed: int, config: Config, epochs: int) -> dict[str, Any]:
     """All that a student's figures depend on beside the teacher."""
     recipe = config.distillation.model_dump(mode="json")
-    return {"student": own.model_dump(mode="json"), "seed": seed, "epochs": epochs, **recipe}
+    # `epochs` is the student's number, not the recipe's key of the same name.
+    return {**recipe, "student": own.model_dump(mode="json"), "seed": seed, "epochs": epochs}
 
 
 def summary(rows: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
