@@ -1,7 +1,8 @@
 """Teachers of the toy calorimeter, and the student `set` that learns from each, over seeds.
 
 `python -m tests.benchmarks.bench_teachers [--teachers NAME ...] [--variants NAME ...]
-[--seeds 1 2 3] [--set KEY=VALUE ...] [--test] [--record] [--page] [--work DIR]` trains each of
+[--seeds 1 2 3] [--set KEY=VALUE ...] [--test] [--record] [--page] [--work DIR]
+[--runs DIR --further NAME ...]` trains each of
 `TEACHERS` with the student by the recipe of `l1toy` and the exposure in `TEACHERS`, once for every
 seed; then, for each of `VARIANTS` of the distillation, the student again against the teacher
 `FROZEN`. All is judged on signals' validation halves, at thresholds of training and validation
@@ -9,8 +10,10 @@ normals: 6,000 validation normals alone leave two events at the band's lower end
 `results/teachers.json`: AUC, efficiency and band, means over signals, all six and without SUEP, and
 paired differences to the first of a table, of the same seed. `--test`, when the choice is made: the
 runs of the teachers asked for are evaluated on test halves, and their students compared with the
-baselines. `--record` trains nothing, `--page` writes the tables into docs/training.md. Finished
-pieces are kept in DIR (default `runs/bench-teachers`).
+baselines. `--further`: each of `FURTHER`, students and recipes, against the teachers in `--runs`,
+of which bench_seeds made one a seed; baselines beside them. `--record` trains nothing, `--page`
+writes the tables into docs/training.md. Finished pieces are kept in DIR (default
+`runs/bench-teachers`); tables of which DIR has none stay as they are recorded.
 """
 
 from __future__ import annotations
@@ -26,9 +29,11 @@ import numpy as np
 
 import l1kd
 from l1kd.core import config_file
+from l1kd.core.config import Student
 from l1kd.core.context import Context
 from l1kd.core.files import read_arrays, read_json, write_arrays, write_json
 from l1kd.core.stages import Stage
+from l1kd.evaluation.baselines import fit_baselines
 from l1kd.evaluation.comparison import Comparison
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.rates import events_per_collision
@@ -85,6 +90,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "32_16": {"student": {"hidden": [32, 16]}},
     "3_starts": {"student": {"starts": 3}},
 }
+# Against the default's teachers; `_epochs`: of 32. Names of baselines are themselves.
+_WIDE = {"hidden": [16, 12]}
+_AVERAGED = {"average": 0.998}
+FURTHER: dict[str, dict[str, Any] | None] = {
+    "default": {},
+}
 
 
 def settings(name: str, seed: int, more: Sequence[str]) -> list[str]:
@@ -128,14 +139,15 @@ def scored(model: Any, context: Context, file: Path) -> dict[str, Any]:
     return found
 
 
-def varied(name: str, context: Context) -> Any:
+def varied(variant: Mapping[str, Any], context: Context) -> Any:
     """The student, trained against a run's teacher, frozen, by a variant of the recipe."""
     from l1kd.training import frozen_teacher
     from l1kd.training.frozen_teacher import LabelledEvents
     from l1kd.training.target_transform import load_target
 
-    config, change = context.config, dict(VARIANTS[name])
-    student = config.students[0].model_copy(update=change.pop("student", {}))
+    config, change = context.config, dict(variant)
+    given = next(own for own in config.students if own.name == "set").model_dump(mode="json")
+    student = Student.model_validate({**given, **change.pop("student", {})})
     own = {key: change.pop(key) for key in ("_tail", "_ranking", "_epochs") if key in change}
     recipe = config.distillation.model_copy(update=change)
     config = config.model_copy(update={"distillation": recipe})
@@ -335,6 +347,8 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     arguments.add_argument("--teachers", nargs="*", default=list(TEACHERS), choices=list(TEACHERS))
     arguments.add_argument("--variants", nargs="*", default=[], choices=list(VARIANTS))
+    arguments.add_argument("--further", nargs="*", default=[], choices=list(FURTHER))
+    arguments.add_argument("--runs", type=Path, default=Path("runs/bench-seeds"))
     arguments.add_argument("--seeds", nargs="*", type=int, default=[1])
     arguments.add_argument("--set", nargs="*", default=[], dest="more")
     arguments.add_argument("--test", action="store_true")
@@ -354,9 +368,27 @@ def main() -> int:
         for name in options.variants:
             if not (work / f"variant-{name}-{seed}.npz").is_file():
                 context = contexts.get((FROZEN, seed)) or taught(FROZEN, seed, work, more)
-                judge(varied(name, context), context, f"variant-{name}-{seed}", work)
+                judge(varied(VARIANTS[name], context), context, f"variant-{name}-{seed}", work)
+        if options.further:
+            further(options.further, options.runs / f"seed-{seed}", seed, work)
     record(work, more, page=options.page)
     return 0
+
+
+def further(names: Sequence[str], run: Path, seed: int, work: Path) -> None:
+    """Train students against a run's teacher, score them and baselines."""
+    given = [f"seed={seed}", "threads=1", f"students=[{STUDENT}]"]
+    context = context_of(run, config_file.load(config_file.find(CONFIG), given))
+    baselines: dict[str, Any] = {}
+    for name in names:
+        if (work / f"further-{name}-{seed}.npz").is_file():
+            continue
+        if (variant := FURTHER[name]) is None:
+            baselines = baselines or fit_baselines(context.dataset)
+            model = baselines[name][0]
+        else:
+            model = varied(variant, context)
+        judge(model, context, f"further-{name}-{seed}", work)
 
 
 def judge(model: Any, context: Context, name: str, work: Path) -> None:
@@ -369,17 +401,19 @@ def judge(model: Any, context: Context, name: str, work: Path) -> None:
 
 def record(work: Path, more: Sequence[str], *, page: bool) -> None:
     """Write and print what is there."""
+    before = read_json(RESULTS) if RESULTS.is_file() else {}
     found: dict[str, Any] = {}
     groups = {
         "teachers": {name: f"{name}-{{}}-teacher.npz" for name in TEACHERS},
         "students": {name: f"{name}-{{}}-student.npz" for name in TEACHERS},
         "variants": {name: f"variant-{name}-{{}}.npz" for name in VARIANTS},
+        "further": {name: f"further-{name}-{{}}.npz" for name in FURTHER},
     }
     for group, patterns in groups.items():
         rows = {}
         first = next(iter(patterns))
         for path in sorted(work.glob(patterns[first].format("*"))):
-            seed = path.stem.replace("variant-", "").split("-")[1]
+            seed = next(part for part in reversed(path.stem.split("-")) if part.isdigit())
             files = {name: work / pattern.format(seed) for name, pattern in patterns.items()}
             there = {name: file for name, file in files.items() if file.is_file()}
             given = config_file.load(config_file.find(CONFIG), [f"seed={seed}"])
@@ -391,11 +425,13 @@ def record(work: Path, more: Sequence[str], *, page: bool) -> None:
             rows[seed] = read_json(cached)
         if rows:
             found[group] = {"summary": summary(rows), "seeds": rows}
+    found = {name: before[name] for name in groups if name in before} | found
     tables = {name: table(own["summary"]) for name, own in found.items()}
     judged = {name: own for name in TEACHERS if (own := against_baselines(work, name))}
+    judged = judged or before.get("test_halves", {})
     tables["judged"] = baseline_table(judged)
-    settings = {"environment": environment(), "settings": list(more), "test_halves": judged}
-    write_json(RESULTS, {**settings, **found})
+    settings = {"environment": environment(), "settings": list(more) or before.get("settings", [])}
+    write_json(RESULTS, {**settings, "test_halves": judged, **found})
     for name, lines in tables.items():
         sys.stdout.write("\n".join([f"{name}:", *lines, ""]))
     if page:
