@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from l1kd.core import config_file, run_files
-from l1kd.core.files import read_json, write_json
+from l1kd.core.files import read_arrays, read_json, write_arrays, write_json
 from l1kd.data.calorimeter import _attributes, _distinct, region_table
 from l1kd.data.dataset import Sample
 from l1kd.evaluation.baselines import fit_baselines
@@ -136,7 +136,7 @@ def judge(arrays: Arrays, signals: Sequence[str], student: str, apart: float) ->
     }
 
 
-def independent(directory: Path, run: Path, config: Any) -> tuple[Arrays, list[str]]:
+def independent(directory: Path, run: Path, config: Any) -> Arrays:
     """Scores of a run's networks and of baselines, fitted where it was trained, on other events."""
     import l1kd
     from l1kd.evaluation.evaluate import scorer
@@ -152,7 +152,7 @@ def independent(directory: Path, run: Path, config: Any) -> tuple[Arrays, list[s
     models |= {s.name: l1kd.load_model(run / f"students/{s.name}.keras") for s in config.students}
     scorers = {name: scorer(model, dataset.shape) for name, model in models.items()}
     scorers |= {name: score for name, (score, _) in fit_baselines(dataset).items()}
-    return score_samples(scorers, samples), [name for name in samples if name != "test"]
+    return score_samples(scorers, samples)
 
 
 def multiplicity(directory: Path | None, run: Path, config: Any, rate: float) -> float:
@@ -213,7 +213,13 @@ def figures(part: str, directory: Path | None, run: Path, config: Any, student: 
     if directory is None:
         signals = list(context_of(run, config).dataset.signals)
         return judge(embedded, signals, student, multiplicity(None, run, config, MENU_RATE))
-    arrays, signals = independent(directory, run, config)
+    file = run.with_name(f"{part}-{run.name}.npz")  # beside the run: students share it
+    if not file.is_file():
+        write_arrays(file, independent(directory, run, config))
+    arrays = read_arrays(file)
+    first = "teacher_"
+    signals = [key.removeprefix(first) for key in arrays if key.startswith(first)]
+    signals.remove("test")
     if part == "independent":
         return judge(arrays, signals, student, multiplicity(directory, run, config, MENU_RATE))
     usual, other = (multiplicity(d, run, config, PILEUP_RATE) for d in (None, directory))

@@ -2,7 +2,7 @@
 
 `python -m tests.benchmarks.bench_teachers [--teachers NAME ...] [--variants NAME ...]
 [--seeds 1 2 3] [--set KEY=VALUE ...] [--test] [--record] [--page] [--work DIR]
-[--runs DIR --further NAME ...]` trains each of
+[--further NAME ... --runs DIR]` trains each of
 `TEACHERS` with the student by the recipe of `l1toy` and the exposure in `TEACHERS`, once for every
 seed; then, for each of `VARIANTS` of the distillation, the student again against the teacher
 `FROZEN`. All is judged on signals' validation halves, at thresholds of training and validation
@@ -10,10 +10,10 @@ normals: 6,000 validation normals alone leave two events at the band's lower end
 `results/teachers.json`: AUC, efficiency and band, means over signals, all six and without SUEP, and
 paired differences to the first of a table, of the same seed. `--test`, when the choice is made: the
 runs of the teachers asked for are evaluated on test halves, and their students compared with the
-baselines. `--further`: each of `FURTHER`, students and recipes, against the teachers in `--runs`,
-of which bench_seeds made one a seed; baselines beside them. `--record` trains nothing, `--page`
-writes the tables into docs/training.md. Finished pieces are kept in DIR (default
-`runs/bench-teachers`); tables of which DIR has none stay as they are recorded.
+baselines. `--further`: students of `FURTHER`, each trained with its teacher as the default is, and
+compared with the default's of the same seed, which bench_seeds left in `--runs`; baselines beside
+them. `--record` trains nothing, `--page` writes the tables into docs/training.md. Finished pieces
+are kept in DIR (default `runs/bench-teachers`); tables of which DIR has no piece stay as recorded.
 """
 
 from __future__ import annotations
@@ -29,11 +29,9 @@ import numpy as np
 
 import l1kd
 from l1kd.core import config_file
-from l1kd.core.config import Student
 from l1kd.core.context import Context
 from l1kd.core.files import read_arrays, read_json, write_arrays, write_json
 from l1kd.core.stages import Stage
-from l1kd.evaluation.baselines import fit_baselines
 from l1kd.evaluation.comparison import Comparison
 from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.rates import events_per_collision
@@ -90,12 +88,28 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "32_16": {"student": {"hidden": [32, 16]}},
     "3_starts": {"student": {"starts": 3}},
 }
-# Against the default's teachers; `_epochs`: of 32. Names of baselines are themselves.
-_WIDE = {"hidden": [16, 12]}
-_AVERAGED = {"average": 0.998}
-FURTHER: dict[str, dict[str, Any] | None] = {
-    "default": {},
+# Trained as the default is but for the frozen epochs: their number, and students by name.
+_WIDE = {"architecture": "set", "hidden": [16, 12]}
+FURTHER: dict[str, tuple[int, dict[str, dict[str, Any]]]] = {
+    "wide": (
+        56,
+        {
+            "56_epochs": {"architecture": "set", "hidden": [12, 12]},
+            "56_epochs_16_12": _WIDE,
+            "56_epochs_16_12_3_bits": {**_WIDE, "layers": {"conv1": {"weight_bits": 3}}},
+        },
+    ),
+    "regions": (
+        56,
+        {
+            "1x1_4_filters": {**_WIDE, "kernel": [1, 1], "filters": 4},
+            "1x1_4_thresholds": {**_WIDE, "kernel": [1, 1], "filters": 1, "pointwise": 4},
+            "2x1_4_filters": {**_WIDE, "kernel": [2, 1], "filters": 4},
+            "1x1_3_filters": {**_WIDE, "hidden": [12, 12], "kernel": [1, 1], "filters": 3},
+        },
+    ),
 }
+DEFAULT, BESIDE = "default", ("mahalanobis", "pca", "pus_top16", "menu")
 
 
 def settings(name: str, seed: int, more: Sequence[str]) -> list[str]:
@@ -120,13 +134,15 @@ def taught(
 
 def scored(model: Any, context: Context, file: Path) -> dict[str, Any]:
     """Scores on validation halves by sample, `test` of normals, kept in a file."""
+    from tensorflow import keras
+
     from l1kd.evaluation.evaluate import scorer
 
     dataset = context.dataset
     if not file.is_file():
         samples = {"train": dataset.train, "test": dataset.val}
         samples |= {name: own.val for name, own in dataset.signals.items()}
-        score = scorer(model, dataset.shape)
+        score = scorer(model, dataset.shape) if isinstance(model, keras.Model) else model
         write_arrays(
             file,
             {
@@ -139,15 +155,14 @@ def scored(model: Any, context: Context, file: Path) -> dict[str, Any]:
     return found
 
 
-def varied(variant: Mapping[str, Any], context: Context) -> Any:
+def varied(name: str, context: Context) -> Any:
     """The student, trained against a run's teacher, frozen, by a variant of the recipe."""
     from l1kd.training import frozen_teacher
     from l1kd.training.frozen_teacher import LabelledEvents
     from l1kd.training.target_transform import load_target
 
-    config, change = context.config, dict(variant)
-    given = next(own for own in config.students if own.name == "set").model_dump(mode="json")
-    student = Student.model_validate({**given, **change.pop("student", {})})
+    config, change = context.config, dict(VARIANTS[name])
+    student = config.students[0].model_copy(update=change.pop("student", {}))
     own = {key: change.pop(key) for key in ("_tail", "_ranking", "_epochs") if key in change}
     recipe = config.distillation.model_copy(update=change)
     config = config.model_copy(update={"distillation": recipe})
@@ -368,7 +383,7 @@ def main() -> int:
         for name in options.variants:
             if not (work / f"variant-{name}-{seed}.npz").is_file():
                 context = contexts.get((FROZEN, seed)) or taught(FROZEN, seed, work, more)
-                judge(varied(VARIANTS[name], context), context, f"variant-{name}-{seed}", work)
+                judge(varied(name, context), context, f"variant-{name}-{seed}", work)
         if options.further:
             further(options.further, options.runs / f"seed-{seed}", seed, work)
     record(work, more, page=options.page)
@@ -376,19 +391,25 @@ def main() -> int:
 
 
 def further(names: Sequence[str], run: Path, seed: int, work: Path) -> None:
-    """Train students against a run's teacher, score them and baselines."""
-    given = [f"seed={seed}", "threads=1", f"students=[{STUDENT}]"]
-    context = context_of(run, config_file.load(config_file.find(CONFIG), given))
-    baselines: dict[str, Any] = {}
+    """Train students of `FURTHER`; score them, a run's student and teacher, and baselines."""
+    from l1kd.evaluation.baselines import fit_baselines
+
+    config = config_file.load(config_file.find(CONFIG), [f"seed={seed}"])
+    context = context_of(run, config)
+    judge(l1kd.load_model(context.student_file("set")), context, f"further-{DEFAULT}-{seed}", work)
+    judge(l1kd.load_model(context.teacher_file), context, f"further-teacher-{seed}", work)
+    for name, (score, _) in fit_baselines(context.dataset).items():
+        if name in BESIDE:
+            judge(score, context, f"further-{name}-{seed}", work)
     for name in names:
-        if (work / f"further-{name}-{seed}.npz").is_file():
-            continue
-        if (variant := FURTHER[name]) is None:
-            baselines = baselines or fit_baselines(context.dataset)
-            model = baselines[name][0]
-        else:
-            model = varied(variant, context)
-        judge(model, context, f"further-{name}-{seed}", work)
+        epochs, students = FURTHER[name]
+        own = [{"name": key, **student} for key, student in students.items()]
+        given = [f"students={own}", f"distillation.final_epochs={epochs}", f"seed={seed}"]
+        directory = work / f"further-{name}-{seed}"
+        run_configuration(CONFIG, directory, until="train", overrides=given)
+        for key in students:
+            student = l1kd.load_model(directory / "students" / f"{key}.keras")
+            judge(student, context, f"further-{key}-{seed}", work)
 
 
 def judge(model: Any, context: Context, name: str, work: Path) -> None:
@@ -407,8 +428,9 @@ def record(work: Path, more: Sequence[str], *, page: bool) -> None:
         "teachers": {name: f"{name}-{{}}-teacher.npz" for name in TEACHERS},
         "students": {name: f"{name}-{{}}-student.npz" for name in TEACHERS},
         "variants": {name: f"variant-{name}-{{}}.npz" for name in VARIANTS},
-        "further": {name: f"further-{name}-{{}}.npz" for name in FURTHER},
     }
+    tried = [DEFAULT, "teacher", *BESIDE, *(key for _, own in FURTHER.values() for key in own)]
+    groups["further"] = {name: f"further-{name}-{{}}.npz" for name in tried}
     for group, patterns in groups.items():
         rows = {}
         first = next(iter(patterns))
