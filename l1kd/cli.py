@@ -589,7 +589,10 @@ def _map(error: BaseException) -> NoReturn:
         _end("interrupted", "the same command continues where this one stopped", 130)
     if hasattr(error, "format_message"):
         # A usage error of Click's; newer Typers carry a Click of their own to import it from.
-        _end("error", error.format_message().replace("Value error, ", ""), 2)
+        text = error.format_message().replace("Value error, ", "")
+        if type(error).__name__ == "MissingParameter" and (context := getattr(error, "ctx", None)):
+            text = f"{text.rstrip('.')}; see `{context.command_path} -h`"
+        _end("error", text, 2)
     number = error.errno if isinstance(error, OSError) else None
     # Libraries make errors of theirs of the system's; `shutil` makes a list of them.
     short = (code for code in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM) if _tells(error, code))
@@ -600,7 +603,8 @@ def _map(error: BaseException) -> NoReturn:
         remedy = {
             errno.ENOSPC: "; free some space, then run the same command again",
             errno.EDQUOT: "; free some space, then run the same command again",
-            errno.EROFS: "; choose a directory that can be written",
+            errno.EROFS: ", and cannot be written; choose another directory",
+            errno.ENOENT: "; correct the path",
             errno.EACCES: "; choose a directory that you may write",
             errno.EPERM: "; choose a directory that you may write",
         }.get(number or 0, "")

@@ -71,7 +71,7 @@ def test_help_loads_no_tensorflow_and_every_verb_has_an_example(l1kd: Call) -> N
         (CheckFailed("a bit differs"), 1, "a bit differs"),
         (KeyboardInterrupt(), 130, "same command"),
         (OSError(28, "No space left on device", "x.npz"), 2, "free some space"),
-        (OSError(30, "Read-only file system", "x.npz"), 2, "can be written"),
+        (OSError(30, "Read-only file system", "x.npz"), 2, "cannot be written"),
         (OSError(13, "Permission denied", "x.npz"), 2, "may write"),
         (shutil.Error([("a", "b/c", "[Errno 28] No space left on device: 'b/c'")]), 2, "b/c: No"),
         (shutil.Error([("a", "b", "[Errno 28] No space left on device")]), 2, "free some space"),

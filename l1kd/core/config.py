@@ -18,11 +18,13 @@ from pydantic import (
 
 from l1kd.core import fpga_parts
 from l1kd.core.config_types import (
+    PART_PATTERN,
     Bits,
     Float,
     Int,
     ModelPath,
     Name,
+    OneOf,
     Part,
     Range,
     Share,
@@ -76,7 +78,7 @@ class Source:
     crossings_mhz: float | None  # of the normal events; None: they are no bunch crossings
     open: Callable[[Any, int], Any]  # (section, seed) -> l1kd.data.dataset.Dataset
     # Where its events are (None: nowhere, or where the configuration says), and what to do then.
-    find: Callable[[], tuple[str | None, str]]
+    find: Callable[[], tuple[str | None, str]] = lambda: (None, "")
     # Opens a file of events without a label, (section, path, port) ->
     # l1kd.data.event_tables.Table; None: as an array of values on the port's grid.
     table: Callable[[Any, Path, FixedPoint], Any] | None = None
@@ -102,8 +104,6 @@ def _of_its_source(value: Any, info: ValidationInfo) -> Any:
 
 
 Data = Annotated[SerializeAsAny[DataSection], BeforeValidator(_of_its_source)]
-
-TargetTransform = Literal["fitted", "paper", "cicada"]
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class Distillation(Strict):
     """Weight of the students' error on the raw score (the tail), beside that on its logarithm."""
     feature_weight: Annotated[Float, Field(ge=0, le=1000)] = 0.0
     """Weight of auxiliary heads that predict the teacher's latent from a student's last layer."""
-    target: TargetTransform = "fitted"
+    target: Annotated[str, OneOf("distillation.target")] = "fitted"
     """Transform of the teacher's raw score that students learn."""
     score: Score = Score()
     """Fixed-point type of the students' output."""
@@ -222,11 +222,6 @@ class Distillation(Strict):
         return found if start else found[1:]
 
 
-StudentArchitecture = Literal[
-    "s1", "s2", "s3", "s4", "s5", "s6", "s7", "cicada_v1", "cicada_v2", "conv", "dense", "set"
-]
-
-
 class Grid(_Type):
     """The fixed-point grid of the input."""
 
@@ -265,7 +260,7 @@ class Student(Strict):
 
     name: Name
     """Name in files, tables and firmware; by default the architecture's."""
-    architecture: Literal[StudentArchitecture, "file", "imported"]
+    architecture: Annotated[str, OneOf("students.architecture")]
     """Layers of the network: `l1kd list students`; `imported` is of `l1kd import` alone."""
     file: ModelPath | None = None
     """A QKeras network of yours, .keras or .h5, in place of an architecture; weights that it has
@@ -342,9 +337,7 @@ class Firmware(Strict):
     """HLS tool that the projects are written for."""
     part_has: PartHas | None = None
     """Resources of the part; null: l1kd knows it."""
-    part: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)] = (
-        "xcvu13p-flga2577-2-e"
-    )
+    part: Annotated[str, Field(pattern=PART_PATTERN, max_length=64)] = "xcvu13p-flga2577-2-e"
     """Full name of the FPGA: `l1kd list parts`; of another one {name, lut, ff, dsp, bram, uram}."""
     clock_ns: Annotated[Float, Field(gt=0, le=1000)] = 5.0
     """Target clock period in ns."""
@@ -407,7 +400,7 @@ class Rtl(Strict):
 class Choose(Strict):
     """Criterion and budgets by which the best student is chosen."""
 
-    by: Literal["auc", "efficiency", "band"] = "auc"
+    by: Annotated[str, OneOf("choose.by")] = "auc"
     """Mean over the signals' validation halves that decides; at thresholds of the normals of
     training and validation."""
     max_lut: Annotated[Float, Field(gt=0)] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
 from l1kd.core.config import SOURCES, Config
+from l1kd.core.config_types import MODEL_PATTERN, NAME_PATTERN, PART_PATTERN
 from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.files import atomic, check_regular, regular
 from l1kd.core.sweep_config import Place, Setting
@@ -32,6 +33,11 @@ _PLAINER = {
         ("model_type", "model_attributes_type", "dict_type"), "Input should be a mapping of keys"
     ),
     "list_type": "Input should be a list",
+}
+_RULES = {
+    NAME_PATTERN: "name: letters, digits, '_', '.', '-', a letter or digit first",
+    MODEL_PATTERN: "model file: its name ends in .keras, .h5 or .hdf5",
+    PART_PATTERN: "part: letters, digits, '_', '-', a letter or digit first",
 }
 _TAG = "tag:yaml.org,2002:"
 # The core schema of YAML 1.2: 1e-3 is a number, 1:30:00 and 2020-01-01 are texts.
@@ -113,13 +119,21 @@ def find(argument: str) -> Path:
     return names[argument]
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """A YAML file over its source's defaults, and `--set KEY=VALUE` over both; errors say where."""
-    return next(load_each(path, overrides, [()]))
+def load(
+    path: Path, overrides: Sequence[str] = (), known: Mapping[str, str] | None = None
+) -> Config:
+    """A YAML file over its source's defaults, and `--set KEY=VALUE` over both; errors say where.
+
+    Paths of events by names that the file has for them may be known.
+    """
+    return next(load_each(path, overrides, [()], known))
 
 
 def load_each(
-    path: Path, overrides: Sequence[str], points: Iterable[Sequence[Setting]]
+    path: Path,
+    overrides: Sequence[str],
+    points: Iterable[Sequence[Setting]],
+    known: Mapping[str, str] | None = None,
 ) -> Iterator[Config]:
     """As `load`, once for every point of a grid: its settings lie between file and `--set`."""
     raw, places = _read(path)
@@ -144,7 +158,7 @@ def load_each(
         for setting in settings:
             if setting.key[0] != "data":
                 _lay(merged, setting, said, path)
-        yield _validate(merged, path, said, {"beside": path.parent})
+        yield _validate(merged, path, said, {"beside": path.parent, "known": known or {}})
 
 
 def load_resolved(path: Path) -> Config:
@@ -289,9 +303,8 @@ def _message(error: dict[str, Any]) -> str:
         known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
         near = did_you_mean(str(value)[:_MAX_SHOWN], known)
         return f"unknown {_shown(value)}{near}; known are {', '.join(known)}"
-    if kind == "string_pattern_mismatch":
-        rule = "letters, digits, '_', '.', '-', a letter or digit first"
-        return f"{_shown(value)} is no name: {rule}"
+    if kind == "string_pattern_mismatch" and error["ctx"]["pattern"] in _RULES:
+        return f"{_shown(value)} is no {_RULES[error['ctx']['pattern']]}"
     message = _PLAINER.get(kind, str(error["msg"]).removeprefix("Value error, "))
     own = kind in ("value_error", "unknown_key")  # says already what was found
     return message if own else f"{message} (found {_shown(value)})"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -16,12 +18,28 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from l1kd.core.errors import did_you_mean
 
 _T = TypeVar("_T", int, float)
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+PART_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+MODEL_PATTERN = r"(?i)^.+\.(keras|h5|hdf5)$"
+# The values of some keys with their meanings, by key: the only list of them.
+VALUES: dict[str, dict[str, str]] = yaml.safe_load(
+    resources.files("l1kd.core").joinpath("config_values.yaml").read_text(encoding="utf-8")
+)
+
+
+class OneOf:
+    """One of the values of a key in `config_values.yaml`, but for some."""
+
+    def __init__(self, key: str, *, but: tuple[str, ...] = ()) -> None:
+        self.names = [name for name in VALUES[key] if name not in but]
+
+    def __get_pydantic_core_schema__(self, *_: Any) -> core_schema.CoreSchema:
+        return core_schema.literal_schema(self.names)
 
 
 def _no_bool(value: Any) -> Any:
@@ -41,6 +59,10 @@ def _absolute(value: str, info: ValidationInfo) -> str:
         return value
     if "\0" in value:
         raise ValueError("no usable path (there is a null byte in it)")
+    name, colon, key = value.rpartition(":")
+    known = info.context.get("known", {})
+    if value in known or name in known:
+        return known[value] if value in known else f"{known[name]}{colon}{key}"
     try:
         here, there = Path(value).expanduser(), Path(info.context["beside"], value)
         found_here, found_there = (
@@ -56,7 +78,7 @@ Int = Annotated[int, BeforeValidator(_no_bool)]
 Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 EventPath = Annotated[str, AfterValidator(_absolute)]
-ModelPath = Annotated[EventPath, Field(pattern=r"(?i)^.+\.(keras|h5|hdf5)$")]
+ModelPath = Annotated[EventPath, Field(pattern=MODEL_PATTERN)]
 _TEXT, _SIDE = {"type": "string"}, {"type": "integer", "minimum": 1, "maximum": 64}
 Paths = Annotated[
     list[Annotated[EventPath, Field(min_length=1)]],

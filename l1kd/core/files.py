@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from l1kd import __version__
-from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.errors import CheckFailed, UserError, first_fault
 
 # A directory of a run with one of these was made by l1kd, which may replace it.
 MARKERS = ("student.json", "l1kd.json")
@@ -139,6 +139,12 @@ def check_regular(path: Path, missing: str) -> None:
         raise UserError(reason if path.exists() else missing)
 
 
+def check_free(out: Path) -> None:
+    """Refuse to write a file where something is."""
+    if out.exists() or out.is_symlink():
+        raise UserError(f"{out} is there already, and is not replaced; name another --out")
+
+
 @contextlib.contextmanager
 def reading(path: Path, remedy: str) -> Iterator[None]:
     """Blame a file for whatever a reader raises of it: UserError with a remedy."""
@@ -147,8 +153,7 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
     except (UserError, CheckFailed, MemoryError):
         raise
     except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        fault = f"is damaged, or not as l1kd writes it ({reason})"
+        fault = f"is damaged, or not as l1kd writes it ({first_fault(error)})"
         if isinstance(error, OSError) and error.strerror:
             fault = f"cannot be read ({error.strerror})"
         raise UserError(f"{path} {fault}; {remedy}") from error

@@ -10,9 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, mod
 from pydantic.dataclasses import dataclass
 
 from l1kd.core.errors import UserError
-from l1kd.core.files import read_json, reading, write_json
+from l1kd.core.files import DirectoryKind, read_json, reading, write_json
 
 FORMAT_VERSION = 1
+RUN = DirectoryKind(
+    "run",
+    "manifest.json",
+    damaged="make a new run",
+    version=FORMAT_VERSION,
+    begun=r"\.lock|l1kd\.log",
+)
 
 PerSignal = dict[str, float]
 Source = Literal["estimate", "yosys", "csynth", "vsynth", "impl"]
@@ -196,6 +203,12 @@ class Metrics(_Record):
     validation: dict[str, Quality] = {}
     best: str
     choice: list[Candidate] = []  # with budgets: who was considered, the nearest first
+
+    @property
+    def distinct(self) -> dict[str, float]:
+        """Effective distinct collisions in the test normals accepted at some rates, if known."""
+        known = self.dataset.get("distinct_collisions")
+        return dict(known.get("test") or {}) if isinstance(known, dict) else {}
 
 
 class Pair(_Record):
@@ -506,6 +519,16 @@ _FILES: dict[str, Any] = {
 }
 
 
+def check_run(directory: Path) -> None:
+    """Refuse what is no run, or a run of another version."""
+    if not all((directory / name).is_file() for name in ("manifest.json", "config.yaml")):
+        raise UserError(
+            f"{directory} is not a run (it lacks manifest.json or config.yaml); runs are made by "
+            "`l1kd run CONFIG`"
+        )
+    RUN.check_version(directory)
+
+
 def write(directory: Path, name: str, value: Any) -> None:
     """Check `value` against the type of the run's file `name` and write it, atomically."""
     kind: TypeAdapter[Any] = TypeAdapter(_FILES[name])
@@ -521,9 +544,15 @@ def read(directory: Path, name: str) -> Any:
     return read_as(_FILES[name], directory / name, missing, remedy)
 
 
-def read_as(kind: Any, path: Path, missing: str, remedy: str) -> Any:
+def read_as(kind: Any, path: Path, missing: str, remedy: str, *, version: int | None = None) -> Any:
     """A JSON file as a type; UserError says that it is `missing`, or what is wrong and a remedy."""
     if not path.exists():
         raise UserError(missing)
     with reading(path, remedy):
-        return TypeAdapter(kind).validate_python(read_json(path))
+        value = read_json(path)
+        written = value.get("format_version", version) if isinstance(value, dict) else version
+        if version is not None and written != version:
+            raise UserError(
+                f"{path} was written in format {written}, this version reads {version}; {remedy}"
+            )
+        return TypeAdapter(kind).validate_python(value)

@@ -6,11 +6,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from l1kd.core.config_types import Float, Int, ModelPath, Range, Strict
+from l1kd.core.config_types import Float, Int, ModelPath, OneOf, Range, Strict
 
-Made = Literal["noise", "shuffle", "patch", "warp", "pieces", "jets", "soft", "turn"]
-Exposure = Literal["dataset", Made]
-TeacherArchitecture = Literal["paper", "cicada", "dense", "contrast", "pca", "mahalanobis"]
+Exposure = Annotated[str, OneOf("distillation.exposure")]
+Made = Annotated[str, OneOf("distillation.exposure", but=("dataset",))]
 _CLOSED_FORM = ("pca", "mahalanobis")
 
 _Number = Annotated[Int, Field(ge=1, le=64)]
@@ -76,7 +75,7 @@ def nothing_else(network: _Network, allowed: tuple[str, ...]) -> _Network:
 class TeacherNetwork(Strict):
     """A teacher, or a member of an ensemble."""
 
-    architecture: TeacherArchitecture
+    architecture: Annotated[str, OneOf("teacher.architecture", but=("ensemble", "file"))]
     """Layers of the teacher: `l1kd list teachers`."""
     latent: Annotated[Int, Field(ge=1, le=4096)] = 20
     """Numbers in the latent space of an autoencoder."""
@@ -110,7 +109,7 @@ class TeacherNetwork(Strict):
 class Teacher(TeacherNetwork):
     """The float network that says how abnormal an event is."""
 
-    architecture: Literal[TeacherArchitecture, "ensemble", "file"]  # type: ignore[assignment]
+    architecture: Annotated[str, OneOf("teacher.architecture")]
     """Layers of the teacher: `l1kd list teachers`."""
     file: ModelPath | None = None
     """A trained Keras network of yours, .keras or .h5, in place of an architecture: events to

@@ -176,7 +176,6 @@ SOURCE = Source(
     port=None,
     crossings_mhz=LHC_CROSSINGS_MHZ,
     open=open_adc2021,
-    find=lambda: (None, ""),
     table=_scored,
     keyed=True,
 )

@@ -381,7 +381,6 @@ CALO = Source(
     port=PORT,
     crossings_mhz=LHC_CROSSINGS_MHZ,
     open=open_calo,
-    find=lambda: (None, ""),
     table=lambda data, path, port: region_table(path, channels=data.channels),
 )
 TOY = Source(

@@ -367,6 +367,5 @@ SOURCE = Source(
     port=None,
     crossings_mhz=LHC_CROSSINGS_MHZ,
     open=open_cms_l1,
-    find=lambda: (None, ""),
     table=object_table,
 )

@@ -6,7 +6,7 @@ Roles are `background` (split at random), `train`, `val`, `test`, `exposure` and
 from __future__ import annotations
 
 import math
-import os
+import mmap
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -163,9 +163,14 @@ class TemporaryEvents:
         shape, dtype, size = events.shape, events.dtype, events.nbytes
 
         def load() -> NDArray[Any]:
-            # Read by many threads, which share no position; at most 2 GiB, which a block is below.
-            content = os.pread(self._file.fileno(), size, start)
-            return np.frombuffer(content, dtype).reshape(shape)
+            # Mapped, as copying what the disk's cache holds would double the time of an event.
+            page = start - start % mmap.ALLOCATIONGRANULARITY
+            content = mmap.mmap(
+                self._file.fileno(), start + size - page, access=mmap.ACCESS_READ, offset=page
+            )
+            content.madvise(mmap.MADV_WILLNEED)  # events are read in any order
+            values = np.frombuffer(content, dtype, size // dtype.itemsize, start - page)
+            return values.reshape(shape)
 
         return Block(len(events), load)
 

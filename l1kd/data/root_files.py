@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l1kd.core.errors import UserError
-from l1kd.core.files import atomic
+from l1kd.core.files import atomic, check_free
 from l1kd.data.array_files import opened
 
 TREE = "l1CaloTowerEmuTree/L1CaloTowerTree"
@@ -27,8 +27,7 @@ def convert(files: Sequence[Path], out: Path) -> int:
     """
     if out.suffix.lower() not in (".h5", ".hdf5"):
         raise UserError(f"{out}: regions are written as HDF5; end the name in .h5")
-    if out.exists() or out.is_symlink():
-        raise UserError(f"{out} is there already, and is not replaced; name another --out")
+    check_free(out)
     if len({path.resolve() for path in files}) < len(files):
         raise UserError("a file is named twice; name it once")
     with atomic(out) as temporary, h5py.File(temporary, "w") as file:

@@ -172,5 +172,4 @@ SOURCE = Source(
     port=None,
     crossings_mhz=LHC_CROSSINGS_MHZ,
     open=open_arrays,
-    find=lambda: (None, ""),
 )

@@ -88,7 +88,7 @@ def prepare(
             )
         ]
     record = Imported(
-        file=str(path.absolute()),
+        file=path.name,
         sha256=sha256,
         student=student_name(path),
         lossy=lossy,

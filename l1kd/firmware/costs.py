@@ -20,7 +20,7 @@ from l1kd.exact.layers import Affine, Sum
 from l1kd.exact.network import Network
 from l1kd.firmware.certificate.cpp_reader import Unreadable
 from l1kd.firmware.certificate.symbolic import Unproved
-from l1kd.firmware.run_firmware import Student
+from l1kd.firmware.run_firmware import Student, too_large
 from l1kd.firmware.verilog.toggles import count_toggles
 
 KERAS, EXACT = "TensorFlow, float32", "exact network, NumPy"
@@ -172,11 +172,10 @@ def _toggles(
     context: Context, student: Student, events: NDArray[Any]
 ) -> tuple[Toggles | None, str | None]:
     """Toggles of a student's Verilog; or why there are none."""
-    logic, limit = student.logic, context.config.rtl.tools_max_lut
-    if logic is None:
+    if (logic := student.logic) is None:
         return None, "no Verilog that can be read"
-    if (logic.record.lut or 0) > limit:
-        return None, f"about {logic.record.lut:,.0f} LUTs: above rtl.tools_max_lut"
+    if reason := too_large(context, logic):
+        return None, reason
     if len(events) < 2:
         return None, "one event toggles nothing"
     try:

@@ -64,6 +64,19 @@ def projects_of(run: Path) -> dict[str, list[Project]]:
     return groups
 
 
+def projects_of_student(run: Path, name: str | None = None) -> tuple[str, list[Project]]:
+    """A student, by default the best or the only one, and its HLS projects."""
+    groups = projects_of(run)
+    if name is None:
+        only = next(iter(groups)) if len(groups) == 1 else None
+        name = only or run_files.read(run, "metrics.json").best
+    if name not in groups:
+        raise UserError(
+            f"{run} has no project of a student {name!r}; it has those of {', '.join(groups)}"
+        )
+    return name, groups[name]
+
+
 def open_student(context: Context, name: str, projects: list[Project]) -> Student:
     """A student as `convert` left it, with its projects."""
     run, directory = context.directory, context.firmware(name)
@@ -84,6 +97,20 @@ def open_student(context: Context, name: str, projects: list[Project]) -> Studen
                 f"{each.directory} was written from another network than {model}; {again}"
             )
     return Student(name, exact, projects, logic, record.float32)
+
+
+def open_students(context: Context) -> list[Student]:
+    """All students as `convert` left them."""
+    groups = projects_of(context.directory)
+    return [open_student(context, name, projects) for name, projects in groups.items()]
+
+
+def too_large(context: Context, logic: Logic) -> str | None:
+    """Why no simulator, synthesis or count of toggles is given a design; None if all are."""
+    lut, most = logic.record.lut or 0, context.config.rtl.tools_max_lut
+    if lut <= most:
+        return None
+    return f"about {lut:,.0f} LUTs, and designs above {most:,.0f} are left out (rtl.tools_max_lut)"
 
 
 def _inside(run: Path, stored: str) -> Path:

@@ -21,8 +21,8 @@ from l1kd.firmware.run_firmware import (
     certificate_of,
     chosen,
     hls_design,
-    open_student,
-    projects_of,
+    open_students,
+    too_large,
 )
 from l1kd.firmware.vendor_tools.tool_results import collected
 from l1kd.firmware.verilog.lut_ff_estimate import Kernel, kernel_lut, kernels
@@ -32,13 +32,11 @@ from l1kd.firmware.verilog.synthesize import Synthesis, synthesize
 
 def synth(context: Context) -> None:
     """Write `resources.json`, one entry per design and source, and check the budgets."""
-    groups = projects_of(context.directory)
-    students = [open_student(context, name, projects) for name, projects in groups.items()]
-    found: list[Resources] = []
+    students, found = open_students(context), list[Resources]()
     for student in students:
         costs = [(kernel, kernel_lut(kernel)) for kernel in kernels(student.exact)]
         found += [_resources(project, costs) for project in student.projects]
-    found += collected(context, [project for group in groups.values() for project in group])
+    found += collected(context, [project for each in students for project in each.projects])
     written = {each.name: each.logic for each in students if each.logic is not None}
     found += [_expected(logic) for logic in written.values()]
     # What takes minutes comes last, and what is known by then is there to be read.
@@ -71,12 +69,10 @@ def beside(context: Context) -> Iterator[None]:
 def _to_begin(context: Context) -> dict[str, Logic]:
     """Designs that `synth` will give to Yosys, by student; none if the run cannot be read."""
     with contextlib.suppress(UserError):  # the stages themselves say what is wrong
-        groups = projects_of(context.directory)
-        students = [open_student(context, name, projects) for name, projects in groups.items()]
+        students = open_students(context)
         written = {each.name: each.logic for each in students if each.logic is not None}
         names = chosen(context, context.config.rtl.synthesize, list(written))
-        limit = context.config.rtl.tools_max_lut
-        return {name: written[name] for name in names if (written[name].record.lut or 0) <= limit}
+        return {name: written[name] for name in names if not too_large(context, written[name])}
     return {}
 
 
@@ -114,16 +110,11 @@ def _expected(logic: Logic) -> Resources:
 
 def _synthesized(context: Context, logic: Logic) -> list[Resources]:
     """The cost of a student's Verilog by Yosys; nothing if it is too large or took too long."""
-    record, config = logic.record, context.config.rtl
-    name, limit = record.student, config.tools_max_lut
+    record, name = logic.record, logic.record.student
     certificate_of(context.directory, logic)  # nothing that was changed since is synthesised
-    if (record.lut or 0) > limit:
-        context.say(
-            f"{name}: not synthesised: about {record.lut:,.0f} LUTs, and designs above "
-            f"{limit:,.0f} are not (rtl.tools_max_lut)"
-        )
-        return []
     try:
+        if reason := too_large(context, logic):
+            raise UserError(reason)
         begun = context.begun.pop(name, None)
         made = begun.result() if begun else _yosys(context, logic)
     except UserError as error:

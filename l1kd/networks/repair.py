@@ -21,11 +21,10 @@ import numpy as np
 import qkeras
 import tensorflow as tf
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from tensorflow import keras
 
 from l1kd.core.config import Grid
-from l1kd.core.errors import CheckFailed, UserError
+from l1kd.core.errors import CheckFailed, UserError, first_fault
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.networks.allowed_layers import quantizer
 from l1kd.networks.lint import check as lint
@@ -107,9 +106,8 @@ def repair(
         try:
             grid = Grid.model_validate(dict(grid)).type
         except (TypeError, ValueError) as error:
-            found = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise UserError(
-                f"grid {grid!r}: {found}; "
+                f"grid {grid!r}: {first_fault(error)}; "
                 "give {'word': ..., 'integer': ..., 'signed': ...} or a FixedPoint"
             ) from error
     repaired = apply_repairs(model, grid=grid)

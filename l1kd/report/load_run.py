@@ -138,8 +138,7 @@ class RunFiles:
     @property
     def distinct(self) -> dict[str, float]:
         """Effective distinct collisions in the test normals accepted at some rates, if known."""
-        known = self.metrics.dataset.get("distinct_collisions") if self.metrics else None
-        return dict(known.get("test") or {}) if isinstance(known, dict) else {}
+        return self.metrics.distinct if self.metrics else {}
 
     @property
     def signals(self) -> list[str]:
@@ -209,11 +208,7 @@ class RunFiles:
 
 def read_run(directory: Path, *, scores: bool = True) -> RunFiles:
     """Everything that a run's finished stages wrote, `scores.npz` if asked for."""
-    if not (directory / "manifest.json").is_file() or not (directory / "config.yaml").is_file():
-        raise UserError(
-            f"{directory} is not a run (it lacks manifest.json or config.yaml); "
-            "runs are made by `l1kd run CONFIG`"
-        )
+    run_files.check_run(directory)
     manifest: run_files.Manifest = run_files.read(directory, "manifest.json")
 
     # A file whose stage has not come to its end is left from an earlier attempt.

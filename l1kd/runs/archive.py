@@ -34,7 +34,7 @@ from l1kd.firmware.certificate.shipped_files import contents
 from l1kd.firmware.hls import emulator
 from l1kd.firmware.hls.project import NETWORK, Project, open_project
 from l1kd.firmware.hls.testbench import read_vectors
-from l1kd.firmware.run_firmware import certificate_of, open_student, projects_of
+from l1kd.firmware.run_firmware import certificate_of, open_student, projects_of_student
 from l1kd.firmware.verilog.project import Logic, open_logic
 from l1kd.runs.run import opened, writable
 
@@ -57,6 +57,8 @@ def export(run: Path, archive: Path | None = None, student: str | None = None) -
     with opened(run, lock=archive is None or writable(run)) as runner:
         top, files = _gathered(runner.context, student)
         archive = archive or run / f"{top}.tar.gz"
+        if not archive.name.endswith((".tar.gz", ".tgz")):
+            raise UserError(f"{archive}: an archive is written as .tar.gz; end the name so")
         if archive.is_symlink() or (archive.exists() and not _is_ours(archive)):
             raise UserError(f"{archive} exists and is no archive of l1kd; name another place")
         with reading(run, "rename what is named so, or remove it"):
@@ -138,11 +140,10 @@ def _tar(top: str, files: Files) -> bytes:
 
 def _gathered(context: Context, name: str | None) -> tuple[str, Files]:
     """Name of the archive's directory, and its files: a student as it is in the run now."""
-    run, groups = context.directory, projects_of(context.directory)
+    run = context.directory
     metrics: run_files.Metrics = run_files.read(run, "metrics.json")
-    if (name := name or metrics.best) not in groups:
-        raise UserError(f"{run} has no project of a student {name!r}, but of {', '.join(groups)}")
-    student = open_student(context, name, groups[name])
+    name, projects = projects_of_student(run, name or metrics.best)
+    student = open_student(context, name, projects)
     hls = {f"hls/{each.directory.name}": each for each in student.projects}
     parts: dict[str, Any] = {**hls, **({"verilog": student.logic} if student.logic else {})}
     verify = run_files.read(run, MANIFEST).stages.get("verify")
@@ -164,8 +165,7 @@ def _gathered(context: Context, name: str | None) -> tuple[str, Files]:
     if (run / REPORT).is_file():
         files[REPORT] = read_bytes(run / REPORT)
     for directory in sorted((run / "emulator").glob("[!.]*/")):
-        with reading(directory / MANIFEST, f"run `l1kd emulator {run}` again, or remove it"):
-            built = emulator.Manifest.model_validate_json(read_bytes(directory / MANIFEST))
+        built = emulator.read_manifest(directory, f"run `l1kd emulator {run}` again, or remove it")
         if built.namespace in [each.description.namespace for each in student.projects]:
             _put(files, f"emulator/{directory.name}", directory)
     points = [each.model_dump() for each in metrics.students[name].working_points]
@@ -267,8 +267,7 @@ def _certified(name: str, project: Project | Logic, network: Network, claim: Any
 def _emulator(name: str, directory: Path, projects: Iterable[Project]) -> Finding:
     """Build an emulator anew, of the project that it is of, and compare all files."""
     with reading(directory, _AGAIN):
-        theirs = emulator.Manifest.model_validate_json(read_bytes(directory / MANIFEST))
-        found = contents(directory)
+        theirs, found = emulator.read_manifest(directory, _AGAIN), contents(directory)
     for project in projects:
         if project.description.namespace == theirs.namespace:
             ours = emulator.build(project, directory.parents[1] / ".built")

@@ -6,7 +6,6 @@ All of it comes from the models' descriptions, `config_values.yaml`, the sources
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from typing import Any, NamedTuple
 
 import yaml
@@ -14,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from l1kd.core import config_file
 from l1kd.core.config import Config
+from l1kd.core.config_types import VALUES
 from l1kd.core.errors import UserError, did_you_mean
 from l1kd.core.fpga_parts import PARTS
 from l1kd.data.sources import SOURCES
@@ -137,9 +137,7 @@ def _yaml(value: Any) -> str:
 
 def _values() -> dict[str, dict[str, str]]:
     """Values of keys in a line each."""
-    text = resources.files("l1kd.core").joinpath("config_values.yaml").read_text(encoding="utf-8")
-    values: dict[str, dict[str, str]] = yaml.safe_load(text)
-    return values | {"data.source": {each.name: each.about for each in SOURCES.values()}}
+    return VALUES | {"data.source": {each.name: each.about for each in SOURCES.values()}}
 
 
 def names() -> dict[str, dict[str, str]]:

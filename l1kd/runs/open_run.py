@@ -161,8 +161,7 @@ class Run:
     @property
     def distinct(self) -> dict[str, float]:
         """Effective distinct collisions in the test normals accepted at some rates, if known."""
-        known = self.metrics.dataset.get("distinct_collisions")
-        return dict(known.get("test") or {}) if isinstance(known, dict) else {}
+        return self.metrics.distinct
 
     def test_scores(self, student: str | None = None) -> dict[str, NDArray[np.int64]]:
         """Scores in LSBs of the test normals, `test`, and of every signal's test half."""

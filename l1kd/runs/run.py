@@ -14,13 +14,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-import h5py
 from rich.console import Console
 
 from l1kd import __version__
@@ -29,25 +28,18 @@ from l1kd.core.config import Config, IoType, Student, VendorTool
 from l1kd.core.context import Context, plain_console
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import call, held, temporary_files_in
+from l1kd.core.run_files import RUN
 from l1kd.core.stages import GIVEN, SPECS, STAGES, AnyStage, Stage, order
 from l1kd.core.sweep_config import differences
 from l1kd.core.teacher_config import Teacher
-from l1kd.data.sources import open_dataset
 from l1kd.networks.tensorflow_setup import check_memory, prepare_tensorflow
+from l1kd.runs import event_files
 
 # Firmware and evaluation are imported where they are used: a run says something before that.
 
 logger = logging.getLogger("l1kd")
 
-RUN = files.DirectoryKind(
-    "run",
-    "manifest.json",
-    damaged="make a new run",
-    version=run_files.FORMAT_VERSION,
-    begun=r"\.lock|l1kd\.log",
-)
 _Named = TypeVar("_Named", Student, Teacher)
-_EVENTS = (b"PK", b"\x1f\x8b", b"\0\0\x08", b"PAR1")  # NPZ, gzip, IDX, Parquet; beside HDF5
 # A change of these is another experiment: its run is not overwritten by accident.
 _IDENTITY = ("seed", "threads", "data", "teacher", "students", "distillation")
 # Teacher and training are not used; the output type is the network's own.
@@ -62,7 +54,7 @@ def run_configuration(
     overrides: Sequence[str] = (),
 ) -> Path:
     """Create or resume a run, by default `runs/<name>`; CheckFailed, in the end, if a gate did."""
-    config = config_file.load(config_file.find(argument), overrides)
+    config = _load(argument, overrides)
     if config.imported:
         raise UserError(
             f"{argument}: students of the architecture 'imported' come with a model file: "
@@ -98,7 +90,7 @@ def import_network(
     """Create or resume a run from a trained network: all stages but training, no teacher."""
     from l1kd.evaluation import import_network as importing
 
-    config = config_file.load(config_file.find(argument), overrides)
+    config = _load(argument, overrides)
     directory = Path("runs") / config.name if directory is None else directory
     digest = importing.digest(model)
     RUN.check(directory)
@@ -126,6 +118,16 @@ def import_network(
         runner.execute_gate("import", always=False, function=stage)
         runner.execute_each(order(imported=True)[1 : STAGES.index(until) + 1])
     return directory
+
+
+def _load(argument: str, overrides: Sequence[str]) -> Config:
+    """The configuration that a command names; of a run's, the events are where they are here."""
+    file, known = config_file.find(argument), None
+    if file.name == "config.yaml" and (file.parent / "manifest.json").is_file():
+        stored, run = config_file.load_resolved(file), file.parent
+        with contextlib.suppress(UserError):  # a `--set` may name them
+            known = event_files.located(stored.data, run_files.read(run, "manifest.json").data, run)
+    return config_file.load(file, overrides, known)
 
 
 def run_stage(stage: Stage, directory: Path) -> None:
@@ -196,20 +198,18 @@ def run_vendor_tool(
 ) -> None:
     """Run a vendor's tool on a student's projects: `steps`, by commas, `limit` seconds each."""
     from l1kd.firmware.hls.backends import BACKENDS, backend_named, parse_steps
-    from l1kd.firmware.run_firmware import certificate_of, projects_of
+    from l1kd.firmware.run_firmware import certificate_of, projects_of_student
     from l1kd.firmware.vendor_tools.run_tool import instructions, run_steps
 
     wanted = parse_steps(steps)
     (backend,) = (each for each in BACKENDS.values() if each.tool == tool)
     with opened(directory) as runner:
-        name = student or run_files.read(directory, "metrics.json").best
-        own = projects_of(directory).get(name, [])
+        name, own = projects_of_student(directory, student)
         projects = [each for each in own if io_type in (None, each.record.io_type)]
         if not projects:
-            have = [each.label for each in own]
             raise UserError(
-                f"{directory}: there is no {io_type or 'HLS'} project of the student {name!r}"
-                + (f", there is {', '.join(have)}" if have else "; see its firmware.json")
+                f"{directory}: there is no {io_type} project of the student {name!r}; it has "
+                f"{', '.join(each.label for each in own)}"
             )
         if other := [each for each in projects if each.record.backend != backend.name]:
             kind = backend_named(other[0].record.backend)
@@ -223,9 +223,9 @@ def run_vendor_tool(
         if program is None:
             for line in instructions(directory, projects, wanted):
                 runner.context.say(line)
-            names = " nor ".join(each.name for each in backend.programs)
+            names = " or ".join(each.name for each in backend.programs)
             raise UserError(
-                f"neither {names} is on the PATH; source the tool's "
+                f"no {names} is on the PATH; source the tool's "
                 "settings64.sh, or run the commands above where it is and bring the results back: "
                 f"l1kd synth {directory} --collect DIR"
             )
@@ -237,8 +237,9 @@ def run_vendor_tool(
 def collect_results(directory: Path, results: Path) -> Sequence[str]:
     """Put vendors' results that were brought back into the run; names of their projects."""
     from l1kd.firmware.run_firmware import projects_of
-    from l1kd.firmware.vendor_tools.tool_results import collect
+    from l1kd.firmware.vendor_tools.tool_results import collect, folders
 
+    folders(results)  # says what is wrong
     with opened(directory) as runner:
         projects = [each for group in projects_of(directory).values() for each in group]
         with _results_kept(runner):
@@ -270,24 +271,23 @@ def is_done(directory: Path, config: Config, until: Stage) -> bool:
     RUN.check(directory)
     if _is_new(directory):
         return False
-    config = _with_copies(config)[0]
+    config, places = _as_stored(directory, _with_copies(config)[0])
     _changes(directory, config, _IDENTITY)
-    runner = Runner(context_of(directory, config))
+    runner = Runner(context_of(directory, config), places)
     return all(runner.finished(stage) for stage in STAGES[: STAGES.index(until) + 1])
 
 
 def open_context(directory: Path) -> Context:
     """An existing run as its stages see it; UserError if it is none, or of another version."""
-    if not (directory / "manifest.json").is_file() or not (directory / "config.yaml").is_file():
-        raise UserError(
-            f"{directory} is not a run (no manifest.json); runs are made by `l1kd run CONFIG`"
-        )
-    RUN.check_version(directory)
+    run_files.check_run(directory)
     context = context_of(directory, config_file.load_resolved(directory / "config.yaml"))
 
     def events() -> Any:
+        hashes = run_files.read(directory, "manifest.json").data
+        places = event_files.located(context.config.data, hashes, directory)
+        data = event_files.section(context.config.data, places)
         try:
-            return open_dataset(context.config.data, context.config.seed)
+            return event_files.opened(data, context.config.seed)
         except UserError as error:
             raise UserError(
                 f"{error} ({directory / 'config.yaml'} names its events in the section `data`)"
@@ -298,7 +298,7 @@ def open_context(directory: Path) -> Context:
 
 def context_of(directory: Path, config: Config, console: Console | None = None) -> Context:
     """A run as its stages see it; its events are opened when one first asks."""
-    open_events = functools.partial(open_dataset, config.data, config.seed)
+    open_events = functools.partial(event_files.opened, config.data, config.seed)
     return Context(directory, config, console or plain_console(), open_events)
 
 
@@ -315,7 +315,8 @@ def locked(directory: Path) -> Iterator[None]:
 
 def writable(directory: Path) -> bool:
     """True if this user may write into a run."""
-    return os.access(directory, os.W_OK)
+    read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
+    return os.access(directory, os.W_OK) and not read_only
 
 
 class _Log(logging.FileHandler):
@@ -325,18 +326,23 @@ class _Log(logging.FileHandler):
         """Go on without the line."""
 
 
+def _without_place(text: str, directory: Path) -> str:
+    """A text that is kept in a run, which may be moved with it: the run is `RUN` in it."""
+    places = {str(each) for each in (directory, directory.absolute(), directory.resolve())}
+    names = "|".join(re.escape(each) for each in sorted(places, key=len, reverse=True))
+    return re.sub(rf"(?<![\w./-])(?:{names})(?![\w.-])", "RUN", text)
+
+
 class _WithoutPlace(logging.Formatter):
-    """Calls the run `RUN` in its log, which may be moved with it."""
+    """Writes lines of a run's log."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        places = {str(each) for each in (directory, directory.absolute(), directory.resolve())}
-        names = "|".join(re.escape(each) for each in sorted(places, key=len, reverse=True))
-        self._place = re.compile(rf"(?<![\w./-])(?:{names})(?![\w.-])")
+        self._directory = directory
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, with `RUN` for the run's directory."""
-        return self._place.sub("RUN", super().format(record))
+        return _without_place(super().format(record), self._directory)
 
 
 @contextlib.contextmanager
@@ -376,6 +382,8 @@ class Runner:
     """Runs the stages of a run, and records them in its manifest."""
 
     context: Context
+    # where files of the manifest's `data` are, as far as the command named them; others are found
+    places: dict[str, Path] = field(default_factory=dict)
 
     @functools.cached_property
     def manifest(self) -> run_files.Manifest:
@@ -437,7 +445,7 @@ class Runner:
             state="failed" if failure else "done",
             duration_s=duration,
             inputs=self._inputs(stage),
-            message=str(failure) if failure else None,
+            message=_without_place(str(failure), context.directory) if failure else None,
         )
         run_files.write(context.directory, "manifest.json", manifest)
         if failure:
@@ -490,24 +498,23 @@ class Runner:
             },
         }
         if "data" in spec.sections:
+            # What is not here cannot have changed; a stage that reads it says that it is not.
             relevant["data"] = {
-                file: _event_hash(file, status.st_size, status.st_mtime_ns)
-                if Path(file).is_file() and (status := Path(file).stat())
-                else "missing"
-                for file in self.manifest.data
+                name: event_files.event_hash(path) if (path := self._place(name)) else digest
+                for name, digest in self.manifest.data.items()
             }
         if stage == "import" and (imported := self.manifest.imported) is not None:
             relevant["model"] = [imported.sha256, imported.lossy, *filter(None, [imported.cut])]
         return files.content_hash(relevant)
 
-
-@functools.lru_cache(maxsize=256)
-def _event_hash(file: str, size: int, changed_ns: int) -> str:
-    """Hash of a file of events: every stage asks for it, and the runs of a sweep share it."""
-    with files.regular(Path(file)) as handle:  # a manifest may name anything
-        if not handle.read(8).startswith(_EVENTS) and not h5py.is_hdf5(file):
-            return "no events"
-    return files.file_hash(Path(file))
+    def _place(self, name: str) -> Path | None:
+        """Where a file of events is here."""
+        if name not in self.places:
+            found = event_files.find(name, self.manifest.data[name], self.context.directory)
+            if found is None:
+                return None
+            self.places[name] = found
+        return self.places[name]
 
 
 def evaluate_within_budgets(context: Context) -> None:
@@ -589,6 +596,10 @@ def _prepare(context: Context, imported: run_files.Imported | None = None) -> Ru
                 with files.atomic(directory / name) as temporary:
                     shutil.copyfile(path, temporary)
     if _is_new(directory):
+        read = context.dataset.files
+        names = event_files.names(config.data, read, directory)
+        places = {names[file]: Path(file) for file in read}
+        config = config.model_copy(update={"data": event_files.section(config.data, names)})
         manifest = run_files.Manifest(
             name=config.name,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -597,15 +608,28 @@ def _prepare(context: Context, imported: run_files.Imported | None = None) -> Ru
             seed=config.seed,
             threads=context.threads,
             machine=f"{platform.system()} {platform.machine()}",
-            data={file: files.file_hash(Path(file)) for file in context.dataset.files},
+            data={name: files.file_hash(path) for name, path in places.items()},
             imported=imported,
         )
         run_files.write(directory, "manifest.json", manifest)
         config_file.save(config, directory / "config.yaml")
-    elif changed := _changes(directory, config, _IDENTITY_IMPORTED if imported else _IDENTITY):
-        config_file.save(config, directory / "config.yaml")
-        context.say(f"configuration changed: {'; '.join(changed)}")
-    return Runner(context)
+    else:
+        config, places = _as_stored(directory, config)
+        manifest = run_files.read(directory, "manifest.json")
+        if changed := _changes(directory, config, _IDENTITY_IMPORTED if imported else _IDENTITY):
+            config_file.save(config, directory / "config.yaml")
+            context.say(f"configuration changed: {'; '.join(changed)}")
+    event_files.remember(manifest.data, places)
+    return Runner(context.configured(config), places)
+
+
+def _as_stored(directory: Path, config: Config) -> tuple[Config, dict[str, Path]]:
+    """A configuration with its events named as an existing run does, and where they are here."""
+    stored = config_file.load_resolved(directory / "config.yaml")
+    hashes = run_files.read(directory, "manifest.json").data
+    names, places = event_files.matched(config.data, stored.data, hashes, directory)
+    data = event_files.section(config.data, names)
+    return config.model_copy(update={"data": data}), places
 
 
 def _with_copies(config: Config) -> tuple[Config, dict[str, Path]]:

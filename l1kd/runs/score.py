@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from l1kd import __version__
 from l1kd.core.context import Context
 from l1kd.core.errors import UserError
-from l1kd.core.files import atomic, file_hash
+from l1kd.core.files import atomic, check_free, file_hash
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.event_tables import Table
 from l1kd.data.sources import SOURCES, open_table
@@ -127,7 +127,7 @@ def score_files(
     out = out or Path(f"{name}-scores.parquet")
     if out.suffix.lower() not in _WRITERS:
         raise UserError(f"{out}: scores are written as {', '.join(_WRITERS)}; end the name so")
-    _check_free(out)
+    check_free(out)
     network, level = run.network(student), None if threshold is None else Threshold(threshold)
     if rate_khz is not None:
         level = run.threshold(rate_khz, student)
@@ -174,7 +174,7 @@ def score_files(
                 write(found := columns(*part))
                 accepted += int(np.sum(found.get("accept", 0)))
                 advance(len(part[2]))
-        _check_free(out)  # somebody else may have come first
+        check_free(out)  # somebody else may have come first
     seconds = time.monotonic() - started
     text = f"{events:,} events in {numbers.duration(seconds)} ({events / seconds:,.0f} events/s)"
     if level is not None:
@@ -218,11 +218,6 @@ def _network(stored: str) -> Network:
 def _table(section: str, file: str, port: FixedPoint) -> Table:
     values = json.loads(section)
     return open_table(SOURCES[values["source"]].section.model_validate(values), file, port)
-
-
-def _check_free(out: Path) -> None:
-    if out.exists() or out.is_symlink():
-        raise UserError(f"{out} is there already, and is not replaced; name another --out")
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from l1kd.core.config import Config, Student
 from l1kd.core.context import Context, plain_console
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import run_side_by_side
+from l1kd.core.run_files import read_as
 from l1kd.core.sweep_config import Search
 from l1kd.data.sources import open_dataset
 from l1kd.evaluation.evaluate import scorer
@@ -274,10 +275,17 @@ def points(place: Place, study: optuna.Study) -> tuple[list[Point], list[Point],
     ]
     known = {student.name: student for student in place.config.students}
     references = [
-        Point(label=name, trial=None, student=known[name], **values)
-        for name, values in files.read_json(place.references).items()
+        Point(label=name, trial=None, student=known[name], **judged.model_dump())
+        for name, judged in _references(place).items()
     ]
     return front, every, references
+
+
+def _references(place: Place) -> dict[str, Judged]:
+    """The configuration's own students, judged."""
+    missing, remedy = f"{place.references} is gone", "delete it, and search again"
+    found: dict[str, Judged] = read_as(dict[str, Judged], place.references, missing, remedy)
+    return found
 
 
 def write_front(place: Place, study: optuna.Study) -> str:

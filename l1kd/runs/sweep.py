@@ -29,6 +29,7 @@ from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.processes import signals
 from l1kd.core.stages import STAGES, Stage
 from l1kd.data.sources import open_dataset
+from l1kd.report.number_format import duration
 from l1kd.report.sweep_tables import write_tables
 from l1kd.runs.run import is_done, locked
 from l1kd.runs.sweep_grid import (
@@ -279,13 +280,6 @@ def _epoch(history: Path) -> int:
         return int(last_line(history).partition(",")[0])
     except Exception:
         return 0
-
-
-def duration(seconds: float) -> str:
-    """`3:07` or `1:03:07`."""
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, left = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
 
 
 class Watch:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tensorflow import keras
 
 from l1kd.core.config import Distillation
-from l1kd.core.errors import UserError
+from l1kd.core.errors import UserError, first_fault
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.data.dataset import Dataset, Events, Sample
 from l1kd.networks.quantizers import output_layer, type_of
@@ -147,8 +147,7 @@ def distill(
     try:
         recipe = Distillation.model_validate({**options, "draws": draws})
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"distill: {first['loc'][0]}: {first['msg']}") from error
+        raise UserError(f"distill: {first_fault(error)}") from error
     if not 0 < validation < 1:
         raise UserError(f"distill: validation is a fraction between 0 and 1, not {validation}")
     grid, output = _ends(students, events.shape[1:])

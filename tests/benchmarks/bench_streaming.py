@@ -1,14 +1,16 @@
-"""Memory and speed of training input and of `l1kd score` from 200,000 to 5,000,000 events.
+"""Memory and speed of training and of `l1kd score` from 200,000 to 5,000,000 events.
 
-`make bench` runs it and records `results/streaming.json`; it needs 6 GB under `$TMPDIR`. Speed is
-CPU time per event: passes over the small and over the large data set take turns in one process.
-`L1KD_BENCH_REPEATS` (5) is the number of passes that medians are of.
+`make bench` runs it and records `results/streaming.json`; it needs 6 GB under `$TMPDIR` and 4 GB in
+`$L1KD_BENCH_WORK` (runs/bench-streaming), where finished pieces are kept: stopped, it goes on where
+it was. Speed is CPU time per event: passes over the small and over the large data set take turns in
+one process. `L1KD_BENCH_REPEATS` (5) is the number of passes that medians are of.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,7 +26,7 @@ import pytest
 from pyarrow import parquet
 
 from l1kd.core.context import cores
-from l1kd.core.files import read_json, write_json
+from l1kd.core.files import atomic, read_json, write_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact import layers
 from l1kd.exact.network import Network
@@ -38,6 +40,7 @@ SMALL, LARGE = 200_000, 5_000_000
 PART = 50_000  # events that files repeat
 PASS = 400_000  # events of a pass over the large set whose time is taken
 MOST_MB, LEAST_RATIO = 150, 0.8
+WORK = Path(os.environ.get("L1KD_BENCH_WORK", "runs/bench-streaming"))
 REPEATS = int(os.environ.get("L1KD_BENCH_REPEATS", "5"))
 INPUT = """
 import json, resource, statistics, sys, time
@@ -61,32 +64,34 @@ sets = [open_dataset(config_file.load(Path(files[0])).data, 7)]
 opened = time.process_time()
 taken(sets[0], len(sets[0].train), 0)  # a whole epoch
 found = {"peak_mb": round(peak()), "opened_us": opened / len(sets[0].train) * 1e6}
+turns = range(1, 1 + int(repeats))
 if len(files) > 1:
     sets.append(open_dataset(config_file.load(Path(files[1])).data, 7))
-    turns = range(1, 1 + int(repeats))
     rows = [[taken(each, int(most), epoch) for each in sets] for epoch in turns]
     found["us"] = [statistics.median(column) for column in zip(*rows)]
-    from l1kd.networks.tensorflow_setup import prepare_tensorflow
-    prepare_tensorflow(1)
-    import tensorflow as tf
-    from l1kd.training import train
-    from l1kd.training.exposure import Batches
-    config = config_file.load(Path(files[0]))
-    distiller = train.build(config, sets[0])
+from l1kd.networks.tensorflow_setup import prepare_tensorflow
+prepare_tensorflow(1)
+import tensorflow as tf
+from l1kd.training import train
+from l1kd.training.exposure import Batches
+config = config_file.load(Path(files[0]))
+distiller = train.build(config, sets[0])
 
-    def trained(dataset, epoch, steps=40):
-        batches, events = Batches(dataset, config.distillation, 7).training(epoch), 0
-        next(batches)
-        started = time.process_time()
-        for _, batch in zip(range(steps), batches):
-            distiller.step(*map(tf.constant, batch), True, teacher=True, students=True)
-            events += len(batch[0])
-        batches.close()
-        return (time.process_time() - started) / events * 1e6
+def trained(dataset, epoch, steps=40):
+    kinds = config.teacher.kinds
+    batches, events = Batches(dataset, config.distillation, 7, kinds).training(epoch), 0
+    next(batches)
+    started = time.process_time()
+    for _, batch in zip(range(steps), batches):
+        distiller.step(*map(tf.constant, batch), True, teacher=True, students=True)
+        events += len(batch[0])
+    batches.close()
+    return (time.process_time() - started) / events * 1e6
 
-    trained(sets[0], 99, 3)
-    rows = [[trained(each, epoch) for each in sets] for epoch in turns]
-    found["trained_us"] = [statistics.median(column) for column in zip(*rows)]
+trained(sets[0], 99, 3)
+rows = [[trained(each, epoch) for each in sets] for epoch in turns]
+found["trained_us"] = [statistics.median(column) for column in zip(*rows)]
+found["trained_peak_mb"] = round(peak())
 print(json.dumps(found))
 """
 
@@ -172,53 +177,75 @@ def scored(run: Path, file: Path) -> dict[str, float]:
     return {"cpu_s": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1024}
 
 
+def piece(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What was measured, if that was not done before; with the minutes it took."""
+    if not path.exists():
+        started = time.time()
+        write_json(path, {**make(), "minutes": (time.time() - started) / 60})
+    found: dict[str, Any] = read_json(path)
+    return found
+
+
 @pytest.mark.parametrize("source", ["cmsl1", "calo"])
 def test_streaming(source: str, tmp_path: Path) -> None:
     write: Callable[[Path, int], Path] = write_objects if source == "cmsl1" else write_regions
-    ending = "parquet" if source == "cmsl1" else "h5"
-    files = {size: write(tmp_path / f"{size}.{ending}", size) for size in (SMALL, LARGE)}
-    one = write(tmp_path / f"one.{ending}", PART)
-    configs = {}
-    for size, file in files.items():
-        configs[size] = tmp_path / f"{size}.yaml"
+    work, ending = (WORK / source).absolute(), "parquet" if source == "cmsl1" else "h5"
+    files, configs = {}, {}
+    for size in (PART, SMALL, LARGE):
+        files[size] = file = work / f"{size}.{ending}"
+        if not file.exists():
+            with atomic(file) as temporary:
+                write(temporary, size)
+        configs[size] = work / f"{size}.yaml"
         configs[size].write_text(json.dumps({"data": section(source, file)}))
-    started = time.time()
-    small = input_of(configs[SMALL])
-    large = input_of(configs[LARGE], configs[SMALL])
+    small, alone = (
+        piece(work / f"{n}.json", lambda n=n: input_of(configs[n])) for n in (SMALL, LARGE)
+    )
+    large = piece(work / "both.json", lambda: input_of(configs[LARGE], configs[SMALL]))
     network = dense_student() if source == "cmsl1" else demo_student()
     run = scored_run(tmp_path / "run", network, section(source, files[SMALL]))
-    fixed = scored(run, one)["cpu_s"]
-    rounds = [{size: scored(run, file) for size, file in files.items()} for _ in range(REPEATS)]
+
+    def scores() -> dict[str, Any]:
+        return {str(size): scored(run, file) for size, file in files.items()}
+
+    rounds = [piece(work / f"round{number}.json", scores) for number in range(REPEATS)]
+    fixed = statistics.median(each[str(PART)]["cpu_s"] for each in rounds)
+    sizes = (SMALL, LARGE)
     per_event = {
-        size: statistics.median((each[size]["cpu_s"] - fixed) / (size - PART) for each in rounds)
-        for size in files
+        size: statistics.median(
+            (each[str(size)]["cpu_s"] - fixed) / (size - PART) for each in rounds
+        )
+        for size in sizes
     }
-    peaks = {size: max(each[size]["peak_mb"] for each in rounds) for size in files}
+    peaks = {size: max(each[str(size)]["peak_mb"] for each in rounds) for size in sizes}
     found = {
         "environment": {"cores": cores(), "load": round(os.getloadavg()[0], 1), "repeats": REPEATS},
         "events": [SMALL, LARGE],
-        "minutes": round((time.time() - started) / 60, 1),
+        "minutes": round(sum(e["minutes"] for e in (small, alone, large, *rounds)), 1),
         "training_input": {
-            "peak_mb": [small["peak_mb"], large["peak_mb"]],
-            "growth_mb": round(large["peak_mb"] - small["peak_mb"]),
+            "peak_mb": [small["peak_mb"], alone["peak_mb"]],
+            "growth_mb": alone["peak_mb"] - small["peak_mb"],
             "cpu_us_per_event": [round(us, 3) for us in reversed(large["us"])],
             "throughput_ratio": round(large["us"][1] / large["us"][0], 3),
             "opening_cpu_us_per_training_event": round(large["opened_us"], 2),
         },
         "training": {
+            "peak_mb": [small["trained_peak_mb"], alone["trained_peak_mb"]],
+            "growth_mb": alone["trained_peak_mb"] - small["trained_peak_mb"],
             "cpu_us_per_event": [round(us, 3) for us in reversed(large["trained_us"])],
             "throughput_ratio": round(large["trained_us"][1] / large["trained_us"][0], 3),
         },
         "scoring": {
             "peak_mb": [round(peaks[SMALL]), round(peaks[LARGE])],
             "growth_mb": round(peaks[LARGE] - peaks[SMALL]),
-            "cpu_us_per_event": [round(1e6 * per_event[size], 3) for size in files],
+            "cpu_us_per_event": [round(1e6 * per_event[size], 3) for size in sizes],
             "throughput_ratio": round(per_event[SMALL] / per_event[LARGE], 3),
         },
     }
     whole = read_json(RESULTS) if RESULTS.exists() else {}
     write_json(RESULTS, {**whole, source: found})
-    for part in ("training_input", "scoring"):
+    shutil.rmtree(work)
+    for part in ("training_input", "training", "scoring"):
         assert found[part]["growth_mb"] <= MOST_MB, found
     for part in ("training", "scoring"):
         assert found[part]["throughput_ratio"] >= LEAST_RATIO, found

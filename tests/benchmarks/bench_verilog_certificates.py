@@ -29,12 +29,19 @@ from l1kd.networks.to_exact import read
 
 RESULTS = Path(__file__).parent / "results" / "verilog_certificates.json"
 REGIONS, IMAGES = ((18, 14, 1), FixedPoint(11, 11)), ((28, 28, 1), FixedPoint(10, 2))
+# Of the sources of objects: the CMS Level-1 set, the challenge of 2021.
+OBJECTS = {"cmsl1": ((27, 3), FixedPoint(13, 9)), "adc2021": ((19, 3), FixedPoint(16, 11))}
 ZOO: dict[str, tuple[tuple[tuple[int, ...], FixedPoint], dict[str, Any]]] = {
     "cicada_v1": (REGIONS, {"architecture": "cicada_v1"}),
     "cicada_v2": (REGIONS, {"architecture": "cicada_v2"}),
     "conv": (REGIONS, {"architecture": "conv", "hidden": [16]}),
     "set": (REGIONS, {"architecture": "set", "hidden": [12, 12]}),
     "dense": (REGIONS, {"architecture": "dense"}),
+    **{
+        f"{source}_{name}": (port, {"architecture": "dense", "hidden": hidden})
+        for source, port in OBJECTS.items()
+        for name, hidden in (("dense", [32, 16]), ("small", [16, 8]))
+    },
     **{
         name: (IMAGES, {"architecture": name})
         for name in ("s7", "s6", "s5", "s4", "s3", "s2", "s1")

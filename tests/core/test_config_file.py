@@ -297,3 +297,18 @@ def test_beside_a_student_from_a_file_nothing_is_dropped_in_silence(
     key = setting.partition(":")[0]
     with pytest.raises(UserError, match=rf"students\.1\.{key} is not for a run with students from"):
         config_file.load(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("name", "a b", "'a b' is no name: letters, digits"),
+        ("teacher.file", "mine.txt", "mine.txt' is no model file: its name ends in .keras"),
+        ("firmware.part", "xc vu", "'xc vu' is no part: letters, digits, '_', '-'"),
+    ],
+)
+def test_a_text_of_another_form_is_told_which_form(
+    key: str, value: str, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        load(tmp_path, "data: {source: mnist}", f"{key}={value}")

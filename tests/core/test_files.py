@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from l1kd.core import files
+from l1kd.core import files, run_files
 from l1kd.core.errors import CheckFailed, UserError
 from l1kd.core.files import (
+    MARKERS,
     atomic,
     atomic_directory,
     check_own_files,
+    check_replaceable,
     content_hash,
     file_hash,
     is_passing,
@@ -155,6 +157,32 @@ def test_whatever_a_reader_raises_is_the_file_s_fault(error: Exception, message:
             raise own
 
 
+def test_a_wrong_value_of_a_record_is_told_by_its_place(tmp_path: Path) -> None:
+    pair = {"reference": "exact", "candidate": "csim", "backend": None, "io_type": None}
+    pair |= {"strategy": None, "inputs": "test", "events": "many", "mismatches": 0, "max_lsb": -1.5}
+    records = [
+        {"student": "a", "lsb": 1.0, "pairs": []},
+        {"student": "b", "lsb": 1, "pairs": [pair]},
+    ]
+    write_json(tmp_path / "agreement.json", records)
+    place = r"agreement\.json is damaged, .*\(1\.pairs\.0\.events: Input should be a valid integer"
+    with pytest.raises(
+        UserError, match=rf"{place}.* \(and 1 more\)\); delete it and run its stage"
+    ):
+        run_files.read(tmp_path, "agreement.json")
+
+
+def test_a_file_of_another_format_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"format_version": 9, "new": True})
+    with pytest.raises(
+        UserError, match=r"x\.json was written in format 9, this version reads 2; go"
+    ):
+        run_files.read_as(run_files.Emd, tmp_path / "x.json", "none", "go", version=2)
+    write_json(tmp_path / "x.json", {"format_version": 9, "normal": 1.0, "anomalous": None})
+    with pytest.raises(UserError, match=r"\(format_version: Extra inputs are not permitted\)"):
+        run_files.read_as(run_files.Emd, tmp_path / "x.json", "none", "go")
+
+
 @pytest.mark.parametrize("name", ["l1kd.log", ".lock", "vendor", "report.html"])
 def test_nothing_is_written_through_links_of_a_run(name: str, tmp_path: Path) -> None:
     run, theirs = tmp_path / "run", tmp_path / "theirs"
@@ -177,3 +205,32 @@ def test_nothing_is_written_through_links_of_a_run(name: str, tmp_path: Path) ->
         os.mkfifo(run / name)
         with pytest.raises(UserError, match="or no file"):
             check_own_files(run)
+
+
+@pytest.mark.parametrize(
+    "state", ["file", "theirs", "link", "link above", "ours", "empty", "absent"]
+)
+def test_only_directories_that_l1kd_made_are_replaced(state: str, tmp_path: Path) -> None:
+    run, theirs = tmp_path / "run", tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis.tex").touch()
+    (target := run / "above" / "csim").parent.mkdir(parents=True)
+    if state == "file":
+        target.touch()
+    elif state == "theirs":
+        target.mkdir()
+        (target / "thesis.tex").touch()
+    elif state == "link":
+        target.symlink_to(theirs)
+    elif state == "link above":
+        target.parent.rmdir()
+        target.parent.symlink_to(theirs)
+    elif state != "absent":
+        target.mkdir()
+        if state == "ours":
+            (target / MARKERS[0]).touch()
+    if state in ("ours", "empty", "absent"):
+        check_replaceable(target, inside=run)
+    else:
+        with pytest.raises(UserError, match=r"not made by l1kd|symbolic link|is a file"):
+            check_replaceable(target, inside=run)

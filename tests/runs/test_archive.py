@@ -292,6 +292,8 @@ def test_other_files_are_no_archives_and_are_not_replaced(
     assert l1kd("check", tmp_path).returncode == 2
     (tmp_path / "link.tar.gz").symlink_to("nowhere")
     assert l1kd("export", run, "link.tar.gz").returncode == 2
+    named = l1kd("export", run, "mine.zip")
+    assert named.returncode == 2 and "written as .tar.gz" in named.stderr
     assert "image" in (refused := l1kd("export", run, "--student", "image")).stderr
     assert refused.returncode == 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from l1kd.core import run_files
+from l1kd.core.context import Context
+from l1kd.core.errors import CheckFailed
+from l1kd.data.calorimeter import embedded_directory
+from l1kd.data.user_arrays import ArraysData
+from l1kd.runs.event_files import names, section
+from l1kd.runs.run import opened
 from tests.conftest import call_l1kd, copy_of_run
 from tests.firmware.networks import change_weight
 
@@ -66,7 +74,7 @@ def command(moved: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedPr
 
 
 def test_nothing_of_a_run_names_its_place(moved: Path, finished_run: Path) -> None:
-    place = str(finished_run).encode()
+    place = str(finished_run.parent).encode()  # of its events, too
     named = [name for name, (content, _) in contents(moved).items() if place in content]
     assert named == []
     assert "RUN/report.html" in (moved / "l1kd.log").read_text()
@@ -139,3 +147,69 @@ def test_events_that_are_gone_are_one_line(finished_run: Path, tmp_path: Path) -
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
     assert "gone.npz: no such file" in last and "run/config.yaml names its events" in last
+
+
+def test_on_another_machine_events_are_found_by_their_content(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    run, data = copy_of_run(finished_run, tmp_path / "run"), finished_run.parent / "data"
+    elsewhere = {"XDG_CACHE_HOME": str(tmp_path / "cache")}  # which has not seen the events
+    refused = call_l1kd(tmp_path, "verify", "run", **elsewhere)
+    said = refused.stderr.splitlines()[-1]
+    assert refused.returncode == 2 and "../data/normal.npz, which are not found here" in said
+    assert said.endswith(f"copy or link them to {Path('run', 'normal.npz')}")
+    for verb in ("rates", "score"):
+        more = ("--khz", 1000) if verb == "rates" else (data / "hot.npz",)
+        assert call_l1kd(tmp_path, verb, "run", *more, **elsewhere).returncode == 0
+    # where the files of a configuration are does not make another run of it
+    shutil.copytree(data, tmp_path / "mine")
+    (tmp_path / "tiny.yaml").write_text(
+        (finished_run.parent / "tiny.yaml").read_text().replace(str(data), "mine")
+    )
+    before = (run / "config.yaml").read_bytes()
+    again = call_l1kd(tmp_path, "run", "tiny.yaml", "--run", "run", **elsewhere)
+    assert again.returncode == 0 and "train: done already" in again.stderr, again.stderr
+    assert (run / "config.yaml").read_bytes() == before
+    # from then on they are known here, and a run of its configuration begins
+    known = call_l1kd(tmp_path, "verify", "run", **elsewhere)
+    assert known.returncode == 0, known.stderr
+    new = ("run", "run/config.yaml", "--run", "new", "--until", "train")
+    assert call_l1kd(tmp_path, *new, **elsewhere).returncode == 0
+    kept = (tmp_path / "new" / "config.yaml").read_text()
+    assert "../mine/normal.npz" in kept and str(tmp_path) not in kept
+
+
+def test_what_a_stage_failed_of_names_no_place(finished_run: Path, tmp_path: Path) -> None:
+    run = copy_of_run(finished_run, tmp_path / "run")
+
+    def refuse(context: Context) -> None:
+        raise CheckFailed(f"{context.directory}/firmware: differs; see {context.directory}")
+
+    with opened(run) as runner, pytest.raises(CheckFailed, match=str(run)):
+        runner.execute("verify", always=True, function=refuse)
+    kept = run_files.read(run, "manifest.json").stages["verify"].message
+    assert kept == "RUN/firmware: differs; see RUN"
+
+
+def test_events_are_named_without_their_machine(tmp_path: Path) -> None:
+    run = tmp_path / "project" / "runs" / "one"
+    places = [
+        str(tmp_path / each)
+        for each in ("project/data/a.npz", "zb/b.npz", "qcd/b.npz", "c.npz", "set/x/d.parquet")
+    ]
+    data = ArraysData(
+        source="arrays",
+        background=[f"{places[0]}:x", places[1]],
+        test=[places[2]],
+        signals={"c": [places[3]], "d": [str(tmp_path / "set")]},
+    )
+    sample = str(embedded_directory() / "train.h5")
+    (tmp_path / "project" / "data").mkdir(parents=True)
+    (tmp_path / "project" / "data" / "a.npz").touch()
+    called = names(data, [*places, sample], run)
+    expected = ["../../data/a.npz", "zb/b.npz", "qcd/b.npz", "c.npz", "set/x/d.parquet"]
+    assert [called[each] for each in places] == expected
+    assert called[sample] == "l1kd/data/samples/l1toy/train.h5"
+    stored = section(data, called).model_dump()
+    assert stored["background"] == ["../../data/a.npz:x", "zb/b.npz"]
+    assert stored["signals"] == {"c": ["c.npz"], "d": ["set"]}

@@ -674,6 +674,7 @@ NO_CALLS: dict[type[Node], str] = {
     layers.Input: "it is the port",
     Reshape: "it moves no value in memory, so that hls4ml calls nothing for it",
 }
+PAIRED = CALLS[Merge].keys()  # functions that read two arrays
 HANDLERS: dict[str, Handler] = {"clone_stream": _clone, "repack_stream": _clone}
 for _calls in CALLS.values():
     HANDLERS |= _calls

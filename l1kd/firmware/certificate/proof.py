@@ -13,9 +13,17 @@ from dataclasses import replace
 
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import Step
-from l1kd.exact.layers import Input, Merge, Quantize
+from l1kd.exact.layers import Input, Quantize
 from l1kd.exact.network import Network
-from l1kd.firmware.certificate.call_rules import CALLS, DENSE, HANDLERS, NO_CALLS, Doubt, Handler
+from l1kd.firmware.certificate.call_rules import (
+    CALLS,
+    DENSE,
+    HANDLERS,
+    NO_CALLS,
+    PAIRED,
+    Doubt,
+    Handler,
+)
 from l1kd.firmware.certificate.cpp_reader import Call, Program, Unreadable, read_program
 from l1kd.firmware.certificate.findings import (
     SUMS,
@@ -207,5 +215,5 @@ def _handler(walk: Walk, call: Call) -> tuple[Handler | None, list[str], list[st
     if not call.space:
         rule = DENSE if function in program.adders else None
         return rule, arrays[:1], arrays[1:]
-    readers = 2 if function in CALLS[Merge] else 1
+    readers = 2 if function in PAIRED else 1
     return HANDLERS.get(function), arrays[:readers], arrays[readers:]

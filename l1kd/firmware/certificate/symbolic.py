@@ -13,18 +13,29 @@ from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.exact.arithmetic import halved
 
-_BLOCKS = 1 << 22  # of one function at a time
-_GLANCE = 1 << 16  # of one whose very values may show that it does not overflow
+# Distances of the values that are looked at together, and how many blocks of them at most. Steps
+# of a rounded sum are lines over values whose lowest bits are the same.
+_DISTANCES = {1: 1 << 20, 1 << 8: 1 << 20, 1 << 12: 1 << 22, 1 << 16: 1 << 25}
+_GLANCE = {1: 1 << 17}  # for a function whose very values may show that it does not overflow
+_AT_ONCE = 1 << 18  # blocks
+_POINTS = 64  # at which functions that are equal are
+_PARTS = 16  # of a block that is no line
 _MOST = 1 << 62  # magnitude of a value
-_WHOLE = 64  # a block as small is judged value by value
-_PARTS = 16  # of a larger one
 _WIDEST = 62  # bits of a number that overflows
-Ends = tuple[NDArray[Any], NDArray[Any]]  # lowest and highest values, by block
+_BENT = _MOST + 1  # in place of a step; odd
+
+
+class Ends(NamedTuple):
+    """Of blocks of values: the lowest, the highest, and the step from one to the next of a line."""
+
+    low: NDArray[Any]
+    high: NDArray[Any]
+    step: NDArray[Any]
 
 
 class Unproved(Exception):  # noqa: N818 - it is the project that is not proved
@@ -74,63 +85,110 @@ class Term(NamedTuple):
     high: int
 
 
+def _where(found: NDArray[Any], one: Ends, other: Ends) -> Ends:
+    return Ends(*(np.where(found, a, b) for a, b in zip(one, other, strict=True)))
+
+
+def _times(factor: Any, step: NDArray[Any]) -> NDArray[Any]:
+    return np.where(step == _BENT, _BENT, factor * step)
+
+
 def _wrapped(width: int, signed: bool, value: Ends) -> Ends:
     shift, size = (1 << (width - 1)) * signed, 1 << width
-    low, high = value[0] + shift, value[1] + shift
+    low, high = value.low + shift, value.high + shift
     same = low // size == high // size
-    return np.where(same, low % size, 0) - shift, np.where(same, high % size, size - 1) - shift
+    known = same | (value.step % size == 0)  # a step of whole turns is none
+    low, high = (np.where(known, end % size, other) for end, other in ((low, 0), (high, size - 1)))
+    return Ends(low - shift, high - shift, np.where(same, value.step, _BENT))
+
+
+def _shifted(right: int, value: Ends) -> Ends:
+    even = value.step % (1 << right) == 0
+    return Ends(value.low >> right, value.high >> right, np.where(even, value.step >> right, _BENT))
 
 
 def _bitwise(name: str, one: Ends, other: Ends) -> Ends:
     function: Any = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}[name]
-    bits = max(int(abs(end).max()).bit_length() for ends in (one, other) for end in ends)
-    negative = min(int(ends[0].min()) for ends in (one, other)) < 0
-    exact = (one[0] == one[1]) & (other[0] == other[1])
-    low = np.where(exact, function(one[0], other[0]), -(1 << bits) * negative)
-    high = np.where(exact, function(one[0], other[0]), (1 << bits) - 1)
+    ends = (one.low, one.high, other.low, other.high)
+    bits = max(int(abs(end).max()).bit_length() for end in ends)
+    exact = (one.low == one.high) & (other.low == other.high)
+    low = np.where(exact, function(one.low, other.low), -(1 << bits) * (min(map(np.min, ends)) < 0))
+    high = np.where(exact, function(one.low, other.low), (1 << bits) - 1)
+    made = Ends(low, high, np.full_like(low, _BENT))
     if name != "xor":
         neutral, fixed = (-1, 0) if name == "and" else (0, -1)
         for first, second in ((one, other), (other, one)):
-            is_fixed = (first[0] == fixed) & (first[1] == fixed)
-            is_neutral = (first[0] == neutral) & (first[1] == neutral)
-            low = np.where(is_fixed, fixed, np.where(is_neutral, second[0], low))
-            high = np.where(is_fixed, fixed, np.where(is_neutral, second[1], high))
-    return low, high
+            for number, kept in ((neutral, second), (fixed, first)):
+                made = _where((first.low == number) & (first.high == number), kept, made)
+    return made
 
 
 def _chosen(key: Ends, one: Ends, other: Ends) -> Ends:
-    low, high = np.minimum(one[0], other[0]), np.maximum(one[1], other[1])
-    for certain, (first, last) in ((key[0] == 1, one), (key[1] == 0, other)):
-        low, high = np.where(certain, first, low), np.where(certain, last, high)
-    return low, high
+    low, high = np.minimum(one.low, other.low), np.maximum(one.high, other.high)
+    made = Ends(low, high, np.full_like(low, _BENT))
+    for certain, kept in ((key.low == 1, one), (key.high == 0, other)):
+        made = _where(certain, kept, made)
+    return made
 
 
 def _product(one: Ends, other: Ends) -> Ends:
-    ends = [a * b for a in one for b in other]
-    return reduce(np.minimum, ends), reduce(np.maximum, ends)
+    ends = [a * b for a in one[:2] for b in other[:2]]
+    step = np.where(other.low == other.high, _times(other.low, one.step), _BENT)
+    step = np.where(one.low == one.high, _times(one.low, other.step), step)
+    return Ends(reduce(np.minimum, ends), reduce(np.maximum, ends), step)
 
 
 def _quantized(kind: FixedPoint, half: bool, fraction: int, value: Ends) -> Ends:
-    ends = value
+    ends = value.low, value.high
     if half:
         ends = halved(ends[0], fraction)[0], halved(ends[1], fraction)[0]
+        step = _times(1 << max(-fraction, 0), value.step)
         fraction = max(fraction, 0) + 1
+    else:
+        step = value.step
     low, high = (kind.requantize(end, fraction) for end in ends)
-    if kind.overflow in ("SAT", "SAT_SYM"):
-        return low, high
-    shift, (lowest, highest) = kind.fraction - fraction, kind.bounds
-    below, above = (end << shift if shift >= 0 else end >> -shift for end in (ends[0], ends[1]))
-    inside = ((below > lowest) & (above < highest)) | (value[0] == value[1])
-    return np.where(inside, low, min(lowest, 0)), np.where(inside, high, highest)
+    up, (lowest, highest) = kind.fraction - fraction, kind.bounds
+    # A line stays one if its steps are even ones of the type's, of one sign, and all in its range.
+    if up < 0:
+        even = (step % (2 << -up) == 0) & ((ends[0] >= 0) | (ends[1] <= 0))
+        step = np.where(even, step >> -up, _BENT)
+    whole = (high - low) >> max(up, 0) == (ends[1] - ends[0]) >> max(-up, 0)
+    step = np.where(whole, _times(1 << max(up, 0), step), _BENT)
+    if kind.overflow not in ("SAT", "SAT_SYM"):
+        below, above = (end << up if up >= 0 else end >> -up for end in ends)
+        inside = (below > lowest) & (above < highest)
+        inside |= (step != _BENT) | (value.low == value.high)
+        low, high = np.where(inside, low, min(lowest, 0)), np.where(inside, high, highest)
+    return Ends(low, high, step)
 
 
 def _highest(one: Ends, other: Ends) -> Ends:
-    return np.maximum(one[0], other[0]), np.maximum(one[1], other[1])
+    step: NDArray[Any] = np.array(_BENT)
+    for first, second in ((one, other), (other, one)):
+        above = first.low >= second.high
+        if (lines := (first.step != _BENT) & (second.step != _BENT)).any():
+            sides = zip(_sides(first), _sides(second), strict=True)
+            above = above | lines & np.logical_and(*(a >= b for a, b in sides))
+        step = np.where(above, first.step, step)
+    return Ends(np.maximum(one.low, other.low), np.maximum(one.high, other.high), step)
+
+
+def _sides(line: Ends) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The first and the last value of a line."""
+    falls = line.step < 0
+    return np.where(falls, line.high, line.low), np.where(falls, line.low, line.high)
 
 
 def _any(value: Ends) -> Ends:
-    inside = (value[0] <= 0) & (value[1] >= 0)
-    return np.where(inside, 0, 1), np.where((value[0] == 0) & (value[1] == 0), 0, 1)
+    inside = (value.low <= 0) & (value.high >= 0)
+    nothing = (value.low == 0) & (value.high == 0)
+    low, high = np.where(inside, 0, 1), np.where(nothing, 0, 1)
+    return Ends(low, high, np.full_like(low, _BENT))
+
+
+def _divided(divisor: int, value: Ends) -> Ends:
+    step = np.where(value.step == _BENT, _BENT, value.step // divisor)
+    return Ends(value.low // divisor, value.high // divisor, step)
 
 
 class Space:
@@ -148,6 +206,7 @@ class Space:
         self._ends: list[tuple[int, int]] = []
         self._sums: dict[int, tuple[dict[int, int], int]] = {}  # functions that are sums of others
         self._tables: dict[int, tuple[int, int, bytes]] = {}
+        self._alike: dict[Any, list[int]] = {}  # terms by their base and values at some points
         self._spread: dict[Single, Sum] = {}
         self._wide: set[int] = set()  # functions of too many steps for a glance
 
@@ -161,7 +220,8 @@ class Space:
         if (found := self._known.get((key, of))) is None:
             if ends is None:
                 assert apply is not None
-                low, high = apply(*([np.array([n]) for n in self._ends[each]] for each in of))
+                given = (np.array([[*self._ends[each], _BENT]]).T for each in of)
+                low, high, _ = apply(*(Ends(*each) for each in given))
                 ends = int(low[0]), int(high[0])
             if max(-ends[0], ends[1]) >= _MOST:
                 raise Unproved("a value has more than 62 bits")
@@ -171,7 +231,7 @@ class Space:
         return found
 
     def _constant(self, number: int) -> int:
-        ends = np.array([number]), np.array([number])
+        ends = Ends(*np.array([[number], [number], [0]]))
         return self._function(("constant", number), (), lambda: ends)
 
     def _parts(self, function: int) -> tuple[dict[int, int], int]:
@@ -194,11 +254,17 @@ class Space:
             return of[0]
 
         def apply(*given: Ends) -> Ends:
-            low = high = np.array([constant])
+            low = high = begin = end = np.array([constant])
+            step, bent = np.array([0]), np.array([False])
             for factor, each in zip(factors, given, strict=True):
-                first, last = each if factor > 0 else (each[1], each[0])
-                low, high = low + factor * first, high + factor * last
-            return low, high
+                least, most = each[:2] if factor > 0 else (each.high, each.low)
+                low, high = low + factor * least, high + factor * most
+                first, last = _sides(each)
+                begin, end = begin + factor * first, end + factor * last
+                step, bent = step + factor * each.step, bent | (each.step == _BENT)
+            # Of lines the sum is one, whose ends are closer than those of its parts.
+            line = Ends(np.minimum(begin, end), np.maximum(begin, end), step)
+            return _where(bent, Ends(low, high, np.array(_BENT)), line)
 
         turned = [
             sorted(factor * end for end in self._ends[each]) for each, factor in parts.items()
@@ -218,50 +284,93 @@ class Space:
         found: dict[int, Ends] = {}
         for each in sorted(needed):
             apply, of = self._functions[each]
-            found[each] = base if apply is None else apply(*(found[part] for part in of))
-        low, high = found[function]
-        return np.broadcast_to(low, base[0].shape), np.broadcast_to(high, base[0].shape)
+            made = base if apply is None else apply(*(found[part] for part in of))
+            found[each] = made._replace(step=np.where(made.low == made.high, 0, made.step))
+        return Ends(*(np.broadcast_to(each, base.low.shape) for each in found[function]))
 
-    def _runs(
-        self, function: int, low: int, high: int, most: int = _BLOCKS
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Where a function changes on its base's values, from the lowest on, and to what."""
-        first, last = np.array([low]), np.array([high])
-        begins, values = [], []
+    def _lines(self, base: int, function: int, distance: int, most: int) -> NDArray[Any] | None:
+        """Lines that a function is: place, number, first value, step; None if they are too many.
+
+        Values of the base that lie a distance apart are one behind the other.
+        """
+        low, high = self.bases[base][2:4]
+        first = low + np.arange(min(distance, high - low + 1))
+        number, behind = (high - first) // distance + 1, (high - low) // distance + 1
+        found = []
         while len(first):
-            if len(first) > most:
-                raise Unproved("a quantizer has too many steps")
-            ends = self._evaluated(function, (first, last))
-            done = (ends[0] == ends[1]) | (first == last)
-            begins.append(first[done])
-            values.append(ends[0][done])
-            first, size = first[~done], (last - first)[~done] + 1
-            parts = _WHOLE if size.max(initial=0) <= _WHOLE else _PARTS
-            step = -(-size // parts)[:, None]
-            starts = first[:, None] + step * np.arange(parts)
-            stops = np.minimum(starts + step, (first + size)[:, None])
-            first, last = starts[starts < stops], stops[starts < stops] - 1
-        begin, value = np.concatenate(begins), np.concatenate(values).astype(np.int64)
-        order = np.argsort(begin)
-        begin, value = begin[order], value[order]
-        changed = np.append(True, value[1:] != value[:-1])
-        return begin[changed], value[changed]
+            if (most := most - len(first)) < 0:
+                return None
+            split = []
+            for start in range(0, len(first), _AT_ONCE):
+                begin, size = (each[start : start + _AT_ONCE] for each in (first, number))
+                block = Ends(begin, begin + distance * (size - 1), np.full_like(begin, distance))
+                ends = self._evaluated(function, block)
+                done = ends.step != _BENT
+                place = (begin - low) % distance * behind + (begin - low) // distance
+                found.append(np.stack([place, size, _sides(ends)[0], ends.step])[:, done])
+                begin, size = begin[~done, None], size[~done, None]
+                part = -(-size // _PARTS)
+                past = part * np.arange(_PARTS)
+                there = past < size
+                split.append(
+                    ((begin + distance * past)[there], np.minimum(part, size - past)[there])
+                )
+            first, number = (np.concatenate(each) for each in zip(*split, strict=True))
+        lines = np.concatenate(found, axis=1)
+        return lines[:, np.argsort(lines[0])]
 
-    def _table(self, base: int, function: int, most: int = _BLOCKS) -> tuple[int, int, bytes]:
+    def _table(
+        self, base: int, function: int, distances: dict[int, int] = _DISTANCES
+    ) -> tuple[int, int, bytes]:
         """Factor, constant and hash of the scaled function; an empty hash if it is the identity."""
         if function not in self._tables:
-            low, high = self.bases[base][2:4]
-            begin, value = self._runs(function, low, high, most)
-            self._ends[function] = int(value.min()), int(value.max())
-            rest, constant, key = value - value[0], int(value[0]), b"constant"
-            factor = int(np.gcd.reduce(rest)) * (1 if len(rest) > 1 and rest[1] > 0 else -1)
+            for distance, most in distances.items():
+                if (lines := self._lines(base, function, distance, most)) is not None:
+                    break
+            else:
+                raise Unproved("a quantizer has too many steps")
+            place, number, value, step = lines
+            last = value + step * (number - 1)
+            ends = np.append(value, last)
+            self._ends[function] = int(ends.min()), int(ends.max())  # its very values
+            # Where the change from one value to the next is another one.
+            jumps = np.append(value[1:] - last[:-1], 0)
+            there = np.stack([number > 1, np.arange(len(number)) < len(number) - 1]).T
+            changes, places = (
+                np.stack([step, jumps]).T[there],
+                np.stack([place, place + number - 1]).T[there],
+            )
+            new = np.append(True, changes[1:] != changes[:-1])
+            changes, places = changes[new], places[new]
+            factor, constant, key = int(np.gcd.reduce(changes)), int(value[0]), b"constant"
             if factor:
-                rest //= factor
-                plain = len(begin) == high - low + 1 and np.array_equal(rest, begin - low)
-                constant -= factor * low * plain
-                key = b"" if plain else sha256(begin.tobytes() + rest.tobytes()).digest()
+                moved = np.append(
+                    self._at(base, function, self.bases[base][3:4]) - value[0], changes
+                )
+                factor *= 1 if moved[moved != 0][0] > 0 else -1
+                plain = distance == len(changes) == 1
+                constant -= factor * self.bases[base].low * plain
+                text = f"{distance} ".encode() + places.tobytes() + (changes // factor).tobytes()
+                key = b"" if plain else sha256(text).digest()
             self._tables[function] = factor, constant, key
         return self._tables[function]
+
+    def _at(self, base: int, function: int, points: ArrayLike) -> NDArray[Any]:
+        """A function of a base at some of its values."""
+        each = np.asarray(points)
+        return self._evaluated(function, Ends(each, each, np.zeros_like(each))).low
+
+    def _same(self, base: int, function: int) -> int | None:
+        """The term that a function is, found at another distance than it."""
+        points = np.random.default_rng(0).integers(*self.bases[base][2:4], _POINTS, endpoint=True)
+        key = base, self._at(base, function, points).tobytes()
+        terms = self._alike.setdefault(key, [])
+        for term in terms:
+            apart = self._weighted([(1, function), (-1, self.terms[term].function)], 0)
+            if not self._table(base, apart)[0]:
+                return term
+        terms.append(len(self.terms))
+        return None
 
     # Told by a reader of Verilog; whoever evaluates events in place of all values counts them.
 
@@ -393,9 +502,11 @@ class Space:
             else:
                 scaled = self._divided(factor, constant, function) if key else x
                 if (term := self._known.get((base, key))) is None:
-                    term = self._known[base, key] = len(self.terms)
-                    self.terms.append(Term(base, scaled, *self._ends[scaled]))
-                    self.places[~term] = self.place
+                    if (term := self._same(base, scaled)) is None:
+                        term = len(self.terms)
+                        self.terms.append(Term(base, scaled, *self._ends[scaled]))
+                        self.places[~term] = self.place
+                    self._known[base, key] = term
                 found = self._ranged({term: factor}, constant)
             self._spread[value] = found
         return found
@@ -404,9 +515,7 @@ class Space:
         """A function whose values are a constant and multiples of a factor, without both."""
         sign, divisor = 1 if factor > 0 else -1, abs(factor)
         shifted = self._weighted([(sign, function)], -sign * constant)
-        found = self._function(
-            ("divided", divisor), (shifted,), lambda ends: tuple(end // divisor for end in ends)
-        )
+        found = self._function(("divided", divisor), (shifted,), partial(_divided, divisor))
         ends = sorted((end - constant) // factor for end in self._ends[function])
         self._ends[found] = ends[0], ends[1]  # its very values
         return found
@@ -465,7 +574,7 @@ class Space:
             return self._ranged(terms, value.constant // size)
         if right > _WIDEST:
             raise Unproved(f"{right} bits are dropped")
-        return self.apply(("shift", right), lambda ends: tuple(e >> right for e in ends), value)
+        return self.apply(("shift", right), partial(_shifted, right), value)
 
     def bitwise(self, name: str, one: Value, other: Value) -> Value:
         """`and`, `or` or `xor` of two values."""

@@ -31,7 +31,7 @@ MODULES = {
 }
 _FRAME = re.compile(
     r"`timescale 1 ns / 1 ps\n\nmodule (\w+) \(\n    input \[(-1|\d+):0\] model_inp,\n"
-    r"    output \[(\d+):0\] model_out\n\);\n\n    // verilator lint_off UNUSEDSIGNAL\n"
+    r"    output \[(-1|\d+):0\] model_out\n\);\n\n    // verilator lint_off UNUSEDSIGNAL\n"
     r"    // Explicit quantization operation will drop bits if exists\n\n(.*)\n\n"
     r"    // verilator lint_on UNUSEDSIGNAL\n\n(.*)\n\nendmodule\n",
     re.ASCII | re.DOTALL,
@@ -253,7 +253,8 @@ def read_module(space: Space, file: str, text: str, top: str, stage: int, inputs
     frame, taken = _FRAME.fullmatch(text), sum(width for _, width in inputs)
     if not frame or (frame[1], int(frame[2]) + 1) != (name, taken):
         raise Unreadable(f"{file} is no module {name} of {taken} bits, or not as l1kd writes it")
-    lines, last = frame[4].split("\n"), frame[5].split("\n")
+    # Nothing is driven where every output is a constant.
+    lines, last = ([] if text == "    " else text.split("\n") for text in frame.groups()[3:])
     named = [set(re.findall(r"\bv\d+", line, re.ASCII)) for line in (*lines, *last)]
     uses = {each: place for place, line in enumerate(named) for each in line}
     module, outputs, end = _Module(space, inputs, top), dict[tuple[int, int], Wire](), 0

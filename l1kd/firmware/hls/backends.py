@@ -90,7 +90,8 @@ class ToolProgram:
 class Backend:
     """An HLS backend whose projects AMD's tools build from hls4ml's scripts."""
 
-    name: config.Backend  # hls4ml's
+    name: config.Backend
+    writer: str  # hls4ml's backend that writes its projects
     suite: str  # the vendor's name of the tool
     programs: tuple[ToolProgram, ...]  # the newest first
     window: str  # the program that opens a built project
@@ -115,7 +116,7 @@ class Backend:
     def hls4ml_options(self, part: str, clock_ns: float) -> dict[str, Any]:
         """Options of hls4ml's conversion beside the network's."""
         return {
-            "backend": self.name,
+            "backend": self.writer,
             "part": part,
             "clock_period": clock_ns if clock_ns % 1 else int(clock_ns),
             "write_weights_txt": False,  # the C simulation reads the weights that synthesis reads
@@ -193,6 +194,7 @@ class Backend:
 
 VITIS = Backend(
     name="Vitis",
+    writer="Vitis",
     suite="Vitis HLS",
     programs=(
         ToolProgram(
@@ -207,6 +209,7 @@ VITIS = Backend(
 )
 VIVADO = Backend(
     name="Vivado",
+    writer="Vivado",
     suite="Vivado HLS",
     programs=(ToolProgram("vivado_hls", "Vivado HLS", ("-f", "build_prj.tcl")),),
     window="vivado_hls",

@@ -31,8 +31,6 @@ from l1kd.core.files import (
     check_replaceable,
     content_hash,
     file_hash,
-    read_json,
-    reading,
     write_json,
 )
 from l1kd.core.fixed_point import FixedPoint
@@ -40,7 +38,7 @@ from l1kd.core.processes import version_text
 from l1kd.firmware.hls import c_simulation, testbench
 from l1kd.firmware.hls.project import Port, Project, counts_of
 from l1kd.firmware.hls.testbench import template
-from l1kd.firmware.run_firmware import certificate_of, projects_of
+from l1kd.firmware.run_firmware import certificate_of, projects_of_student
 
 _FORMAT = 1
 _FLAGS = (
@@ -48,6 +46,7 @@ _FLAGS = (
     *("-Wl,--version-script=source/exports.map", "-Wl,-z,defs"),
     *("-Iinclude", "-Isource/firmware/ap_types"),
 )
+_AGAIN = "build it again with `l1kd emulator RUN`, or with make in its directory"
 _CHANGED = "// Changed by l1kd: see NOTICE.\n"
 _SHARE = 256  # events that are worth a thread
 _Counts = ctypes.POINTER(ctypes.c_int64)
@@ -76,6 +75,14 @@ class Manifest(BaseModel, extra="forbid", frozen=True):
     versions: dict[str, str]
     compiler: str
     library: Library
+
+
+def read_manifest(directory: Path, remedy: str = _AGAIN) -> Manifest:
+    """What an emulator's directory says of it; UserError, with a remedy, if it is none."""
+    path = directory / "manifest.json"
+    none = f"{directory} is no emulator: it has no {path.name}; `l1kd emulator RUN` builds one"
+    manifest: Manifest = run_files.read_as(Manifest, path, none, remedy, version=_FORMAT)
+    return manifest
 
 
 @dataclass(frozen=True)
@@ -111,9 +118,9 @@ def build(
     directory = Path(directory)
     check_replaceable(directory, ("manifest.json",))
     if (directory / "manifest.json").exists():  # a web page has one too
-        remedy = "it is not replaced: move it away, or name another place with --out"
-        with reading(directory / "manifest.json", remedy):
-            Manifest.model_validate(read_json(directory / "manifest.json"))
+        read_manifest(
+            directory, "it is not replaced: move it away, or name another place with --out"
+        )
     with atomic_directory(directory) as written:
         _compile(project, written)
         if check is not None:
@@ -125,8 +132,7 @@ def build(
 
 def built_here(directory: Path) -> bool:
     """True if this user's l1kd built a library, so that `verify` may load it from a run."""
-    manifest = Manifest.model_validate(read_json(directory / "manifest.json"))
-    return _mark(manifest.library).exists()
+    return _mark(read_manifest(directory).library).exists()
 
 
 def _mark(library: Library) -> Path:
@@ -215,9 +221,7 @@ def _write(project: Project, directory: Path, name: str, version: str) -> dict[s
 def load(directory: Path | str) -> Emulator:
     """Load an emulator; UserError if its library is not what its manifest describes."""
     directory = Path(directory)
-    path = directory / "manifest.json"
-    none = f"{directory} is no emulator: it has no {path.name}; `l1kd emulator RUN` builds one"
-    manifest: Manifest = run_files.read_as(Manifest, path, none, _AGAIN)
+    manifest = read_manifest(directory)
     # What is checked is what is loaded: a private copy, which no one replaces in between, and which
     # the system does not take for a library of the same path that it has loaded before.
     with tempfile.TemporaryDirectory(prefix="l1kd-emulator-") as private:
@@ -247,9 +251,6 @@ def load(directory: Path | str) -> Emulator:
     return Emulator(directory, manifest, library)
 
 
-_AGAIN = "build it again with `l1kd emulator RUN`, or with make in its directory"
-
-
 def _check_elf(copy: Path, path: Path) -> None:
     """Refuse what the loader might crash on: no library, a part of one, another machine's."""
     with copy.open("rb") as handle:
@@ -269,15 +270,8 @@ def _check_elf(copy: Path, path: Path) -> None:
 
 def deliver(run: Path, student: str | None = None, out: Path | None = None) -> tuple[str, Emulator]:
     """Build the emulator of a student (the best one); it is kept if the test vectors agree."""
-    groups = projects_of(run)
-    if student is None:
-        student = next(iter(groups)) if len(groups) == 1 else None
-        student = student or run_files.read(run, "metrics.json").best
-    if student not in groups:
-        raise UserError(
-            f"{run} has no project of a student {student!r}; it has those of {', '.join(groups)}"
-        )
-    project = min(groups[student], key=lambda each: each.record.io_type != "io_parallel")
+    student, projects = projects_of_student(run, student)
+    project = min(projects, key=lambda each: each.record.io_type != "io_parallel")
     certificate_of(run, project)
     inputs, expected = testbench.read_vectors(project.directory)
 

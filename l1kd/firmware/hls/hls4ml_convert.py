@@ -355,7 +355,7 @@ def _configuration(
 
     layer_handlers["AxisSum"] = _parse_sum
     config: dict[str, Any] = hls4ml.utils.config_from_keras_model(
-        model, granularity="name", backend=backend.name, default_reuse_factor=reuse
+        model, granularity="name", backend=backend.writer, default_reuse_factor=reuse
     )
     # Set on an activation, distributed_arithmetic raises; the network's own is a real strategy.
     config["Model"]["Strategy"] = _STRATEGIES["latency" if adders else strategy]

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from l1kd.core.context import cores
 from l1kd.core.errors import UserError
-from l1kd.core.files import read_json, reading, write_json
+from l1kd.core.files import write_json
 from l1kd.core.fixed_point import FixedPoint
-from l1kd.core.run_files import FirmwareRecord
+from l1kd.core.run_files import FirmwareRecord, read_as
 from l1kd.firmware.hls import c_simulation
 
 FILE = "l1kd.json"
@@ -65,6 +65,12 @@ class Description(_Record):
     output: Port
     layers: tuple[Traced, ...]
     arrays: dict[str, str]  # of the top function, by name: the layer that each holds
+
+    @model_validator(mode="after")
+    def _of_its_top(self) -> Description:
+        if not self.namespace.startswith(f"{self.record.top}_v"):
+            raise ValueError(f"{self.namespace} is not of {self.record.top}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -198,20 +204,10 @@ def counts_of(events: ArrayLike, port: Port, name: str) -> NDArray[np.int64]:
 def open_project(directory: Path | str, calls: Callable[[Path], str] | None = None) -> Project:
     """Open a written project; UserError if it is none, or one of another format."""
     directory = Path(directory)
-    path = directory / FILE
-    if not path.exists():
-        raise UserError(f"{directory} is no HLS project of l1kd: it has no {FILE}")
-    with reading(path, "convert it again"):
-        raw = read_json(path)
-        written = raw.get("format_version") if isinstance(raw, dict) else None
-        if isinstance(written, int) and written != _FORMAT:
-            raise UserError(
-                f"{directory} was written in format {written}, this version reads {_FORMAT}; "
-                "convert the student again"
-            )
-        description = Description.model_validate(raw)
-        if not description.namespace.startswith(f"{description.record.top}_v"):
-            raise ValueError(f"{description.namespace} is not of {description.record.top}")
+    missing = f"{directory} is no HLS project of l1kd: it has no {FILE}"
+    description: Description = read_as(
+        Description, directory / FILE, missing, "convert the student again", version=_FORMAT
+    )
     return Project(directory, description, calls)
 
 

@@ -345,7 +345,7 @@ def collect(context: Context, projects: Sequence[Project], directory: Path) -> l
     found: list[str] = []
     refused: list[str] = []
     faults: list[str] = []
-    for folder in _folders(directory):
+    for folder in folders(directory):
         try:
             project, results = _read_folder(context, projects, folder)
         except UserError as error:
@@ -373,7 +373,8 @@ def collect(context: Context, projects: Sequence[Project], directory: Path) -> l
     return found
 
 
-def _folders(directory: Path) -> list[Folder]:
+def folders(directory: Path) -> list[Folder]:
+    """One project, or those in a directory; UserError if there is none."""
     if directory.is_file() and directory.suffix.lower() in _ARCHIVES:
         raise UserError(
             f"{directory} is an archive; unpack it (tar -xf, unzip) and name the directory"

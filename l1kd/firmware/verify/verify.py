@@ -21,9 +21,9 @@ from l1kd.firmware.run_firmware import (
     Student,
     chosen,
     hls_path,
-    open_student,
-    projects_of,
+    open_students,
     stated_port,
+    too_large,
 )
 from l1kd.firmware.verify.comparison import KIND, REPRODUCERS, compare_student, kind_of
 from l1kd.firmware.verilog.project import Logic
@@ -45,11 +45,10 @@ def verify(context: Context) -> None:
         target = load_target(context.directory)
         stored, limit = Scores.load(context.directory / "scores.npz"), context.config.verify.events
         raw = {name: stored.teacher(name)[:limit] for name in samples}
-    groups = projects_of(context.directory)
-    students = [open_student(context, name, group) for name, group in groups.items()]
+    students = open_students(context)
     reproducers = context.results / REPRODUCERS
     check_replaceable(reproducers)
-    _compile(context, [project for group in groups.values() for project in group])
+    _compile(context, [project for each in students for project in each.projects])
     shutil.rmtree(reproducers, ignore_errors=True)
 
     records: list[run_files.AgreementRecord] = []
@@ -192,11 +191,8 @@ def _simulation(
     if logic is None or not chosen(context, config.simulate, [name]):
         return None, []
     try:
-        if (logic.record.lut or 0) > config.tools_max_lut:
-            raise UserError(
-                f"about {logic.record.lut:,.0f} LUTs, and designs above "
-                f"{config.tools_max_lut:,.0f} are not (rtl.tools_max_lut)"
-            )
+        if reason := too_large(context, logic):
+            raise UserError(reason)
         tool = find_simulator(config.simulator)
     except UserError as error:
         context.say(f"{name}: its Verilog is not simulated: {error}")

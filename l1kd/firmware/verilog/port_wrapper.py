@@ -132,17 +132,20 @@ def core_text(top: str, bits: list[int]) -> str:
     stages = range(len(bits) - 1)
     held = ["model_inp_reg", *(f"stage{stage}_inp" for stage in stages[1:]), "model_out"]
     wires, instances, reads = [], [], []
-    fills = [f"{held[0]}[{bits[0] - 1}:0] <= model_inp[{bits[0] - 1}:0];" if bits[0] else ""]
+    sources = ["model_inp", *(f"INTERNAL_logic{stage}_outp" for stage in stages)]
+    fills = [
+        f"{register}[{width - 1}:0] <= {source}[{width - 1}:0];" if width else ""
+        for register, source, width in zip(held, sources, bits, strict=True)
+    ]
     for stage in stages:
         name, first, last = f"logic{stage}", bits[stage] - 1, bits[stage + 1] - 1
-        inside, outside = f"INTERNAL_{name}_inp", f"INTERNAL_{name}_outp"
+        inside, outside = f"INTERNAL_{name}_inp", sources[stage + 1]
         wires += [f"wire [{first}:0] {inside};", f"wire [{last}:0] {outside};"]
         ports = f".model_inp({inside}), .model_out({outside})"
         instances.append(f"{top}_{name} _inst_{name} ({ports});")
         reads.append(
             f"assign {inside}[{first}:0] = {held[stage]}[{first}:0];" if first >= 0 else ""
         )
-        fills.append(f"{held[stage + 1]}[{last}:0] <= {outside}[{last}:0];")
     registers = [f"reg [{n - 1}:0] {each};" for n, each in zip(bits, held[:-1], strict=False)]
     # alkaid declares by names: 10 stands before 2.
     declared = [*sorted(wires, key=_last_word), *sorted(registers, key=_last_word)]

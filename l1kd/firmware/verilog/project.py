@@ -11,11 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel
 
-from l1kd.core.errors import UserError
-from l1kd.core.files import read_json
 from l1kd.core.fixed_point import FixedPoint
 from l1kd.core.run_files import RtlRecord, read_as
-from l1kd.exact.network import Network, from_json
+from l1kd.exact.network import Network, load_network
 from l1kd.firmware.hls.project import FILE, NETWORK, Port, counts_of
 from l1kd.firmware.verilog.port_wrapper import Interface, packed, unpacked
 from l1kd.firmware.verilog.simulate import find_simulator, simulate
@@ -74,7 +72,7 @@ class Logic:
     @cached_property
     def network(self) -> Network:
         """The exact network that it was written from."""
-        return from_json(read_json(self.directory / NETWORK))
+        return load_network(self.directory / NETWORK)
 
     @property
     def sources(self) -> list[Path]:
@@ -172,12 +170,8 @@ class Logic:
 def open_logic(directory: Path | str) -> Logic:
     """Open a written Verilog project; UserError if it is none, or one of another format."""
     directory = Path(directory)
-    path, remedy = directory / FILE, "convert the student again"
     missing = f"{directory} is no Verilog project of l1kd: it has no {FILE}"
-    description: Description = read_as(Description, path, missing, remedy)
-    if description.format_version != FORMAT:
-        raise UserError(
-            f"{directory} was written in format {description.format_version}, this version reads "
-            f"{FORMAT}; {remedy}"
-        )
+    description: Description = read_as(
+        Description, directory / FILE, missing, "convert the student again", version=FORMAT
+    )
     return Logic(directory, description)

@@ -20,7 +20,7 @@ from l1kd.firmware.certificate import verilog_proof
 from l1kd.firmware.certificate.certify import certify
 from l1kd.firmware.certificate.cpp_reader import Unreadable
 from l1kd.firmware.certificate.findings import Certificate
-from l1kd.firmware.certificate.symbolic import Single, Space, Value
+from l1kd.firmware.certificate.symbolic import _BENT, Ends, Single, Space, Value
 from l1kd.firmware.certificate.verilog_proof import prove
 from l1kd.firmware.certificate.verilog_reader import Wire, read_module
 from l1kd.firmware.verilog import alkaid_convert
@@ -120,6 +120,133 @@ def test_a_sum_of_more_values_than_are_looked_at(tmp_path: Path) -> None:
     assert network.bounds["sum"].highest - network.bounds["sum"].lowest > 1 << 23
     certificate = prove(alkaid_convert.to_verilog(network, tmp_path / "p"), network)
     assert certificate.certified, certificate.summary
+
+
+WIDE = {
+    "rounded": (FixedPoint(28, 24),),
+    "saturated": (FixedPoint(20, 18),),
+    "unsigned": (FixedPoint(26, 24, False),),
+    "dropped bits": (FixedPoint(20, 16, True, "TRN", "WRAP"),),
+    "wrapped": (FixedPoint(24, 18, True, "RND_CONV", "WRAP"),),
+    "relu": ("relu",),
+    "slope": (3,),
+    "slope rounded": (3, FixedPoint(10, 5)),
+}
+
+
+def wide(kinds: tuple[Any, ...]) -> Network:
+    """Sums of 28 bits, functions of single values behind them, and a dense layer."""
+    random = np.random.default_rng(5)
+    nodes: list[Node] = [Input(name="in", sources=(), shape=(4,), type=FixedPoint(16, 11))]
+
+    def affine(inputs: int, outputs: int, most: int) -> dict[str, Any]:
+        kernel = random.integers(-most, most + 1, (inputs, outputs))
+        bias = random.integers(-9, 10, outputs)
+        return {"kernel": kernel, "kernel_fraction": 4, "bias": bias, "bias_fraction": 4}
+
+    nodes.append(simple("sums", "in", Dense, shape=(3,), **affine(4, 3, 2000)))
+    for number, kind in enumerate(kinds):
+        given: dict[str, Any] = {"shape": (3,)}
+        if isinstance(kind, FixedPoint):
+            nodes.append(simple(f"f{number}", nodes[-1].name, Quantize, type=kind, **given))
+        else:
+            shift = kind if isinstance(kind, int) else None
+            nodes.append(simple(f"f{number}", nodes[-1].name, Rectify, shift=shift, **given))
+    nodes.append(simple("last", nodes[-1].name, Dense, shape=(1,), **affine(3, 1, 7)))
+    nodes.append(simple("out", "last", Quantize, shape=(1,), type=FixedPoint(12, 8, False)))
+    return Network("wide", tuple(nodes), ("out",))
+
+
+@pytest.mark.parametrize("kinds", [*WIDE.values()], ids=[*WIDE])
+def test_functions_of_more_steps_than_can_be_tried(kinds: tuple[Any, ...], tmp_path: Path) -> None:
+    """Lines on values that lie a power of two apart."""
+    network = wide(kinds)
+    certificate = prove(alkaid_convert.to_verilog(network, tmp_path / "p"), network)
+    assert certificate.summary == "certified for all inputs"
+
+
+def test_wide_functions_that_differ_at_few_values_are_others() -> None:
+    space = Space()
+    value = space.input(0, -(1 << 27), (1 << 27) - 1)
+
+    def rounded(word: int, rounding: str = "RND_CONV", overflow: str = "SAT") -> Value:
+        kind = FixedPoint(word, word, True, rounding, overflow)  # type: ignore[arg-type]
+        return space.quantized(value, kind, False, 2)
+
+    halves = space.linear([(1, value)], 2)
+    up = space.shifted(halves, 2)
+    assert space.equal(rounded(28, "RND"), up)
+    assert space.equal(rounded(26, "RND"), space.lowest(up, (1 << 25) - 1))
+    assert not space.equal(rounded(26, "RND"), up)  # at two values, of 2^28
+    assert not space.equal(rounded(28), up)
+    assert not space.equal(rounded(25), rounded(25, overflow="SAT_SYM"))
+
+
+def test_blocks_of_values_hold_all_that_a_function_gives_there() -> None:
+    """Random functions: ends contain the values, a step is that of a line."""
+    random = np.random.default_rng(11)
+    space = Space()
+    low, high = -300, 211
+    value = space.input(0, low, high)
+    made: list[Value] = [value, space.linear([(3, value)], 5)]
+    for _ in range(400):
+        one, other, key = (made[int(n)] for n in random.integers(0, len(made), 3))
+        width, drop = int(random.integers(1, 9)), int(random.integers(1, 5))
+        signed, even = bool(random.integers(2)), int(random.integers(-1, 4))
+        overflow = str(random.choice(["SAT", "SAT_SYM", "SAT_ZERO", "WRAP"]))
+        rounding = str(random.choice(["RND", "RND_CONV", "RND_ZERO", "RND_INF", "TRN_ZERO"]))
+        kind = FixedPoint(width + 1, width, signed, rounding, overflow)  # type: ignore[arg-type]
+        choices: list[Callable[[], Value]] = [
+            lambda one=one, width=width, signed=signed: space.wrapped(one, width, signed),
+            lambda one=one, drop=drop: space.shifted(one, drop),
+            lambda one=one, other=other: space.bitwise("and", one, other),
+            lambda one=one, other=other: space.bitwise("or", one, other),
+            lambda one=one, other=other: space.highest(one, other),
+            lambda one=one: space.any_bit(one),
+            lambda one=one, other=other: space.linear([(2, one), (-1, other)], 3),
+            lambda one=one, other=other: space.product(space.wrapped(one, 3, True), other),
+            lambda one=one, kind=kind, even=even: space.quantized(one, kind, True, even),
+            lambda one=one, kind=kind, even=even: space.quantized(one, kind, False, even),
+            lambda key=key, one=one, other=other: space.chosen(space.any_bit(key), one, other),
+        ]
+        found = choices[int(random.integers(len(choices)))]()
+        reach = space.range(found)
+        if isinstance(found, Single) and max(map(abs, reach)) < 1 << 20:
+            made.append(found)
+    functions = [(each.base, each.function) for each in made if isinstance(each, Single)]
+    assert len(functions) > 100
+    for base, function in functions:
+        exact = space._at(base, function, range(low, high + 1))
+        for distance in (1, 2, 8, 32):
+            starts = random.integers(low, high + 1, 40)
+            counts = random.integers(1, (high - starts) // distance + 2)
+            steps = np.full_like(starts, distance)
+            blocks = Ends(starts, starts + distance * (counts - 1), steps)
+            ends = space._evaluated(function, blocks)
+            for start, count, least, most, step in zip(starts, counts, *ends, strict=True):
+                values = exact[start - low : start - low + distance * count : distance][:count]
+                assert least <= values.min() and values.max() <= most
+                if step != _BENT:
+                    assert (np.diff(values) == step).all()
+                    assert (values.min(), values.max()) == (least, most)
+
+
+@pytest.mark.parametrize("biases", [[0], [7], [7, -3, 0]], ids=str)
+def test_a_constant_output_is_certified(biases: list[int], tmp_path: Path) -> None:
+    """alkaid writes a module without a bit."""
+    weights = {"kernel": np.zeros((3, len(biases)), np.int64), "kernel_fraction": 0}
+    weights |= {"bias": np.array(biases), "bias_fraction": 4}
+    nodes: list[Node] = [Input(name="in", sources=(), shape=(3,), type=FixedPoint(8, 4))]
+    size = {"shape": (len(biases),)}
+    nodes.append(simple("sums", "in", Dense, **size, **weights))
+    nodes.append(simple("out", "sums", Quantize, **size, type=FixedPoint(10, 5, False)))
+    network = Network("constant", tuple(nodes), ("out",))
+    logic = alkaid_convert.to_verilog(network, tmp_path / "p")
+    assert prove(logic, network).summary == "certified for all inputs"
+    path = logic.directory / f"src/{logic.record.top}.v"
+    path.write_text(re.sub(r"10'b0;", "10'b1;", path.read_text()))
+    if 0 in biases:
+        assert prove(logic, network).refused
 
 
 @dataclass(frozen=True)
@@ -320,8 +447,7 @@ def _read(lines: list[str], results: list[tuple[str, int]]) -> tuple[str, dict[A
 def _values(space: Space, value: Value) -> Any:
     if not isinstance(value, Single):
         return np.full(64, int(value))  # type: ignore[arg-type]
-    x = np.arange(64)
-    return space._evaluated(value.function, (x, x))[0]
+    return space._at(value.base, value.function, range(64))
 
 
 @pytest.mark.skipif(ICARUS.find() is None, reason="no Icarus Verilog here; see README")

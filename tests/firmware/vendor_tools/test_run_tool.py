@@ -129,7 +129,7 @@ def test_without_the_tool_the_commands_are_printed(
     answer = l1kd("synth", mine.directory, "--tool", "vitis", *steps, PATH=str(tmp_path / "empty"))
     assert answer.returncode == 2
     *before, last = answer.stderr.strip().splitlines()
-    assert last.startswith("l1kd: error: neither vitis-run nor vitis_hls is on the PATH")
+    assert last.startswith("l1kd: error: no vitis-run or vitis_hls is on the PATH")
     text = "\n".join(before)
     name = f"{best(mine)}-Vitis-io_parallel-latency"
     for typed in (
@@ -360,7 +360,7 @@ def test_rtl_that_is_gone_is_made_again(
     ("options", "said"),
     [
         (["--tool", "vitis", "--steps", "csim,place"], "no step 'place'"),
-        (["--tool", "vitis", "--student", "nobody"], "of the student 'nobody'"),
+        (["--tool", "vitis", "--student", "nobody"], "of a student 'nobody'"),
         (["--tool", "quartus"], "quartus"),
         (["--tool", "vitis", "--collect", "x"], "give one of them"),
         (["--student", "flat"], "are of --tool"),
