@@ -136,23 +136,27 @@ def judge(arrays: Arrays, signals: Sequence[str], student: str, apart: float) ->
     }
 
 
+def samples_of(directory: Path) -> dict[str, Sample]:
+    """Test events and signals of `l1kd data generate`."""
+    tables = {p.stem: region_table(p) for p in sorted(directory.glob("*.h5"))}
+    tables.pop("train", None)
+    return {
+        name: Sample.of(name, table.read(0, table.rows).astype(np.float32))
+        for name, table in tables.items()
+    }
+
+
 def independent(directory: Path, run: Path, config: Any) -> Arrays:
     """Scores of a run's networks and of baselines, fitted where it was trained, on other events."""
     import l1kd
     from l1kd.evaluation.evaluate import scorer
 
     dataset = context_of(run, config).dataset
-    tables = {p.stem: region_table(p) for p in sorted(directory.glob("*.h5"))}
-    tables.pop("train", None)
-    samples = {
-        name: Sample.of(name, table.read(0, table.rows).astype(np.float32))
-        for name, table in tables.items()
-    }
     models = {"teacher": l1kd.load_model(run / "teacher.keras")}
     models |= {s.name: l1kd.load_model(run / f"students/{s.name}.keras") for s in config.students}
     scorers = {name: scorer(model, dataset.shape) for name, model in models.items()}
     scorers |= {name: score for name, (score, _) in fit_baselines(dataset).items()}
-    return score_samples(scorers, samples)
+    return score_samples(scorers, samples_of(directory))
 
 
 def multiplicity(directory: Path | None, run: Path, config: Any, rate: float) -> float:

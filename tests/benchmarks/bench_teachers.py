@@ -2,7 +2,7 @@
 
 `python -m tests.benchmarks.bench_teachers [--teachers NAME ...] [--variants NAME ...]
 [--seeds 1 2 3] [--set KEY=VALUE ...] [--test] [--record] [--page] [--work DIR]
-[--further NAME ... --runs DIR]` trains each of
+[--further NAME ... --choice SAMPLE]` trains each of
 `TEACHERS` with the student by the recipe of `l1toy` and the exposure in `TEACHERS`, once for every
 seed; then, for each of `VARIANTS` of the distillation, the student again against the teacher
 `FROZEN`. All is judged on signals' validation halves, at thresholds of training and validation
@@ -10,10 +10,11 @@ normals: 6,000 validation normals alone leave two events at the band's lower end
 `results/teachers.json`: AUC, efficiency and band, means over signals, all six and without SUEP, and
 paired differences to the first of a table, of the same seed. `--test`, when the choice is made: the
 runs of the teachers asked for are evaluated on test halves, and their students compared with the
-baselines. `--further`: students of `FURTHER`, each trained with its teacher as the default is, and
-compared with the default's of the same seed, which bench_seeds left in `--runs`; baselines beside
-them. `--record` trains nothing, `--page` writes the tables into docs/training.md. Finished pieces
-are kept in DIR (default `runs/bench-teachers`); tables of which DIR has no piece stay as recorded.
+baselines. `--further`: students of `FURTHER`, which learn side by side with the teacher that is the
+default, baselines beside them; on the validation halves and on SAMPLE, made by `l1kd data generate`
+with another seed, for nothing but that choice. `--record` trains nothing, `--page` writes the
+tables into docs/training.md. Finished pieces are kept in DIR (default `runs/bench-teachers`);
+tables of which DIR has no piece stay as recorded.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.rates import events_per_collision
 from l1kd.runs.run import context_of, run_configuration
 from tests.benchmarks.bench_ablations import environment
+from tests.benchmarks.bench_seeds import multiplicity, samples_of
 
 RESULTS = Path(__file__).parent / "results" / "teachers.json"
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
@@ -88,28 +90,49 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "32_16": {"student": {"hidden": [32, 16]}},
     "3_starts": {"student": {"starts": 3}},
 }
-# Trained as the default is but for the frozen epochs: their number, and students by name.
+# Students that learn together, beside the default's teacher, and their frozen epochs; their rows
+# are named by both. regions, p: windows of one region, so many thresholds; h: units of the layer
+# before the last but one; bits: the architecture's own.
 _WIDE = {"architecture": "set", "hidden": [16, 12]}
+_REGIONS = {"architecture": "set", "kernel": [1, 1], "filters": 1}
+_FEW_BITS = {
+    "weight_bits": 5,
+    "layers": {
+        "conv1": {"weight_bits": 4, "activation_bits": 9},
+        "conv2": {"weight_bits": 3, "activation_bits": 8},
+        "output": {"weight_bits": 8},
+    },
+}
 FURTHER: dict[str, tuple[int, dict[str, dict[str, Any]]]] = {
-    "wide": (
-        56,
+    "24_epochs": (
+        24,
         {
-            "56_epochs": {"architecture": "set", "hidden": [12, 12]},
-            "56_epochs_16_12": _WIDE,
-            "56_epochs_16_12_3_bits": {**_WIDE, "layers": {"conv1": {"weight_bits": 3}}},
+            "cicada_v2": {"architecture": "cicada_v2", "learning_rate": 5e-3},
+            "set": {"architecture": "set", "hidden": [12, 12]},
+            "conv": {"architecture": "conv", "hidden": [16]},
+            "regions_3": {**_REGIONS, "hidden": [16, 12], "pointwise": 3, **_FEW_BITS},
+            "regions_4": {**_REGIONS, "hidden": [12, 12], "pointwise": 4, **_FEW_BITS},
         },
     ),
-    "regions": (
+    "56_epochs": (
         56,
         {
-            "1x1_4_filters": {**_WIDE, "kernel": [1, 1], "filters": 4},
-            "1x1_4_thresholds": {**_WIDE, "kernel": [1, 1], "filters": 1, "pointwise": 4},
-            "2x1_4_filters": {**_WIDE, "kernel": [2, 1], "filters": 4},
-            "1x1_3_filters": {**_WIDE, "hidden": [12, 12], "kernel": [1, 1], "filters": 3},
+            "set": {"architecture": "set", "hidden": [12, 12]},
+            "h16": _WIDE,
+            "h16n": {**_WIDE, "layers": {"conv1": {"weight_bits": 3}}},
+        },
+    ),
+    "56_epochs_regions": (
+        56,
+        {
+            "p3h16": {**_REGIONS, "hidden": [16, 12], "pointwise": 3, **_FEW_BITS},
+            "p4h16": {**_REGIONS, "hidden": [16, 12], "pointwise": 4, **_FEW_BITS},
+            "p4h16wide": {**_REGIONS, "hidden": [16, 12], "pointwise": 4},
+            "p3h12": {**_REGIONS, "hidden": [12, 12], "pointwise": 3, **_FEW_BITS},
         },
     ),
 }
-DEFAULT, BESIDE = "default", ("mahalanobis", "pca", "pus_top16", "menu")
+FIRST, BESIDE = "set_24", ("mahalanobis", "pca", "pus_top16", "menu")
 
 
 def settings(name: str, seed: int, more: Sequence[str]) -> list[str]:
@@ -132,16 +155,19 @@ def taught(
     return context_of(directory, config_file.load(config_file.find(CONFIG), given))
 
 
-def scored(model: Any, context: Context, file: Path) -> dict[str, Any]:
-    """Scores on validation halves by sample, `test` of normals, kept in a file."""
+def scored(
+    model: Any, context: Context, file: Path, samples: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Scores by sample, `test` of normals, kept in a file; of None those of validation halves."""
     from tensorflow import keras
 
     from l1kd.evaluation.evaluate import scorer
 
     dataset = context.dataset
     if not file.is_file():
-        samples = {"train": dataset.train, "test": dataset.val}
-        samples |= {name: own.val for name, own in dataset.signals.items()}
+        if samples is None:
+            samples = {"train": dataset.train, "test": dataset.val}
+            samples |= {name: own.val for name, own in dataset.signals.items()}
         score = scorer(model, dataset.shape) if isinstance(model, keras.Model) else model
         write_arrays(
             file,
@@ -151,7 +177,8 @@ def scored(model: Any, context: Context, file: Path) -> dict[str, Any]:
             },
         )
     found = dict(read_arrays(file))
-    found["test"] = np.concatenate([found.pop("train"), found["test"]])
+    if "train" in found:
+        found["test"] = np.concatenate([found.pop("train"), found["test"]])
     return found
 
 
@@ -221,10 +248,17 @@ def _trainer(base: Any, labelled: Any, _tail: float = 0.0, _ranking: float = 0.0
     return Trainer
 
 
-def figures(scores: Mapping[str, Mapping[str, Any]], context: Context) -> Any:
-    """Of networks judged together: means over signals, and paired differences to the first."""
-    known = context.dataset.description["distinct_collisions"]
-    description = {"distinct_collisions": {"test": known["train"]}}
+def figures(
+    scores: Mapping[str, Mapping[str, Any]], context: Context, apart: float | None = None
+) -> Any:
+    """Of networks judged together: means over signals, and paired differences to the first.
+
+    `apart`: normal events per distinct collision; of None those that train.
+    """
+    if apart is None:
+        known = context.dataset.description["distinct_collisions"]
+        description = {"distinct_collisions": {"test": known["train"]}}
+        apart = events_per_collision(description, len(next(iter(scores.values()))["test"]))
     first = next(iter(scores))
     found = {}
     for without in ((), ("suep",)):
@@ -232,8 +266,7 @@ def figures(scores: Mapping[str, Mapping[str, Any]], context: Context) -> Any:
             name: {key: own for key, own in each.items() if key not in without}
             for name, each in scores.items()
         }
-        normals = len(kept[first]["test"])
-        compared = Comparison(kept, events_per_collision(description, normals))
+        compared = Comparison(kept, apart)
         for name in kept:
             row = found.setdefault(name, {})
             own = compared.qualities[name]
@@ -363,7 +396,7 @@ def main() -> int:
     arguments.add_argument("--teachers", nargs="*", default=list(TEACHERS), choices=list(TEACHERS))
     arguments.add_argument("--variants", nargs="*", default=[], choices=list(VARIANTS))
     arguments.add_argument("--further", nargs="*", default=[], choices=list(FURTHER))
-    arguments.add_argument("--runs", type=Path, default=Path("runs/bench-seeds"))
+    arguments.add_argument("--choice", type=Path)
     arguments.add_argument("--seeds", nargs="*", type=int, default=[1])
     arguments.add_argument("--set", nargs="*", default=[], dest="more")
     arguments.add_argument("--test", action="store_true")
@@ -385,42 +418,44 @@ def main() -> int:
                 context = contexts.get((FROZEN, seed)) or taught(FROZEN, seed, work, more)
                 judge(varied(name, context), context, f"variant-{name}-{seed}", work)
         if options.further:
-            further(options.further, options.runs / f"seed-{seed}", seed, work)
-    record(work, more, page=options.page)
+            further(options.further, seed, work, options.choice)
+    record(work, more, options.choice, page=options.page)
     return 0
 
 
-def further(names: Sequence[str], run: Path, seed: int, work: Path) -> None:
-    """Train students of `FURTHER`; score them, a run's student and teacher, and baselines."""
+def further(names: Sequence[str], seed: int, work: Path, choice: Path | None) -> None:
+    """Train students of `FURTHER`; score them, their teacher and baselines."""
     from l1kd.evaluation.baselines import fit_baselines
 
-    config = config_file.load(config_file.find(CONFIG), [f"seed={seed}"])
-    context = context_of(run, config)
-    judge(l1kd.load_model(context.student_file("set")), context, f"further-{DEFAULT}-{seed}", work)
-    judge(l1kd.load_model(context.teacher_file), context, f"further-teacher-{seed}", work)
-    for name, (score, _) in fit_baselines(context.dataset).items():
-        if name in BESIDE:
-            judge(score, context, f"further-{name}-{seed}", work)
+    models: dict[str, Any] = {}
     for name in names:
         epochs, students = FURTHER[name]
         own = [{"name": key, **student} for key, student in students.items()]
         given = [f"students={own}", f"distillation.final_epochs={epochs}", f"seed={seed}"]
         directory = work / f"further-{name}-{seed}"
         run_configuration(CONFIG, directory, until="train", overrides=given)
+        context = context_of(directory, config_file.load(config_file.find(CONFIG), given))
+        models["teacher"] = l1kd.load_model(context.teacher_file)
         for key in students:
-            student = l1kd.load_model(directory / "students" / f"{key}.keras")
-            judge(student, context, f"further-{key}-{seed}", work)
+            models[f"{key}_{epochs}"] = l1kd.load_model(context.student_file(key))
+    models |= {n: own[0] for n, own in fit_baselines(context.dataset).items() if n in BESIDE}
+    for name, model in models.items():
+        judge(model, context, f"further-{name}-{seed}", work)
+        if choice:
+            judge(model, context, f"choice-{name}-{seed}", work, samples_of(choice))
 
 
-def judge(model: Any, context: Context, name: str, work: Path) -> None:
+def judge(
+    model: Any, context: Context, name: str, work: Path, samples: Mapping[str, Any] | None = None
+) -> None:
     """Score what has no scores yet."""
     if not (file := work / f"{name}.npz").is_file():
-        scored(model, context, file)
+        scored(model, context, file, samples)
         sys.stdout.write(f"{name}\n")
         sys.stdout.flush()
 
 
-def record(work: Path, more: Sequence[str], *, page: bool) -> None:
+def record(work: Path, more: Sequence[str], choice: Path | None, *, page: bool) -> None:
     """Write and print what is there."""
     before = read_json(RESULTS) if RESULTS.is_file() else {}
     found: dict[str, Any] = {}
@@ -429,8 +464,10 @@ def record(work: Path, more: Sequence[str], *, page: bool) -> None:
         "students": {name: f"{name}-{{}}-student.npz" for name in TEACHERS},
         "variants": {name: f"variant-{name}-{{}}.npz" for name in VARIANTS},
     }
-    tried = [DEFAULT, "teacher", *BESIDE, *(key for _, own in FURTHER.values() for key in own)]
-    groups["further"] = {name: f"further-{name}-{{}}.npz" for name in tried}
+    students = [f"{key}_{epochs}" for epochs, own in FURTHER.values() for key in own]
+    tried = dict.fromkeys([FIRST, *students, "teacher", *BESIDE])
+    groups |= {g: {n: f"{g}-{n}-{{}}.npz" for n in tried} for g in ("further", "choice")}
+    aparts = {"choice": choice and multiplicity(choice, work, None, 1e-3)}
     for group, patterns in groups.items():
         rows = {}
         first = next(iter(patterns))
@@ -443,7 +480,7 @@ def record(work: Path, more: Sequence[str], *, page: bool) -> None:
             scores = {name: scored(None, context, file) for name, file in there.items()}
             cached = work / f"figures-{group}-{seed}.json"
             if not cached.is_file() or list(read_json(cached)) != list(scores):
-                write_json(cached, figures(scores, context))
+                write_json(cached, figures(scores, context, aparts.get(group)))
             rows[seed] = read_json(cached)
         if rows:
             found[group] = {"summary": summary(rows), "seeds": rows}
