@@ -276,8 +276,8 @@ def figures(
                 for kind in ("auc", "efficiency", "band")
             }
             if name != first:
-                apart = compared.differences(name, {first: first})[first]["band"]["mean"]
-                row[key]["minus_first"] = [round(apart.value, 5), round(apart.error, 5)]
+                mean = compared.differences(name, {first: first})[first]["band"]["mean"]
+                row[key]["minus_first"] = [round(mean.value, 5), round(mean.error, 5)]
             if not without:
                 row["signals"] = {k: round(v, 4) for k, v in own.band.items()}
     return found
