@@ -48,12 +48,25 @@ DEFAULTS: dict[str, Any] = {
     },
     "students": [
         {"architecture": "cicada_v2", "learning_rate": 5e-3},
-        # Smaller ones cost quality: docs/silicon.md.
-        {"architecture": "set", "hidden": [12, 12]},
+        # Every region is compared with three thresholds, whose passes are summed over phi: chosen
+        # among others, docs/training.md; smaller ones cost quality, docs/silicon.md.
+        {
+            "architecture": "set",
+            "kernel": [1, 1],
+            "filters": 1,
+            "pointwise": 3,
+            "hidden": [16, 12],
+            "weight_bits": 5,
+            "layers": {
+                "conv1": {"weight_bits": 4, "activation_bits": 9},
+                "conv2": {"weight_bits": 3, "activation_bits": 8},
+                "output": {"weight_bits": 8},
+            },
+        },
     ],
     "distillation": {
         "epochs": 8,
-        "final_epochs": 24,
+        "final_epochs": 56,
         "batch": 256,
         "learning_rate": 3e-3,
         "student_learning_rate": 1e-2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -199,8 +200,11 @@ def build_student(
 ) -> keras.Model:
     """An untrained student: events (batch, *shape) on the grid to scores (batch, 1)."""
     build = _Builder(config, shape, grid, score)
-    STUDENTS[config.architecture][0](build)
-    build.output()
+    with warnings.catch_warnings():
+        # QKeras draws weights again where the first are small; the global seed decides both.
+        warnings.filterwarnings("ignore", message="The initializer .* is unseeded")
+        STUDENTS[config.architecture][0](build)
+        build.output()
     if unknown := sorted(set(config.layers) - set(build.weighted)):
         raise build.refuse(
             f" ({config.architecture}) has no layer {unknown[0]!r}; "

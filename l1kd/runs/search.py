@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,10 +142,6 @@ def join(directory: Path, trials: int) -> None:
 
     # One thread each: results do not depend on how many work, and small networks gain nothing.
     prepare_tensorflow(1)
-    # QKeras' own: a seeded network has no unseeded weights.
-    warnings.filterwarnings(
-        "ignore", message="The initializer .* is unseeded", category=UserWarning
-    )
     console, place = plain_console(), Place(directory)
     context, labelled = place.context(), LabelledEvents.load(place.targets)
     _ = context.dataset

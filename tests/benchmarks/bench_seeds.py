@@ -1,19 +1,21 @@
 """The chosen student against what a physicist would write down: several seeds, paired errors.
 
     python -m tests.benchmarks.bench_seeds [CONFIG] [--student NAME] [--seeds 7 8 9 10 11]
-        [--independent DIR] [--set KEY=VALUE ...] [--work DIR] [--page]
+        [--independent DIR] [--pileup DIR] [--set KEY=VALUE ...] [--work DIR] [--page]
 
 Trains CONFIG (default `l1toy`) once for each seed, until `evaluate`, and records
 `results/seeds.json`: on test halves the band (mean efficiency over false-positive rates 3e-4 to
 3e-3), the efficiency at 1e-3 and the AUC, means over signals and seeds, of the student,
 the teacher, the other students and every baseline; the student minus each, with all signals and
-without `suep`;
-the same on the test events and signals of DIR, a sample of `l1kd data generate` with a seed of its
-own, with baselines as the embedded sample fitted and tuned them; and what each score adds to the
-menu: events that it accepts and the menu does not, at an additional rate of 3e-4, against a menu
-loosened by as much. An error is that of the mean: the bootstrap's over events, which all seeds
-share, and the scatter over seeds. Finished runs are kept in `--work` (default `runs/bench-seeds`).
-`--page` writes the tables to docs/results.md.
+without `suep`; the same on the test events and signals of `--independent`, a sample of
+`l1kd data generate` with a seed of its own, with baselines as the embedded sample fitted and tuned
+them, and whether each difference has the same sign there; what each score adds to the menu: events
+that it accepts and the menu does not, at an additional rate of 3e-4, against a menu loosened by as
+much; and by which factor each score's rate is another one on the normals of `--pileup`, a sample
+generated at other pile-up, at the threshold that accepts 1 % of the test normals. An error is that
+of the mean: the bootstrap's over events, which all seeds share, and the scatter over seeds.
+Finished runs are kept in `--work` (default `runs/bench-seeds`). `--page` writes the tables to
+docs/results.md.
 """
 
 from __future__ import annotations
@@ -29,12 +31,11 @@ from typing import Any
 import numpy as np
 
 from l1kd.core import config_file, run_files
-from l1kd.core.files import read_json, write_json
-from l1kd.data.calorimeter import region_table
+from l1kd.core.files import read_arrays, read_json, write_arrays, write_json
+from l1kd.data.calorimeter import _attributes, _distinct, region_table
 from l1kd.data.dataset import Sample
 from l1kd.evaluation.baselines import fit_baselines
 from l1kd.evaluation.comparison import KINDS, Comparison
-from l1kd.evaluation.rates import events_per_collision
 from l1kd.evaluation.scores import Scores, Values, score_samples
 from l1kd.runs.run import context_of, run_configuration
 from tests.benchmarks.bench_ablations import environment
@@ -43,6 +44,7 @@ RESULTS = Path(__file__).parent / "results" / "seeds.json"
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 LEFT_OUT = "suep"
 MENU, MENU_RATE, ADDED_RATE = "menu", 1e-3, 3e-4
+PILEUP_RATE = 1e-2
 REPLICAS = 400
 
 Arrays = Mapping[str, Values]
@@ -134,35 +136,56 @@ def judge(arrays: Arrays, signals: Sequence[str], student: str, apart: float) ->
     }
 
 
-def independent(directory: Path, run: Path, config: Any) -> tuple[Arrays, list[str]]:
+def samples_of(directory: Path) -> dict[str, Sample]:
+    """Test events and signals of `l1kd data generate`."""
+    tables = {p.stem: region_table(p) for p in sorted(directory.glob("*.h5"))}
+    tables.pop("train", None)
+    return {
+        name: Sample.of(name, table.read(0, table.rows).astype(np.float32))
+        for name, table in tables.items()
+    }
+
+
+def independent(directory: Path, run: Path, config: Any) -> Arrays:
     """Scores of a run's networks and of baselines, fitted where it was trained, on other events."""
     import l1kd
     from l1kd.evaluation.evaluate import scorer
 
     dataset = context_of(run, config).dataset
-    tables = {p.stem: region_table(p) for p in sorted(directory.glob("*.h5"))}
-    tables.pop("train", None)
-    samples = {
-        name: Sample.of(name, table.read(0, table.rows).astype(np.float32))
-        for name, table in tables.items()
-    }
     models = {"teacher": l1kd.load_model(run / "teacher.keras")}
     models |= {s.name: l1kd.load_model(run / f"students/{s.name}.keras") for s in config.students}
     scorers = {name: scorer(model, dataset.shape) for name, model in models.items()}
     scorers |= {name: score for name, (score, _) in fit_baselines(dataset).items()}
-    return score_samples(scorers, samples), [name for name in samples if name != "test"]
+    return score_samples(scorers, samples_of(directory))
 
 
-def multiplicity(directory: Path | None, config: Any, run: Path) -> float:
-    """Normal events per distinct collision of a sample."""
-    dataset = context_of(run, config).dataset
+def multiplicity(directory: Path | None, run: Path, config: Any, rate: float) -> float:
+    """Normal events per distinct collision of a sample, of those accepted at a rate."""
     if directory is None:
-        return events_per_collision(dataset.description, len(dataset.test))
-    from l1kd.data.calorimeter import _attributes, _distinct
+        dataset = context_of(run, config).dataset
+        known, events = dataset.description["distinct_collisions"]["test"], len(dataset.test)
+    else:
+        file = directory / "test.h5"
+        known, events = _distinct(_attributes(file), 1.0), region_table(file).rows
+    distinct = known[np.format_float_scientific(rate, trim="-", exp_digits=1)]
+    return max(float(events * rate / distinct), 1.0)
 
-    attributes = _attributes(directory / "test.h5")
-    told = {"distinct_collisions": {"test": _distinct(attributes, 1.0)}}
-    return events_per_collision(told, region_table(directory / "test.h5").rows)
+
+def factors(
+    usual: Mapping[str, Mapping[str, Values]],
+    other: Mapping[str, Mapping[str, Values]],
+    aparts: tuple[float, float],
+) -> dict[str, Any]:
+    """Rate on other normals over the usual one, at the threshold that accepts 1 % of the usual."""
+    found = {}
+    for name, own in other.items():
+        normals = usual[name]["test"]
+        cut = _cut(normals, np.ones(len(normals)), PILEUP_RATE * len(normals))
+        passed = [int(np.sum(values >= cut)) for values in (normals, own["test"])]
+        factor = passed[1] / len(own["test"]) / (passed[0] / len(normals))
+        spread = sum(apart / max(n, 1) for apart, n in zip(aparts, passed, strict=True))
+        found[name] = (factor, factor * spread**0.5)
+    return found
 
 
 def over_seeds(rows: Sequence[Any]) -> Any:
@@ -175,39 +198,67 @@ def over_seeds(rows: Sequence[Any]) -> Any:
     return [round(statistics.mean(values), 5), round((events + scatter**2) ** 0.5, 5)]
 
 
+def signs(found: Mapping[str, Any]) -> dict[str, Any]:
+    """By score: the difference of the bands has the same sign on both samples."""
+    parts = [found["embedded"], found["independent"]]
+    return {
+        key: {
+            name: len({np.sign(part[key][name]["student_minus"]["band"][0]) for part in parts}) == 1
+            for name in parts[0][key]
+            if name != found["student"]
+        }
+        for key in ("all", f"without_{LEFT_OUT}")
+    }
+
+
+def figures(part: str, directory: Path | None, run: Path, config: Any, student: str) -> Any:
+    """One training on one sample."""
+    embedded: Arrays = Scores.load(run / "scores.npz").arrays
+    if directory is None:
+        signals = list(context_of(run, config).dataset.signals)
+        return judge(embedded, signals, student, multiplicity(None, run, config, MENU_RATE))
+    file = run.with_name(f"{part}-{run.name}.npz")  # beside the run: students share it
+    if not file.is_file():
+        write_arrays(file, independent(directory, run, config))
+    arrays = read_arrays(file)
+    first = "teacher_"
+    signals = [key.removeprefix(first) for key in arrays if key.startswith(first)]
+    signals.remove("test")
+    if part == "independent":
+        return judge(arrays, signals, student, multiplicity(directory, run, config, MENU_RATE))
+    usual, other = (multiplicity(d, run, config, PILEUP_RATE) for d in (None, directory))
+    return factors(by_score(embedded, []), by_score(arrays, []), (usual, other))
+
+
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Train, score and compare for every seed."""
     rows: dict[str, list[Any]] = {}
+    parts = {"embedded": None, "independent": options.independent, "pileup": options.pileup}
     for seed in options.seeds:
         given = [*options.set, f"seed={seed}"]
         run = options.work / f"seed-{seed}"
         run_configuration(options.config, run, until="evaluate", overrides=given)
         config = config_file.load(config_file.find(options.config), given)
         student = options.student or run_files.read(run, "metrics.json").best
-        parts = {
-            "embedded": None,
-            **({"independent": options.independent} if options.independent else {}),
-        }
         for part, directory in parts.items():
+            if directory is None and part != "embedded":
+                continue
             file = options.work / f"{part}-{seed}-{student}.json"
             if not file.is_file():
-                if directory is None:
-                    arrays = Scores.load(run / "scores.npz").arrays
-                    signals = list(context_of(run, config).dataset.signals)
-                else:
-                    arrays, signals = independent(directory, run, config)
-                apart = multiplicity(directory, config, run)
-                write_json(file, judge(arrays, signals, student, apart))
+                write_json(file, figures(part, directory, run, config, student))
             rows.setdefault(part, []).append(read_json(file))
             sys.stdout.write(f"seed {seed}, {part}: done\n")
             sys.stdout.flush()
-    return {
+    found = {
         "config": options.config,
         "set": options.set,
         "seeds": options.seeds,
         "student": student,
         **{part: over_seeds(own) for part, own in rows.items()},
     }
+    if "independent" in found:
+        found["same_sign"] = signs(found)
+    return found
 
 
 def table(found: Mapping[str, Any], part: str) -> list[str]:
@@ -237,20 +288,47 @@ def table(found: Mapping[str, Any], part: str) -> list[str]:
     return lines
 
 
+def pileup_table(found: Mapping[str, Any]) -> list[str]:
+    """Lines of the table of rates at another pile-up."""
+    lines = ["| score | factor |", "|---|---|"]
+    for name, (factor, error) in sorted(found["pileup"].items(), key=lambda item: item[1]):
+        lines.append(f"| `{name}` | {factor:.2f} ± {error:.2f} |")
+    return lines
+
+
+def told_signs(found: Mapping[str, Any]) -> str:
+    """A sentence on the differences whose sign is another one on independent events."""
+    told = []
+    for key, own in found["same_sign"].items():
+        other = [name for name, same in own.items() if not same]
+        words = "with all signals" if key == "all" else f"without {LEFT_OUT}"
+        named = ": all but " + ", ".join(f"`{name}`" for name in other) if other else ""
+        told.append(f"{words} {len(own) - len(other)} of {len(own)}{named}")
+    return f"Differences of the band with the same sign on both samples: {'; '.join(told)}."
+
+
 def page(found: Mapping[str, Any]) -> None:
-    """Replace the section of docs/results.md."""
-    text = PAGE.read_text(encoding="utf-8")
-    parts = [p for p in ("embedded", "independent") if p in found]
+    """Replace the sections of docs/results.md."""
     seeds = ", ".join(map(str, found["seeds"]))
-    body = "".join(
-        f"\n{part.capitalize()} sample, seeds {seeds}, in per cent:\n\n"
-        + "\n".join(table(found, part))
-        + "\n"
-        for part in parts
-    )
-    begin, end = "<!-- seeds -->", "<!-- /seeds -->"
-    changed = re.sub(f"{begin}.*{end}", lambda _: f"{begin}\n{body}\n{end}", text, flags=re.DOTALL)
+    parts = {
+        part: [f"{part.capitalize()} sample, seeds {seeds}, in per cent:", "", *table(found, part)]
+        for part in ("embedded", "independent")
+        if part in found
+    }
+    if "same_sign" in found:
+        parts["independent"] += ["", told_signs(found)]
+    _replace("seeds", "\n\n".join("\n".join(lines) for lines in parts.values()))
+    if "pileup" in found:
+        _replace("pileup", "\n".join(pileup_table(found)))
+
+
+def _replace(name: str, body: str) -> None:
+    """Put lines between the marks of a section."""
+    text = PAGE.read_text(encoding="utf-8")
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     assert begin in text, f"{PAGE} has no section {begin}"
+    own = f"{begin}\n\n{body}\n\n{end}"
+    changed = re.sub(f"{begin}.*{end}", lambda _: own, text, flags=re.DOTALL)
     PAGE.write_text(changed, encoding="utf-8")
 
 
@@ -261,6 +339,7 @@ def main() -> int:
     arguments.add_argument("--student")
     arguments.add_argument("--seeds", nargs="*", type=int, default=[7, 8, 9, 10, 11])
     arguments.add_argument("--independent", type=Path)
+    arguments.add_argument("--pileup", type=Path)
     arguments.add_argument("--set", action="append", default=[])
     arguments.add_argument("--work", type=Path, default=Path("runs/bench-seeds"))
     arguments.add_argument("--page", action="store_true")
@@ -272,6 +351,10 @@ def main() -> int:
     for part in ("embedded", "independent"):
         if part in found:
             sys.stdout.write("\n".join([part, *table(found, part), ""]))
+    if "same_sign" in found:
+        sys.stdout.write(told_signs(found) + "\n")
+    if "pileup" in found:
+        sys.stdout.write("\n".join(["pile-up", *pileup_table(found), ""]))
     return 0
 
 

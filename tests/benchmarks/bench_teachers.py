@@ -1,7 +1,8 @@
 """Teachers of the toy calorimeter, and the student `set` that learns from each, over seeds.
 
 `python -m tests.benchmarks.bench_teachers [--teachers NAME ...] [--variants NAME ...]
-[--seeds 1 2 3] [--set KEY=VALUE ...] [--test] [--record] [--page] [--work DIR]` trains each of
+[--seeds 1 2 3] [--set KEY=VALUE ...] [--test] [--record] [--page] [--work DIR]
+[--further NAME ... --choice SAMPLE]` trains each of
 `TEACHERS` with the student by the recipe of `l1toy` and the exposure in `TEACHERS`, once for every
 seed; then, for each of `VARIANTS` of the distillation, the student again against the teacher
 `FROZEN`. All is judged on signals' validation halves, at thresholds of training and validation
@@ -9,8 +10,11 @@ normals: 6,000 validation normals alone leave two events at the band's lower end
 `results/teachers.json`: AUC, efficiency and band, means over signals, all six and without SUEP, and
 paired differences to the first of a table, of the same seed. `--test`, when the choice is made: the
 runs of the teachers asked for are evaluated on test halves, and their students compared with the
-baselines. `--record` trains nothing, `--page` writes the tables into docs/training.md. Finished
-pieces are kept in DIR (default `runs/bench-teachers`).
+baselines. `--further`: students of `FURTHER`, which learn side by side with the teacher that is the
+default, baselines beside them; on the validation halves and on SAMPLE, made by `l1kd data generate`
+with another seed, for nothing but that choice. `--record` trains nothing, `--page` writes the
+tables into docs/training.md. Finished pieces are kept in DIR (default `runs/bench-teachers`);
+tables of which DIR has no piece stay as recorded.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from l1kd.evaluation.metrics import mean_over_signals
 from l1kd.evaluation.rates import events_per_collision
 from l1kd.runs.run import context_of, run_configuration
 from tests.benchmarks.bench_ablations import environment
+from tests.benchmarks.bench_seeds import multiplicity, samples_of
 
 RESULTS = Path(__file__).parent / "results" / "teachers.json"
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
@@ -85,6 +90,49 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "32_16": {"student": {"hidden": [32, 16]}},
     "3_starts": {"student": {"starts": 3}},
 }
+# Students that learn together, beside the default's teacher, and their frozen epochs; their rows
+# are named by both. regions, p: windows of one region, so many thresholds; h: units of the layer
+# before the last but one; bits: the architecture's own.
+_WIDE = {"architecture": "set", "hidden": [16, 12]}
+_REGIONS = {"architecture": "set", "kernel": [1, 1], "filters": 1}
+_FEW_BITS = {
+    "weight_bits": 5,
+    "layers": {
+        "conv1": {"weight_bits": 4, "activation_bits": 9},
+        "conv2": {"weight_bits": 3, "activation_bits": 8},
+        "output": {"weight_bits": 8},
+    },
+}
+FURTHER: dict[str, tuple[int, dict[str, dict[str, Any]]]] = {
+    "24_epochs": (
+        24,
+        {
+            "cicada_v2": {"architecture": "cicada_v2", "learning_rate": 5e-3},
+            "set": {"architecture": "set", "hidden": [12, 12]},
+            "conv": {"architecture": "conv", "hidden": [16]},
+            "regions_3": {**_REGIONS, "hidden": [16, 12], "pointwise": 3, **_FEW_BITS},
+            "regions_4": {**_REGIONS, "hidden": [12, 12], "pointwise": 4, **_FEW_BITS},
+        },
+    ),
+    "56_epochs": (
+        56,
+        {
+            "set": {"architecture": "set", "hidden": [12, 12]},
+            "h16": _WIDE,
+            "h16n": {**_WIDE, "layers": {"conv1": {"weight_bits": 3}}},
+        },
+    ),
+    "56_epochs_regions": (
+        56,
+        {
+            "p3h16": {**_REGIONS, "hidden": [16, 12], "pointwise": 3, **_FEW_BITS},
+            "p4h16": {**_REGIONS, "hidden": [16, 12], "pointwise": 4, **_FEW_BITS},
+            "p4h16wide": {**_REGIONS, "hidden": [16, 12], "pointwise": 4},
+            "p3h12": {**_REGIONS, "hidden": [12, 12], "pointwise": 3, **_FEW_BITS},
+        },
+    ),
+}
+FIRST, BESIDE = "set_24", ("mahalanobis", "pca", "pus_top16", "menu")
 
 
 def settings(name: str, seed: int, more: Sequence[str]) -> list[str]:
@@ -107,15 +155,20 @@ def taught(
     return context_of(directory, config_file.load(config_file.find(CONFIG), given))
 
 
-def scored(model: Any, context: Context, file: Path) -> dict[str, Any]:
-    """Scores on validation halves by sample, `test` of normals, kept in a file."""
+def scored(
+    model: Any, context: Context, file: Path, samples: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Scores by sample, `test` of normals, kept in a file; of None those of validation halves."""
+    from tensorflow import keras
+
     from l1kd.evaluation.evaluate import scorer
 
     dataset = context.dataset
     if not file.is_file():
-        samples = {"train": dataset.train, "test": dataset.val}
-        samples |= {name: own.val for name, own in dataset.signals.items()}
-        score = scorer(model, dataset.shape)
+        if samples is None:
+            samples = {"train": dataset.train, "test": dataset.val}
+            samples |= {name: own.val for name, own in dataset.signals.items()}
+        score = scorer(model, dataset.shape) if isinstance(model, keras.Model) else model
         write_arrays(
             file,
             {
@@ -124,7 +177,8 @@ def scored(model: Any, context: Context, file: Path) -> dict[str, Any]:
             },
         )
     found = dict(read_arrays(file))
-    found["test"] = np.concatenate([found.pop("train"), found["test"]])
+    if "train" in found:
+        found["test"] = np.concatenate([found.pop("train"), found["test"]])
     return found
 
 
@@ -194,10 +248,17 @@ def _trainer(base: Any, labelled: Any, _tail: float = 0.0, _ranking: float = 0.0
     return Trainer
 
 
-def figures(scores: Mapping[str, Mapping[str, Any]], context: Context) -> Any:
-    """Of networks judged together: means over signals, and paired differences to the first."""
-    known = context.dataset.description["distinct_collisions"]
-    description = {"distinct_collisions": {"test": known["train"]}}
+def figures(
+    scores: Mapping[str, Mapping[str, Any]], context: Context, apart: float | None = None
+) -> Any:
+    """Of networks judged together: means over signals, and paired differences to the first.
+
+    `apart`: normal events per distinct collision; of None those that train.
+    """
+    if apart is None:
+        known = context.dataset.description["distinct_collisions"]
+        description = {"distinct_collisions": {"test": known["train"]}}
+        apart = events_per_collision(description, len(next(iter(scores.values()))["test"]))
     first = next(iter(scores))
     found = {}
     for without in ((), ("suep",)):
@@ -205,8 +266,7 @@ def figures(scores: Mapping[str, Mapping[str, Any]], context: Context) -> Any:
             name: {key: own for key, own in each.items() if key not in without}
             for name, each in scores.items()
         }
-        normals = len(kept[first]["test"])
-        compared = Comparison(kept, events_per_collision(description, normals))
+        compared = Comparison(kept, apart)
         for name in kept:
             row = found.setdefault(name, {})
             own = compared.qualities[name]
@@ -216,8 +276,8 @@ def figures(scores: Mapping[str, Mapping[str, Any]], context: Context) -> Any:
                 for kind in ("auc", "efficiency", "band")
             }
             if name != first:
-                apart = compared.differences(name, {first: first})[first]["band"]["mean"]
-                row[key]["minus_first"] = [round(apart.value, 5), round(apart.error, 5)]
+                mean = compared.differences(name, {first: first})[first]["band"]["mean"]
+                row[key]["minus_first"] = [round(mean.value, 5), round(mean.error, 5)]
             if not without:
                 row["signals"] = {k: round(v, 4) for k, v in own.band.items()}
     return found
@@ -335,6 +395,8 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     arguments.add_argument("--teachers", nargs="*", default=list(TEACHERS), choices=list(TEACHERS))
     arguments.add_argument("--variants", nargs="*", default=[], choices=list(VARIANTS))
+    arguments.add_argument("--further", nargs="*", default=[], choices=list(FURTHER))
+    arguments.add_argument("--choice", type=Path)
     arguments.add_argument("--seeds", nargs="*", type=int, default=[1])
     arguments.add_argument("--set", nargs="*", default=[], dest="more")
     arguments.add_argument("--test", action="store_true")
@@ -355,31 +417,62 @@ def main() -> int:
             if not (work / f"variant-{name}-{seed}.npz").is_file():
                 context = contexts.get((FROZEN, seed)) or taught(FROZEN, seed, work, more)
                 judge(varied(name, context), context, f"variant-{name}-{seed}", work)
-    record(work, more, page=options.page)
+        if options.further:
+            further(options.further, seed, work, options.choice)
+    record(work, more, options.choice, page=options.page)
     return 0
 
 
-def judge(model: Any, context: Context, name: str, work: Path) -> None:
+def further(names: Sequence[str], seed: int, work: Path, choice: Path | None) -> None:
+    """Train students of `FURTHER`; score them, their teacher and baselines."""
+    from l1kd.evaluation.baselines import fit_baselines
+
+    models: dict[str, Any] = {}
+    for name in names:
+        epochs, students = FURTHER[name]
+        own = [{"name": key, **student} for key, student in students.items()]
+        given = [f"students={own}", f"distillation.final_epochs={epochs}", f"seed={seed}"]
+        directory = work / f"further-{name}-{seed}"
+        run_configuration(CONFIG, directory, until="train", overrides=given)
+        context = context_of(directory, config_file.load(config_file.find(CONFIG), given))
+        models["teacher"] = l1kd.load_model(context.teacher_file)
+        for key in students:
+            models[f"{key}_{epochs}"] = l1kd.load_model(context.student_file(key))
+    models |= {n: own[0] for n, own in fit_baselines(context.dataset).items() if n in BESIDE}
+    for name, model in models.items():
+        judge(model, context, f"further-{name}-{seed}", work)
+        if choice:
+            judge(model, context, f"choice-{name}-{seed}", work, samples_of(choice))
+
+
+def judge(
+    model: Any, context: Context, name: str, work: Path, samples: Mapping[str, Any] | None = None
+) -> None:
     """Score what has no scores yet."""
     if not (file := work / f"{name}.npz").is_file():
-        scored(model, context, file)
+        scored(model, context, file, samples)
         sys.stdout.write(f"{name}\n")
         sys.stdout.flush()
 
 
-def record(work: Path, more: Sequence[str], *, page: bool) -> None:
+def record(work: Path, more: Sequence[str], choice: Path | None, *, page: bool) -> None:
     """Write and print what is there."""
+    before = read_json(RESULTS) if RESULTS.is_file() else {}
     found: dict[str, Any] = {}
     groups = {
         "teachers": {name: f"{name}-{{}}-teacher.npz" for name in TEACHERS},
         "students": {name: f"{name}-{{}}-student.npz" for name in TEACHERS},
         "variants": {name: f"variant-{name}-{{}}.npz" for name in VARIANTS},
     }
+    students = [f"{key}_{epochs}" for epochs, own in FURTHER.values() for key in own]
+    tried = dict.fromkeys([FIRST, *students, "teacher", *BESIDE])
+    groups |= {g: {n: f"{g}-{n}-{{}}.npz" for n in tried} for g in ("further", "choice")}
+    aparts = {"choice": choice and multiplicity(choice, work, None, 1e-3)}
     for group, patterns in groups.items():
         rows = {}
         first = next(iter(patterns))
         for path in sorted(work.glob(patterns[first].format("*"))):
-            seed = path.stem.replace("variant-", "").split("-")[1]
+            seed = next(part for part in reversed(path.stem.split("-")) if part.isdigit())
             files = {name: work / pattern.format(seed) for name, pattern in patterns.items()}
             there = {name: file for name, file in files.items() if file.is_file()}
             given = config_file.load(config_file.find(CONFIG), [f"seed={seed}"])
@@ -387,15 +480,17 @@ def record(work: Path, more: Sequence[str], *, page: bool) -> None:
             scores = {name: scored(None, context, file) for name, file in there.items()}
             cached = work / f"figures-{group}-{seed}.json"
             if not cached.is_file() or list(read_json(cached)) != list(scores):
-                write_json(cached, figures(scores, context))
+                write_json(cached, figures(scores, context, aparts.get(group)))
             rows[seed] = read_json(cached)
         if rows:
             found[group] = {"summary": summary(rows), "seeds": rows}
+    found = {name: before[name] for name in groups if name in before} | found
     tables = {name: table(own["summary"]) for name, own in found.items()}
     judged = {name: own for name in TEACHERS if (own := against_baselines(work, name))}
+    judged = judged or before.get("test_halves", {})
     tables["judged"] = baseline_table(judged)
-    settings = {"environment": environment(), "settings": list(more), "test_halves": judged}
-    write_json(RESULTS, {**settings, **found})
+    settings = {"environment": environment(), "settings": list(more) or before.get("settings", [])}
+    write_json(RESULTS, {**settings, "test_halves": judged, **found})
     for name, lines in tables.items():
         sys.stdout.write("\n".join([f"{name}:", *lines, ""]))
     if page:
