@@ -143,7 +143,8 @@ class Node(ABC):
             known = f"a layer of kind {stored['kind']}"
             raise ValueError(f"{known} has other keys than {sorted(stored)}")
         # As JSON: strictly read, integers are no floats or truth values, but lists are tuples.
-        return _adapter(kind).validate_json(to_json(stored), strict=True)
+        node: Node = _adapter(kind).validate_json(to_json(stored), strict=True)
+        return node
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
