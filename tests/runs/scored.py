@@ -19,7 +19,7 @@ PORT = FixedPoint(10, 10, signed=False)
 
 
 def demo_student(shape: tuple[int, int, int] = (18, 14, 1), port: FixedPoint = PORT) -> Network:
-    """The layers and widths of the demo's student `set`, with random weights."""
+    """The layers and widths of a `set` with windows of 2 x 2 regions, with random weights."""
     random = np.random.default_rng(0)
     rows, columns = shape[0] // 2, shape[1] // 2
     nodes: list[layers.Node] = [layers.Input(name="in", sources=(), shape=shape, type=port)]
