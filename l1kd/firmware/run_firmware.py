@@ -106,7 +106,7 @@ def open_students(context: Context) -> list[Student]:
 
 
 def too_large(context: Context, logic: Logic) -> str | None:
-    """Why no simulator, synthesis or count of toggles is given a design; None if all are."""
+    """Reason for giving a design to no simulator, synthesis or count of toggles; None: given."""
     lut, most = logic.record.lut or 0, context.config.rtl.tools_max_lut
     if lut <= most:
         return None

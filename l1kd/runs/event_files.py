@@ -73,7 +73,7 @@ def paths(data: DataSection) -> list[str]:
 
 
 def names(data: DataSection, read: Sequence[str], run: Path | None = None) -> dict[str, str]:
-    """What a run calls the files of a section and those that were read of it, by path.
+    """Names in a run of a section's files and of those that were read of it, by path.
 
     Relative to the run below its project, which is the directory that holds it, or `runs/`;
     elsewhere, and wherever the run does not matter, the least of the path that is distinct.
@@ -173,7 +173,7 @@ def _memory(digest: str) -> Path:
 
 
 def _remembered(digest: str) -> list[Path]:
-    """Where a file was, last place first."""
+    """Places of a file so far, the last one first."""
     with contextlib.suppress(OSError, ValueError, TypeError, UserError):
         return [Path(each) for each in files.read_json(_memory(digest))[:_REMEMBERED]]
     return []

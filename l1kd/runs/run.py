@@ -508,7 +508,7 @@ class Runner:
         return files.content_hash(relevant)
 
     def _place(self, name: str) -> Path | None:
-        """Where a file of events is here."""
+        """Place of a file of events on this machine."""
         if name not in self.places:
             found = event_files.find(name, self.manifest.data[name], self.context.directory)
             if found is None:

@@ -33,7 +33,7 @@ KINDS = ("hls", "verilog")
 
 
 def measured(specimen: Specimen, directory: Path) -> dict[str, Any]:
-    """What is said of one network's C++ and of its Verilog."""
+    """Findings on one network's C++ and on its Verilog."""
     found: dict[str, Any] = {"layers": list(specimen.layers), **specimen.options}
     try:
         network = read(specimen.model)

@@ -178,7 +178,7 @@ def scored(run: Path, file: Path) -> dict[str, float]:
 
 
 def piece(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What was measured, if that was not done before; with the minutes it took."""
+    """A piece's measurement, made unless it is kept; with the minutes it took."""
     if not path.exists():
         started = time.time()
         write_json(path, {**make(), "minutes": (time.time() - started) / 60})

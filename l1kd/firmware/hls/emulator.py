@@ -78,7 +78,7 @@ class Manifest(BaseModel, extra="forbid", frozen=True):
 
 
 def read_manifest(directory: Path, remedy: str = _AGAIN) -> Manifest:
-    """What an emulator's directory says of it; UserError, with a remedy, if it is none."""
+    """Manifest of an emulator's directory; UserError, with a remedy, if it is none."""
     path = directory / "manifest.json"
     none = f"{directory} is no emulator: it has no {path.name}; `l1kd emulator RUN` builds one"
     manifest: Manifest = run_files.read_as(Manifest, path, none, remedy, version=_FORMAT)
