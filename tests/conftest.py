@@ -33,8 +33,9 @@ from filelock import FileLock
 import l1kd.data.sources
 
 # Where event files are; of those of the tests no later run needs to know.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="l1kd-tests-cache-")
-atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have one: it knows where events of runs lie
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="l1kd-tests-cache-")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # Only a power cut would show the difference, and it takes half of the time of writing a project.
 os.fsync = lambda descriptor: None  # type: ignore[assignment]
