@@ -462,8 +462,18 @@ def on_disk(tmp_path: Path) -> Call:
 
 # Commands in one process, which starts TensorFlow once; the exit code of each on a line.
 COMMANDS = """
-import sys
+import contextlib, shutil, sys
+from pathlib import Path
 from l1kd.cli import main
+@contextlib.contextmanager
+def full_but(room):
+    Path("disk/room").write_bytes(bytes(room))
+    with contextlib.suppress(OSError), open("disk/filler", "wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(1024))
+    Path("disk/room").unlink()
+    yield
+    Path("disk/filler").unlink()
 def l1kd(*arguments):
     try:
         main([*arguments])
@@ -486,18 +496,11 @@ def test_a_full_disk(on_disk: Call, run: Path, tmp_path: Path) -> None:
     rooms = (0, 16_384)
     (tmp_path / "commands.py").write_text(
         f"""{COMMANDS}
-import contextlib, shutil
-from pathlib import Path
 for room in {rooms}:
     shutil.copytree("run", "disk/run", ignore=shutil.ignore_patterns("l1kd.log", "firmware"))
-    Path("disk/room").write_bytes(bytes(room))
-    with contextlib.suppress(OSError), open("disk/filler", "wb", buffering=0) as filler:
-        while True:
-            filler.write(bytes(1024))
-    Path("disk/room").unlink()
-    l1kd("evaluate", "disk/run")
-    shutil.copytree("disk/run", f"after{{room}}")
-    Path("disk/filler").unlink()
+    with full_but(room):
+        l1kd("evaluate", "disk/run")
+        shutil.copytree("disk/run", f"after{{room}}")
     shutil.rmtree("disk/run")
 """
     )
@@ -515,18 +518,11 @@ def test_a_full_disk_while_hls4ml_writes(
     rooms = (65_536, 400_000, 1_500_000)  # a project has some 3 MB
     (tmp_path / "commands.py").write_text(
         f"""{COMMANDS}
-import contextlib, shutil
-from pathlib import Path
 shutil.copytree("run", "disk/run", ignore=shutil.ignore_patterns("l1kd.log", "firmware*"))
 for room in {rooms}:
-    Path("disk/room").write_bytes(bytes(room))
-    with contextlib.suppress(OSError), open("disk/filler", "wb", buffering=0) as filler:
-        while True:
-            filler.write(bytes(1024))
-    Path("disk/room").unlink()
-    l1kd("convert", "disk/run")
-    Path("disk/filler").unlink()
-    shutil.copytree("disk/run", f"after{{room}}")
+    with full_but(room):
+        l1kd("convert", "disk/run")
+        shutil.copytree("disk/run", f"after{{room}}")
 l1kd("convert", "disk/run")
 shutil.copytree("disk/run", "whole")
 """

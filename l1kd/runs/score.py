@@ -306,13 +306,11 @@ def rate_table(
             "efficiency": {name: float(np.mean(own >= level)) for name, own in scores.items()},
         }
         rows.append(row)
-        point = {
-            "aimed at [kHz]": numbers.quantity(target),
-            "threshold [LSB]": numbers.count(int(level)),
-        }
+        shown = {"threshold [LSB]": numbers.count(int(level))}
         points.append(
             {
-                **point,
+                "aimed at [kHz]": numbers.quantity(target),
+                **shown,
                 "[score]": numbers.score(row["threshold_score"], lsb),
                 "accepted": numbers.count(row["normals_accepted"]),
                 "rate [kHz]": numbers.quantity(rate.khz),
@@ -321,7 +319,7 @@ def rate_table(
         )
         efficiencies.append(
             {
-                "threshold [LSB]": point["threshold [LSB]"],
+                **shown,
                 "mean": numbers.percent(mean_over_signals(row["efficiency"])),
                 **{name: numbers.percent(own) for name, own in row["efficiency"].items()},
             }
