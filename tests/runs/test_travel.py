@@ -149,6 +149,7 @@ def test_events_that_are_gone_are_one_line(finished_run: Path, tmp_path: Path) -
     assert "gone.npz: no such file" in last and "run/config.yaml names its events" in last
 
 
+@pytest.mark.full
 def test_on_another_machine_events_are_found_by_their_content(
     finished_run: Path, tmp_path: Path
 ) -> None:
